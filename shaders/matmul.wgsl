@@ -1,0 +1,114 @@
+// C = op(A) op(B) by tiles of 16 x 16 in workgroup memory; one thread per element of
+// C; z is the replica. The entry points differ in what they do with an element.
+
+override M: u32 = 1u;
+override N: u32 = 1u;
+override K: u32 = 1u;
+override TRANS_A: u32 = 0u;
+override TRANS_B: u32 = 0u;
+
+const TILE: u32 = 16u;
+
+@group(0) @binding(0) var<storage, read> a: array<f32>;
+@group(0) @binding(1) var<storage, read> b: array<f32>;
+
+var<workgroup> tile_a: array<array<f32, 16>, 16>;
+var<workgroup> tile_b: array<array<f32, 16>, 16>;
+
+fn element_a(replica: u32, i: u32, p: u32) -> f32 {
+    if i >= M || p >= K {
+        return 0.0;
+    }
+    return a[replica * M * K + select(i * K + p, p * M + i, TRANS_A == 1u)];
+}
+
+fn element_b(replica: u32, p: u32, j: u32) -> f32 {
+    if p >= K || j >= N {
+        return 0.0;
+    }
+    return b[replica * K * N + select(p * N + j, j * K + p, TRANS_B == 1u)];
+}
+
+// C[i, j] of this thread's place. Every thread of the workgroup must call it: it holds
+// barriers.
+fn product(replica: u32, first: vec2<u32>, local: vec2<u32>) -> f32 {
+    var sum = 0.0;
+    for (var p = 0u; p < K; p += TILE) {
+        tile_a[local.y][local.x] = element_a(replica, first.y + local.y, p + local.x);
+        tile_b[local.y][local.x] = element_b(replica, p + local.y, first.x + local.x);
+        workgroupBarrier();
+        for (var q = 0u; q < TILE; q++) {
+            sum += tile_a[local.y][q] * tile_b[q][local.x];
+        }
+        // Nobody may load the next tile while somebody still reads this one.
+        workgroupBarrier();
+    }
+    return sum;
+}
+
+@group(0) @binding(2) var<storage, read_write> c: array<f32>;
+
+@compute @workgroup_size(16, 16)
+fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    let place = group.xy * TILE + local.xy;
+    let sum = product(group.z, group.xy * TILE, local.xy);
+    if place.y < M && place.x < N {
+        c[group.z * M * N + place.y * N + place.x] = sum;
+    }
+}
+
+@group(0) @binding(2) var<storage, read> bias: array<f32>;
+@group(0) @binding(3) var<storage, read_write> biased: array<f32>;
+
+@compute @workgroup_size(16, 16)
+fn matmul_bias(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    let place = group.xy * TILE + local.xy;
+    let sum = product(group.z, group.xy * TILE, local.xy);
+    if place.y < M && place.x < N {
+        biased[group.z * M * N + place.y * N + place.x] = activate(sum + bias[group.z * N + place.x]);
+    }
+}
+
+@group(0) @binding(2) var<storage, read> y: array<f32>;
+@group(0) @binding(3) var<storage, read_write> delta: array<f32>;
+
+@compute @workgroup_size(16, 16)
+fn matmul_slope(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    let place = group.xy * TILE + local.xy;
+    let sum = product(group.z, group.xy * TILE, local.xy);
+    if place.y < M && place.x < N {
+        let at = group.z * M * N + place.y * N + place.x;
+        delta[at] = sum * activation_slope_of(y[at]);
+    }
+}
+
+@group(0) @binding(2) var<storage, read_write> w: array<f32>;
+@group(0) @binding(3) var<storage, read> hyper: array<f32>;
+@group(0) @binding(4) var<storage, read> step: array<u32>;
+@group(0) @binding(5) var<storage, read_write> v: array<f32>;
+
+fn rates(replica: u32) -> vec4<f32> {
+    let at = replica * (HYPER + SCHEDULE);
+    return vec4<f32>(hyper[at], hyper[at + 1u], hyper[at + 2u], hyper[at + rate_index(step[0])]);
+}
+
+@compute @workgroup_size(16, 16)
+fn matmul_sgd(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    let place = group.xy * TILE + local.xy;
+    let sum = product(group.z, group.xy * TILE, local.xy);
+    if place.y < M && place.x < N {
+        let at = group.z * M * N + place.y * N + place.x;
+        w[at] += sgd_velocity(w[at], 0.0, sum, rates(group.z));
+    }
+}
+
+@compute @workgroup_size(16, 16)
+fn matmul_sgd_momentum(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    let place = group.xy * TILE + local.xy;
+    let sum = product(group.z, group.xy * TILE, local.xy);
+    if place.y < M && place.x < N {
+        let at = group.z * M * N + place.y * N + place.x;
+        v[at] = sgd_velocity(w[at], v[at], sum, rates(group.z));
+        w[at] += v[at];
+    }
+}

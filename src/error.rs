@@ -1,0 +1,240 @@
+//! The one error type of the crate.
+//!
+//! Every variant says what was found, what was wanted and what to do about it, in
+//! words that make sense to the person who caused it. Library code returns these and
+//! never panics on user input.
+
+use std::path::{Path, PathBuf};
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong: what was found, what was wanted, what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Sizes that do not fit together; raised while a network is described.
+    #[error("{place}: found {found}; wanted {wanted}")]
+    Shape {
+        /// The layer or op, for example `layer 2 (conv2d)`.
+        place: String,
+        /// The sizes that were given.
+        found: String,
+        /// The relation that should hold between the sizes, by name.
+        wanted: String,
+    },
+    /// A setting outside its range.
+    #[error("{name}: found {found}; wanted {wanted}")]
+    Setting {
+        /// The setting's name as the user writes it.
+        name: String,
+        /// The value that was given.
+        found: String,
+        /// The range or form that is accepted.
+        wanted: String,
+    },
+    /// A name that is not in the list it was looked up in.
+    #[error("unknown {what} `{found}`{}; known: {known}", nearest_hint(.nearest))]
+    UnknownName {
+        /// What kind of thing was named, for example `network`.
+        what: &'static str,
+        /// The name that was given.
+        found: String,
+        /// The known name nearest to it, where one is near.
+        nearest: Option<String>,
+        /// All known names, comma separated.
+        known: String,
+    },
+    /// A file whose content is not what it should be.
+    #[error("{}: found {found}; wanted {wanted}. {fix}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What stands in it.
+        found: String,
+        /// What should stand in it.
+        wanted: String,
+        /// What the user can do.
+        fix: String,
+    },
+    /// The operating system refused.
+    #[error("cannot {action} {}: {source}. {fix}", .path.display())]
+    Io {
+        /// What was tried: `read`, `write`, `create the folder`.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the user can do.
+        fix: String,
+        /// The system's own answer.
+        source: std::io::Error,
+    },
+    /// No adapter fits the request, or the adapter is too small for the plan.
+    #[error("adapter: found {found}; wanted {wanted}. {fix}")]
+    Adapter {
+        /// What is there.
+        found: String,
+        /// What was asked for or is needed.
+        wanted: String,
+        /// What the user can do.
+        fix: String,
+    },
+    /// The device failed while it worked: lost, out of memory, a shader refused.
+    #[error("device failed while it was to {action}: {found}. {fix}")]
+    Device {
+        /// What was being done.
+        action: String,
+        /// What the driver or wgpu said.
+        found: String,
+        /// What the user can do.
+        fix: String,
+    },
+    /// A value stopped being finite during training.
+    #[error("{place}: a value stopped being finite in step {step} of replica {replica}. {fix}")]
+    NotFinite {
+        /// Where it was seen first.
+        place: String,
+        /// The training step, counted from 0.
+        step: u64,
+        /// The replica, counted from 0.
+        replica: usize,
+        /// What the user can do.
+        fix: String,
+    },
+    /// A plan that breaks one of its rules; a bug in a lowering, caught before it runs.
+    #[error("plan, launch {launch} ({label}): found {found}; wanted {wanted}")]
+    Plan {
+        /// Index of the launch in its program.
+        launch: usize,
+        /// The launch's label.
+        label: String,
+        /// What the plan says.
+        found: String,
+        /// The rule.
+        wanted: String,
+    },
+}
+
+fn nearest_hint(nearest: &Option<String>) -> String {
+    nearest
+        .as_ref()
+        .map(|n| format!(" (did you mean `{n}`?)"))
+        .unwrap_or_default()
+}
+
+impl Error {
+    /// A shape error at `place`.
+    pub fn shape(
+        place: impl Into<String>,
+        found: impl Into<String>,
+        wanted: impl Into<String>,
+    ) -> Self {
+        Self::Shape {
+            place: place.into(),
+            found: found.into(),
+            wanted: wanted.into(),
+        }
+    }
+
+    /// A setting outside its range.
+    pub fn setting(
+        name: impl Into<String>,
+        found: impl ToString,
+        wanted: impl Into<String>,
+    ) -> Self {
+        Self::Setting {
+            name: name.into(),
+            found: found.to_string(),
+            wanted: wanted.into(),
+        }
+    }
+
+    /// A file with the wrong content.
+    pub fn file(
+        path: &Path,
+        found: impl Into<String>,
+        wanted: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
+        Self::File {
+            path: path.into(),
+            found: found.into(),
+            wanted: wanted.into(),
+            fix: fix.into(),
+        }
+    }
+
+    /// A refusal of the operating system.
+    pub fn io(
+        action: &'static str,
+        path: &Path,
+        source: std::io::Error,
+        fix: impl Into<String>,
+    ) -> Self {
+        Self::Io {
+            action,
+            path: path.into(),
+            fix: fix.into(),
+            source,
+        }
+    }
+
+    /// An unknown name, with the nearest known one.
+    pub fn unknown(what: &'static str, found: &str, known: &[&str]) -> Self {
+        let nearest = known
+            .iter()
+            .map(|k| (strsim::damerau_levenshtein(found, k), k))
+            .min()
+            .filter(|(distance, k)| *distance <= 2.max(k.len() / 3))
+            .map(|(_, k)| k.to_string());
+        Self::UnknownName {
+            what,
+            found: found.into(),
+            nearest,
+            known: known.join(", "),
+        }
+    }
+
+    /// The same error with `outer` before its place, so that a message names the layer
+    /// as well as the op inside it.
+    pub fn within(self, outer: &str) -> Self {
+        match self {
+            Self::Shape {
+                place,
+                found,
+                wanted,
+            } => Self::Shape {
+                place: format!("{outer}, {place}"),
+                found,
+                wanted,
+            },
+            other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_names_offer_the_nearest() {
+        let known = ["mlp-30", "mlp-100", "conv"];
+        let near = Error::unknown("network", "mpl-30", &known).to_string();
+        assert!(near.contains("did you mean `mlp-30`"), "{near}");
+        let far = Error::unknown("network", "transformer", &known).to_string();
+        assert!(
+            !far.contains("did you mean") && far.contains("mlp-100"),
+            "{far}"
+        );
+    }
+
+    #[test]
+    fn within_names_layer_and_op() {
+        let e = Error::shape("conv2d", "[1, 2]", "[C, H, W]").within("layer 3 (conv2d)");
+        assert_eq!(
+            e.to_string(),
+            "layer 3 (conv2d), conv2d: found [1, 2]; wanted [C, H, W]"
+        );
+    }
+}

@@ -1,0 +1,200 @@
+//! What a kernel is: a WGSL entry point and the Rust function that computes the same.
+//!
+//! A kernel sees one replica at a time. On the GPU the replica is `workgroup_id.z`; on
+//! the CPU the executor hands the function one replica's slices. Sizes and attributes
+//! are *constants*: WGSL `override`s, fixed when the pipeline is made, because every
+//! shape of a plan is known when it is compiled.
+
+use crate::shape::DType;
+use crate::tensor::Real;
+
+/// How a kernel uses a binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// Only read.
+    Read,
+    /// Written whole, without being read: what was in it does not matter.
+    Write,
+    /// Updated in place.
+    ReadWrite,
+}
+
+/// One binding of a kernel; its index in [`Kernel::bindings`] is its `@binding`.
+#[derive(Clone, Copy, Debug)]
+pub struct Bind {
+    /// The variable's name in the WGSL.
+    pub name: &'static str,
+    /// Its element type.
+    pub dtype: DType,
+    /// How it is used.
+    pub access: Access,
+    /// True where all replicas share one copy.
+    pub shared: bool,
+}
+
+impl Bind {
+    /// A float input of each replica.
+    pub const fn read(name: &'static str) -> Self {
+        Self {
+            name,
+            dtype: DType::F32,
+            access: Access::Read,
+            shared: false,
+        }
+    }
+
+    /// A float output of each replica.
+    pub const fn write(name: &'static str) -> Self {
+        Self {
+            access: Access::Write,
+            ..Self::read(name)
+        }
+    }
+
+    /// A float value of each replica that is updated in place.
+    pub const fn update(name: &'static str) -> Self {
+        Self {
+            access: Access::ReadWrite,
+            ..Self::read(name)
+        }
+    }
+
+    /// The same binding, of integers.
+    pub const fn u32(self) -> Self {
+        Self {
+            dtype: DType::U32,
+            ..self
+        }
+    }
+
+    /// The same binding, one copy for all replicas.
+    pub const fn shared(self) -> Self {
+        Self {
+            shared: true,
+            ..self
+        }
+    }
+}
+
+/// The function that computes a kernel on the CPU, at both precisions.
+#[derive(Clone, Copy)]
+pub struct Reference {
+    /// In `f32`.
+    pub f32: fn(&mut Args<'_, f32>),
+    /// In `f64`, to check `f32` and gradients against.
+    pub f64: fn(&mut Args<'_, f64>),
+}
+
+/// `reference!(f)` is [`Reference`] of the generic function `f`.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! reference {
+    ($f:ident) => {
+        $crate::kernel::Reference {
+            f32: $f::<f32>,
+            f64: $f::<f64>,
+        }
+    };
+}
+
+/// A kernel: declaration, GPU text, CPU text.
+pub struct Kernel {
+    /// The entry point's name; unique in the crate.
+    pub name: &'static str,
+    /// The stem of the shader file and of the op's Rust file.
+    pub stem: &'static str,
+    /// The whole WGSL module, shared parts included.
+    pub source: &'static str,
+    /// The bindings in order.
+    pub bindings: &'static [Bind],
+    /// Names of the `override`s that a launch must give.
+    pub constants: &'static [&'static str],
+    /// The readable CPU function.
+    pub reference: Reference,
+    /// A faster CPU function that the CPU executor takes instead; held against the
+    /// reference by the same tests as the GPU.
+    pub fast: Option<fn(&mut Args<'_, f32>)>,
+}
+
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Kernel({})", self.name)
+    }
+}
+
+/// One replica's slice of one binding.
+#[derive(Debug, Default)]
+pub enum Slot<'a, T> {
+    /// A float input.
+    F(&'a [T]),
+    /// A float output.
+    FMut(&'a mut [T]),
+    /// An integer input.
+    U(&'a [u32]),
+    /// An integer output.
+    UMut(&'a mut [u32]),
+    /// A mutable slice that was handed out already.
+    #[default]
+    Taken,
+}
+
+/// What a CPU function receives: the constants and one replica's slices.
+///
+/// The accessors panic when a kernel's function disagrees with its own declaration.
+/// That is a bug in the kernel and not a matter of input: the plan checker has held
+/// every launch against the declaration before any function is called.
+#[derive(Debug)]
+pub struct Args<'a, T> {
+    /// The launch's constants.
+    pub constants: &'a [(&'static str, f64)],
+    /// One slot per binding.
+    pub slots: Vec<Slot<'a, T>>,
+}
+
+impl<'a, T: Real> Args<'a, T> {
+    /// An integer constant.
+    pub fn size(&self, name: &str) -> usize {
+        self.number(name) as usize
+    }
+
+    /// A constant as it is.
+    pub fn number(&self, name: &str) -> f64 {
+        match self.constants.iter().find(|(n, _)| *n == name) {
+            Some((_, v)) => *v,
+            None => unreachable!("kernel function asks for undeclared constant {name}"),
+        }
+    }
+
+    /// The float input at binding `i`.
+    pub fn f(&self, i: usize) -> &'a [T] {
+        match &self.slots[i] {
+            Slot::F(s) => s,
+            other => unreachable!("binding {i} is no float input: {other:?}"),
+        }
+    }
+
+    /// The integer input at binding `i`.
+    pub fn u(&self, i: usize) -> &'a [u32] {
+        match &self.slots[i] {
+            Slot::U(s) => s,
+            other => unreachable!("binding {i} is no integer input: {other:?}"),
+        }
+    }
+
+    /// The float output at binding `i`; can be taken once.
+    pub fn f_mut(&mut self, i: usize) -> &'a mut [T] {
+        match std::mem::take(&mut self.slots[i]) {
+            Slot::FMut(s) => s,
+            other => unreachable!("binding {i} is no float output: {other:?}"),
+        }
+    }
+
+    /// The integer output at binding `i`; can be taken once.
+    pub fn u_mut(&mut self, i: usize) -> &'a mut [u32] {
+        match std::mem::take(&mut self.slots[i]) {
+            Slot::UMut(s) => s,
+            other => unreachable!("binding {i} is no integer output: {other:?}"),
+        }
+    }
+}

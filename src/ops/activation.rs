@@ -1,0 +1,233 @@
+//! Activations y = σ(x), element by element, and the backward Hadamard product
+//! δ = g ⊙ σ′(x) (Nielsen, equation BP2).
+//!
+//! | kind | y | σ′ from y |
+//! |---|---|---|
+//! | linear | x | 1 |
+//! | sigmoid | 1/(1 + e⁻ˣ) | y (1 − y) |
+//! | tanh | tanh x | 1 − y² |
+//! | ReLU | max(0, x) | 1 where y > 0, else 0 (so the slope at 0 is 0) |
+//!
+//! Saved for the gradient: the output y alone. Because every slope follows from y, the
+//! pre-activation need not exist, and the activation can be fused into the kernel that
+//! makes x.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Backward, Case, ELEMENTWISE, Epilogue, Fill, Lowered, Op, Operand, Value, arity, floats, grid,
+    same,
+};
+use crate::error::Result;
+use crate::kernel::{Args, Bind, Kernel};
+use crate::shape::Type;
+use crate::tensor::Real;
+
+/// Which activation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// y = x.
+    Linear,
+    /// y = 1/(1 + e⁻ˣ).
+    Sigmoid,
+    /// y = tanh x.
+    Tanh,
+    /// y = max(0, x), slope 0 at 0.
+    Relu,
+}
+
+impl Activation {
+    /// The constant `ACTIVATION` of the shaders (`shaders/shared/activation.wgsl`).
+    pub(crate) fn constant(self) -> f64 {
+        f64::from(self as u32)
+    }
+
+    /// The kind that a launch's constant stands for.
+    pub(crate) fn of_constant(number: usize) -> Self {
+        match number {
+            1 => Self::Sigmoid,
+            2 => Self::Tanh,
+            3 => Self::Relu,
+            _ => Self::Linear,
+        }
+    }
+
+    /// y = σ(x).
+    pub fn apply<T: Real>(self, x: T) -> T {
+        match self {
+            Self::Linear => x,
+            // e⁻ˣ may become infinite; the quotient is then 0, as it should be.
+            Self::Sigmoid => T::ONE / (T::ONE + (-x).exp()),
+            Self::Tanh => x.tanh(),
+            Self::Relu => {
+                if x > T::ZERO {
+                    x
+                } else {
+                    T::ZERO
+                }
+            }
+        }
+    }
+
+    /// σ′ from y = σ(x).
+    pub fn slope<T: Real>(self, y: T) -> T {
+        match self {
+            Self::Linear => T::ONE,
+            Self::Sigmoid => y * (T::ONE - y),
+            Self::Tanh => T::ONE - y * y,
+            Self::Relu => {
+                if y > T::ZERO {
+                    T::ONE
+                } else {
+                    T::ZERO
+                }
+            }
+        }
+    }
+}
+
+/// y = σ(x): input x, output y of the same shape.
+#[derive(Debug)]
+pub struct Activate(pub Activation);
+
+/// δ = g ⊙ σ′: inputs g and y = σ(x), output δ, all of one shape.
+#[derive(Debug)]
+pub struct ActivationSlope(pub Activation);
+
+impl Op for Activate {
+    fn name(&self) -> &'static str {
+        "activation"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        let [x] = arity("activation", inputs, "x")?;
+        floats("activation", "x", x)?;
+        Ok(vec![x.clone()])
+    }
+
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
+        let n = inputs[0].elements();
+        Some(Lowered {
+            kernel: &ACTIVATION,
+            constants: vec![("N", n as f64), ("ACTIVATION", self.0.constant())],
+            operands: vec![Operand::In(0), Operand::Out(0)],
+            grid: grid(n, ELEMENTWISE),
+            flops: n as u64,
+        })
+    }
+
+    fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
+        let slope = Arc::new(ActivationSlope(self.0));
+        Ok(vec![Some(b.tape.op1(slope, &[b.upstream, b.outputs[0]])?)])
+    }
+
+    fn epilogue(&self) -> Option<Epilogue> {
+        Some(Epilogue::Activation(self.0))
+    }
+}
+
+impl Op for ActivationSlope {
+    fn name(&self) -> &'static str {
+        "activation"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        let [g, y] = arity("activation slope", inputs, "gradient, output")?;
+        floats("activation slope", "gradient", g)?;
+        same("activation slope", "gradient and output", g, y)?;
+        Ok(vec![g.clone()])
+    }
+
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
+        let n = inputs[0].elements();
+        Some(Lowered {
+            kernel: &ACTIVATION_SLOPE,
+            constants: vec![("N", n as f64), ("ACTIVATION", self.0.constant())],
+            operands: vec![Operand::In(0), Operand::In(1), Operand::Out(0)],
+            grid: grid(n, ELEMENTWISE),
+            flops: 2 * n as u64,
+        })
+    }
+
+    fn epilogue(&self) -> Option<Epilogue> {
+        Some(Epilogue::ActivationSlope(self.0))
+    }
+}
+
+const SOURCE: &str = concat!(
+    include_str!("../../shaders/shared/grid.wgsl"),
+    include_str!("../../shaders/shared/activation.wgsl"),
+    include_str!("../../shaders/activation.wgsl"),
+);
+
+/// y = σ(x).
+pub static ACTIVATION: Kernel = Kernel {
+    name: "activation",
+    stem: "activation",
+    source: SOURCE,
+    bindings: &[Bind::read("x"), Bind::write("y")],
+    constants: &["N", "ACTIVATION"],
+    reference: crate::reference!(activation),
+    fast: None,
+};
+
+/// δ = g ⊙ σ′.
+pub static ACTIVATION_SLOPE: Kernel = Kernel {
+    name: "activation_slope",
+    stem: "activation",
+    source: SOURCE,
+    bindings: &[Bind::read("g"), Bind::read("saved_y"), Bind::write("delta")],
+    constants: &["N", "ACTIVATION"],
+    reference: crate::reference!(activation_slope),
+    fast: None,
+};
+
+/// The kernels of this file.
+pub static KERNELS: &[&Kernel] = &[&ACTIVATION, &ACTIVATION_SLOPE];
+
+fn activation<T: Real>(a: &mut Args<'_, T>) {
+    let kind = Activation::of_constant(a.size("ACTIVATION"));
+    let (x, y) = (a.f(0), a.f_mut(1)); // [N], [N]
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = kind.apply(x);
+    }
+}
+
+fn activation_slope<T: Real>(a: &mut Args<'_, T>) {
+    let kind = Activation::of_constant(a.size("ACTIVATION"));
+    let (g, y, delta) = (a.f(0), a.f(1), a.f_mut(2)); // [N], [N], [N]
+    for ((delta, &g), &y) in delta.iter_mut().zip(g).zip(y) {
+        *delta = g * kind.slope(y);
+    }
+}
+
+/// One element, a partial workgroup, several workgroups; values on the kink.
+pub fn cases() -> Vec<Case> {
+    use Activation::*;
+    let mut cases = Vec::new();
+    for kind in [Linear, Sigmoid, Tanh, Relu] {
+        for shape in [&[1usize][..], &[7, 9], &[3, 5, 2, 13]] {
+            cases.push(Case::new(Activate(kind), 1).float(shape, Fill::AwayFromZero));
+            cases.push(
+                Case::new(ActivationSlope(kind), 1)
+                    .fixed(shape, Fill::Uniform(-1.0, 1.0))
+                    .fixed(shape, Fill::Uniform(-1.0, 1.0)),
+            );
+        }
+        // Saturated far out: no overflow, no NaN.
+        cases.push(
+            Case::new(Activate(kind), 1)
+                .float(&[65], Fill::Uniform(-200.0, 200.0))
+                .forward_only(),
+        );
+        cases.push(
+            Case::new(Activate(kind), 1)
+                .float(&[5], Fill::Number(0.0))
+                .forward_only(),
+        );
+    }
+    cases
+}

@@ -1,0 +1,407 @@
+//! Matrix product C = op(A) op(B), op(X) = X or Xᵀ; `[M, K] · [K, N] = [M, N]`.
+//!
+//! A dense layer is a W ᵀ with W `[out, in]`; its gradients are two more products
+//! (Nielsen, BP1, BP2 and BP4 over a mini-batch as one matrix):
+//!
+//! | | dA | dB |
+//! |---|---|---|
+//! | C = A B | G Bᵀ | Aᵀ G |
+//! | C = A Bᵀ | G B | Gᵀ A |
+//! | C = Aᵀ B | B Gᵀ | A G |
+//! | C = Aᵀ Bᵀ | Bᵀ Gᵀ | Gᵀ Aᵀ |
+//!
+//! Saved for the gradient: A and B. The kernel can end in a bias and an activation, in
+//! the backward Hadamard product, or in the update of a parameter whose gradient C is.
+
+use std::sync::Arc;
+
+use super::activation::Activation;
+use super::gemm::{Matrix, gemm};
+use super::sgd::{self, Rates, Sgd};
+use super::{Backward, Case, Epilogue, Fill, Lowered, Op, Operand, Value, exactly, floats};
+use crate::error::{Error, Result};
+use crate::kernel::{Args, Bind, Kernel};
+use crate::shape::Type;
+use crate::tensor::Real;
+
+/// What is done with a result before it is stored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum End {
+    /// Nothing.
+    Store,
+    /// σ(C + bias), bias `[N]` as input 2.
+    Bias(Activation),
+    /// C ⊙ σ′(y), y `[M, N]` as input 2.
+    Slope(Activation),
+    /// C is the gradient of input 2; see [`Sgd`] for the inputs. No output.
+    Sgd(Sgd),
+}
+
+/// C = op(A) op(B): inputs A, B and what the end asks for; output C `[M, N]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Matmul {
+    /// A is stored `[K, M]`.
+    pub trans_a: bool,
+    /// B is stored `[N, K]`.
+    pub trans_b: bool,
+    /// What is done with the result.
+    pub end: End,
+}
+
+impl Matmul {
+    /// A bare product.
+    pub fn new(trans_a: bool, trans_b: bool) -> Self {
+        Self {
+            trans_a,
+            trans_b,
+            end: End::Store,
+        }
+    }
+
+    /// M, N and K of two operands.
+    fn sizes(&self, a: &Type, b: &Type) -> Result<[usize; 3]> {
+        let [a0, a1] = a.shape.axes("matmul", "A as [M, K] (transposed: [K, M])")?;
+        let [b0, b1] = b.shape.axes("matmul", "B as [K, N] (transposed: [N, K])")?;
+        let (m, ka) = if self.trans_a { (a1, a0) } else { (a0, a1) };
+        let (kb, n) = if self.trans_b { (b1, b0) } else { (b0, b1) };
+        if ka != kb {
+            return Err(Error::shape(
+                "matmul",
+                format!("A {} with K = {ka}, B {} with K = {kb}", a.shape, b.shape),
+                "the same K in both operands",
+            ));
+        }
+        Ok([m, n, ka])
+    }
+}
+
+impl Op for Matmul {
+    fn name(&self) -> &'static str {
+        "matmul"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        let [a, b, rest @ ..] = inputs else {
+            return Err(Error::shape("matmul", format!("{} inputs", inputs.len()), "A and B"));
+        };
+        floats("matmul", "A", a)?;
+        floats("matmul", "B", b)?;
+        let [m, n, _] = self.sizes(a, b)?;
+        let c = Type::f32("matmul", &[m, n])?;
+        let third = |name, ty: &Type| match rest {
+            [one] => exactly("matmul", name, one, ty),
+            _ => Err(Error::shape(
+                "matmul",
+                format!("{} inputs", inputs.len()),
+                format!("3: A, B and {name}"),
+            )),
+        };
+        match &self.end {
+            End::Store if rest.is_empty() => {}
+            End::Store => {
+                return Err(Error::shape("matmul", format!("{} inputs", inputs.len()), "2: A and B"));
+            }
+            End::Bias(_) => third("bias [N]", &Type::f32("matmul", &[n])?)?,
+            End::Slope(_) => third("y [M, N]", &c)?,
+            End::Sgd(sgd) => {
+                sgd.check(&c, rest)?;
+                return Ok(vec![]);
+            }
+        }
+        Ok(vec![c])
+    }
+
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
+        let [m, n, k] = self.sizes(&inputs[0], &inputs[1]).ok()?;
+        let mut constants = vec![
+            ("M", m as f64),
+            ("N", n as f64),
+            ("K", k as f64),
+            ("TRANS_A", f64::from(u8::from(self.trans_a))),
+            ("TRANS_B", f64::from(u8::from(self.trans_b))),
+        ];
+        let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
+        let kernel = match &self.end {
+            End::Store => &MATMUL,
+            End::Bias(act) => {
+                constants.push(("ACTIVATION", act.constant()));
+                &MATMUL_BIAS
+            }
+            End::Slope(act) => {
+                constants.push(("ACTIVATION", act.constant()));
+                &MATMUL_SLOPE
+            }
+            End::Sgd(sgd) => {
+                constants.extend(sgd.constants());
+                if sgd.momentum { &MATMUL_SGD_MOMENTUM } else { &MATMUL_SGD }
+            }
+        };
+        if !matches!(self.end, End::Sgd(_)) {
+            operands.push(Operand::Out(0));
+        }
+        Some(Lowered {
+            kernel,
+            constants,
+            operands,
+            grid: [n.div_ceil(TILE) as u32, m.div_ceil(TILE) as u32],
+            flops: 2 * (m * n * k) as u64,
+        })
+    }
+
+    fn gradient(&self, g: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
+        let (a, b, up) = (g.inputs[0], g.inputs[1], g.upstream);
+        // (operands, transposes) of dA and dB; the table at the head of the file.
+        let (da, db) = match (self.trans_a, self.trans_b) {
+            (false, false) => (([up, b], [false, true]), ([a, up], [true, false])),
+            (false, true) => (([up, b], [false, false]), ([up, a], [true, false])),
+            (true, false) => (([b, up], [false, true]), ([a, up], [false, false])),
+            (true, true) => (([b, up], [true, true]), ([up, a], [true, true])),
+        };
+        let mut product = |wanted: bool, (operands, [ta, tb]): ([Value; 2], [bool; 2])| {
+            wanted
+                .then(|| g.tape.op1(Arc::new(Self::new(ta, tb)), &operands))
+                .transpose()
+        };
+        Ok(vec![product(g.wanted[0], da)?, product(g.wanted[1], db)?])
+    }
+
+    fn with_epilogue(&self, epilogue: &Epilogue) -> Option<Arc<dyn Op>> {
+        let end = match (self.end, epilogue) {
+            (End::Store, Epilogue::Bias) => End::Bias(Activation::Linear),
+            (End::Bias(Activation::Linear), Epilogue::Activation(act)) => End::Bias(*act),
+            (End::Store, Epilogue::ActivationSlope(act)) => End::Slope(*act),
+            (End::Store, Epilogue::Sgd(sgd)) => End::Sgd(*sgd),
+            _ => return None,
+        };
+        Some(Arc::new(Self { end, ..*self }))
+    }
+}
+
+/// Rows and columns of C that one workgroup makes.
+const TILE: usize = 16;
+
+const SOURCE: &str = concat!(
+    include_str!("../../shaders/shared/activation.wgsl"),
+    include_str!("../../shaders/shared/sgd.wgsl"),
+    include_str!("../../shaders/matmul.wgsl"),
+);
+
+/// C = op(A) op(B).
+pub static MATMUL: Kernel = Kernel {
+    name: "matmul",
+    stem: "matmul",
+    source: SOURCE,
+    bindings: &[Bind::read("a"), Bind::read("b"), Bind::write("c")],
+    constants: &["M", "N", "K", "TRANS_A", "TRANS_B"],
+    reference: crate::reference!(matmul),
+    fast: Some(matmul_fast),
+};
+
+/// C = σ(op(A) op(B) + bias).
+pub static MATMUL_BIAS: Kernel = Kernel {
+    name: "matmul_bias",
+    bindings: &[Bind::read("a"), Bind::read("b"), Bind::read("bias"), Bind::write("biased")],
+    constants: &["M", "N", "K", "TRANS_A", "TRANS_B", "ACTIVATION"],
+    reference: crate::reference!(matmul_bias),
+    fast: Some(matmul_bias_fast),
+    ..MATMUL
+};
+
+/// C = op(A) op(B) ⊙ σ′(y).
+pub static MATMUL_SLOPE: Kernel = Kernel {
+    name: "matmul_slope",
+    bindings: &[Bind::read("a"), Bind::read("b"), Bind::read("y"), Bind::write("delta")],
+    constants: &["M", "N", "K", "TRANS_A", "TRANS_B", "ACTIVATION"],
+    reference: crate::reference!(matmul_slope),
+    fast: Some(matmul_slope_fast),
+    ..MATMUL
+};
+
+/// op(A) op(B) is the gradient that updates w.
+pub static MATMUL_SGD: Kernel = Kernel {
+    name: "matmul_sgd",
+    bindings: &[
+        Bind::read("a"),
+        Bind::read("b"),
+        Bind::update("w"),
+        Bind::read("hyper"),
+        Bind::read("step").u32().shared(),
+    ],
+    constants: SGD_CONSTANTS,
+    reference: crate::reference!(matmul_sgd),
+    fast: Some(matmul_sgd_fast),
+    ..MATMUL
+};
+
+/// The same with momentum.
+pub static MATMUL_SGD_MOMENTUM: Kernel = Kernel {
+    name: "matmul_sgd_momentum",
+    bindings: &[
+        Bind::read("a"),
+        Bind::read("b"),
+        Bind::update("w"),
+        Bind::read("hyper"),
+        Bind::read("step").u32().shared(),
+        Bind::update("v"),
+    ],
+    constants: SGD_CONSTANTS,
+    reference: crate::reference!(matmul_sgd_momentum),
+    fast: Some(matmul_sgd_momentum_fast),
+    ..MATMUL
+};
+
+const SGD_CONSTANTS: &[&str] = &[
+    "M", "N", "K", "TRANS_A", "TRANS_B", "DECAY", "EPOCH_STEPS", "SCHEDULE",
+];
+
+/// The kernels of this file.
+pub static KERNELS: &[&Kernel] =
+    &[&MATMUL, &MATMUL_BIAS, &MATMUL_SLOPE, &MATMUL_SGD, &MATMUL_SGD_MOMENTUM];
+
+/// Calls `store(i, j, C[i, j])` for every element of the product of bindings 0 and 1.
+fn product<T: Real>(a: &Args<'_, T>, mut store: impl FnMut(usize, usize, T)) {
+    let (m, n, k) = (a.size("M"), a.size("N"), a.size("K"));
+    let (trans_a, trans_b) = (a.size("TRANS_A") == 1, a.size("TRANS_B") == 1);
+    let (a, b) = (a.f(0), a.f(1)); // [M, K] or [K, M], [K, N] or [N, K]
+    for i in 0..m {
+        for j in 0..n {
+            let mut sum = T::ZERO;
+            for p in 0..k {
+                let a = if trans_a { a[p * m + i] } else { a[i * k + p] };
+                let b = if trans_b { b[j * k + p] } else { b[p * n + j] };
+                sum += a * b;
+            }
+            store(i, j, sum);
+        }
+    }
+}
+
+fn matmul<T: Real>(a: &mut Args<'_, T>) {
+    let (n, c) = (a.size("N"), a.f_mut(2)); // [M, N]
+    product(a, |i, j, sum| c[i * n + j] = sum);
+}
+
+fn matmul_bias<T: Real>(a: &mut Args<'_, T>) {
+    let act = Activation::of_constant(a.size("ACTIVATION"));
+    let (n, bias, c) = (a.size("N"), a.f(2), a.f_mut(3)); // [N], [M, N]
+    product(a, |i, j, sum| c[i * n + j] = act.apply(sum + bias[j]));
+}
+
+fn matmul_slope<T: Real>(a: &mut Args<'_, T>) {
+    let act = Activation::of_constant(a.size("ACTIVATION"));
+    let (n, y, c) = (a.size("N"), a.f(2), a.f_mut(3)); // [M, N], [M, N]
+    product(a, |i, j, sum| c[i * n + j] = sum * act.slope(y[i * n + j]));
+}
+
+fn matmul_sgd<T: Real>(a: &mut Args<'_, T>) {
+    let rates = Rates::of(a, a.f(3), a.u(4));
+    let (n, w) = (a.size("N"), a.f_mut(2)); // [M, N]
+    product(a, |i, j, sum| {
+        rates.update(&mut w[i * n + j..][..1], None, &[sum]);
+    });
+}
+
+fn matmul_sgd_momentum<T: Real>(a: &mut Args<'_, T>) {
+    let rates = Rates::of(a, a.f(3), a.u(4));
+    let (n, w, v) = (a.size("N"), a.f_mut(2), a.f_mut(5)); // [M, N], [M, N]
+    product(a, |i, j, sum| {
+        let at = i * n + j;
+        rates.update(&mut w[at..=at], Some(&mut v[at..=at]), &[sum]);
+    });
+}
+
+/// The product by the GEMM crate, into C.
+fn product_fast(a: &Args<'_, f32>, c: &mut [f32]) {
+    let (m, n, k) = (a.size("M"), a.size("N"), a.size("K"));
+    let (trans_a, trans_b) = (a.size("TRANS_A") == 1, a.size("TRANS_B") == 1);
+    let left = Matrix::of(a.f(0), if trans_a { m } else { k }, trans_a);
+    let right = Matrix::of(a.f(1), if trans_b { k } else { n }, trans_b);
+    gemm([m, n, k], left, right, c, false);
+}
+
+fn matmul_fast(a: &mut Args<'_, f32>) {
+    let c = a.f_mut(2);
+    product_fast(a, c);
+}
+
+fn matmul_bias_fast(a: &mut Args<'_, f32>) {
+    let act = Activation::of_constant(a.size("ACTIVATION"));
+    let (n, bias, c) = (a.size("N"), a.f(2), a.f_mut(3));
+    product_fast(a, c);
+    for row in c.chunks_mut(n) {
+        for (c, &bias) in row.iter_mut().zip(bias) {
+            *c = act.apply(*c + bias);
+        }
+    }
+}
+
+fn matmul_slope_fast(a: &mut Args<'_, f32>) {
+    let act = Activation::of_constant(a.size("ACTIVATION"));
+    let (y, c) = (a.f(2), a.f_mut(3));
+    product_fast(a, c);
+    for (c, &y) in c.iter_mut().zip(y) {
+        *c *= act.slope(y);
+    }
+}
+
+fn gradient_fast(a: &Args<'_, f32>) -> Vec<f32> {
+    let mut gradient = vec![0.0; a.size("M") * a.size("N")];
+    product_fast(a, &mut gradient);
+    gradient
+}
+
+fn matmul_sgd_fast(a: &mut Args<'_, f32>) {
+    let rates = Rates::of(a, a.f(3), a.u(4));
+    let gradient = gradient_fast(a);
+    rates.update(a.f_mut(2), None, &gradient);
+}
+
+fn matmul_sgd_momentum_fast(a: &mut Args<'_, f32>) {
+    let rates = Rates::of(a, a.f(3), a.u(4));
+    let gradient = gradient_fast(a);
+    rates.update(a.f_mut(2), Some(a.f_mut(5)), &gradient);
+}
+
+/// All transposes at one, primes, around the tile, long and thin; every end.
+pub fn cases() -> Vec<Case> {
+    let uniform = Fill::Uniform(-1.0, 1.0);
+    let sizes = [
+        [1, 1, 1],
+        [2, 3, 5],
+        [7, 13, 11],
+        [15, 17, 16],
+        [16, 16, 16],
+        [17, 15, 33],
+        [1, 130, 3],
+        [67, 1, 2],
+        [3, 2, 257],
+    ];
+    let mut cases = Vec::new();
+    for (trans_a, trans_b) in [(false, false), (false, true), (true, false), (true, true)] {
+        for [m, n, k] in sizes {
+            let a = if trans_a { [k, m] } else { [m, k] };
+            let b = if trans_b { [n, k] } else { [k, n] };
+            let bare = Matmul::new(trans_a, trans_b);
+            let case = |end| {
+                Case::new(Matmul { end, ..bare }, k)
+                    .float(&a, uniform)
+                    .float(&b, uniform)
+            };
+            cases.push(case(End::Store));
+            let act = Activation::Sigmoid;
+            cases.push(case(End::Bias(act)).float(&[n], uniform).forward_only());
+            cases.push(case(End::Slope(act)).float(&[m, n], uniform).forward_only());
+            for momentum in [false, true] {
+                let sgd = Sgd {
+                    decay: true,
+                    momentum,
+                    epoch_steps: 3,
+                    schedule: 2,
+                };
+                let case = sgd::case_inputs(case(End::Sgd(sgd)), sgd, &[m, n]);
+                cases.push(case.forward_only());
+            }
+        }
+    }
+    cases
+}

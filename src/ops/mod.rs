@@ -1,0 +1,225 @@
+//! One op, one room: `src/ops/<stem>.rs` beside `shaders/<stem>.wgsl`.
+//!
+//! An op states its shape rule, its gradient (as ops again, so that it is written once
+//! for every device), its kernels with their CPU references, and how it is launched.
+//! [`TABLE`] lists them all; three tests walk the table and hold every op to its word.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::kernel::Kernel;
+use crate::shape::{DType, Type};
+
+mod case;
+mod gemm;
+pub use case::{Case, Fill, Given};
+
+/// A value of the graph: output `output` of node `node`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Value {
+    /// The node's index in the graph.
+    pub node: usize,
+    /// Which of its outputs.
+    pub output: usize,
+}
+
+/// Where gradient rules write their ops.
+pub trait Tape {
+    /// Adds an op and returns its outputs.
+    ///
+    /// # Errors
+    /// What the op's shape rule says.
+    fn op(&mut self, op: Arc<dyn Op>, inputs: &[Value]) -> Result<Vec<Value>>;
+    /// The type of a value.
+    fn ty(&self, value: Value) -> &Type;
+    /// Adds an op of one output and returns it.
+    ///
+    /// # Errors
+    /// What the op's shape rule says.
+    fn op1(&mut self, op: Arc<dyn Op>, inputs: &[Value]) -> Result<Value> {
+        Ok(self.op(op, inputs)?[0])
+    }
+}
+
+/// What a gradient rule is given.
+pub struct Backward<'a> {
+    /// Where the rule writes.
+    pub tape: &'a mut dyn Tape,
+    /// The op's inputs.
+    pub inputs: &'a [Value],
+    /// The op's outputs.
+    pub outputs: &'a [Value],
+    /// The gradient with respect to output 0 (the only differentiable one).
+    pub upstream: Value,
+    /// Which inputs a gradient is wanted for.
+    pub wanted: &'a [bool],
+}
+
+/// How a kernel binding of a launch is filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operand {
+    /// The op's input, read (or updated in place, if the kernel declares so).
+    In(usize),
+    /// The op's output.
+    Out(usize),
+}
+
+/// One launch of a kernel, in terms of the op's own inputs and outputs.
+#[derive(Clone, Debug)]
+pub struct Lowered {
+    /// The kernel.
+    pub kernel: &'static Kernel,
+    /// A value for each of its constants.
+    pub constants: Vec<(&'static str, f64)>,
+    /// What stands at each of its bindings.
+    pub operands: Vec<Operand>,
+    /// Workgroups in x and y; z is the replica.
+    pub grid: [u32; 2],
+    /// Floating-point operations of one replica (a multiply-add counts two).
+    pub flops: u64,
+}
+
+/// A node of the graph: pure description, no device, no data.
+pub trait Op: Debug + Send + Sync {
+    /// The stem of its files.
+    fn name(&self) -> &'static str;
+
+    /// The shape rule: output types from input types.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] naming the sizes and the relation that should hold.
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>>;
+
+    /// The launch, or `None` for a view of input 0.
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered>;
+
+    /// The gradient with respect to each input, as ops on the tape.
+    ///
+    /// # Errors
+    /// By default [`Error::Setting`]: an op without a rule stops differentiation
+    /// instead of passing a silent zero.
+    fn gradient(&self, backward: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
+        let _ = backward;
+        Err(Error::setting(
+            "gradient",
+            self.name(),
+            "an op with a gradient rule on every path from a parameter to the cost",
+        ))
+    }
+
+    /// If this op can run at the end of the kernel that makes its input 0: how.
+    fn epilogue(&self) -> Option<Epilogue> {
+        None
+    }
+
+    /// This op with another one's work done at its end; the other op's inputs after its
+    /// first are appended to this op's.
+    fn with_epilogue(&self, epilogue: &Epilogue) -> Option<Arc<dyn Op>> {
+        let _ = epilogue;
+        None
+    }
+}
+
+/// Work that fusion may append to a kernel.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Epilogue {
+    /// Add a bias along axis 1 (one more input).
+    Bias,
+    /// Apply an activation.
+    Activation(activation::Activation),
+    /// Multiply by an activation's slope, from its output (one more input).
+    ActivationSlope(activation::Activation),
+    /// Take the result as a gradient and update a parameter with it; see [`sgd::Sgd`].
+    Sgd(sgd::Sgd),
+}
+
+/// One row of the op table.
+#[derive(Debug)]
+pub struct Row {
+    /// The stem of the op's Rust file and of its shader.
+    pub stem: &'static str,
+    /// Its kernels; empty for views.
+    pub kernels: &'static [&'static Kernel],
+    /// The cases that hurt it.
+    pub cases: fn() -> Vec<Case>,
+}
+
+/// Declares the modules and the table together: one line per op.
+macro_rules! table {
+    ($($stem:ident),* $(,)?) => {
+        $(pub mod $stem;)*
+        /// Every op of the crate.
+        pub static TABLE: &[Row] = &[
+            $(Row { stem: stringify!($stem), kernels: $stem::KERNELS, cases: $stem::cases }),*
+        ];
+    };
+}
+
+table! {
+    activation,
+    matmul,
+    sgd,
+}
+
+/// Workgroups in x and y for `items` work items of `workgroup` threads each, no
+/// dimension above WebGPU's 65,535.
+pub(crate) fn grid(items: usize, workgroup: usize) -> [u32; 2] {
+    let groups = items.div_ceil(workgroup);
+    let y = groups.div_ceil(65_535);
+    [groups.div_ceil(y) as u32, y as u32]
+}
+
+/// Threads in a workgroup of an elementwise kernel (`@workgroup_size(64)`).
+pub(crate) const ELEMENTWISE: usize = 64;
+
+/// Checks how many inputs an op was given.
+pub(crate) fn arity<'a, const N: usize>(
+    op: &str,
+    inputs: &'a [Type],
+    names: &str,
+) -> Result<&'a [Type; N]> {
+    inputs.try_into().map_err(|_| {
+        Error::shape(
+            op,
+            format!("{} inputs", inputs.len()),
+            format!("{N}: {names}"),
+        )
+    })
+}
+
+/// Checks that two values have the same type.
+pub(crate) fn same(op: &str, names: &str, a: &Type, b: &Type) -> Result<()> {
+    if a == b {
+        return Ok(());
+    }
+    Err(Error::shape(
+        op,
+        format!("{a} and {b}"),
+        format!("equal types of {names}"),
+    ))
+}
+
+/// Checks that a value holds floats of each replica.
+pub(crate) fn floats(op: &str, name: &str, ty: &Type) -> Result<()> {
+    if ty.dtype == DType::F32 && !ty.shared {
+        return Ok(());
+    }
+    Err(Error::shape(
+        op,
+        ty.to_string(),
+        format!("{name} of f32, one per replica"),
+    ))
+}
+
+/// Checks that a value has exactly the type `wanted`.
+pub(crate) fn exactly(op: &str, name: &str, ty: &Type, wanted: &Type) -> Result<()> {
+    if ty == wanted {
+        return Ok(());
+    }
+    Err(Error::shape(
+        op,
+        ty.to_string(),
+        format!("{name} of {wanted}"),
+    ))
+}

@@ -1,0 +1,162 @@
+//! Values on the host: what goes up once before a run and comes back after it.
+
+use crate::shape::DType;
+
+/// The scalar arithmetic that references are written in, so that one text serves the
+/// `f32` executor and the `f64` check of gradients.
+pub trait Real:
+    Copy
+    + Send
+    + Sync
+    + PartialOrd
+    + std::fmt::Debug
+    + std::iter::Sum
+    + std::ops::Add<Output = Self>
+    + std::ops::Sub<Output = Self>
+    + std::ops::Mul<Output = Self>
+    + std::ops::Div<Output = Self>
+    + std::ops::Neg<Output = Self>
+    + std::ops::AddAssign
+    + std::ops::SubAssign
+    + std::ops::MulAssign
+    + 'static
+{
+    /// Zero.
+    const ZERO: Self;
+    /// One.
+    const ONE: Self;
+    /// Nearest value of this type.
+    fn of(x: f64) -> Self;
+    /// Widened.
+    fn wide(self) -> f64;
+    /// eˣ.
+    fn exp(self) -> Self;
+    /// Natural logarithm.
+    fn ln(self) -> Self;
+    /// ln(1 + x), exact near zero.
+    fn ln_1p(self) -> Self;
+    /// Hyperbolic tangent.
+    fn tanh(self) -> Self;
+    /// Square root.
+    fn sqrt(self) -> Self;
+    /// Absolute value.
+    fn abs(self) -> Self;
+    /// The larger of two (neither NaN).
+    fn max(self, other: Self) -> Self {
+        if other > self { other } else { self }
+    }
+}
+
+macro_rules! real {
+    ($t:ty) => {
+        impl Real for $t {
+            const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
+            fn of(x: f64) -> Self {
+                x as Self
+            }
+            fn wide(self) -> f64 {
+                self as f64
+            }
+            fn exp(self) -> Self {
+                self.exp()
+            }
+            fn ln(self) -> Self {
+                self.ln()
+            }
+            fn ln_1p(self) -> Self {
+                self.ln_1p()
+            }
+            fn tanh(self) -> Self {
+                self.tanh()
+            }
+            fn sqrt(self) -> Self {
+                self.sqrt()
+            }
+            fn abs(self) -> Self {
+                self.abs()
+            }
+        }
+    };
+}
+real!(f32);
+real!(f64);
+
+/// The content of one buffer on the host.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Host {
+    /// Floats.
+    F32(Vec<f32>),
+    /// Integers, or bytes packed in fours, lowest first.
+    U32(Vec<u32>),
+}
+
+impl Host {
+    /// How many elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F32(v) => v.len(),
+            Self::U32(v) => v.len(),
+        }
+    }
+
+    /// True if there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What the elements are.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Self::F32(_) => DType::F32,
+            Self::U32(_) => DType::U32,
+        }
+    }
+
+    /// The bytes as the device sees them.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::F32(v) => bytemuck::cast_slice(v),
+            Self::U32(v) => bytemuck::cast_slice(v),
+        }
+    }
+
+    /// The floats, if it holds floats.
+    pub fn floats(self) -> Option<Vec<f32>> {
+        match self {
+            Self::F32(v) => Some(v),
+            Self::U32(_) => None,
+        }
+    }
+
+    /// The integers, if it holds integers.
+    pub fn integers(self) -> Option<Vec<u32>> {
+        match self {
+            Self::U32(v) => Some(v),
+            Self::F32(_) => None,
+        }
+    }
+
+    /// Bytes packed into words, lowest first; a last word is filled with zeros.
+    pub fn pack(bytes: &[u8]) -> Self {
+        let word = |c: &[u8]| {
+            c.iter()
+                .enumerate()
+                .fold(0u32, |w, (i, &b)| w | u32::from(b) << (8 * i))
+        };
+        Self::U32(bytes.chunks(4).map(word).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_pack_lowest_first() {
+        assert_eq!(
+            Host::pack(&[1, 2, 3, 4, 5]),
+            Host::U32(vec![0x0403_0201, 5])
+        );
+    }
+}
