@@ -158,6 +158,7 @@ macro_rules! table {
 
 table! {
     activation,
+    add,
     matmul,
     sgd,
 }

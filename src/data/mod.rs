@@ -1,0 +1,374 @@
+//! Data: labelled images as bytes, and where they come from.
+//!
+//! A [`Source`] is named by the user (`--data`) or by the environment (`MNIST_DIR`) and
+//! loads a [`Split`]: training, validation and test images. There are two sources:
+//!
+//! - [`idx`]: the four IDX files of MNIST or of any data set in its form, checked from
+//!   the first byte to the last before anything is computed;
+//! - [`digits`]: digits drawn by strokes, generated from a seed in under a second, so
+//!   that everything works with nothing downloaded. They call themselves
+//!   "synthetic digits", and [`Split::synthetic`] is true.
+//!
+//! Pixels stay bytes here; they become numbers when a mini-batch is gathered.
+//!
+//! ```
+//! use wgrad::data::{Source, digits};
+//! # fn main() -> wgrad::error::Result<()> {
+//! let few = digits::generate(7, digits::Part::Train, 20)?;
+//! assert_eq!((few.len(), few.image(3).len()), (20, 28 * 28));
+//! let source = Source::resolve(Some("synthetic"))?;
+//! assert!(matches!(source, Source::Synthetic { .. }));
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod digits;
+pub mod idx;
+pub mod picture;
+mod strokes;
+
+use std::ffi::OsString;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+use digits::Part;
+
+/// The seed of the synthetic digits where none is given.
+pub const DEFAULT_SEED: u64 = 28;
+
+/// The name of the source that needs no files.
+const SYNTHETIC: &str = "synthetic";
+
+/// Labelled grey images of one size, as bytes: 0 is the ground, 255 full ink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Images {
+    /// What the images are, for people: "MNIST", "synthetic digits".
+    pub name: String,
+    /// Rows of an image.
+    pub height: usize,
+    /// Columns of an image.
+    pub width: usize,
+    /// How many classes there are; every label is below.
+    pub classes: usize,
+    /// The pixels `[N, H, W]`, row after row; one channel.
+    pub pixels: Vec<u8>,
+    /// The labels `[N]`.
+    pub labels: Vec<u8>,
+}
+
+impl Images {
+    /// Images from `pixels` `[N, H, W]` and `labels` `[N]`.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if a size is zero, if there are more classes than a byte can
+    /// name, or if a label names no class; [`Error::Shape`] if the number of pixels is
+    /// not N × H × W.
+    pub fn new(
+        name: impl Into<String>,
+        height: usize,
+        width: usize,
+        classes: usize,
+        pixels: Vec<u8>,
+        labels: Vec<u8>,
+    ) -> Result<Self> {
+        let name = name.into();
+        for (what, size) in [
+            ("height", height),
+            ("width", width),
+            ("number of images", labels.len()),
+        ] {
+            if size == 0 {
+                return Err(Error::setting(format!("{name}, {what}"), 0, "at least 1"));
+            }
+        }
+        if !(1..=256).contains(&classes) {
+            let place = format!("{name}, number of classes");
+            return Err(Error::setting(place, classes, "1 to 256"));
+        }
+        let wanted = labels
+            .len()
+            .checked_mul(height)
+            .and_then(|v| v.checked_mul(width));
+        if wanted != Some(pixels.len()) {
+            return Err(Error::shape(
+                name,
+                format!("{} pixels", pixels.len()),
+                format!("{} images of {height} x {width} pixels", labels.len()),
+            ));
+        }
+        if let Some((i, label)) = label_out_of_range(&labels, classes) {
+            return Err(Error::setting(
+                format!("{name}, label of image {i}"),
+                label,
+                format!("0 to {}", classes - 1),
+            ));
+        }
+        Ok(Self {
+            name,
+            height,
+            width,
+            classes,
+            pixels,
+            labels,
+        })
+    }
+
+    /// How many images there are.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// The pixels `[H, W]` of image `i`.
+    ///
+    /// # Panics
+    /// As a slice does, if `i` is not below [`Images::len`].
+    pub fn image(&self, i: usize) -> &[u8] {
+        let size = self.height * self.width;
+        &self.pixels[i * size..][..size]
+    }
+
+    /// A copy of the images in `range`.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if the range is empty or reaches beyond the last image.
+    pub fn range(&self, range: Range<usize>) -> Result<Self> {
+        let size = self.height * self.width;
+        let labels = self.labels.get(range.clone());
+        let (start, end) = (range.start, range.end);
+        // Where the labels exist the pixels do too, so the products cannot overflow.
+        let pixels = labels.and_then(|_| self.pixels.get(start * size..end * size));
+        match (pixels, labels) {
+            (Some(pixels), Some(labels)) if !labels.is_empty() => Ok(Self {
+                name: self.name.clone(),
+                pixels: pixels.to_vec(),
+                labels: labels.to_vec(),
+                ..*self
+            }),
+            _ => Err(Error::setting(
+                format!("{}, range of images", self.name),
+                format!("{start}..{end}"),
+                format!("a range that is not empty, within 0..{}", self.len()),
+            )),
+        }
+    }
+
+    /// A copy of the first `n` images.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if `n` is 0 or more than there are.
+    pub fn first(&self, n: usize) -> Result<Self> {
+        if n == 0 || n > self.len() {
+            return Err(Error::setting(
+                format!("{}, number of images", self.name),
+                n,
+                format!("1 to {}", self.len()),
+            ));
+        }
+        self.range(0..n)
+    }
+}
+
+/// The first label that names no class, and its index.
+fn label_out_of_range(labels: &[u8], classes: usize) -> Option<(usize, u8)> {
+    labels
+        .iter()
+        .copied()
+        .enumerate()
+        .find(|(_, label)| usize::from(*label) >= classes)
+}
+
+/// Images to learn from, to choose by and to be judged by; all of one size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// What the network learns from.
+    pub train: Images,
+    /// What hyper-parameters and the moment to stop are chosen by.
+    pub validation: Images,
+    /// What the finished network is judged by.
+    pub test: Images,
+    /// Whether the images were made by a program; whoever prints a result says so.
+    pub synthetic: bool,
+}
+
+/// Where images come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The embedded default: digits drawn by strokes.
+    Synthetic {
+        /// What the digits are generated from.
+        seed: u64,
+    },
+    /// A folder with the four IDX files.
+    Idx(PathBuf),
+}
+
+impl Source {
+    /// The source that `arg` names: `synthetic`, or a folder. Without an argument, the
+    /// environment variable `MNIST_DIR` is read in the same way; where that is not set
+    /// or empty, the synthetic digits are the source.
+    ///
+    /// The folder's content is checked when it is loaded.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for an empty argument; [`Error::UnknownName`] for what looks
+    /// like a misspelt `synthetic` and is no folder.
+    pub fn resolve(arg: Option<&str>) -> Result<Self> {
+        Self::choose(arg.map(OsString::from), std::env::var_os("MNIST_DIR"))
+    }
+
+    /// [`Source::resolve`] with the environment as an argument, so that it can be tested.
+    fn choose(arg: Option<OsString>, env: Option<OsString>) -> Result<Self> {
+        if arg.as_ref().is_some_and(|a| a.is_empty()) {
+            let wanted = "a folder with IDX files, or `synthetic`";
+            return Err(Error::setting("--data", "an empty name", wanted));
+        }
+        let Some(name) = arg.or(env).filter(|n| !n.is_empty()) else {
+            return Ok(Self::Synthetic { seed: DEFAULT_SEED });
+        };
+        if name == SYNTHETIC {
+            return Ok(Self::Synthetic { seed: DEFAULT_SEED });
+        }
+        let path = PathBuf::from(&name);
+        if let Some(text) = name.to_str().filter(|_| !path.exists()) {
+            let error = Error::unknown("data source", text, &[SYNTHETIC, "a folder"]);
+            if matches!(&error, Error::UnknownName { nearest: Some(n), .. } if n == SYNTHETIC) {
+                return Err(error);
+            }
+        }
+        Ok(Self::Idx(path))
+    }
+
+    /// Loads the images. Synthetic: 10,000 for training, 2,000 for validation, 2,000 for
+    /// test, `[N, 28, 28]`. IDX files: the last sixth of the training file is for
+    /// validation, which for MNIST's 60,000 is the book's 50,000 and 10,000.
+    ///
+    /// # Errors
+    /// [`Error::File`] or [`Error::Io`] for files that are missing, truncated, corrupt
+    /// or do not fit each other, each naming the file.
+    pub fn load(&self) -> Result<Split> {
+        match self {
+            Self::Synthetic { seed } => {
+                let part = |part: Part| digits::generate(*seed, part, part.default_len());
+                Ok(Split {
+                    train: part(Part::Train)?,
+                    validation: part(Part::Validation)?,
+                    test: part(Part::Test)?,
+                    synthetic: true,
+                })
+            }
+            Self::Idx(dir) => idx::load_dir(dir),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn three() -> Images {
+        Images::new("three", 1, 2, 10, vec![0, 1, 2, 3, 4, 5], vec![7, 8, 9]).unwrap()
+    }
+
+    #[test]
+    fn images_are_taken_apart() {
+        let images = three();
+        assert_eq!((images.len(), images.is_empty()), (3, false));
+        assert_eq!(images.image(1), [2, 3]);
+        let part = images.range(1..3).unwrap();
+        assert_eq!((part.pixels, part.labels), (vec![2, 3, 4, 5], vec![8, 9]));
+        assert_eq!(images.first(3).unwrap(), images);
+    }
+
+    #[test]
+    #[expect(clippy::reversed_empty_ranges)]
+    fn ranges_and_numbers_out_of_bounds_are_refused() {
+        let images = three();
+        for range in [0..4, 1..1, 2..1, 5..7, usize::MAX - 1..usize::MAX] {
+            let found = format!("{range:?}");
+            assert_eq!(
+                images.range(range).unwrap_err().to_string(),
+                format!(
+                    "three, range of images: found {found}; \
+                     wanted a range that is not empty, within 0..3"
+                )
+            );
+        }
+        for n in [0, 4, usize::MAX] {
+            assert_eq!(
+                images.first(n).unwrap_err().to_string(),
+                format!("three, number of images: found {n}; wanted 1 to 3")
+            );
+        }
+    }
+
+    #[test]
+    fn wrong_images_are_refused() {
+        let make = |height, width, classes, pixels: usize, labels: Vec<u8>| {
+            Images::new("x", height, width, classes, vec![0; pixels], labels)
+                .unwrap_err()
+                .to_string()
+        };
+        let zero = "found 0; wanted at least 1";
+        assert_eq!(make(0, 2, 10, 0, vec![1]), format!("x, height: {zero}"));
+        assert_eq!(make(2, 0, 10, 0, vec![1]), format!("x, width: {zero}"));
+        assert_eq!(
+            make(2, 2, 10, 0, vec![]),
+            format!("x, number of images: {zero}")
+        );
+        for classes in [0, 257] {
+            assert_eq!(
+                make(1, 1, classes, 1, vec![0]),
+                format!("x, number of classes: found {classes}; wanted 1 to 256")
+            );
+        }
+        assert_eq!(
+            make(2, 2, 10, 7, vec![0, 0]),
+            "x: found 7 pixels; wanted 2 images of 2 x 2 pixels"
+        );
+        let huge = usize::MAX;
+        assert!(make(huge, huge, 10, 7, vec![0, 0]).contains("found 7 pixels"));
+        assert_eq!(
+            make(1, 1, 3, 3, vec![0, 2, 3]),
+            "x, label of image 2: found 3; wanted 0 to 2"
+        );
+    }
+
+    #[test]
+    fn sources_are_resolved() {
+        let choose = |arg: Option<&str>, env: Option<&str>| {
+            Source::choose(arg.map(OsString::from), env.map(OsString::from))
+        };
+        let synthetic = Source::Synthetic { seed: DEFAULT_SEED };
+        let folder = |p: &str| Source::Idx(p.into());
+        assert_eq!(choose(None, None).unwrap(), synthetic);
+        assert_eq!(choose(None, Some("")).unwrap(), synthetic);
+        assert_eq!(choose(None, Some("mnist")).unwrap(), folder("mnist"));
+        assert_eq!(choose(None, Some("synthetic")).unwrap(), synthetic);
+        assert_eq!(choose(Some("synthetic"), Some("a")).unwrap(), synthetic);
+        assert_eq!(choose(Some("b/c"), Some("a")).unwrap(), folder("b/c"));
+        assert_eq!(
+            choose(Some(""), None).unwrap_err().to_string(),
+            "--data: found an empty name; wanted a folder with IDX files, or `synthetic`"
+        );
+        assert_eq!(
+            choose(Some("sinthetic"), None).unwrap_err().to_string(),
+            "unknown data source `sinthetic` (did you mean `synthetic`?); \
+             known: synthetic, a folder"
+        );
+    }
+
+    #[test]
+    fn the_default_split_says_that_it_is_synthetic() {
+        let split = Source::Synthetic { seed: 3 }.load().unwrap();
+        assert!(split.synthetic);
+        let sizes = [&split.train, &split.validation, &split.test].map(Images::len);
+        assert_eq!(sizes, [10_000, 2_000, 2_000]);
+        assert_eq!(split.test.name, "synthetic digits");
+    }
+}

@@ -1,0 +1,116 @@
+//! Which device a plan runs on: the choice, the list, the fallback.
+
+use std::str::FromStr;
+
+use super::cpu::{Cpu, Text};
+use super::{DeviceInfo, Executor};
+use crate::error::{Error, Result};
+use crate::plan::{Limits, Plan};
+
+/// What the user asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// A hardware GPU if there is one, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU executor.
+    Cpu,
+    /// A GPU adapter, hardware before software; none is an error.
+    Gpu,
+    /// The adapter with this index in [`devices`].
+    Index(usize),
+}
+
+impl FromStr for Choice {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        match s {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "gpu" => Ok(Self::Gpu),
+            other => other.parse().map(Self::Index).map_err(|_| {
+                Error::setting("--device", other, "auto, cpu, gpu or an adapter's index")
+            }),
+        }
+    }
+}
+
+/// A device that was found and opened.
+#[derive(Debug)]
+pub enum Device {
+    /// The CPU.
+    Cpu(DeviceInfo),
+    /// A GPU through wgpu.
+    #[cfg(feature = "gpu")]
+    Gpu(super::gpu::GpuDevice),
+}
+
+pub(super) fn cpu_info() -> DeviceInfo {
+    DeviceInfo {
+        name: format!("CPU, {} threads", rayon::current_num_threads()),
+        cpu: true,
+        software: false,
+        limits: Limits::CPU,
+    }
+}
+
+impl Device {
+    /// Opens the device that was asked for. Where [`Choice::Auto`] finds no hardware
+    /// GPU it takes the CPU, and a `tracing` event says so.
+    ///
+    /// # Errors
+    /// [`Error::Adapter`] if the wanted adapter does not exist.
+    pub fn open(choice: Choice) -> Result<Self> {
+        match choice {
+            Choice::Cpu => Ok(Self::Cpu(cpu_info())),
+            #[cfg(feature = "gpu")]
+            _ => match super::gpu::GpuDevice::open(choice) {
+                Ok(gpu) => Ok(Self::Gpu(gpu)),
+                Err(e) if choice == Choice::Auto => {
+                    tracing::info!("no hardware GPU, training on the CPU ({e})");
+                    Ok(Self::Cpu(cpu_info()))
+                }
+                Err(e) => Err(e),
+            },
+            #[cfg(not(feature = "gpu"))]
+            Choice::Auto => Ok(Self::Cpu(cpu_info())),
+            #[cfg(not(feature = "gpu"))]
+            _ => Err(Error::Adapter {
+                found: "a build without the `gpu` feature".into(),
+                wanted: "a GPU adapter".into(),
+                fix: "Build with default features, or use --device cpu.".into(),
+            }),
+        }
+    }
+
+    /// What it is and allows.
+    pub fn info(&self) -> &DeviceInfo {
+        match self {
+            Self::Cpu(info) => info,
+            #[cfg(feature = "gpu")]
+            Self::Gpu(gpu) => gpu.info(),
+        }
+    }
+
+    /// Makes an executor for a plan: buffers allocated, pipelines compiled.
+    ///
+    /// # Errors
+    /// What the plan's checker or the device says.
+    pub fn executor(&self, plan: Plan) -> Result<Box<dyn Executor>> {
+        match self {
+            Self::Cpu(_) => Ok(Box::new(Cpu::<f32>::new(plan, Text::Fast)?)),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(gpu) => Ok(Box::new(super::gpu::Gpu::new(gpu, plan)?)),
+        }
+    }
+}
+
+/// Every adapter of this machine, in the order of [`Choice::Index`]; not the CPU
+/// executor, which is always there.
+pub fn devices() -> Vec<DeviceInfo> {
+    #[cfg(feature = "gpu")]
+    return super::gpu::adapters();
+    #[cfg(not(feature = "gpu"))]
+    vec![]
+}

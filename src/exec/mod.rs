@@ -1,0 +1,102 @@
+//! Executors: they take a plan and run its programs, thousands of times, without
+//! thinking. They see plans and kernels, never ops or graphs.
+
+use crate::error::Result;
+use crate::plan::{Limits, Plan};
+use crate::tensor::Host;
+
+pub mod cpu;
+mod device;
+#[cfg(feature = "gpu")]
+pub mod gpu;
+
+pub use device::{Choice, Device, devices};
+
+/// What an executor has moved and launched since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Kernel launches.
+    pub launches: u64,
+    /// Bytes written from the host.
+    pub uploaded: u64,
+    /// Bytes read back to the host.
+    pub read_back: u64,
+    /// Times work was handed to the device.
+    pub submits: u64,
+}
+
+/// The device that an executor runs on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// For people: adapter, backend and driver, or the CPU and its threads.
+    pub name: String,
+    /// True for the CPU executor.
+    pub cpu: bool,
+    /// True where a "GPU" is a program that runs on the CPU.
+    pub software: bool,
+    /// What it allows.
+    pub limits: Limits,
+}
+
+/// Runs a plan.
+pub trait Executor: Send {
+    /// The device.
+    fn device(&self) -> &DeviceInfo;
+
+    /// The plan.
+    fn plan(&self) -> &Plan;
+
+    /// Fills a state buffer from the host: the values of all replicas in order, or the
+    /// one copy of a shared buffer.
+    ///
+    /// # Errors
+    /// [`Error::Setting`](crate::Error::Setting) when length or element type differ
+    /// from the plan's; [`Error::Device`](crate::Error::Device) when the device fails.
+    fn write(&mut self, buffer: usize, data: &Host) -> Result<()>;
+
+    /// Reads a buffer back, after all work before it.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) when the device fails.
+    fn read(&mut self, buffer: usize) -> Result<Host>;
+
+    /// Runs a program `times` times.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`](crate::Error::UnknownName) for a program the plan lacks,
+    /// [`Error::Device`](crate::Error::Device) when the device fails.
+    fn run(&mut self, program: &str, times: u64) -> Result<()>;
+
+    /// What has been moved and launched so far.
+    fn traffic(&self) -> Traffic;
+}
+
+/// Holds data that goes up against the plan.
+fn check_write(plan: &Plan, buffer: usize, data: &Host) -> Result<()> {
+    let wrong = |found: String, wanted: String| {
+        Err(crate::Error::setting(
+            format!("data for buffer {buffer}"),
+            found,
+            wanted,
+        ))
+    };
+    let Some(b) = plan.buffers.get(buffer) else {
+        return wrong(format!("{buffer}"), format!("below {}", plan.buffers.len()));
+    };
+    let wanted = b.total(plan.replicas);
+    if data.dtype() != b.dtype || data.len() != wanted {
+        return wrong(
+            format!("{} elements of {:?}", data.len(), data.dtype()),
+            format!("{wanted} of {:?} for {}", b.dtype, b.name),
+        );
+    }
+    Ok(())
+}
+
+/// The launches of a program.
+fn program<'a>(plan: &'a Plan, name: &str) -> Result<&'a [crate::plan::Launch]> {
+    plan.programs.get(name).map(Vec::as_slice).ok_or_else(|| {
+        let known: Vec<&str> = plan.programs.keys().map(String::as_str).collect();
+        crate::Error::unknown("program", name, &known)
+    })
+}

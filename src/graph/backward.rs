@@ -1,0 +1,81 @@
+//! Reverse-mode differentiation: the chain rule, from the cost back, as graph ops.
+
+use super::{Arc, Backward, Error, Graph, HashMap, Kind, Result, Tape, Value};
+use crate::ops::add::Add;
+
+pub(super) fn gradients(
+    graph: &mut Graph,
+    cost: Value,
+    seed: Value,
+    with_respect_to: &[Value],
+) -> Result<Vec<Option<Value>>> {
+    if graph.ty(cost) != graph.ty(seed) {
+        return Err(Error::shape(
+            "gradients",
+            format!("cost {} with seed {}", graph.ty(cost), graph.ty(seed)),
+            "a seed of the cost's type",
+        ));
+    }
+    let depends = dependants(graph, with_respect_to);
+    let label = std::mem::take(&mut graph.label);
+    let mut upstream: HashMap<Value, Value> = HashMap::from([(cost, seed)]);
+    // Nodes are in topological order, so by the time a node is reached going back, all
+    // uses of its output have added their share.
+    for index in (0..=cost.node).rev() {
+        let node = graph.nodes[index].clone();
+        let (Kind::Op(op), true) = (&node.kind, depends[index]) else {
+            continue;
+        };
+        let out = Value {
+            node: index,
+            output: 0,
+        };
+        let Some(&up) = upstream.get(&out) else {
+            continue;
+        };
+        let wanted: Vec<bool> = node.inputs.iter().map(|v| depends[v.node]).collect();
+        graph.label = node.label.replace("forward", "backward");
+        let outputs: Vec<Value> = (0..node.outputs.len())
+            .map(|output| Value {
+                node: index,
+                output,
+            })
+            .collect();
+        let shares = op.gradient(&mut Backward {
+            tape: graph,
+            inputs: &node.inputs,
+            outputs: &outputs,
+            upstream: up,
+            wanted: &wanted,
+        })?;
+        for ((&input, share), wanted) in node.inputs.iter().zip(shares).zip(wanted) {
+            let Some(share) = share.filter(|_| wanted) else {
+                continue;
+            };
+            let sum = match upstream.get(&input) {
+                Some(&before) => graph.op1(Arc::new(Add), &[before, share])?,
+                None => share,
+            };
+            upstream.insert(input, sum);
+        }
+    }
+    graph.label = label;
+    Ok(with_respect_to
+        .iter()
+        .map(|v| upstream.get(v).copied())
+        .collect())
+}
+
+/// Which nodes depend on any of `roots` (roots included).
+fn dependants(graph: &Graph, roots: &[Value]) -> Vec<bool> {
+    let mut depends = vec![false; graph.nodes.len()];
+    for root in roots {
+        depends[root.node] = true;
+    }
+    for (i, node) in graph.nodes.iter().enumerate() {
+        if node.inputs.iter().any(|v| depends[v.node]) {
+            depends[i] = true;
+        }
+    }
+    depends
+}

@@ -1,0 +1,192 @@
+//! The layer graph: nodes, their wiring, shape inference and reverse-mode gradients.
+//!
+//! A graph holds *variables* (named buffers that live as long as the plan) and
+//! *programs* (lists of ops in order). A value made in one program is not seen by
+//! another; they meet in variables alone. Gradients are ops of the same graph, so
+//! whatever compiles and runs a forward pass compiles and runs a backward pass.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::ops::{Backward, Op, Tape, Value};
+use crate::shape::Type;
+
+mod backward;
+
+/// What a node is.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// A named buffer that lives as long as the plan.
+    Variable(String),
+    /// An op on earlier values.
+    Op(Arc<dyn Op>),
+}
+
+/// A node of the graph.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// What it is.
+    pub kind: Kind,
+    /// Its inputs.
+    pub inputs: Vec<Value>,
+    /// The types of its outputs.
+    pub outputs: Vec<Type>,
+    /// Layer and pass, for messages.
+    pub label: String,
+    /// The program it belongs to; `None` for variables.
+    pub program: Option<usize>,
+}
+
+/// The layer graph.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    nodes: Vec<Node>,
+    programs: Vec<String>,
+    results: Vec<(String, Value)>,
+    label: String,
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a variable.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if the name is taken.
+    pub fn variable(&mut self, name: &str, ty: Type) -> Result<Value> {
+        let taken = |n: &Node| matches!(&n.kind, Kind::Variable(other) if other == name);
+        if self.nodes.iter().any(taken) {
+            return Err(Error::setting("variable", name, "a name not yet taken"));
+        }
+        self.nodes.push(Node {
+            kind: Kind::Variable(name.into()),
+            inputs: vec![],
+            outputs: vec![ty],
+            label: name.into(),
+            program: None,
+        });
+        Ok(self.last(0))
+    }
+
+    /// Starts a program: ops added from now on belong to it.
+    pub fn begin(&mut self, program: &str) {
+        self.programs.push(program.into());
+        self.label.clear();
+    }
+
+    /// Names what the next ops are part of: `0.conv2d forward`.
+    pub fn label(&mut self, label: impl Into<String>) {
+        self.label = label.into();
+    }
+
+    /// Keeps a value: it gets a named buffer of its own that can be read after a run.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if the name is taken, or the value is a variable (which can be
+    /// read as it is).
+    pub fn result(&mut self, name: &str, value: Value) -> Result<()> {
+        let mut source = value;
+        // A view lives in the buffer of what it views.
+        while let Kind::Op(op) = &self.nodes[source.node].kind {
+            let types: Vec<Type> = self.nodes[source.node]
+                .inputs
+                .iter()
+                .map(|&v| self.ty(v).clone())
+                .collect();
+            if op.lower(&types, &self.nodes[source.node].outputs).is_some() {
+                break;
+            }
+            source = self.nodes[source.node].inputs[0];
+        }
+        let taken = self.results.iter().any(|(n, v)| n == name || *v == source);
+        if taken || matches!(self.nodes[source.node].kind, Kind::Variable(_)) {
+            return Err(Error::setting(
+                "result",
+                name,
+                "a new name for a value made by an op",
+            ));
+        }
+        self.results.push((name.into(), source));
+        Ok(())
+    }
+
+    /// The kept values with their names.
+    pub fn results(&self) -> &[(String, Value)] {
+        &self.results
+    }
+
+    /// All nodes in order.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The programs' names in order.
+    pub fn programs(&self) -> &[String] {
+        &self.programs
+    }
+
+    fn last(&self, output: usize) -> Value {
+        Value {
+            node: self.nodes.len() - 1,
+            output,
+        }
+    }
+
+    /// Adds the ops that compute the gradient of a value with respect to others.
+    ///
+    /// `seed` is the gradient of whatever is minimised with respect to `cost`: a value
+    /// of the same type. The gradient of a value that `cost` does not depend on is
+    /// `None`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the seed's type is not the cost's; [`Error::Setting`] if an
+    /// op on the way has no gradient rule.
+    pub fn gradients(
+        &mut self,
+        cost: Value,
+        seed: Value,
+        with_respect_to: &[Value],
+    ) -> Result<Vec<Option<Value>>> {
+        backward::gradients(self, cost, seed, with_respect_to)
+    }
+}
+
+impl Tape for Graph {
+    fn op(&mut self, op: Arc<dyn Op>, inputs: &[Value]) -> Result<Vec<Value>> {
+        let program = match self.programs.len() {
+            0 => return Err(Error::setting("graph", "an op", "a program begun before")),
+            n => n - 1,
+        };
+        let types: Vec<Type> = inputs.iter().map(|&v| self.ty(v).clone()).collect();
+        let outputs = op.infer(&types).map_err(|e| e.within(&self.label))?;
+        for &v in inputs {
+            if self.nodes[v.node].program.is_some_and(|p| p != program) {
+                return Err(Error::setting(
+                    "graph",
+                    format!(
+                        "a value of program {}",
+                        self.programs[self.nodes[v.node].program.unwrap_or(0)]
+                    ),
+                    "values of the same program, or variables",
+                ));
+            }
+        }
+        let count = outputs.len();
+        self.nodes.push(Node {
+            kind: Kind::Op(op),
+            inputs: inputs.to_vec(),
+            outputs,
+            label: self.label.clone(),
+            program: Some(program),
+        });
+        Ok((0..count).map(|output| self.last(output)).collect())
+    }
+
+    fn ty(&self, value: Value) -> &Type {
+        &self.nodes[value.node].outputs[value.output]
+    }
+}

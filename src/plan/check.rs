@@ -1,0 +1,250 @@
+//! The checker: a plan that breaks a rule is refused before it runs.
+
+use std::collections::HashSet;
+
+use super::{Launch, Plan, Role};
+use crate::error::{Error, Result};
+use crate::kernel::Access;
+
+/// What an adapter allows. The default is WebGPU's portable minimum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one storage binding.
+    pub binding_bytes: u64,
+    /// Storage buffers in one launch.
+    pub bindings: usize,
+    /// Workgroups in one dimension.
+    pub workgroups: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            binding_bytes: 128 << 20,
+            bindings: 8,
+            workgroups: 65_535,
+        }
+    }
+}
+
+impl Limits {
+    /// No limits but those of 32-bit indices: the CPU.
+    pub const CPU: Self = Self {
+        binding_bytes: u64::MAX,
+        bindings: usize::MAX,
+        workgroups: u32::MAX,
+    };
+}
+
+impl Plan {
+    /// Holds every launch against its kernel's declaration and the limits: element
+    /// types and sizes, temporaries written before they are read, no buffer bound twice
+    /// where one use writes, constants complete.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] naming the launch, or [`Error::Adapter`] where a limit is passed.
+    pub fn check(&self, limits: &Limits) -> Result<()> {
+        for buffer in &self.buffers {
+            let bytes = buffer.bytes(self.replicas);
+            if bytes > limits.binding_bytes {
+                return Err(Error::Adapter {
+                    found: format!("a limit of {} bytes for one buffer", limits.binding_bytes),
+                    wanted: format!("{bytes} bytes for {}", buffer.name),
+                    fix: "Use fewer replicas, a smaller batch or the CPU (--device cpu).".into(),
+                });
+            }
+        }
+        for launches in self.programs.values() {
+            let mut written = HashSet::new();
+            for (i, launch) in launches.iter().enumerate() {
+                self.check_launch(launch, limits, &mut written)
+                    .map_err(|(found, wanted)| Error::Plan {
+                        launch: i,
+                        label: launch.label.clone(),
+                        found,
+                        wanted,
+                    })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_launch(
+        &self,
+        launch: &Launch,
+        limits: &Limits,
+        written: &mut HashSet<usize>,
+    ) -> std::result::Result<(), (String, String)> {
+        let kernel = launch.kernel;
+        let fail = |found: String, wanted: String| Err((found, wanted));
+        if launch.bindings.len() != kernel.bindings.len() {
+            return fail(
+                format!("{} bindings", launch.bindings.len()),
+                format!(
+                    "the {} that {} declares",
+                    kernel.bindings.len(),
+                    kernel.name
+                ),
+            );
+        }
+        if launch.bindings.len() > limits.bindings {
+            return fail(
+                format!("{} bindings", launch.bindings.len()),
+                format!("at most {}", limits.bindings),
+            );
+        }
+        let names: Vec<_> = launch.constants.iter().map(|(name, _)| *name).collect();
+        if names != kernel.constants {
+            return fail(
+                format!("constants {names:?}"),
+                format!("{:?}", kernel.constants),
+            );
+        }
+        if launch.grid.iter().any(|&g| g == 0 || g > limits.workgroups) {
+            return fail(
+                format!("grid {:?}", launch.grid),
+                format!("1 to {} workgroups in each dimension", limits.workgroups),
+            );
+        }
+        let writes_shared = kernel
+            .bindings
+            .iter()
+            .any(|d| d.shared && d.access != Access::Read);
+        let replicas = if writes_shared {
+            1
+        } else {
+            self.replicas as u32
+        };
+        if launch.grid[2] != replicas {
+            return fail(
+                format!("{} workgroups in z", launch.grid[2]),
+                format!("{replicas}"),
+            );
+        }
+        for (i, (binding, declared)) in launch.bindings.iter().zip(kernel.bindings).enumerate() {
+            let Some(buffer) = self.buffers.get(binding.buffer) else {
+                return fail(
+                    format!("buffer {}", binding.buffer),
+                    "one of the plan".into(),
+                );
+            };
+            let what = format!("{} at binding {i} ({})", buffer.name, declared.name);
+            if buffer.dtype != declared.dtype {
+                return fail(
+                    format!("{:?} in {what}", buffer.dtype),
+                    format!("{:?}", declared.dtype),
+                );
+            }
+            if buffer.shared != declared.shared {
+                return fail(
+                    format!("shared = {} in {what}", buffer.shared),
+                    format!("shared = {}", declared.shared),
+                );
+            }
+            if binding.elements == 0 || binding.elements > buffer.elements {
+                return fail(
+                    format!("{} elements in {what}", binding.elements),
+                    format!("1 to {}", buffer.elements),
+                );
+            }
+            let aliased =
+                launch
+                    .bindings
+                    .iter()
+                    .zip(kernel.bindings)
+                    .enumerate()
+                    .any(|(j, (other, d))| {
+                        j != i
+                            && other.buffer == binding.buffer
+                            && (d.access != Access::Read || declared.access != Access::Read)
+                    });
+            if aliased {
+                return fail(
+                    format!("{what} bound twice"),
+                    "no aliasing where one use writes".into(),
+                );
+            }
+            if buffer.role == Role::Temporary
+                && declared.access != Access::Write
+                && !written.contains(&binding.buffer)
+            {
+                return fail(format!("{what} read"), "a temporary written before".into());
+            }
+        }
+        for (binding, declared) in launch.bindings.iter().zip(kernel.bindings) {
+            if declared.access != Access::Read {
+                written.insert(binding.buffer);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Binding, Buffer};
+    use super::*;
+    use crate::ops::activation::ACTIVATION;
+    use crate::shape::DType;
+
+    fn plan() -> Plan {
+        let buffer = |name: &str, role| Buffer {
+            name: name.into(),
+            dtype: DType::F32,
+            elements: 4,
+            shared: false,
+            role,
+        };
+        let binding = |buffer| Binding {
+            buffer,
+            elements: 4,
+        };
+        Plan {
+            replicas: 2,
+            buffers: vec![buffer("x", Role::State), buffer("t", Role::Temporary)],
+            programs: [(
+                "train".to_string(),
+                vec![Launch {
+                    label: "layer 1".into(),
+                    kernel: &ACTIVATION,
+                    constants: vec![("N", 4.0), ("ACTIVATION", 1.0)],
+                    bindings: vec![binding(0), binding(1)],
+                    grid: [1, 1, 2],
+                    flops: 8,
+                }],
+            )]
+            .into(),
+        }
+    }
+
+    fn refused(change: impl FnOnce(&mut Plan)) -> String {
+        let mut plan = plan();
+        change(&mut plan);
+        plan.check(&Limits::default()).unwrap_err().to_string()
+    }
+
+    fn launch(plan: &mut Plan) -> &mut Launch {
+        &mut plan.programs.get_mut("train").unwrap()[0]
+    }
+
+    #[test]
+    fn a_sound_plan_passes() {
+        plan().check(&Limits::default()).unwrap();
+        assert_eq!(plan().account().programs["train"].bytes, 64);
+    }
+
+    #[test]
+    fn every_rule_is_held() {
+        assert!(refused(|p| launch(p).bindings[0].elements = 5).contains("1 to 4"));
+        assert!(refused(|p| launch(p).bindings[1].buffer = 0).contains("bound twice"));
+        assert!(refused(|p| launch(p).bindings[0].buffer = 7).contains("buffer 7"));
+        assert!(refused(|p| p.buffers[0].dtype = DType::U32).contains("F32"));
+        assert!(refused(|p| p.buffers[0].shared = true).contains("shared = false"));
+        assert!(refused(|p| p.buffers[0].role = Role::Temporary).contains("written before"));
+        assert!(refused(|p| launch(p).grid[0] = 70_000).contains("65535"));
+        assert!(refused(|p| launch(p).grid[2] = 1).contains("in z"));
+        assert!(refused(|p| launch(p).constants.truncate(1)).contains("ACTIVATION"));
+        assert!(refused(|p| launch(p).bindings.truncate(1)).contains("1 bindings"));
+        assert!(refused(|p| p.buffers[0].elements = 1 << 26).contains("--device cpu"));
+    }
+}

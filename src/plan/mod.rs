@@ -1,0 +1,113 @@
+//! The plan: a flat list of kernel launches over buffers allocated beforehand.
+//!
+//! A plan is plain data. It knows kernels by name and buffers by number, nothing of ops,
+//! graphs or devices; it can be checked ([`Plan::check`]), accounted for
+//! ([`Plan::account`]) and written as JSON before anything runs.
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, Serializer};
+
+use crate::kernel::Kernel;
+use crate::shape::DType;
+
+mod account;
+mod check;
+pub use account::{Account, ProgramAccount};
+pub use check::Limits;
+
+/// What a buffer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Lives as long as the plan: data, parameters, counters, metrics.
+    State,
+    /// Holds values within one run of a program; may serve several in turn.
+    Temporary,
+}
+
+/// A buffer of the plan.
+#[derive(Clone, Debug, Serialize)]
+pub struct Buffer {
+    /// The variable's name, or `temporary <k>`.
+    pub name: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Elements within one replica.
+    pub elements: usize,
+    /// True if all replicas share one copy.
+    pub shared: bool,
+    /// What it is for.
+    pub role: Role,
+}
+
+impl Buffer {
+    /// Elements over all replicas.
+    pub fn total(&self, replicas: usize) -> usize {
+        self.elements * if self.shared { 1 } else { replicas }
+    }
+
+    /// Bytes over all replicas.
+    pub fn bytes(&self, replicas: usize) -> u64 {
+        4 * self.total(replicas) as u64
+    }
+}
+
+/// A buffer at a binding: its first `elements` of each replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Binding {
+    /// Index into [`Plan::buffers`].
+    pub buffer: usize,
+    /// Elements of each replica that the kernel sees; replicas lie this far apart.
+    pub elements: usize,
+}
+
+/// One kernel launch.
+#[derive(Clone, Debug, Serialize)]
+pub struct Launch {
+    /// Layer and pass, for messages: `0.conv2d forward`.
+    pub label: String,
+    /// The kernel; its name in JSON.
+    #[serde(serialize_with = "kernel_name")]
+    pub kernel: &'static Kernel,
+    /// A value for each of the kernel's constants.
+    pub constants: Vec<(&'static str, f64)>,
+    /// What stands at each of its bindings.
+    pub bindings: Vec<Binding>,
+    /// Workgroups; z is the number of replicas, or 1 where a shared buffer is written.
+    pub grid: [u32; 3],
+    /// Floating-point operations over all replicas.
+    pub flops: u64,
+}
+
+fn kernel_name<S: Serializer>(kernel: &&'static Kernel, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str(kernel.name)
+}
+
+/// Buffers and, by name, the programs that run over them.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// How many networks are trained at once.
+    pub replicas: usize,
+    /// All buffers.
+    pub buffers: Vec<Buffer>,
+    /// Launch lists: `init`, `shuffle`, `train`, …
+    pub programs: BTreeMap<String, Vec<Launch>>,
+}
+
+impl Plan {
+    /// The index of the state buffer called `name`.
+    pub fn state(&self, name: &str) -> Option<usize> {
+        self.buffers
+            .iter()
+            .position(|b| b.role == Role::State && b.name == name)
+    }
+
+    /// The plan as JSON.
+    ///
+    /// # Errors
+    /// Whatever the serialiser says; a plan holds nothing it refuses.
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        serde_json::to_string_pretty(self)
+    }
+}

@@ -1,0 +1,367 @@
+//! Learning curves as SVG: the training cost on the left, the accuracies on the right, one
+//! value per epoch.
+//!
+//! With several replicas each has a faint line and their mean a bold one. The picture
+//! brings its own ground, so it reads the same on a light and on a dark page.
+
+mod axes;
+
+use std::ops::Range;
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use self::axes::{Axis, accuracy_range, cost_range, epoch_ticks, nice_step, ticks};
+use super::{EpochReport, Report};
+use crate::error::{Error, Result};
+
+/// Size of the picture on a page, in CSS pixels.
+const SIZE: (u32, u32) = (960, 420);
+/// The backend places points at whole units; drawing larger and letting the view box
+/// shrink it makes the curves smooth.
+const FINE: u32 = 4;
+/// Up to this many epochs each value gets a dot.
+const MOST_DOTS: usize = 40;
+
+const GROUND: RGBColor = RGBColor(252, 251, 248);
+const TEXT: RGBColor = RGBColor(38, 36, 32);
+const SOFT: RGBColor = RGBColor(110, 105, 96);
+const GRID: RGBColor = RGBColor(228, 224, 215);
+// Okabe and Ito's blue, vermilion and bluish green: told apart by any eye.
+const COST: RGBColor = RGBColor(0, 114, 178);
+const VALIDATION: RGBColor = RGBColor(213, 94, 0);
+const TEST: RGBColor = RGBColor(0, 138, 101);
+const ALARM: RGBColor = RGBColor(179, 38, 30);
+
+type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+/// One measured quantity: a value per replica and epoch.
+struct Curve {
+    name: &'static str,
+    colour: RGBColor,
+    of: fn(&EpochReport) -> &[f64],
+}
+
+/// A panel: its curves and how its axis is to be read.
+struct Panel {
+    title: &'static str,
+    axis: &'static str,
+    curves: Vec<Curve>,
+    range: Range<f64>,
+}
+
+/// The learning curves of a run as the text of an SVG file.
+///
+/// A value that is not finite breaks its line, and a cross at the top of the panel marks
+/// the epoch. A list that is empty in every epoch (nothing was measured) has no curve.
+///
+/// # Errors
+/// [`Error::Setting`] if the report has no epochs.
+pub fn curves_svg(report: &Report) -> Result<String> {
+    if report.epochs.is_empty() {
+        return Err(Error::setting(
+            "epochs",
+            "a report of none",
+            "at least one, to draw learning curves",
+        ));
+    }
+    let mut svg = String::new();
+    let (width, height) = (SIZE.0 * FINE, SIZE.1 * FINE);
+    {
+        let root = SVGBackend::with_string(&mut svg, (width, height)).into_drawing_area();
+        draw(&root, report).map_err(|found| {
+            Error::setting("learning curves", found, "a report that can be drawn")
+        })?;
+    }
+    // The backend's opening tag gives the drawing's own size and says nothing to a screen
+    // reader.
+    let body = svg.split_once('>').map_or("", |(_, body)| body);
+    let about = escaped(&format!("Learning curves: {}", title(report)));
+    Ok(format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" \
+         viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{about}\">\n\
+         <title>{about}</title>{body}",
+        SIZE.0, SIZE.1
+    ))
+}
+
+fn draw(root: &Canvas, report: &Report) -> std::result::Result<(), String> {
+    root.fill(&GROUND).map_err(text)?;
+    let unit = FINE as i32;
+    let put = |at: (i32, i32), size: u32, colour: RGBColor, words: &str| {
+        let style = font(size, colour);
+        root.draw_text(&clean(words), &style, (at.0 * unit, at.1 * unit))
+            .map_err(text)
+    };
+    put((24, 18), 19, TEXT, &title(report))?;
+    put((24, 46), 13, SOFT, &subtitle(report))?;
+
+    let measured = |of: fn(&EpochReport) -> &[f64]| report.epochs.iter().any(|e| !of(e).is_empty());
+    let mut accuracies = vec![
+        Curve {
+            name: "validation",
+            colour: VALIDATION,
+            of: |e| &e.validation_accuracy,
+        },
+        Curve {
+            name: "test",
+            colour: TEST,
+            of: |e| &e.test_accuracy,
+        },
+    ];
+    accuracies.retain(|c| measured(c.of));
+    let costs = vec![Curve {
+        name: "training",
+        colour: COST,
+        of: |e| &e.training_cost,
+    }];
+    let (_, panels) = root.split_vertically(72 * FINE);
+    let (left, right) = panels.split_horizontally(SIZE.0 / 2 * FINE);
+    let range = cost_range(values(report, &costs));
+    let cost = Panel {
+        title: "Cost",
+        axis: "training cost (mean per image)",
+        curves: costs,
+        range,
+    };
+    let range = accuracy_range(values(report, &accuracies));
+    let accuracy = Panel {
+        title: "Accuracy",
+        axis: "images read correctly (%)",
+        curves: accuracies,
+        range,
+    };
+    draw_panel(&left, report, &cost)?;
+    draw_panel(&right, report, &accuracy)?;
+    root.present().map_err(text)
+}
+
+fn draw_panel(area: &Canvas, report: &Report, panel: &Panel) -> std::result::Result<(), String> {
+    let epochs = &report.epochs;
+    let (first, last) = epochs.iter().fold((usize::MAX, 0), |(lo, hi), e| {
+        (lo.min(e.epoch), hi.max(e.epoch))
+    });
+    let pad = ((last - first) as f64 * 0.03).max(0.15);
+    let across = first as f64 - pad..last as f64 + pad;
+    let (bottom, top) = (panel.range.start, panel.range.end);
+    let step = nice_step((top - bottom) / 5.0);
+    let ticks = ticks(bottom, top, step);
+    // A step of 2 needs no decimals, one of 0.05 needs two.
+    let decimals = (-step.log10().floor()).clamp(0.0, 12.0) as usize;
+    let mut chart = ChartBuilder::on(area)
+        .margin_left(18 * FINE)
+        .margin_right(22 * FINE)
+        .margin_top(38 * FINE)
+        .margin_bottom(10 * FINE)
+        .x_label_area_size(40 * FINE)
+        .y_label_area_size(58 * FINE)
+        .build_cartesian_2d(
+            Axis {
+                range: across,
+                ticks: epoch_ticks(first, last),
+            },
+            Axis {
+                range: bottom..top,
+                ticks,
+            },
+        )
+        .map_err(text)?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .bold_line_style(GRID.stroke_width(FINE))
+        .light_line_style(TRANSPARENT)
+        .axis_style(SOFT.stroke_width(FINE))
+        .set_all_tick_mark_size(4 * FINE)
+        .x_desc("epoch")
+        .y_desc(panel.axis)
+        .axis_desc_style(font(13, SOFT))
+        .label_style(font(13, TEXT))
+        .x_label_formatter(&|x| format!("{x:.0}"))
+        .y_label_formatter(&|y| {
+            if y.abs() >= 1e5 {
+                format!("{y:.0e}")
+            } else {
+                format!("{y:.decimals$}")
+            }
+        })
+        .draw()
+        .map_err(text)?;
+
+    let replicas = panel
+        .curves
+        .iter()
+        .flat_map(|c| epochs.iter().map(|e| (c.of)(e).len()))
+        .max()
+        .unwrap_or(0);
+    let several = replicas > 1;
+    let mut lost = Vec::new();
+    for curve in &panel.curves {
+        let at = |e: &EpochReport, r: usize| (curve.of)(e).get(r).copied().unwrap_or(f64::NAN);
+        for e in epochs {
+            if (curve.of)(e).iter().any(|v| !v.is_finite()) {
+                lost.push((e.epoch as f64, top));
+            }
+        }
+        for replica in (0..replicas).filter(|_| several) {
+            let line = epochs.iter().map(|e| (e.epoch as f64, at(e, replica)));
+            let style = curve.colour.mix(0.28).stroke_width(FINE);
+            for part in finite_parts(line) {
+                // One value alone makes no line.
+                if let [point] = part[..] {
+                    let dot = Circle::new(point, 2 * FINE, curve.colour.mix(0.35).filled());
+                    chart.draw_series([dot]).map_err(text)?;
+                } else {
+                    chart
+                        .draw_series(LineSeries::new(part, style))
+                        .map_err(text)?;
+                }
+            }
+        }
+        // The mean of those that did not diverge would look better than the run was.
+        let mean = epochs.iter().map(|e| {
+            let sum: f64 = (0..replicas).map(|r| at(e, r)).sum();
+            (e.epoch as f64, sum / replicas as f64)
+        });
+        for part in finite_parts(mean) {
+            let dots = part.len() == 1 || epochs.len() <= MOST_DOTS;
+            if dots {
+                let dot = |p: &(f64, f64)| Circle::new(*p, 3 * FINE, curve.colour.filled());
+                chart.draw_series(part.iter().map(dot)).map_err(text)?;
+            }
+            let style = curve.colour.stroke_width(9 * FINE / 4);
+            chart
+                .draw_series(LineSeries::new(part, style))
+                .map_err(text)?;
+        }
+    }
+    let cross = |p: &(f64, f64)| Cross::new(*p, 5 * FINE, ALARM.stroke_width(2 * FINE));
+    chart.draw_series(lost.iter().map(cross)).map_err(text)?;
+    drop(chart);
+    draw_legend(area, panel, !lost.is_empty())
+}
+
+/// The panel's name and, to its right, what its lines and marks mean.
+fn draw_legend(area: &Canvas, panel: &Panel, lost: bool) -> std::result::Result<(), String> {
+    let unit = FINE as i32;
+    let baseline = 16 * unit;
+    let middle = |size, colour| font(size, colour).pos(Pos::new(HPos::Left, VPos::Center));
+    let mut x = 76 * unit;
+    let say = |words: &str, size: u32, colour: RGBColor, x: &mut i32| {
+        area.draw_text(words, &middle(size, colour), (*x, baseline))
+            .map_err(text)?;
+        // Fonts differ from reader to reader: 0.56 em is a generous mean width.
+        *x += (words.chars().count() as f64 * f64::from(size * FINE) * 0.56) as i32 + 16 * unit;
+        Ok::<(), String>(())
+    };
+    say(panel.title, 15, TEXT, &mut x)?;
+    let sample = |colour: RGBAColor, width: u32, x: &mut i32| {
+        let line = vec![(*x, baseline), (*x + 22 * unit, baseline)];
+        *x += 28 * unit;
+        area.draw(&PathElement::new(line, colour.stroke_width(width)))
+            .map_err(text)
+    };
+    for curve in &panel.curves {
+        sample(curve.colour.to_rgba(), 9 * FINE / 4, &mut x)?;
+        say(curve.name, 13, TEXT, &mut x)?;
+    }
+    if lost {
+        let mark = Cross::new((x, baseline), 5 * unit, ALARM.stroke_width(2 * FINE));
+        area.draw(&mark).map_err(text)?;
+        x += 10 * unit;
+        say("not finite", 13, ALARM, &mut x)?;
+    }
+    Ok(())
+}
+
+/// What was trained on what; says so if the data is synthetic.
+fn title(report: &Report) -> String {
+    format!(
+        "{} on {}",
+        short(&report.net, 40),
+        short(&report.data_title(), 60)
+    )
+}
+
+fn subtitle(report: &Report) -> String {
+    let mut parts = vec![format!("mini-batch {}", report.batch)];
+    parts.push(format!("learning rate {}", report.learning_rate));
+    parts.push(format!("seed {}", report.seed));
+    let finals = &report.test_accuracy;
+    if !finals.is_empty() {
+        let mean = finals.iter().sum::<f64>() / finals.len() as f64;
+        if finals.len() > 1 {
+            parts.push(format!("{} replicas (bold: their mean)", finals.len()));
+            parts.push(format!("test accuracy {mean:.2} % in the mean"));
+        } else {
+            parts.push(format!("test accuracy {mean:.2} %"));
+        }
+    }
+    if let Some(vote) = report.ensemble_accuracy {
+        parts.push(format!("{vote:.2} % by vote"));
+    }
+    parts.push(short(&report.device, 48));
+    parts.join("  ·  ")
+}
+
+fn values<'a>(report: &'a Report, curves: &'a [Curve]) -> impl Iterator<Item = f64> + 'a {
+    curves
+        .iter()
+        .flat_map(|c| report.epochs.iter().flat_map(|e| (c.of)(e)))
+        .copied()
+        .filter(|v| v.is_finite())
+}
+
+/// The stretches of a line between values that are not finite.
+fn finite_parts(line: impl Iterator<Item = (f64, f64)>) -> Vec<Vec<(f64, f64)>> {
+    let mut parts = vec![Vec::new()];
+    for point in line {
+        if !point.1.is_finite() {
+            parts.push(Vec::new());
+        } else if let Some(part) = parts.last_mut() {
+            part.push(point);
+        }
+    }
+    parts.retain(|part| !part.is_empty());
+    parts
+}
+
+fn font(size: u32, colour: RGBColor) -> TextStyle<'static> {
+    ("sans-serif", size * FINE).into_font().color(&colour)
+}
+
+/// At most `most` characters of a name.
+fn short(name: &str, most: usize) -> String {
+    match name.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_string(),
+    }
+}
+
+/// The backend escapes markup, but XML forbids control characters in any form.
+fn clean(words: &str) -> String {
+    words
+        .chars()
+        .map(|c| match c {
+            '\u{fffe}' | '\u{ffff}' => ' ',
+            c if c.is_control() => ' ',
+            c => c,
+        })
+        .collect()
+}
+
+fn escaped(words: &str) -> String {
+    clean(words)
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests;

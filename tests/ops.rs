@@ -1,0 +1,372 @@
+//! The tests that walk the op table: an op cannot be listed without them.
+//!
+//! `WGRAD_OPS=conv2d,matmul cargo test --test ops` runs the named ops alone.
+
+mod common;
+
+use common::{fill, gpu, graph_of, run, words};
+use wgrad::compile::{Options, compile};
+use wgrad::exec::cpu::{Cpu, Text};
+use wgrad::exec::{Device, Executor};
+use wgrad::graph::Graph;
+use wgrad::kernel::Access;
+use wgrad::ops::activation::{Activate, Activation};
+use wgrad::ops::{Case, Row, TABLE, Tape, Value};
+use wgrad::plan::{Limits, Plan};
+use wgrad::rng::uniform;
+use wgrad::shape::DType;
+use wgrad::tensor::Host;
+
+fn rows() -> Vec<&'static Row> {
+    let wanted = std::env::var("WGRAD_OPS").ok();
+    TABLE
+        .iter()
+        .filter(|row| {
+            wanted
+                .as_ref()
+                .is_none_or(|w| w.split(',').any(|w| w == row.stem))
+        })
+        .collect()
+}
+
+fn plan_of(graph: &Graph, replicas: usize) -> Plan {
+    let options = Options {
+        replicas,
+        fuse: true,
+        limits: Limits::default(),
+    };
+    compile(graph, &options).unwrap()
+}
+
+/// How far an f32 result may lie from the f64 one, per unit of the result's scale.
+///
+/// A sum of n products rounds at most n times (γₙ ≈ n ε, Higham 2002, §3.1); eight more
+/// roundings are allowed for what is done around the sum.
+fn rounding(case: &Case) -> f64 {
+    f64::from(f32::EPSILON) * (8.0 + case.terms as f64)
+}
+
+/// What WGSL allows its functions beyond that: exp 3 + 2|x| ULP at |x| ≤ 10 and
+/// division 2.5 ULP, tanh 1e-5 absolute.
+fn wgsl(case: &Case) -> f64 {
+    let tanh = format!("{:?}", case.op).contains("Tanh");
+    if tanh {
+        1e-5
+    } else {
+        26.0 * f64::from(f32::EPSILON)
+    }
+}
+
+fn compare(
+    what: &str,
+    case: &Case,
+    found: &[(String, Host)],
+    wanted: &[(String, Host)],
+    tolerance: f64,
+) -> usize {
+    assert_eq!(found.len(), wanted.len());
+    let mut compared = 0;
+    for ((name, f), (_, w)) in found.iter().zip(wanted) {
+        match (f, w) {
+            (Host::U32(f), Host::U32(w)) => {
+                let bad = f.iter().zip(w).position(|(f, w)| f != w);
+                assert!(
+                    bad.is_none(),
+                    "{what} {name}, element {bad:?}: {f:?} for {w:?}\n{:?}",
+                    case.op
+                );
+            }
+            (Host::F32(f), Host::F32(w)) => {
+                let scale = w.iter().fold(1.0f64, |s, x| s.max(f64::from(x.abs())));
+                for (i, (f, w)) in f.iter().zip(w).enumerate() {
+                    let off = (f64::from(*f) - f64::from(*w)).abs();
+                    assert!(
+                        off <= tolerance * scale,
+                        "{what} {name}[{i}] = {f}, wanted {w}: off by {off:e}, allowed {:e}\n{:?}\n{:?}",
+                        tolerance * scale,
+                        case.op,
+                        case.inputs
+                    );
+                }
+            }
+            _ => panic!("{what} {name}: different types"),
+        }
+        compared += 1;
+    }
+    compared
+}
+
+/// Reference in f32 and CPU executor and GPU, each against the reference in f64.
+#[test]
+fn parity() {
+    let device = gpu();
+    let mut compared = 0;
+    for row in rows() {
+        for case in (row.cases)() {
+            let graph = graph_of(&case);
+            for replicas in [1, 3] {
+                let plan = plan_of(&graph, replicas);
+                let inputs: Vec<Host> = (0..case.inputs.len())
+                    .map(|i| fill(&case, i, replicas))
+                    .collect();
+                let mut wide = Cpu::<f64>::new(plan.clone(), Text::Reference).unwrap();
+                let truth = run(&mut wide, &inputs);
+                for text in [Text::Reference, Text::Fast] {
+                    let mut cpu = Cpu::<f32>::new(plan.clone(), text).unwrap();
+                    let what = format!("{} CPU {text:?} R={replicas}", row.stem);
+                    compared += compare(
+                        &what,
+                        &case,
+                        &run(&mut cpu, &inputs),
+                        &truth,
+                        rounding(&case),
+                    );
+                }
+                if let Some(Device::Gpu(_)) = &device {
+                    let mut gpu = device.as_ref().unwrap().executor(plan).unwrap();
+                    let what = format!("{} GPU R={replicas}", row.stem);
+                    let allowed = rounding(&case) + wgsl(&case);
+                    compared += compare(&what, &case, &run(gpu.as_mut(), &inputs), &truth, allowed);
+                }
+            }
+        }
+    }
+    println!("{compared} buffers compared");
+}
+
+/// A case mid-graph: tanh before it, sigmoid after it, a random upstream gradient.
+struct Middle {
+    cpu: Cpu<f64>,
+    variables: Vec<usize>,
+    upstream: Vec<f64>,
+}
+
+impl Middle {
+    fn new(case: &Case) -> Option<Self> {
+        let mut graph = Graph::new();
+        let inputs: Vec<Value> = case
+            .inputs
+            .iter()
+            .enumerate()
+            .map(|(i, g)| graph.variable(&format!("input {i}"), g.ty.clone()).unwrap())
+            .collect();
+        let wanted: Vec<Value> = inputs
+            .iter()
+            .zip(&case.inputs)
+            .filter(|(_, g)| g.differentiate)
+            .map(|(v, _)| *v)
+            .collect();
+        if wanted.is_empty() {
+            return None;
+        }
+        let (probe, outputs) = {
+            let mut probe = graph.clone();
+            probe.begin("probe");
+            let out = probe.op(case.op.clone(), &inputs).unwrap();
+            (probe, out)
+        };
+        let seed = graph
+            .variable("upstream", probe.ty(outputs[0]).clone())
+            .unwrap();
+        graph.begin("run");
+        let before: Vec<Value> = inputs
+            .iter()
+            .zip(&case.inputs)
+            .map(|(&v, g)| match g.differentiate {
+                true => graph
+                    .op1(std::sync::Arc::new(Activate(Activation::Tanh)), &[v])
+                    .unwrap(),
+                false => v,
+            })
+            .collect();
+        let y = graph.op(case.op.clone(), &before).unwrap()[0];
+        let cost = graph
+            .op1(std::sync::Arc::new(Activate(Activation::Sigmoid)), &[y])
+            .unwrap();
+        graph.result("cost", cost).unwrap();
+        let gradients = graph.gradients(cost, seed, &wanted).unwrap();
+        for (i, g) in gradients.into_iter().enumerate() {
+            let g = g.unwrap_or_else(|| panic!("{:?}: no gradient for input {i}", case.op));
+            graph.result(&format!("gradient {i}"), g).unwrap();
+        }
+        let plan = plan_of(&graph, 1);
+        let mut cpu = Cpu::<f64>::new(plan, Text::Reference).unwrap();
+        for i in 0..inputs.len() {
+            let buffer = cpu.plan().state(&format!("input {i}")).unwrap();
+            cpu.write(buffer, &fill(case, i, 1)).unwrap();
+        }
+        let buffer = cpu.plan().state("upstream").unwrap();
+        let upstream: Vec<f64> = words(99, cpu.plan().buffers[buffer].elements)
+            .iter()
+            .map(|&w| f64::from(uniform(w)) * 2.0 - 1.0)
+            .collect();
+        cpu.values_mut(buffer).unwrap().copy_from_slice(&upstream);
+        let variables = wanted.iter().map(|v| v.node).collect();
+        Some(Self {
+            cpu,
+            variables,
+            upstream,
+        })
+    }
+
+    fn cost(&mut self) -> f64 {
+        self.cpu.run("run", 1).unwrap();
+        let buffer = self.cpu.plan().state("cost").unwrap();
+        let cost = self.cpu.values(buffer).unwrap();
+        cost.iter().zip(&self.upstream).map(|(c, u)| c * u).sum()
+    }
+}
+
+/// Analytic gradients against central differences in f64.
+#[test]
+fn gradients() {
+    let mut checked = 0;
+    for row in rows() {
+        for case in (row.cases)() {
+            let Some(mut middle) = Middle::new(&case) else {
+                continue;
+            };
+            middle.cost();
+            for k in 0..middle.variables.len() {
+                let name = format!("input {}", middle.variables[k]);
+                let buffer = middle.cpu.plan().state(&name).unwrap();
+                let at = middle.cpu.plan().state(&format!("gradient {k}")).unwrap();
+                middle.cost();
+                let gradient = middle.cpu.values(at).unwrap().to_vec();
+                for i in 0..gradient.len() {
+                    let h = 1e-5;
+                    let x = middle.cpu.values(buffer).unwrap()[i];
+                    middle.cpu.values_mut(buffer).unwrap()[i] = x + h;
+                    let above = middle.cost();
+                    middle.cpu.values_mut(buffer).unwrap()[i] = x - h;
+                    let below = middle.cost();
+                    middle.cpu.values_mut(buffer).unwrap()[i] = x;
+                    let slope = (above - below) / (2.0 * h);
+                    // Truncation is of order h² times a third derivative, cancellation
+                    // of order 1e-16/h: both near 1e-10.
+                    assert!(
+                        (slope - gradient[i]).abs() <= 1e-7 * (1.0 + slope.abs()),
+                        "{}: d/d input {} [{i}] is {}, central difference {slope}\n{:?}\n{:?}",
+                        row.stem,
+                        middle.variables[k],
+                        gradient[i],
+                        case.op,
+                        case.inputs
+                    );
+                    checked += 1;
+                }
+            }
+        }
+    }
+    println!("{checked} slopes checked");
+}
+
+/// Files, WGSL and declarations agree.
+#[test]
+fn table() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let mut names = std::collections::HashSet::new();
+    for row in TABLE {
+        assert!(
+            std::path::Path::new(root)
+                .join(format!("src/ops/{}.rs", row.stem))
+                .exists()
+        );
+        assert!(!(row.cases)().is_empty(), "{} lists no cases", row.stem);
+        let shader = std::path::Path::new(root).join(format!("shaders/{}.wgsl", row.stem));
+        assert_eq!(shader.exists(), !row.kernels.is_empty(), "{}", row.stem);
+        let launched: std::collections::HashSet<_> = (row.cases)()
+            .iter()
+            .flat_map(|case| plan_of(&graph_of(case), 1).programs["run"].clone())
+            .map(|launch| launch.kernel.name)
+            .collect();
+        for kernel in row.kernels {
+            assert!(
+                names.insert(kernel.name),
+                "two kernels called {}",
+                kernel.name
+            );
+            assert_eq!(kernel.stem, row.stem, "{}", kernel.name);
+            assert!(
+                launched.contains(kernel.name),
+                "no case launches {}",
+                kernel.name
+            );
+            let module = naga::front::wgsl::parse_str(kernel.source)
+                .unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(kernel.source)));
+            declarations(kernel, &module);
+        }
+    }
+    // No shader without an op.
+    for entry in std::fs::read_dir(format!("{root}/shaders")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "wgsl") {
+            let stem = path.file_stem().unwrap().to_str().unwrap().to_string();
+            assert!(
+                TABLE.iter().any(|r| r.stem == stem),
+                "{stem}.wgsl has no op"
+            );
+        }
+    }
+}
+
+fn declarations(kernel: &wgrad::kernel::Kernel, module: &naga::Module) {
+    let info = naga::valid::Validator::new(Default::default(), naga::valid::Capabilities::all())
+        .validate(module)
+        .unwrap_or_else(|e| panic!("{}: {e:?}", kernel.name));
+    let entry = module
+        .entry_points
+        .iter()
+        .position(|e| e.name == kernel.name)
+        .unwrap_or_else(|| panic!("no entry point {}", kernel.name));
+    let used = info.get_entry_point(entry);
+    let mut found: Vec<_> = module
+        .global_variables
+        .iter()
+        .filter(|(handle, _)| !used[*handle].is_empty())
+        .filter_map(|(_, v)| {
+            let binding = v.binding?;
+            let naga::AddressSpace::Storage { access } = v.space else {
+                panic!("storage only")
+            };
+            let writes = access.contains(naga::StorageAccess::STORE);
+            let naga::TypeInner::Array { base, .. } = module.types[v.ty].inner else {
+                panic!("arrays only")
+            };
+            let naga::TypeInner::Scalar(scalar) = module.types[base].inner else {
+                panic!("scalars only")
+            };
+            let dtype = match scalar.kind {
+                naga::ScalarKind::Float => DType::F32,
+                naga::ScalarKind::Uint => DType::U32,
+                _ => panic!("f32 or u32 only"),
+            };
+            Some((binding.binding, v.name.clone().unwrap(), dtype, writes))
+        })
+        .collect();
+    found.sort_by_key(|(binding, ..)| *binding);
+    let declared: Vec<_> = kernel
+        .bindings
+        .iter()
+        .enumerate()
+        .map(|(i, b)| {
+            (
+                i as u32,
+                b.name.to_string(),
+                b.dtype,
+                b.access != Access::Read,
+            )
+        })
+        .collect();
+    assert_eq!(found, declared, "bindings of {}", kernel.name);
+    for constant in kernel.constants {
+        assert!(
+            module
+                .overrides
+                .iter()
+                .any(|(_, o)| o.name.as_deref() == Some(constant)),
+            "{} declares constant {constant}, its shader does not",
+            kernel.name
+        );
+    }
+}
