@@ -10,11 +10,13 @@ pub mod files;
 pub mod graph;
 pub mod kernel;
 pub mod model_file;
+// pub mod nn;
 pub mod ops;
 pub mod plan;
 pub mod report;
 pub mod rng;
 pub mod shape;
 pub mod tensor;
+// pub mod train;
 
 pub use error::{Error, Result};

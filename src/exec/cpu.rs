@@ -185,17 +185,20 @@ impl<T: Scalar> Executor for Cpu<T> {
         Ok(())
     }
 
-    fn read(&mut self, buffer: usize) -> Result<Host> {
-        let host = match self.buffers.get(buffer) {
-            Some(Store::F(v)) => Host::F32(v.iter().map(|x| x.wide() as f32).collect()),
-            Some(Store::U(v)) => Host::U32(v.clone()),
-            None => {
-                let wanted = format!("below {}", self.buffers.len());
-                return Err(crate::Error::setting("buffer", buffer, wanted));
-            }
-        };
-        self.traffic.read_back += host.bytes().len() as u64;
-        Ok(host)
+    fn read_all(&mut self, buffers: &[usize]) -> Result<Vec<Host>> {
+        for &b in buffers {
+            super::buffer(&self.plan, b)?;
+        }
+        let hosts: Vec<Host> = buffers
+            .iter()
+            .map(|&b| match &self.buffers[b] {
+                Store::F(v) => Host::F32(v.iter().map(|x| x.wide() as f32).collect()),
+                Store::U(v) => Host::U32(v.clone()),
+            })
+            .collect();
+        self.traffic.readbacks += 1;
+        self.traffic.read_back += hosts.iter().map(|h| h.bytes().len() as u64).sum::<u64>();
+        Ok(hosts)
     }
 
     fn run(&mut self, name: &str, times: u64) -> Result<()> {
@@ -207,6 +210,10 @@ impl<T: Scalar> Executor for Cpu<T> {
         }
         self.traffic.launches += times * launches.len() as u64;
         self.traffic.submits += 1;
+        Ok(())
+    }
+
+    fn wait(&mut self) -> Result<()> {
         Ok(())
     }
 

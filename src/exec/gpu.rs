@@ -313,13 +313,13 @@ impl Gpu {
         self.in_flight.push_back(index);
         while self.in_flight.len() > IN_FLIGHT {
             if let Some(oldest) = self.in_flight.pop_front() {
-                self.wait(Some(oldest))?;
+                self.poll(Some(oldest))?;
             }
         }
         Ok(())
     }
 
-    fn wait(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
+    fn poll(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
         let poll = wgpu::PollType::Wait {
             submission_index,
             timeout: None,
@@ -429,45 +429,57 @@ impl Executor for Gpu {
         self.gpu.faults.check("upload")
     }
 
-    fn read(&mut self, buffer: usize) -> Result<Host> {
-        let Some(spec) = self.plan.buffers.get(buffer) else {
-            let wanted = format!("below {}", self.buffers.len());
-            return Err(Error::setting("buffer", buffer, wanted));
-        };
-        let (bytes, dtype) = (spec.bytes(self.plan.replicas), spec.dtype);
-        let staging = match self.staging.take().filter(|s| s.size() >= bytes) {
+    fn read_all(&mut self, buffers: &[usize]) -> Result<Vec<Host>> {
+        let mut places = Vec::with_capacity(buffers.len());
+        let mut total = 0;
+        for &b in buffers {
+            let spec = super::buffer(&self.plan, b)?;
+            let bytes = spec.bytes(self.plan.replicas);
+            places.push((b, total, bytes, spec.dtype));
+            total += bytes;
+        }
+        let staging = match self.staging.take().filter(|s| s.size() >= total) {
             Some(staging) => staging,
             None => self.gpu.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("staging"),
-                size: bytes,
+                size: total,
                 usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
                 mapped_at_creation: false,
             }),
         };
         let mut encoder = self.encoder();
-        encoder.copy_buffer_to_buffer(&self.buffers[buffer], 0, &staging, 0, bytes);
+        for &(b, at, bytes, _) in &places {
+            encoder.copy_buffer_to_buffer(&self.buffers[b], 0, &staging, at, bytes);
+        }
         self.submit(encoder)?;
         let faults = self.gpu.faults.clone();
-        staging.map_async(wgpu::MapMode::Read, 0..bytes, move |mapped| {
+        staging.map_async(wgpu::MapMode::Read, 0..total, move |mapped| {
             if let Err(e) = mapped {
                 faults.note(e.to_string());
             }
         });
-        self.wait(None)?;
+        self.poll(None)?;
         self.in_flight.clear();
-        let host = {
+        let hosts = {
             let view = staging
-                .get_mapped_range(0..bytes)
+                .get_mapped_range(0..total)
                 .map_err(|e| fault("read back", &e.to_string()))?;
-            match dtype {
-                DType::F32 => Host::F32(bytemuck::pod_collect_to_vec(&view)),
-                DType::U32 => Host::U32(bytemuck::pod_collect_to_vec(&view)),
-            }
+            places
+                .iter()
+                .map(|&(_, at, bytes, dtype)| {
+                    let slice = &view[at as usize..(at + bytes) as usize];
+                    match dtype {
+                        DType::F32 => Host::F32(bytemuck::pod_collect_to_vec(slice)),
+                        DType::U32 => Host::U32(bytemuck::pod_collect_to_vec(slice)),
+                    }
+                })
+                .collect()
         };
         staging.unmap();
         self.staging = Some(staging);
-        self.traffic.read_back += bytes;
-        Ok(host)
+        self.traffic.readbacks += 1;
+        self.traffic.read_back += total;
+        Ok(hosts)
     }
 
     fn run(&mut self, name: &str, times: u64) -> Result<()> {
@@ -494,6 +506,12 @@ impl Executor for Gpu {
             left -= now;
         }
         self.gpu.faults.check("run")
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        self.poll(None)?;
+        self.in_flight.clear();
+        Ok(())
     }
 
     fn traffic(&self) -> Traffic {

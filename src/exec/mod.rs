@@ -21,6 +21,8 @@ pub struct Traffic {
     pub uploaded: u64,
     /// Bytes read back to the host.
     pub read_back: u64,
+    /// Times something was read back; each waits for the device.
+    pub readbacks: u64,
     /// Times work was handed to the device.
     pub submits: u64,
 }
@@ -54,11 +56,20 @@ pub trait Executor: Send {
     /// from the plan's; [`Error::Device`](crate::Error::Device) when the device fails.
     fn write(&mut self, buffer: usize, data: &Host) -> Result<()>;
 
-    /// Reads a buffer back, after all work before it.
+    /// Reads buffers back in one go, after all work before it.
     ///
     /// # Errors
+    /// [`Error::Setting`](crate::Error::Setting) for a buffer the plan lacks,
     /// [`Error::Device`](crate::Error::Device) when the device fails.
-    fn read(&mut self, buffer: usize) -> Result<Host>;
+    fn read_all(&mut self, buffers: &[usize]) -> Result<Vec<Host>>;
+
+    /// Reads one buffer back.
+    ///
+    /// # Errors
+    /// As [`Executor::read_all`].
+    fn read(&mut self, buffer: usize) -> Result<Host> {
+        Ok(self.read_all(&[buffer])?.remove(0))
+    }
 
     /// Runs a program `times` times.
     ///
@@ -67,28 +78,33 @@ pub trait Executor: Send {
     /// [`Error::Device`](crate::Error::Device) when the device fails.
     fn run(&mut self, program: &str, times: u64) -> Result<()>;
 
+    /// Waits until all work handed over is done.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) when the device fails.
+    fn wait(&mut self) -> Result<()>;
+
     /// What has been moved and launched so far.
     fn traffic(&self) -> Traffic;
 }
 
+/// The plan's specification of a buffer.
+fn buffer(plan: &Plan, index: usize) -> Result<&crate::plan::Buffer> {
+    plan.buffers.get(index).ok_or_else(|| {
+        crate::Error::setting("buffer", index, format!("below {}", plan.buffers.len()))
+    })
+}
+
 /// Holds data that goes up against the plan.
 fn check_write(plan: &Plan, buffer: usize, data: &Host) -> Result<()> {
-    let wrong = |found: String, wanted: String| {
-        Err(crate::Error::setting(
-            format!("data for buffer {buffer}"),
-            found,
-            wanted,
-        ))
-    };
-    let Some(b) = plan.buffers.get(buffer) else {
-        return wrong(format!("{buffer}"), format!("below {}", plan.buffers.len()));
-    };
+    let b = self::buffer(plan, buffer)?;
     let wanted = b.total(plan.replicas);
     if data.dtype() != b.dtype || data.len() != wanted {
-        return wrong(
+        return Err(crate::Error::setting(
+            format!("data for {}", b.name),
             format!("{} elements of {:?}", data.len(), data.dtype()),
-            format!("{wanted} of {:?} for {}", b.dtype, b.name),
-        );
+            format!("{wanted} of {:?}", b.dtype),
+        ));
     }
     Ok(())
 }

@@ -1,0 +1,96 @@
+//! How parameters start: the book's schemes and those that came after.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Layer, Network};
+use crate::ops::init::Distribution;
+
+/// A scheme for initial parameters. n_in and n_out count a unit's connections; for a
+/// convolution n_in = (C_in / groups) K_h K_w.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Init {
+    /// Weights and biases N(0, 1) (Nielsen, chapter 1).
+    Large,
+    /// Weights N(0, 1/n_in), biases N(0, 1) (chapter 3).
+    Scaled,
+    /// Weights N(0, 1/n_out), biases N(0, 1), the layer before softmax all zero
+    /// (chapter 6's `network3.py`); for a convolution with pooling
+    /// n_out = filters K_h K_w / (pool_h pool_w).
+    Network3,
+    /// Weights uniform within ±√(6/(n_in + n_out)), biases 0 (Glorot and Bengio 2010).
+    Glorot,
+    /// Weights N(0, 2/n_in), biases 0 (He et al. 2015).
+    He,
+}
+
+/// Connections of the layer whose parameters start.
+pub(super) struct Fans {
+    /// Into one unit.
+    pub fan_in: usize,
+    /// Out of one unit, as Glorot counts.
+    pub fan_out: usize,
+    /// As `network3.py` counts.
+    pub network3: f64,
+}
+
+impl Fans {
+    /// Of a convolution, layer `index` of `network`, with `c_in` input channels.
+    pub(super) fn conv2d(
+        network: &Network,
+        index: usize,
+        c_in: usize,
+        filters: usize,
+        kernel: [usize; 2],
+        groups: usize,
+    ) -> Self {
+        let taps = kernel[0] * kernel[1];
+        // Pooling may follow at once or after an activation.
+        let pool = network.layers[index + 1..]
+            .iter()
+            .take(2)
+            .find_map(|layer| match layer {
+                Layer::MaxPool2d { kernel, .. } | Layer::AvgPool2d { kernel, .. } => {
+                    Some(kernel[0] * kernel[1])
+                }
+                _ => None,
+            })
+            .unwrap_or(1);
+        Self {
+            fan_in: c_in / groups * taps,
+            fan_out: filters / groups * taps,
+            network3: (filters * taps) as f64 / pool as f64,
+        }
+    }
+
+    /// Of a fully-connected layer.
+    pub(super) fn dense(n_in: usize, units: usize) -> Self {
+        Self {
+            fan_in: n_in,
+            fan_out: units,
+            network3: units as f64,
+        }
+    }
+}
+
+impl Init {
+    /// The distributions of weight and bias.
+    pub(super) fn of(self, fans: &Fans, before_softmax: bool) -> [Distribution; 2] {
+        let normal = |variance: f64| Distribution::Normal {
+            std: variance.sqrt(),
+        };
+        let zero = Distribution::Constant { value: 0.0 };
+        let (n_in, n_out) = (fans.fan_in as f64, fans.fan_out as f64);
+        match self {
+            Self::Large => [normal(1.0), normal(1.0)],
+            Self::Scaled => [normal(1.0 / n_in), normal(1.0)],
+            Self::Network3 if before_softmax => [zero, zero],
+            Self::Network3 => [normal(1.0 / fans.network3), normal(1.0)],
+            Self::Glorot => {
+                let limit = (6.0 / (n_in + n_out)).sqrt();
+                [Distribution::Uniform { limit }, zero]
+            }
+            Self::He => [normal(2.0 / n_in), zero],
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Training: settings, the loop, evaluation, models on disk. Prints nothing.
+//!
+//! ```
+//! use wgrad::data::Source;
+//! use wgrad::exec::{Choice, Device};
+//! use wgrad::nn::recipe;
+//! use wgrad::train::{Settings, Trainer};
+//!
+//! let data = Source::resolve(Some("synthetic"))?.load()?.first(200)?;
+//! let recipe = recipe("mlp-30", [1, 28, 28], 10)?;
+//! let settings = Settings { epochs: 2, ..Settings::from(&recipe) };
+//! let device = Device::open(Choice::Cpu)?;
+//! let mut trainer = Trainer::new(&recipe.network, &data, &settings, &device)?;
+//! let outcome = trainer.run(&mut |_| {})?;
+//! assert_eq!(outcome.epochs.len(), 2);
+//! # Ok::<(), wgrad::Error>(())
+//! ```
+
+mod model;
+mod programs;
+mod settings;
+mod trainer;
+
+pub use model::{Evaluation, Model, Predictor, plurality};
+pub use settings::{Decay, Settings};
+pub use trainer::{Epoch, Event, Outcome, Trainer};

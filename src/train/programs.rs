@@ -1,0 +1,246 @@
+//! The graph of a training session: its variables and the programs over them.
+//!
+//! | program | what it does |
+//! |---|---|
+//! | `init` | draws parameters, clears velocities, sets the cost's seed |
+//! | `shuffle` | writes the epoch's permutation |
+//! | `train` | one step: gather, forward, cost, tally, backward, update, count |
+//! | `evaluate <set>` | one step over a held-out set: gather, forward, tally, count |
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Settings;
+use crate::data::Images;
+use crate::error::{Error, Result};
+use crate::graph::Graph;
+use crate::nn::{Mode, Network, Parameter};
+use crate::ops::advance::Advance;
+use crate::ops::gather::{Expansion, Gather};
+use crate::ops::init::{Distribution, Init};
+use crate::ops::sgd::{HYPER, Sgd};
+use crate::ops::shuffle::Shuffle;
+use crate::ops::tally::Tally;
+use crate::ops::{Tape, Value};
+use crate::shape::Type;
+
+/// Floats in a set's metrics: cost sum, correct, seen, unused.
+pub(super) const METRICS: usize = 4;
+/// Words in a set's guard: 1 + step of the first loss that was not finite, unused ×3.
+pub(super) const GUARD: usize = 4;
+
+/// A session's graph and the facts that go with it.
+pub(super) struct Programs {
+    pub graph: Graph,
+    pub parameters: Vec<Parameter>,
+    /// Training steps in an epoch.
+    pub steps: usize,
+}
+
+/// A data set's variables in the graph.
+struct Set {
+    images: Value,
+    labels: Value,
+    step: Value,
+    metrics: Value,
+    guard: Value,
+}
+
+/// Adds the variables of a data set called `name`.
+fn set(graph: &mut Graph, name: &str, images: &Images) -> Result<Set> {
+    let words = images.pixels.len().div_ceil(4);
+    let shared = |extents: &[usize]| Type::u32(name, extents).map(Type::shared);
+    Ok(Set {
+        images: graph.variable(&format!("{name} images"), shared(&[words])?)?,
+        labels: graph.variable(&format!("{name} labels"), shared(&[images.len()])?)?,
+        step: graph.variable(&format!("{name} step"), shared(&[1])?)?,
+        metrics: graph.variable(&format!("{name} metrics"), Type::f32(name, &[METRICS])?)?,
+        guard: graph.variable(&format!("{name} guard"), Type::u32(name, &[GUARD])?)?,
+    })
+}
+
+fn gather(network: &Network, images: &Images, batch: usize, expansion: Expansion, steps: usize, shuffled: bool) -> Gather {
+    Gather {
+        batch,
+        images: images.len(),
+        shape: network.input,
+        expansion,
+        epoch_steps: steps,
+        scale: 1.0 / 255.0,
+        shuffled,
+    }
+}
+
+/// The network must take the images it is given.
+pub(super) fn check_images(network: &Network, images: &Images) -> Result<()> {
+    let found = [1, images.height, images.width];
+    if network.input != found {
+        return Err(Error::shape(
+            "input",
+            format!("images {found:?} from {}", images.name),
+            format!("{:?} as the network was described", network.input),
+        ));
+    }
+    let classes = network.outputs()?;
+    if classes != images.classes && !(classes == 1 && images.classes <= 2) {
+        return Err(Error::shape(
+            "output",
+            format!("{classes} outputs for the {} classes of {}", images.classes, images.name),
+            "one output for each class",
+        ));
+    }
+    Ok(())
+}
+
+/// Adds the program that evaluates `images` under `name`; returns its steps.
+pub(super) fn evaluation(
+    graph: &mut Graph,
+    network: &Network,
+    variables: &mut HashMap<String, Value>,
+    name: &str,
+    images: &Images,
+    batch: usize,
+) -> Result<usize> {
+    let batch = batch.min(images.len());
+    let steps = images.len().div_ceil(batch);
+    let set = set(graph, name, images)?;
+    let ty = Type::u32(name, &[images.len()])?;
+    let predictions = graph.variable(&format!("{name} predictions"), ty)?;
+    graph.begin(&format!("evaluate {name}"));
+    graph.label("gather");
+    let gather = gather(network, images, batch, Expansion::None, steps, false);
+    let xy = graph.op(Arc::new(gather), &[set.images, set.labels, set.step])?;
+    let forward = network.forward(graph, variables, xy[0], Mode::Evaluate)?;
+    let losses = network.losses(graph, forward.scores, xy[1])?;
+    graph.label("tally");
+    let tally = Tally {
+        count: images.len(),
+        epoch_steps: steps,
+        predict: true,
+    };
+    let inputs = [
+        forward.output,
+        losses,
+        xy[1],
+        set.step,
+        set.metrics,
+        set.guard,
+        predictions,
+    ];
+    graph.op(Arc::new(tally), &inputs)?;
+    graph.result(&format!("{name} output"), forward.output)?;
+    graph.label("step");
+    graph.op(Arc::new(Advance), &[set.step])?;
+    Ok(steps)
+}
+
+/// Builds the session's graph.
+pub(super) fn build(
+    network: &Network,
+    settings: &Settings,
+    train: &Images,
+    held_out: &[(&str, &Images)],
+) -> Result<Programs> {
+    let parameters = network.parameters()?;
+    check_images(network, train)?;
+    settings.check(train.len())?;
+    let count = train.len() * settings.expansion.factor();
+    let steps = count / settings.batch;
+    let mut graph = Graph::new();
+    let mut variables = HashMap::new();
+
+    let keys = graph.variable("keys", Type::u32("keys", &[4])?)?;
+    let schedule = settings.learning_rates.len();
+    let hyper = graph.variable("hyper", Type::f32("hyper", &[HYPER + schedule])?)?;
+    let order = graph.variable("order", Type::u32("order", &[count])?)?;
+    let seed = graph.variable("cost seed", Type::f32("cost seed", &[settings.batch])?)?;
+    let set = set(&mut graph, "train", train)?;
+
+    graph.begin("train");
+    graph.label("gather");
+    let gather = gather(network, train, settings.batch, settings.expansion, steps, true);
+    let xy = graph.op(Arc::new(gather), &[set.images, set.labels, set.step, order])?;
+    let mode = Mode::Train {
+        keys,
+        step: set.step,
+    };
+    let forward = network.forward(&mut graph, &mut variables, xy[0], mode)?;
+    let losses = network.losses(&mut graph, forward.scores, xy[1])?;
+    graph.label("tally");
+    let tally = Tally {
+        count,
+        epoch_steps: steps,
+        predict: false,
+    };
+    // With one output the decision is at ½ of the activation; else any monotonic
+    // function of the activations has the same maximum, and the last one is spared.
+    let scores = if network.outputs()? == 1 { forward.output } else { forward.scores };
+    graph.op(
+        Arc::new(tally),
+        &[scores, losses, xy[1], set.step, set.metrics, set.guard],
+    )?;
+    let values: Vec<Value> = parameters.iter().map(|p| variables[&p.name]).collect();
+    let gradients = graph.gradients(losses, seed, &values)?;
+    let mut velocities = Vec::new();
+    for ((p, &w), g) in parameters.iter().zip(&values).zip(gradients) {
+        let g = g.ok_or_else(|| {
+            Error::setting(&p.name, "no influence on the cost", "every parameter used")
+        })?;
+        graph.label(format!("{} update", p.name));
+        let sgd = Sgd {
+            decay: p.decay,
+            momentum: settings.momentum > 0.0,
+            epoch_steps: steps,
+            schedule,
+        };
+        let mut inputs = vec![g, w, hyper, set.step];
+        if sgd.momentum {
+            let v = graph.variable(&format!("{} velocity", p.name), p.ty.clone())?;
+            velocities.push((p, v));
+            inputs.push(v);
+        }
+        graph.op(Arc::new(sgd), &inputs)?;
+    }
+    graph.label("step");
+    graph.op(Arc::new(Advance), &[set.step])?;
+
+    graph.begin("shuffle");
+    graph.label("shuffle");
+    let shuffle = Shuffle {
+        n: count,
+        epoch_steps: steps,
+    };
+    graph.op(Arc::new(shuffle), &[order, keys, set.step])?;
+
+    graph.begin("init");
+    let constant = |value| Distribution::Constant { value };
+    let starts = parameters.iter().zip(&values).map(|(p, &w)| (p.name.as_str(), w, p.distribution));
+    let zeros = velocities.iter().map(|(p, v)| (p.name.as_str(), *v, constant(0.0)));
+    let mean = 1.0 / settings.batch as f64;
+    let seeds = std::iter::once(("cost seed", seed, constant(mean)));
+    for (number, (name, value, distribution)) in starts.chain(zeros).chain(seeds).enumerate() {
+        graph.label(format!("{name} init"));
+        let init = Init {
+            distribution,
+            parameter: number as u32,
+        };
+        graph.op(Arc::new(init), &[value, keys])?;
+    }
+
+    for (name, images) in held_out {
+        check_images(network, images)?;
+        evaluation(
+            &mut graph,
+            network,
+            &mut variables,
+            name,
+            images,
+            settings.evaluation_batch,
+        )?;
+    }
+    Ok(Programs {
+        graph,
+        parameters,
+        steps,
+    })
+}

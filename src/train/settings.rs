@@ -1,0 +1,148 @@
+//! What a training run is told.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::nn::Recipe;
+use crate::ops::gather::Expansion;
+
+/// The parameter λ of weight decay, and what it is divided by.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decay {
+    /// λ/n, n the number of training examples (chapter 3).
+    PerExample(f64),
+    /// λ/m, m the number of mini-batches in an epoch (chapter 6's `network3.py`).
+    PerBatch(f64),
+}
+
+impl Decay {
+    /// No decay.
+    pub const NONE: Self = Self::PerExample(0.0);
+
+    /// What a weight is pulled with, given examples and mini-batches of an epoch.
+    pub(super) fn coefficient(self, examples: usize, batches: usize) -> f64 {
+        match self {
+            Self::PerExample(lambda) => lambda / examples as f64,
+            Self::PerBatch(lambda) => lambda / batches as f64,
+        }
+    }
+
+    fn lambda(self) -> f64 {
+        match self {
+            Self::PerExample(lambda) | Self::PerBatch(lambda) => lambda,
+        }
+    }
+}
+
+/// What a training run is told. [`Default`] is plain SGD at mini-batch 10.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Epochs.
+    pub epochs: usize,
+    /// Mini-batch. An epoch drops the examples left over by the last whole mini-batch
+    /// (other ones each time, since every epoch is shuffled anew).
+    pub batch: usize,
+    /// Learning rate of each epoch; the last holds on.
+    pub learning_rates: Vec<f64>,
+    /// Momentum μ, 0 for none.
+    pub momentum: f64,
+    /// L2 decay of weights.
+    pub l2: Decay,
+    /// L1 decay of weights.
+    pub l1: Decay,
+    /// The seed: everything random follows from it, the replica and the place of use.
+    pub seed: u64,
+    /// Networks trained at once.
+    pub replicas: usize,
+    /// Identity of the first replica: with 3, this run's only replica is what the
+    /// fourth of a larger run would be.
+    pub first_replica: usize,
+    /// Virtual expansion of the training images.
+    pub expansion: Expansion,
+    /// Images in one evaluation step.
+    pub evaluation_batch: usize,
+    /// Whether ops are fused.
+    pub fuse: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            epochs: 10,
+            batch: 10,
+            learning_rates: vec![0.1],
+            momentum: 0.0,
+            l2: Decay::NONE,
+            l1: Decay::NONE,
+            seed: 1,
+            replicas: 1,
+            first_replica: 0,
+            expansion: Expansion::None,
+            evaluation_batch: 100,
+            fuse: true,
+        }
+    }
+}
+
+impl From<&Recipe> for Settings {
+    fn from(recipe: &Recipe) -> Self {
+        Self {
+            epochs: recipe.epochs,
+            learning_rates: vec![recipe.learning_rate],
+            l2: if recipe.l2_per_batch > 0.0 {
+                Decay::PerBatch(recipe.l2_per_batch)
+            } else {
+                Decay::PerExample(recipe.l2_per_example)
+            },
+            expansion: if recipe.expand {
+                Expansion::Shifts
+            } else {
+                Expansion::None
+            },
+            ..Self::default()
+        }
+    }
+}
+
+impl Settings {
+    /// Checks every setting against its range and the number of training images.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming the first that is out of range.
+    pub fn check(&self, images: usize) -> Result<()> {
+        let range = |name: &str, value: usize, low: usize, high: usize| {
+            if (low..=high).contains(&value) {
+                return Ok(());
+            }
+            Err(Error::setting(name, value, format!("{low} to {high}")))
+        };
+        range("epochs", self.epochs, 1, 1_000_000)?;
+        range("batch", self.batch, 1, images * self.expansion.factor())?;
+        range("replicas", self.replicas, 1, 4096)?;
+        range("first replica", self.first_replica, 0, 1 << 30)?;
+        range("evaluation batch", self.evaluation_batch, 1, 65_535)?;
+        let finite = |name: &str, value: f64| {
+            if value.is_finite() && value >= 0.0 {
+                return Ok(());
+            }
+            Err(Error::setting(name, value, "a finite number, at least 0"))
+        };
+        if self.learning_rates.is_empty() {
+            return Err(Error::setting("learning rates", "none", "at least one"));
+        }
+        for &rate in &self.learning_rates {
+            finite("learning rate", rate)?;
+        }
+        finite("l2", self.l2.lambda())?;
+        finite("l1", self.l1.lambda())?;
+        if !(0.0..1.0).contains(&self.momentum) {
+            return Err(Error::setting("momentum", self.momentum, "0 to below 1"));
+        }
+        let steps = (images * self.expansion.factor() / self.batch) as u64 * self.epochs as u64;
+        if steps > u64::from(u32::MAX) {
+            return Err(Error::setting("epochs", self.epochs, "at most 2^32 steps in all"));
+        }
+        Ok(())
+    }
+}
