@@ -1,22 +1,57 @@
 //! wgrad: gradients on every GPU.
+//!
+//! A network is described once ([`nn`]) as a graph of ops ([`graph`], [`ops`]), compiled
+//! once ([`compile`]) into a flat list of kernel launches ([`plan`]), and run thousands
+//! of times by an executor ([`exec`]), on a GPU through wgpu or on the CPU. [`train`] does
+//! all of that for a data set ([`data`]).
+//!
+//! ```
+//! use wgrad::data::Source;
+//! use wgrad::exec::{Choice, Device};
+//! use wgrad::nn::{Init, Network};
+//! use wgrad::train::{Settings, Trainer};
+//!
+//! let network = Network::new([1, 28, 28])
+//!     .conv2d(2, 5).max_pool2d(4).relu()
+//!     .flatten()
+//!     .dense(10).softmax()
+//!     .init(Init::He);
+//! let data = Source::resolve(Some("synthetic"))?.load()?.training_first(100)?;
+//! let settings = Settings { epochs: 1, learning_rates: vec![0.05], ..Settings::default() };
+//! let device = Device::open(Choice::Cpu)?;
+//! let mut trainer = Trainer::new(&network, &data, &settings, &device)?;
+//! let outcome = trainer.run(&mut |_| {})?;
+//! assert!(outcome.test.accuracy[0] > 0.0);
+//! # Ok::<(), wgrad::Error>(())
+//! ```
+//!
+//! # What is promised
+//! - On one device and driver the same seed gives the same weights, bit for bit; a run that
+//!   was killed and resumed equals one that was not; a replica equals the network trained
+//!   alone.
+//! - Random numbers (masks, permutations) are the same bits on every device. Sums and
+//!   functions are not: WGSL leaves their rounding open. [`doctor::tolerance`] states how
+//!   far results may lie apart and why.
+//! - Library code returns [`Error`]s and does not panic on user input, and prints nothing.
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
 pub mod compile;
 pub mod data;
+pub mod doctor;
 pub mod error;
 pub mod exec;
 pub mod files;
 pub mod graph;
 pub mod kernel;
 pub mod model_file;
-// pub mod nn;
+pub mod nn;
 pub mod ops;
 pub mod plan;
 pub mod report;
 pub mod rng;
 pub mod shape;
 pub mod tensor;
-// pub mod train;
+pub mod train;
 
 pub use error::{Error, Result};

@@ -1,1 +1,8 @@
-fn main() {}
+//! The `wgrad` command.
+#![deny(unsafe_code)]
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -4,18 +4,20 @@
 
 mod common;
 
-use common::{fill, gpu, graph_of, run, words};
+use common::{gpu, words};
 use wgrad::compile::{Options, compile};
+use wgrad::doctor::harness::{fill, plan_of};
+use wgrad::doctor::tolerance::Side;
+use wgrad::doctor::{Comparison, examine};
+use wgrad::exec::Executor;
 use wgrad::exec::cpu::{Cpu, Text};
-use wgrad::exec::{Device, Executor};
 use wgrad::graph::Graph;
 use wgrad::kernel::Access;
 use wgrad::ops::activation::{Activate, Activation};
 use wgrad::ops::{Case, Row, TABLE, Tape, Value};
-use wgrad::plan::{Limits, Plan};
+use wgrad::plan::Limits;
 use wgrad::rng::uniform;
 use wgrad::shape::DType;
-use wgrad::tensor::Host;
 
 fn rows() -> Vec<&'static Row> {
     let wanted = std::env::var("WGRAD_OPS").ok();
@@ -29,109 +31,32 @@ fn rows() -> Vec<&'static Row> {
         .collect()
 }
 
-fn plan_of(graph: &Graph, replicas: usize) -> Plan {
-    let options = Options {
-        replicas,
-        fuse: true,
-        limits: Limits::default(),
-    };
-    compile(graph, &options).unwrap()
-}
-
-/// How far an f32 result may lie from the f64 one, per unit of the result's scale.
-///
-/// A sum of n products rounds at most n times (γₙ ≈ n ε, Higham 2002, §3.1); eight more
-/// roundings are allowed for what is done around the sum.
-fn rounding(case: &Case) -> f64 {
-    f64::from(f32::EPSILON) * (8.0 + case.terms as f64)
-}
-
-/// What WGSL allows its functions beyond that: exp 3 + 2|x| ULP at |x| ≤ 10 and
-/// division 2.5 ULP, tanh 1e-5 absolute.
-fn wgsl(case: &Case) -> f64 {
-    let tanh = format!("{:?}", case.op).contains("Tanh");
-    if tanh {
-        1e-5
-    } else {
-        26.0 * f64::from(f32::EPSILON)
-    }
-}
-
-fn compare(
-    what: &str,
-    case: &Case,
-    found: &[(String, Host)],
-    wanted: &[(String, Host)],
-    tolerance: f64,
-) -> usize {
-    assert_eq!(found.len(), wanted.len());
-    let mut compared = 0;
-    for ((name, f), (_, w)) in found.iter().zip(wanted) {
-        match (f, w) {
-            (Host::U32(f), Host::U32(w)) => {
-                let bad = f.iter().zip(w).position(|(f, w)| f != w);
-                assert!(
-                    bad.is_none(),
-                    "{what} {name}, element {bad:?}: {f:?} for {w:?}\n{:?}",
-                    case.op
-                );
-            }
-            (Host::F32(f), Host::F32(w)) => {
-                let scale = w.iter().fold(1.0f64, |s, x| s.max(f64::from(x.abs())));
-                for (i, (f, w)) in f.iter().zip(w).enumerate() {
-                    let off = (f64::from(*f) - f64::from(*w)).abs();
-                    assert!(
-                        off <= tolerance * scale,
-                        "{what} {name}[{i}] = {f}, wanted {w}: off by {off:e}, allowed {:e}\n{:?}\n{:?}",
-                        tolerance * scale,
-                        case.op,
-                        case.inputs
-                    );
-                }
-            }
-            _ => panic!("{what} {name}: different types"),
-        }
-        compared += 1;
-    }
-    compared
-}
-
 /// Reference in f32 and CPU executor and GPU, each against the reference in f64.
 #[test]
 fn parity() {
-    let device = gpu();
-    let mut compared = 0;
+    let gpu = gpu();
+    let mut all = Comparison::default();
     for row in rows() {
-        for case in (row.cases)() {
-            let graph = graph_of(&case);
-            for replicas in [1, 3] {
-                let plan = plan_of(&graph, replicas);
-                let inputs: Vec<Host> = (0..case.inputs.len())
-                    .map(|i| fill(&case, i, replicas))
-                    .collect();
-                let mut wide = Cpu::<f64>::new(plan.clone(), Text::Reference).unwrap();
-                let truth = run(&mut wide, &inputs);
-                for text in [Text::Reference, Text::Fast] {
-                    let mut cpu = Cpu::<f32>::new(plan.clone(), text).unwrap();
-                    let what = format!("{} CPU {text:?} R={replicas}", row.stem);
-                    compared += compare(
-                        &what,
-                        &case,
-                        &run(&mut cpu, &inputs),
-                        &truth,
-                        rounding(&case),
-                    );
-                }
-                if let Some(Device::Gpu(_)) = &device {
-                    let mut gpu = device.as_ref().unwrap().executor(plan).unwrap();
-                    let what = format!("{} GPU R={replicas}", row.stem);
-                    let allowed = rounding(&case) + wgsl(&case);
-                    compared += compare(&what, &case, &run(gpu.as_mut(), &inputs), &truth, allowed);
-                }
+        let mut hold = |side, what: &str, found: wgrad::Result<Comparison>| {
+            let found = found.unwrap_or_else(|e| panic!("{} {what}: {e}", row.stem));
+            if let Some(failure) = &found.failure {
+                panic!("{} {what}: {failure}", row.stem);
             }
+            println!("{:<16} {what:<10} {side:?} worst {:.3} of what is allowed", row.stem, found.worst);
+            all.merge(found);
+        };
+        for text in [Text::Reference, Text::Fast] {
+            let found = examine(row, &[1, 3], Side::Cpu, &mut |plan| {
+                Ok(Box::new(Cpu::<f32>::new(plan, text)?))
+            });
+            hold(Side::Cpu, &format!("{text:?}"), found);
+        }
+        if let Some(gpu) = &gpu {
+            let found = examine(row, &[1, 3], Side::Gpu, &mut |plan| gpu.executor(plan));
+            hold(Side::Gpu, "GPU", found);
         }
     }
-    println!("{compared} buffers compared");
+    println!("{} buffers compared", all.buffers);
 }
 
 /// A case mid-graph: tanh before it, sigmoid after it, a random upstream gradient.
@@ -189,7 +114,12 @@ impl Middle {
             let g = g.unwrap_or_else(|| panic!("{:?}: no gradient for input {i}", case.op));
             graph.result(&format!("gradient {i}"), g).unwrap();
         }
-        let plan = plan_of(&graph, 1);
+        let options = Options {
+            replicas: 1,
+            fuse: true,
+            limits: Limits::default(),
+        };
+        let plan = compile(&graph, &options).unwrap();
         let mut cpu = Cpu::<f64>::new(plan, Text::Reference).unwrap();
         for i in 0..inputs.len() {
             let buffer = cpu.plan().state(&format!("input {i}")).unwrap();
@@ -277,7 +207,7 @@ fn table() {
         assert_eq!(shader.exists(), !row.kernels.is_empty(), "{}", row.stem);
         let launched: std::collections::HashSet<_> = (row.cases)()
             .iter()
-            .flat_map(|case| plan_of(&graph_of(case), 1).programs["run"].clone())
+            .flat_map(|case| plan_of(case, 1).unwrap().programs["run"].clone())
             .map(|launch| launch.kernel.name)
             .collect();
         for kernel in row.kernels {

@@ -196,6 +196,17 @@ pub struct Split {
     pub synthetic: bool,
 }
 
+impl Split {
+    /// The same with the first `n` training images alone.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if `n` is 0 or more than there are.
+    pub fn training_first(mut self, n: usize) -> Result<Self> {
+        self.train = self.train.first(n)?;
+        Ok(self)
+    }
+}
+
 /// Where images come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {

@@ -11,16 +11,13 @@ use crate::ops::activation::{Activate, Activation};
 use crate::ops::add_bias::AddBias;
 use crate::ops::avg_pool2d::AvgPool2d;
 use crate::ops::conv2d::{Conv2d, ConvEnd};
-use crate::ops::cross_entropy::CrossEntropy;
 use crate::ops::dropout::Dropout;
-use crate::ops::log_likelihood::LogLikelihood;
 use crate::ops::matmul::Matmul;
 use crate::ops::max_pool2d::MaxPool2d;
-use crate::ops::quadratic::Quadratic;
 use crate::ops::reshape::Reshape;
 use crate::ops::scale::Scale;
 use crate::ops::softmax::Softmax;
-use crate::ops::{Op, Tape, Value};
+use crate::ops::{Loss, Tape, Value, cross_entropy, log_likelihood, quadratic};
 use crate::shape::Type;
 
 /// What the forward pass is for.
@@ -86,12 +83,12 @@ impl Network {
     /// What the cost's shape rule says.
     pub fn losses(&self, graph: &mut Graph, scores: Value, labels: Value) -> Result<Value> {
         graph.label("cost forward");
-        let cost: Arc<dyn Op> = match self.cost {
-            Cost::Quadratic => Arc::new(Quadratic),
-            Cost::CrossEntropy => Arc::new(CrossEntropy),
-            Cost::LogLikelihood => Arc::new(LogLikelihood),
+        let cost = match self.cost {
+            Cost::Quadratic => &quadratic::COST,
+            Cost::CrossEntropy => &cross_entropy::COST,
+            Cost::LogLikelihood => &log_likelihood::COST,
         };
-        graph.op1(cost, &[scores, labels])
+        graph.op1(Arc::new(Loss(cost)), &[scores, labels])
     }
 }
 

@@ -6,7 +6,7 @@
 //! use wgrad::nn::recipe;
 //! use wgrad::train::{Settings, Trainer};
 //!
-//! let data = Source::resolve(Some("synthetic"))?.load()?.first(200)?;
+//! let data = Source::resolve(Some("synthetic"))?.load()?.training_first(200)?;
 //! let recipe = recipe("mlp-30", [1, 28, 28], 10)?;
 //! let settings = Settings { epochs: 2, ..Settings::from(&recipe) };
 //! let device = Device::open(Choice::Cpu)?;
@@ -16,11 +16,14 @@
 //! # Ok::<(), wgrad::Error>(())
 //! ```
 
+mod checkpoint;
+mod config;
 mod model;
 mod programs;
 mod settings;
 mod trainer;
 
+pub use config::Config;
 pub use model::{Evaluation, Model, Predictor, plurality};
 pub use settings::{Decay, Settings};
 pub use trainer::{Epoch, Event, Outcome, Trainer};

@@ -143,6 +143,13 @@ pub struct Evaluation {
     pub predictions: Vec<Vec<u32>>,
 }
 
+impl Evaluation {
+    /// Accuracy of the networks' plurality vote, from 0 to 1.
+    pub fn ensemble_accuracy(&self, labels: &[u8]) -> f64 {
+        accuracy(&plurality(&self.predictions), labels)
+    }
+}
+
 /// The class most networks answer for each image; of classes with equally many votes,
 /// the lowest.
 pub fn plurality(predictions: &[Vec<u32>]) -> Vec<u32> {
@@ -161,7 +168,7 @@ pub fn plurality(predictions: &[Vec<u32>]) -> Vec<u32> {
 }
 
 /// Share of predictions that equal the labels.
-pub(super) fn accuracy(predictions: &[u32], labels: &[u8]) -> f64 {
+fn accuracy(predictions: &[u32], labels: &[u8]) -> f64 {
     let right = predictions.iter().zip(labels).filter(|(p, l)| **p == u32::from(**l));
     right.count() as f64 / labels.len() as f64
 }

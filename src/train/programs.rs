@@ -29,6 +29,11 @@ pub(super) const METRICS: usize = 4;
 /// Words in a set's guard: 1 + step of the first loss that was not finite, unused ×3.
 pub(super) const GUARD: usize = 4;
 
+/// The name of a parameter's velocity.
+pub(super) fn velocity(parameter: &str) -> String {
+    format!("{parameter} velocity")
+}
+
 /// A session's graph and the facts that go with it.
 pub(super) struct Programs {
     pub graph: Graph,
@@ -195,7 +200,7 @@ pub(super) fn build(
         };
         let mut inputs = vec![g, w, hyper, set.step];
         if sgd.momentum {
-            let v = graph.variable(&format!("{} velocity", p.name), p.ty.clone())?;
+            let v = graph.variable(&velocity(&p.name), p.ty.clone())?;
             velocities.push((p, v));
             inputs.push(v);
         }

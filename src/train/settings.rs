@@ -36,7 +36,7 @@ impl Decay {
 }
 
 /// What a training run is told. [`Default`] is plain SGD at mini-batch 10.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Settings {
     /// Epochs.
     pub epochs: usize,

@@ -1,8 +1,12 @@
 //! The training loop: epochs of steps on the device, one readback each.
 
+use std::path::Path;
 use std::time::Instant;
 
-use super::model::{Evaluation, Model, accuracy, plurality};
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint::{self, Checkpoint, Keeper};
+use super::model::{Evaluation, Model};
 use super::programs::{self, GUARD, METRICS};
 use super::{Decay, Settings};
 use crate::compile::{Options, compile};
@@ -34,7 +38,7 @@ pub enum Event<'a> {
 }
 
 /// The metrics of an epoch, one entry per replica; accuracies from 0 to 1.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
     /// Counted from 1.
     pub epoch: usize,
@@ -58,18 +62,10 @@ pub struct Outcome {
     pub epochs: Vec<Epoch>,
     /// The last evaluation of the test set.
     pub test: Evaluation,
-    /// Training steps per second, evaluation not counted.
+    /// Training steps per second, evaluation and resumed epochs not counted.
     pub steps_per_second: f64,
-    /// Seconds of the whole run.
+    /// Seconds since the run began or was resumed.
     pub seconds: f64,
-}
-
-impl Outcome {
-    /// Accuracy of the replicas' plurality vote on the test set.
-    pub fn ensemble_accuracy(&self, labels: &[u8]) -> f64 {
-        let voted = plurality(&self.test.predictions);
-        accuracy(&voted, labels)
-    }
 }
 
 /// A network in training.
@@ -79,9 +75,11 @@ pub struct Trainer {
     executor: Box<dyn Executor>,
     settings: Settings,
     steps: usize,
-    epoch: usize,
-    sets: Vec<(&'static str, usize, usize)>,
+    history: Vec<Epoch>,
+    sets: Vec<(&'static str, usize)>,
     training_seconds: f64,
+    identity: String,
+    keeper: Option<Keeper>,
 }
 
 /// The plan of a training session, to look at or to run.
@@ -127,9 +125,11 @@ impl Trainer {
             executor: device.executor(plan)?,
             settings: settings.clone(),
             steps,
-            epoch: 0,
+            history: vec![],
             sets: vec![],
             training_seconds: 0.0,
+            identity: checkpoint::identity(network, settings, &data.train)?,
+            keeper: None,
         };
         let [k0, k1] = key(settings.seed);
         let first = settings.first_replica as u32;
@@ -149,7 +149,7 @@ impl Trainer {
         for (name, images) in [("validation", &data.validation), ("test", &data.test)] {
             upload(this.executor.as_mut(), name, images)?;
             let batch = settings.evaluation_batch.min(images.len());
-            this.sets.push((name, images.len(), images.len().div_ceil(batch)));
+            this.sets.push((name, images.len().div_ceil(batch)));
         }
         this.executor.run("init", 1)?;
         Ok(this)
@@ -175,31 +175,104 @@ impl Trainer {
         self.steps
     }
 
+    /// From now on, [`Trainer::run`] writes a checkpoint to `folder` after each epoch and
+    /// keeps the `last` ones.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the folder cannot be written to, [`Error::Setting`] if `last`
+    /// is 0.
+    pub fn keep_checkpoints(&mut self, folder: &Path, last: usize) -> Result<()> {
+        self.keeper = Some(Keeper::new(folder, last, self.identity.clone())?);
+        Ok(())
+    }
+
+    /// Goes on from the newest whole checkpoint of this very run (same network, settings
+    /// and training data; the number of epochs may differ) in the folder given to
+    /// [`Trainer::keep_checkpoints`]. Returns how many epochs are done: 0 if there is no
+    /// checkpoint. On the device and driver that wrote it, the run ends with the weights
+    /// of one that was never interrupted, bit for bit.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the folder cannot be read, [`Error::Device`] when the device
+    /// failed.
+    pub fn resume(&mut self) -> Result<usize> {
+        let newest = match &self.keeper {
+            Some(keeper) => keeper.newest()?,
+            None => None,
+        };
+        let Some(checkpoint) = newest else {
+            return Ok(0);
+        };
+        for (name, values) in checkpoint.buffers {
+            self.write(&name, &Host::F32(values))?;
+        }
+        let step = (checkpoint.history.len() * self.steps) as u32;
+        self.write("train step", &Host::U32(vec![step]))?;
+        self.history = checkpoint.history;
+        Ok(self.history.len())
+    }
+
+    fn checkpoint(&mut self) -> Result<Checkpoint> {
+        let names: Vec<String> = self
+            .parameters
+            .iter()
+            .flat_map(|p| [p.name.clone(), programs::velocity(&p.name)])
+            .filter(|name| self.executor.plan().state(name).is_some())
+            .collect();
+        let buffers: Vec<usize> = names.iter().map(|n| self.state(n)).collect::<Result<_>>()?;
+        let hosts = self.executor.read_all(&buffers)?;
+        let values = hosts.into_iter().map(|h| h.floats().unwrap_or_default());
+        Ok(Checkpoint {
+            history: self.history.clone(),
+            buffers: names.into_iter().zip(values).collect(),
+        })
+    }
+
     /// Trains to the last epoch.
     ///
     /// # Errors
     /// [`Error::NotFinite`] when a loss overflowed, [`Error::Device`] when the device
-    /// failed.
+    /// failed, [`Error::Io`] when a checkpoint cannot be written.
     pub fn run(&mut self, tell: &mut dyn FnMut(&Event<'_>)) -> Result<Outcome> {
         let start = Instant::now();
-        let mut epochs = Vec::new();
+        let before = self.history.len();
         let mut test = None;
-        while self.epoch < self.settings.epochs {
+        while self.history.len() < self.settings.epochs {
             let (epoch, evaluation) = self.epoch(tell)?;
             tell(&Event::Epoch(&epoch));
-            epochs.push(epoch);
             test = Some(evaluation);
+            if self.keeper.is_some() {
+                let checkpoint = self.checkpoint()?;
+                if let Some(keeper) = &self.keeper {
+                    keeper.write(&checkpoint)?;
+                }
+            }
         }
-        let steps = (self.steps * epochs.len()) as f64;
-        let test = test.ok_or_else(|| {
-            Error::setting("epochs", self.settings.epochs, "more than are already done")
-        })?;
+        let test = match test {
+            Some(test) => test,
+            None => self.evaluate()?,
+        };
+        let steps = (self.steps * (self.history.len() - before)) as f64;
         Ok(Outcome {
-            epochs,
+            epochs: self.history.clone(),
             test,
             steps_per_second: steps / self.training_seconds.max(1e-9),
             seconds: start.elapsed().as_secs_f64(),
         })
+    }
+
+    /// Evaluates the test set with the weights as they are.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device failed.
+    pub fn evaluate(&mut self) -> Result<Evaluation> {
+        for (name, steps) in self.sets.iter().filter(|(name, _)| *name == "test") {
+            self.executor.run(&format!("evaluate {name}"), *steps as u64)?;
+        }
+        let buffers = [self.state("test metrics")?, self.state("test predictions")?];
+        let mut back = self.executor.read_all(&buffers)?.into_iter();
+        let metrics = metrics(back.next());
+        Ok(evaluation(&metrics, back.next(), self.settings.replicas))
     }
 
     /// Trains one epoch and evaluates after it; all results come back in one readback.
@@ -215,14 +288,14 @@ impl Trainer {
             self.executor.run("train", now)?;
             done += now;
             tell(&Event::Steps {
-                epoch: self.epoch + 1,
-                done: (self.epoch * self.steps) as u64 + done,
+                epoch: self.history.len() + 1,
+                done: (self.history.len() * self.steps) as u64 + done,
                 total: (self.settings.epochs * self.steps) as u64,
             });
         }
         self.executor.wait()?;
         self.training_seconds += start.elapsed().as_secs_f64();
-        for (name, _, steps) in &self.sets {
+        for (name, steps) in &self.sets {
             self.executor.run(&format!("evaluate {name}"), *steps as u64)?;
         }
         let names = [
@@ -237,12 +310,12 @@ impl Trainer {
         let train = metrics(back.next());
         let guard = back.next().and_then(Host::integers).unwrap_or_default();
         let [validation, test] = [metrics(back.next()), metrics(back.next())];
-        let predictions = back.next().and_then(Host::integers).unwrap_or_default();
-        self.epoch += 1;
+        let evaluation = evaluation(&test, back.next(), self.settings.replicas);
+        let number = self.history.len() + 1;
         for (replica, guard) in guard.chunks(GUARD).enumerate() {
             if guard[0] > 0 {
                 return Err(Error::NotFinite {
-                    place: format!("epoch {}, cost", self.epoch),
+                    place: format!("epoch {number}, cost"),
                     step: u64::from(guard[0] - 1),
                     replica,
                     fix: "Lower the learning rate (--lr); the weights of the epoch before \
@@ -252,19 +325,14 @@ impl Trainer {
             }
         }
         let epoch = Epoch {
-            epoch: self.epoch,
+            epoch: number,
             training_cost: train.iter().map(|m| m.cost).collect(),
             training_accuracy: train.iter().map(|m| m.accuracy).collect(),
             validation_accuracy: validation.iter().map(|m| m.accuracy).collect(),
             test_accuracy: test.iter().map(|m| m.accuracy).collect(),
             seconds: start.elapsed().as_secs_f64(),
         };
-        let count = predictions.len() / self.settings.replicas;
-        let evaluation = Evaluation {
-            cost: test.iter().map(|m| m.cost).collect(),
-            accuracy: test.iter().map(|m| m.accuracy).collect(),
-            predictions: predictions.chunks(count).map(<[u32]>::to_vec).collect(),
-        };
+        self.history.push(epoch.clone());
         Ok((epoch, evaluation))
     }
 
@@ -307,6 +375,17 @@ pub(super) fn upload(executor: &mut dyn Executor, name: &str, images: &Images) -
         executor.write(buffer, &data)?;
     }
     Ok(())
+}
+
+/// What the test set's buffers say.
+fn evaluation(metrics: &[Metrics], predictions: Option<Host>, replicas: usize) -> Evaluation {
+    let predictions = predictions.and_then(Host::integers).unwrap_or_default();
+    let count = (predictions.len() / replicas).max(1);
+    Evaluation {
+        cost: metrics.iter().map(|m| m.cost).collect(),
+        accuracy: metrics.iter().map(|m| m.accuracy).collect(),
+        predictions: predictions.chunks(count).map(<[u32]>::to_vec).collect(),
+    }
 }
 
 /// One replica's metrics over a set.

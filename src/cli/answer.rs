@@ -1,0 +1,88 @@
+//! `wgrad eval` and `wgrad predict`: a trained model answers.
+
+use std::path::PathBuf;
+
+use wgrad::Result;
+use wgrad::data::picture::read_digit;
+use wgrad::data::{Images, Source};
+use wgrad::exec::{Choice, Device};
+use wgrad::train::{Model, Predictor, plurality};
+
+use super::{percent, print};
+
+/// Flags of `wgrad eval`.
+#[derive(clap::Args)]
+pub struct EvalArgs {
+    /// A model.safetensors that `wgrad train` wrote
+    #[arg(long, value_name = "FILE")]
+    model: PathBuf,
+    /// A folder with MNIST's four IDX files, or `synthetic` [default: MNIST_DIR, else synthetic]
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
+    /// auto (a hardware GPU, else the CPU), cpu, gpu, or an index of `wgrad devices`
+    #[arg(long, default_value = "auto")]
+    device: String,
+}
+
+/// Flags of `wgrad predict`.
+#[derive(clap::Args)]
+pub struct PredictArgs {
+    /// A model.safetensors that `wgrad train` wrote
+    #[arg(long, value_name = "FILE")]
+    model: PathBuf,
+    /// Pictures of one digit each
+    #[arg(required = true, value_name = "IMAGE.png")]
+    images: Vec<PathBuf>,
+    /// auto (a hardware GPU, else the CPU), cpu, gpu, or an index of `wgrad devices`
+    #[arg(long, default_value = "auto")]
+    device: String,
+}
+
+/// Prints the accuracy of each network and of their vote.
+pub fn eval(args: &EvalArgs) -> Result<()> {
+    let choice: Choice = args.device.parse()?;
+    let model = Model::load(&args.model)?;
+    let data = Source::resolve(args.data.as_deref())?.load()?;
+    let device = Device::open(choice)?;
+    let mut predictor = Predictor::new(&model, &data.test, &device)?;
+    let answers = predictor.evaluate()?;
+    let mut text = format!(
+        "{} test images of {}, device: {}\n",
+        data.test.len(),
+        data.test.name,
+        device.info().name
+    );
+    for (r, (accuracy, cost)) in answers.accuracy.iter().zip(&answers.cost).enumerate() {
+        text += &format!("network {r}: {}, cost {cost:.4}\n", percent(*accuracy));
+    }
+    if model.replicas.len() > 1 {
+        let vote = answers.ensemble_accuracy(&data.test.labels);
+        text += &format!("plurality vote: {}\n", percent(vote));
+    }
+    print(&text)
+}
+
+/// Prints each picture's reading.
+pub fn predict(args: &PredictArgs) -> Result<()> {
+    let choice: Choice = args.device.parse()?;
+    let model = Model::load(&args.model)?;
+    let [_, height, width] = model.network.input;
+    let classes = model.network.outputs()?.max(2);
+    let mut pixels = Vec::new();
+    for path in &args.images {
+        pixels.extend(read_digit(path, height, width)?);
+    }
+    let labels = vec![0; args.images.len()];
+    let images = Images::new("pictures", height, width, classes, pixels, labels)?;
+    let device = Device::open(choice)?;
+    let mut predictor = Predictor::new(&model, &images, &device)?;
+    let read = plurality(&predictor.evaluate()?.predictions);
+    let outputs = predictor.outputs()?;
+    let mut text = String::new();
+    for (i, (path, class)) in args.images.iter().zip(read).enumerate() {
+        let sure: f32 = outputs.iter().filter_map(|o| o[i].get(class as usize)).sum();
+        let sure = f64::from(sure) / outputs.len() as f64;
+        text += &format!("{}: {class} ({})\n", path.display(), percent(sure));
+    }
+    print(&text)
+}

@@ -1,0 +1,93 @@
+//! What the command line says and what it prints. The library does the work and prints
+//! nothing; nothing of the library knows this room.
+//!
+//! Exit codes: 0 done, 2 something about the input, the files or the device is wrong and
+//! one message said what.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use wgrad::Result;
+
+mod answer;
+mod devices;
+mod plan;
+mod session;
+mod train;
+
+/// Gradients on every GPU: train the networks of "Neural Networks and Deep Learning".
+///
+/// Without a command: trains the book's convolutional network on synthetic digits.
+#[derive(Parser)]
+#[command(name = "wgrad", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a network; writes report, model, curves and misread digits to a folder
+    Train(train::Args),
+    /// Measure a trained model's accuracy on a test set
+    Eval(answer::EvalArgs),
+    /// Read digits from PNG files of any size, on light or dark ground
+    Predict(answer::PredictArgs),
+    /// Show what a training session launches and holds, before it runs
+    Plan(plan::Args),
+    /// List the adapters that --device can name
+    Devices,
+}
+
+/// Parses the command line and obeys it.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log();
+    let done = match cli.command {
+        None => train::run(train::Args::default()),
+        Some(Command::Train(args)) => train::run(args),
+        Some(Command::Eval(args)) => answer::eval(&args),
+        Some(Command::Predict(args)) => answer::predict(&args),
+        Some(Command::Plan(args)) => plan::run(&args),
+        Some(Command::Devices) => devices::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Warnings of the library go to the terminal; `RUST_LOG` chooses others.
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| "wgrad=info,off".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .init();
+}
+
+/// A percentage with the two digits that 10,000 test images carry.
+fn percent(share: f64) -> String {
+    format!("{:.2} %", 100.0 * share)
+}
+
+/// Writes to standard output; a closed pipe (`wgrad plan | head`) is no failure.
+fn print(text: &str) -> Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(wgrad::Error::io(
+            "write",
+            std::path::Path::new("standard output"),
+            e,
+            "Check where the output goes.",
+        )),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,167 @@
+//! The flags that describe a training session, shared by `train` and `plan`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use wgrad::data::{Source, Split};
+use wgrad::exec::Choice;
+use wgrad::nn::{Network, recipe};
+use wgrad::train::{Config, Settings};
+use wgrad::{Error, Result};
+
+/// The network that is trained where none is named.
+const DEFAULT_NET: &str = "conv-relu";
+/// Epochs on the synthetic digits where none are named: enough for 95 %, over in less
+/// than two minutes on two cores.
+const SYNTHETIC_EPOCHS: usize = 5;
+
+/// What to train, on what, how.
+#[derive(Args, Default)]
+pub struct SessionArgs {
+    /// A network by name: mlp-30, mlp-100, conv, conv-conv, conv-relu, conv-dropout
+    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    net: Option<String>,
+    /// A network and its settings from a TOML file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A folder with MNIST's four IDX files, or `synthetic` [default: MNIST_DIR, else synthetic]
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
+    /// Train on the first N training images only
+    #[arg(long, value_name = "N")]
+    train_images: Option<usize>,
+    /// Epochs [default: the network's own; 5 on synthetic digits]
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Images in a mini-batch [default: 10]
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Learning rate [default: the network's own]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    lr: Option<f64>,
+    /// Momentum [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    momentum: Option<f64>,
+    /// Seed of everything random [default: 1]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Train N networks at once, each with random numbers of its own [default: 1]
+    #[arg(long, value_name = "N")]
+    replicas: Option<usize>,
+    /// Identity of the first replica: `--first-replica 3` trains alone what
+    /// `--replicas 5` has as its member 3 [default: 0]
+    #[arg(long, value_name = "N")]
+    first_replica: Option<usize>,
+    /// auto (a hardware GPU, else the CPU), cpu, gpu, or an index of `wgrad devices`
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Launch every op on its own
+    #[arg(long)]
+    no_fuse: bool,
+}
+
+/// A session described in full.
+pub struct Session {
+    /// The network's name.
+    pub net: String,
+    /// The network.
+    pub network: Network,
+    /// The data.
+    pub data: Split,
+    /// The settings, checked against network and data when the plan is made.
+    pub settings: Settings,
+    /// The device.
+    pub device: Choice,
+}
+
+impl SessionArgs {
+    /// The device that was asked for; the flag's default does not hold where the whole
+    /// command was left out.
+    fn choice(&self) -> Result<Choice> {
+        if self.device.is_empty() {
+            return Ok(Choice::Auto);
+        }
+        self.device.parse()
+    }
+
+    /// Finds network, data and settings.
+    pub fn resolve(&self) -> Result<Session> {
+        let device = self.choice()?;
+        let named = self.net.as_deref().unwrap_or(DEFAULT_NET);
+        // A name is checked before the data is read: the shapes come later.
+        let shape = [1, 28, 28];
+        let mut settings = Settings::from(&recipe(named, shape, 10)?);
+        let from_file = match &self.config {
+            Some(path) => Some(Config::load(path)?),
+            None => None,
+        };
+        let mut data = Source::resolve(self.data.as_deref())?.load()?;
+        if let Some(n) = self.train_images {
+            data = data.training_first(n).map_err(|e| flag(e, "--train-images"))?;
+        }
+        let (net, network) = match from_file {
+            Some(config) => {
+                settings = config.settings;
+                (config.name, config.network)
+            }
+            None => {
+                let input = [1, data.train.height, data.train.width];
+                let network = recipe(named, input, data.train.classes)?.network;
+                if data.synthetic {
+                    settings.epochs = SYNTHETIC_EPOCHS;
+                }
+                (named.into(), network)
+            }
+        };
+        self.over(&mut settings);
+        Ok(Session {
+            net,
+            network,
+            data,
+            settings,
+            device,
+        })
+    }
+
+    /// Lays the flags over the settings.
+    fn over(&self, settings: &mut Settings) {
+        let set = |to: &mut usize, from: Option<usize>| *to = from.unwrap_or(*to);
+        set(&mut settings.epochs, self.epochs);
+        set(&mut settings.batch, self.batch);
+        set(&mut settings.replicas, self.replicas);
+        set(&mut settings.first_replica, self.first_replica);
+        settings.seed = self.seed.unwrap_or(settings.seed);
+        settings.momentum = self.momentum.unwrap_or(settings.momentum);
+        if let Some(lr) = self.lr {
+            settings.learning_rates = vec![lr];
+        }
+        if self.no_fuse {
+            settings.fuse = false;
+        }
+    }
+}
+
+/// The error with the flag as its place.
+fn flag(error: Error, name: &str) -> Error {
+    match error {
+        Error::Setting { found, wanted, .. } => Error::setting(name, found, wanted),
+        other => other,
+    }
+}
+
+/// The folder a run writes to: the one named, or `runs/<net>`, numbered if taken.
+pub fn run_folder(out: Option<&Path>, net: &str) -> Result<PathBuf> {
+    let folder = match out {
+        Some(folder) => folder.to_path_buf(),
+        None => {
+            let runs = Path::new("runs");
+            let numbered = (2..).map(|k| runs.join(format!("{net}-{k}")));
+            std::iter::once(runs.join(net))
+                .chain(numbered)
+                .find(|folder| !folder.exists())
+                .unwrap_or_else(|| runs.join(net))
+        }
+    };
+    wgrad::files::create_folder(&folder)?;
+    Ok(folder)
+}

@@ -1,0 +1,195 @@
+//! `wgrad train`.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use wgrad::Result;
+use wgrad::data::Images;
+use wgrad::exec::Device;
+use wgrad::files::write_whole;
+use wgrad::report::curves::curves_svg;
+use wgrad::report::misses::{Miss, misses_html};
+use wgrad::report::{EpochReport, Report};
+use wgrad::train::{Epoch, Event, Outcome, Trainer, plurality};
+
+use super::session::{Session, SessionArgs, run_folder};
+use super::{percent, print};
+
+/// Flags of `wgrad train`.
+#[derive(clap::Args, Default)]
+pub struct Args {
+    #[command(flatten)]
+    session: SessionArgs,
+    /// Where to write; files of an earlier run there are replaced [default: runs/<net>]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Go on from the last checkpoint of this very run in --out
+    #[arg(long, requires = "out")]
+    resume: bool,
+}
+
+/// Checkpoints kept in a run's folder.
+const CHECKPOINTS: usize = 2;
+
+/// Trains and writes what came of it.
+pub fn run(args: Args) -> Result<()> {
+    let start = Instant::now();
+    let session = args.session.resolve()?;
+    let device = Device::open(session.device)?;
+    let info = device.info();
+    let plan = Trainer::plan(&session.network, &session.data, &session.settings, info)?;
+    let launches = plan.account().programs["train"].launches as u64;
+    let folder = run_folder(args.out.as_deref(), &session.net)?;
+    print(&format!(
+        "{} on {}: {} training images{}\ndevice: {}\n{} launches per step, seed {}, output in {}\n",
+        session.net,
+        session.data.train.name,
+        session.data.train.len(),
+        if session.data.synthetic { " (drawn by a program, no real handwriting)" } else { "" },
+        info.name,
+        launches,
+        session.settings.seed,
+        folder.display(),
+    ))?;
+    let mut trainer = Trainer::new(&session.network, &session.data, &session.settings, &device)?;
+    trainer.keep_checkpoints(&folder.join("checkpoints"), CHECKPOINTS)?;
+    if args.resume {
+        let done = trainer.resume()?;
+        print(&match done {
+            0 => "no checkpoint of this run: starting at the beginning\n".into(),
+            n => format!("resumed after epoch {n}\n"),
+        })?;
+    }
+    let outcome = watch(&mut trainer, session.settings.epochs)?;
+    let model = trainer.model()?;
+    model.save(&folder.join("model.safetensors"))?;
+    let report = report(&session, &info.name, launches, &outcome, model.sha256(), start);
+    report.write_json(&folder.join("report.json"))?;
+    let svg = curves_svg(&report)?;
+    write_whole(&folder.join("curves.svg"), svg.as_bytes())?;
+    let predictions = plurality(&outcome.test.predictions);
+    let misread = misread(&folder, &report, &session.data.test, &predictions)?;
+    let mut text = format!("test accuracy on {}:", session.data.test.name);
+    for accuracy in &outcome.test.accuracy {
+        text += &format!(" {}", percent(*accuracy));
+    }
+    if let Some(vote) = report.ensemble_accuracy {
+        text += &format!("; the {} together {vote:.2} %", report.replicas);
+    }
+    text += &format!(
+        " ({misread} of {} misread)\n{:.1} s in all, {:.0} steps/s; wrote report.json, \
+         model.safetensors, curves.svg and misread.html to {}\n",
+        session.data.test.len(),
+        report.wall_seconds,
+        report.steps_per_second,
+        folder.display()
+    );
+    print(&text)
+}
+
+/// Runs with a bar on the terminal and a line for each epoch.
+fn watch(trainer: &mut Trainer, epochs: usize) -> Result<Outcome> {
+    let bar = ProgressBar::new((trainer.steps_per_epoch() * epochs) as u64);
+    let style = "{wide_bar} {percent:>3}%  {per_sec}  left {eta}  {msg}";
+    // A template that does not parse leaves the default style.
+    if let Ok(style) = ProgressStyle::with_template(style) {
+        let steps = |state: &indicatif::ProgressState, w: &mut dyn std::fmt::Write| {
+            let _ = write!(w, "{:.0} steps/s", state.per_sec());
+        };
+        bar.set_style(style.with_key("per_sec", steps));
+    }
+    let outcome = trainer.run(&mut |event| match event {
+        Event::Steps { done, .. } => bar.set_position(*done),
+        Event::Epoch(epoch) => {
+            bar.set_message(format!(
+                "cost {:.4}, validation {}",
+                mean(&epoch.training_cost),
+                percent(mean(&epoch.validation_accuracy))
+            ));
+            // A closed pipe must not end the training.
+            bar.suspend(|| print(&line(epoch, epochs)).ok());
+        }
+    });
+    bar.finish_and_clear();
+    outcome
+}
+
+fn line(epoch: &Epoch, of: usize) -> String {
+    let mean_of = if epoch.training_cost.len() > 1 { " (means)" } else { "" };
+    format!(
+        "epoch {:>2}/{of}: cost {:.4}, validation {}, test {}{mean_of}, {:.1} s\n",
+        epoch.epoch,
+        mean(&epoch.training_cost),
+        percent(mean(&epoch.validation_accuracy)),
+        percent(mean(&epoch.test_accuracy)),
+        epoch.seconds
+    )
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+fn report(
+    session: &Session,
+    device: &str,
+    launches_per_step: u64,
+    outcome: &Outcome,
+    weights_sha256: Vec<String>,
+    start: Instant,
+) -> Report {
+    let percents = |shares: &[f64]| shares.iter().map(|s| 100.0 * s).collect::<Vec<_>>();
+    let settings = &session.settings;
+    let vote = (settings.replicas > 1)
+        .then(|| 100.0 * outcome.test.ensemble_accuracy(&session.data.test.labels));
+    Report {
+        version: env!("CARGO_PKG_VERSION").into(),
+        device: device.into(),
+        net: session.net.clone(),
+        data: session.data.train.name.clone(),
+        synthetic: session.data.synthetic,
+        seed: settings.seed,
+        replicas: settings.replicas,
+        batch: settings.batch,
+        learning_rate: settings.learning_rates[0],
+        epochs: outcome
+            .epochs
+            .iter()
+            .map(|e| EpochReport {
+                epoch: e.epoch,
+                training_cost: e.training_cost.clone(),
+                validation_accuracy: percents(&e.validation_accuracy),
+                test_accuracy: percents(&e.test_accuracy),
+                seconds: e.seconds,
+            })
+            .collect(),
+        test_accuracy: percents(&outcome.test.accuracy),
+        ensemble_accuracy: vote,
+        steps_per_second: outcome.steps_per_second,
+        wall_seconds: start.elapsed().as_secs_f64(),
+        weights_sha256,
+        launches_per_step,
+    }
+}
+
+/// Writes the page of misread digits; returns how many there are.
+fn misread(folder: &Path, report: &Report, test: &Images, predictions: &[u32]) -> Result<usize> {
+    let misses: Vec<Miss> = predictions
+        .iter()
+        .zip(&test.labels)
+        .enumerate()
+        .filter(|(_, (p, l))| **p != u32::from(**l))
+        .map(|(index, (&prediction, &label))| Miss {
+            index,
+            pixels: test.image(index),
+            label,
+            prediction: prediction as u8,
+            probability: None,
+        })
+        .collect();
+    let title = format!("{} on {}: misread digits", report.net, report.data_title());
+    let page = misses_html(&title, test.len(), test.height, test.width, &misses)?;
+    write_whole(&folder.join("misread.html"), page.as_bytes())?;
+    Ok(misses.len())
+}

@@ -1,0 +1,140 @@
+//! One case of one op, made runnable: its inputs, its graph, its result on any executor.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::compile::{Options, compile};
+use crate::error::Result;
+use crate::exec::Executor;
+use crate::graph::Graph;
+use crate::ops::{Case, Fill, Tape, Value};
+use crate::plan::{Limits, Plan, Role};
+use crate::rng::{Stream, key, uniform};
+use crate::shape::DType;
+use crate::tensor::Host;
+
+/// Random words, by what they are for.
+pub fn words(purpose: u32, count: usize) -> Vec<u32> {
+    let stream = Stream {
+        seed: key(0x5EED),
+        replica: 0,
+        stream: purpose,
+    };
+    (0..count.div_ceil(4) as u32)
+        .flat_map(|i| stream.words(0, i))
+        .take(count)
+        .collect()
+}
+
+/// The values of input number `input` of a case, over `replicas` replicas.
+pub fn fill(case: &Case, input: usize, replicas: usize) -> Host {
+    let given = &case.inputs[input];
+    let copies = if given.ty.shared { 1 } else { replicas };
+    let words = words(input as u32 + 1, given.ty.elements() * copies);
+    let floats = |f: &dyn Fn(u32) -> f64| words.iter().map(|&w| f(w) as f32).collect();
+    match given.fill {
+        Fill::Uniform(low, high) => {
+            Host::F32(floats(&|w| low + (high - low) * f64::from(uniform(w))))
+        }
+        Fill::AwayFromZero => Host::F32(floats(&|w| {
+            let size = 0.1 + 0.9 * f64::from(uniform(w));
+            if w & 1 == 1 { size } else { -size }
+        })),
+        Fill::Distinct => {
+            // Ranks of random words, spread over [-1, 1].
+            let mut order: Vec<usize> = (0..words.len()).collect();
+            order.sort_by_key(|&i| words[i]);
+            let mut values = vec![0.0; words.len()];
+            let gap = 2.0 / words.len() as f32;
+            for (rank, i) in order.into_iter().enumerate() {
+                values[i] = rank as f32 * gap - 1.0;
+            }
+            Host::F32(values)
+        }
+        Fill::Ties => Host::F32(floats(&|w| f64::from(w % 3) - 1.0)),
+        Fill::Below(n) => Host::U32(words.iter().map(|w| w % n).collect()),
+        Fill::Words => Host::U32(words),
+        Fill::Keys => Host::U32(
+            (0..copies as u32)
+                .flat_map(|r| [0xDEAD_BEEF, 0x8000_0001, r, 0])
+                .collect(),
+        ),
+        Fill::Number(x) => match given.ty.dtype {
+            DType::U32 => Host::U32(vec![x as u32; words.len()]),
+            DType::F32 => Host::F32(vec![x as f32; words.len()]),
+        },
+    }
+}
+
+/// Every input of a case.
+pub fn inputs(case: &Case, replicas: usize) -> Vec<Host> {
+    (0..case.inputs.len())
+        .map(|i| fill(case, i, replicas))
+        .collect()
+}
+
+/// A graph with one variable per input of the case (`input <i>`), a program `run` that
+/// applies the op, and its outputs kept as `output <i>`.
+///
+/// # Errors
+/// What the op's shape rule says.
+pub fn graph_of(case: &Case) -> Result<Graph> {
+    let mut graph = Graph::new();
+    let inputs: Vec<Value> = case
+        .inputs
+        .iter()
+        .enumerate()
+        .map(|(i, g)| graph.variable(&format!("input {i}"), g.ty.clone()))
+        .collect::<Result<_>>()?;
+    graph.begin("run");
+    let outputs = graph.op(Arc::clone(&case.op), &inputs)?;
+    for (i, &value) in outputs.iter().enumerate() {
+        // A view of an input is no buffer of its own.
+        let _ = graph.result(&format!("output {i}"), value);
+    }
+    Ok(graph)
+}
+
+/// The plan of a case.
+///
+/// # Errors
+/// What the op's shape rule or the plan's checker says.
+pub fn plan_of(case: &Case, replicas: usize) -> Result<Plan> {
+    let options = Options {
+        replicas,
+        fuse: true,
+        limits: Limits::default(),
+    };
+    compile(&graph_of(case)?, &options)
+}
+
+/// Fills every buffer with garbage, then the inputs, runs `run` once and returns all
+/// state buffers by name, inputs included (some ops update them).
+///
+/// # Errors
+/// What the executor says.
+pub fn run(executor: &mut dyn Executor, inputs: &[Host]) -> Result<BTreeMap<String, Host>> {
+    let (buffers, replicas) = (executor.plan().buffers.clone(), executor.plan().replicas);
+    for (i, b) in buffers.iter().enumerate() {
+        let garbage = match b.dtype {
+            DType::F32 => Host::F32(vec![f32::NAN; b.total(replicas)]),
+            DType::U32 => Host::U32(vec![u32::MAX; b.total(replicas)]),
+        };
+        executor.write(i, &garbage)?;
+    }
+    for (i, host) in inputs.iter().enumerate() {
+        if let Some(buffer) = executor.plan().state(&format!("input {i}")) {
+            executor.write(buffer, host)?;
+        }
+    }
+    executor.run("run", 1)?;
+    let states: Vec<usize> = (0..buffers.len())
+        .filter(|&i| buffers[i].role == Role::State)
+        .collect();
+    let hosts = executor.read_all(&states)?;
+    Ok(states
+        .into_iter()
+        .map(|i| buffers[i].name.clone())
+        .zip(hosts)
+        .collect())
+}

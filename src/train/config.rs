@@ -1,0 +1,184 @@
+//! A network and its settings as a TOML file.
+//!
+//! ```
+//! let config = wgrad::train::Config::parse(
+//!     r#"
+//!     name = "tiny"
+//!
+//!     [network]
+//!     input = [1, 28, 28]
+//!     cost = "log_likelihood"
+//!     init = "he"
+//!     layers = [
+//!         { type = "conv2d", filters = 8, kernel = [5, 5] },
+//!         { type = "max_pool2d", kernel = [2, 2] },
+//!         { type = "relu" },
+//!         { type = "flatten" },
+//!         { type = "dense", units = 10 },
+//!         { type = "softmax" },
+//!     ]
+//!
+//!     [train]
+//!     epochs = 3
+//!     learning_rate = 0.1
+//!     l2 = { per_example = 5.0 }
+//!     "#,
+//! )?;
+//! assert_eq!(config.network.layers.len(), 6);
+//! assert_eq!(config.settings.epochs, 3);
+//! # Ok::<(), wgrad::Error>(())
+//! ```
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::{Decay, Settings};
+use crate::error::{Error, Result};
+use crate::files::read_limited;
+use crate::nn::Network;
+use crate::ops::gather::Expansion;
+
+/// Longest configuration that is read.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// A network with a name and the settings to train it with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// What the run is called.
+    pub name: String,
+    /// The network.
+    pub network: Network,
+    /// The settings.
+    pub settings: Settings,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    name: Option<String>,
+    network: Network,
+    #[serde(default)]
+    train: Train,
+}
+
+/// The table `[train]`; what is missing keeps the default of [`Settings`].
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Train {
+    epochs: Option<usize>,
+    batch: Option<usize>,
+    learning_rate: Option<f64>,
+    learning_rates: Option<Vec<f64>>,
+    momentum: Option<f64>,
+    l2: Option<Decay>,
+    l1: Option<Decay>,
+    seed: Option<u64>,
+    replicas: Option<usize>,
+    expansion: Option<Expansion>,
+}
+
+impl Config {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read, [`Error::File`] saying what in it is wrong.
+    pub fn load(path: &Path) -> Result<Self> {
+        let fix = "The documentation of wgrad::train::Config shows the form.";
+        let bytes = read_limited(path, MAX_BYTES)?;
+        let text = String::from_utf8(bytes)
+            .map_err(|e| Error::file(path, e.to_string(), "UTF-8 text", fix))?;
+        let mut config = Self::parse(&text).map_err(|e| match e {
+            Error::Setting { found, wanted, .. } => Error::file(path, found, wanted, fix),
+            Error::Shape { .. } => Error::file(path, e.to_string(), "a network whose sizes fit", fix),
+            other => other,
+        })?;
+        if config.name.is_empty() {
+            let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned());
+            config.name = stem.unwrap_or_else(|| "config".into());
+        }
+        Ok(config)
+    }
+
+    /// A configuration from its text; a missing name is left empty.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] saying where the text departs from the form, and what
+    /// [`Network::check`] finds.
+    pub fn parse(text: &str) -> Result<Self> {
+        let wrong = |found: String| Error::setting("configuration", found, "the documented form");
+        let file: File = toml::from_str(text).map_err(|e| wrong(e.to_string().trim_end().into()))?;
+        let name = file.name.unwrap_or_default();
+        // The name becomes a folder's name.
+        if name.chars().any(|c| !(c.is_alphanumeric() || "-_.".contains(c))) || name.starts_with('.') {
+            let wanted = "letters, digits, `-`, `_` and `.`, no `.` first";
+            return Err(Error::setting("name", name, wanted));
+        }
+        let t = file.train;
+        let rates = match (t.learning_rate, t.learning_rates) {
+            (Some(_), Some(_)) => {
+                return Err(wrong("both learning_rate and learning_rates".into()));
+            }
+            (Some(rate), None) => Some(vec![rate]),
+            (None, rates) => rates,
+        };
+        let d = Settings::default();
+        let settings = Settings {
+            epochs: t.epochs.unwrap_or(d.epochs),
+            batch: t.batch.unwrap_or(d.batch),
+            learning_rates: rates.unwrap_or(d.learning_rates),
+            momentum: t.momentum.unwrap_or(d.momentum),
+            l2: t.l2.unwrap_or(d.l2),
+            l1: t.l1.unwrap_or(d.l1),
+            seed: t.seed.unwrap_or(d.seed),
+            replicas: t.replicas.unwrap_or(d.replicas),
+            expansion: t.expansion.unwrap_or(d.expansion),
+            ..d
+        };
+        file.network.check()?;
+        Ok(Self {
+            name,
+            network: file.network,
+            settings,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NETWORK: &str = r#"
+        [network]
+        input = [1, 2, 2]
+        cost = "quadratic"
+        init = "large"
+        layers = [{ type = "flatten" }, { type = "dense", units = 3 }, { type = "sigmoid" }]
+    "#;
+
+    #[test]
+    fn every_setting_is_read() {
+        let text = format!(
+            "name = \"n\"\n{NETWORK}\n[train]\nepochs = 2\nbatch = 3\nlearning_rates = [1.0, 0.5]\n\
+             momentum = 0.9\nl2 = {{ per_batch = 0.1 }}\nl1 = {{ per_example = 2.0 }}\nseed = 7\n\
+             replicas = 4\nexpansion = \"shifts\"\n"
+        );
+        let s = Config::parse(&text).unwrap().settings;
+        assert_eq!((s.epochs, s.batch, s.seed, s.replicas), (2, 3, 7, 4));
+        assert_eq!((s.learning_rates, s.momentum), (vec![1.0, 0.5], 0.9));
+        assert_eq!((s.l2, s.l1), (Decay::PerBatch(0.1), Decay::PerExample(2.0)));
+        assert_eq!(s.expansion, Expansion::Shifts);
+    }
+
+    #[test]
+    fn departures_from_the_form_are_named() {
+        let refused = |text: &str| Config::parse(text).unwrap_err().to_string();
+        assert!(refused("[network").contains("line 1"));
+        assert!(refused(&format!("{NETWORK}\n[train]\nepoch = 2")).contains("epoch"));
+        assert!(refused(&format!("name = \"a/b\"\n{NETWORK}")).contains("a/b"));
+        assert!(refused(&NETWORK.replace("dense", "dens")).contains("dens"));
+        assert!(refused(&NETWORK.replace("units = 3", "units = 0")).contains("layer 1 (dense)"));
+        let both = format!("{NETWORK}\n[train]\nlearning_rate = 1.0\nlearning_rates = [1.0]");
+        assert!(refused(&both).contains("both"));
+    }
+}

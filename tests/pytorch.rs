@@ -1,0 +1,505 @@
+//! Literal fixtures from PyTorch, written by `tests/fixtures/pytorch.py`: every op with
+//! its gradients, and whole networks after three steps of SGD.
+
+mod common;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use common::gpu;
+use safetensors::{Dtype, SafeTensors};
+use wgrad::compile::{Options, compile};
+use wgrad::exec::cpu::{Cpu, Text};
+use wgrad::exec::{Choice, Device, Executor};
+use wgrad::graph::Graph;
+use wgrad::nn::{Mode, Network};
+use wgrad::ops::activation::{Activate, Activation};
+use wgrad::ops::gather::{Expansion, Gather};
+use wgrad::ops::matmul::Matmul;
+use wgrad::ops::sgd::Sgd;
+use wgrad::ops::tally::Tally;
+use wgrad::ops::{Op, TABLE, Tape, Value};
+use wgrad::plan::{Limits, Plan};
+use wgrad::rng::{Stream, uniform};
+use wgrad::shape::Type;
+use wgrad::tensor::Host;
+
+/// A tensor of a fixture file.
+#[derive(Clone, Debug)]
+struct Tensor {
+    shape: Vec<usize>,
+    host: Host,
+}
+
+fn load(name: &str) -> BTreeMap<String, Tensor> {
+    let path = format!("{}/tests/fixtures/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    file.iter()
+        .map(|(name, view)| {
+            let words = view.data().chunks(4).map(|c| c.try_into().unwrap());
+            let host = match view.dtype() {
+                Dtype::F32 => Host::F32(words.map(f32::from_le_bytes).collect()),
+                Dtype::U32 => Host::U32(words.map(u32::from_le_bytes).collect()),
+                // Sums in double precision: rounded here, compared at 1e-5.
+                Dtype::F64 => {
+                    let words = view.data().chunks(8).map(|c| c.try_into().unwrap());
+                    Host::F32(words.map(|w| f64::from_le_bytes(w) as f32).collect())
+                }
+                other => panic!("{name}: {other:?}"),
+            };
+            let shape = view.shape().to_vec();
+            (name.to_string(), Tensor { shape, host })
+        })
+        .collect()
+}
+
+impl Tensor {
+    fn ty(&self) -> Type {
+        match self.host {
+            Host::F32(_) => Type::f32("fixture", &self.shape),
+            Host::U32(_) => Type::u32("fixture", &self.shape),
+        }
+        .unwrap()
+    }
+
+    fn floats(&self) -> Vec<f32> {
+        self.host.clone().floats().unwrap()
+    }
+}
+
+fn plan(graph: &Graph) -> Plan {
+    let options = Options {
+        replicas: 1,
+        fuse: true,
+        limits: Limits::default(),
+    };
+    compile(graph, &options).unwrap()
+}
+
+/// Reference, CPU executor and, where there is one, the GPU.
+fn executors(plan: &Plan) -> Vec<(&'static str, Box<dyn Executor>)> {
+    let cpu = |text| Box::new(Cpu::<f32>::new(plan.clone(), text).unwrap());
+    let mut all: Vec<(&'static str, Box<dyn Executor>)> = vec![
+        ("reference", cpu(Text::Reference)),
+        ("CPU", cpu(Text::Fast)),
+    ];
+    if let Some(gpu) = gpu() {
+        all.push(("GPU", gpu.executor(plan.clone()).unwrap()));
+    }
+    all
+}
+
+/// Holds a result against its fixture: integers exactly, floats within 2e-6 of the largest
+/// (sums of at most 60 terms and a handful of roundings; tanh as WGSL states it).
+fn close(what: &str, found: &Host, wanted: &Tensor) {
+    match (found, &wanted.host) {
+        (Host::U32(f), Host::U32(w)) => assert_eq!(f, w, "{what}"),
+        (Host::F32(f), Host::F32(w)) => {
+            assert_eq!(f.len(), w.len(), "{what}");
+            let scale = w.iter().fold(1.0f32, |s, x| s.max(x.abs()));
+            let allowed = if what.contains("tanh") { 1e-5 } else { 2e-6 } * scale;
+            for (i, (f, w)) in f.iter().zip(w).enumerate() {
+                assert!((f - w).abs() <= allowed, "{what}[{i}] = {f}, PyTorch {w}");
+            }
+        }
+        _ => panic!("{what}: another element type"),
+    }
+}
+
+/// The op of each case.
+fn ops() -> Vec<(&'static str, Arc<dyn Op>)> {
+    use wgrad::ops::{
+        Loss, add::Add, add_bias::AddBias, argmax::Argmax, avg_pool2d::AvgPool2d,
+        broadcast::Broadcast, concat::Concat, conv2d::Conv2d, conv2d::ConvEnd, cross_entropy,
+        dropout::Dropout, hadamard::Hadamard, log_likelihood, log_softmax::LogSoftmax,
+        max_pool2d::MaxPool2d, pad::Pad, quadratic, reduce::Reduce, reshape::Reshape,
+        scale::Scale, slice::Slice, softmax::Softmax,
+    };
+    let conv = |stride, padding, dilation, groups| -> Arc<dyn Op> {
+        Arc::new(Conv2d {
+            stride,
+            padding,
+            dilation,
+            groups,
+            end: ConvEnd::Store,
+        })
+    };
+    let max = |kernel, stride, padding| -> Arc<dyn Op> {
+        Arc::new(MaxPool2d {
+            kernel,
+            stride,
+            padding,
+            activation: Activation::Linear,
+        })
+    };
+    let mean = |kernel, stride, padding| -> Arc<dyn Op> {
+        Arc::new(AvgPool2d {
+            kernel,
+            stride,
+            padding,
+        })
+    };
+    let dropout = |rescale| -> Arc<dyn Op> {
+        Arc::new(Dropout {
+            p: 0.3,
+            layer: 5,
+            rescale,
+        })
+    };
+    let gather = Gather {
+        batch: 6,
+        images: 7,
+        shape: [1, 5, 5],
+        expansion: Expansion::Shifts,
+        epoch_steps: 5,
+        scale: 1.0 / 255.0,
+        shuffled: true,
+    };
+    vec![
+        ("activation.linear", Arc::new(Activate(Activation::Linear))),
+        ("activation.sigmoid", Arc::new(Activate(Activation::Sigmoid))),
+        ("activation.tanh", Arc::new(Activate(Activation::Tanh))),
+        ("activation.relu", Arc::new(Activate(Activation::Relu))),
+        ("add", Arc::new(Add)),
+        ("add_bias.rows", Arc::new(AddBias)),
+        ("add_bias.images", Arc::new(AddBias)),
+        ("hadamard", Arc::new(Hadamard)),
+        ("scale", Arc::new(Scale(0.3))),
+        ("reduce.axis0", Arc::new(Reduce::new(Some(0), 1.0))),
+        ("reduce.axis1", Arc::new(Reduce::new(Some(1), 0.5))),
+        ("reduce.all", Arc::new(Reduce::new(None, 1.0))),
+        ("broadcast", Arc::new(Broadcast::new(&[4, 3, 5], Some(1), 0.5))),
+        ("reshape", Arc::new(Reshape { extents: vec![2, 60] })),
+        ("concat.axis0", Arc::new(Concat { axis: 0 })),
+        ("concat.axis1", Arc::new(Concat { axis: 1 })),
+        ("slice", Arc::new(Slice { axis: 1, start: 1, extent: 2 })),
+        ("pad", Arc::new(Pad { axis: 1, start: 1, extent: 5 })),
+        ("softmax", Arc::new(Softmax)),
+        ("log_softmax", Arc::new(LogSoftmax)),
+        ("argmax", Arc::new(Argmax)),
+        ("log_likelihood", Arc::new(Loss(&log_likelihood::COST))),
+        ("cross_entropy", Arc::new(Loss(&cross_entropy::COST))),
+        ("quadratic", Arc::new(Loss(&quadratic::COST))),
+        ("matmul.nn", Arc::new(Matmul::new(false, false))),
+        ("matmul.nt", Arc::new(Matmul::new(false, true))),
+        ("matmul.tn", Arc::new(Matmul::new(true, false))),
+        ("matmul.tt", Arc::new(Matmul::new(true, true))),
+        ("conv2d.plain", conv([1, 1], [0, 0], [1, 1], 1)),
+        ("conv2d.stride", conv([2, 3], [0, 0], [1, 1], 1)),
+        ("conv2d.padding", conv([1, 1], [2, 1], [1, 1], 1)),
+        ("conv2d.dilation", conv([1, 1], [0, 0], [1, 2], 1)),
+        ("conv2d.everything", conv([2, 1], [1, 2], [2, 1], 2)),
+        ("conv2d.depthwise", conv([1, 1], [0, 0], [1, 1], 3)),
+        ("max_pool2d.plain", max([2, 2], [2, 2], [0, 0])),
+        ("max_pool2d.overlap", max([3, 2], [2, 1], [1, 1])),
+        ("max_pool2d.ties", max([3, 3], [2, 2], [0, 0])),
+        ("avg_pool2d.plain", mean([2, 2], [2, 2], [0, 0])),
+        ("avg_pool2d.overlap", mean([3, 2], [2, 1], [1, 1])),
+        ("dropout.book", dropout(false)),
+        ("dropout.rescale", dropout(true)),
+        ("gather", Arc::new(gather)),
+    ]
+}
+
+#[test]
+fn ops_equal_pytorch() {
+    let fixtures = load("ops");
+    let mut compared = 0;
+    for (name, op) in ops() {
+        let get = |part: &str| fixtures.get(&format!("{name}/{part}")).cloned();
+        let mut inputs: Vec<(Tensor, Type)> = (0..)
+            .map_while(|i| get(&format!("in{i}")))
+            .map(|t| {
+                let ty = t.ty();
+                (t, ty)
+            })
+            .collect();
+        assert!(!inputs.is_empty(), "no fixture {name}");
+        if name.starts_with("dropout") {
+            let (keys, step) = (&fixtures["dropout.keys"], &fixtures["dropout.step"]);
+            inputs.push((keys.clone(), keys.ty()));
+            inputs.push((step.clone(), step.ty().shared()));
+        }
+        if name == "gather" {
+            for (_, ty) in &mut inputs[..3] {
+                *ty = ty.clone().shared();
+            }
+        }
+        let mut graph = Graph::new();
+        let values: Vec<Value> = inputs
+            .iter()
+            .enumerate()
+            .map(|(i, (_, ty))| graph.variable(&format!("in{i}"), ty.clone()).unwrap())
+            .collect();
+        let upstream = get("upstream");
+        let seed = upstream.as_ref().map(|u| graph.variable("upstream", u.ty()).unwrap());
+        graph.begin("run");
+        // A view of a variable has no buffer of its own: one op before it gives it one.
+        let first = if name == "reshape" {
+            graph.op1(Arc::new(Activate(Activation::Linear)), &values[..1]).unwrap()
+        } else {
+            values[0]
+        };
+        let through = [&[first], &values[1..]].concat();
+        let outputs = graph.op(op, &through).unwrap();
+        for (i, &y) in outputs.iter().enumerate() {
+            graph.result(&format!("out{i}"), y).unwrap();
+        }
+        let mut wanted: Vec<(String, Tensor)> = (0..outputs.len())
+            .map(|i| (format!("out{i}"), get(&format!("out{i}")).unwrap()))
+            .collect();
+        if let Some(seed) = seed {
+            let by: Vec<usize> = (0..inputs.len())
+                .filter(|i| get(&format!("grad{i}")).is_some())
+                .collect();
+            let by_values: Vec<Value> = by.iter().map(|&i| values[i]).collect();
+            let gradients = graph.gradients(outputs[0], seed, &by_values).unwrap();
+            for (k, (&i, g)) in by.iter().zip(gradients).enumerate() {
+                // The upstream gradient itself, as a copy that can be kept.
+                let g = graph
+                    .op1(Arc::new(Activate(Activation::Linear)), &[g.unwrap()])
+                    .unwrap();
+                graph.result(&format!("gradient {k}"), g).unwrap();
+                wanted.push((format!("gradient {k}"), get(&format!("grad{i}")).unwrap()));
+            }
+        }
+        let plan = plan(&graph);
+        for (device, mut executor) in executors(&plan) {
+            for (i, (t, _)) in inputs.iter().enumerate() {
+                executor.write(plan.state(&format!("in{i}")).unwrap(), &t.host).unwrap();
+            }
+            if let Some(u) = &upstream {
+                executor.write(plan.state("upstream").unwrap(), &u.host).unwrap();
+            }
+            executor.run("run", 1).unwrap();
+            for (part, tensor) in &wanted {
+                let found = executor.read(plan.state(part).unwrap()).unwrap();
+                close(&format!("{name} {part} on {device}"), &found, tensor);
+                compared += 1;
+            }
+        }
+    }
+    println!("{compared} tensors compared with PyTorch's");
+}
+
+/// Every op of the table has a fixture, or there is nothing in PyTorch to hold it to.
+#[test]
+fn every_op_has_a_fixture() {
+    let fixtures = load("ops");
+    let covered: HashSet<&str> = fixtures
+        .keys()
+        .map(|k| k.split(['/', '.']).next().unwrap())
+        .collect();
+    // A counter; a generator and a permutation of wgrad's own (bits are held to a third
+    // implementation by the dropout fixtures, and to each other by tests/epoch.rs).
+    let apart = ["advance", "init", "shuffle"];
+    for row in TABLE {
+        assert!(
+            covered.contains(row.stem) != apart.contains(&row.stem),
+            "{} has no fixture from PyTorch",
+            row.stem
+        );
+    }
+}
+
+#[test]
+fn sgd_equals_pytorch() {
+    let fixtures = load("ops");
+    let w = &fixtures["sgd/w"];
+    let sgd = Sgd {
+        decay: true,
+        momentum: true,
+        epoch_steps: 1,
+        schedule: 1,
+    };
+    let mut graph = Graph::new();
+    let shared = Type::u32("step", &[1]).unwrap().shared();
+    let inputs = [
+        graph.variable("g", w.ty()).unwrap(),
+        graph.variable("w", w.ty()).unwrap(),
+        graph.variable("hyper", Type::f32("hyper", &[5]).unwrap()).unwrap(),
+        graph.variable("step", shared).unwrap(),
+        graph.variable("v", w.ty()).unwrap(),
+    ];
+    graph.begin("run");
+    graph.op(Arc::new(sgd), &inputs).unwrap();
+    let plan = plan(&graph);
+    for (device, mut executor) in executors(&plan) {
+        let mut write = |name: &str, host: &Host| {
+            executor.write(plan.state(name).unwrap(), host).unwrap();
+        };
+        write("w", &w.host);
+        write("v", &Host::F32(vec![0.0; w.floats().len()]));
+        write("hyper", &Host::F32(vec![0.9, 0.05, 0.0, 0.0, 0.1]));
+        write("step", &Host::U32(vec![0]));
+        for i in 0..3 {
+            let g = &fixtures[&format!("sgd/g{i}")];
+            executor.write(plan.state("g").unwrap(), &g.host).unwrap();
+            executor.run("run", 1).unwrap();
+            let found = executor.read(plan.state("w").unwrap()).unwrap();
+            close(&format!("w after step {i} on {device}"), &found, &fixtures[&format!("sgd/w{i}")]);
+        }
+    }
+}
+
+#[test]
+fn tally_equals_pytorch() {
+    let fixtures = load("ops");
+    let get = |name: &str| &fixtures[&format!("tally/{name}")];
+    let mut graph = Graph::new();
+    let u32s = |n| Type::u32("tally", &[n]).unwrap();
+    let tally = Tally {
+        count: 6,
+        epoch_steps: 1,
+        predict: true,
+    };
+    let inputs = [
+        graph.variable("scores", get("scores").ty()).unwrap(),
+        graph.variable("losses", get("losses").ty()).unwrap(),
+        graph.variable("labels", u32s(6)).unwrap(),
+        graph.variable("step", u32s(1).shared()).unwrap(),
+        graph.variable("metrics", Type::f32("tally", &[4]).unwrap()).unwrap(),
+        graph.variable("guard", u32s(4)).unwrap(),
+        graph.variable("predictions", u32s(6)).unwrap(),
+    ];
+    graph.begin("run");
+    graph.op(Arc::new(tally), &inputs).unwrap();
+    let plan = plan(&graph);
+    for (device, mut executor) in executors(&plan) {
+        for name in ["scores", "losses", "labels"] {
+            executor.write(plan.state(name).unwrap(), &get(name).host).unwrap();
+        }
+        executor.write(plan.state("step").unwrap(), &Host::U32(vec![0])).unwrap();
+        executor.run("run", 1).unwrap();
+        let metrics = executor.read(plan.state("metrics").unwrap()).unwrap();
+        let first = Host::F32(metrics.floats().unwrap()[..3].to_vec());
+        close(&format!("metrics on {device}"), &first, get("metrics"));
+        let predictions = executor.read(plan.state("predictions").unwrap()).unwrap();
+        close(&format!("predictions on {device}"), &predictions, get("predictions"));
+    }
+}
+
+/// `count` numbers as `pytorch.py` makes them: uniform in [-1, 1).
+fn numbers(stream: u32, count: usize) -> Vec<f32> {
+    raw(stream, count).into_iter().map(|w| 2.0 * uniform(w) - 1.0).collect()
+}
+
+fn raw(stream: u32, count: usize) -> Vec<u32> {
+    let stream = Stream {
+        seed: [2023, 0],
+        replica: 0,
+        stream,
+    };
+    let blocks = (0..count.div_ceil(4) as u32).flat_map(|i| stream.words(0, i));
+    blocks.take(count).collect()
+}
+
+/// The book's networks without dropout.
+fn networks() -> Vec<(&'static str, f32, Network)> {
+    let conv = || {
+        let network = Network::new([1, 28, 28]).conv2d(20, 5).max_pool2d(2).relu();
+        network.conv2d(40, 5).max_pool2d(2).relu().flatten()
+    };
+    let a = conv().dense(1000).relu().dense(1000).relu().dense(10).softmax();
+    let b = conv().dense(100).relu().dense(10).softmax();
+    let d = Network::new([1, 28, 28]).flatten().dense(30).sigmoid().dense(10).sigmoid();
+    let d = d.cost(wgrad::nn::Cost::CrossEntropy);
+    vec![("a", 0.03, a), ("b", 0.03, b), ("d", 0.5, d)]
+}
+
+/// Three steps of SGD from the same weights over the same images.
+#[test]
+fn networks_equal_pytorch_after_three_steps() {
+    let fixtures = load("networks");
+    let batch = 10;
+    for (name, rate, network) in networks() {
+        let parameters = network.parameters().unwrap();
+        let mut graph = Graph::new();
+        let mut variables = HashMap::new();
+        let shared = |n| Type::u32("step", &[n]).unwrap().shared();
+        let x = graph.variable("x", Type::f32("x", &[batch, 1, 28, 28]).unwrap()).unwrap();
+        let y = graph.variable("y", Type::u32("y", &[batch]).unwrap()).unwrap();
+        let seed = graph.variable("seed", Type::f32("seed", &[batch]).unwrap()).unwrap();
+        let hyper = graph.variable("hyper", Type::f32("hyper", &[5]).unwrap()).unwrap();
+        let step = graph.variable("step", shared(1)).unwrap();
+        graph.begin("train");
+        let forward = network.forward(&mut graph, &mut variables, x, Mode::Evaluate).unwrap();
+        let losses = network.losses(&mut graph, forward.scores, y).unwrap();
+        graph.result("losses", losses).unwrap();
+        let values: Vec<Value> = parameters.iter().map(|p| variables[&p.name]).collect();
+        let gradients = graph.gradients(losses, seed, &values).unwrap();
+        for (&w, g) in values.iter().zip(gradients) {
+            let sgd = Sgd {
+                decay: false,
+                momentum: false,
+                epoch_steps: 1,
+                schedule: 1,
+            };
+            graph.op(Arc::new(sgd), &[g.unwrap(), w, hyper, step]).unwrap();
+        }
+        let plan = plan(&graph);
+        let mut devices = vec![Device::open(Choice::Cpu).unwrap()];
+        devices.extend(gpu());
+        for device in devices {
+            let mut executor = device.executor(plan.clone()).unwrap();
+            let at = |name: &str| plan.state(name).unwrap();
+            executor.write(at("hyper"), &Host::F32(vec![0.0, 0.0, 0.0, 0.0, rate])).unwrap();
+            executor.write(at("step"), &Host::U32(vec![0])).unwrap();
+            executor.write(at("seed"), &Host::F32(vec![0.1; batch])).unwrap();
+            let mut fan = 1;
+            for (k, p) in parameters.iter().enumerate() {
+                let extents = p.ty.shape.extents();
+                if extents.len() > 1 {
+                    fan = extents[1..].iter().product();
+                }
+                let scale = (1.0 / (fan as f64).sqrt()) as f32;
+                let start: Vec<f32> = numbers(1000 + k as u32, p.ty.elements())
+                    .into_iter()
+                    .map(|u| u * scale)
+                    .collect();
+                executor.write(at(&p.name), &Host::F32(start)).unwrap();
+            }
+            for t in 0..3u32 {
+                let images = numbers(2000 + t, batch * 784);
+                let images = images.into_iter().map(|u| (u + 1.0) / 2.0).collect();
+                let labels = raw(3000 + t, batch).into_iter().map(|w| w % 10).collect();
+                executor.write(at("x"), &Host::F32(images)).unwrap();
+                executor.write(at("y"), &Host::U32(labels)).unwrap();
+                executor.run("train", 1).unwrap();
+                let losses = executor.read(at("losses")).unwrap().floats().unwrap();
+                let loss = losses.iter().sum::<f32>() / batch as f32;
+                let wanted = fixtures[&format!("{name}/loss{t}")].floats()[0];
+                assert!((loss - wanted).abs() <= 1e-5 * wanted, "{name}: loss {loss}, PyTorch {wanted}");
+            }
+            let place = format!("{name} on {}", device.info().name);
+            for (k, p) in parameters.iter().enumerate() {
+                let found = executor.read(at(&p.name)).unwrap().floats().unwrap();
+                let get = |part: &str| &fixtures[&format!("{name}/{k}/{part}")];
+                let norm = f64::from(get("sums").floats()[2]);
+                let off: f64 = get("at")
+                    .host
+                    .clone()
+                    .integers()
+                    .unwrap()
+                    .iter()
+                    .zip(get("sample").floats())
+                    .map(|(&i, w)| f64::from(found[i as usize] - w).powi(2))
+                    .sum();
+                let sampled: f64 = get("sample").floats().iter().map(|&w| f64::from(w).powi(2)).sum();
+                assert!(off.sqrt() <= 1e-5 * sampled.sqrt(), "{place} {}: sample off by {}", p.name, off.sqrt());
+                let wide = found.iter().map(|&v| f64::from(v));
+                let signs = raw(4000 + k as u32, found.len());
+                let signed = wide.clone().zip(&signs).map(|(v, s)| if s & 1 == 1 { v } else { -v });
+                let sums = [
+                    wide.clone().sum::<f64>(),
+                    signed.sum(),
+                    wide.map(|v| v * v).sum::<f64>().sqrt(),
+                ];
+                for (s, w) in sums.iter().zip(get("sums").floats()) {
+                    assert!((s - f64::from(w)).abs() <= 1e-5 * norm.max(f64::from(w.abs())), "{place} {}: {s}, PyTorch {w}", p.name);
+                }
+            }
+        }
+    }
+}

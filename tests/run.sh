@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Installs what the tests need (Mesa's software Vulkan driver, where no GPU driver is
+# there) and runs them. --require-gpu: an adapter that does not open is a failure.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+for flag in "$@"; do
+    case "$flag" in
+        --require-gpu) export WGRAD_REQUIRE_GPU=1 ;;
+        *) echo "unknown flag $flag; known: --require-gpu" >&2; exit 2 ;;
+    esac
+done
+
+have_driver() {
+    compgen -G '/usr/share/vulkan/icd.d/*.json' > /dev/null ||
+        compgen -G '/etc/vulkan/icd.d/*.json' > /dev/null
+}
+
+if [[ "$(uname)" == Linux ]] && ! have_driver; then
+    root=()
+    [[ $EUID -eq 0 ]] || root=(sudo)
+    if command -v apt-get > /dev/null; then
+        "${root[@]}" apt-get update -q || true
+        "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -yq mesa-vulkan-drivers
+    elif command -v dnf > /dev/null; then
+        "${root[@]}" dnf install -y mesa-vulkan-drivers
+    else
+        echo "no Vulkan driver found, and no apt-get or dnf to install one with" >&2
+    fi
+fi
+
+cargo test

@@ -1,0 +1,324 @@
+//! Whole runs: repeatable, independent of replicas, of fusion and of the device, and as
+//! quiet on the bus as the contracts say.
+
+mod common;
+
+use common::gpu;
+use wgrad::Error;
+use wgrad::data::digits::{Part, generate};
+use wgrad::data::{Images, Split};
+use wgrad::exec::{Choice, Device};
+use wgrad::nn::{Cost, Init, Layer, Network, recipe};
+use wgrad::ops::gather::Expansion;
+use wgrad::train::{Decay, Epoch, Model, Outcome, Predictor, Settings, Trainer};
+
+fn digits(train: usize, held_out: usize) -> Split {
+    let part = |part, n| generate(5, part, n).unwrap();
+    Split {
+        train: part(Part::Train, train),
+        validation: part(Part::Validation, held_out),
+        test: part(Part::Test, held_out),
+        synthetic: true,
+    }
+}
+
+/// Everything at once, small: convolution, both pools' kin, dropout, expansion, decay.
+fn network() -> Network {
+    Network::new([1, 28, 28])
+        .conv2d(4, 5)
+        .max_pool2d(2)
+        .relu()
+        .conv2d(6, 3)
+        .max_pool2d(2)
+        .relu()
+        .flatten()
+        .dropout(0.3)
+        .dense(20)
+        .relu()
+        .dropout(0.5)
+        .dense(10)
+        .softmax()
+        .init(Init::He)
+}
+
+fn settings() -> Settings {
+    Settings {
+        epochs: 2,
+        batch: 8,
+        learning_rates: vec![0.05, 0.02],
+        momentum: 0.5,
+        l2: Decay::PerExample(0.1),
+        expansion: Expansion::Shifts,
+        evaluation_batch: 32,
+        ..Settings::default()
+    }
+}
+
+fn cpu() -> Device {
+    Device::open(Choice::Cpu).unwrap()
+}
+
+/// The CPU and, where there is one, the GPU.
+fn devices() -> Vec<Device> {
+    std::iter::once(cpu()).chain(gpu()).collect()
+}
+
+fn train(network: &Network, data: &Split, settings: &Settings, device: &Device) -> (Outcome, Model) {
+    let mut trainer = Trainer::new(network, data, settings, device).unwrap();
+    let outcome = trainer.run(&mut |_| {}).unwrap();
+    (outcome, trainer.model().unwrap())
+}
+
+/// The largest difference between two sets of weights, over the largest weight.
+fn apart(a: &Model, b: &Model) -> f64 {
+    let (mut off, mut scale) = (0.0f64, 0.0f64);
+    for (a, b) in a.replicas.iter().flatten().zip(b.replicas.iter().flatten()) {
+        assert_eq!(a.0, b.0);
+        for (&x, &y) in a.1.iter().zip(&b.1) {
+            off = off.max(f64::from((x - y).abs()));
+            scale = scale.max(f64::from(x.abs()));
+        }
+    }
+    off / scale
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bits() {
+    let data = digits(60, 20);
+    for device in devices() {
+        let hash = |seed| {
+            let settings = Settings { seed, ..settings() };
+            train(&network(), &data, &settings, &device).1.sha256()
+        };
+        assert_eq!(hash(3), hash(3), "{}", device.info().name);
+        assert_ne!(hash(3), hash(4), "{}", device.info().name);
+    }
+}
+
+#[test]
+fn a_member_equals_the_network_trained_alone() {
+    let data = digits(60, 20);
+    for device in devices() {
+        let run = |replicas, first_replica| {
+            let settings = Settings {
+                replicas,
+                first_replica,
+                ..settings()
+            };
+            train(&network(), &data, &settings, &device)
+        };
+        let (together, five) = run(5, 0);
+        let hashes = five.sha256();
+        for k in [0, 3] {
+            let (alone, one) = run(1, k);
+            assert_eq!(hashes[k], one.sha256()[0], "member {k} on {}", device.info().name);
+            let costs = |epochs: &[Epoch], r: usize| -> Vec<f64> {
+                epochs.iter().map(|e| e.training_cost[r]).collect()
+            };
+            assert_eq!(costs(&together.epochs, k), costs(&alone.epochs, 0));
+            assert_eq!(together.test.predictions[k], alone.test.predictions[0]);
+        }
+        let distinct: std::collections::HashSet<_> = hashes.iter().collect();
+        assert_eq!(distinct.len(), 5, "members differ from each other");
+    }
+}
+
+/// Random small networks from their number: layers in an order that fits.
+fn random_network(number: u32) -> Network {
+    let mut words = common::words(7000 + number, 16).into_iter();
+    let mut pick = move |n: u32| words.next().unwrap() % n;
+    let activations = [Layer::Sigmoid, Layer::Tanh, Layer::Relu];
+    let mut network = Network::new([1, 28, 28]);
+    if pick(3) > 0 {
+        network = network.layer(Layer::Conv2d {
+            filters: 2 + pick(3) as usize,
+            kernel: [3 + pick(2) as usize, 3],
+            stride: [1 + pick(2) as usize, 2],
+            padding: [pick(2) as usize, 1],
+            dilation: [1, 1],
+            groups: 1,
+        });
+        if pick(2) == 0 {
+            network = network.layer(activations[pick(3) as usize].clone());
+        }
+        network = match pick(3) {
+            0 => network.max_pool2d(2),
+            1 => network.avg_pool2d(3),
+            _ => network,
+        };
+        if pick(2) == 0 {
+            network = network.layer(activations[pick(3) as usize].clone());
+        }
+    }
+    network = network.flatten();
+    if pick(2) == 0 {
+        network = network.dropout(0.25);
+    }
+    network = network.dense(7).layer(activations[pick(3) as usize].clone()).dense(10);
+    network = match pick(3) {
+        0 => network.softmax().cost(Cost::LogLikelihood),
+        1 => network.sigmoid().cost(Cost::CrossEntropy),
+        _ => network.sigmoid().cost(Cost::Quadratic),
+    };
+    network.init([Init::Scaled, Init::Glorot, Init::He][pick(3) as usize])
+}
+
+#[test]
+fn fused_equals_unfused() {
+    let data = digits(24, 8);
+    for device in devices() {
+        for number in 0..12 {
+            let network = random_network(number);
+            let run = |fuse| {
+                let settings = Settings {
+                    fuse,
+                    epochs: 1,
+                    batch: 4,
+                    momentum: f64::from(number % 2) * 0.5,
+                    ..settings()
+                };
+                train(&network, &data, &settings, &device).1
+            };
+            // Six steps; each rounds a few sums in another way.
+            let off = apart(&run(true), &run(false));
+            assert!(off < 1e-5, "{off:e} on {}: {network:?}", device.info().name);
+        }
+    }
+}
+
+#[test]
+fn the_gpu_follows_the_cpu() {
+    let Some(gpu) = gpu() else { return };
+    let data = digits(200, 50);
+    let settings = Settings {
+        epochs: 3,
+        ..settings()
+    };
+    let (cpu, _) = train(&network(), &data, &settings, &cpu());
+    let (gpu, _) = train(&network(), &data, &settings, &gpu);
+    for (c, g) in cpu.epochs.iter().zip(&gpu.epochs) {
+        let (c, g) = (c.training_cost[0], g.training_cost[0]);
+        assert!((c - g).abs() <= 0.01 * c, "cost {c} on the CPU, {g} on the GPU");
+    }
+}
+
+#[test]
+fn a_step_moves_nothing_and_an_epoch_reads_once() {
+    let data = digits(60, 20);
+    for device in devices() {
+        let mut trainer = Trainer::new(&network(), &data, &settings(), &device).unwrap();
+        let before = trainer.traffic();
+        trainer.epoch(&mut |_| {}).unwrap();
+        let after = trainer.traffic();
+        assert_eq!(after.uploaded, before.uploaded);
+        assert_eq!(after.readbacks, before.readbacks + 1);
+        // Metrics and guards of three sets, twenty predictions.
+        assert!(after.read_back - before.read_back <= 4 * (4 * 4 + 20), "{after:?}");
+    }
+}
+
+/// Launches per training step, counted for the named networks as they are trained.
+#[test]
+fn launches_per_step() {
+    let data = digits(20, 10);
+    for (name, most) in [("conv-dropout", 40), ("conv-relu", 30), ("mlp-30", 15)] {
+        let recipe = recipe(name, [1, 28, 28], 10).unwrap();
+        let settings = Settings::from(&recipe);
+        let device = cpu();
+        let plan = Trainer::plan(&recipe.network, &data, &settings, device.info()).unwrap();
+        let launches = plan.account().programs["train"].launches;
+        println!("{name}: {launches} launches per step");
+        assert!(launches <= most, "{name}: {launches}");
+        let mut trainer = Trainer::new(&recipe.network, &data, &settings, &device).unwrap();
+        let before = trainer.traffic().launches;
+        trainer.epoch(&mut |_| {}).unwrap();
+        let held_out: usize = ["evaluate validation", "evaluate test", "shuffle"]
+            .map(|p| plan.programs[p].len())
+            .iter()
+            .sum();
+        let steps = trainer.steps_per_epoch();
+        let launched = trainer.traffic().launches - before;
+        assert_eq!(launched as usize, steps * launches + held_out);
+    }
+}
+
+#[test]
+fn a_model_comes_back_as_it_went() {
+    let data = digits(60, 37);
+    let settings = Settings {
+        replicas: 2,
+        ..settings()
+    };
+    let (outcome, model) = train(&network(), &data, &settings, &cpu());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    model.save(&path).unwrap();
+    let back = Model::load(&path).unwrap();
+    assert_eq!(back, model);
+    assert_eq!(back.sha256(), model.sha256());
+    let mut predictor = Predictor::new(&back, &data.test, &cpu()).unwrap();
+    let evaluation = predictor.evaluate().unwrap();
+    assert_eq!(evaluation.predictions, outcome.test.predictions);
+    assert_eq!(evaluation.accuracy, outcome.test.accuracy);
+    let outputs = predictor.outputs().unwrap();
+    assert_eq!((outputs.len(), outputs[0].len(), outputs[0][0].len()), (2, 37, 10));
+    for (probabilities, &class) in outputs[1].iter().zip(&evaluation.predictions[1]) {
+        let sum: f32 = probabilities.iter().sum();
+        assert!((sum - 1.0).abs() < 1e-5);
+        assert!(probabilities.iter().all(|p| *p <= probabilities[class as usize]));
+    }
+}
+
+#[test]
+fn an_explosion_is_named() {
+    let data = digits(60, 20);
+    for device in devices() {
+        let settings = Settings {
+            learning_rates: vec![1e30],
+            ..settings()
+        };
+        let mut trainer = Trainer::new(&network(), &data, &settings, &device).unwrap();
+        let e = trainer.run(&mut |_| {}).unwrap_err();
+        assert!(matches!(e, Error::NotFinite { replica: 0, .. }), "{e}");
+    }
+}
+
+#[test]
+fn impossible_sessions_are_refused_with_names() {
+    let data = digits(20, 10);
+    let refused = |network: &Network, settings: &Settings, data: &Split| {
+        match Trainer::new(network, data, settings, &cpu()) {
+            Err(e) => e.to_string(),
+            Ok(_) => panic!("accepted"),
+        }
+    };
+    let with = |change: fn(&mut Settings)| {
+        let mut settings = settings();
+        change(&mut settings);
+        refused(&network(), &settings, &data)
+    };
+    assert!(with(|s| s.batch = 0).starts_with("batch: found 0"));
+    assert!(with(|s| s.batch = 101).starts_with("batch: found 101"));
+    assert!(with(|s| s.epochs = 0).starts_with("epochs: found 0"));
+    assert!(with(|s| s.replicas = 0).starts_with("replicas: found 0"));
+    assert!(with(|s| s.learning_rates = vec![f64::NAN]).contains("learning rate"));
+    assert!(with(|s| s.learning_rates.clear()).contains("learning rate"));
+    assert!(with(|s| s.momentum = 1.0).starts_with("momentum: found 1"));
+    assert!(with(|s| s.l2 = Decay::PerBatch(-1.0)).starts_with("l2"));
+    let shaped = |n: Network| refused(&n, &settings(), &data);
+    let new = || Network::new([1, 28, 28]);
+    assert!(shaped(new().conv2d(3, 29).flatten().dense(10).softmax()).contains("layer 0 (conv2d)"));
+    assert!(shaped(new().dense(10).softmax()).contains("layer 0 (dense)"));
+    assert!(shaped(new().flatten().dense(0).softmax()).contains("layer 1 (dense)"));
+    assert!(shaped(new().flatten().dense(9).softmax()).contains("9 outputs for the 10 classes"));
+    assert!(shaped(new().flatten().dropout(1.0).dense(10).softmax()).contains("layer 1 (dropout)"));
+    assert!(shaped(new().flatten().softmax().dense(10)).contains("layer 1 (softmax)"));
+    assert!(shaped(new()).contains("no layers"));
+    assert!(shaped(new().flatten().dense(10)).contains("layer 1 (dense)"));
+    let other = Images::new("other", 2, 2, 10, vec![0; 80], vec![0; 20]).unwrap();
+    let wrong = Split {
+        train: other,
+        ..data.clone()
+    };
+    assert!(refused(&network(), &settings(), &wrong).contains("[1, 2, 2]"));
+}
