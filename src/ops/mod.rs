@@ -13,6 +13,7 @@ use crate::shape::{DType, Type};
 
 mod case;
 mod gemm;
+mod launch;
 pub use case::{Case, Fill, Given};
 
 /// A value of the graph: output `output` of node `node`.
@@ -159,7 +160,12 @@ macro_rules! table {
 table! {
     activation,
     add,
+    add_bias,
+    broadcast,
+    hadamard,
     matmul,
+    reduce,
+    scale,
     sgd,
 }
 
