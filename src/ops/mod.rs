@@ -161,12 +161,19 @@ table! {
     activation,
     add,
     add_bias,
+    argmax,
     broadcast,
+    concat,
     hadamard,
+    log_softmax,
     matmul,
+    pad,
     reduce,
+    reshape,
     scale,
     sgd,
+    slice,
+    softmax,
 }
 
 /// Workgroups in x and y for `items` work items of `workgroup` threads each, no
