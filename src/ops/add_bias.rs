@@ -39,7 +39,10 @@ impl Op for AddBias {
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
         let bias = match b.wanted[1] {
-            true => Some(b.tape.op1(Arc::new(Reduce::new(Some(1), 1.0)), &[b.upstream])?),
+            true => Some(
+                b.tape
+                    .op1(Arc::new(Reduce::new(Some(1), 1.0)), &[b.upstream])?,
+            ),
             false => None,
         };
         Ok(vec![Some(b.upstream), bias])

@@ -40,7 +40,11 @@ impl Op for Broadcast {
 
     fn lower(&self, _: &[Type], outputs: &[Type]) -> Option<Lowered> {
         let [_, c, inner] = around("broadcast", &outputs[0], self.axis).ok()?;
-        let constants = [("C", c as f64), ("INNER", inner as f64), ("FACTOR", self.factor)];
+        let constants = [
+            ("C", c as f64),
+            ("INNER", inner as f64),
+            ("FACTOR", self.factor),
+        ];
         Some(per_element(&BROADCAST, 1, &outputs[0], &constants))
     }
 

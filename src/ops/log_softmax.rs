@@ -53,12 +53,16 @@ impl Op for LogSoftmaxGrad {
         let [g, y] = arity("log_softmax gradient", inputs, "gradient, output")?;
         floats("log_softmax gradient", "gradient", g)?;
         same("log_softmax gradient", "gradient and output", g, y)?;
-        g.shape.axes::<2>("log_softmax gradient", "gradient as [N, K]")?;
+        g.shape
+            .axes::<2>("log_softmax gradient", "gradient as [N, K]")?;
         Ok(vec![g.clone()])
     }
 
     fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
-        let sizes = inputs[0].shape.axes("log_softmax gradient", "[N, K]").ok()?;
+        let sizes = inputs[0]
+            .shape
+            .axes("log_softmax gradient", "[N, K]")
+            .ok()?;
         Some(per_row(&LOG_SOFTMAX_GRAD, 2, sizes, 4))
     }
 }
@@ -116,7 +120,15 @@ fn log_softmax_grad<T: Real>(a: &mut Args<'_, T>) {
 pub fn cases() -> Vec<Case> {
     let uniform = Fill::Uniform(-1.0, 1.0);
     let mut cases = Vec::new();
-    for shape in [[1, 1], [3, 2], [5, 10], [2, 64], [3, 65], [2, 257], [1, 1000]] {
+    for shape in [
+        [1, 1],
+        [3, 2],
+        [5, 10],
+        [2, 64],
+        [3, 65],
+        [2, 257],
+        [1, 1000],
+    ] {
         let [_, k] = shape;
         cases.push(Case::new(LogSoftmax, k).float(&shape, uniform));
         let grad = Case::new(LogSoftmaxGrad, k);

@@ -62,7 +62,11 @@ impl Op for Reduce {
             }
             Some(_) if self.axis.is_none() => {
                 let wanted = "an axis to keep, along which the parameter runs";
-                Err(Error::setting("axis of reduce with an update", "none", wanted))
+                Err(Error::setting(
+                    "axis of reduce with an update",
+                    "none",
+                    wanted,
+                ))
             }
             Some(sgd) => {
                 sgd.check(&y, rest)?;
@@ -87,7 +91,11 @@ impl Op for Reduce {
             }
             Some(sgd) => {
                 constants.extend(sgd.constants());
-                if sgd.momentum { &REDUCE_SGD_MOMENTUM } else { &REDUCE_SGD }
+                if sgd.momentum {
+                    &REDUCE_SGD_MOMENTUM
+                } else {
+                    &REDUCE_SGD
+                }
             }
         };
         Some(Lowered {

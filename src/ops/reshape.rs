@@ -30,7 +30,12 @@ impl Op for Reshape {
         }
         Err(Error::shape(
             "reshape",
-            format!("{x} to {}, {} elements to {}", y.shape, x.elements(), y.elements()),
+            format!(
+                "{x} to {}, {} elements to {}",
+                y.shape,
+                x.elements(),
+                y.elements()
+            ),
             "as many elements after as before",
         ))
     }

@@ -30,7 +30,9 @@ impl Op for Scale {
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
-        Ok(vec![Some(b.tape.op1(Arc::new(Scale(self.0)), &[b.upstream])?)])
+        Ok(vec![Some(
+            b.tape.op1(Arc::new(Scale(self.0)), &[b.upstream])?,
+        )])
     }
 }
 

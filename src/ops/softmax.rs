@@ -52,7 +52,8 @@ impl Op for SoftmaxGrad {
         let [g, y] = arity("softmax gradient", inputs, "gradient, output")?;
         floats("softmax gradient", "gradient", g)?;
         same("softmax gradient", "gradient and output", g, y)?;
-        g.shape.axes::<2>("softmax gradient", "gradient as [N, K]")?;
+        g.shape
+            .axes::<2>("softmax gradient", "gradient as [N, K]")?;
         Ok(vec![g.clone()])
     }
 
@@ -121,7 +122,15 @@ fn softmax_grad<T: Real>(a: &mut Args<'_, T>) {
 pub fn cases() -> Vec<Case> {
     let uniform = Fill::Uniform(-1.0, 1.0);
     let mut cases = Vec::new();
-    for shape in [[1, 1], [3, 2], [5, 10], [2, 64], [3, 65], [2, 257], [1, 1000]] {
+    for shape in [
+        [1, 1],
+        [3, 2],
+        [5, 10],
+        [2, 64],
+        [3, 65],
+        [2, 257],
+        [1, 1000],
+    ] {
         let [_, k] = shape;
         cases.push(Case::new(Softmax, k).float(&shape, uniform));
         let grad = Case::new(SoftmaxGrad, k);
