@@ -87,18 +87,13 @@ fn matmul_slope(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
 @group(0) @binding(4) var<storage, read> step: array<u32>;
 @group(0) @binding(5) var<storage, read_write> v: array<f32>;
 
-fn rates(replica: u32) -> vec4<f32> {
-    let at = replica * (HYPER + SCHEDULE);
-    return vec4<f32>(hyper[at], hyper[at + 1u], hyper[at + 2u], hyper[at + rate_index(step[0])]);
-}
-
 @compute @workgroup_size(16, 16)
 fn matmul_sgd(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let place = group.xy * TILE + local.xy;
     let sum = product(group.z, group.xy * TILE, local.xy);
     if place.y < M && place.x < N {
         let at = group.z * M * N + place.y * N + place.x;
-        w[at] += sgd_velocity(w[at], 0.0, sum, rates(group.z));
+        w[at] += sgd_velocity(w[at], 0.0, sum, sgd_rates(group.z));
     }
 }
 
@@ -108,7 +103,7 @@ fn matmul_sgd_momentum(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_i
     let sum = product(group.z, group.xy * TILE, local.xy);
     if place.y < M && place.x < N {
         let at = group.z * M * N + place.y * N + place.x;
-        v[at] = sgd_velocity(w[at], v[at], sum, rates(group.z));
+        v[at] = sgd_velocity(w[at], v[at], sum, sgd_rates(group.z));
         w[at] += v[at];
     }
 }

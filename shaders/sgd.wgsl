@@ -8,11 +8,6 @@ override N: u32 = 1u;
 @group(0) @binding(3) var<storage, read> step: array<u32>;
 @group(0) @binding(4) var<storage, read_write> v: array<f32>;
 
-fn rates(replica: u32) -> vec4<f32> {
-    let at = replica * (HYPER + SCHEDULE);
-    return vec4<f32>(hyper[at], hyper[at + 1u], hyper[at + 2u], hyper[at + rate_index(step[0])]);
-}
-
 @compute @workgroup_size(64)
 fn sgd(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -22,7 +17,7 @@ fn sgd(
     let i = item(group, groups, lane);
     if i < N {
         let at = group.z * N + i;
-        w[at] += sgd_velocity(w[at], 0.0, g[at], rates(group.z));
+        w[at] += sgd_velocity(w[at], 0.0, g[at], sgd_rates(group.z));
     }
 }
 
@@ -35,7 +30,7 @@ fn sgd_momentum(
     let i = item(group, groups, lane);
     if i < N {
         let at = group.z * N + i;
-        v[at] = sgd_velocity(w[at], v[at], g[at], rates(group.z));
+        v[at] = sgd_velocity(w[at], v[at], g[at], sgd_rates(group.z));
         w[at] += v[at];
     }
 }

@@ -1,5 +1,6 @@
-// Twin of `Rates` in src/ops/sgd.rs. A kernel that ends in an update reads the four
-// rates of its replica (`HYPER` entries, then the table of learning rates).
+// Twin of `Rates` in src/ops/sgd.rs, for kernels that end in an update. The kernel's own
+// file declares `hyper` (each replica's `HYPER` entries, then its table of learning
+// rates) and `step`, at whatever binding.
 const HYPER: u32 = 4u;
 override DECAY: u32 = 0u;
 override EPOCH_STEPS: u32 = 1u;
@@ -8,6 +9,12 @@ override SCHEDULE: u32 = 1u;
 // Where the learning rate of a step stands in one replica's `hyper`.
 fn rate_index(step: u32) -> u32 {
     return HYPER + min(step / EPOCH_STEPS, SCHEDULE - 1u);
+}
+
+// A replica's (momentum, l2, l1, eta) at this step.
+fn sgd_rates(replica: u32) -> vec4<f32> {
+    let at = replica * (HYPER + SCHEDULE);
+    return vec4<f32>(hyper[at], hyper[at + 1u], hyper[at + 2u], hyper[at + rate_index(step[0])]);
 }
 
 // The new velocity; `rates` is (momentum, l2, l1, eta).

@@ -12,8 +12,11 @@ use crate::kernel::Kernel;
 use crate::shape::{DType, Type};
 
 mod case;
+mod cost;
 mod gemm;
+mod launch;
 pub use case::{Case, Fill, Given};
+pub use cost::{Cost, Loss, LossGrad};
 
 /// A value of the graph: output `output` of node `node`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -159,8 +162,23 @@ macro_rules! table {
 table! {
     activation,
     add,
+    add_bias,
+    argmax,
+    broadcast,
+    concat,
+    cross_entropy,
+    hadamard,
+    log_likelihood,
+    log_softmax,
     matmul,
+    pad,
+    quadratic,
+    reduce,
+    reshape,
+    scale,
     sgd,
+    slice,
+    softmax,
 }
 
 /// Workgroups in x and y for `items` work items of `workgroup` threads each, no

@@ -37,7 +37,6 @@ pub struct Sgd {
 }
 
 impl Sgd {
-
     /// The constants of `shaders/shared/sgd.wgsl`.
     pub(crate) fn constants(&self) -> [(&'static str, f64); 3] {
         [
@@ -249,10 +248,8 @@ pub fn cases() -> Vec<Case> {
                 .fixed(&[HYPER + schedule], Fill::Uniform(0.0, 1.0))
                 .shared_u32(&[1], Fill::Number(0.0)),
         );
-        if momentum {
-            if let Some(case) = cases.last_mut() {
-                *case = case.clone().fixed(&[3], Fill::Number(0.0));
-            }
+        if momentum && let Some(case) = cases.last_mut() {
+            *case = case.clone().fixed(&[3], Fill::Number(0.0));
         }
     }
     cases

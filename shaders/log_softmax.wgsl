@@ -1,0 +1,61 @@
+// y = logarithm of the softmax of each row of x [N, K], and its gradient
+// delta = g - exp(y) * (sum of g). One workgroup per row; z is the replica.
+
+override N: u32 = 1u;
+override K: u32 = 1u;
+
+const LANES: u32 = 64u;
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(LANES)
+fn log_softmax(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let row = row_of(group, groups);
+    if row >= N {
+        return;
+    }
+    let first = (group.z * N + row) * K;
+    var largest = x[first];
+    for (var k = lane; k < K; k += LANES) {
+        largest = max(largest, x[first + k]);
+    }
+    largest = tree_max(lane, largest);
+    var sum = 0.0;
+    for (var k = lane; k < K; k += LANES) {
+        sum += exp(x[first + k] - largest);
+    }
+    sum = tree_sum(lane, sum);
+    for (var k = lane; k < K; k += LANES) {
+        y[first + k] = x[first + k] - largest - log(sum);
+    }
+}
+
+@group(0) @binding(0) var<storage, read> g: array<f32>;
+@group(0) @binding(1) var<storage, read> saved_y: array<f32>;
+@group(0) @binding(2) var<storage, read_write> delta: array<f32>;
+
+@compute @workgroup_size(LANES)
+fn log_softmax_grad(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let row = row_of(group, groups);
+    if row >= N {
+        return;
+    }
+    let first = (group.z * N + row) * K;
+    var sum = 0.0;
+    for (var k = lane; k < K; k += LANES) {
+        sum += g[first + k];
+    }
+    sum = tree_sum(lane, sum);
+    for (var k = lane; k < K; k += LANES) {
+        delta[first + k] = g[first + k] - exp(saved_y[first + k]) * sum;
+    }
+}

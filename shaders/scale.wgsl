@@ -1,0 +1,20 @@
+// y = FACTOR x. One thread per element; z is the replica.
+
+override N: u32 = 1u;
+override FACTOR: f32 = 1.0;
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(64)
+fn scale(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = item(group, groups, lane);
+    if i < N {
+        let at = group.z * N + i;
+        y[at] = FACTOR * x[at];
+    }
+}

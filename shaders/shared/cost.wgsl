@@ -1,0 +1,22 @@
+// What the costs have in common: one workgroup per example; z is the replica. Twin of
+// src/ops/cost.rs.
+
+override N: u32 = 1u;
+override K: u32 = 1u;
+
+const LANES: u32 = 64u;
+
+@group(0) @binding(0) var<storage, read> scores: array<f32>;
+@group(0) @binding(1) var<storage, read> labels: array<u32>;
+@group(0) @binding(2) var<storage, read_write> loss: array<f32>;
+
+@group(0) @binding(2) var<storage, read> g: array<f32>;
+@group(0) @binding(3) var<storage, read_write> delta: array<f32>;
+
+// The target of output k: the label itself if there is but one output.
+fn target_of(k: u32, label: u32) -> f32 {
+    if K == 1u {
+        return f32(label);
+    }
+    return select(0.0, 1.0, k == label);
+}

@@ -1,0 +1,99 @@
+//! Bias along axis 1: y[n, c, …] = x[n, c, …] + b[c].
+//!
+//! Gradients: ∂x = g, and ∂b[c] = Σ g[n, c, …] over all axes but 1 (Nielsen, BP3, summed
+//! over the mini-batch), by [`Reduce`]. Nothing is saved. Behind a product or a
+//! convolution the bias is added at the end of that kernel instead.
+
+use std::sync::Arc;
+
+use super::launch::{around, per_element};
+use super::reduce::Reduce;
+use super::{Backward, Case, Epilogue, Fill, Lowered, Op, Value, arity, exactly, floats};
+use crate::error::Result;
+use crate::kernel::{Args, Bind, Kernel};
+use crate::shape::Type;
+use crate::tensor::Real;
+
+/// y = x + b: inputs x `[N, C, …]` of two axes or more and b `[C]`, output y like x.
+#[derive(Debug)]
+pub struct AddBias;
+
+impl Op for AddBias {
+    fn name(&self) -> &'static str {
+        "add_bias"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        let [x, b] = arity("add_bias", inputs, "x, bias")?;
+        floats("add_bias", "x", x)?;
+        let [_, c, _] = around("add_bias", x, Some(1))?;
+        exactly("add_bias", "bias [C]", b, &Type::f32("add_bias", &[c])?)?;
+        Ok(vec![x.clone()])
+    }
+
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered> {
+        let [_, c, inner] = around("add_bias", &inputs[0], Some(1)).ok()?;
+        let constants = [("C", c as f64), ("INNER", inner as f64)];
+        Some(per_element(&ADD_BIAS, 2, &outputs[0], &constants))
+    }
+
+    fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
+        let bias = match b.wanted[1] {
+            true => Some(
+                b.tape
+                    .op1(Arc::new(Reduce::new(Some(1), 1.0)), &[b.upstream])?,
+            ),
+            false => None,
+        };
+        Ok(vec![Some(b.upstream), bias])
+    }
+
+    fn epilogue(&self) -> Option<Epilogue> {
+        Some(Epilogue::Bias)
+    }
+}
+
+/// y = x + b.
+pub static ADD_BIAS: Kernel = Kernel {
+    name: "add_bias",
+    stem: "add_bias",
+    source: concat!(
+        include_str!("../../shaders/shared/grid.wgsl"),
+        include_str!("../../shaders/add_bias.wgsl"),
+    ),
+    bindings: &[Bind::read("x"), Bind::read("bias"), Bind::write("y")],
+    constants: &["N", "C", "INNER"],
+    reference: crate::reference!(add_bias),
+    fast: None,
+};
+
+/// The kernels of this file.
+pub static KERNELS: &[&Kernel] = &[&ADD_BIAS];
+
+fn add_bias<T: Real>(a: &mut Args<'_, T>) {
+    let (c, inner) = (a.size("C"), a.size("INNER"));
+    let (x, bias, y) = (a.f(0), a.f(1), a.f_mut(2)); // [outer, C, INNER], [C], [outer, C, INNER]
+    let rows = y.chunks_mut(inner).zip(x.chunks(inner));
+    for (row, (y, x)) in rows.enumerate() {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = x + bias[row % c];
+        }
+    }
+}
+
+/// Dense rows and images, one channel, one pixel, several workgroups.
+pub fn cases() -> Vec<Case> {
+    let case = |extents: &[usize]| {
+        Case::new(AddBias, 1)
+            .float(extents, Fill::Uniform(-1.0, 1.0))
+            .float(&extents[1..2], Fill::Uniform(-1.0, 1.0))
+    };
+    vec![
+        case(&[1, 1]),
+        case(&[5, 7]),
+        case(&[11, 30]),
+        case(&[3, 5, 2, 7]),
+        case(&[2, 3, 1, 1]),
+        case(&[4, 1, 3]),
+    ]
+}

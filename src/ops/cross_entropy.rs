@@ -1,0 +1,64 @@
+//! Cross-entropy of sigmoids, from the scores z before the sigmoids σ (Nielsen,
+//! equation 63, one example):
+//!
+//! L = −Σₖ [yₖ ln σ(zₖ) + (1 − yₖ) ln(1 − σ(zₖ))] = Σₖ [max(zₖ, 0) − zₖ yₖ + ln(1 + e^−|zₖ|)]
+//!
+//! The second form takes no logarithm of a rounded 0 and no exponential that overflows.
+//! ∂L/∂z = σ(z) − y. See [`cost`](super::Loss) for targets and for the mini-batch.
+
+use super::Case;
+use super::activation::Activation;
+use super::cost::{self, Cost, loss_kernel, slope_kernel, target};
+use crate::kernel::{Args, Kernel};
+use crate::tensor::Real;
+
+const SOURCE: &str = concat!(
+    include_str!("../../shaders/shared/tree.wgsl"),
+    include_str!("../../shaders/shared/cost.wgsl"),
+    include_str!("../../shaders/cross_entropy.wgsl"),
+);
+
+/// L = Σ [max(z, 0) − z y + ln(1 + e^−|z|)].
+pub static CROSS_ENTROPY: Kernel =
+    loss_kernel("cross_entropy", SOURCE, crate::reference!(cross_entropy));
+
+/// δ = g (σ(z) − y).
+pub static CROSS_ENTROPY_GRAD: Kernel = slope_kernel(
+    "cross_entropy_grad",
+    "cross_entropy",
+    SOURCE,
+    crate::reference!(cross_entropy_grad),
+);
+
+/// The cost.
+pub static COST: Cost = Cost {
+    name: "cross_entropy",
+    loss: &CROSS_ENTROPY,
+    slope: &CROSS_ENTROPY_GRAD,
+};
+
+/// The kernels of this file.
+pub static KERNELS: &[&Kernel] = &[&CROSS_ENTROPY, &CROSS_ENTROPY_GRAD];
+
+fn cross_entropy<T: Real>(args: &mut Args<'_, T>) {
+    cost::losses(args, |z, label| {
+        let term = |k: usize| {
+            let y: T = target(z.len(), k, label);
+            z[k].max(T::ZERO) - z[k] * y + (-z[k].abs()).exp().ln_1p()
+        };
+        (0..z.len()).map(term).sum()
+    });
+}
+
+fn cross_entropy_grad<T: Real>(args: &mut Args<'_, T>) {
+    cost::slopes(args, |z, label, slope| {
+        for (k, slope) in slope.iter_mut().enumerate() {
+            *slope = Activation::Sigmoid.apply(z[k]) - target(z.len(), k, label);
+        }
+    });
+}
+
+/// The cases of every cost.
+pub fn cases() -> Vec<Case> {
+    cost::cases(&COST)
+}

@@ -1,0 +1,66 @@
+//! Log-likelihood cost of a softmax, from the scores z before it (Nielsen, equation 80,
+//! one example with label y):
+//!
+//! L = −ln softmax(z)_y = ln Σⱼ e^(zⱼ − m) + m − z_y,  m = maxⱼ zⱼ
+//!
+//! Softmax and logarithm in one take no logarithm of a rounded 0. ∂L/∂zₖ = softmax(z)ₖ −
+//! 1ₖ₌y. See [`cost`](super::Loss) for labels that name no class and for the mini-batch.
+
+use super::Case;
+use super::cost::{self, Cost, loss_kernel, slope_kernel};
+use super::softmax::exponents;
+use crate::kernel::{Args, Kernel};
+use crate::tensor::Real;
+
+const SOURCE: &str = concat!(
+    include_str!("../../shaders/shared/tree.wgsl"),
+    include_str!("../../shaders/shared/cost.wgsl"),
+    include_str!("../../shaders/log_likelihood.wgsl"),
+);
+
+/// L = ln Σ e^z − z_y.
+pub static LOG_LIKELIHOOD: Kernel =
+    loss_kernel("log_likelihood", SOURCE, crate::reference!(log_likelihood));
+
+/// δ = g (softmax(z) − 1ₖ₌y).
+pub static LOG_LIKELIHOOD_GRAD: Kernel = slope_kernel(
+    "log_likelihood_grad",
+    "log_likelihood",
+    SOURCE,
+    crate::reference!(log_likelihood_grad),
+);
+
+/// The cost.
+pub static COST: Cost = Cost {
+    name: "log_likelihood",
+    loss: &LOG_LIKELIHOOD,
+    slope: &LOG_LIKELIHOOD_GRAD,
+};
+
+/// The kernels of this file.
+pub static KERNELS: &[&Kernel] = &[&LOG_LIKELIHOOD, &LOG_LIKELIHOOD_GRAD];
+
+fn log_likelihood<T: Real>(args: &mut Args<'_, T>) {
+    cost::losses(args, |z, label| {
+        let (largest, sum) = exponents(z);
+        let right = z.get(label as usize).copied().unwrap_or(T::ZERO);
+        sum.ln() + (largest - right)
+    });
+}
+
+fn log_likelihood_grad<T: Real>(args: &mut Args<'_, T>) {
+    cost::slopes(args, |z, label, slope| {
+        let (largest, sum) = exponents(z);
+        for (slope, &z) in slope.iter_mut().zip(z) {
+            *slope = (z - largest).exp() / sum;
+        }
+        if let Some(right) = slope.get_mut(label as usize) {
+            *right -= T::ONE;
+        }
+    });
+}
+
+/// The cases of every cost.
+pub fn cases() -> Vec<Case> {
+    cost::cases(&COST)
+}

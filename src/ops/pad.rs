@@ -1,0 +1,112 @@
+//! Zeros around a value along an axis: the transpose of [`Slice`], and therefore its
+//! gradient, as that one is this one's. Nothing is saved.
+
+use std::sync::Arc;
+
+use super::launch::{around, per_element, resized};
+use super::slice::Slice;
+use super::{Backward, Case, Fill, Lowered, Op, Value, arity, floats};
+use crate::error::{Error, Result};
+use crate::kernel::{Args, Bind, Kernel};
+use crate::shape::Type;
+use crate::tensor::Real;
+
+/// y = 0 but for y[…, start .. start + (x's extent), …] = x: input x, output y.
+#[derive(Debug)]
+pub struct Pad {
+    /// The axis, counted from 0.
+    pub axis: usize,
+    /// Where x begins along it: how many zeros are before x.
+    pub start: usize,
+    /// The extent of y along it.
+    pub extent: usize,
+}
+
+impl Op for Pad {
+    fn name(&self) -> &'static str {
+        "pad"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        let [x] = arity("pad", inputs, "x")?;
+        floats("pad", "x", x)?;
+        let [_, part, _] = around("pad", x, Some(self.axis))?;
+        if self.start > self.extent || part > self.extent - self.start {
+            return Err(Error::shape(
+                "pad",
+                format!("{x} at {} of {}", self.start, self.extent),
+                format!("room for the {part} elements along axis {}", self.axis),
+            ));
+        }
+        Ok(vec![resized("pad", x, self.axis, self.extent)?])
+    }
+
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered> {
+        let [_, part, inner] = around("pad", &inputs[0], Some(self.axis)).ok()?;
+        let run = |extent: usize| (extent * inner) as f64;
+        let constants = [
+            ("WHOLE", run(self.extent)),
+            ("START", run(self.start)),
+            ("PART", run(part)),
+        ];
+        Some(Lowered {
+            flops: 0,
+            ..per_element(&PAD, 1, &outputs[0], &constants)
+        })
+    }
+
+    fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
+        let [_, extent, _] = around("pad", b.tape.ty(b.inputs[0]), Some(self.axis))?;
+        let slice = Slice {
+            axis: self.axis,
+            start: self.start,
+            extent,
+        };
+        Ok(vec![Some(b.tape.op1(Arc::new(slice), &[b.upstream])?)])
+    }
+}
+
+/// y = x with zeros around it.
+pub static PAD: Kernel = Kernel {
+    name: "pad",
+    stem: "pad",
+    source: concat!(
+        include_str!("../../shaders/shared/grid.wgsl"),
+        include_str!("../../shaders/pad.wgsl"),
+    ),
+    bindings: &[Bind::read("x"), Bind::write("y")],
+    constants: &["N", "WHOLE", "START", "PART"],
+    reference: crate::reference!(pad),
+    fast: None,
+};
+
+/// The kernels of this file.
+pub static KERNELS: &[&Kernel] = &[&PAD];
+
+fn pad<T: Real>(a: &mut Args<'_, T>) {
+    let (whole, start, part) = (a.size("WHOLE"), a.size("START"), a.size("PART"));
+    let (x, y) = (a.f(0), a.f_mut(1)); // [outer, PART], [outer, WHOLE]
+    y.fill(T::ZERO);
+    for (y, x) in y.chunks_mut(whole).zip(x.chunks(part)) {
+        y[start..start + part].copy_from_slice(x);
+    }
+}
+
+/// Zeros before, after, on both sides and nowhere; several workgroups.
+pub fn cases() -> Vec<Case> {
+    let case = |extents: &[usize], axis, start, extent| {
+        let op = Pad {
+            axis,
+            start,
+            extent,
+        };
+        Case::new(op, 1).float(extents, Fill::Uniform(-1.0, 1.0))
+    };
+    vec![
+        case(&[1], 0, 0, 1),
+        case(&[5, 7], 0, 0, 6),
+        case(&[5, 7], 1, 2, 9),
+        case(&[2, 3, 4, 5], 1, 1, 5),
+        case(&[2, 3, 4, 5], 3, 2, 8),
+    ]
+}

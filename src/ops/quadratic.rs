@@ -1,0 +1,57 @@
+//! Quadratic cost L = ½ ‖a − y‖² of outputs a and targets y (Nielsen, equation 6, one
+//! example); ∂L/∂a = a − y. See [`cost`](super::Loss) for targets and for the mini-batch.
+
+use super::Case;
+use super::cost::{self, Cost, loss_kernel, slope_kernel, target};
+use crate::kernel::{Args, Kernel};
+use crate::tensor::Real;
+
+const SOURCE: &str = concat!(
+    include_str!("../../shaders/shared/tree.wgsl"),
+    include_str!("../../shaders/shared/cost.wgsl"),
+    include_str!("../../shaders/quadratic.wgsl"),
+);
+
+/// L = ½ ‖a − y‖².
+pub static QUADRATIC: Kernel = loss_kernel("quadratic", SOURCE, crate::reference!(quadratic));
+
+/// δ = g (a − y).
+pub static QUADRATIC_GRAD: Kernel = slope_kernel(
+    "quadratic_grad",
+    "quadratic",
+    SOURCE,
+    crate::reference!(quadratic_grad),
+);
+
+/// The cost.
+pub static COST: Cost = Cost {
+    name: "quadratic",
+    loss: &QUADRATIC,
+    slope: &QUADRATIC_GRAD,
+};
+
+/// The kernels of this file.
+pub static KERNELS: &[&Kernel] = &[&QUADRATIC, &QUADRATIC_GRAD];
+
+fn quadratic<T: Real>(args: &mut Args<'_, T>) {
+    cost::losses(args, |a, label| {
+        let squares = (0..a.len()).map(|k| {
+            let off = a[k] - target(a.len(), k, label);
+            off * off
+        });
+        T::of(0.5) * squares.sum()
+    });
+}
+
+fn quadratic_grad<T: Real>(args: &mut Args<'_, T>) {
+    cost::slopes(args, |a, label, slope| {
+        for (k, slope) in slope.iter_mut().enumerate() {
+            *slope = a[k] - target(a.len(), k, label);
+        }
+    });
+}
+
+/// The cases of every cost.
+pub fn cases() -> Vec<Case> {
+    cost::cases(&COST)
+}
