@@ -163,7 +163,7 @@ fn gradients() {
                 let at = middle.cpu.plan().state(&format!("gradient {k}")).unwrap();
                 middle.cost();
                 let gradient = middle.cpu.values(at).unwrap().to_vec();
-                for i in 0..gradient.len() {
+                for (i, &found) in gradient.iter().enumerate() {
                     let h = 1e-5;
                     let x = middle.cpu.values(buffer).unwrap()[i];
                     middle.cpu.values_mut(buffer).unwrap()[i] = x + h;
@@ -175,11 +175,10 @@ fn gradients() {
                     // Truncation is of order h² times a third derivative, cancellation
                     // of order 1e-16/h: both near 1e-10.
                     assert!(
-                        (slope - gradient[i]).abs() <= 1e-7 * (1.0 + slope.abs()),
-                        "{}: d/d input {} [{i}] is {}, central difference {slope}\n{:?}\n{:?}",
+                        (slope - found).abs() <= 1e-7 * (1.0 + slope.abs()),
+                        "{}: d/d input {} [{i}] is {found}, central difference {slope}\n{:?}\n{:?}",
                         row.stem,
                         middle.variables[k],
-                        gradient[i],
                         case.op,
                         case.inputs
                     );

@@ -1,6 +1,6 @@
-//! Bias along axis 1: y[n, c, …] = x[n, c, …] + b[c].
+//! Bias along axis 1: `y[n, c, …] = x[n, c, …] + b[c]`.
 //!
-//! Gradients: ∂x = g, and ∂b[c] = Σ g[n, c, …] over all axes but 1 (Nielsen, BP3, summed
+//! Gradients: ∂x = g, and `∂b[c] = Σ g[n, c, …]` over all axes but 1 (Nielsen, BP3, summed
 //! over the mini-batch), by [`Reduce`]. Nothing is saved. Behind a product or a
 //! convolution the bias is added at the end of that kernel instead.
 

@@ -8,7 +8,7 @@ use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
-/// index[n] = argmaxₖ x[n, k]: input x `[N, K]`, output integers `[N]`.
+/// `index[n] = argmaxₖ x[n, k]`: input x `[N, K]`, output integers `[N]`.
 #[derive(Debug)]
 pub struct Argmax;
 

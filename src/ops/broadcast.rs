@@ -1,5 +1,5 @@
-//! Repetition along all axes but one: y[…, c, …] = f x[c], the transpose of
-//! [`Reduce`](super::reduce::Reduce), and therefore its gradient, as that one is this one's.
+//! Repetition along all axes but one: `y[…, c, …] = f x[c]`, the transpose of
+//! [`Reduce`], and therefore its gradient, as that one is this one's.
 
 use std::sync::Arc;
 

@@ -11,6 +11,8 @@ use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::shape::{DType, Type};
 
+#[cfg(test)]
+mod arithmetic_tests;
 mod case;
 mod cost;
 mod gemm;

@@ -11,7 +11,7 @@ use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
-/// y = 0 but for y[…, start .. start + (x's extent), …] = x: input x, output y.
+/// y = 0 but for `y[…, start .. start + part, …]`, which is x: input x, output y.
 #[derive(Debug)]
 pub struct Pad {
     /// The axis, counted from 0.

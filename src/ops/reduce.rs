@@ -1,4 +1,4 @@
-//! Sum over all axes but one, or over all: y[c] = f Σ x[…, c, …]. With f = 1/count it is
+//! Sum over all axes but one, or over all: `y[c] = f Σ x[…, c, …]`. With f = 1/count it is
 //! a mean. The gradient is a [`Broadcast`] by the same factor; nothing is saved.
 //!
 //! A bias's gradient is such a sum (Nielsen, BP3, over a mini-batch), so the kernel can

@@ -11,7 +11,7 @@ use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
-/// y = x[…, start .. start + extent, …]: input x, output y.
+/// `y = x[…, start .. start + extent, …]`: input x, output y.
 #[derive(Debug)]
 pub struct Slice {
     /// The axis, counted from 0.

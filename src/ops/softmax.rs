@@ -132,7 +132,8 @@ pub fn cases() -> Vec<Case> {
         [1, 1000],
     ] {
         let [_, k] = shape;
-        cases.push(Case::new(Softmax, k).float(&shape, uniform));
+        // The sum of K rounds in proportion to elements of about 1/K.
+        cases.push(Case::new(Softmax, 8).float(&shape, uniform));
         let grad = Case::new(SoftmaxGrad, k);
         cases.push(grad.fixed(&shape, uniform).fixed(&shape, uniform));
     }
