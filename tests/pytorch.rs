@@ -169,7 +169,7 @@ fn ops() -> Vec<(&'static str, Arc<dyn Op>)> {
         ("reduce.axis0", Arc::new(Reduce::new(Some(0), 1.0))),
         ("reduce.axis1", Arc::new(Reduce::new(Some(1), 0.5))),
         ("reduce.all", Arc::new(Reduce::new(None, 1.0))),
-        ("broadcast", Arc::new(Broadcast::new(&[4, 3, 5], Some(1), 0.5))),
+        ("broadcast", Arc::new(Broadcast { extents: vec![4, 3, 5], axis: Some(1), factor: 0.5 })),
         ("reshape", Arc::new(Reshape { extents: vec![2, 60] })),
         ("concat.axis0", Arc::new(Concat { axis: 0 })),
         ("concat.axis1", Arc::new(Concat { axis: 1 })),

@@ -10,7 +10,9 @@ use clap::{Parser, Subcommand};
 use wgrad::Result;
 
 mod answer;
+mod bench;
 mod devices;
+mod doctor;
 mod plan;
 mod session;
 mod train;
@@ -37,6 +39,10 @@ enum Command {
     Plan(plan::Args),
     /// List the adapters that --device can name
     Devices,
+    /// Time training steps of the reference workloads A to D
+    Bench(bench::Args),
+    /// Prove on an adapter that every kernel computes what its reference computes
+    Doctor(doctor::Args),
 }
 
 /// Parses the command line and obeys it.
@@ -50,6 +56,8 @@ pub fn main() -> ExitCode {
         Some(Command::Predict(args)) => answer::predict(&args),
         Some(Command::Plan(args)) => plan::run(&args),
         Some(Command::Devices) => devices::run(),
+        Some(Command::Bench(args)) => bench::run(&args),
+        Some(Command::Doctor(args)) => doctor::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -15,9 +15,11 @@ use crate::ops::{Case, Row};
 use crate::plan::Plan;
 use crate::tensor::Host;
 
+mod checkup;
 pub mod harness;
 pub mod tolerance;
 
+pub use checkup::{OpResult, Report, TRAINING_ALLOWED, TrainingResult, checkup};
 use tolerance::Side;
 
 /// Two results side by side.

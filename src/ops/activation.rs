@@ -217,6 +217,12 @@ pub fn cases() -> Vec<Case> {
                     .fixed(shape, Fill::Uniform(-1.0, 1.0)),
             );
         }
+        // Outputs of exactly 0, where ReLU's slope is 0.
+        cases.push(
+            Case::new(ActivationSlope(kind), 1)
+                .fixed(&[31], Fill::Uniform(-1.0, 1.0))
+                .fixed(&[31], Fill::Ties),
+        );
         // Saturated far out: no overflow, no NaN.
         cases.push(
             Case::new(Activate(kind), 1)

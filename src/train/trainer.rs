@@ -261,6 +261,24 @@ impl Trainer {
         })
     }
 
+    /// Draws the order of the current epoch; [`Trainer::epoch`] does so by itself.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device failed.
+    pub fn prepare(&mut self) -> Result<()> {
+        self.executor.run("shuffle", 1)
+    }
+
+    /// Runs training steps and waits for them: no shuffling, no evaluation, no readback.
+    /// For measurements.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device failed.
+    pub fn steps(&mut self, count: u64) -> Result<()> {
+        self.executor.run("train", count)?;
+        self.executor.wait()
+    }
+
     /// Evaluates the test set with the weights as they are.
     ///
     /// # Errors

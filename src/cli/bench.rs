@@ -1,0 +1,155 @@
+//! `wgrad bench`: microseconds per training step of four reference workloads.
+
+use std::time::Instant;
+
+use serde::Serialize;
+use wgrad::data::Source;
+use wgrad::exec::{Choice, Device};
+use wgrad::nn::recipe;
+use wgrad::train::{Settings, Trainer};
+use wgrad::{Error, Result};
+
+use super::print;
+
+/// Name, network, mini-batch, what it is.
+const WORKLOADS: [(&str, &str, usize, &str); 4] = [
+    ("A", "conv-dropout", 10, "two convolutions, FC 1000, FC 1000, dropout"),
+    ("B", "conv-relu", 10, "two convolutions, FC 100"),
+    ("C", "conv-dropout", 128, "A at mini-batch 128"),
+    ("D", "mlp-30", 10, "784-30-10"),
+];
+
+/// Flags of `wgrad bench`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Workloads to time
+    #[arg(long, value_delimiter = ',', default_value = "A,B,C,D")]
+    workloads: Vec<String>,
+    /// Numbers of replicas to time
+    #[arg(long, value_delimiter = ',', default_value = "1,5")]
+    replicas: Vec<usize>,
+    /// Seconds to spend on each measurement, about
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// auto (a hardware GPU, else the CPU), cpu, gpu, or an index of `wgrad devices`
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Launch every op on its own
+    #[arg(long)]
+    no_fuse: bool,
+}
+
+/// One measurement.
+#[derive(Serialize)]
+struct Timing {
+    workload: String,
+    replicas: usize,
+    batch: usize,
+    launches_per_step: usize,
+    /// Median over the rounds.
+    microseconds_per_step: f64,
+    fastest: f64,
+    slowest: f64,
+    images_per_second: f64,
+    steps_timed: u64,
+}
+
+#[derive(Serialize)]
+struct Report {
+    device: String,
+    version: &'static str,
+    timings: Vec<Timing>,
+}
+
+/// Rounds of a measurement, of which the median counts.
+const ROUNDS: u64 = 5;
+
+/// Times and prints.
+pub fn run(args: &Args) -> Result<()> {
+    let choice: Choice = args.device.parse()?;
+    if !(args.seconds > 0.0 && args.seconds <= 3600.0) {
+        return Err(Error::setting("--seconds", args.seconds, "above 0, at most 3600"));
+    }
+    let known: Vec<&str> = WORKLOADS.iter().map(|w| w.0).collect();
+    for name in &args.workloads {
+        if !known.contains(&name.as_str()) {
+            return Err(Error::unknown("workload", name, &known));
+        }
+    }
+    let device = Device::open(choice)?;
+    if !args.json {
+        print(&format!(
+            "{}\n\n{:<9} {:>8} {:>9} {:>12} {:>25} {:>11}\n",
+            device.info().name, "workload", "replicas", "launches", "µs per step", "(fastest to slowest)", "images/s"
+        ))?;
+    }
+    let mut timings = Vec::new();
+    for name in &args.workloads {
+        for &replicas in &args.replicas {
+            let timing = time(args, name, replicas, &device)?;
+            if !args.json {
+                let spread = format!("({:.0} to {:.0})", timing.fastest, timing.slowest);
+                print(&format!(
+                    "{name:<9} {replicas:>8} {:>9} {:>12.1} {spread:>25} {:>11.0}\n",
+                    timing.launches_per_step, timing.microseconds_per_step, timing.images_per_second
+                ))?;
+            }
+            timings.push(timing);
+        }
+    }
+    if args.json {
+        let report = Report {
+            device: device.info().name.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            timings,
+        };
+        let json = serde_json::to_string(&report)
+            .map_err(|e| Error::setting("report", e, "finite numbers"))?;
+        print(&format!("{json}\n"))?;
+    }
+    Ok(())
+}
+
+fn time(args: &Args, name: &str, replicas: usize, device: &Device) -> Result<Timing> {
+    let workload = WORKLOADS.iter().find(|w| w.0 == name);
+    let &(_, net, batch, _) = workload.ok_or_else(|| Error::unknown("workload", name, &[]))?;
+    let data = Source::resolve(Some("synthetic"))?.load()?;
+    let recipe = recipe(net, [1, 28, 28], 10)?;
+    let settings = Settings {
+        batch,
+        replicas,
+        fuse: !args.no_fuse,
+        // Many steps must not explode: the work does not depend on the numbers.
+        learning_rates: vec![0.001],
+        ..Settings::from(&recipe)
+    };
+    let mut trainer = Trainer::new(&recipe.network, &data, &settings, device)?;
+    trainer.prepare()?;
+    trainer.steps(5)?;
+    let begun = Instant::now();
+    trainer.steps(5)?;
+    let one = begun.elapsed().as_secs_f64() / 5.0;
+    let per_round = ((args.seconds / ROUNDS as f64 / one) as u64).clamp(3, 100_000);
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        let begun = Instant::now();
+        trainer.steps(per_round)?;
+        rounds.push(begun.elapsed().as_secs_f64() * 1e6 / per_round as f64);
+    }
+    rounds.sort_by(f64::total_cmp);
+    let median = rounds[rounds.len() / 2];
+    Ok(Timing {
+        workload: name.into(),
+        replicas,
+        batch,
+        launches_per_step: trainer.executed_plan().account().programs["train"].launches,
+        microseconds_per_step: median,
+        fastest: rounds[0],
+        slowest: rounds[rounds.len() - 1],
+        images_per_second: (batch * replicas) as f64 * 1e6 / median,
+        steps_timed: per_round * ROUNDS,
+    })
+}

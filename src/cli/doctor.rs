@@ -1,0 +1,75 @@
+//! `wgrad doctor`: is this adapter fit to be trained on?
+
+use wgrad::doctor::{self, OpResult, TRAINING_ALLOWED};
+use wgrad::exec::{Choice, Device};
+use wgrad::{Error, Result};
+
+use super::print;
+
+/// Flags of `wgrad doctor`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// gpu, cpu, or an index of `wgrad devices`
+    #[arg(long, default_value = "gpu")]
+    device: String,
+    /// Print the findings as JSON, for a bug report
+    #[arg(long)]
+    json: bool,
+}
+
+/// Examines the device; findings that are not healthy are an error.
+pub fn run(args: &Args) -> Result<()> {
+    let choice: Choice = args.device.parse()?;
+    let device = Device::open(choice)?;
+    let info = device.info();
+    if !args.json {
+        let warning = if info.software { "\na software adapter: right, but slow" } else { "" };
+        print(&format!(
+            "{}{warning}\n\n{:<16} {:>7} {:>6} {:>8} {:>10} {:>8}\n",
+            info.name, "op", "kernels", "cases", "buffers", "worst", "seconds"
+        ))?;
+    }
+    let report = doctor::checkup(&device, &mut |op| {
+        if !args.json {
+            // A closed pipe does not stop the examination.
+            print(&line(op)).ok();
+        }
+    })?;
+    if args.json {
+        let json = serde_json::to_string_pretty(&report)
+            .map_err(|e| Error::setting("report", e, "finite numbers"))?;
+        print(&format!("{json}\n"))?;
+    } else {
+        print(&format!(
+            "\n{} comparisons; `worst` is the largest error over what is allowed\n\
+             {:.1} µs per launch\n\
+             training: costs {:.4?}, on the CPU {:.4?}; apart {:.1e}, allowed {TRAINING_ALLOWED}\n\
+             {:.1} s\n",
+            report.comparisons,
+            report.microseconds_per_launch,
+            report.training.cost,
+            report.training.cpu_cost,
+            report.training.worst,
+            report.seconds
+        ))?;
+    }
+    if report.healthy {
+        return Ok(());
+    }
+    let failures = report.ops.iter().filter_map(|o| o.comparison.failure.as_deref());
+    Err(Error::Device {
+        action: "compute what the reference computes".into(),
+        found: failures.collect::<Vec<_>>().join("\n"),
+        fix: "Do not train on it (--device cpu works); please report the output of \
+              `wgrad doctor --json`."
+            .into(),
+    })
+}
+
+fn line(op: &OpResult) -> String {
+    let mark = if op.comparison.failure.is_some() { "  WRONG" } else { "" };
+    format!(
+        "{:<16} {:>7} {:>6} {:>8} {:>10.3} {:>8.1}{mark}\n",
+        op.op, op.kernels, op.cases, op.comparison.buffers, op.comparison.worst, op.seconds
+    )
+}

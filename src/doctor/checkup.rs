@@ -1,0 +1,177 @@
+//! The whole examination of a device: what `wgrad doctor` prints.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::{Comparison, examine, tolerance::Side};
+use crate::compile::{Options, compile};
+use crate::data::digits::{Part, generate};
+use crate::data::Split;
+use crate::error::Result;
+use crate::exec::{Choice, Device};
+use crate::graph::Graph;
+use crate::nn::{Init, Network};
+use crate::ops::{TABLE, Tape, advance::Advance};
+use crate::shape::Type;
+use crate::tensor::Host;
+use crate::train::{Settings, Trainer};
+
+/// Launches timed for the cost of one.
+const LAUNCHES: u64 = 2_000;
+
+/// One op's result.
+#[derive(Clone, Debug, Serialize)]
+pub struct OpResult {
+    /// The op's stem.
+    pub op: &'static str,
+    /// Its kernels.
+    pub kernels: usize,
+    /// Its cases.
+    pub cases: usize,
+    /// How it compares.
+    #[serde(flatten)]
+    pub comparison: Comparison,
+    /// Seconds it took.
+    pub seconds: f64,
+}
+
+/// A short training run on the device beside the CPU.
+#[derive(Clone, Debug, Serialize)]
+pub struct TrainingResult {
+    /// Cost of each epoch on the CPU executor.
+    pub cpu_cost: Vec<f64>,
+    /// Cost of each epoch on the device.
+    pub cost: Vec<f64>,
+    /// The largest relative difference.
+    pub worst: f64,
+}
+
+/// How far the costs of the training run may lie apart, relative. Roundings differ from
+/// the first step, and 150 steps at a small learning rate multiply them by some
+/// thousands: 1e-7 becomes 1e-4. A wrong kernel is off in the first digit.
+pub const TRAINING_ALLOWED: f64 = 0.01;
+
+/// The examination of a device.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// wgrad's version.
+    pub version: &'static str,
+    /// The device: adapter, backend, driver.
+    pub device: String,
+    /// Whether it is a program that stands in for a GPU.
+    pub software: bool,
+    /// The largest binding it allows, in bytes.
+    pub binding_bytes: u64,
+    /// Microseconds per launch that depends on the one before.
+    pub microseconds_per_launch: f64,
+    /// Every op of the table.
+    pub ops: Vec<OpResult>,
+    /// The short training run.
+    pub training: TrainingResult,
+    /// Comparisons in all.
+    pub comparisons: usize,
+    /// Whether everything is as it should be.
+    pub healthy: bool,
+    /// Seconds it took.
+    pub seconds: f64,
+}
+
+/// Examines a device; `tell` hears of each op as it is done.
+///
+/// # Errors
+/// What the device says when it fails. A kernel that computes something wrong is no error
+/// but stands in the report.
+pub fn checkup(device: &Device, tell: &mut dyn FnMut(&OpResult)) -> Result<Report> {
+    let start = Instant::now();
+    let info = device.info();
+    let side = if info.cpu { Side::Cpu } else { Side::Gpu };
+    let microseconds_per_launch = launch_cost(device)?;
+    let mut ops = Vec::new();
+    for row in TABLE {
+        let begun = Instant::now();
+        let comparison = examine(row, &[1, 3], side, &mut |plan| device.executor(plan))?;
+        let result = OpResult {
+            op: row.stem,
+            kernels: row.kernels.len(),
+            cases: (row.cases)().len(),
+            comparison,
+            seconds: begun.elapsed().as_secs_f64(),
+        };
+        tell(&result);
+        ops.push(result);
+    }
+    let training = training(device)?;
+    let healthy = ops.iter().all(|o| o.comparison.failure.is_none())
+        && training.worst <= TRAINING_ALLOWED;
+    Ok(Report {
+        version: env!("CARGO_PKG_VERSION"),
+        device: info.name.clone(),
+        software: info.software,
+        binding_bytes: info.limits.binding_bytes,
+        microseconds_per_launch,
+        comparisons: ops.iter().map(|o| o.comparison.buffers).sum(),
+        ops,
+        training,
+        healthy,
+        seconds: start.elapsed().as_secs_f64(),
+    })
+}
+
+/// Microseconds of a launch among many, each waiting for the one before.
+fn launch_cost(device: &Device) -> Result<f64> {
+    let mut graph = Graph::new();
+    let step = graph.variable("step", Type::u32("step", &[1])?.shared())?;
+    graph.begin("run");
+    graph.op(Arc::new(Advance), &[step])?;
+    let options = Options {
+        replicas: 1,
+        fuse: true,
+        limits: device.info().limits,
+    };
+    let mut executor = device.executor(compile(&graph, &options)?)?;
+    executor.write(0, &Host::U32(vec![0]))?;
+    executor.run("run", 100)?;
+    executor.wait()?;
+    let start = Instant::now();
+    executor.run("run", LAUNCHES)?;
+    executor.wait()?;
+    Ok(start.elapsed().as_secs_f64() * 1e6 / LAUNCHES as f64)
+}
+
+fn training(device: &Device) -> Result<TrainingResult> {
+    let data = Split {
+        train: generate(5, Part::Train, 500)?,
+        validation: generate(5, Part::Validation, 50)?,
+        test: generate(5, Part::Test, 50)?,
+        synthetic: true,
+    };
+    let network = Network::new([1, 28, 28])
+        .conv2d(6, 5)
+        .max_pool2d(2)
+        .relu()
+        .flatten()
+        .dropout(0.5)
+        .dense(10)
+        .softmax()
+        .init(Init::He);
+    let settings = Settings {
+        epochs: 3,
+        learning_rates: vec![0.01],
+        ..Settings::default()
+    };
+    let costs = |device: &Device| -> Result<Vec<f64>> {
+        let mut trainer = Trainer::new(&network, &data, &settings, device)?;
+        let outcome = trainer.run(&mut |_| {})?;
+        Ok(outcome.epochs.iter().map(|e| e.training_cost[0]).collect())
+    };
+    let cpu_cost = costs(&Device::open(Choice::Cpu)?)?;
+    let cost = costs(device)?;
+    let off = cpu_cost.iter().zip(&cost).map(|(c, g)| ((c - g) / c).abs());
+    Ok(TrainingResult {
+        worst: off.fold(0.0, f64::max),
+        cpu_cost,
+        cost,
+    })
+}

@@ -1,0 +1,163 @@
+//! Teeth: kernels broken on purpose, one line each, and the suite must see every one.
+//!
+//! The broken WGSL runs on the op's own cases against the reference in f64, as the
+//! parity test does; a mutant is caught by the first case that disagrees. A mutant that
+//! does not compile proves nothing and fails the test.
+//!
+//! `WGRAD_WRITE_RESULTS=1 cargo test --test mutants` writes `results/mutants.md`.
+
+mod common;
+
+use std::fmt::Write;
+
+use common::gpu;
+use wgrad::doctor::harness::{inputs, plan_of, run};
+use wgrad::doctor::tolerance::{Side, allowed};
+use wgrad::doctor::{compare, truth};
+use wgrad::exec::Device;
+use wgrad::kernel::Kernel;
+use wgrad::ops::TABLE;
+
+/// What breaks, in which op's shader, by replacing which text (its first occurrence) by
+/// what.
+struct Mutant {
+    stem: &'static str,
+    what: &'static str,
+    from: &'static str,
+    to: &'static str,
+}
+
+macro_rules! mutants {
+    ($($stem:literal $what:literal: $from:literal => $to:literal;)*) => {
+        &[$(Mutant { stem: $stem, what: $what, from: $from, to: $to }),*]
+    };
+}
+
+const MUTANTS: &[Mutant] = mutants! {
+    "activation" "sigmoid without its sign": "exp(-clamp" => "exp(clamp";
+    "activation" "sigmoid's slope from the input": "return y * (1.0 - y)" => "return y * (1.0 + y)";
+    "activation" "tanh's slope not squared": "1.0 - y * y" => "1.0 - y";
+    "activation" "ReLU's slope 1 at 0": "y > 0.0" => "y >= 0.0";
+    "activation" "last element skipped": "if i < N {" => "if i < N - 1u {";
+    "activation" "second row of workgroups forgotten": "group.z * N + i" => "group.z * (N + 1u) + i";
+    "add" "subtracts": "a[at] + b[at]" => "a[at] - b[at]";
+    "add" "replicas share one place": "group.z * N + i" => "i";
+    "add_bias" "bias along the wrong axis": "(i / INNER) % C" => "i % C";
+    "add_bias" "every replica the first one's bias": "bias[group.z * C" => "bias[0u * C";
+    "argmax" "last maximum wins": "candidate > largest" => "candidate >= largest";
+    "argmax" "first class never looked at": "var best = 0u;" => "var best = 1u % K;";
+    "broadcast" "factor forgotten": "= FACTOR * x" => "= x";
+    "concat" "runs of the wrong length": "run * FROM_B" => "run * FROM_A";
+    "concat" "off by one at the seam": "place < FROM_A" => "place <= FROM_A";
+    "cross_entropy" "not stable: |z| lost": "exp(-abs(z))" => "exp(z)";
+    "cross_entropy" "gradient not scaled by g": "g[row] * (sigmoid" => "(sigmoid";
+    "hadamard" "one factor forgotten": "a[at] * b[at]" => "a[at]";
+    "log_likelihood" "maximum not subtracted from the label's score": "(e.x - right)" => "(0.0 - right)";
+    "log_likelihood" "label off by one": "k == labels[row]" => "k == labels[row] + 1u";
+    "log_softmax" "gradient's sum forgotten": "exp(saved_y[first + k]) * sum" => "exp(saved_y[first + k])";
+    "matmul" "off by one at the tile's edge": "if i >= M || p >= K" => "if i >= M || p >= K - 1u";
+    "matmul" "a column past the edge written": "if place.y < M && place.x < N {\n        c[" => "if place.y < M && place.x <= N {\n        c[";
+    "matmul" "transposes swapped": "TRANS_A == 1u" => "TRANS_B == 1u";
+    "matmul" "barrier after the load missing": "workgroupBarrier();" => "";
+    "matmul" "accumulator not zeroed": "var sum = 0.0;" => "var sum = 1e-3;";
+    "matmul" "half a tile multiplied": "q < TILE" => "q < TILE / 2u";
+    "matmul" "wrong row stride": "i * K + p" => "i * M + p";
+    "matmul" "every replica the first one's A": "a[replica * M * K" => "a[0u * M * K";
+    "matmul" "bias by row": "bias[group.z * N + place.x]" => "bias[group.z * N + place.y % N]";
+    "matmul" "update with the wrong sign": "rates.x * v - rates.w * slope" => "rates.x * v + rates.w * slope";
+    "matmul" "momentum forgotten": "rates.x * v - rates.w * slope" => "v - rates.w * slope";
+    "matmul" "writes added to what was there": "c[group.z * M * N + place.y * N + place.x] =" => "c[group.z * M * N + place.y * N + place.x] +=";
+    "pad" "one element too many": "place < START + PART" => "place <= START + PART";
+    "quadratic" "half forgotten": "sum += 0.5 * off * off" => "sum += off * off";
+    "reduce" "last partial sum lost": "p < OUTER * INNER" => "p < OUTER * INNER - 1u";
+    "reduce" "half the tree": "half = LANES / 2u" => "half = LANES / 4u";
+    "reduce" "barrier in the tree missing": "        workgroupBarrier();\n    }\n    let sum" => "    }\n    let sum";
+    "reduce" "factor forgotten": "return FACTOR * tree_sum" => "return tree_sum";
+    "scale" "factor forgotten": "= FACTOR * x" => "= x";
+    "sgd" "decay of biases": "if DECAY == 1u" => "if DECAY == 0u";
+    "sgd" "sgn 0 = 1": "sign(w)" => "select(-1.0, 1.0, w >= 0.0)";
+    "sgd" "learning rate of the wrong epoch": "step / EPOCH_STEPS" => "step / (EPOCH_STEPS + 1u)";
+    "sgd" "past the end of the table": "SCHEDULE - 1u)" => "SCHEDULE)";
+    "sgd" "velocity applied before it is updated": "v[at] = sgd_velocity" => "v[at] += sgd_velocity";
+    "slice" "start forgotten": "START + at % PART" => "at % PART";
+    "softmax" "maximum not subtracted": "sum += exp(x[first + k] - largest)" => "sum += exp(x[first + k])";
+    "softmax" "only the first 64 classes": "k < K; k += LANES) {\n        sum += exp" => "k < min(K, LANES); k += LANES) {\n        sum += exp";
+    "softmax" "gradient's sum without y": "sum += g[first + k] * saved_y[first + k]" => "sum += g[first + k]";
+};
+
+/// The kernel with a broken source. Leaked: a test process ends soon.
+fn broken(kernel: &'static Kernel, mutant: &Mutant) -> &'static Kernel {
+    let source = kernel.source.replacen(mutant.from, mutant.to, 1);
+    Box::leak(Box::new(Kernel {
+        name: kernel.name,
+        stem: kernel.stem,
+        source: String::leak(source),
+        bindings: kernel.bindings,
+        constants: kernel.constants,
+        reference: kernel.reference,
+        fast: kernel.fast,
+    }))
+}
+
+/// The first disagreement that the mutant causes.
+fn caught(mutant: &Mutant, device: &Device) -> Option<String> {
+    let row = TABLE.iter().find(|row| row.stem == mutant.stem).unwrap();
+    let kernels: Vec<&'static Kernel> = row.kernels.iter().map(|k| broken(k, mutant)).collect();
+    for case in (row.cases)() {
+        for replicas in [1, 3] {
+            let sound = plan_of(&case, replicas).unwrap();
+            let given = inputs(&case, replicas);
+            let mut plan = sound.clone();
+            for launch in plan.programs.values_mut().flatten() {
+                let name = launch.kernel.name;
+                launch.kernel = kernels.iter().find(|k| k.name == name).unwrap();
+            }
+            let mut executor = device
+                .executor(plan)
+                .unwrap_or_else(|e| panic!("{} ({}) does not compile: {e}", mutant.stem, mutant.what));
+            let found = run(executor.as_mut(), &given).unwrap();
+            let wanted = truth(&sound, &given).unwrap();
+            let comparison = compare(&case, &found, &wanted, allowed(&case, Side::Gpu));
+            if comparison.failure.is_some() {
+                return comparison.failure;
+            }
+        }
+    }
+    None
+}
+
+#[test]
+fn every_mutant_is_caught() {
+    let Some(device) = gpu() else { return };
+    let mut table = String::from(
+        "# Mutants\n\nKernels broken on purpose, and the first disagreement the suite saw.\n\
+         Written by `WGRAD_WRITE_RESULTS=1 cargo test --test mutants`.\n\n",
+    );
+    writeln!(table, "Adapter: {}\n\n| op | what is broken | caught by |\n|---|---|---|", device.info().name).unwrap();
+    let mut alive = Vec::new();
+    for mutant in MUTANTS {
+        let row = TABLE.iter().find(|row| row.stem == mutant.stem);
+        let row = row.unwrap_or_else(|| panic!("no op {}", mutant.stem));
+        assert!(
+            row.kernels.iter().any(|k| k.source.contains(mutant.from)),
+            "{}: `{}` is not in the shader",
+            mutant.stem,
+            mutant.from
+        );
+        match caught(mutant, &device) {
+            Some(by) => {
+                let by = by.replace('|', "\\|");
+                writeln!(table, "| {} | {} | {by} |", mutant.stem, mutant.what).unwrap();
+            }
+            None => alive.push(format!("{}: {}", mutant.stem, mutant.what)),
+        }
+    }
+    assert!(alive.is_empty(), "not caught: {alive:#?}");
+    assert!(MUTANTS.len() >= 40);
+    println!("{} mutants, all caught", MUTANTS.len());
+    if std::env::var_os("WGRAD_WRITE_RESULTS").is_some() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/results/mutants.md");
+        std::fs::create_dir_all(concat!(env!("CARGO_MANIFEST_DIR"), "/results")).unwrap();
+        std::fs::write(path, table).unwrap();
+    }
+}
