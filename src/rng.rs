@@ -106,6 +106,15 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// The stream `stream` of the replica whose key words ([`keys`]) these are.
+    pub fn of_keys(keys: &[u32], stream: u32) -> Self {
+        Self {
+            seed: [keys[0], keys[1]],
+            replica: keys[2],
+            stream,
+        }
+    }
+
     /// The four words at `(step, index)`.
     pub fn words(&self, step: u32, index: u32) -> [u32; 4] {
         philox4x32([index, step, self.stream, self.replica], self.seed)
@@ -122,6 +131,15 @@ pub mod streams {
     pub const DROPOUT: u32 = 0x2_0000;
     /// The synthetic digits.
     pub const DIGITS: u32 = 0x3_0000;
+}
+
+/// Words of a replica's key on the device.
+pub const KEYS: usize = 4;
+
+/// A replica's key as it lies on the device: seed low, seed high, identity, unused.
+pub fn keys(seed: u64, replica: u32) -> [u32; KEYS] {
+    let [low, high] = key(seed);
+    [low, high, replica, 0]
 }
 
 /// Splits a seed into the two key words.

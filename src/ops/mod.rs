@@ -165,11 +165,15 @@ table! {
     activation,
     add,
     add_bias,
+    advance,
     argmax,
     broadcast,
     concat,
     cross_entropy,
+    dropout,
+    gather,
     hadamard,
+    init,
     log_likelihood,
     log_softmax,
     matmul,
@@ -179,8 +183,10 @@ table! {
     reshape,
     scale,
     sgd,
+    shuffle,
     slice,
     softmax,
+    tally,
 }
 
 /// Workgroups in x and y for `items` work items of `workgroup` threads each, no
@@ -243,4 +249,31 @@ pub(crate) fn exactly(op: &str, name: &str, ty: &Type, wanted: &Type) -> Result<
         ty.to_string(),
         format!("{name} of {wanted}"),
     ))
+}
+
+/// Checks a step counter: `[1]`, shared.
+pub(crate) fn counter(op: &str, ty: &Type) -> Result<()> {
+    exactly(op, "step", ty, &Type::u32(op, &[1])?.shared())
+}
+
+/// Checks a replica's key words.
+pub(crate) fn key_words(op: &str, ty: &Type) -> Result<()> {
+    exactly(op, "keys", ty, &Type::u32(op, &[crate::rng::KEYS])?)
+}
+
+/// Checks a number of steps in an epoch: shaders count them in 32 bits.
+pub(crate) fn epoch_steps(op: &str, steps: usize) -> Result<()> {
+    if (1..=u32::MAX as usize).contains(&steps) {
+        return Ok(());
+    }
+    let name = format!("steps in an epoch of {op}");
+    Err(Error::setting(name, steps, "1 to 2^32 - 1"))
+}
+
+/// Checks a number that picks one of 65,536 random streams.
+pub(crate) fn stream_number(name: &str, number: u32) -> Result<()> {
+    if number < 1 << 16 {
+        return Ok(());
+    }
+    Err(Error::setting(name, number, "below 65536"))
 }

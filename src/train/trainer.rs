@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::exec::{Device, DeviceInfo, Executor, Traffic};
 use crate::nn::{Network, Parameter};
 use crate::plan::Plan;
-use crate::rng::key;
+use crate::rng::keys;
 use crate::tensor::Host;
 
 /// Steps between two progress events.
@@ -131,9 +131,8 @@ impl Trainer {
             identity: checkpoint::identity(network, settings, &data.train)?,
             keeper: None,
         };
-        let [k0, k1] = key(settings.seed);
         let first = settings.first_replica as u32;
-        let keys = (0..settings.replicas as u32).flat_map(|r| [k0, k1, first + r, 0]);
+        let keys = (0..settings.replicas as u32).flat_map(|r| keys(settings.seed, first + r));
         this.write("keys", &Host::U32(keys.collect()))?;
         let examples = data.train.len() * settings.expansion.factor();
         let decay = |d: Decay| d.coefficient(examples, steps) as f32;

@@ -1,0 +1,181 @@
+//! Dropout (Nielsen, chapter 3; Srivastava et al. 2014): y = x ⊙ m, where mᵢ is 0 with
+//! probability p.
+//!
+//! In the book's meaning kept values stay as they are and evaluation scales by 1 − p;
+//! with `rescale`, kept values are scaled by 1/(1 − p) and evaluation does nothing.
+//!
+//! Saved for the gradient: nothing. mᵢ is a function of (seed, replica, layer, step, i),
+//! so the gradient g ⊙ m draws the same mask again: it is this very op. Element i takes
+//! word i mod 4 of block ⌊i/4⌋ and is dropped where the word is below p 2³², which are
+//! the same bits on every device.
+
+use std::sync::Arc;
+
+use super::{
+    Backward, Case, ELEMENTWISE, Fill, Lowered, Op, Operand, Value, arity, counter, floats, grid,
+    key_words, stream_number,
+};
+use crate::error::{Error, Result};
+use crate::kernel::{Args, Bind, Kernel};
+use crate::rng::{Stream, streams};
+use crate::shape::Type;
+use crate::tensor::Real;
+
+/// Inputs x, keys `[4]` of the replica, step `[1]`; output y of x's shape.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    /// Probability of dropping an element, from 0 to below 1.
+    pub p: f64,
+    /// Number of the layer: masks of different layers are independent. Below 65,536.
+    pub layer: u32,
+    /// Whether kept elements are scaled by 1/(1 − p).
+    pub rescale: bool,
+}
+
+impl Op for Dropout {
+    fn name(&self) -> &'static str {
+        "dropout"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        let [x, keys, step] = arity("dropout", inputs, "x, keys, step")?;
+        floats("dropout", "x", x)?;
+        key_words("dropout", keys)?;
+        counter("dropout", step)?;
+        stream_number("dropout layer", self.layer)?;
+        if !(0.0..1.0).contains(&self.p) {
+            return Err(Error::setting("dropout p", self.p, "0 to below 1"));
+        }
+        Ok(vec![x.clone()])
+    }
+
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
+        let n = inputs[0].elements();
+        let drop = (self.p * 4_294_967_296.0).round().min(f64::from(u32::MAX));
+        let scale = if self.rescale { 1.0 / (1.0 - self.p) } else { 1.0 };
+        Some(Lowered {
+            kernel: &DROPOUT,
+            constants: vec![
+                ("N", n as f64),
+                ("DROP", drop),
+                ("STREAM", f64::from(streams::DROPOUT + self.layer)),
+                ("SCALE", scale),
+            ],
+            operands: vec![Operand::In(0), Operand::In(1), Operand::In(2), Operand::Out(0)],
+            grid: grid(n.div_ceil(4), ELEMENTWISE),
+            flops: n as u64,
+        })
+    }
+
+    fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
+        let inputs = [b.upstream, b.inputs[1], b.inputs[2]];
+        let x = b.tape.op1(Arc::new(*self), &inputs)?;
+        Ok(vec![Some(x), None, None])
+    }
+}
+
+/// y = x ⊙ m.
+pub static DROPOUT: Kernel = Kernel {
+    name: "dropout",
+    stem: "dropout",
+    source: concat!(
+        include_str!("../../shaders/shared/grid.wgsl"),
+        include_str!("../../shaders/shared/rng.wgsl"),
+        include_str!("../../shaders/dropout.wgsl"),
+    ),
+    bindings: &[
+        Bind::read("x"),
+        Bind::read("keys").u32(),
+        Bind::read("step").u32().shared(),
+        Bind::write("y"),
+    ],
+    constants: &["N", "DROP", "STREAM", "SCALE"],
+    reference: crate::reference!(dropout),
+    fast: None,
+};
+
+/// The kernels of this file.
+pub static KERNELS: &[&Kernel] = &[&DROPOUT];
+
+fn dropout<T: Real>(a: &mut Args<'_, T>) {
+    let stream = Stream::of_keys(a.u(1), a.size("STREAM") as u32);
+    let (drop, scale) = (a.size("DROP") as u32, T::of(a.number("SCALE")));
+    let (x, step, y) = (a.f(0), a.u(2)[0], a.f_mut(3)); // [N], [1], [N]
+    for (block, (y, x)) in y.chunks_mut(4).zip(x.chunks(4)).enumerate() {
+        let words = stream.words(step, block as u32);
+        for ((y, &x), word) in y.iter_mut().zip(x).zip(words) {
+            *y = if word >= drop { scale * x } else { T::ZERO };
+        }
+    }
+}
+
+/// Nothing dropped, nearly everything dropped, partial blocks; masks seen as they are.
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (p, layer, rescale) in [(0.0, 0, true), (0.5, 1, false), (0.3, 65_535, true), (0.999, 2, true)] {
+        for extents in [&[1usize][..], &[7, 9], &[2, 3, 5, 13]] {
+            let case = |fill| {
+                Case::new(Dropout { p, layer, rescale }, 1)
+                    .float(extents, fill)
+                    .u32(&[4], Fill::Keys)
+                    .shared_u32(&[1], Fill::Number(12.0))
+            };
+            cases.push(case(Fill::Uniform(-1.0, 1.0)));
+            cases.push(case(Fill::Number(1.0)).forward_only());
+        }
+    }
+    cases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::keys;
+
+    fn mask(seed: u64, replica: u32, layer: u32, step: u32, n: usize, p: f64) -> Vec<f32> {
+        let op = Dropout {
+            p,
+            layer,
+            rescale: false,
+        };
+        let x = Type::f32("x", &[n]).unwrap();
+        let lowered = op.lower(&[x], &[]).unwrap();
+        let (ones, keys, step) = (vec![1.0; n], keys(seed, replica), [step]);
+        let mut y = vec![f32::NAN; n];
+        use crate::kernel::Slot;
+        dropout(&mut Args {
+            constants: &lowered.constants,
+            slots: vec![Slot::F(&ones), Slot::U(&keys), Slot::U(&step), Slot::FMut(&mut y)],
+        });
+        y
+    }
+
+    #[test]
+    fn the_keep_rate_is_what_was_asked_for() {
+        let n = 100_000;
+        for p in [0.1, 0.5, 0.9] {
+            let kept: f32 = mask(3, 0, 0, 0, n, p).iter().sum();
+            let sigma = (n as f64 * p * (1.0 - p)).sqrt();
+            let off = (f64::from(kept) - n as f64 * (1.0 - p)).abs();
+            assert!(off < 5.0 * sigma, "p = {p}: {kept} of {n} kept");
+        }
+    }
+
+    #[test]
+    fn masks_of_different_places_are_uncorrelated() {
+        let n = 100_000;
+        let base = mask(3, 0, 0, 0, n, 0.5);
+        for other in [
+            mask(4, 0, 0, 0, n, 0.5),
+            mask(3 + (1 << 32), 0, 0, 0, n, 0.5),
+            mask(3, 1, 0, 0, n, 0.5),
+            mask(3, 0, 1, 0, n, 0.5),
+            mask(3, 0, 0, 1, n, 0.5),
+        ] {
+            let both: f32 = base.iter().zip(&other).map(|(a, b)| a * b).sum();
+            // Both kept: binomial with p = ¼.
+            let sigma = (n as f64 * 3.0 / 16.0).sqrt();
+            assert!((f64::from(both) - n as f64 / 4.0).abs() < 5.0 * sigma, "{both}");
+        }
+    }
+}

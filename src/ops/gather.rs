@@ -1,0 +1,244 @@
+//! A mini-batch out of resident data: bytes become numbers when they are needed.
+//!
+//! Example n of step t stands at place q = (t mod epoch steps) · batch + n of the epoch,
+//! which is example e = order\[q\] (or q, unshuffled). Of an expanded data set e names
+//! image e mod images and view ⌊e / images⌋, so the book's 250,000 expanded images
+//! (chapter 6, `expand_mnist.py`) are 50,000 images and an index. Nothing is
+//! differentiated: data has no gradient.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Case, ELEMENTWISE, Fill, Lowered, Op, Operand, counter, epoch_steps, exactly, grid,
+};
+use crate::error::{Error, Result};
+use crate::kernel::{Args, Bind, Kernel};
+use crate::shape::Type;
+use crate::tensor::Real;
+
+/// Virtual expansion of the training images.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Expansion {
+    /// The images as they are.
+    #[default]
+    None,
+    /// Five views of each image: as it is, and moved by one pixel up, down, left, right.
+    Shifts,
+}
+
+impl Expansion {
+    /// Views of each image.
+    pub fn factor(self) -> usize {
+        match self {
+            Self::None => 1,
+            Self::Shifts => 5,
+        }
+    }
+}
+
+/// Inputs: images (bytes packed in fours, `[images C H W / 4]`, shared), labels
+/// `[images]` (shared), step `[1]` (shared) and, if shuffled, order `[images · factor]`.
+/// Outputs: x `[batch, C, H, W]` and labels `[batch]`.
+///
+/// Places past the end of the data give the last example again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gather {
+    /// Examples in a mini-batch.
+    pub batch: usize,
+    /// Images there are.
+    pub images: usize,
+    /// Shape of one image, `[C, H, W]`.
+    pub shape: [usize; 3],
+    /// Virtual expansion; only of shuffled data.
+    pub expansion: Expansion,
+    /// Steps in an epoch.
+    pub epoch_steps: usize,
+    /// What a byte is multiplied by: 1/255 for 0 to 1.
+    pub scale: f64,
+    /// Whether an order is given.
+    pub shuffled: bool,
+}
+
+impl Op for Gather {
+    fn name(&self) -> &'static str {
+        "gather"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        let wanted = if self.shuffled { 4 } else { 3 };
+        if inputs.len() != wanted {
+            return Err(Error::shape(
+                "gather",
+                format!("{} inputs", inputs.len()),
+                format!("{wanted}: images, labels, step and, if shuffled, order"),
+            ));
+        }
+        if self.expansion != Expansion::None && !self.shuffled {
+            return Err(Error::setting("expansion", "data in order", "shuffled data"));
+        }
+        let [c, h, w] = self.shape;
+        let x = Type::f32("gather", &[self.batch, c, h, w])?;
+        let bytes = crate::shape::Shape::new("images", &[self.images, c, h, w])?.elements();
+        let shared = |extents: &[usize]| Type::u32("gather", extents).map(Type::shared);
+        exactly("gather", "images", &inputs[0], &shared(&[bytes.div_ceil(4)])?)?;
+        exactly("gather", "labels", &inputs[1], &shared(&[self.images])?)?;
+        counter("gather", &inputs[2])?;
+        if self.shuffled {
+            let examples = self.images.saturating_mul(self.expansion.factor());
+            exactly("gather", "order", &inputs[3], &Type::u32("order", &[examples])?)?;
+        }
+        epoch_steps("gather", self.epoch_steps)?;
+        Ok(vec![x, Type::u32("gather", &[self.batch])?])
+    }
+
+    fn lower(&self, _: &[Type], outputs: &[Type]) -> Option<Lowered> {
+        let [c, h, w] = self.shape.map(|e| e as f64);
+        let mut constants = vec![
+            ("BATCH", self.batch as f64),
+            ("IMAGES", self.images as f64),
+            ("C", c),
+            ("H", h),
+            ("W", w),
+            ("EPOCH_STEPS", self.epoch_steps as f64),
+            ("SCALE", self.scale),
+        ];
+        let mut operands: Vec<Operand> = (0..3).map(Operand::In).collect();
+        let kernel = if self.shuffled {
+            constants.push(("EXPANSION", self.expansion.factor() as f64));
+            operands.push(Operand::In(3));
+            &GATHER_SHUFFLED
+        } else {
+            &GATHER
+        };
+        operands.extend([Operand::Out(0), Operand::Out(1)]);
+        Some(Lowered {
+            kernel,
+            constants,
+            operands,
+            grid: grid(outputs[0].elements(), ELEMENTWISE),
+            flops: outputs[0].elements() as u64,
+        })
+    }
+}
+
+/// Examples in their own order.
+pub static GATHER: Kernel = Kernel {
+    name: "gather",
+    stem: "gather",
+    source: concat!(
+        include_str!("../../shaders/shared/grid.wgsl"),
+        include_str!("../../shaders/gather.wgsl"),
+    ),
+    bindings: &[
+        Bind::read("images").u32().shared(),
+        Bind::read("labels").u32().shared(),
+        Bind::read("step").u32().shared(),
+        Bind::write("x"),
+        Bind::write("y").u32(),
+    ],
+    constants: &["BATCH", "IMAGES", "C", "H", "W", "EPOCH_STEPS", "SCALE"],
+    reference: crate::reference!(gather),
+    fast: None,
+};
+
+/// Examples in the epoch's order, perhaps expanded.
+pub static GATHER_SHUFFLED: Kernel = Kernel {
+    name: "gather_shuffled",
+    bindings: &[
+        Bind::read("images").u32().shared(),
+        Bind::read("labels").u32().shared(),
+        Bind::read("step").u32().shared(),
+        Bind::read("order").u32(),
+        Bind::write("shuffled_x"),
+        Bind::write("shuffled_y").u32(),
+    ],
+    constants: &["BATCH", "IMAGES", "C", "H", "W", "EPOCH_STEPS", "SCALE", "EXPANSION"],
+    reference: crate::reference!(gather_shuffled),
+    ..GATHER
+};
+
+/// The kernels of this file.
+pub static KERNELS: &[&Kernel] = &[&GATHER, &GATHER_SHUFFLED];
+
+fn gather<T: Real>(a: &mut Args<'_, T>) {
+    let last = a.size("IMAGES") - 1;
+    let (x, y) = (a.f_mut(3), a.u_mut(4));
+    examples(a, x, y, |place| (place.min(last), 0));
+}
+
+fn gather_shuffled<T: Real>(a: &mut Args<'_, T>) {
+    let (images, order) = (a.size("IMAGES"), a.u(3)); // [images · factor]
+    let (x, y) = (a.f_mut(4), a.u_mut(5));
+    examples(a, x, y, |place| {
+        let example = order[place.min(order.len() - 1)] as usize;
+        (example % images, example / images)
+    });
+}
+
+/// Fills x `[batch, C, H, W]` and y `[batch]`; `find` gives image and view of a place.
+fn examples<T: Real>(
+    a: &Args<'_, T>,
+    x: &mut [T],
+    y: &mut [u32],
+    find: impl Fn(usize) -> (usize, usize),
+) {
+    let (c, h, w) = (a.size("C"), a.size("H"), a.size("W"));
+    let (words, labels) = (a.u(0), a.u(1)); // [images C H W / 4], [images]
+    let first = a.u(2)[0] as usize % a.size("EPOCH_STEPS") * a.size("BATCH");
+    let scale = T::of(a.number("SCALE"));
+    for (n, (x, y)) in x.chunks_mut(c * h * w).zip(y).enumerate() {
+        let (image, view) = find(first + n);
+        *y = labels[image];
+        // (row, column) that a pixel comes from.
+        let (down, right): (isize, isize) =
+            [(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)].get(view).copied().unwrap_or((0, 0));
+        for (e, x) in x.iter_mut().enumerate() {
+            let row = (e / w % h).checked_add_signed(down).filter(|&r| r < h);
+            let col = (e % w).checked_add_signed(right).filter(|&c| c < w);
+            *x = match (row, col) {
+                (Some(row), Some(col)) => {
+                    let at = ((image * c + e / (w * h)) * h + row) * w + col;
+                    let byte = words[at / 4] >> (8 * (at % 4)) & 255;
+                    scale * T::of(f64::from(byte))
+                }
+                _ => T::ZERO,
+            };
+        }
+    }
+}
+
+/// One pixel, odd sizes whose bytes straddle words, several channels, every view, the
+/// middle of a later epoch, places past the end.
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (batch, images, shape, step) in [
+        (1, 1, [1, 1, 1], 0),
+        (3, 7, [1, 5, 3], 1),
+        (5, 9, [2, 3, 3], 3),
+        (4, 6, [3, 7, 5], 5),
+    ] {
+        for expansion in [None, Some(Expansion::None), Some(Expansion::Shifts)] {
+            let gather = Gather {
+                batch,
+                images,
+                shape,
+                expansion: expansion.unwrap_or_default(),
+                epoch_steps: 2,
+                scale: 1.0 / 255.0,
+                shuffled: expansion.is_some(),
+            };
+            let words = (images * shape.iter().product::<usize>()).div_ceil(4);
+            let mut case = Case::new(gather, 1)
+                .shared_u32(&[words], Fill::Words)
+                .shared_u32(&[images], Fill::Below(10))
+                .shared_u32(&[1], Fill::Number(f64::from(step)));
+            if let Some(e) = expansion {
+                let examples = images * e.factor();
+                case = case.u32(&[examples], Fill::Below(examples as u32));
+            }
+            cases.push(case);
+        }
+    }
+    cases
+}

@@ -1,0 +1,183 @@
+//! The order of an epoch: order\[i\] = π(i), a pseudo-random permutation of 0..n, each
+//! element computed on its own.
+//!
+//! π is a balanced Feistel network of six rounds with Philox as round function (Luby and
+//! Rackoff 1988 show that four suffice with a random one), over the smallest even number
+//! of bits that holds n. A value that falls outside 0..n is sent through again until it
+//! falls inside (cycle walking, Black and Rogaway 2002): a permutation of a set, walked
+//! along its cycles, is a permutation of any part of it. The domain is below 4 n, so that
+//! takes four rounds at most on average.
+
+use super::{
+    Case, ELEMENTWISE, Fill, Lowered, Op, Operand, arity, counter, epoch_steps, exactly, grid,
+    key_words,
+};
+use crate::error::Result;
+use crate::kernel::{Args, Bind, Kernel};
+use crate::rng::{Stream, streams};
+use crate::shape::Type;
+use crate::tensor::Real;
+
+/// Writes the order of the epoch that the step belongs to: inputs order `[n]` (written),
+/// keys `[4]`, step `[1]`. No outputs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shuffle {
+    /// How many examples are put in order.
+    pub n: usize,
+    /// Steps in an epoch.
+    pub epoch_steps: usize,
+}
+
+/// Rounds of the network; `ROUNDS` in the shader.
+const ROUNDS: u32 = 6;
+
+/// Half the bits of the network's domain.
+fn half_bits(n: usize) -> u32 {
+    let bits = usize::BITS - (n - 1).leading_zeros();
+    bits.div_ceil(2).max(1)
+}
+
+impl Op for Shuffle {
+    fn name(&self) -> &'static str {
+        "shuffle"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        let [order, keys, step] = arity("shuffle", inputs, "order, keys, step")?;
+        exactly("shuffle", "order", order, &Type::u32("shuffle", &[self.n])?)?;
+        key_words("shuffle", keys)?;
+        counter("shuffle", step)?;
+        epoch_steps("shuffle", self.epoch_steps)?;
+        Ok(vec![])
+    }
+
+    fn lower(&self, _: &[Type], _: &[Type]) -> Option<Lowered> {
+        Some(Lowered {
+            kernel: &SHUFFLE,
+            constants: vec![
+                ("N", self.n as f64),
+                ("EPOCH_STEPS", self.epoch_steps as f64),
+                ("HALF", f64::from(half_bits(self.n))),
+            ],
+            operands: vec![Operand::In(0), Operand::In(1), Operand::In(2)],
+            grid: grid(self.n, ELEMENTWISE),
+            flops: 0,
+        })
+    }
+}
+
+/// order\[i\] = π(i).
+pub static SHUFFLE: Kernel = Kernel {
+    name: "shuffle",
+    stem: "shuffle",
+    source: concat!(
+        include_str!("../../shaders/shared/grid.wgsl"),
+        include_str!("../../shaders/shared/rng.wgsl"),
+        include_str!("../../shaders/shuffle.wgsl"),
+    ),
+    bindings: &[
+        Bind::write("order").u32(),
+        Bind::read("keys").u32(),
+        Bind::read("step").u32().shared(),
+    ],
+    constants: &["N", "EPOCH_STEPS", "HALF"],
+    reference: crate::reference!(shuffle),
+    fast: None,
+};
+
+/// The kernels of this file.
+pub static KERNELS: &[&Kernel] = &[&SHUFFLE];
+
+fn feistel(stream: Stream, epoch: u32, half: u32, value: u32) -> u32 {
+    let mask = (1u32 << half) - 1;
+    let (mut left, mut right) = (value >> half, value & mask);
+    for round in 0..ROUNDS {
+        let stream = Stream {
+            stream: stream.stream + round,
+            ..stream
+        };
+        let word = stream.words(epoch, right)[0];
+        (left, right) = (right, left ^ (word & mask));
+    }
+    (left << half) | right
+}
+
+fn shuffle<T: Real>(a: &mut Args<'_, T>) {
+    let stream = Stream::of_keys(a.u(1), streams::SHUFFLE);
+    let (n, half) = (a.size("N") as u32, a.size("HALF") as u32);
+    let epoch = a.u(2)[0] / a.size("EPOCH_STEPS") as u32;
+    for (i, order) in (0..n).zip(a.u_mut(0)) {
+        // [N]
+        let mut value = feistel(stream, epoch, half, i);
+        while value >= n {
+            value = feistel(stream, epoch, half, value);
+        }
+        *order = value;
+    }
+}
+
+/// One element, powers of two and one beside them, a later epoch.
+pub fn cases() -> Vec<Case> {
+    [(1, 0), (2, 3), (63, 4), (64, 7), (65, 8), (1000, 21)]
+        .into_iter()
+        .map(|(n, step)| {
+            Case::new(Shuffle { n, epoch_steps: 4 }, 1)
+                .u32(&[n], Fill::Words)
+                .u32(&[4], Fill::Keys)
+                .shared_u32(&[1], Fill::Number(f64::from(step)))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::keys;
+
+    fn order(seed: u64, replica: u32, epoch: u32, n: usize) -> Vec<u32> {
+        let mut order = vec![u32::MAX; n];
+        use crate::kernel::Slot;
+        let op = Shuffle { n, epoch_steps: 1 };
+        shuffle(&mut Args::<f32> {
+            constants: &op.lower(&[], &[]).unwrap().constants,
+            slots: vec![
+                Slot::UMut(&mut order),
+                Slot::U(&keys(seed, replica)),
+                Slot::U(&[epoch]),
+            ],
+        });
+        order
+    }
+
+    #[test]
+    fn every_size_is_permuted() {
+        for n in (1..=300).chain([50_000]) {
+            let mut sorted = order(1, 0, 5, n);
+            sorted.sort_unstable();
+            assert!(sorted.iter().zip(0..).all(|(&a, b)| a == b), "n = {n}");
+        }
+    }
+
+    #[test]
+    fn seeds_replicas_and_epochs_differ() {
+        let base = order(1, 0, 0, 1000);
+        for other in [order(2, 0, 0, 1000), order(1, 1, 0, 1000), order(1, 0, 1, 1000)] {
+            // Random permutations agree in one place on average.
+            let agree = base.iter().zip(&other).filter(|(a, b)| a == b).count();
+            assert!(agree < 10, "{agree} places agree");
+        }
+    }
+
+    #[test]
+    fn places_are_taken_evenly() {
+        // Where element 0 of 16 goes over many epochs: χ² with 15 degrees of freedom.
+        let (n, epochs) = (16, 8000);
+        let mut counts = vec![0f64; n];
+        for epoch in 0..epochs {
+            counts[order(9, 0, epoch, n)[0] as usize] += 1.0;
+        }
+        let expected = f64::from(epochs) / n as f64;
+        let chi2: f64 = counts.iter().map(|c| (c - expected).powi(2) / expected).sum();
+        assert!(chi2 < 37.7, "χ² = {chi2}, p < 0.001");
+    }
+}

@@ -1,0 +1,211 @@
+//! What an epoch adds up to, on the device: cost, correct answers, examples seen, the
+//! first loss that was not finite and, where wanted, every answer.
+//!
+//! Where a step begins an epoch, metrics and guard start from zero; so nobody has to
+//! clear them, and what they held before does not matter. Losses are summed in blocks of
+//! 64 steps that then join the epoch's sum: 5,000 steps in one f32 sum would round 5,000
+//! times.
+//!
+//! The answer is the class of the largest score, the first of equal ones; with one score
+//! it is 1 from ½ on, else 0.
+
+use super::{Case, Fill, Lowered, Op, Operand, counter, epoch_steps, exactly, floats};
+use crate::error::{Error, Result};
+use crate::kernel::{Args, Bind, Kernel};
+use crate::shape::Type;
+use crate::tensor::Real;
+
+/// Inputs: scores `[N, K]`, losses `[N]`, labels `[N]`, step `[1]` (shared), metrics
+/// `[4]` (updated: sum of losses, correct, seen, the block's sum), guard `[4]` (updated:
+/// 1 + the first step with a loss that was not finite, or 0; its row; unused) and, with
+/// `predict`, predictions `[count]` (updated). No outputs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tally {
+    /// Examples in an epoch; rows of the last mini-batch past them do not count.
+    pub count: usize,
+    /// Steps in an epoch.
+    pub epoch_steps: usize,
+    /// Whether answers are kept.
+    pub predict: bool,
+}
+
+/// Steps in a block; `BLOCK` in the shader.
+const BLOCK: usize = 64;
+/// Counts beyond this are not exact in f32.
+const MOST: usize = 1 << 24;
+
+impl Op for Tally {
+    fn name(&self) -> &'static str {
+        "tally"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        let wanted = if self.predict { 7 } else { 6 };
+        if inputs.len() != wanted {
+            return Err(Error::shape(
+                "tally",
+                format!("{} inputs", inputs.len()),
+                format!("{wanted}: scores, losses, labels, step, metrics, guard and, to predict, predictions"),
+            ));
+        }
+        floats("tally", "scores", &inputs[0])?;
+        let [n, _] = inputs[0].shape.axes("tally", "scores [N, K]")?;
+        exactly("tally", "losses", &inputs[1], &Type::f32("tally", &[n])?)?;
+        exactly("tally", "labels", &inputs[2], &Type::u32("tally", &[n])?)?;
+        counter("tally", &inputs[3])?;
+        exactly("tally", "metrics", &inputs[4], &Type::f32("tally", &[4])?)?;
+        exactly("tally", "guard", &inputs[5], &Type::u32("tally", &[4])?)?;
+        if self.predict {
+            exactly("tally", "predictions", &inputs[6], &Type::u32("tally", &[self.count])?)?;
+        }
+        if self.count == 0 || self.count > MOST {
+            return Err(Error::setting("examples in an epoch", self.count, format!("1 to {MOST}")));
+        }
+        epoch_steps("tally", self.epoch_steps)?;
+        Ok(vec![])
+    }
+
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
+        let [n, k] = inputs[0].shape.axes("tally", "scores [N, K]").ok()?;
+        Some(Lowered {
+            kernel: if self.predict { &TALLY_PREDICT } else { &TALLY },
+            constants: vec![
+                ("N", n as f64),
+                ("K", k as f64),
+                ("COUNT", self.count as f64),
+                ("EPOCH_STEPS", self.epoch_steps as f64),
+            ],
+            operands: (0..inputs.len()).map(Operand::In).collect(),
+            grid: [1, 1],
+            flops: (n * (k + 2)) as u64,
+        })
+    }
+}
+
+/// Without predictions.
+pub static TALLY: Kernel = Kernel {
+    name: "tally",
+    stem: "tally",
+    source: concat!(
+        include_str!("../../shaders/shared/tree.wgsl"),
+        include_str!("../../shaders/tally.wgsl"),
+    ),
+    bindings: &[
+        Bind::read("scores"),
+        Bind::read("losses"),
+        Bind::read("labels").u32(),
+        Bind::read("step").u32().shared(),
+        Bind::update("metrics"),
+        Bind::update("guard").u32(),
+    ],
+    constants: &["N", "K", "COUNT", "EPOCH_STEPS"],
+    reference: crate::reference!(tally),
+    fast: None,
+};
+
+/// With predictions.
+pub static TALLY_PREDICT: Kernel = Kernel {
+    name: "tally_predict",
+    bindings: &[
+        Bind::read("scores"),
+        Bind::read("losses"),
+        Bind::read("labels").u32(),
+        Bind::read("step").u32().shared(),
+        Bind::update("metrics"),
+        Bind::update("guard").u32(),
+        Bind::update("predictions").u32(),
+    ],
+    reference: crate::reference!(tally_predict),
+    ..TALLY
+};
+
+/// The kernels of this file.
+pub static KERNELS: &[&Kernel] = &[&TALLY, &TALLY_PREDICT];
+
+/// The class a row of scores answers.
+fn answer<T: Real>(scores: &[T]) -> u32 {
+    if let [score] = scores {
+        return u32::from(*score >= T::of(0.5));
+    }
+    let best = (1..scores.len()).fold(0, |best, k| if scores[k] > scores[best] { k } else { best });
+    best as u32
+}
+
+fn tally<T: Real>(a: &mut Args<'_, T>) {
+    add_up(a, |_, _| {});
+}
+
+fn tally_predict<T: Real>(a: &mut Args<'_, T>) {
+    let predictions = a.u_mut(6); // [count]
+    add_up(a, |place, answer| predictions[place] = answer);
+}
+
+fn add_up<T: Real>(a: &mut Args<'_, T>, mut keep: impl FnMut(usize, u32)) {
+    let (n, k, count) = (a.size("N"), a.size("K"), a.size("COUNT"));
+    let (scores, losses, labels, step) = (a.f(0), a.f(1), a.u(2), a.u(3)[0]); // [N, K], [N], [N]
+    let (metrics, guard) = (a.f_mut(4), a.u_mut(5)); // [4], [4]
+    let steps = a.size("EPOCH_STEPS");
+    let place = step as usize % steps;
+    let seen = count.saturating_sub(place * n).min(n);
+    if place == 0 {
+        metrics.fill(T::ZERO);
+        guard.fill(0);
+    }
+    let (mut loss, mut correct) = (T::ZERO, 0);
+    for row in 0..seen {
+        let answer = answer(&scores[row * k..][..k]);
+        keep(place * n + row, answer);
+        correct += u32::from(answer == labels[row]);
+        loss += losses[row];
+        if guard[0] == 0 && !losses[row].wide().is_finite() {
+            guard[0] = step.wrapping_add(1);
+            guard[1] = row as u32;
+        }
+    }
+    metrics[1] += T::of(f64::from(correct));
+    metrics[2] += T::of(seen as f64);
+    metrics[3] += loss;
+    if place % BLOCK == BLOCK - 1 || place == steps - 1 {
+        metrics[0] += metrics[3];
+        metrics[3] = T::ZERO;
+    }
+}
+
+/// First, middle and last step of an epoch, more rows than threads, one score, ties, a
+/// mini-batch past the end, losses that are not finite.
+pub fn cases() -> Vec<Case> {
+    let uniform = Fill::Uniform(0.0, 1.0);
+    let mut cases = Vec::new();
+    for (n, k, count, epoch_steps, step) in [
+        (1, 1, 1, 1, 0),
+        (7, 10, 18, 3, 2),
+        (7, 10, 21, 3, 3),
+        (7, 10, 3, 3, 1),
+        (70, 3, 1000, 100, 63),
+        (130, 1, 1300, 10, 7),
+    ] {
+        for scores in [uniform, Fill::Ties] {
+            for losses in [uniform, Fill::Number(f64::INFINITY), Fill::Number(f64::NAN)] {
+                for predict in [false, true] {
+                    let tally = Tally {
+                        count,
+                        epoch_steps,
+                        predict,
+                    };
+                    let mut case = Case::new(tally, n)
+                        .fixed(&[n, k], scores)
+                        .fixed(&[n], losses)
+                        .u32(&[n], Fill::Below(k.max(2) as u32))
+                        .shared_u32(&[1], Fill::Number(f64::from(step)))
+                        .fixed(&[4], uniform)
+                        .u32(&[4], Fill::Number(0.0));
+                    if predict {
+                        case = case.u32(&[count], Fill::Words);
+                    }
+                    cases.push(case);
+                }
+            }
+        }
+    }
+    cases
+}
