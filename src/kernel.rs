@@ -90,10 +90,10 @@ pub struct Reference {
 #[macro_export]
 #[doc(hidden)]
 macro_rules! reference {
-    ($f:ident) => {
+    ($($f:ident)::+) => {
         $crate::kernel::Reference {
-            f32: $f::<f32>,
-            f64: $f::<f64>,
+            f32: $($f)::+::<f32>,
+            f64: $($f)::+::<f64>,
         }
     };
 }

@@ -84,6 +84,17 @@ pub(crate) fn gemm(
     }
 }
 
+/// [`gemm`] on this thread alone.
+pub(crate) fn serial(
+    [m, n, k]: [usize; 3],
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    c: &mut [f32],
+    accumulate: bool,
+) {
+    block([m, n, k], a, b, c, n, accumulate);
+}
+
 fn block(
     [m, n, k]: [usize; 3],
     a: Matrix<'_>,

@@ -16,6 +16,7 @@ mod arithmetic_tests;
 mod case;
 mod cost;
 mod gemm;
+mod window;
 mod launch;
 pub use case::{Case, Fill, Given};
 pub use cost::{Cost, Loss, LossGrad};
@@ -169,6 +170,7 @@ table! {
     argmax,
     broadcast,
     concat,
+    conv2d,
     cross_entropy,
     dropout,
     gather,

@@ -1,0 +1,233 @@
+//! The CPU executor's texts: each image is laid out as a matrix of its windows (im2col,
+//! Chellapilla et al. 2006), and the convolution is a product of matrices.
+//!
+//! Images are independent tasks for the threads. The weight gradient is summed over
+//! images in a number of parts that depends on the sizes alone, so results do not depend
+//! on the number of threads.
+
+use std::cell::RefCell;
+
+use rayon::prelude::*;
+
+use super::super::gemm::{Matrix, serial};
+use super::super::sgd::Rates;
+use super::reference::{self, Launched};
+use crate::kernel::Args;
+
+thread_local! {
+    /// A thread's window matrix, kept from launch to launch.
+    static COLUMNS: RefCell<Vec<f32>> = const { RefCell::new(vec![]) };
+}
+
+/// Parts that the weight gradient's sum over images is cut into.
+const PARTS: usize = 4;
+
+/// Lends a thread's scratch space. `work` must not wait for other tasks: a task that ran
+/// meanwhile on this thread would find the space lent out.
+fn with_columns<R>(size: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
+    COLUMNS.with_borrow_mut(|columns| {
+        if columns.len() < size {
+            columns.resize(size, 0.0);
+        }
+        work(&mut columns[..size])
+    })
+}
+
+impl Launched {
+    /// Elements of one image, of its output, of one group's filters.
+    fn image(&self) -> usize {
+        self.c * self.at.input[0] * self.at.input[1]
+    }
+
+    fn places(&self) -> usize {
+        self.at.output[0] * self.at.output[1]
+    }
+
+    /// Rows of a group's window matrix: channels times taps.
+    fn taps(&self) -> usize {
+        self.c / self.groups * self.at.window.kernel[0] * self.at.window.kernel[1]
+    }
+
+    /// Calls `each(row start in the window matrix, image row, k, l, i)` for every row of
+    /// output places of a group's windows: `None` where the tap lies above or below.
+    fn rows(&self, group: usize, mut each: impl FnMut(usize, Option<usize>, usize)) {
+        let ([h, w], [ho, wo], [kh, kw]) = (self.at.input, self.at.output, self.at.window.kernel);
+        let channels = self.c / self.groups;
+        let mut start = 0;
+        for c in group * channels..(group + 1) * channels {
+            for k in 0..kh {
+                for l in 0..kw {
+                    for i in 0..ho {
+                        let row = self.at.place(0, i, k).map(|row| (c * h + row) * w);
+                        each(start, row, l);
+                        start += wo;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The first and the end of the output columns whose tap `l` lies inside the image,
+    /// and the image column of the first.
+    fn inside(&self, l: usize) -> (usize, usize, usize) {
+        let (s, p) = (self.at.window.stride[1], self.at.window.padding[1]);
+        let tap = l * self.at.window.dilation[1];
+        let first = p.saturating_sub(tap).div_ceil(s);
+        // j s + tap − p < W
+        let end = (self.at.input[1] + p).saturating_sub(tap).div_ceil(s);
+        let end = end.min(self.at.output[1]);
+        let first = first.min(end);
+        (first, end, (first * s + tap).saturating_sub(p))
+    }
+
+    /// Lays out a group's windows of one image: `[channels K_h K_w, H_o W_o]`.
+    fn unfold(&self, x: &[f32], group: usize, columns: &mut [f32]) {
+        let (wo, s) = (self.at.output[1], self.at.window.stride[1]);
+        self.rows(group, |start, row, l| {
+            let to = &mut columns[start..start + wo];
+            let Some(row) = row else {
+                to.fill(0.0);
+                return;
+            };
+            let (first, end, col) = self.inside(l);
+            to[..first].fill(0.0);
+            to[end..].fill(0.0);
+            let from = &x[row + col..];
+            if s == 1 {
+                to[first..end].copy_from_slice(&from[..end - first]);
+            } else {
+                for (to, from) in to[first..end].iter_mut().zip(from.iter().step_by(s)) {
+                    *to = *from;
+                }
+            }
+        });
+    }
+
+    /// Adds a group's windows back into an image's gradient.
+    fn fold(&self, columns: &[f32], group: usize, dx: &mut [f32]) {
+        let (wo, s) = (self.at.output[1], self.at.window.stride[1]);
+        self.rows(group, |start, row, l| {
+            let Some(row) = row else { return };
+            let (first, end, col) = self.inside(l);
+            let from = &columns[start..start + wo][first..end];
+            let to = &mut dx[row + col..];
+            if s == 1 {
+                for (to, from) in to.iter_mut().zip(from) {
+                    *to += from;
+                }
+            } else {
+                for (to, from) in to.iter_mut().step_by(s).zip(from) {
+                    *to += from;
+                }
+            }
+        });
+    }
+}
+
+fn convolve(a: &Args<'_, f32>, y: &mut [f32]) {
+    let s = Launched::of(a);
+    let (x, w) = (a.f(0), a.f(1));
+    let (taps, places, filters) = (s.taps(), s.places(), s.f / s.groups);
+    let images = y.par_chunks_mut(s.f * places).zip(x.par_chunks(s.image()));
+    images.for_each(|(y, x)| {
+        for (group, y) in y.chunks_mut(filters * places).enumerate() {
+            with_columns(taps * places, |columns| {
+                s.unfold(x, group, columns);
+                let w = &w[group * filters * taps..][..filters * taps];
+                let (w, columns) = (Matrix::of(w, taps, false), Matrix::of(columns, places, false));
+                serial([filters, places, taps], w, columns, y, false);
+            });
+        }
+    });
+}
+
+pub(super) fn forward(a: &mut Args<'_, f32>) {
+    let y = a.f_mut(2);
+    convolve(a, y);
+}
+
+pub(super) fn forward_bias(a: &mut Args<'_, f32>) {
+    let y = a.f_mut(3);
+    convolve(a, y);
+    reference::bias(a, y);
+}
+
+fn input_gradient(a: &Args<'_, f32>, dx: &mut [f32]) {
+    let s = Launched::of(a);
+    let (g, w) = (a.f(0), a.f(1));
+    let (taps, places, filters) = (s.taps(), s.places(), s.f / s.groups);
+    let images = dx.par_chunks_mut(s.image()).zip(g.par_chunks(s.f * places));
+    images.for_each(|(dx, g)| {
+        dx.fill(0.0);
+        for (group, g) in g.chunks(filters * places).enumerate() {
+            with_columns(taps * places, |columns| {
+                let w = &w[group * filters * taps..][..filters * taps];
+                let (w, g) = (Matrix::of(w, taps, true), Matrix::of(g, places, false));
+                serial([taps, places, filters], w, g, columns, false);
+                s.fold(columns, group, dx);
+            });
+        }
+    });
+}
+
+pub(super) fn input_grad(a: &mut Args<'_, f32>) {
+    let dx = a.f_mut(2);
+    input_gradient(a, dx);
+}
+
+pub(super) fn input_grad_slope(a: &mut Args<'_, f32>) {
+    let dx = a.f_mut(3);
+    input_gradient(a, dx);
+    reference::slope(a, dx);
+}
+
+fn weight_gradient(a: &Args<'_, f32>) -> Vec<f32> {
+    let s = Launched::of(a);
+    let (x, g) = (a.f(0), a.f(1));
+    let (taps, places, filters) = (s.taps(), s.places(), s.f / s.groups);
+    let part = s.n.div_ceil(PARTS);
+    let images = x.par_chunks(part * s.image()).zip(g.par_chunks(part * s.f * places));
+    let parts: Vec<Vec<f32>> = images
+        .map(|(x, g)| {
+            let mut dw = vec![0.0; s.f * taps];
+            let images = x.chunks(s.image()).zip(g.chunks(s.f * places));
+            for (image, (x, g)) in images.enumerate() {
+                for (group, dw) in dw.chunks_mut(filters * taps).enumerate() {
+                    with_columns(taps * places, |columns| {
+                        s.unfold(x, group, columns);
+                        let g = &g[group * filters * places..][..filters * places];
+                        let g = Matrix::of(g, places, false);
+                        let columns = Matrix::of(columns, places, true);
+                        serial([filters, taps, places], g, columns, dw, image > 0);
+                    });
+                }
+            }
+            dw
+        })
+        .collect();
+    let mut parts = parts.into_iter();
+    let mut sum = parts.next().unwrap_or_default();
+    for part in parts {
+        for (sum, v) in sum.iter_mut().zip(part) {
+            *sum += v;
+        }
+    }
+    sum
+}
+
+pub(super) fn weight_grad(a: &mut Args<'_, f32>) {
+    let dw = weight_gradient(a);
+    a.f_mut(2).copy_from_slice(&dw);
+}
+
+pub(super) fn weight_grad_sgd(a: &mut Args<'_, f32>) {
+    let rates = Rates::of(a, a.f(3), a.u(4));
+    let dw = weight_gradient(a);
+    rates.update(a.f_mut(2), None, &dw);
+}
+
+pub(super) fn weight_grad_sgd_momentum(a: &mut Args<'_, f32>) {
+    let rates = Rates::of(a, a.f(3), a.u(4));
+    let dw = weight_gradient(a);
+    rates.update(a.f_mut(2), Some(a.f_mut(5)), &dw);
+}

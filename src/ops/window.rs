@@ -1,0 +1,168 @@
+//! A window that moves over images: what convolution and pooling have in common.
+//!
+//! Along each axis, with padding p, dilation d, stride s and window k, the output has
+//! ⌊(in + 2 p − d (k − 1) − 1) / s⌋ + 1 places (Dumoulin and Visin 2016, relationship 15).
+
+use crate::error::{Error, Result};
+use crate::kernel::Args;
+use crate::tensor::Real;
+
+/// A window, `[height, width]` each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Taps.
+    pub kernel: [usize; 2],
+    /// Step from one output to the next.
+    pub stride: [usize; 2],
+    /// Ground around the image.
+    pub padding: [usize; 2],
+    /// Distance between taps.
+    pub dilation: [usize; 2],
+}
+
+/// Larger settings than this are a mistake, and keep index arithmetic within 32 bits.
+const MOST: usize = 1 << 15;
+
+impl Window {
+    /// The output's `[height, width]` over images of `input` `[height, width]`.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for zeros and absurd sizes, [`Error::Shape`] if the window does
+    /// not fit.
+    pub(crate) fn output(&self, op: &str, input: [usize; 2]) -> Result<[usize; 2]> {
+        let mut output = [0; 2];
+        for (axis, name) in [(0, "height"), (1, "width")] {
+            let (k, s) = (self.kernel[axis], self.stride[axis]);
+            let (p, d) = (self.padding[axis], self.dilation[axis]);
+            for (what, value, least) in
+                [("kernel", k, 1), ("stride", s, 1), ("padding", p, 0), ("dilation", d, 1)]
+            {
+                if !(least..=MOST).contains(&value) {
+                    let name = format!("{op}, {what} along {name}");
+                    return Err(Error::setting(name, value, format!("{least} to {MOST}")));
+                }
+            }
+            let (room, reach) = (input[axis] + 2 * p, d * (k - 1) + 1);
+            if reach > room {
+                return Err(Error::shape(
+                    op,
+                    format!("a window that reaches over {reach}, {name} {} with padding {p}", input[axis]),
+                    format!("dilation · (kernel − 1) + 1 of at most {name} + 2 · padding"),
+                ));
+            }
+            output[axis] = (room - reach) / s + 1;
+        }
+        Ok(output)
+    }
+
+    /// The constants of `shaders/shared/window.wgsl`.
+    pub(crate) fn constants(&self, input: [usize; 2], output: [usize; 2]) -> [(&'static str, f64); 12] {
+        let pairs = [
+            ("H", input[0]),
+            ("W", input[1]),
+            ("HO", output[0]),
+            ("WO", output[1]),
+            ("KH", self.kernel[0]),
+            ("KW", self.kernel[1]),
+            ("SH", self.stride[0]),
+            ("SW", self.stride[1]),
+            ("PH", self.padding[0]),
+            ("PW", self.padding[1]),
+            ("DH", self.dilation[0]),
+            ("DW", self.dilation[1]),
+        ];
+        pairs.map(|(name, value)| (name, value as f64))
+    }
+}
+
+/// A window with the sizes it was launched on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placed {
+    pub window: Window,
+    pub input: [usize; 2],
+    pub output: [usize; 2],
+}
+
+impl Placed {
+    /// From a launch's constants.
+    pub(crate) fn of<T: Real>(a: &Args<'_, T>) -> Self {
+        let pair = |h: &str, w: &str| [a.size(h), a.size(w)];
+        Self {
+            window: Window {
+                kernel: pair("KH", "KW"),
+                stride: pair("SH", "SW"),
+                padding: pair("PH", "PW"),
+                dilation: pair("DH", "DW"),
+            },
+            input: pair("H", "W"),
+            output: pair("HO", "WO"),
+        }
+    }
+
+    /// Where tap `k` of output place `o` lies in the image along `axis`, if inside.
+    pub(crate) fn place(&self, axis: usize, o: usize, k: usize) -> Option<usize> {
+        let w = &self.window;
+        (o * w.stride[axis] + k * w.dilation[axis])
+            .checked_sub(w.padding[axis])
+            .filter(|&i| i < self.input[axis])
+    }
+
+    /// Which output place has tap `k` on image place `i` along `axis`, if any.
+    pub(crate) fn seen_from(&self, axis: usize, i: usize, k: usize) -> Option<usize> {
+        let w = &self.window;
+        (i + w.padding[axis])
+            .checked_sub(k * w.dilation[axis])
+            .filter(|at| at % w.stride[axis] == 0)
+            .map(|at| at / w.stride[axis])
+            .filter(|&o| o < self.output[axis])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SQUARE: Window = Window {
+        kernel: [3, 3],
+        stride: [2, 1],
+        padding: [1, 0],
+        dilation: [1, 2],
+    };
+
+    #[test]
+    fn sizes_follow_the_rule() {
+        assert_eq!(SQUARE.output("x", [7, 9]).unwrap(), [4, 5]);
+        let refused = |change: fn(&mut Window)| {
+            let mut window = SQUARE;
+            change(&mut window);
+            window.output("conv2d", [7, 9]).unwrap_err().to_string()
+        };
+        assert!(refused(|w| w.stride[0] = 0).contains("stride along height: found 0"));
+        assert!(refused(|w| w.kernel[1] = 0).contains("kernel along width: found 0"));
+        assert!(refused(|w| w.dilation[1] = usize::MAX).contains("dilation along width"));
+        assert!(refused(|w| w.kernel[1] = 6).contains("reaches over 11, width 9"));
+    }
+
+    #[test]
+    fn places_and_views_are_inverse() {
+        let placed = Placed {
+            window: SQUARE,
+            input: [7, 9],
+            output: SQUARE.output("x", [7, 9]).unwrap(),
+        };
+        for axis in [0, 1] {
+            for k in 0..3 {
+                for o in 0..placed.output[axis] {
+                    if let Some(i) = placed.place(axis, o, k) {
+                        assert_eq!(placed.seen_from(axis, i, k), Some(o));
+                    }
+                }
+                for i in 0..placed.input[axis] {
+                    if let Some(o) = placed.seen_from(axis, i, k) {
+                        assert_eq!(placed.place(axis, o, k), Some(i));
+                    }
+                }
+            }
+        }
+    }
+}
