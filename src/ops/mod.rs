@@ -16,8 +16,8 @@ mod arithmetic_tests;
 mod case;
 mod cost;
 mod gemm;
-mod window;
 mod launch;
+mod window;
 pub use case::{Case, Fill, Given};
 pub use cost::{Cost, Loss, LossGrad};
 
@@ -168,6 +168,7 @@ table! {
     add_bias,
     advance,
     argmax,
+    avg_pool2d,
     broadcast,
     concat,
     conv2d,
@@ -179,6 +180,7 @@ table! {
     log_likelihood,
     log_softmax,
     matmul,
+    max_pool2d,
     pad,
     quadratic,
     reduce,

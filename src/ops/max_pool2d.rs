@@ -1,0 +1,376 @@
+//! Max-pooling: y = the largest x under each window, and where it stands.
+//!
+//! Of equal maxima the first in row-major order wins. Padding never wins, and is at most
+//! half a window, so that no window is empty. Windows may overlap or leave gaps.
+//!
+//! Saved for the gradient: the argmax. ∂x is gathered per input over the windows that
+//! cover it, so every element is written once and nothing needs to be cleared. With an
+//! activation at its end y = σ(max x); ∂x can end in the backward Hadamard product.
+
+use std::sync::Arc;
+
+use super::activation::{Activation, ActivationSlope};
+use super::window::{Placed, Window};
+use super::{
+    Backward, Case, ELEMENTWISE, Epilogue, Fill, Lowered, Op, Operand, Value, exactly, floats, grid,
+};
+use crate::error::{Error, Result};
+use crate::kernel::{Args, Bind, Kernel};
+use crate::shape::Type;
+use crate::tensor::Real;
+
+/// Input x `[N, C, H, W]`; outputs y `[N, C, H_o, W_o]` and the argmax of each window as
+/// an index h · W + w into its plane (integers, of y's shape).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MaxPool2d {
+    /// Window, `[height, width]`.
+    pub kernel: [usize; 2],
+    /// Step of the window.
+    pub stride: [usize; 2],
+    /// Ground around the image, at most half the window.
+    pub padding: [usize; 2],
+    /// What is applied to the maximum.
+    pub activation: Activation,
+}
+
+/// ∂x: inputs g `[N, C, H_o, W_o]`, the argmax and, with a slope, x's values as an
+/// activation's outputs; output `[N, C, H, W]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MaxPool2dGrad {
+    /// The pool.
+    pub pool: MaxPool2d,
+    /// `[H, W]`.
+    pub input: [usize; 2],
+    /// Multiply by this activation's slope.
+    pub slope: Option<Activation>,
+}
+
+/// The window of a pool, after checking its padding.
+pub(super) fn pool_window(
+    op: &str,
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    padding: [usize; 2],
+) -> Result<Window> {
+    if padding[0] > kernel[0] / 2 || padding[1] > kernel[1] / 2 {
+        return Err(Error::shape(
+            op,
+            format!("padding {padding:?} of a window {kernel:?}"),
+            "padding of at most half the window",
+        ));
+    }
+    Ok(Window {
+        kernel,
+        stride,
+        padding,
+        dilation: [1, 1],
+    })
+}
+
+/// The constants of a pool's kernels.
+pub(super) fn pool_constants(
+    window: &Window,
+    planes: usize,
+    input: [usize; 2],
+    output: [usize; 2],
+) -> Vec<(&'static str, f64)> {
+    let mut constants = vec![("PLANES", planes as f64)];
+    constants.extend(window.constants(input, output));
+    constants
+}
+
+impl MaxPool2d {
+    fn window(&self) -> Result<Window> {
+        pool_window("max_pool2d", self.kernel, self.stride, self.padding)
+    }
+}
+
+const IMAGES: &str = "images [N, C, H, W]";
+
+impl Op for MaxPool2d {
+    fn name(&self) -> &'static str {
+        "max_pool2d"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        let [x] = super::arity("max_pool2d", inputs, "images")?;
+        floats("max_pool2d", IMAGES, x)?;
+        let [n, c, h, w] = x.shape.axes("max_pool2d", IMAGES)?;
+        let [ho, wo] = self.window()?.output("max_pool2d", [h, w])?;
+        let extents = [n, c, ho, wo];
+        Ok(vec![Type::f32("max_pool2d", &extents)?, Type::u32("max_pool2d", &extents)?])
+    }
+
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered> {
+        let [n, c, h, w] = inputs[0].shape.axes("max_pool2d", IMAGES).ok()?;
+        let [_, _, ho, wo] = outputs[0].shape.axes("max_pool2d", IMAGES).ok()?;
+        let mut constants = pool_constants(&self.window().ok()?, n * c, [h, w], [ho, wo]);
+        constants.push(("ACTIVATION", self.activation.constant()));
+        let places = outputs[0].elements();
+        Some(Lowered {
+            kernel: &MAX_POOL2D,
+            constants,
+            operands: vec![Operand::In(0), Operand::Out(0), Operand::Out(1)],
+            grid: grid(places, ELEMENTWISE),
+            flops: (places * self.kernel[0] * self.kernel[1]) as u64,
+        })
+    }
+
+    fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
+        let [_, _, h, w] = b.tape.ty(b.inputs[0]).shape.axes("max_pool2d", IMAGES)?;
+        let g = match self.activation {
+            Activation::Linear => b.upstream,
+            act => b.tape.op1(Arc::new(ActivationSlope(act)), &[b.upstream, b.outputs[0]])?,
+        };
+        let grad = MaxPool2dGrad {
+            pool: *self,
+            input: [h, w],
+            slope: None,
+        };
+        Ok(vec![Some(b.tape.op1(Arc::new(grad), &[g, b.outputs[1]])?)])
+    }
+
+    fn with_epilogue(&self, epilogue: &Epilogue) -> Option<Arc<dyn Op>> {
+        match (self.activation, epilogue) {
+            (Activation::Linear, Epilogue::Activation(act)) => Some(Arc::new(Self {
+                activation: *act,
+                ..*self
+            })),
+            _ => None,
+        }
+    }
+}
+
+impl Op for MaxPool2dGrad {
+    fn name(&self) -> &'static str {
+        "max_pool2d"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        let (g, argmax, y) = match (self.slope, inputs) {
+            (None, [g, argmax]) => (g, argmax, None),
+            (Some(_), [g, argmax, y]) => (g, argmax, Some(y)),
+            _ => {
+                let found = format!("{} inputs", inputs.len());
+                let wanted = "gradient, argmax and, with a slope, outputs";
+                return Err(Error::shape("max_pool2d gradient", found, wanted));
+            }
+        };
+        floats("max_pool2d", "gradient", g)?;
+        let [n, c, ..] = g.shape.axes::<4>("max_pool2d", "gradient [N, C, H_o, W_o]")?;
+        let [ho, wo] = self.pool.window()?.output("max_pool2d", self.input)?;
+        let extents = [n, c, ho, wo];
+        exactly("max_pool2d", "gradient", g, &Type::f32("max_pool2d", &extents)?)?;
+        exactly("max_pool2d", "argmax", argmax, &Type::u32("max_pool2d", &extents)?)?;
+        let dx = Type::f32("max_pool2d", &[n, c, self.input[0], self.input[1]])?;
+        if let Some(y) = y {
+            exactly("max_pool2d", "outputs", y, &dx)?;
+        }
+        Ok(vec![dx])
+    }
+
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered> {
+        let [n, c, ho, wo] = inputs[0].shape.axes("max_pool2d", IMAGES).ok()?;
+        let mut constants = pool_constants(&self.pool.window().ok()?, n * c, self.input, [ho, wo]);
+        let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
+        operands.push(Operand::Out(0));
+        let kernel = match self.slope {
+            None => &MAX_POOL2D_GRAD,
+            Some(act) => {
+                constants.push(("ACTIVATION", act.constant()));
+                &MAX_POOL2D_GRAD_SLOPE
+            }
+        };
+        Some(Lowered {
+            kernel,
+            constants,
+            operands,
+            grid: grid(outputs[0].elements(), ELEMENTWISE),
+            flops: outputs[0].elements() as u64,
+        })
+    }
+
+    fn with_epilogue(&self, epilogue: &Epilogue) -> Option<Arc<dyn Op>> {
+        match (self.slope, epilogue) {
+            (None, Epilogue::ActivationSlope(act)) => Some(Arc::new(Self {
+                slope: Some(*act),
+                ..*self
+            })),
+            _ => None,
+        }
+    }
+}
+
+const SOURCE: &str = concat!(
+    include_str!("../../shaders/shared/grid.wgsl"),
+    include_str!("../../shaders/shared/window.wgsl"),
+    include_str!("../../shaders/shared/activation.wgsl"),
+    include_str!("../../shaders/max_pool2d.wgsl"),
+);
+
+/// y = σ(max x).
+pub static MAX_POOL2D: Kernel = Kernel {
+    name: "max_pool2d",
+    stem: "max_pool2d",
+    source: SOURCE,
+    bindings: &[Bind::read("x"), Bind::write("y"), Bind::write("argmax").u32()],
+    constants: &[
+        "PLANES", "H", "W", "HO", "WO", "KH", "KW", "SH", "SW", "PH", "PW", "DH", "DW", "ACTIVATION",
+    ],
+    reference: crate::reference!(max_pool2d),
+    fast: None,
+};
+
+/// ∂x.
+pub static MAX_POOL2D_GRAD: Kernel = Kernel {
+    name: "max_pool2d_grad",
+    bindings: &[Bind::read("g"), Bind::read("saved_argmax").u32(), Bind::write("dx")],
+    constants: &["PLANES", "H", "W", "HO", "WO", "KH", "KW", "SH", "SW", "PH", "PW", "DH", "DW"],
+    reference: crate::reference!(max_pool2d_grad),
+    fast: Some(max_pool2d_grad_fast),
+    ..MAX_POOL2D
+};
+
+/// ∂x ⊙ σ′(y).
+pub static MAX_POOL2D_GRAD_SLOPE: Kernel = Kernel {
+    name: "max_pool2d_grad_slope",
+    bindings: &[
+        Bind::read("g"),
+        Bind::read("saved_argmax").u32(),
+        Bind::read("saved_x"),
+        Bind::write("delta"),
+    ],
+    reference: crate::reference!(max_pool2d_grad_slope),
+    fast: None,
+    ..MAX_POOL2D
+};
+
+/// The kernels of this file.
+pub static KERNELS: &[&Kernel] = &[&MAX_POOL2D, &MAX_POOL2D_GRAD, &MAX_POOL2D_GRAD_SLOPE];
+
+fn max_pool2d<T: Real>(a: &mut Args<'_, T>) {
+    let p = Placed::of(a);
+    let act = Activation::of_constant(a.size("ACTIVATION"));
+    let ([h, w], [ho, wo], [kh, kw]) = (p.input, p.output, p.window.kernel);
+    let (x, y, argmax) = (a.f(0), a.f_mut(1), a.u_mut(2)); // [planes, H, W], [planes, H_o, W_o] twice
+    for (plane, x) in x.chunks(h * w).enumerate() {
+        for i in 0..ho {
+            for j in 0..wo {
+                let mut best: Option<(usize, T)> = None;
+                for row in (0..kh).filter_map(|k| p.place(0, i, k)) {
+                    for col in (0..kw).filter_map(|l| p.place(1, j, l)) {
+                        let candidate = x[row * w + col];
+                        if best.is_none_or(|(_, largest)| candidate > largest) {
+                            best = Some((row * w + col, candidate));
+                        }
+                    }
+                }
+                // The shape rule has made sure that no window is empty.
+                let (index, largest) = best.unwrap_or((0, T::ZERO));
+                let at = (plane * ho + i) * wo + j;
+                y[at] = act.apply(largest);
+                argmax[at] = index as u32;
+            }
+        }
+    }
+}
+
+/// dx `[planes, H, W]` from g and argmax `[planes, H_o, W_o]`.
+fn gradient<T: Real>(a: &Args<'_, T>, dx: &mut [T]) {
+    let p = Placed::of(a);
+    let ([h, w], [ho, wo], [kh, kw]) = (p.input, p.output, p.window.kernel);
+    let (g, argmax) = (a.f(0), a.u(1));
+    for (e, dx) in dx.iter_mut().enumerate() {
+        let (plane, row, col) = (e / (h * w), e / w % h, e % w);
+        let mut sum = T::ZERO;
+        for i in (0..kh).filter_map(|k| p.seen_from(0, row, k)) {
+            for j in (0..kw).filter_map(|l| p.seen_from(1, col, l)) {
+                let at = (plane * ho + i) * wo + j;
+                if argmax[at] as usize == row * w + col {
+                    sum += g[at];
+                }
+            }
+        }
+        *dx = sum;
+    }
+}
+
+fn max_pool2d_grad<T: Real>(a: &mut Args<'_, T>) {
+    let dx = a.f_mut(2);
+    gradient(a, dx);
+}
+
+/// On one thread nothing is lost by adding into place.
+fn max_pool2d_grad_fast(a: &mut Args<'_, f32>) {
+    let p = Placed::of(a);
+    let ([h, w], [ho, wo], [kh, kw]) = (p.input, p.output, p.window.kernel);
+    let ([sh, sw], [ph, pw]) = (p.window.stride, p.window.padding);
+    let (g, argmax, dx) = (a.f(0), a.u(1), a.f_mut(2));
+    dx.fill(0.0);
+    let planes = g.chunks(ho * wo).zip(argmax.chunks(ho * wo)).zip(dx.chunks_mut(h * w));
+    for ((g, argmax), dx) in planes {
+        for (e, (&g, &at)) in g.iter().zip(argmax).enumerate() {
+            let at = at as usize;
+            // An index outside its window gives nothing, as in the reference.
+            let rows = (at / w + ph).wrapping_sub(e / wo * sh) < kh;
+            let cols = (at % w + pw).wrapping_sub(e % wo * sw) < kw;
+            if rows && cols && at < h * w {
+                dx[at] += g;
+            }
+        }
+    }
+}
+
+fn max_pool2d_grad_slope<T: Real>(a: &mut Args<'_, T>) {
+    let act = Activation::of_constant(a.size("ACTIVATION"));
+    let (y, dx) = (a.f(2), a.f_mut(3));
+    gradient(a, dx);
+    for (dx, &y) in dx.iter_mut().zip(y) {
+        *dx *= act.slope(y);
+    }
+}
+
+/// Windows that touch, overlap, leave gaps and hang over the edge; one of each; ties.
+pub(super) const WINDOWS: [([usize; 4], [usize; 2], [usize; 2], [usize; 2]); 7] = [
+    ([1, 1, 1, 1], [1, 1], [1, 1], [0, 0]),
+    ([2, 3, 6, 8], [2, 2], [2, 2], [0, 0]),
+    ([1, 2, 7, 5], [3, 2], [2, 1], [1, 1]),
+    ([2, 1, 9, 7], [2, 3], [3, 4], [0, 1]),
+    ([1, 1, 5, 5], [5, 4], [1, 1], [2, 2]),
+    ([3, 2, 5, 3], [2, 3], [1, 2], [0, 0]),
+    ([1, 5, 3, 11], [3, 3], [3, 3], [1, 0]),
+];
+
+/// As [`WINDOWS`] says, forward and backward, with and without an end.
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (x, kernel, stride, padding) in WINDOWS {
+        let pool = |activation| MaxPool2d {
+            kernel,
+            stride,
+            padding,
+            activation,
+        };
+        let linear = pool(Activation::Linear);
+        let Ok([ho, wo]) = linear.window().and_then(|w| w.output("case", [x[2], x[3]])) else {
+            continue;
+        };
+        cases.push(Case::new(linear, 1).float(&x, Fill::Distinct));
+        cases.push(Case::new(pool(Activation::Sigmoid), 1).float(&x, Fill::Distinct));
+        cases.push(Case::new(linear, 1).fixed(&x, Fill::Ties));
+        for slope in [None, Some(Activation::Tanh)] {
+            let grad = MaxPool2dGrad {
+                pool: linear,
+                input: [x[2], x[3]],
+                slope,
+            };
+            let y = [x[0], x[1], ho, wo];
+            let case = Case::new(grad, kernel[0] * kernel[1])
+                .fixed(&y, Fill::Uniform(-1.0, 1.0))
+                .u32(&y, Fill::Below((x[2] * x[3]) as u32));
+            let saved = slope.is_some();
+            cases.push(if saved { case.fixed(&x, Fill::Uniform(-1.0, 1.0)) } else { case });
+        }
+    }
+    cases
+}
