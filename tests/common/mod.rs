@@ -3,6 +3,7 @@
 
 use wgrad::exec::{Choice, Device};
 
+#[allow(unused_imports)]
 pub use wgrad::doctor::harness::words;
 
 /// The GPU to test on. Without one the GPU half of the tests is skipped, unless
