@@ -7,7 +7,9 @@
 use std::collections::HashMap;
 
 use crate::graph::{Graph, Kind, Node};
-use crate::ops::Value;
+use crate::kernel::Access;
+use crate::ops::{Operand, Value};
+use crate::shape::Type;
 
 /// The graph's nodes after fusion; `None` where a node was merged into a later one.
 pub(super) fn fuse(graph: &Graph) -> Vec<Option<Node>> {
@@ -73,10 +75,9 @@ fn merge(nodes: &[Option<Node>], uses: &HashMap<Value, usize>, i: usize) -> Opti
     if between().any(|n| n.inputs.iter().any(|v| v.node == first.node)) {
         return None;
     }
-    let updated = between().filter(|n| n.outputs.is_empty());
-    if updated
-        .flat_map(|n| &n.inputs)
-        .any(|v| producer.inputs.contains(v))
+    if between()
+        .flat_map(|n| updated(nodes, n))
+        .any(|v| producer.inputs.contains(&v))
     {
         return None;
     }
@@ -92,4 +93,26 @@ fn merge(nodes: &[Option<Node>], uses: &HashMap<Value, usize>, i: usize) -> Opti
         label: producer.label.clone(),
         program: node.program,
     })
+}
+
+/// The inputs that a node changes in place.
+fn updated(nodes: &[Option<Node>], node: &Node) -> Vec<Value> {
+    let Kind::Op(op) = &node.kind else {
+        return vec![];
+    };
+    let types: Option<Vec<Type>> = node
+        .inputs
+        .iter()
+        .map(|v| nodes[v.node].as_ref()?.outputs.get(v.output).cloned())
+        .collect();
+    let Some(lowered) = types.and_then(|types| op.lower(&types, &node.outputs)) else {
+        return vec![];
+    };
+    let bindings = lowered.operands.iter().zip(lowered.kernel.bindings);
+    bindings
+        .filter_map(|(operand, bind)| match operand {
+            Operand::In(k) if bind.access != Access::Read => node.inputs.get(*k).copied(),
+            _ => None,
+        })
+        .collect()
 }

@@ -68,7 +68,8 @@ impl Device {
             _ => match super::gpu::GpuDevice::open(choice) {
                 Ok(gpu) => Ok(Self::Gpu(gpu)),
                 Err(e) if choice == Choice::Auto => {
-                    tracing::info!("no hardware GPU, training on the CPU ({e})");
+                    tracing::info!("no hardware GPU found, so the CPU computes");
+                    tracing::debug!("{e}");
                     Ok(Self::Cpu(cpu_info()))
                 }
                 Err(e) => Err(e),
