@@ -38,7 +38,11 @@ fn main() -> wgrad::Result<()> {
         println!("{} on a grid of {:?}", launch.kernel.name, launch.grid);
     }
     let mut executor = device.executor(plan)?;
-    for (name, values) in [("x", vec![0.5; 6]), ("w", vec![0.1; 12]), ("ones", vec![1.0; 8])] {
+    for (name, values) in [
+        ("x", vec![0.5; 6]),
+        ("w", vec![0.1; 12]),
+        ("ones", vec![1.0; 8]),
+    ] {
         if let Some(buffer) = executor.plan().state(name) {
             executor.write(buffer, &Host::F32(values))?;
         }

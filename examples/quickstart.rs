@@ -41,7 +41,14 @@ fn main() -> wgrad::Result<()> {
     let model = Model::load(&file)?;
     let mut predictor = Predictor::new(&model, &data.test, &device)?;
     let answers = predictor.evaluate()?;
-    println!("{}: {:.2} % right", data.test.name, 100.0 * answers.accuracy[0]);
-    println!("the first digit: {} (label {})", answers.predictions[0][0], data.test.labels[0]);
+    println!(
+        "{}: {:.2} % right",
+        data.test.name,
+        100.0 * answers.accuracy[0]
+    );
+    println!(
+        "the first digit: {} (label {})",
+        answers.predictions[0][0], data.test.labels[0]
+    );
     Ok(())
 }

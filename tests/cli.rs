@@ -20,8 +20,18 @@ fn data(folder: &Path) {
     let train = generate(1, Part::Train, 120).unwrap();
     let test = generate(1, Part::Test, 30).unwrap();
     let at = |name: &str| folder.join(name);
-    write_idx(&train, &at("train-images-idx3-ubyte"), &at("train-labels-idx1-ubyte")).unwrap();
-    write_idx(&test, &at("t10k-images-idx3-ubyte"), &at("t10k-labels-idx1-ubyte")).unwrap();
+    write_idx(
+        &train,
+        &at("train-images-idx3-ubyte"),
+        &at("train-labels-idx1-ubyte"),
+    )
+    .unwrap();
+    write_idx(
+        &test,
+        &at("t10k-images-idx3-ubyte"),
+        &at("t10k-labels-idx1-ubyte"),
+    )
+    .unwrap();
 }
 
 /// What stands on standard error when the command must refuse.
@@ -30,7 +40,10 @@ fn refused(args: &[&str], folder: &Path) -> String {
     let message = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{args:?}: {message}");
     assert!(!message.contains("panicked"), "{message}");
-    assert!(!folder.join("runs").exists(), "{args:?} left something behind");
+    assert!(
+        !folder.join("runs").exists(),
+        "{args:?} left something behind"
+    );
     message
 }
 
@@ -45,7 +58,9 @@ fn a_run_leaves_everything_it_promises() {
     let train = |out: &str, more: &[&str]| {
         wgrad()
             .current_dir(home.path())
-            .args(["train", "--net", "mlp-30", "--data", ".", "--epochs", "2", "--device", "cpu"])
+            .args([
+                "train", "--net", "mlp-30", "--data", ".", "--epochs", "2", "--device", "cpu",
+            ])
             .args(["--seed", "9", "--out", out])
             .args(more)
             .assert()
@@ -70,7 +85,9 @@ fn a_run_leaves_everything_it_promises() {
     assert_eq!(first["seed"], 9);
     assert_eq!(first["epochs"].as_array().unwrap().len(), 2);
     for file in ["model.safetensors", "curves.svg", "misread.html"] {
-        let length = fs::metadata(home.path().join("one").join(file)).unwrap().len();
+        let length = fs::metadata(home.path().join("one").join(file))
+            .unwrap()
+            .len();
         assert!(length > 500, "{file}: {length} bytes");
     }
     // The same command again: the same weights. Another seed: others.
@@ -84,24 +101,45 @@ fn a_run_leaves_everything_it_promises() {
     // The model answers as it did while it was trained.
     let eval = wgrad()
         .current_dir(home.path())
-        .args(["eval", "--model", "one/model.safetensors", "--data", ".", "--device", "cpu"])
+        .args([
+            "eval",
+            "--model",
+            "one/model.safetensors",
+            "--data",
+            ".",
+            "--device",
+            "cpu",
+        ])
         .output()
         .unwrap();
     let said = String::from_utf8(eval.stdout).unwrap();
     let accuracy = first["test_accuracy"][0].as_f64().unwrap();
-    assert!(said.contains(&format!("{accuracy:.2} %")), "{said} for {accuracy}");
+    assert!(
+        said.contains(&format!("{accuracy:.2} %")),
+        "{said} for {accuracy}"
+    );
 
     // Any picture of a digit can be read.
     let digit = generate(1, Part::Test, 1).unwrap();
     write_png_grey(&home.path().join("digit.png"), 28, 28, digit.image(0)).unwrap();
     let predict = wgrad()
         .current_dir(home.path())
-        .args(["predict", "--model", "one/model.safetensors", "digit.png", "--device", "cpu"])
+        .args([
+            "predict",
+            "--model",
+            "one/model.safetensors",
+            "digit.png",
+            "--device",
+            "cpu",
+        ])
         .output()
         .unwrap();
     assert!(predict.status.success());
     let said = String::from_utf8(predict.stdout).unwrap();
-    assert!(said.starts_with("digit.png: ") && said.contains('%'), "{said}");
+    assert!(
+        said.starts_with("digit.png: ") && said.contains('%'),
+        "{said}"
+    );
 }
 
 #[test]
@@ -121,11 +159,22 @@ fn a_configuration_file_trains() {
     fs::write(home.path().join("tiny.toml"), text).unwrap();
     wgrad()
         .current_dir(home.path())
-        .args(["train", "--config", "tiny.toml", "--data", ".", "--device", "cpu"])
+        .args([
+            "train",
+            "--config",
+            "tiny.toml",
+            "--data",
+            ".",
+            "--device",
+            "cpu",
+        ])
         .assert()
         .success();
     let report = report(&home.path().join("runs/tiny"));
-    assert_eq!((&report["net"], &report["synthetic"]), (&"tiny".into(), &false.into()));
+    assert_eq!(
+        (&report["net"], &report["synthetic"]),
+        (&"tiny".into(), &false.into())
+    );
 }
 
 #[test]
@@ -142,7 +191,10 @@ fn the_plan_is_shown_before_it_runs() {
         String::from_utf8(output.stdout).unwrap()
     };
     let table = plan(&[]);
-    assert!(table.contains("0.conv2d forward") && table.contains("read back"), "{table}");
+    assert!(
+        table.contains("0.conv2d forward") && table.contains("read back"),
+        "{table}"
+    );
     let json: Value = serde_json::from_str(&plan(&["--json"])).unwrap();
     let fused = json["programs"]["train"].as_array().unwrap().len();
     let json: Value = serde_json::from_str(&plan(&["--json", "--no-fuse"])).unwrap();
@@ -165,23 +217,41 @@ fn bad_words_are_refused() {
             assert!(message.contains(part), "{args:?} says: {message}");
         }
     };
-    says(&["train", "--net", "mpl-30"], &["mpl-30", "did you mean `mlp-30`"]);
+    says(
+        &["train", "--net", "mpl-30"],
+        &["mpl-30", "did you mean `mlp-30`"],
+    );
     says(&["train", "--device", "tpu"], &["tpu", "auto, cpu, gpu"]);
     says(&["train", "--device", "97"], &["adapter 97"]);
     says(&["train", "--epochs", "0"], &["epochs: found 0"]);
     says(&["train", "--batch", "0"], &["batch: found 0"]);
-    says(&["train", "--batch", "10001"], &["batch: found 10001", "1 to 10000"]);
+    says(
+        &["train", "--batch", "10001"],
+        &["batch: found 10001", "1 to 10000"],
+    );
     says(&["train", "--lr", "nan"], &["learning rate: found NaN"]);
     says(&["train", "--lr", "-1"], &["learning rate: found -1"]);
     says(&["train", "--replicas", "0"], &["replicas: found 0"]);
-    says(&["train", "--replicas", "99999"], &["replicas: found 99999"]);
+    says(
+        &["train", "--replicas", "99999"],
+        &["replicas: found 99999"],
+    );
     says(&["train", "--epochs", "99999999999999999999"], &["epochs"]);
-    says(&["train", "--train-images", "0"], &["--train-images: found 0"]);
+    says(
+        &["train", "--train-images", "0"],
+        &["--train-images: found 0"],
+    );
     says(&["train", "--train-images", "10001"], &["1 to 10000"]);
-    says(&["train", "--data", "sinthetic"], &["did you mean `synthetic`"]);
+    says(
+        &["train", "--data", "sinthetic"],
+        &["did you mean `synthetic`"],
+    );
     says(&["train", "--data", "nowhere"], &["nowhere"]);
     says(&["train", "--config", "none.toml"], &["none.toml"]);
-    says(&["eval", "--model", "none.safetensors"], &["none.safetensors"]);
+    says(
+        &["eval", "--model", "none.safetensors"],
+        &["none.safetensors"],
+    );
     says(&["frobnicate"], &["frobnicate"]);
 }
 
@@ -197,43 +267,65 @@ fn bad_files_are_refused() {
     };
     // An output folder that cannot be one.
     fs::write(path("file"), "x").unwrap();
-    says(&["train", "--out", "file/run", "--device", "cpu"], &["file/run", "create the folder"]);
+    says(
+        &["train", "--out", "file/run", "--device", "cpu"],
+        &["file/run", "create the folder"],
+    );
     // Truncated data.
     data(home.path());
     let images = fs::read(path("t10k-images-idx3-ubyte")).unwrap();
     fs::write(path("t10k-images-idx3-ubyte"), &images[..images.len() - 1]).unwrap();
-    says(&["train", "--data", "."], &["t10k-images-idx3-ubyte", "bytes"]);
+    says(
+        &["train", "--data", "."],
+        &["t10k-images-idx3-ubyte", "bytes"],
+    );
     fs::write(path("t10k-images-idx3-ubyte"), &images[1..]).unwrap();
     says(&["train", "--data", "."], &["t10k-images-idx3-ubyte"]);
     fs::write(path("t10k-images-idx3-ubyte"), &images).unwrap();
     // Models that are none.
     fs::write(path("model"), "not a model").unwrap();
     says(&["eval", "--model", "model"], &["model"]);
-    fs::write(path("huge"), [u64::MAX.to_le_bytes().as_slice(), b"{}"].concat()).unwrap();
+    fs::write(
+        path("huge"),
+        [u64::MAX.to_le_bytes().as_slice(), b"{}"].concat(),
+    )
+    .unwrap();
     says(&["eval", "--model", "huge"], &["huge"]);
     // A configuration that is none, and one whose sizes do not fit.
     fs::write(path("bad.toml"), "network = 3").unwrap();
     says(&["train", "--config", "bad.toml"], &["bad.toml"]);
     let layers = r#"layers = [{ type = "conv2d", filters = 3, kernel = [30, 3] }]"#;
-    let text = format!("[network]\ninput = [1, 28, 28]\ncost = \"quadratic\"\ninit = \"he\"\n{layers}");
+    let text =
+        format!("[network]\ninput = [1, 28, 28]\ncost = \"quadratic\"\ninit = \"he\"\n{layers}");
     fs::write(path("shape.toml"), text).unwrap();
     says(&["train", "--config", "shape.toml"], &["layer 0 (conv2d)"]);
     // A model for other images; pictures that are none.
     let text = "[network]\ninput = [1, 4, 4]\ncost = \"quadratic\"\ninit = \"he\"\n\
                 layers = [{ type = \"flatten\" }, { type = \"dense\", units = 10 }]";
     fs::write(path("small.toml"), text).unwrap();
-    says(&["train", "--config", "small.toml", "--data", "."], &["[1, 28, 28]", "[1, 4, 4]"]);
+    says(
+        &["train", "--config", "small.toml", "--data", "."],
+        &["[1, 28, 28]", "[1, 4, 4]"],
+    );
     wgrad()
         .current_dir(home.path())
-        .args(["train", "--net", "mlp-30", "--data", ".", "--epochs", "1", "--device", "cpu"])
+        .args([
+            "train", "--net", "mlp-30", "--data", ".", "--epochs", "1", "--device", "cpu",
+        ])
         .args(["--out", "good"])
         .assert()
         .success();
     let model = "good/model.safetensors";
     fs::write(path("picture.png"), "no picture").unwrap();
-    says(&["predict", "--model", model, "picture.png"], &["picture.png"]);
+    says(
+        &["predict", "--model", model, "picture.png"],
+        &["picture.png"],
+    );
     write_png_grey(&path("blank.png"), 50, 40, &[7; 2000]).unwrap();
-    says(&["predict", "--model", model, "blank.png"], &["blank.png", "contrast"]);
+    says(
+        &["predict", "--model", model, "blank.png"],
+        &["blank.png", "contrast"],
+    );
     let good = fs::read(path(model)).unwrap();
     fs::write(path("torn"), &good[..good.len() / 2]).unwrap();
     says(&["eval", "--model", "torn", "--data", "."], &["torn"]);
@@ -247,7 +339,9 @@ fn earlier_results_stay() {
     let train = |lr: &str| {
         wgrad()
             .current_dir(home.path())
-            .args(["train", "--net", "mlp-30", "--data", ".", "--epochs", "1", "--device", "cpu"])
+            .args([
+                "train", "--net", "mlp-30", "--data", ".", "--epochs", "1", "--device", "cpu",
+            ])
             .args(["--lr", lr, "--out", "run"])
             .output()
             .unwrap()
@@ -258,5 +352,8 @@ fn earlier_results_stay() {
     assert_eq!(exploded.status.code(), Some(2));
     let message = String::from_utf8(exploded.stderr).unwrap();
     assert!(message.contains("stopped being finite"), "{message}");
-    assert_eq!(fs::read(home.path().join("run/model.safetensors")).unwrap(), before);
+    assert_eq!(
+        fs::read(home.path().join("run/model.safetensors")).unwrap(),
+        before
+    );
 }

@@ -156,9 +156,9 @@ fn caught(mutant: &Mutant, device: &Device) -> Option<String> {
                 let name = launch.kernel.name;
                 launch.kernel = kernels.iter().find(|k| k.name == name).unwrap();
             }
-            let mut executor = device
-                .executor(plan)
-                .unwrap_or_else(|e| panic!("{} ({}) does not compile: {e}", mutant.stem, mutant.what));
+            let mut executor = device.executor(plan).unwrap_or_else(|e| {
+                panic!("{} ({}) does not compile: {e}", mutant.stem, mutant.what)
+            });
             let found = run(executor.as_mut(), &given).unwrap();
             let wanted = truth(&sound, &given).unwrap();
             let comparison = compare(&case, &found, &wanted, allowed(&case, Side::Gpu));
@@ -177,7 +177,12 @@ fn every_mutant_is_caught() {
         "# Mutants\n\nKernels broken on purpose, and the first disagreement the suite saw.\n\
          Written by `WGRAD_WRITE_RESULTS=1 cargo test --test mutants`.\n\n",
     );
-    writeln!(table, "Adapter: {}\n\n| op | what is broken | caught by |\n|---|---|---|", device.info().name).unwrap();
+    writeln!(
+        table,
+        "Adapter: {}\n\n| op | what is broken | caught by |\n|---|---|---|",
+        device.info().name
+    )
+    .unwrap();
     let mut alive = Vec::new();
     for mutant in MUTANTS {
         let row = TABLE.iter().find(|row| row.stem == mutant.stem);

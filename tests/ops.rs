@@ -42,7 +42,10 @@ fn parity() {
             if let Some(failure) = &found.failure {
                 panic!("{} {what}: {failure}", row.stem);
             }
-            println!("{:<16} {what:<10} {side:?} worst {:.3} of what is allowed", row.stem, found.worst);
+            println!(
+                "{:<16} {what:<10} {side:?} worst {:.3} of what is allowed",
+                row.stem, found.worst
+            );
             all.merge(found);
         };
         for text in [Text::Reference, Text::Fast] {

@@ -34,7 +34,10 @@ struct Tensor {
 }
 
 fn load(name: &str) -> BTreeMap<String, Tensor> {
-    let path = format!("{}/tests/fixtures/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
+    let path = format!(
+        "{}/tests/fixtures/{name}.safetensors",
+        env!("CARGO_MANIFEST_DIR")
+    );
     let bytes = std::fs::read(path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     file.iter()
@@ -116,8 +119,8 @@ fn ops() -> Vec<(&'static str, Arc<dyn Op>)> {
         Loss, add::Add, add_bias::AddBias, argmax::Argmax, avg_pool2d::AvgPool2d,
         broadcast::Broadcast, concat::Concat, conv2d::Conv2d, conv2d::ConvEnd, cross_entropy,
         dropout::Dropout, hadamard::Hadamard, log_likelihood, log_softmax::LogSoftmax,
-        max_pool2d::MaxPool2d, pad::Pad, quadratic, reduce::Reduce, reshape::Reshape,
-        scale::Scale, slice::Slice, softmax::Softmax,
+        max_pool2d::MaxPool2d, pad::Pad, quadratic, reduce::Reduce, reshape::Reshape, scale::Scale,
+        slice::Slice, softmax::Softmax,
     };
     let conv = |stride, padding, dilation, groups| -> Arc<dyn Op> {
         Arc::new(Conv2d {
@@ -161,7 +164,10 @@ fn ops() -> Vec<(&'static str, Arc<dyn Op>)> {
     };
     vec![
         ("activation.linear", Arc::new(Activate(Activation::Linear))),
-        ("activation.sigmoid", Arc::new(Activate(Activation::Sigmoid))),
+        (
+            "activation.sigmoid",
+            Arc::new(Activate(Activation::Sigmoid)),
+        ),
         ("activation.tanh", Arc::new(Activate(Activation::Tanh))),
         ("activation.relu", Arc::new(Activate(Activation::Relu))),
         ("add", Arc::new(Add)),
@@ -172,12 +178,38 @@ fn ops() -> Vec<(&'static str, Arc<dyn Op>)> {
         ("reduce.axis0", Arc::new(Reduce::new(Some(0), 1.0))),
         ("reduce.axis1", Arc::new(Reduce::new(Some(1), 0.5))),
         ("reduce.all", Arc::new(Reduce::new(None, 1.0))),
-        ("broadcast", Arc::new(Broadcast { extents: vec![4, 3, 5], axis: Some(1), factor: 0.5 })),
-        ("reshape", Arc::new(Reshape { extents: vec![2, 60] })),
+        (
+            "broadcast",
+            Arc::new(Broadcast {
+                extents: vec![4, 3, 5],
+                axis: Some(1),
+                factor: 0.5,
+            }),
+        ),
+        (
+            "reshape",
+            Arc::new(Reshape {
+                extents: vec![2, 60],
+            }),
+        ),
         ("concat.axis0", Arc::new(Concat { axis: 0 })),
         ("concat.axis1", Arc::new(Concat { axis: 1 })),
-        ("slice", Arc::new(Slice { axis: 1, start: 1, extent: 2 })),
-        ("pad", Arc::new(Pad { axis: 1, start: 1, extent: 5 })),
+        (
+            "slice",
+            Arc::new(Slice {
+                axis: 1,
+                start: 1,
+                extent: 2,
+            }),
+        ),
+        (
+            "pad",
+            Arc::new(Pad {
+                axis: 1,
+                start: 1,
+                extent: 5,
+            }),
+        ),
         ("softmax", Arc::new(Softmax)),
         ("log_softmax", Arc::new(LogSoftmax)),
         ("argmax", Arc::new(Argmax)),
@@ -236,11 +268,15 @@ fn ops_equal_pytorch() {
             .map(|(i, (_, ty))| graph.variable(&format!("in{i}"), ty.clone()).unwrap())
             .collect();
         let upstream = get("upstream");
-        let seed = upstream.as_ref().map(|u| graph.variable("upstream", u.ty()).unwrap());
+        let seed = upstream
+            .as_ref()
+            .map(|u| graph.variable("upstream", u.ty()).unwrap());
         graph.begin("run");
         // A view of a variable has no buffer of its own: one op before it gives it one.
         let first = if name == "reshape" {
-            graph.op1(Arc::new(Activate(Activation::Linear)), &values[..1]).unwrap()
+            graph
+                .op1(Arc::new(Activate(Activation::Linear)), &values[..1])
+                .unwrap()
         } else {
             values[0]
         };
@@ -270,10 +306,14 @@ fn ops_equal_pytorch() {
         let plan = plan(&graph);
         for (device, mut executor) in executors(&plan) {
             for (i, (t, _)) in inputs.iter().enumerate() {
-                executor.write(plan.state(&format!("in{i}")).unwrap(), &t.host).unwrap();
+                executor
+                    .write(plan.state(&format!("in{i}")).unwrap(), &t.host)
+                    .unwrap();
             }
             if let Some(u) = &upstream {
-                executor.write(plan.state("upstream").unwrap(), &u.host).unwrap();
+                executor
+                    .write(plan.state("upstream").unwrap(), &u.host)
+                    .unwrap();
             }
             executor.run("run", 1).unwrap();
             for (part, tensor) in &wanted {
@@ -321,7 +361,9 @@ fn sgd_equals_pytorch() {
     let inputs = [
         graph.variable("g", w.ty()).unwrap(),
         graph.variable("w", w.ty()).unwrap(),
-        graph.variable("hyper", Type::f32("hyper", &[5]).unwrap()).unwrap(),
+        graph
+            .variable("hyper", Type::f32("hyper", &[5]).unwrap())
+            .unwrap(),
         graph.variable("step", shared).unwrap(),
         graph.variable("v", w.ty()).unwrap(),
     ];
@@ -341,7 +383,11 @@ fn sgd_equals_pytorch() {
             executor.write(plan.state("g").unwrap(), &g.host).unwrap();
             executor.run("run", 1).unwrap();
             let found = executor.read(plan.state("w").unwrap()).unwrap();
-            close(&format!("w after step {i} on {device}"), &found, &fixtures[&format!("sgd/w{i}")]);
+            close(
+                &format!("w after step {i} on {device}"),
+                &found,
+                &fixtures[&format!("sgd/w{i}")],
+            );
         }
     }
 }
@@ -362,7 +408,9 @@ fn tally_equals_pytorch() {
         graph.variable("losses", get("losses").ty()).unwrap(),
         graph.variable("labels", u32s(6)).unwrap(),
         graph.variable("step", u32s(1).shared()).unwrap(),
-        graph.variable("metrics", Type::f32("tally", &[4]).unwrap()).unwrap(),
+        graph
+            .variable("metrics", Type::f32("tally", &[4]).unwrap())
+            .unwrap(),
         graph.variable("guard", u32s(4)).unwrap(),
         graph.variable("predictions", u32s(6)).unwrap(),
     ];
@@ -371,21 +419,32 @@ fn tally_equals_pytorch() {
     let plan = plan(&graph);
     for (device, mut executor) in executors(&plan) {
         for name in ["scores", "losses", "labels"] {
-            executor.write(plan.state(name).unwrap(), &get(name).host).unwrap();
+            executor
+                .write(plan.state(name).unwrap(), &get(name).host)
+                .unwrap();
         }
-        executor.write(plan.state("step").unwrap(), &Host::U32(vec![0])).unwrap();
+        executor
+            .write(plan.state("step").unwrap(), &Host::U32(vec![0]))
+            .unwrap();
         executor.run("run", 1).unwrap();
         let metrics = executor.read(plan.state("metrics").unwrap()).unwrap();
         let first = Host::F32(metrics.floats().unwrap()[..3].to_vec());
         close(&format!("metrics on {device}"), &first, get("metrics"));
         let predictions = executor.read(plan.state("predictions").unwrap()).unwrap();
-        close(&format!("predictions on {device}"), &predictions, get("predictions"));
+        close(
+            &format!("predictions on {device}"),
+            &predictions,
+            get("predictions"),
+        );
     }
 }
 
 /// `count` numbers as `pytorch.py` makes them: uniform in [-1, 1).
 fn numbers(stream: u32, count: usize) -> Vec<f32> {
-    raw(stream, count).into_iter().map(|w| 2.0 * uniform(w) - 1.0).collect()
+    raw(stream, count)
+        .into_iter()
+        .map(|w| 2.0 * uniform(w) - 1.0)
+        .collect()
 }
 
 fn raw(stream: u32, count: usize) -> Vec<u32> {
@@ -404,9 +463,20 @@ fn networks() -> Vec<(&'static str, f32, Network)> {
         let network = Network::new([1, 28, 28]).conv2d(20, 5).max_pool2d(2).relu();
         network.conv2d(40, 5).max_pool2d(2).relu().flatten()
     };
-    let a = conv().dense(1000).relu().dense(1000).relu().dense(10).softmax();
+    let a = conv()
+        .dense(1000)
+        .relu()
+        .dense(1000)
+        .relu()
+        .dense(10)
+        .softmax();
     let b = conv().dense(100).relu().dense(10).softmax();
-    let d = Network::new([1, 28, 28]).flatten().dense(30).sigmoid().dense(10).sigmoid();
+    let d = Network::new([1, 28, 28])
+        .flatten()
+        .dense(30)
+        .sigmoid()
+        .dense(10)
+        .sigmoid();
     let d = d.cost(wgrad::nn::Cost::CrossEntropy);
     vec![("a", 0.03, a), ("b", 0.03, b), ("d", 0.5, d)]
 }
@@ -440,13 +510,19 @@ fn three_steps(
         }
         let scale = (1.0 / (fan as f64).sqrt()) as f32;
         let start = numbers(1000 + k as u32, p.ty.elements());
-        write(&p.name, Host::F32(start.into_iter().map(|u| u * scale).collect()));
+        write(
+            &p.name,
+            Host::F32(start.into_iter().map(|u| u * scale).collect()),
+        );
     }
     let mut losses = Vec::new();
     for t in 0..3u32 {
         let images = numbers(2000 + draw + t, BATCH * 784);
         let images = images.into_iter().map(|u| (u + 1.0) / 2.0).collect();
-        let labels = raw(3000 + draw + t, BATCH).into_iter().map(|w| w % 10).collect();
+        let labels = raw(3000 + draw + t, BATCH)
+            .into_iter()
+            .map(|w| w % 10)
+            .collect();
         executor.write(at("x"), &Host::F32(images)).unwrap();
         executor.write(at("y"), &Host::U32(labels)).unwrap();
         executor.run("train", 1).unwrap();
@@ -455,7 +531,10 @@ fn three_steps(
     }
     Steps {
         losses,
-        parameters: parameters.iter().map(|p| read(executor, at(&p.name))).collect(),
+        parameters: parameters
+            .iter()
+            .map(|p| read(executor, at(&p.name)))
+            .collect(),
     }
 }
 
@@ -466,26 +545,47 @@ fn hold(name: &str, place: &str, steps: &Steps, tolerance: f64) {
     for (t, loss) in steps.losses.iter().enumerate() {
         let wanted = f64::from(fixtures[&format!("{name}/loss{t}")].floats()[0]);
         let off = (loss - wanted).abs();
-        assert!(off <= tolerance.max(1e-7) * wanted, "{place}: loss {loss}, PyTorch {wanted}");
+        assert!(
+            off <= tolerance.max(1e-7) * wanted,
+            "{place}: loss {loss}, PyTorch {wanted}"
+        );
     }
     for (k, found) in steps.parameters.iter().enumerate() {
         let get = |part: &str| &fixtures[&format!("{name}/{k}/{part}")];
         let at = get("at").host.clone().integers().unwrap();
-        let sample: Vec<f64> = get("sample").floats().iter().map(|&w| f64::from(w)).collect();
-        let off: f64 = at.iter().zip(&sample).map(|(&i, w)| (found[i as usize] - w).powi(2)).sum();
+        let sample: Vec<f64> = get("sample")
+            .floats()
+            .iter()
+            .map(|&w| f64::from(w))
+            .collect();
+        let off: f64 = at
+            .iter()
+            .zip(&sample)
+            .map(|(&i, w)| (found[i as usize] - w).powi(2))
+            .sum();
         let norm: f64 = sample.iter().map(|w| w * w).sum();
         // The sample is stored in f32.
         let allowed = tolerance.max(1e-7) * norm.sqrt();
-        assert!(off.sqrt() <= allowed, "{place}, parameter {k}: sample off by {}", off.sqrt());
+        assert!(
+            off.sqrt() <= allowed,
+            "{place}, parameter {k}: sample off by {}",
+            off.sqrt()
+        );
         let signs = raw(4000 + k as u32, found.len());
-        let signed = found.iter().zip(&signs).map(|(v, s)| if s & 1 == 1 { *v } else { -v });
+        let signed = found
+            .iter()
+            .zip(&signs)
+            .map(|(v, s)| if s & 1 == 1 { *v } else { -v });
         let norm = found.iter().map(|v| v * v).sum::<f64>().sqrt();
         let sums = [found.iter().sum::<f64>(), signed.sum(), norm];
         // A sum of n elements is off by √n times that at most (Cauchy and Schwarz).
         let root = (found.len() as f64).sqrt();
         for ((s, w), reach) in sums.iter().zip(&get("sums").wide).zip([root, root, 1.0]) {
             let allowed = tolerance * reach * norm;
-            assert!((s - w).abs() <= allowed, "{place}, parameter {k}: {s}, PyTorch {w} ± {allowed:e}");
+            assert!(
+                (s - w).abs() <= allowed,
+                "{place}, parameter {k}: {s}, PyTorch {w} ± {allowed:e}"
+            );
         }
     }
 }
@@ -508,7 +608,9 @@ fn networks_equal_pytorch_after_three_steps() {
         let hyper = variable("hyper", floats(&[5]));
         let step = variable("step", integers(&[1]).shared());
         graph.begin("train");
-        let forward = network.forward(&mut graph, &mut variables, x, Mode::Evaluate).unwrap();
+        let forward = network
+            .forward(&mut graph, &mut variables, x, Mode::Evaluate)
+            .unwrap();
         let losses = network.losses(&mut graph, forward.scores, y).unwrap();
         graph.result("losses", losses).unwrap();
         let parameters = network.parameters().unwrap();
@@ -521,10 +623,16 @@ fn networks_equal_pytorch_after_three_steps() {
                 epoch_steps: 1,
                 schedule: 1,
             };
-            graph.op(Arc::new(sgd), &[g.unwrap(), w, hyper, step]).unwrap();
+            graph
+                .op(Arc::new(sgd), &[g.unwrap(), w, hyper, step])
+                .unwrap();
         }
         let plan = plan(&graph);
-        let draw = load("networks")[&format!("{name}/draw")].host.clone().integers().unwrap()[0];
+        let draw = load("networks")[&format!("{name}/draw")]
+            .host
+            .clone()
+            .integers()
+            .unwrap()[0];
         let wide = wide_steps(&network, rate, draw, &plan);
         hold(name, &format!("{name} in f64"), &wide, 1e-7);
         let mut devices = vec![Device::open(Choice::Cpu).unwrap()];
@@ -535,7 +643,12 @@ fn networks_equal_pytorch_after_three_steps() {
                 let values = e.read(buffer).unwrap().floats().unwrap();
                 values.into_iter().map(f64::from).collect()
             });
-            hold(name, &format!("{name} on {}", device.info().name), &steps, 1e-5);
+            hold(
+                name,
+                &format!("{name} on {}", device.info().name),
+                &steps,
+                1e-5,
+            );
         }
     }
 }
@@ -559,7 +672,9 @@ fn wide_steps(network: &Network, rate: f32, draw: u32, plan: &Plan) -> Steps {
             let mut parts = Vec::new();
             for &b in buffers {
                 let values = self.0.values(b).unwrap();
-                let split = values.iter().flat_map(|&v| [v as f32, (v - f64::from(v as f32)) as f32]);
+                let split = values
+                    .iter()
+                    .flat_map(|&v| [v as f32, (v - f64::from(v as f32)) as f32]);
                 parts.push(Host::F32(split.collect()));
             }
             Ok(parts)
@@ -577,6 +692,9 @@ fn wide_steps(network: &Network, rate: f32, draw: u32, plan: &Plan) -> Steps {
     let mut executor = Wide(Cpu::new(plan.clone(), Text::Reference).unwrap());
     three_steps(network, rate, draw, &mut executor, &|e, buffer| {
         let parts = e.read(buffer).unwrap().floats().unwrap();
-        parts.chunks(2).map(|p| f64::from(p[0]) + f64::from(p[1])).collect()
+        parts
+            .chunks(2)
+            .map(|p| f64::from(p[0]) + f64::from(p[1]))
+            .collect()
     })
 }

@@ -63,7 +63,12 @@ fn devices() -> Vec<Device> {
     std::iter::once(cpu()).chain(gpu()).collect()
 }
 
-fn train(network: &Network, data: &Split, settings: &Settings, device: &Device) -> (Outcome, Model) {
+fn train(
+    network: &Network,
+    data: &Split,
+    settings: &Settings,
+    device: &Device,
+) -> (Outcome, Model) {
     let mut trainer = Trainer::new(network, data, settings, device).unwrap();
     let outcome = trainer.run(&mut |_| {}).unwrap();
     (outcome, trainer.model().unwrap())
@@ -111,7 +116,12 @@ fn a_member_equals_the_network_trained_alone() {
         let hashes = five.sha256();
         for k in [0, 3] {
             let (alone, one) = run(1, k);
-            assert_eq!(hashes[k], one.sha256()[0], "member {k} on {}", device.info().name);
+            assert_eq!(
+                hashes[k],
+                one.sha256()[0],
+                "member {k} on {}",
+                device.info().name
+            );
             let costs = |epochs: &[Epoch], r: usize| -> Vec<f64> {
                 epochs.iter().map(|e| e.training_cost[r]).collect()
             };
@@ -154,7 +164,10 @@ fn random_network(number: u32) -> Network {
     if pick(2) == 0 {
         network = network.dropout(0.25);
     }
-    network = network.dense(7).layer(activations[pick(3) as usize].clone()).dense(10);
+    network = network
+        .dense(7)
+        .layer(activations[pick(3) as usize].clone())
+        .dense(10);
     network = match pick(3) {
         0 => network.softmax().cost(Cost::LogLikelihood),
         1 => network.sigmoid().cost(Cost::CrossEntropy),
@@ -198,7 +211,10 @@ fn the_gpu_follows_the_cpu() {
     let (gpu, _) = train(&network(), &data, &settings, &gpu);
     for (c, g) in cpu.epochs.iter().zip(&gpu.epochs) {
         let (c, g) = (c.training_cost[0], g.training_cost[0]);
-        assert!((c - g).abs() <= 0.01 * c, "cost {c} on the CPU, {g} on the GPU");
+        assert!(
+            (c - g).abs() <= 0.01 * c,
+            "cost {c} on the CPU, {g} on the GPU"
+        );
     }
 }
 
@@ -213,7 +229,10 @@ fn a_step_moves_nothing_and_an_epoch_reads_once() {
         assert_eq!(after.uploaded, before.uploaded);
         assert_eq!(after.readbacks, before.readbacks + 1);
         // Metrics and guards of three sets, twenty predictions.
-        assert!(after.read_back - before.read_back <= 4 * (4 * 4 + 20), "{after:?}");
+        assert!(
+            after.read_back - before.read_back <= 4 * (4 * 4 + 20),
+            "{after:?}"
+        );
     }
 }
 
@@ -261,11 +280,18 @@ fn a_model_comes_back_as_it_went() {
     assert_eq!(evaluation.predictions, outcome.test.predictions);
     assert_eq!(evaluation.accuracy, outcome.test.accuracy);
     let outputs = predictor.outputs().unwrap();
-    assert_eq!((outputs.len(), outputs[0].len(), outputs[0][0].len()), (2, 37, 10));
+    assert_eq!(
+        (outputs.len(), outputs[0].len(), outputs[0][0].len()),
+        (2, 37, 10)
+    );
     for (probabilities, &class) in outputs[1].iter().zip(&evaluation.predictions[1]) {
         let sum: f32 = probabilities.iter().sum();
         assert!((sum - 1.0).abs() < 1e-5);
-        assert!(probabilities.iter().all(|p| *p <= probabilities[class as usize]));
+        assert!(
+            probabilities
+                .iter()
+                .all(|p| *p <= probabilities[class as usize])
+        );
     }
 }
 
@@ -286,11 +312,14 @@ fn an_explosion_is_named() {
 #[test]
 fn impossible_sessions_are_refused_with_names() {
     let data = digits(20, 10);
-    let refused = |network: &Network, settings: &Settings, data: &Split| {
-        match Trainer::new(network, data, settings, &cpu()) {
-            Err(e) => e.to_string(),
-            Ok(_) => panic!("accepted"),
-        }
+    let refused = |network: &Network, settings: &Settings, data: &Split| match Trainer::new(
+        network,
+        data,
+        settings,
+        &cpu(),
+    ) {
+        Err(e) => e.to_string(),
+        Ok(_) => panic!("accepted"),
     };
     let with = |change: fn(&mut Settings)| {
         let mut settings = settings();

@@ -80,7 +80,10 @@ pub fn predict(args: &PredictArgs) -> Result<()> {
     let outputs = predictor.outputs()?;
     let mut text = String::new();
     for (i, (path, class)) in args.images.iter().zip(read).enumerate() {
-        let sure: f32 = outputs.iter().filter_map(|o| o[i].get(class as usize)).sum();
+        let sure: f32 = outputs
+            .iter()
+            .filter_map(|o| o[i].get(class as usize))
+            .sum();
         let sure = f64::from(sure) / outputs.len() as f64;
         text += &format!("{}: {class} ({})\n", path.display(), percent(sure));
     }

@@ -13,7 +13,12 @@ use super::print;
 
 /// Name, network, mini-batch, what it is.
 const WORKLOADS: [(&str, &str, usize, &str); 4] = [
-    ("A", "conv-dropout", 10, "two convolutions, FC 1000, FC 1000, dropout"),
+    (
+        "A",
+        "conv-dropout",
+        10,
+        "two convolutions, FC 1000, FC 1000, dropout",
+    ),
     ("B", "conv-relu", 10, "two convolutions, FC 100"),
     ("C", "conv-dropout", 128, "A at mini-batch 128"),
     ("D", "mlp-30", 10, "784-30-10"),
@@ -71,7 +76,11 @@ const ROUNDS: u64 = 5;
 pub fn run(args: &Args) -> Result<()> {
     let choice: Choice = args.device.parse()?;
     if !(args.seconds > 0.0 && args.seconds <= 3600.0) {
-        return Err(Error::setting("--seconds", args.seconds, "above 0, at most 3600"));
+        return Err(Error::setting(
+            "--seconds",
+            args.seconds,
+            "above 0, at most 3600",
+        ));
     }
     let known: Vec<&str> = WORKLOADS.iter().map(|w| w.0).collect();
     for name in &args.workloads {
@@ -83,7 +92,13 @@ pub fn run(args: &Args) -> Result<()> {
     if !args.json {
         print(&format!(
             "{}\n\n{:<9} {:>8} {:>9} {:>12} {:>25} {:>11}\n",
-            device.info().name, "workload", "replicas", "launches", "µs per step", "(fastest to slowest)", "images/s"
+            device.info().name,
+            "workload",
+            "replicas",
+            "launches",
+            "µs per step",
+            "(fastest to slowest)",
+            "images/s"
         ))?;
     }
     let mut timings = Vec::new();
@@ -94,7 +109,9 @@ pub fn run(args: &Args) -> Result<()> {
                 let spread = format!("({:.0} to {:.0})", timing.fastest, timing.slowest);
                 print(&format!(
                     "{name:<9} {replicas:>8} {:>9} {:>12.1} {spread:>25} {:>11.0}\n",
-                    timing.launches_per_step, timing.microseconds_per_step, timing.images_per_second
+                    timing.launches_per_step,
+                    timing.microseconds_per_step,
+                    timing.images_per_second
                 ))?;
             }
             timings.push(timing);

@@ -23,7 +23,11 @@ pub fn run(args: &Args) -> Result<()> {
     let device = Device::open(choice)?;
     let info = device.info();
     if !args.json {
-        let warning = if info.software { "\na software adapter: right, but slow" } else { "" };
+        let warning = if info.software {
+            "\na software adapter: right, but slow"
+        } else {
+            ""
+        };
         print(&format!(
             "{}{warning}\n\n{:<16} {:>7} {:>6} {:>8} {:>10} {:>8}\n",
             info.name, "op", "kernels", "cases", "buffers", "worst", "seconds"
@@ -56,7 +60,10 @@ pub fn run(args: &Args) -> Result<()> {
     if report.healthy {
         return Ok(());
     }
-    let failures = report.ops.iter().filter_map(|o| o.comparison.failure.as_deref());
+    let failures = report
+        .ops
+        .iter()
+        .filter_map(|o| o.comparison.failure.as_deref());
     Err(Error::Device {
         action: "compute what the reference computes".into(),
         found: failures.collect::<Vec<_>>().join("\n"),
@@ -67,7 +74,11 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn line(op: &OpResult) -> String {
-    let mark = if op.comparison.failure.is_some() { "  WRONG" } else { "" };
+    let mark = if op.comparison.failure.is_some() {
+        "  WRONG"
+    } else {
+        ""
+    };
     format!(
         "{:<16} {:>7} {:>6} {:>8} {:>10.3} {:>8.1}{mark}\n",
         op.op, op.kernels, op.cases, op.comparison.buffers, op.comparison.worst, op.seconds

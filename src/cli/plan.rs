@@ -25,7 +25,9 @@ pub fn run(args: &Args) -> Result<()> {
     let info = device.info();
     let plan = Trainer::plan(&session.network, &session.data, &session.settings, info)?;
     if args.json {
-        let json = plan.to_json().map_err(|e| Error::setting("plan", e, "finite numbers"))?;
+        let json = plan
+            .to_json()
+            .map_err(|e| Error::setting("plan", e, "finite numbers"))?;
         return print(&format!("{json}\n"));
     }
     let mut text = format!(
@@ -91,5 +93,9 @@ fn bytes(n: u64) -> String {
         size /= 1024.0;
         unit += 1;
     }
-    if unit == 0 { format!("{n} B") } else { format!("{size:.1} {}", UNITS[unit]) }
+    if unit == 0 {
+        format!("{n} B")
+    } else {
+        format!("{size:.1} {}", UNITS[unit])
+    }
 }

@@ -100,7 +100,9 @@ impl SessionArgs {
         };
         let mut data = Source::resolve(self.data.as_deref())?.load()?;
         if let Some(n) = self.train_images {
-            data = data.training_first(n).map_err(|e| flag(e, "--train-images"))?;
+            data = data
+                .training_first(n)
+                .map_err(|e| flag(e, "--train-images"))?;
         }
         let (net, network) = match from_file {
             Some(config) => {

@@ -46,7 +46,11 @@ pub fn run(args: Args) -> Result<()> {
         session.net,
         session.data.train.name,
         session.data.train.len(),
-        if session.data.synthetic { " (drawn by a program, no real handwriting)" } else { "" },
+        if session.data.synthetic {
+            " (drawn by a program, no real handwriting)"
+        } else {
+            ""
+        },
         info.name,
         launches,
         session.settings.seed,
@@ -64,7 +68,14 @@ pub fn run(args: Args) -> Result<()> {
     let outcome = watch(&mut trainer, session.settings.epochs)?;
     let model = trainer.model()?;
     model.save(&folder.join("model.safetensors"))?;
-    let report = report(&session, &info.name, launches, &outcome, model.sha256(), start);
+    let report = report(
+        &session,
+        &info.name,
+        launches,
+        &outcome,
+        model.sha256(),
+        start,
+    );
     report.write_json(&folder.join("report.json"))?;
     let svg = curves_svg(&report)?;
     write_whole(&folder.join("curves.svg"), svg.as_bytes())?;
@@ -116,7 +127,11 @@ fn watch(trainer: &mut Trainer, epochs: usize) -> Result<Outcome> {
 }
 
 fn line(epoch: &Epoch, of: usize) -> String {
-    let mean_of = if epoch.training_cost.len() > 1 { " (means)" } else { "" };
+    let mean_of = if epoch.training_cost.len() > 1 {
+        " (means)"
+    } else {
+        ""
+    };
     format!(
         "epoch {:>2}/{of}: cost {:.4}, validation {}, test {}{mean_of}, {:.1} s\n",
         epoch.epoch,

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::{Comparison, examine, tolerance::Side};
 use crate::compile::{Options, compile};
-use crate::data::digits::{Part, generate};
 use crate::data::Split;
+use crate::data::digits::{Part, generate};
 use crate::error::Result;
 use crate::exec::{Choice, Device};
 use crate::graph::Graph;
@@ -103,8 +103,8 @@ pub fn checkup(device: &Device, tell: &mut dyn FnMut(&OpResult)) -> Result<Repor
         ops.push(result);
     }
     let training = training(device)?;
-    let healthy = ops.iter().all(|o| o.comparison.failure.is_none())
-        && training.worst <= TRAINING_ALLOWED;
+    let healthy =
+        ops.iter().all(|o| o.comparison.failure.is_none()) && training.worst <= TRAINING_ALLOWED;
     Ok(Report {
         version: env!("CARGO_PKG_VERSION"),
         device: info.name.clone(),

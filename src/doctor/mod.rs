@@ -74,7 +74,11 @@ pub fn compare(
                 one.failure = Some(format!(
                     "{name}[{i}] is {f}, wanted {w}; {:?} on {}",
                     case.op,
-                    case.inputs.iter().map(|g| g.ty.to_string()).collect::<Vec<_>>().join(", ")
+                    case.inputs
+                        .iter()
+                        .map(|g| g.ty.to_string())
+                        .collect::<Vec<_>>()
+                        .join(", ")
                 ));
             }
         };
@@ -93,7 +97,11 @@ pub fn compare(
                         continue;
                     }
                     let off = (f64::from(f) - f64::from(w)).abs();
-                    let ratio = if off.is_nan() { f64::INFINITY } else { off / (allowed * scale) };
+                    let ratio = if off.is_nan() {
+                        f64::INFINITY
+                    } else {
+                        off / (allowed * scale)
+                    };
                     one.worst = one.worst.max(ratio);
                     if ratio > 1.0 {
                         fail(i, f.to_string(), format!("{w} ± {:e}", allowed * scale));
@@ -142,7 +150,12 @@ pub fn examine(
             let inputs = harness::inputs(&case, replicas);
             let wanted = truth(&plan, &inputs)?;
             let found = harness::run(make(plan)?.as_mut(), &inputs)?;
-            all.merge(compare(&case, &found, &wanted, tolerance::allowed(&case, side)));
+            all.merge(compare(
+                &case,
+                &found,
+                &wanted,
+                tolerance::allowed(&case, side),
+            ));
         }
     }
     Ok(all)

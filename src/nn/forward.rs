@@ -109,7 +109,10 @@ fn dry(network: &Network) -> Result<(Vec<Parameter>, usize)> {
     };
     let forward = walk.run(x)?;
     let parameters = walk.parameters;
-    let [_, classes] = graph.ty(forward.output).shape.axes("output", "[N, classes]")?;
+    let [_, classes] = graph
+        .ty(forward.output)
+        .shape
+        .axes("output", "[N, classes]")?;
     Ok((parameters, classes))
 }
 
@@ -130,7 +133,8 @@ impl Walk<'_> {
         let (mut x, mut before) = (x, x);
         for (index, layer) in layers.iter().enumerate() {
             let at = place(index, layer);
-            self.graph.label(format!("{index}.{} forward", layer.name()));
+            self.graph
+                .label(format!("{index}.{} forward", layer.name()));
             if *layer == Layer::Softmax && index + 1 != layers.len() {
                 return Err(Error::setting(at, "more layers after it", "softmax last"));
             }
@@ -172,7 +176,11 @@ impl Walk<'_> {
                 let [_, c, ..] = self.graph.ty(x).shape.axes::<4>("conv2d", wanted)?;
                 if groups == 0 || !c.is_multiple_of(groups) {
                     let found = format!("{c} input channels in {groups} groups");
-                    return Err(Error::shape("conv2d", found, "groups that divide the channels"));
+                    return Err(Error::shape(
+                        "conv2d",
+                        found,
+                        "groups that divide the channels",
+                    ));
                 }
                 let extents = [filters, c / groups, kernel[0], kernel[1]];
                 let fans = Fans::conv2d(self.network, index, c, filters, kernel, groups);
@@ -192,7 +200,9 @@ impl Walk<'_> {
                 let [_, n_in] = self.graph.ty(x).shape.axes::<2>("dense", wanted)?;
                 let fans = Fans::dense(n_in, units);
                 let [w, b] = self.parameters(index, &[units, n_in], &fans)?;
-                let y = self.graph.op1(Arc::new(Matmul::new(false, true)), &[x, w])?;
+                let y = self
+                    .graph
+                    .op1(Arc::new(Matmul::new(false, true)), &[x, w])?;
                 self.graph.op1(Arc::new(AddBias), &[y, b])
             }
             Layer::MaxPool2d {
@@ -258,7 +268,8 @@ impl Walk<'_> {
         let distributions = self.network.init.of(fans, before_softmax);
         let mut made = [Value { node: 0, output: 0 }; 2];
         let kinds = [("weight", weight), ("bias", &weight[..1])];
-        for (k, ((kind, extents), distribution)) in kinds.into_iter().zip(distributions).enumerate() {
+        for (k, ((kind, extents), distribution)) in kinds.into_iter().zip(distributions).enumerate()
+        {
             let name = format!("{index}.{}.{kind}", layers[index].name());
             let ty = Type::f32(kind, extents)?;
             made[k] = match self.variables.get(&name) {

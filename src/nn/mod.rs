@@ -293,8 +293,7 @@ impl Network {
     /// # Errors
     /// [`Error::Setting`] if a number is not finite.
     pub fn to_json(&self) -> Result<String> {
-        serde_json::to_string(self)
-            .map_err(|e| Error::setting("network", e, "finite numbers"))
+        serde_json::to_string(self).map_err(|e| Error::setting("network", e, "finite numbers"))
     }
 
     /// A description from JSON.
@@ -302,8 +301,9 @@ impl Network {
     /// # Errors
     /// [`Error::Setting`] saying where the text departs from the form.
     pub fn from_json(text: &str) -> Result<Self> {
-        serde_json::from_str(text)
-            .map_err(|e| Error::setting("network description", e, "JSON as `wgrad train` writes it"))
+        serde_json::from_str(text).map_err(|e| {
+            Error::setting("network description", e, "JSON as `wgrad train` writes it")
+        })
     }
 }
 

@@ -74,7 +74,12 @@ pub fn recipe(name: &str, input: [usize; 3], classes: usize) -> Result<Recipe> {
         "mlp-100" => mlp(100),
         "conv" => {
             let network = block(new(), 20, Layer::Sigmoid).flatten();
-            conv(network.dense(100).sigmoid().dense(classes), Init::Network3, 0.1, 0.0)
+            conv(
+                network.dense(100).sigmoid().dense(classes),
+                Init::Network3,
+                0.1,
+                0.0,
+            )
         }
         "conv-conv" => {
             let network = two(Layer::Sigmoid).dense(100).sigmoid();

@@ -330,8 +330,11 @@ fn max_pool2d_grad_slope<T: Real>(a: &mut Args<'_, T>) {
     }
 }
 
+/// Images, window, stride, padding.
+type Pooled = ([usize; 4], [usize; 2], [usize; 2], [usize; 2]);
+
 /// Windows that touch, overlap, leave gaps and hang over the edge; one of each; ties.
-pub(super) const WINDOWS: [([usize; 4], [usize; 2], [usize; 2], [usize; 2]); 7] = [
+pub(super) const WINDOWS: [Pooled; 7] = [
     ([1, 1, 1, 1], [1, 1], [1, 1], [0, 0]),
     ([2, 3, 6, 8], [2, 2], [2, 2], [0, 0]),
     ([1, 2, 7, 5], [3, 2], [2, 1], [1, 1]),

@@ -34,9 +34,12 @@ impl Window {
         for (axis, name) in [(0, "height"), (1, "width")] {
             let (k, s) = (self.kernel[axis], self.stride[axis]);
             let (p, d) = (self.padding[axis], self.dilation[axis]);
-            for (what, value, least) in
-                [("kernel", k, 1), ("stride", s, 1), ("padding", p, 0), ("dilation", d, 1)]
-            {
+            for (what, value, least) in [
+                ("kernel", k, 1),
+                ("stride", s, 1),
+                ("padding", p, 0),
+                ("dilation", d, 1),
+            ] {
                 if !(least..=MOST).contains(&value) {
                     let name = format!("{op}, {what} along {name}");
                     return Err(Error::setting(name, value, format!("{least} to {MOST}")));
@@ -46,7 +49,10 @@ impl Window {
             if reach > room {
                 return Err(Error::shape(
                     op,
-                    format!("a window that reaches over {reach}, {name} {} with padding {p}", input[axis]),
+                    format!(
+                        "a window that reaches over {reach}, {name} {} with padding {p}",
+                        input[axis]
+                    ),
                     format!("dilation · (kernel − 1) + 1 of at most {name} + 2 · padding"),
                 ));
             }
@@ -56,7 +62,11 @@ impl Window {
     }
 
     /// The constants of `shaders/shared/window.wgsl`.
-    pub(crate) fn constants(&self, input: [usize; 2], output: [usize; 2]) -> [(&'static str, f64); 12] {
+    pub(crate) fn constants(
+        &self,
+        input: [usize; 2],
+        output: [usize; 2],
+    ) -> [(&'static str, f64); 12] {
         let pairs = [
             ("H", input[0]),
             ("W", input[1]),

@@ -58,7 +58,12 @@ pub(super) fn identity(network: &Network, settings: &Settings, train: &Images) -
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    Ok(hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect())
+    Ok(hash
+        .finalize()
+        .iter()
+        .take(8)
+        .map(|b| format!("{b:02x}"))
+        .collect())
 }
 
 impl Keeper {
@@ -75,7 +80,8 @@ impl Keeper {
     }
 
     fn path(&self, epochs: usize) -> PathBuf {
-        self.folder.join(format!("{}-{epochs:07}.safetensors", self.identity))
+        self.folder
+            .join(format!("{}-{epochs:07}.safetensors", self.identity))
     }
 
     /// This run's checkpoints, newest first.
@@ -142,20 +148,30 @@ impl Keeper {
 
 fn hash(tensors: &[(String, ArrayD<f32>)], history: &str) -> String {
     let weights = weights_sha256(tensors.iter().map(|(n, t)| (n.as_str(), t)));
-    let all = Sha256::new().chain_update(weights).chain_update(history).finalize();
+    let all = Sha256::new()
+        .chain_update(weights)
+        .chain_update(history)
+        .finalize();
     all.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn read(path: &Path) -> Result<Checkpoint> {
     let file = ModelFile::load(path)?;
     let wrong = |found: &str| Error::file(path, found, "a whole checkpoint", FIX);
-    let text = |key: &str| file.extra.get(key).ok_or_else(|| wrong(&format!("no {key}")));
+    let text = |key: &str| {
+        file.extra
+            .get(key)
+            .ok_or_else(|| wrong(&format!("no {key}")))
+    };
     let history = text("wgrad.history")?;
     if *text("wgrad.sha256")? != hash(&file.tensors, history) {
         return Err(wrong("content that does not match its hash"));
     }
     let history = serde_json::from_str(history).map_err(|e| wrong(&e.to_string()))?;
-    let buffers = file.tensors.iter().map(|(n, t)| (n.clone(), t.iter().copied().collect()));
+    let buffers = file
+        .tensors
+        .iter()
+        .map(|(n, t)| (n.clone(), t.iter().copied().collect()));
     Ok(Checkpoint {
         history,
         buffers: buffers.collect(),
@@ -177,7 +193,10 @@ mod tests {
         };
         Checkpoint {
             history: (1..=epochs).map(epoch).collect(),
-            buffers: vec![("w".into(), vec![0.1, -2.0, epochs as f32]), ("v".into(), vec![3.0])],
+            buffers: vec![
+                ("w".into(), vec![0.1, -2.0, epochs as f32]),
+                ("v".into(), vec![3.0]),
+            ],
         }
     }
 
@@ -208,7 +227,11 @@ mod tests {
         let good = std::fs::read(keeper.path(2)).unwrap();
         for length in 0..good.len() {
             std::fs::write(keeper.path(2), &good[..length]).unwrap();
-            assert_eq!(keeper.newest().unwrap().unwrap(), checkpoint(1), "cut at {length}");
+            assert_eq!(
+                keeper.newest().unwrap().unwrap(),
+                checkpoint(1),
+                "cut at {length}"
+            );
         }
         let mut passed_over = 0;
         for at in 0..good.len() {
@@ -217,9 +240,16 @@ mod tests {
             std::fs::write(keeper.path(2), &changed).unwrap();
             let newest = keeper.newest().unwrap().unwrap();
             // A changed byte in what is not content (the version, say) changes nothing.
-            assert!(newest == checkpoint(1) || newest == checkpoint(2), "byte {at}");
+            assert!(
+                newest == checkpoint(1) || newest == checkpoint(2),
+                "byte {at}"
+            );
             passed_over += usize::from(newest == checkpoint(1));
         }
-        assert!(passed_over * 10 > good.len() * 8, "{passed_over} of {}", good.len());
+        assert!(
+            passed_over * 10 > good.len() * 8,
+            "{passed_over} of {}",
+            good.len()
+        );
     }
 }

@@ -90,7 +90,9 @@ impl Config {
             .map_err(|e| Error::file(path, e.to_string(), "UTF-8 text", fix))?;
         let mut config = Self::parse(&text).map_err(|e| match e {
             Error::Setting { found, wanted, .. } => Error::file(path, found, wanted, fix),
-            Error::Shape { .. } => Error::file(path, e.to_string(), "a network whose sizes fit", fix),
+            Error::Shape { .. } => {
+                Error::file(path, e.to_string(), "a network whose sizes fit", fix)
+            }
             other => other,
         })?;
         if config.name.is_empty() {
@@ -107,10 +109,15 @@ impl Config {
     /// [`Network::check`] finds.
     pub fn parse(text: &str) -> Result<Self> {
         let wrong = |found: String| Error::setting("configuration", found, "the documented form");
-        let file: File = toml::from_str(text).map_err(|e| wrong(e.to_string().trim_end().into()))?;
+        let file: File =
+            toml::from_str(text).map_err(|e| wrong(e.to_string().trim_end().into()))?;
         let name = file.name.unwrap_or_default();
         // The name becomes a folder's name.
-        if name.chars().any(|c| !(c.is_alphanumeric() || "-_.".contains(c))) || name.starts_with('.') {
+        if name
+            .chars()
+            .any(|c| !(c.is_alphanumeric() || "-_.".contains(c)))
+            || name.starts_with('.')
+        {
             let wanted = "letters, digits, `-`, `_` and `.`, no `.` first";
             return Err(Error::setting("name", name, wanted));
         }

@@ -72,7 +72,11 @@ impl Model {
             .enumerate()
             .flat_map(|(r, weights)| {
                 weights.iter().map(move |(name, tensor)| {
-                    let prefix = if several { format!("r{r}.") } else { String::new() };
+                    let prefix = if several {
+                        format!("r{r}.")
+                    } else {
+                        String::new()
+                    };
                     (format!("{prefix}{name}"), tensor.clone())
                 })
             })
@@ -112,7 +116,11 @@ impl Model {
         for r in 0..count {
             let mut weights = Weights::new();
             for p in &parameters {
-                let prefix = if count > 1 { format!("r{r}.") } else { String::new() };
+                let prefix = if count > 1 {
+                    format!("r{r}.")
+                } else {
+                    String::new()
+                };
                 let name = format!("{prefix}{}", p.name);
                 let tensor = tensors
                     .remove(&name)
@@ -126,7 +134,10 @@ impl Model {
             replicas.push(weights);
         }
         if let Some(name) = tensors.keys().min() {
-            return Err(wrong(format!("a tensor {name}"), "only those of the network".into()));
+            return Err(wrong(
+                format!("a tensor {name}"),
+                "only those of the network".into(),
+            ));
         }
         Ok(Self { network, replicas })
     }
@@ -162,14 +173,20 @@ pub fn plurality(predictions: &[Vec<u32>]) -> Vec<u32> {
             }
             // The first of the largest: `max_by_key` would give the last.
             let most = votes.values().copied().max().unwrap_or(0);
-            votes.iter().find(|(_, n)| **n == most).map_or(0, |(c, _)| *c)
+            votes
+                .iter()
+                .find(|(_, n)| **n == most)
+                .map_or(0, |(c, _)| *c)
         })
         .collect()
 }
 
 /// Share of predictions that equal the labels.
 fn accuracy(predictions: &[u32], labels: &[u8]) -> f64 {
-    let right = predictions.iter().zip(labels).filter(|(p, l)| **p == u32::from(**l));
+    let right = predictions
+        .iter()
+        .zip(labels)
+        .filter(|(p, l)| **p == u32::from(**l));
     right.count() as f64 / labels.len() as f64
 }
 
@@ -193,7 +210,14 @@ impl Predictor {
         let batch = images.len().min(100);
         let mut graph = Graph::new();
         let mut variables = HashMap::new();
-        let steps = programs::evaluation(&mut graph, &model.network, &mut variables, "images", images, batch)?;
+        let steps = programs::evaluation(
+            &mut graph,
+            &model.network,
+            &mut variables,
+            "images",
+            images,
+            batch,
+        )?;
         let options = Options {
             replicas: model.replicas.len(),
             fuse: true,
@@ -223,14 +247,20 @@ impl Predictor {
     pub fn evaluate(&mut self) -> Result<Evaluation> {
         self.executor.run("evaluate images", self.steps as u64)?;
         let plan = self.executor.plan();
-        let buffers = [state(plan, "images metrics")?, state(plan, "images predictions")?];
+        let buffers = [
+            state(plan, "images metrics")?,
+            state(plan, "images predictions")?,
+        ];
         let mut back = self.executor.read_all(&buffers)?.into_iter();
         let metrics = metrics(back.next());
         let predictions = back.next().and_then(Host::integers).unwrap_or_default();
         Ok(Evaluation {
             cost: metrics.iter().map(|m| m.cost).collect(),
             accuracy: metrics.iter().map(|m| m.accuracy).collect(),
-            predictions: predictions.chunks(self.images).map(<[u32]>::to_vec).collect(),
+            predictions: predictions
+                .chunks(self.images)
+                .map(<[u32]>::to_vec)
+                .collect(),
         })
     }
 

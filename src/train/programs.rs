@@ -64,7 +64,14 @@ fn set(graph: &mut Graph, name: &str, images: &Images) -> Result<Set> {
     })
 }
 
-fn gather(network: &Network, images: &Images, batch: usize, expansion: Expansion, steps: usize, shuffled: bool) -> Gather {
+fn gather(
+    network: &Network,
+    images: &Images,
+    batch: usize,
+    expansion: Expansion,
+    steps: usize,
+    shuffled: bool,
+) -> Gather {
     Gather {
         batch,
         images: images.len(),
@@ -90,7 +97,10 @@ pub(super) fn check_images(network: &Network, images: &Images) -> Result<()> {
     if classes != images.classes && !(classes == 1 && images.classes <= 2) {
         return Err(Error::shape(
             "output",
-            format!("{classes} outputs for the {} classes of {}", images.classes, images.name),
+            format!(
+                "{classes} outputs for the {} classes of {}",
+                images.classes, images.name
+            ),
             "one output for each class",
         ));
     }
@@ -163,7 +173,14 @@ pub(super) fn build(
 
     graph.begin("train");
     graph.label("gather");
-    let gather = gather(network, train, settings.batch, settings.expansion, steps, true);
+    let gather = gather(
+        network,
+        train,
+        settings.batch,
+        settings.expansion,
+        steps,
+        true,
+    );
     let xy = graph.op(Arc::new(gather), &[set.images, set.labels, set.step, order])?;
     let mode = Mode::Train {
         keys,
@@ -179,7 +196,11 @@ pub(super) fn build(
     };
     // With one output the decision is at ½ of the activation; else any monotonic
     // function of the activations has the same maximum, and the last one is spared.
-    let scores = if network.outputs()? == 1 { forward.output } else { forward.scores };
+    let scores = if network.outputs()? == 1 {
+        forward.output
+    } else {
+        forward.scores
+    };
     graph.op(
         Arc::new(tally),
         &[scores, losses, xy[1], set.step, set.metrics, set.guard],
@@ -219,8 +240,13 @@ pub(super) fn build(
 
     graph.begin("init");
     let constant = |value| Distribution::Constant { value };
-    let starts = parameters.iter().zip(&values).map(|(p, &w)| (p.name.as_str(), w, p.distribution));
-    let zeros = velocities.iter().map(|(p, v)| (p.name.as_str(), *v, constant(0.0)));
+    let starts = parameters
+        .iter()
+        .zip(&values)
+        .map(|(p, &w)| (p.name.as_str(), w, p.distribution));
+    let zeros = velocities
+        .iter()
+        .map(|(p, v)| (p.name.as_str(), *v, constant(0.0)));
     let mean = 1.0 / settings.batch as f64;
     let seeds = std::iter::once(("cost seed", seed, constant(mean)));
     for (number, (name, value, distribution)) in starts.chain(zeros).chain(seeds).enumerate() {

@@ -141,7 +141,11 @@ impl Settings {
         }
         let steps = (images * self.expansion.factor() / self.batch) as u64 * self.epochs as u64;
         if steps > u64::from(u32::MAX) {
-            return Err(Error::setting("epochs", self.epochs, "at most 2^32 steps in all"));
+            return Err(Error::setting(
+                "epochs",
+                self.epochs,
+                "at most 2^32 steps in all",
+            ));
         }
         Ok(())
     }

@@ -108,7 +108,12 @@ impl Trainer {
     ///
     /// # Errors
     /// Everything that can be wrong with a network, its data or its settings.
-    pub fn plan(network: &Network, data: &Split, settings: &Settings, device: &DeviceInfo) -> Result<Plan> {
+    pub fn plan(
+        network: &Network,
+        data: &Split,
+        settings: &Settings,
+        device: &DeviceInfo,
+    ) -> Result<Plan> {
         Ok(plan(network, data, settings, device)?.0)
     }
 
@@ -117,7 +122,12 @@ impl Trainer {
     /// # Errors
     /// Everything that can be wrong with a network, its data or its settings, and what
     /// the device says.
-    pub fn new(network: &Network, data: &Split, settings: &Settings, device: &Device) -> Result<Self> {
+    pub fn new(
+        network: &Network,
+        data: &Split,
+        settings: &Settings,
+        device: &Device,
+    ) -> Result<Self> {
         let (plan, parameters, steps) = plan(network, data, settings, device.info())?;
         let mut this = Self {
             network: network.clone(),
@@ -284,7 +294,8 @@ impl Trainer {
     /// [`Error::Device`] when the device failed.
     pub fn evaluate(&mut self) -> Result<Evaluation> {
         for (name, steps) in self.sets.iter().filter(|(name, _)| *name == "test") {
-            self.executor.run(&format!("evaluate {name}"), *steps as u64)?;
+            self.executor
+                .run(&format!("evaluate {name}"), *steps as u64)?;
         }
         let buffers = [self.state("test metrics")?, self.state("test predictions")?];
         let mut back = self.executor.read_all(&buffers)?.into_iter();
@@ -313,7 +324,8 @@ impl Trainer {
         self.executor.wait()?;
         self.training_seconds += start.elapsed().as_secs_f64();
         for (name, steps) in &self.sets {
-            self.executor.run(&format!("evaluate {name}"), *steps as u64)?;
+            self.executor
+                .run(&format!("evaluate {name}"), *steps as u64)?;
         }
         let names = [
             "train metrics",
@@ -361,7 +373,12 @@ impl Trainer {
         let names = self.parameters.iter().map(|p| self.state(&p.name));
         let buffers: Vec<usize> = names.collect::<Result<_>>()?;
         let hosts = self.executor.read_all(&buffers)?;
-        Model::from_buffers(&self.network, &self.parameters, hosts, self.settings.replicas)
+        Model::from_buffers(
+            &self.network,
+            &self.parameters,
+            hosts,
+            self.settings.replicas,
+        )
     }
 
     fn state(&self, name: &str) -> Result<usize> {
