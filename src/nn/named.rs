@@ -87,7 +87,9 @@ pub fn recipe(name: &str, input: [usize; 3], classes: usize) -> Result<Recipe> {
         }
         "conv-relu" => {
             let network = two(Layer::Relu).dense(100).relu();
-            conv(network.dense(classes), Init::He, 0.03, 0.1)
+            // At the book's 0.03 this start is chaotic: a learning rate one ulp larger moves
+            // the cost by 3 % within three epochs, at half of it by 0.1 %.
+            conv(network.dense(classes), Init::He, 0.015, 0.1)
         }
         "conv-dropout" => {
             let network = two(Layer::Relu).dropout(0.5).dense(1000).relu();
