@@ -101,6 +101,21 @@ pub enum Error {
         /// What the user can do.
         fix: String,
     },
+    /// The sentinel found a launch that computed something else than its reference.
+    #[error(
+        "{launch} ({kernel}): found {found}; wanted {wanted}. This device computes something \
+         wrong: train with --device cpu, and please report the output of `wgrad doctor --json`"
+    )]
+    Disagrees {
+        /// Layer and pass of the launch.
+        launch: String,
+        /// Its kernel.
+        kernel: &'static str,
+        /// What the device computed, and where.
+        found: String,
+        /// What the reference computes.
+        wanted: String,
+    },
     /// A plan that breaks one of its rules; a bug in a lowering, caught before it runs.
     #[error("plan, launch {launch} ({label}): found {found}; wanted {wanted}")]
     Plan {

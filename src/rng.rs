@@ -129,6 +129,8 @@ pub mod streams {
     pub const INIT: u32 = 0x1_0000;
     /// Dropout masks; `+` the layer's number in the network.
     pub const DROPOUT: u32 = 0x2_0000;
+    /// Which launch the sentinel looks at.
+    pub const SENTINEL: u32 = 0x0200;
     /// The synthetic digits.
     pub const DIGITS: u32 = 0x3_0000;
 }

@@ -170,6 +170,35 @@ fn caught(mutant: &Mutant, device: &Device) -> Option<String> {
     None
 }
 
+/// The sentinel of a training run stops at a broken kernel and names the launch.
+#[test]
+fn the_sentinel_stops_at_a_broken_kernel() {
+    let Some(device) = gpu() else { return };
+    let mutant = MUTANTS
+        .iter()
+        .find(|m| m.what == "half a tile multiplied")
+        .unwrap();
+    let row = TABLE.iter().find(|row| row.stem == "matmul").unwrap();
+    let case = &(row.cases)()[5];
+    let given = inputs(case, 2);
+    for (kernel, sound) in [(None, true), (Some(mutant), false)] {
+        let mut plan = plan_of(case, 2).unwrap();
+        for launch in plan.programs.values_mut().flatten() {
+            launch.label = "8.dense forward".into();
+            if let Some(mutant) = kernel {
+                launch.kernel = broken(launch.kernel, mutant);
+            }
+        }
+        let mut executor = device.executor(plan).unwrap();
+        run(executor.as_mut(), &given).unwrap();
+        let verified = wgrad::exec::run_verified(executor.as_mut(), "run", 0);
+        assert_eq!(verified.is_ok(), sound, "{verified:?}");
+        if let Err(e) = verified {
+            assert!(e.to_string().starts_with("8.dense forward (matmul"), "{e}");
+        }
+    }
+}
+
 #[test]
 fn every_mutant_is_caught() {
     let Some(device) = gpu() else { return };

@@ -682,6 +682,9 @@ fn wide_steps(network: &Network, rate: f32, draw: u32, plan: &Plan) -> Steps {
         fn run(&mut self, program: &str, times: u64) -> wgrad::Result<()> {
             self.0.run(program, times)
         }
+        fn run_part(&mut self, program: &str, part: std::ops::Range<usize>) -> wgrad::Result<()> {
+            self.0.run_part(program, part)
+        }
         fn wait(&mut self) -> wgrad::Result<()> {
             self.0.wait()
         }

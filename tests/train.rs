@@ -295,6 +295,32 @@ fn a_model_comes_back_as_it_went() {
     }
 }
 
+/// The sentinel looks at every launch of the plan in turn and finds nothing, and the run
+/// is the run it would have been without.
+#[test]
+fn the_sentinel_changes_nothing() {
+    let data = digits(60, 20);
+    for device in devices() {
+        let hash = |verify_every| {
+            let settings = Settings {
+                verify_every,
+                replicas: 2,
+                ..settings()
+            };
+            train(&network(), &data, &settings, &device).1.sha256()
+        };
+        let plain = hash(0);
+        for every in [1, 7] {
+            assert_eq!(
+                hash(every),
+                plain,
+                "every {every} on {}",
+                device.info().name
+            );
+        }
+    }
+}
+
 #[test]
 fn an_explosion_is_named() {
     let data = digits(60, 20);

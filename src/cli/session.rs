@@ -61,6 +61,9 @@ pub struct SessionArgs {
     /// Launch every op on its own
     #[arg(long)]
     no_fuse: bool,
+    /// Every N steps, compute one launch again on the reference and stop if they disagree
+    #[arg(long, value_name = "N")]
+    verify_every: Option<u64>,
 }
 
 /// A session described in full.
@@ -139,6 +142,7 @@ impl SessionArgs {
         set(&mut settings.replicas, self.replicas);
         set(&mut settings.first_replica, self.first_replica);
         settings.seed = self.seed.unwrap_or(settings.seed);
+        settings.verify_every = self.verify_every.unwrap_or(settings.verify_every);
         settings.momentum = self.momentum.unwrap_or(settings.momentum);
         if let Some(lr) = self.lr {
             settings.learning_rates = vec![lr];

@@ -65,9 +65,11 @@ impl<T: Scalar> Cpu<T> {
     /// here NaN and `u32::MAX`, so that a kernel that reads too early is found out.
     ///
     /// # Errors
-    /// What [`Plan::check`] finds.
+    /// What [`Plan::check`] finds; [`Error::Adapter`](crate::Error::Adapter) if the machine
+    /// has not enough free memory.
     pub fn new(plan: Plan, text: Text) -> Result<Self> {
         plan.check(&Limits::CPU)?;
+        super::memory::check(&plan)?;
         let store = |b: &crate::plan::Buffer| {
             let n = b.total(plan.replicas);
             match b.dtype {
@@ -210,6 +212,16 @@ impl<T: Scalar> Executor for Cpu<T> {
         }
         self.traffic.launches += times * launches.len() as u64;
         self.traffic.submits += 1;
+        Ok(())
+    }
+
+    fn run_part(&mut self, name: &str, part: std::ops::Range<usize>) -> Result<()> {
+        super::check_part(&self.plan, name, &part)?;
+        let launches = &program(&self.plan, name)?[part];
+        for launch in launches {
+            Self::launch(&mut self.buffers, launch, self.text);
+        }
+        self.traffic.launches += launches.len() as u64;
         Ok(())
     }
 

@@ -16,6 +16,8 @@ use crate::tensor::Host;
 const LAUNCHES_PER_SUBMIT: usize = 512;
 /// Floating-point operations in one submit, for the same reason.
 const FLOPS_PER_SUBMIT: u64 = 50_000_000_000;
+/// How much of its memory a device may be asked for.
+const BUDGET_PERCENT: u8 = 95;
 /// Submits under way at once: one runs while the next is recorded.
 const IN_FLIGHT: usize = 2;
 
@@ -26,6 +28,11 @@ fn instance() -> wgpu::Instance {
     if std::env::var_os("WGPU_BACKEND").is_none() {
         descriptor.backends = wgpu::Backends::PRIMARY;
     }
+    // Running out must be an error at allocation and not the death of the machine.
+    descriptor.memory_budget_thresholds = wgpu::MemoryBudgetThresholds {
+        for_resource_creation: Some(BUDGET_PERCENT),
+        for_device_loss: None,
+    };
     wgpu::Instance::new(descriptor)
 }
 
@@ -62,17 +69,30 @@ pub fn adapters() -> Vec<DeviceInfo> {
 
 /// Failures that wgpu reports outside the call that caused them.
 #[derive(Clone, Debug, Default)]
-struct Faults(Arc<Mutex<Option<String>>>);
+struct Faults(Arc<Mutex<Noted>>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    /// Why the device was lost: the cause of whatever else fails after it.
+    lost: Option<String>,
+    /// The first other failure.
+    first: Option<String>,
+}
 
 impl Faults {
     fn note(&self, what: String) {
-        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        first.get_or_insert(what);
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.first.get_or_insert(what);
+    }
+
+    fn note_lost(&self, what: String) {
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.lost.get_or_insert(what);
     }
 
     fn check(&self, action: &str) -> Result<()> {
-        let first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*first {
+        let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match noted.lost.as_ref().or(noted.first.as_ref()) {
             Some(found) => Err(fault(action, found)),
             None => Ok(()),
         }
@@ -175,7 +195,7 @@ impl GpuDevice {
         device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| noted.note(e.to_string())));
         let noted = faults.clone();
         device.set_device_lost_callback(move |reason, message| {
-            noted.note(format!("device lost ({reason:?}): {message}"));
+            noted.note_lost(format!("device lost ({reason:?}): {message}"));
         });
         let info = DeviceInfo {
             limits: Limits {
@@ -196,6 +216,11 @@ impl GpuDevice {
     /// What it is and allows.
     pub fn info(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    /// Loses the device on purpose, as a driver's reset would: to test what follows.
+    pub fn lose(&self) {
+        self.device.destroy();
     }
 }
 
@@ -228,6 +253,9 @@ impl Gpu {
     /// runs out.
     pub fn new(gpu: &GpuDevice, plan: Plan) -> Result<Self> {
         plan.check(&gpu.info.limits)?;
+        if gpu.info.software {
+            super::memory::check(&plan)?;
+        }
         let usage = wgpu::BufferUsages::STORAGE
             | wgpu::BufferUsages::COPY_SRC
             | wgpu::BufferUsages::COPY_DST;
@@ -333,6 +361,17 @@ impl Gpu {
         self.gpu
             .device
             .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None })
+    }
+}
+
+/// Records launches into one compute pass.
+fn record<'a>(encoder: &mut wgpu::CommandEncoder, launches: impl Iterator<Item = &'a Ready>) {
+    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+    for launch in launches {
+        pass.set_pipeline(&launch.pipeline);
+        pass.set_bind_group(0, &launch.group, &[]);
+        let [x, y, z] = launch.grid;
+        pass.dispatch_workgroups(x, y, z);
     }
 }
 
@@ -492,19 +531,24 @@ impl Executor for Gpu {
         while left > 0 && launches > 0 {
             let now = left.min(chunk);
             let mut encoder = self.encoder();
-            {
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                for launch in (0..now).flat_map(|_| &self.programs[name]) {
-                    pass.set_pipeline(&launch.pipeline);
-                    pass.set_bind_group(0, &launch.group, &[]);
-                    let [x, y, z] = launch.grid;
-                    pass.dispatch_workgroups(x, y, z);
-                }
-            }
+            let launches_now = (0..now).flat_map(|_| &self.programs[name]);
+            record(&mut encoder, launches_now);
             self.submit(encoder)?;
             self.traffic.launches += now * launches as u64;
             left -= now;
         }
+        self.gpu.faults.check("run")
+    }
+
+    fn run_part(&mut self, name: &str, part: std::ops::Range<usize>) -> Result<()> {
+        super::check_part(&self.plan, name, &part)?;
+        if part.is_empty() {
+            return Ok(());
+        }
+        let mut encoder = self.encoder();
+        record(&mut encoder, self.programs[name][part.clone()].iter());
+        self.submit(encoder)?;
+        self.traffic.launches += part.len() as u64;
         self.gpu.faults.check("run")
     }
 

@@ -9,8 +9,12 @@ pub mod cpu;
 mod device;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+mod memory;
+mod replay;
+pub mod tolerance;
 
 pub use device::{Choice, Device, devices};
+pub use replay::run_verified;
 
 /// What an executor has moved and launched since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,6 +82,13 @@ pub trait Executor: Send {
     /// [`Error::Device`](crate::Error::Device) when the device fails.
     fn run(&mut self, program: &str, times: u64) -> Result<()>;
 
+    /// Runs some of a program's launches once, in order.
+    ///
+    /// # Errors
+    /// As [`Executor::run`]; [`Error::Setting`](crate::Error::Setting) for launches the
+    /// program lacks.
+    fn run_part(&mut self, program: &str, launches: std::ops::Range<usize>) -> Result<()>;
+
     /// Waits until all work handed over is done.
     ///
     /// # Errors
@@ -107,6 +118,20 @@ fn check_write(plan: &Plan, buffer: usize, data: &Host) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Checks a range of a program's launches.
+fn check_part(plan: &Plan, name: &str, part: &std::ops::Range<usize>) -> Result<()> {
+    let count = program(plan, name)?.len();
+    if part.start <= part.end && part.end <= count {
+        return Ok(());
+    }
+    let found = format!("{part:?}");
+    Err(crate::Error::setting(
+        format!("launches of {name}"),
+        found,
+        format!("within 0..{count}"),
+    ))
 }
 
 /// The launches of a program.

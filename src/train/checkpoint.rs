@@ -44,6 +44,7 @@ pub(super) fn identity(network: &Network, settings: &Settings, train: &Images) -
         epochs: 0,
         evaluation_batch: 0,
         fuse: true,
+        verify_every: 0,
         ..settings.clone()
     };
     let settings = serde_json::to_string(&decisive)

@@ -64,6 +64,9 @@ pub struct Settings {
     pub evaluation_batch: usize,
     /// Whether ops are fused.
     pub fuse: bool,
+    /// Every so many steps one launch is computed again by the reference, and the run
+    /// ends if they disagree; 0 for never.
+    pub verify_every: u64,
 }
 
 impl Default for Settings {
@@ -81,6 +84,7 @@ impl Default for Settings {
             expansion: Expansion::None,
             evaluation_batch: 100,
             fuse: true,
+            verify_every: 0,
         }
     }
 }

@@ -12,10 +12,10 @@ use super::{Decay, Settings};
 use crate::compile::{Options, compile};
 use crate::data::{Images, Split};
 use crate::error::{Error, Result};
-use crate::exec::{Device, DeviceInfo, Executor, Traffic};
+use crate::exec::{Device, DeviceInfo, Executor, Traffic, run_verified};
 use crate::nn::{Network, Parameter};
 use crate::plan::Plan;
-use crate::rng::keys;
+use crate::rng::{Stream, key, keys, streams};
 use crate::tensor::Host;
 
 /// Steps between two progress events.
@@ -240,8 +240,8 @@ impl Trainer {
     /// Trains to the last epoch.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] when a loss overflowed, [`Error::Device`] when the device
-    /// failed, [`Error::Io`] when a checkpoint cannot be written.
+    /// [`Error::NotFinite`] when a loss overflowed, [`Error::Disagrees`] when the sentinel
+    /// found a wrong launch, [`Error::Device`] when the device failed, [`Error::Io`] when a checkpoint cannot be written.
     pub fn run(&mut self, tell: &mut dyn FnMut(&Event<'_>)) -> Result<Outcome> {
         let start = Instant::now();
         let before = self.history.len();
@@ -288,6 +288,18 @@ impl Trainer {
         self.executor.wait()
     }
 
+    /// Step number `step`, with one launch of it held against the reference.
+    fn verified_step(&mut self, step: u64) -> Result<()> {
+        let launches = self.executor.plan().programs["train"].len();
+        let stream = Stream {
+            seed: key(self.settings.seed),
+            replica: 0,
+            stream: streams::SENTINEL,
+        };
+        let pick = stream.words(step as u32, 0)[0] as usize % launches;
+        run_verified(self.executor.as_mut(), "train", pick)
+    }
+
     /// Evaluates the test set with the weights as they are.
     ///
     /// # Errors
@@ -312,8 +324,19 @@ impl Trainer {
         self.executor.run("shuffle", 1)?;
         let mut done = 0;
         while done < self.steps as u64 {
-            let now = PROGRESS.min(self.steps as u64 - done);
-            self.executor.run("train", now)?;
+            let mut now = PROGRESS.min(self.steps as u64 - done);
+            let before = (self.history.len() * self.steps) as u64 + done;
+            match self.settings.verify_every {
+                0 => self.executor.run("train", now)?,
+                every if (before + 1).is_multiple_of(every) => {
+                    now = 1;
+                    self.verified_step(before)?;
+                }
+                every => {
+                    now = now.min(every - 1 - before % every);
+                    self.executor.run("train", now)?;
+                }
+            }
             done += now;
             tell(&Event::Steps {
                 epoch: self.history.len() + 1,

@@ -1,0 +1,168 @@
+//! The sentinel: one launch of a running plan, computed again by the reference.
+//!
+//! Everything before the launch runs as usual; its inputs are read back, it runs, its
+//! outputs are read back, and the reference computes in f64, from the same inputs, what
+//! they should be. The run's own results do not change by it.
+
+use super::Executor;
+use super::tolerance::{Side, allowed};
+use crate::error::{Error, Result};
+use crate::kernel::{Access, Args, Slot};
+use crate::plan::Launch;
+use crate::tensor::Host;
+
+/// What the reference has for a binding of one replica.
+enum Store {
+    F(Vec<f64>),
+    U(Vec<u32>),
+}
+
+/// Runs a program once and holds its launch number `index` against the reference.
+///
+/// # Errors
+/// [`Error::Disagrees`] naming the launch, [`Error::Setting`] for a launch the program
+/// lacks, and what the device says.
+pub fn run_verified(executor: &mut dyn Executor, program: &str, index: usize) -> Result<()> {
+    let launches = super::program(executor.plan(), program)?;
+    let count = launches.len();
+    let Some(launch) = launches.get(index).cloned() else {
+        return Err(Error::setting("launch", index, format!("below {count}")));
+    };
+    let buffers: Vec<usize> = launch.bindings.iter().map(|b| b.buffer).collect();
+    let side = if executor.device().cpu {
+        Side::Cpu
+    } else {
+        Side::Gpu
+    };
+    executor.run_part(program, 0..index)?;
+    let before = executor.read_all(&buffers)?;
+    executor.run_part(program, index..index + 1)?;
+    let after = executor.read_all(&buffers)?;
+    executor.run_part(program, index + 1..count)?;
+    let copies = launch.grid[2] as usize;
+    for replica in 0..copies {
+        let wanted = reference(&launch, &before, replica);
+        compare(&launch, &before, &after, &wanted, replica, side)?;
+    }
+    Ok(())
+}
+
+/// One replica's part of what stands at binding `i`.
+fn part<'a, T>(launch: &Launch, i: usize, values: &'a [T], replica: usize) -> &'a [T] {
+    let n = launch.bindings[i].elements;
+    let at = if launch.kernel.bindings[i].shared {
+        0
+    } else {
+        replica * n
+    };
+    &values[at..at + n]
+}
+
+/// All bindings of one replica after the reference has run.
+fn reference(launch: &Launch, before: &[Host], replica: usize) -> Vec<Store> {
+    let mut stores: Vec<Store> = before
+        .iter()
+        .enumerate()
+        .map(|(i, host)| {
+            // What is only written must not be read: garbage shows if it is.
+            let garbage = launch.kernel.bindings[i].access == Access::Write;
+            match host {
+                Host::F32(v) => {
+                    let wide = |&x: &f32| if garbage { f64::NAN } else { f64::from(x) };
+                    Store::F(part(launch, i, v, replica).iter().map(wide).collect())
+                }
+                Host::U32(v) => {
+                    let word = |&x: &u32| if garbage { u32::MAX } else { x };
+                    Store::U(part(launch, i, v, replica).iter().map(word).collect())
+                }
+            }
+        })
+        .collect();
+    let slots = stores
+        .iter_mut()
+        .zip(launch.kernel.bindings)
+        .map(|(store, bind)| match (store, bind.access) {
+            (Store::F(v), Access::Read) => Slot::F(v),
+            (Store::F(v), _) => Slot::FMut(v),
+            (Store::U(v), Access::Read) => Slot::U(v),
+            (Store::U(v), _) => Slot::UMut(v),
+        });
+    let mut args = Args {
+        constants: &launch.constants,
+        slots: slots.collect(),
+    };
+    (launch.kernel.reference.f64)(&mut args);
+    drop(args);
+    stores
+}
+
+fn compare(
+    launch: &Launch,
+    before: &[Host],
+    after: &[Host],
+    wanted: &[Store],
+    replica: usize,
+    side: Side,
+) -> Result<()> {
+    let largest = |hosts: &[Host]| {
+        let floats = hosts.iter().enumerate().filter_map(|(i, h)| match h {
+            Host::F32(v) => Some(part(launch, i, v, replica)),
+            Host::U32(_) => None,
+        });
+        let finite = floats.flatten().filter(|x| x.is_finite());
+        finite.fold(0.0f64, |m, x| m.max(f64::from(x.abs())))
+    };
+    let written = |i: usize| launch.kernel.bindings[i].access != Access::Read;
+    let outputs: usize = (0..after.len())
+        .filter(|&i| written(i))
+        .map(|i| launch.bindings[i].elements)
+        .sum();
+    let copies = u64::from(launch.grid[2]);
+    // Operations per output: at least as many as terms.
+    let terms = (launch.flops / copies).div_ceil(outputs.max(1) as u64) as usize;
+    // `ACTIVATION` 2 is tanh.
+    let tanh = launch.constants.contains(&("ACTIVATION", 2.0));
+    let scale = largest(before).max(largest(after)).max(f64::MIN_POSITIVE);
+    let tolerance = scale * allowed(launch.kernel.stem, terms, tanh, side);
+    let disagree = |i: usize, e: usize, found: String, wanted: String| Error::Disagrees {
+        launch: launch.label.clone(),
+        kernel: launch.kernel.name,
+        found: format!(
+            "{}[{e}] = {found} in replica {replica}",
+            launch.kernel.bindings[i].name
+        ),
+        wanted,
+    };
+    for i in (0..after.len()).filter(|&i| written(i)) {
+        match (&after[i], &wanted[i]) {
+            (Host::F32(f), Store::F(w)) => {
+                for (e, (&f, &w)) in part(launch, i, f, replica).iter().zip(w).enumerate() {
+                    let both_lost = !f.is_finite() && !(w as f32).is_finite();
+                    if !both_lost && !((f64::from(f) - w).abs() <= tolerance) {
+                        return Err(disagree(
+                            i,
+                            e,
+                            f.to_string(),
+                            format!("{w} ± {tolerance:e}"),
+                        ));
+                    }
+                }
+            }
+            (Host::U32(f), Store::U(w)) => {
+                let f = part(launch, i, f, replica);
+                if let Some(e) = f.iter().zip(w).position(|(f, w)| f != w) {
+                    return Err(disagree(i, e, f[e].to_string(), w[e].to_string()));
+                }
+            }
+            _ => {
+                return Err(disagree(
+                    i,
+                    0,
+                    "another element type".into(),
+                    "the plan's".into(),
+                ));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! How far a kernel's results may lie from the truth, with reasons.
+//!
+//! Errors are measured against the largest number that enters or leaves the launch. With
+//! u = 2⁻²⁴ (half an ulp of f32, ε = 2 u):
+//!
+//! - **Sums.** n products summed in any order are off by at most n u Σ|aᵢbᵢ| (Higham
+//!   2002, §3.1) and, roundings being independent, with overwhelming probability by a
+//!   small multiple of √n u Σ|aᵢbᵢ| (Higham and Mary 2019). For factors of mixed sign
+//!   Σ|aᵢbᵢ| is about √n times the largest sum, so the error is about n u times it: the
+//!   tolerance allows 2 n u = n ε.
+//! - **Around the sum** (bias, slope, scaling, the update) at most eight more operations,
+//!   each one rounding: 8 ε.
+//! - **Functions on a GPU** may be off by what WGSL states ("Floating Point Accuracy");
+//!   [`FUNCTIONS`] says which kernel takes which.
+//! - **Integers** are equal.
+
+/// What WGSL allows a kernel's functions beyond correct rounding.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Functions {
+    /// The op's stem.
+    pub stem: &'static str,
+    /// In units of ε of the largest number.
+    pub epsilons: f64,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// The table of functions; ops that are not listed only add and multiply.
+pub const FUNCTIONS: &[Functions] = &[
+    Functions {
+        stem: "activation",
+        epsilons: 26.0,
+        reason: "exp 3 + 2|x| ulp, which counts where |x| ≤ 10: 23; division 2.5 ulp",
+    },
+    Functions {
+        stem: "avg_pool2d",
+        epsilons: 2.5,
+        reason: "division 2.5 ulp",
+    },
+    Functions {
+        stem: "conv2d",
+        epsilons: 26.0,
+        reason: "as activation, which can be its end",
+    },
+    Functions {
+        stem: "cross_entropy",
+        epsilons: 29.0,
+        reason: "exp 23, log 3, division 2.5 ulp",
+    },
+    Functions {
+        stem: "init",
+        epsilons: 10.0,
+        reason: "division 2.5 ulp and square root (inverseSqrt 2 ulp, division 2.5) of Box and \
+                 Muller, polynomials of five steps on the CPU and fused ones on the GPU",
+    },
+    Functions {
+        stem: "log_likelihood",
+        epsilons: 29.0,
+        reason: "exp 23, log 3, division 2.5 ulp",
+    },
+    Functions {
+        stem: "log_softmax",
+        epsilons: 29.0,
+        reason: "exp 23, log 3 ulp, and one more exp in the gradient",
+    },
+    Functions {
+        stem: "matmul",
+        epsilons: 26.0,
+        reason: "as activation, which can be its end",
+    },
+    Functions {
+        stem: "max_pool2d",
+        epsilons: 26.0,
+        reason: "as activation, which can be its end",
+    },
+    Functions {
+        stem: "softmax",
+        epsilons: 26.0,
+        reason: "exp 23, division 2.5 ulp",
+    },
+];
+
+/// WGSL's tanh is off by 10⁻⁵ at most, absolutely.
+pub const TANH: f64 = 1e-5;
+
+/// Which text or device a result comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Rust in f32: reference or CPU executor.
+    Cpu,
+    /// WGSL.
+    Gpu,
+}
+
+/// What a launch of the op `stem` with sums of `terms` products may be off by, over the
+/// largest number that enters or leaves it.
+pub fn allowed(stem: &str, terms: usize, tanh: bool, side: Side) -> f64 {
+    let epsilon = f64::from(f32::EPSILON);
+    let sums = epsilon * (8.0 + terms as f64);
+    if side == Side::Cpu {
+        return sums;
+    }
+    let functions = FUNCTIONS.iter().find(|f| f.stem == stem);
+    let functions = functions.map_or(0.0, |f| f.epsilons);
+    sums + epsilon * functions + if tanh { TANH } else { 0.0 }
+}

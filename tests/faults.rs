@@ -1,0 +1,203 @@
+//! A device that fails: each failure ends with a typed error, no hang, and the last
+//! checkpoint as it was.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::gpu;
+use wgrad::Error;
+use wgrad::compile::{Options, compile};
+use wgrad::data::Split;
+use wgrad::data::digits::{Part, generate};
+use wgrad::doctor::harness::plan_of;
+use wgrad::exec::{Choice, Device};
+use wgrad::graph::Graph;
+use wgrad::kernel::Kernel;
+use wgrad::nn::Network;
+use wgrad::ops::activation::{Activate, Activation};
+use wgrad::ops::{TABLE, Tape};
+use wgrad::plan::Limits;
+use wgrad::shape::Type;
+use wgrad::train::{Settings, Trainer};
+
+fn data() -> Split {
+    let part = |part, n| generate(5, part, n).unwrap();
+    Split {
+        train: part(Part::Train, 60),
+        validation: part(Part::Validation, 20),
+        test: part(Part::Test, 20),
+        synthetic: true,
+    }
+}
+
+fn network() -> Network {
+    Network::new([1, 28, 28])
+        .flatten()
+        .dense(20)
+        .relu()
+        .dense(10)
+        .softmax()
+}
+
+#[test]
+fn a_lost_device_is_an_error_and_the_checkpoint_stays() {
+    let Some(device) = gpu() else { return };
+    let Device::Gpu(opened) = &device else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        epochs: 3,
+        ..Settings::default()
+    };
+    let mut trainer = Trainer::new(&network(), &data(), &settings, &device).unwrap();
+    trainer.keep_checkpoints(folder.path(), 2).unwrap();
+    let mut epochs = 0;
+    let lost = opened.clone();
+    let outcome = trainer.run(&mut |event| {
+        if let wgrad::train::Event::Epoch(_) = event {
+            epochs += 1;
+            if epochs == 2 {
+                lost.lose();
+            }
+        }
+    });
+    match outcome {
+        Err(Error::Device { found, fix, .. }) => {
+            assert!(
+                found.to_lowercase().contains("destroy") || found.contains("lost"),
+                "{found}"
+            );
+            assert!(fix.contains("--device cpu"));
+        }
+        other => panic!("{other:?}"),
+    }
+    // The CPU goes on from the checkpoint of the first epoch.
+    let cpu = Device::open(Choice::Cpu).unwrap();
+    let mut trainer = Trainer::new(&network(), &data(), &settings, &cpu).unwrap();
+    trainer.keep_checkpoints(folder.path(), 2).unwrap();
+    assert_eq!(trainer.resume().unwrap(), 1);
+    assert_eq!(trainer.run(&mut |_| {}).unwrap().epochs.len(), 3);
+}
+
+#[test]
+fn a_shader_that_does_not_compile_is_an_error() {
+    let Some(device) = gpu() else { return };
+    let row = TABLE.iter().find(|row| row.stem == "add").unwrap();
+    let mut plan = plan_of(&(row.cases)()[0], 1).unwrap();
+    for launch in plan.programs.values_mut().flatten() {
+        let kernel = launch.kernel;
+        launch.kernel = Box::leak(Box::new(Kernel {
+            name: kernel.name,
+            stem: kernel.stem,
+            source: String::leak(
+                kernel
+                    .source
+                    .replace("a[at] + b[at]", "a[at] + nothing[at]"),
+            ),
+            bindings: kernel.bindings,
+            constants: kernel.constants,
+            reference: kernel.reference,
+            fast: kernel.fast,
+        }));
+    }
+    match device.executor(plan).map(|_| ()) {
+        Err(Error::Device { action, found, .. }) => {
+            assert!(action.contains("compile kernel add"), "{action}");
+            assert!(found.contains("nothing"), "{found}");
+        }
+        other => panic!("{other:?}"),
+    }
+    // The device is as good as before.
+    let sound = plan_of(&(row.cases)()[0], 1).unwrap();
+    device.executor(sound).unwrap().run("run", 1).unwrap();
+}
+
+#[test]
+fn an_adapter_that_is_too_small_is_named() {
+    let limits = Limits {
+        binding_bytes: 40_000,
+        ..Limits::default()
+    };
+    let mut graph = Graph::new();
+    let x = graph
+        .variable("big", Type::f32("big", &[10_001]).unwrap())
+        .unwrap();
+    graph.begin("run");
+    let y = graph
+        .op1(Arc::new(Activate(Activation::Relu)), &[x])
+        .unwrap();
+    graph.result("y", y).unwrap();
+    let options = |limits| Options {
+        replicas: 1,
+        fuse: true,
+        limits,
+    };
+    match compile(&graph, &options(limits)) {
+        Err(Error::Adapter { found, wanted, fix }) => {
+            assert!(found.contains("40000"), "{found}");
+            assert!(wanted.contains("40004 bytes for"), "{wanted}");
+            assert!(fix.contains("--device cpu"), "{fix}");
+        }
+        other => panic!("{other:?}"),
+    }
+    // The same when a plan meets an adapter it was not compiled for.
+    let Some(device) = gpu() else { return };
+    let large = graph_of_terabytes();
+    let plan = compile(&large, &options(Limits::CPU)).unwrap();
+    match device.executor(plan).map(|_| ()) {
+        Err(Error::Adapter { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A graph whose one buffer no adapter binds.
+fn graph_of_terabytes() -> Graph {
+    let mut graph = Graph::new();
+    let x = graph
+        .variable("huge", Type::f32("huge", &[1 << 30]).unwrap())
+        .unwrap();
+    graph.begin("run");
+    let y = graph
+        .op1(Arc::new(Activate(Activation::Relu)), &[x])
+        .unwrap();
+    graph.result("y", y).unwrap();
+    graph
+}
+
+/// Many buffers that each fit and together do not: refused before anything is allocated.
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_that_would_run_out_is_an_error() {
+    let cpu = Device::open(Choice::Cpu).unwrap();
+    for device in std::iter::once(cpu).chain(gpu().filter(|d| d.info().software)) {
+        let each = device.info().limits.binding_bytes.min(1 << 30) as usize / 4;
+        let mut graph = Graph::new();
+        let names: Vec<String> = (0..4096).map(|i| format!("v{i}")).collect();
+        let mut variable = |name: &String| {
+            graph
+                .variable(name, Type::f32(name, &[each]).unwrap())
+                .unwrap()
+        };
+        let variables: Vec<_> = names.iter().map(&mut variable).collect();
+        graph.begin("run");
+        let y = graph
+            .op1(Arc::new(Activate(Activation::Relu)), &variables[..1])
+            .unwrap();
+        graph.result("y", y).unwrap();
+        let options = Options {
+            replicas: 1,
+            fuse: true,
+            limits: device.info().limits,
+        };
+        let plan = compile(&graph, &options).unwrap();
+        match device.executor(plan).map(|_| ()) {
+            Err(Error::Adapter { found, wanted, .. }) => {
+                assert!(
+                    found.contains("free memory") && wanted.contains("GiB"),
+                    "{found} {wanted}"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
