@@ -70,6 +70,14 @@ pub fn read_labels(path: &Path) -> Result<Vec<u8>> {
     }
 }
 
+/// [`read_images`] from the bytes of a file; `path` only appears in messages.
+///
+/// # Errors
+/// As [`read_images`].
+pub fn parse_images(path: &Path, bytes: &[u8]) -> Result<([usize; 3], Vec<u8>)> {
+    read_from(path, bytes.len() as u64, bytes, IMAGES_MAGIC, "images")
+}
+
 /// Reads a file of images `[N, H, W]` and the file of their labels `[N]`.
 ///
 /// # Errors
@@ -213,13 +221,24 @@ fn read<const D: usize>(path: &Path, magic: u32, what: &str) -> Result<([usize; 
             "Name the file itself",
         ));
     }
-    let mut file = BufReader::new(File::open(path).map_err(io)?);
+    let file = BufReader::new(File::open(path).map_err(io)?);
+    read_from(path, meta.len(), file, magic, what)
+}
+
+/// Reads `len` bytes, gzipped or not.
+fn read_from<const D: usize>(
+    path: &Path,
+    len: u64,
+    mut file: impl Read,
+    magic: u32,
+    what: &str,
+) -> Result<([usize; D], Vec<u8>)> {
     let mut start = Vec::new();
-    (&mut file).take(2).read_to_end(&mut start).map_err(io)?;
+    fill(path, &mut (&mut file).take(2), 2, &mut start)?;
     let gzip = start == [0x1F, 0x8B];
-    let bytes = start.as_slice().chain(file);
+    let bytes = start.as_slice().chain(BufReader::new(file));
     if gzip {
-        let most = meta.len().saturating_mul(GZIP_MOST);
+        let most = len.saturating_mul(GZIP_MOST);
         unpack(
             path,
             MultiGzDecoder::new(bytes),
@@ -228,7 +247,7 @@ fn read<const D: usize>(path: &Path, magic: u32, what: &str) -> Result<([usize; 
             Room::Gzip(most),
         )
     } else {
-        unpack(path, bytes, magic, what, Room::Plain(meta.len()))
+        unpack(path, bytes, magic, what, Room::Plain(len))
     }
 }
 

@@ -43,8 +43,15 @@ pub fn read_digit(path: &Path, height: usize, width: usize) -> Result<Vec<u8>> {
             return Err(Error::setting(name, size, "1 to 4096 pixels"));
         }
     }
-    let bytes = read_limited(path, MAX_FILE_BYTES)?;
-    let picture = decode(path, &bytes)?;
+    parse_digit(path, &read_limited(path, MAX_FILE_BYTES)?, height, width)
+}
+
+/// [`read_digit`] from the bytes of a file; `path` only appears in messages.
+///
+/// # Errors
+/// As [`read_digit`].
+pub fn parse_digit(path: &Path, bytes: &[u8], height: usize, width: usize) -> Result<Vec<u8>> {
+    let picture = decode(path, bytes)?;
     let ink = picture.ink().map_err(|contrast| {
         Error::file(
             path,
@@ -215,6 +222,14 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Picture> {
     let (width, height) = (header.width, header.height);
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(wrong(format!("a picture of {height} × {width} pixels")));
+    }
+    // One bit a pixel at least, and deflate packs 1032 bytes into one at most.
+    let most = (bytes.len() as u64).saturating_mul(8 * 1032);
+    if u64::from(width) * u64::from(height) > most {
+        return Err(wrong(format!(
+            "{} bytes that claim {height} × {width} pixels",
+            bytes.len()
+        )));
     }
     let mut reader = decoder.read_info().map_err(damaged)?;
     let (height, width) = (height as usize, width as usize);

@@ -27,9 +27,9 @@ pub enum Init {
 /// Connections of the layer whose parameters start.
 pub(super) struct Fans {
     /// Into one unit.
-    pub fan_in: usize,
+    pub fan_in: f64,
     /// Out of one unit, as Glorot counts.
-    pub fan_out: usize,
+    pub fan_out: f64,
     /// As `network3.py` counts.
     pub network3: f64,
 }
@@ -44,30 +44,31 @@ impl Fans {
         kernel: [usize; 2],
         groups: usize,
     ) -> Self {
-        let taps = kernel[0] * kernel[1];
+        // In floats: sizes are not checked yet, and absurd ones must not overflow.
+        let taps = kernel[0] as f64 * kernel[1] as f64;
         // Pooling may follow at once or after an activation.
         let pool = network.layers[index + 1..]
             .iter()
             .take(2)
             .find_map(|layer| match layer {
                 Layer::MaxPool2d { kernel, .. } | Layer::AvgPool2d { kernel, .. } => {
-                    Some(kernel[0] * kernel[1])
+                    Some(kernel[0] as f64 * kernel[1] as f64)
                 }
                 _ => None,
             })
-            .unwrap_or(1);
+            .unwrap_or(1.0);
         Self {
-            fan_in: c_in / groups * taps,
-            fan_out: filters / groups * taps,
-            network3: (filters * taps) as f64 / pool as f64,
+            fan_in: (c_in / groups) as f64 * taps,
+            fan_out: (filters / groups) as f64 * taps,
+            network3: filters as f64 * taps / pool,
         }
     }
 
     /// Of a fully-connected layer.
     pub(super) fn dense(n_in: usize, units: usize) -> Self {
         Self {
-            fan_in: n_in,
-            fan_out: units,
+            fan_in: n_in as f64,
+            fan_out: units as f64,
             network3: units as f64,
         }
     }
@@ -80,7 +81,7 @@ impl Init {
             std: variance.sqrt(),
         };
         let zero = Distribution::Constant { value: 0.0 };
-        let (n_in, n_out) = (fans.fan_in as f64, fans.fan_out as f64);
+        let (n_in, n_out) = (fans.fan_in, fans.fan_out);
         match self {
             Self::Large => [normal(1.0), normal(1.0)],
             Self::Scaled => [normal(1.0 / n_in), normal(1.0)],

@@ -95,7 +95,18 @@ impl Model {
     /// # Errors
     /// [`Error::Io`] and [`Error::File`] saying what is wrong with the file.
     pub fn load(path: &Path) -> Result<Self> {
-        let file = ModelFile::load(path)?;
+        Self::from_file(path, ModelFile::load(path)?)
+    }
+
+    /// [`Model::load`] from the bytes of a file; `path` only appears in messages.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self> {
+        Self::from_file(path, ModelFile::from_bytes(path, bytes)?)
+    }
+
+    fn from_file(path: &Path, file: ModelFile) -> Result<Self> {
         let fix = "Use a model.safetensors that `wgrad train` wrote.";
         let wrong = |found: String, wanted: String| Error::file(path, found, wanted, fix);
         let network = Network::from_json(&file.network_json)

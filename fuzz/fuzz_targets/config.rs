@@ -1,0 +1,6 @@
+//! Any text: an error or a configuration, never a panic.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|text: &str| {
+    let _ = wgrad::train::Config::parse(text);
+});

@@ -1,0 +1,6 @@
+//! Any bytes: an error or a value, never a panic.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let _ = wgrad::data::idx::parse_images(std::path::Path::new("file"), data);
+});
