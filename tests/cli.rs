@@ -209,6 +209,21 @@ fn devices_are_listed() {
 }
 
 #[test]
+fn the_doctor_examines_every_op() {
+    let output = wgrad()
+        .args(["doctor", "--device", "cpu", "--json"])
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["healthy"], true);
+    let ops = report["ops"].as_array().unwrap();
+    assert_eq!(ops.len(), wgrad::ops::TABLE.len());
+    assert!(ops.iter().all(|op| op["failure"].is_null()));
+    assert!(report["training"]["worst"].as_f64().unwrap() == 0.0);
+}
+
+#[test]
 fn bad_words_are_refused() {
     let home = tempfile::tempdir().unwrap();
     let says = |args: &[&str], parts: &[&str]| {

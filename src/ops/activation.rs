@@ -217,6 +217,11 @@ pub fn cases() -> Vec<Case> {
                     .fixed(shape, Fill::Uniform(-1.0, 1.0)),
             );
         }
+        // More workgroups than one dimension holds.
+        if kind == Relu {
+            let many = 65_535 * ELEMENTWISE + 7;
+            cases.push(Case::new(Activate(kind), 1).fixed(&[many], Fill::Uniform(-1.0, 1.0)));
+        }
         // Outputs of exactly 0, where ReLU's slope is 0.
         cases.push(
             Case::new(ActivationSlope(kind), 1)
