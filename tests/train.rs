@@ -321,17 +321,51 @@ fn the_sentinel_changes_nothing() {
     }
 }
 
+/// In the first epoch, and in a later one from its checkpoint, which stays.
 #[test]
 fn an_explosion_is_named() {
     let data = digits(60, 20);
     for device in devices() {
-        let settings = Settings {
-            learning_rates: vec![1e30],
-            ..settings()
-        };
-        let mut trainer = Trainer::new(&network(), &data, &settings, &device).unwrap();
-        let e = trainer.run(&mut |_| {}).unwrap_err();
-        assert!(matches!(e, Error::NotFinite { replica: 0, .. }), "{e}");
+        for exploding in [0, 1] {
+            let mut rates = vec![0.01; exploding];
+            rates.push(1e30);
+            let settings = Settings {
+                learning_rates: rates,
+                replicas: 2,
+                ..settings()
+            };
+            let folder = tempfile::tempdir().unwrap();
+            let mut trainer = Trainer::new(&network(), &data, &settings, &device).unwrap();
+            trainer.keep_checkpoints(folder.path(), 2).unwrap();
+            match trainer.run(&mut |_| {}).unwrap_err() {
+                Error::NotFinite {
+                    place,
+                    step,
+                    replica: 0,
+                    ..
+                } => {
+                    let epoch = format!("epoch {}, ", exploding + 1);
+                    assert!(place.starts_with(&epoch), "{place}");
+                    let layer = place.trim_start_matches(&epoch);
+                    assert!(
+                        layer.contains("conv2d") || layer.contains("dense"),
+                        "{place}"
+                    );
+                    assert!(
+                        layer.contains("forward") || layer.contains("backward"),
+                        "{place}"
+                    );
+                    let first = exploding * trainer.steps_per_epoch();
+                    assert!(
+                        (first as u64..first as u64 + 4).contains(&step),
+                        "step {step}"
+                    );
+                }
+                e => panic!("{e}"),
+            }
+            let kept: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+            assert_eq!(kept.len(), exploding);
+        }
     }
 }
 

@@ -135,6 +135,11 @@ impl Keeper {
         Ok(())
     }
 
+    /// The checkpoint after so many epochs, if it is kept and whole.
+    pub(super) fn after(&self, epochs: usize) -> Option<Checkpoint> {
+        read(&self.path(epochs)).ok()
+    }
+
     /// The newest whole checkpoint; torn ones are passed over with a warning.
     pub(super) fn newest(&self) -> Result<Option<Checkpoint>> {
         for path in self.list()? {

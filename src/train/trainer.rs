@@ -13,9 +13,11 @@ use crate::compile::{Options, compile};
 use crate::data::{Images, Split};
 use crate::error::{Error, Result};
 use crate::exec::{Device, DeviceInfo, Executor, Traffic, run_verified};
+use crate::kernel::Access;
 use crate::nn::{Network, Parameter};
 use crate::plan::Plan;
 use crate::rng::{Stream, key, keys, streams};
+use crate::shape::DType;
 use crate::tensor::Host;
 
 /// Steps between two progress events.
@@ -212,13 +214,75 @@ impl Trainer {
         let Some(checkpoint) = newest else {
             return Ok(0);
         };
-        for (name, values) in checkpoint.buffers {
-            self.write(&name, &Host::F32(values))?;
-        }
-        let step = (checkpoint.history.len() * self.steps) as u32;
-        self.write("train step", &Host::U32(vec![step]))?;
+        self.restore(&checkpoint)?;
         self.history = checkpoint.history;
         Ok(self.history.len())
+    }
+
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        for (name, values) in &checkpoint.buffers {
+            self.write(name, &Host::F32(values.clone()))?;
+        }
+        let step = (checkpoint.history.len() * self.steps) as u32;
+        self.write("train step", &Host::U32(vec![step]))
+    }
+
+    /// The error for a loss that stopped being finite in `step`. Runs are repeatable, so
+    /// the epoch is run again, and its last steps launch by launch, to see which layer
+    /// and pass it was; where its start is not kept the cost alone is named.
+    fn not_finite(&mut self, step: u64, replica: usize) -> Result<Error> {
+        let found = self.first_not_finite(step, replica)?;
+        let (place, step) = found.unwrap_or_else(|| ("cost".into(), step));
+        let number = self.history.len() + 1;
+        Ok(Error::NotFinite {
+            place: format!("epoch {number}, {place}"),
+            step,
+            replica,
+            fix: "Lower the learning rate (--lr); the checkpoint of the epoch before is finite."
+                .into(),
+        })
+    }
+
+    fn first_not_finite(&mut self, step: u64, replica: usize) -> Result<Option<(String, u64)>> {
+        let epochs = self.history.len();
+        let first = (epochs * self.steps) as u64;
+        match self.keeper.as_ref().and_then(|k| k.after(epochs)) {
+            Some(checkpoint) => self.restore(&checkpoint)?,
+            None if epochs == 0 => {
+                self.write("train step", &Host::U32(vec![0]))?;
+                self.executor.run("init", 1)?;
+            }
+            None => return Ok(None),
+        }
+        self.executor.run("shuffle", 1)?;
+        // What made the loss infinite is in its own step, or in the backward pass and the
+        // update of the step before.
+        let from = step.saturating_sub(1).max(first);
+        self.executor.run("train", from - first)?;
+        let launches = self.executor.plan().programs["train"].clone();
+        for step in from..=step {
+            for (i, launch) in launches.iter().enumerate() {
+                self.executor.run_part("train", i..i + 1)?;
+                let bindings = launch.bindings.iter().zip(launch.kernel.bindings);
+                let written: Vec<_> = bindings
+                    .filter(|(_, b)| b.access != Access::Read && b.dtype == DType::F32)
+                    .collect();
+                let buffers: Vec<usize> = written.iter().map(|(b, _)| b.buffer).collect();
+                if buffers.is_empty() {
+                    continue;
+                }
+                let hosts = self.executor.read_all(&buffers)?;
+                for ((binding, _), host) in written.iter().zip(hosts) {
+                    let values = host.floats().unwrap_or_default();
+                    let own = values.chunks(binding.elements).nth(replica);
+                    if own.is_some_and(|v| v.iter().any(|x| !x.is_finite())) {
+                        let place = format!("{} ({})", launch.label, launch.kernel.name);
+                        return Ok(Some((place, step)));
+                    }
+                }
+            }
+        }
+        Ok(None)
     }
 
     fn checkpoint(&mut self) -> Result<Checkpoint> {
@@ -366,14 +430,7 @@ impl Trainer {
         let number = self.history.len() + 1;
         for (replica, guard) in guard.chunks(GUARD).enumerate() {
             if guard[0] > 0 {
-                return Err(Error::NotFinite {
-                    place: format!("epoch {number}, cost"),
-                    step: u64::from(guard[0] - 1),
-                    replica,
-                    fix: "Lower the learning rate (--lr); the weights of the epoch before \
-                          are the last finite ones."
-                        .into(),
-                });
+                return Err(self.not_finite(u64::from(guard[0] - 1), replica)?);
             }
         }
         let epoch = Epoch {
