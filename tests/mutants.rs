@@ -179,7 +179,8 @@ fn the_sentinel_stops_at_a_broken_kernel() {
         .find(|m| m.what == "half a tile multiplied")
         .unwrap();
     let row = TABLE.iter().find(|row| row.stem == "matmul").unwrap();
-    let case = &(row.cases)()[5];
+    // Half a tile is all there is to multiply where the shared axis is short.
+    let case = &(row.cases)().into_iter().find(|c| c.terms > 16).unwrap();
     let given = inputs(case, 2);
     for (kernel, sound) in [(None, true), (Some(mutant), false)] {
         let mut plan = plan_of(case, 2).unwrap();
