@@ -3,6 +3,7 @@
 
 pub mod curves;
 pub mod misses;
+pub mod record;
 
 use std::path::Path;
 
