@@ -138,7 +138,9 @@ fn compare(
             (Host::F32(f), Store::F(w)) => {
                 for (e, (&f, &w)) in part(launch, i, f, replica).iter().zip(w).enumerate() {
                     let both_lost = !f.is_finite() && !(w as f32).is_finite();
-                    if !both_lost && !((f64::from(f) - w).abs() <= tolerance) {
+                    // A difference that is not a number is a disagreement too.
+                    let near = (f64::from(f) - w).abs() <= tolerance;
+                    if !both_lost && !near {
                         return Err(disagree(
                             i,
                             e,
