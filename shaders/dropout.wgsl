@@ -21,7 +21,7 @@ fn dropout(
     if block * 4u >= N {
         return;
     }
-    let words = random_words(group.z, STREAM, step[0], block);
+    let words = random_words(group.z, STREAM, step[2u * group.z + 1u], block);
     for (var j = 0u; j < 4u; j++) {
         let i = block * 4u + j;
         if i < N {

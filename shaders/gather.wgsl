@@ -11,11 +11,11 @@ override SCALE: f32 = 1.0;
 
 @group(0) @binding(0) var<storage, read> images: array<u32>;
 @group(0) @binding(1) var<storage, read> labels: array<u32>;
-@group(0) @binding(2) var<storage, read> step: array<u32>;
+@group(0) @binding(2) var<storage, read_write> step: array<u32>;
 
 // The example's place in the epoch.
-fn position(n: u32) -> u32 {
-    return (step[0] % EPOCH_STEPS) * BATCH + n;
+fn position(replica: u32, n: u32) -> u32 {
+    return (step[2u * replica] % EPOCH_STEPS) * BATCH + n;
 }
 
 // Element e of an image that is moved by one pixel: 0 not at all, 1 up, 2 down, 3 left,
@@ -48,9 +48,13 @@ fn gather(
 ) {
     let size = C * H * W;
     let i = item(group, groups, lane);
+    if i == 0u {
+        // Nobody in this launch reads it.
+        step[2u * group.z + 1u] = step[2u * group.z];
+    }
     if i < BATCH * size {
         // The last mini-batch may reach past the end; whoever reads it knows.
-        let image = min(position(i / size), IMAGES - 1u);
+        let image = min(position(group.z, i / size), IMAGES - 1u);
         x[group.z * BATCH * size + i] = pixel(image, i % size, 0u);
         if i % size == 0u {
             y[group.z * BATCH + i / size] = labels[image];
@@ -72,9 +76,13 @@ fn gather_shuffled(
 ) {
     let size = C * H * W;
     let i = item(group, groups, lane);
+    if i == 0u {
+        // Nobody in this launch reads it.
+        step[2u * group.z + 1u] = step[2u * group.z];
+    }
     if i < BATCH * size {
         let examples = IMAGES * EXPANSION;
-        let example = order[group.z * examples + min(position(i / size), examples - 1u)];
+        let example = order[group.z * examples + min(position(group.z, i / size), examples - 1u)];
         let image = example % IMAGES;
         shuffled_x[group.z * BATCH * size + i] = pixel(image, i % size, example / IMAGES);
         if i % size == 0u {

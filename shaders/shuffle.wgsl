@@ -34,7 +34,7 @@ fn shuffle(
 ) {
     let i = item(group, groups, lane);
     if i < N {
-        let epoch = step[0] / EPOCH_STEPS;
+        let epoch = step[2u * group.z] / EPOCH_STEPS;
         var value = feistel(group.z, epoch, i);
         while value >= N {
             value = feistel(group.z, epoch, value);

@@ -38,7 +38,7 @@ fn rows(place: u32) -> u32 {
 }
 
 fn add_up(replica: u32, lane: u32) {
-    let place = step[0] % EPOCH_STEPS;
+    let place = step[2u * replica + 1u] % EPOCH_STEPS;
     let seen = rows(place);
     var loss = 0.0;
     var correct = 0.0;
@@ -77,7 +77,7 @@ fn add_up(replica: u32, lane: u32) {
         row = min(row, first_bad[j]);
     }
     if row < N && guard[at] == 0u {
-        guard[at] = step[0] + 1u;
+        guard[at] = step[2u * replica + 1u] + 1u;
         guard[at + 1u] = row;
     }
 }
@@ -91,7 +91,7 @@ fn tally(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
 
 @compute @workgroup_size(LANES)
 fn tally_predict(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let place = step[0] % EPOCH_STEPS;
+    let place = step[2u * group.z + 1u] % EPOCH_STEPS;
     for (var n = lane; n < rows(place); n += LANES) {
         predictions[group.z * COUNT + place * N + n] = answer(group.z * N + n);
     }

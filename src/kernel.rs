@@ -5,8 +5,13 @@
 //! are *constants*: WGSL `override`s, fixed when the pipeline is made, because every
 //! shape of a plan is known when it is compiled.
 
+use smallvec::SmallVec;
+
 use crate::shape::DType;
 use crate::tensor::Real;
+
+/// Bindings that a launch on the CPU holds without asking for memory.
+pub const BINDINGS: usize = 8;
 
 /// How a kernel uses a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -149,7 +154,7 @@ pub struct Args<'a, T> {
     /// The launch's constants.
     pub constants: &'a [(&'static str, f64)],
     /// One slot per binding.
-    pub slots: Vec<Slot<'a, T>>,
+    pub slots: SmallVec<[Slot<'a, T>; BINDINGS]>,
 }
 
 impl<'a, T: Real> Args<'a, T> {

@@ -9,10 +9,10 @@ use common::{gpu, words};
 use wgrad::compile::{Options, compile};
 use wgrad::exec::{Choice, Device, Executor};
 use wgrad::graph::Graph;
-use wgrad::ops::Tape;
 use wgrad::ops::advance::Advance;
 use wgrad::ops::gather::{Expansion, Gather};
 use wgrad::ops::shuffle::Shuffle;
+use wgrad::ops::{COUNTER, Tape};
 use wgrad::rng::keys;
 use wgrad::shape::Type;
 use wgrad::tensor::Host;
@@ -47,7 +47,9 @@ fn batches(
         .variable("images", shared((IMAGES * 12usize).div_ceil(4)))
         .unwrap();
     let labels = graph.variable("labels", shared(IMAGES)).unwrap();
-    let step = graph.variable("step", shared(1)).unwrap();
+    let step = graph
+        .variable("step", Type::u32("epoch", &[COUNTER]).unwrap())
+        .unwrap();
     let key = graph
         .variable("keys", Type::u32("keys", &[4]).unwrap())
         .unwrap();
@@ -89,7 +91,7 @@ fn batches(
     };
     write("images", Host::pack(&pixels()));
     write("labels", Host::U32((0..IMAGES as u32).collect()));
-    write("step", Host::U32(vec![0]));
+    write("step", Host::U32(vec![0; COUNTER * replicas.len()]));
     write(
         "keys",
         Host::U32(replicas.iter().flat_map(|&r| keys(77, r)).collect()),

@@ -67,13 +67,15 @@ const MUTANTS: &[Mutant] = mutants! {
     "cross_entropy" "gradient not scaled by g": "g[row] * (sigmoid" => "(sigmoid";
     "dropout" "mask not rescaled": "SCALE * x[at]" => "x[at]";
     "dropout" "one word for four elements": "words[j] >= DROP" => "words[0] >= DROP";
-    "dropout" "the same mask each step": "STREAM, step[0], block" => "STREAM, 0u, block";
+    "dropout" "the same mask each step": "STREAM, step[2u * group.z + 1u], block" => "STREAM, 0u, block";
     "dropout" "every replica the same mask": "step, stream, keys[at + 2u]" => "step, stream, 0u";
     "dropout" "keeps what it should drop": ">= DROP" => "< DROP";
     "gather" "wrong byte of a word": "8u * (at % 4u)" => "8u * (3u - at % 4u)";
     "gather" "shift wraps around": "col < 0 ||" => "";
     "gather" "up and down swapped": "case 1u: { row += 1; }" => "case 1u: { row -= 1; }";
-    "gather" "labels of the position": "shuffled_y[group.z * BATCH + i / size] = labels[image]" => "shuffled_y[group.z * BATCH + i / size] = labels[position(i / size) % IMAGES]";
+    "gather" "labels of the position": "shuffled_y[group.z * BATCH + i / size] = labels[image]" => "shuffled_y[group.z * BATCH + i / size] = labels[position(group.z, i / size) % IMAGES]";
+    "gather" "the step never begins": "step[2u * group.z + 1u] = step[2u * group.z];" => "step[2u * group.z + 1u] = step[2u * group.z + 1u];";
+    "advance" "counts the step to come": "= step[2u * group.z + 1u] + 1u" => "= step[2u * group.z] + 1u";
     "gather" "scale forgotten": "SCALE * f32(" => "f32(";
     "hadamard" "one factor forgotten": "a[at] * b[at]" => "a[at]";
     "init" "variance for deviation": "VALUE * vec4<f32>(normal" => "VALUE * VALUE * vec4<f32>(normal";
@@ -115,7 +117,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "sgd" "velocity applied before it is updated": "v[at] = sgd_velocity" => "v[at] += sgd_velocity";
     "shuffle" "one round": "ROUNDS: u32 = 6u" => "ROUNDS: u32 = 1u";
     "shuffle" "no cycle walking": "while value >= N" => "while value >= N * 8u";
-    "shuffle" "the same order each epoch": "let epoch = step[0] / EPOCH_STEPS" => "let epoch = 0u * EPOCH_STEPS * step[0]";
+    "shuffle" "the same order each epoch": "let epoch = step[2u * group.z] / EPOCH_STEPS" => "let epoch = 0u * EPOCH_STEPS * step[2u * group.z]";
     "slice" "start forgotten": "START + at % PART" => "at % PART";
     "softmax" "maximum not subtracted": "sum += exp(x[first + k] - largest)" => "sum += exp(x[first + k])";
     "softmax" "only the first 64 classes": "k < K; k += LANES) {\n        sum += exp" => "k < min(K, LANES); k += LANES) {\n        sum += exp";

@@ -137,7 +137,9 @@ impl Middle {
             .iter()
             .map(|&w| f64::from(uniform(w)) * 2.0 - 1.0)
             .collect();
-        cpu.values_mut(buffer).unwrap().copy_from_slice(&upstream);
+        cpu.values_mut(0, buffer)
+            .unwrap()
+            .copy_from_slice(&upstream);
         let variables = wanted.iter().map(|v| v.node).collect();
         Some(Self {
             cpu,
@@ -149,7 +151,7 @@ impl Middle {
     fn cost(&mut self) -> f64 {
         self.cpu.run("run", 1).unwrap();
         let buffer = self.cpu.plan().state("cost").unwrap();
-        let cost = self.cpu.values(buffer).unwrap();
+        let cost = self.cpu.values(0, buffer).unwrap();
         cost.iter().zip(&self.upstream).map(|(c, u)| c * u).sum()
     }
 }
@@ -169,15 +171,15 @@ fn gradients() {
                 let buffer = middle.cpu.plan().state(&name).unwrap();
                 let at = middle.cpu.plan().state(&format!("gradient {k}")).unwrap();
                 middle.cost();
-                let gradient = middle.cpu.values(at).unwrap().to_vec();
+                let gradient = middle.cpu.values(0, at).unwrap().to_vec();
                 for (i, &found) in gradient.iter().enumerate() {
                     let h = 1e-5;
-                    let x = middle.cpu.values(buffer).unwrap()[i];
-                    middle.cpu.values_mut(buffer).unwrap()[i] = x + h;
+                    let x = middle.cpu.values(0, buffer).unwrap()[i];
+                    middle.cpu.values_mut(0, buffer).unwrap()[i] = x + h;
                     let above = middle.cost();
-                    middle.cpu.values_mut(buffer).unwrap()[i] = x - h;
+                    middle.cpu.values_mut(0, buffer).unwrap()[i] = x - h;
                     let below = middle.cost();
-                    middle.cpu.values_mut(buffer).unwrap()[i] = x;
+                    middle.cpu.values_mut(0, buffer).unwrap()[i] = x;
                     let slope = (above - below) / (2.0 * h);
                     // Truncation is of order h² times a third derivative, cancellation
                     // of order 1e-16/h: both near 1e-10.

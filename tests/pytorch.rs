@@ -18,8 +18,8 @@ use wgrad::ops::gather::{Expansion, Gather};
 use wgrad::ops::matmul::Matmul;
 use wgrad::ops::sgd::Sgd;
 use wgrad::ops::tally::Tally;
-use wgrad::ops::{Op, TABLE, Tape, Value};
-use wgrad::plan::{Limits, Plan};
+use wgrad::ops::{COUNTER, NEXT, NOW, Op, TABLE, Tape, Value};
+use wgrad::plan::{Binding, Limits, Plan};
 use wgrad::rng::{Stream, uniform};
 use wgrad::shape::Type;
 use wgrad::tensor::Host;
@@ -58,6 +58,19 @@ fn load(name: &str) -> BTreeMap<String, Tensor> {
             (name.to_string(), Tensor { shape, host, wide })
         })
         .collect()
+}
+
+/// A step counter that holds the fixture's step at `word`.
+fn counter(step: &Tensor, word: usize) -> (Tensor, Type) {
+    let mut words = vec![0; COUNTER];
+    words[word] = step.host.clone().integers().unwrap()[0];
+    let counter = Tensor {
+        shape: vec![COUNTER],
+        host: Host::U32(words),
+        wide: vec![],
+    };
+    let ty = counter.ty();
+    (counter, ty)
 }
 
 impl Tensor {
@@ -254,12 +267,13 @@ fn ops_equal_pytorch() {
         if name.starts_with("dropout") {
             let (keys, step) = (&fixtures["dropout.keys"], &fixtures["dropout.step"]);
             inputs.push((keys.clone(), keys.ty()));
-            inputs.push((step.clone(), step.ty().shared()));
+            inputs.push(counter(step, NOW));
         }
         if name == "gather" {
-            for (_, ty) in &mut inputs[..3] {
+            for (_, ty) in &mut inputs[..2] {
                 *ty = ty.clone().shared();
             }
+            inputs[2] = counter(&inputs[2].0, NEXT);
         }
         let mut graph = Graph::new();
         let values: Vec<Value> = inputs
@@ -357,14 +371,15 @@ fn sgd_equals_pytorch() {
         schedule: 1,
     };
     let mut graph = Graph::new();
-    let shared = Type::u32("step", &[1]).unwrap().shared();
     let inputs = [
         graph.variable("g", w.ty()).unwrap(),
         graph.variable("w", w.ty()).unwrap(),
         graph
             .variable("hyper", Type::f32("hyper", &[5]).unwrap())
             .unwrap(),
-        graph.variable("step", shared).unwrap(),
+        graph
+            .variable("step", Type::u32("step", &[COUNTER]).unwrap())
+            .unwrap(),
         graph.variable("v", w.ty()).unwrap(),
     ];
     graph.begin("run");
@@ -377,7 +392,7 @@ fn sgd_equals_pytorch() {
         write("w", &w.host);
         write("v", &Host::F32(vec![0.0; w.floats().len()]));
         write("hyper", &Host::F32(vec![0.9, 0.05, 0.0, 0.0, 0.1]));
-        write("step", &Host::U32(vec![0]));
+        write("step", &Host::U32(vec![0; COUNTER]));
         for i in 0..3 {
             let g = &fixtures[&format!("sgd/g{i}")];
             executor.write(plan.state("g").unwrap(), &g.host).unwrap();
@@ -407,7 +422,7 @@ fn tally_equals_pytorch() {
         graph.variable("scores", get("scores").ty()).unwrap(),
         graph.variable("losses", get("losses").ty()).unwrap(),
         graph.variable("labels", u32s(6)).unwrap(),
-        graph.variable("step", u32s(1).shared()).unwrap(),
+        graph.variable("step", u32s(COUNTER)).unwrap(),
         graph
             .variable("metrics", Type::f32("tally", &[4]).unwrap())
             .unwrap(),
@@ -424,7 +439,7 @@ fn tally_equals_pytorch() {
                 .unwrap();
         }
         executor
-            .write(plan.state("step").unwrap(), &Host::U32(vec![0]))
+            .write(plan.state("step").unwrap(), &Host::U32(vec![0; COUNTER]))
             .unwrap();
         executor.run("run", 1).unwrap();
         let metrics = executor.read(plan.state("metrics").unwrap()).unwrap();
@@ -499,7 +514,7 @@ fn three_steps(
     let at = |name: &str| plan.state(name).unwrap();
     let mut write = |name: &str, host: Host| executor.write(at(name), &host).unwrap();
     write("hyper", Host::F32(vec![0.0, 0.0, 0.0, 0.0, rate]));
-    write("step", Host::U32(vec![0]));
+    write("step", Host::U32(vec![0; COUNTER]));
     write("seed", Host::F32(vec![0.1; BATCH]));
     let parameters = network.parameters().unwrap();
     let mut fan = 1;
@@ -606,7 +621,7 @@ fn networks_equal_pytorch_after_three_steps() {
         let y = variable("y", integers(&[BATCH]));
         let seed = variable("seed", floats(&[BATCH]));
         let hyper = variable("hyper", floats(&[5]));
-        let step = variable("step", integers(&[1]).shared());
+        let step = variable("step", integers(&[COUNTER]));
         graph.begin("train");
         let forward = network
             .forward(&mut graph, &mut variables, x, Mode::Evaluate)
@@ -667,11 +682,11 @@ fn wide_steps(network: &Network, rate: f32, draw: u32, plan: &Plan) -> Steps {
         fn write(&mut self, buffer: usize, data: &Host) -> wgrad::Result<()> {
             self.0.write(buffer, data)
         }
-        fn read_all(&mut self, buffers: &[usize]) -> wgrad::Result<Vec<Host>> {
+        fn read_bindings(&mut self, bindings: &[Binding]) -> wgrad::Result<Vec<Host>> {
             // High and low part, so that nothing is lost on the way.
             let mut parts = Vec::new();
-            for &b in buffers {
-                let values = self.0.values(b).unwrap();
+            for b in bindings {
+                let values = self.0.values(0, b.buffer).unwrap();
                 let split = values
                     .iter()
                     .flat_map(|&v| [v as f32, (v - f64::from(v as f32)) as f32]);

@@ -235,7 +235,7 @@ fn gather() {
         let case = Case::new(gather, 1)
             .shared_u32(&[bytes.div_ceil(4)], Fill::Words)
             .shared_u32(&[images], Fill::Below(10))
-            .shared_u32(&[1], Fill::Number(f64::from(step)));
+            .u32(&[2], Fill::Pair(step, 0));
         Some(case.u32(&[examples], Fill::Below(examples as u32)))
     });
 }

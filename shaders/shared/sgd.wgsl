@@ -14,7 +14,7 @@ fn rate_index(step: u32) -> u32 {
 // A replica's (momentum, l2, l1, eta) at this step.
 fn sgd_rates(replica: u32) -> vec4<f32> {
     let at = replica * (HYPER + SCHEDULE);
-    return vec4<f32>(hyper[at], hyper[at + 1u], hyper[at + 2u], hyper[at + rate_index(step[0])]);
+    return vec4<f32>(hyper[at], hyper[at + 1u], hyper[at + 2u], hyper[at + rate_index(step[2u * replica + 1u])]);
 }
 
 // The new velocity; `rates` is (momentum, l2, l1, eta).

@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Kind, Node};
-use crate::kernel::Access;
 use crate::ops::{Operand, Value};
 use crate::plan::{Binding, Buffer, Launch, Limits, Plan, Role};
 use crate::shape::Type;
@@ -79,11 +78,7 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Plan> {
                     }
                 })
                 .collect();
-            let once = kernel
-                .bindings
-                .iter()
-                .any(|b| b.shared && b.access != Access::Read);
-            let copies = if once { 1 } else { options.replicas };
+            let copies = options.replicas;
             launches.push(Launch {
                 label: node.label.clone(),
                 kernel,

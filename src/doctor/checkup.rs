@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::exec::{Choice, Device};
 use crate::graph::Graph;
 use crate::nn::{Init, Network};
-use crate::ops::{TABLE, Tape, advance::Advance};
+use crate::ops::{COUNTER, TABLE, Tape, advance::Advance};
 use crate::shape::Type;
 use crate::tensor::Host;
 use crate::train::{Settings, Trainer};
@@ -122,7 +122,7 @@ pub fn checkup(device: &Device, tell: &mut dyn FnMut(&OpResult)) -> Result<Repor
 /// Microseconds of a launch among many, each waiting for the one before.
 fn launch_cost(device: &Device) -> Result<f64> {
     let mut graph = Graph::new();
-    let step = graph.variable("step", Type::u32("step", &[1])?.shared())?;
+    let step = graph.variable("step", Type::u32("step", &[COUNTER])?)?;
     graph.begin("run");
     graph.op(Arc::new(Advance), &[step])?;
     let options = Options {
@@ -131,7 +131,7 @@ fn launch_cost(device: &Device) -> Result<f64> {
         limits: device.info().limits,
     };
     let mut executor = device.executor(compile(&graph, &options)?)?;
-    executor.write(0, &Host::U32(vec![0]))?;
+    executor.write(0, &Host::U32(vec![0; COUNTER]))?;
     executor.run("run", 100)?;
     executor.wait()?;
     let start = Instant::now();

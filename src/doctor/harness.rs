@@ -59,6 +59,11 @@ pub fn fill(case: &Case, input: usize, replicas: usize) -> Host {
                 .flat_map(|r| [0xDEAD_BEEF, 0x8000_0001, r, 0])
                 .collect(),
         ),
+        Fill::Pair(a, b) => Host::U32(
+            (0..words.len())
+                .map(|i| if i % 2 == 0 { a } else { b })
+                .collect(),
+        ),
         Fill::Number(x) => match given.ty.dtype {
             DType::U32 => Host::U32(vec![x as u32; words.len()]),
             DType::F32 => Host::F32(vec![x as f32; words.len()]),

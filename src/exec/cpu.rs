@@ -4,12 +4,15 @@
 //! Replicas run side by side on the threads; a replica's arithmetic does not depend on
 //! how many there are.
 
-use rayon::prelude::*;
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use smallvec::SmallVec;
 
 use super::{DeviceInfo, Executor, Traffic, check_write, program};
 use crate::error::Result;
-use crate::kernel::{Access, Args, Kernel, Slot};
-use crate::plan::{Launch, Limits, Plan};
+use crate::kernel::{Access, Args, BINDINGS, Kernel, Slot};
+use crate::plan::{Binding, Buffer, Launch, Limits, Plan};
 use crate::shape::DType;
 use crate::tensor::{Host, Real};
 
@@ -50,15 +53,33 @@ enum Store<T> {
     U(Vec<u32>),
 }
 
+/// The buffers of one replica, by the plan's number; empty where all replicas share one.
+type Own<T> = Vec<Store<T>>;
+
 /// Runs plans on the CPU.
+///
+/// Every replica has buffers of its own, and what all share is only read, so replicas go
+/// through a program without waiting for each other.
 #[derive(Debug)]
 pub struct Cpu<T> {
     plan: Plan,
-    buffers: Vec<Store<T>>,
+    shared: Vec<Store<T>>,
+    replicas: Vec<Own<T>>,
     text: Text,
     info: DeviceInfo,
     traffic: Traffic,
 }
+
+/// A replica's way through a program.
+struct Job<'a, T> {
+    own: &'a mut Own<T>,
+    /// Runs still to do.
+    left: u64,
+}
+
+/// How often a replica's runs are interrupted for another replica, so that five replicas
+/// keep two threads busy to the end.
+const TURNS: u64 = 8;
 
 impl<T: Scalar> Cpu<T> {
     /// Allocates the plan's buffers. Their content is garbage until it is written:
@@ -70,15 +91,17 @@ impl<T: Scalar> Cpu<T> {
     pub fn new(plan: Plan, text: Text) -> Result<Self> {
         plan.check(&Limits::CPU)?;
         super::memory::check(&plan)?;
-        let store = |b: &crate::plan::Buffer| {
-            let n = b.total(plan.replicas);
-            match b.dtype {
-                DType::F32 => Store::F(vec![T::of(f64::NAN); n]),
-                DType::U32 => Store::U(vec![u32::MAX; n]),
-            }
+        let stores = |shared: bool| -> Vec<Store<T>> {
+            let store = |b: &Buffer| match (b.shared == shared, b.dtype) {
+                (false, _) => Store::U(vec![]),
+                (true, DType::F32) => Store::F(vec![T::of(f64::NAN); b.elements]),
+                (true, DType::U32) => Store::U(vec![u32::MAX; b.elements]),
+            };
+            plan.buffers.iter().map(store).collect()
         };
         Ok(Self {
-            buffers: plan.buffers.iter().map(store).collect(),
+            shared: stores(true),
+            replicas: (0..plan.replicas).map(|_| stores(false)).collect(),
             plan,
             text,
             info: super::device::cpu_info(),
@@ -86,85 +109,114 @@ impl<T: Scalar> Cpu<T> {
         })
     }
 
-    /// A float buffer at full precision; `None` if it holds integers.
-    pub fn values(&self, buffer: usize) -> Option<&[T]> {
-        match self.buffers.get(buffer) {
+    /// A replica's floats at full precision; `None` where there is no such replica, or the
+    /// buffer is shared or holds integers.
+    pub fn values(&self, replica: usize, buffer: usize) -> Option<&[T]> {
+        match self.replicas.get(replica)?.get(buffer) {
             Some(Store::F(v)) => Some(v),
             _ => None,
         }
     }
 
-    /// A float buffer at full precision, to be changed; `None` if it holds integers.
-    pub fn values_mut(&mut self, buffer: usize) -> Option<&mut [T]> {
-        match self.buffers.get_mut(buffer) {
+    /// [`Cpu::values`], to be changed.
+    pub fn values_mut(&mut self, replica: usize, buffer: usize) -> Option<&mut [T]> {
+        match self.replicas.get_mut(replica)?.get_mut(buffer) {
             Some(Store::F(v)) => Some(v),
             _ => None,
         }
     }
 
-    fn launch(buffers: &mut [Store<T>], launch: &Launch, text: Text) {
-        let function = T::function(launch.kernel, text);
-        let copies = launch.grid[2] as usize;
+    /// The copies of a buffer: one per replica, or the one that all share.
+    fn copies(&self, buffer: usize) -> impl Iterator<Item = &Store<T>> {
+        let shared = self.plan.buffers[buffer].shared;
+        let own = self.replicas.iter().map(move |own| &own[buffer]);
+        let shared = shared.then(|| &self.shared[buffer]);
+        let none = if shared.is_some() { 0 } else { usize::MAX };
+        own.take(none).chain(shared)
+    }
+
+    /// Runs launches `times` times, for every replica.
+    fn all(&mut self, launches: &[Launch], times: u64) {
+        let (shared, text) = (&self.shared, self.text);
+        if let [own] = &mut self.replicas[..] {
+            for _ in 0..times {
+                for launch in launches {
+                    Self::launch(own, shared, launch, text);
+                }
+            }
+            return;
+        }
+        let turn = times.div_ceil(TURNS);
+        let jobs = self.replicas.iter_mut().map(|own| Job { own, left: times });
+        let queue = Mutex::new(jobs.collect::<VecDeque<_>>());
+        let next = || {
+            queue
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop_front()
+        };
+        rayon::scope(|scope| {
+            for _ in 0..rayon::current_num_threads() {
+                scope.spawn(|_| {
+                    while let Some(mut job) = next() {
+                        let now = turn.min(job.left);
+                        for _ in 0..now {
+                            for launch in launches {
+                                Self::launch(job.own, shared, launch, text);
+                            }
+                        }
+                        job.left -= now;
+                        if job.left > 0 {
+                            let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+                            queue.push_back(job);
+                        }
+                    }
+                });
+            }
+        });
+    }
+
+    /// One launch for one replica.
+    fn launch(own: &mut Own<T>, shared: &[Store<T>], launch: &Launch, text: Text) {
         let declared = launch.kernel.bindings;
         // Written buffers leave the list while the launch runs; the checker has made
         // sure that nothing else in the launch is the same buffer.
-        let mut written: Vec<Option<Store<T>>> = launch
-            .bindings
-            .iter()
-            .zip(declared)
-            .map(|(b, d)| {
-                (d.access != Access::Read)
-                    .then(|| std::mem::replace(&mut buffers[b.buffer], Store::U(vec![])))
-            })
-            .collect();
-        let mut replicas: Vec<Args<'_, T>> = (0..copies)
-            .map(|_| Args {
-                constants: &launch.constants,
-                slots: Vec::with_capacity(declared.len()),
-            })
-            .collect();
-        for (i, written) in written.iter_mut().enumerate() {
-            let binding = launch.bindings[i];
-            let n = binding.elements;
-            match written {
-                Some(Store::F(v)) => push(&mut replicas, v.chunks_mut(n).map(Slot::FMut)),
-                Some(Store::U(v)) => push(&mut replicas, v.chunks_mut(n).map(Slot::UMut)),
-                None => {
-                    let at = |r: usize| if declared[i].shared { 0 } else { r * n };
-                    match &buffers[binding.buffer] {
-                        Store::F(v) => {
-                            push(
-                                &mut replicas,
-                                (0..copies).map(|r| Slot::F(&v[at(r)..][..n])),
-                            );
-                        }
-                        Store::U(v) => {
-                            push(
-                                &mut replicas,
-                                (0..copies).map(|r| Slot::U(&v[at(r)..][..n])),
-                            );
-                        }
-                    }
+        let mut written: SmallVec<[Store<T>; BINDINGS]> = SmallVec::new();
+        for (b, d) in launch.bindings.iter().zip(declared) {
+            if d.access != Access::Read {
+                written.push(std::mem::replace(&mut own[b.buffer], Store::U(vec![])));
+            }
+        }
+        let mut taken = written.iter_mut();
+        let mut slots = SmallVec::new();
+        for (b, d) in launch.bindings.iter().zip(declared) {
+            let slot = if d.access == Access::Read {
+                let from = if d.shared { shared } else { &*own };
+                match &from[b.buffer] {
+                    Store::F(v) => Slot::F(&v[..b.elements]),
+                    Store::U(v) => Slot::U(&v[..b.elements]),
                 }
+            } else {
+                match taken.next() {
+                    Some(Store::F(v)) => Slot::FMut(&mut v[..b.elements]),
+                    Some(Store::U(v)) => Slot::UMut(&mut v[..b.elements]),
+                    None => Slot::Taken,
+                }
+            };
+            slots.push(slot);
+        }
+        T::function(launch.kernel, text)(&mut Args {
+            constants: &launch.constants,
+            slots,
+        });
+        let mut written = written.into_iter();
+        for (b, d) in launch.bindings.iter().zip(declared) {
+            if d.access != Access::Read
+                && let Some(store) = written.next()
+            {
+                own[b.buffer] = store;
             }
         }
-        if copies == 1 {
-            replicas.iter_mut().for_each(function);
-        } else {
-            replicas.par_iter_mut().for_each(function);
-        }
-        drop(replicas);
-        for (binding, store) in launch.bindings.iter().zip(written) {
-            if let Some(store) = store {
-                buffers[binding.buffer] = store;
-            }
-        }
-    }
-}
-
-fn push<'a, T>(replicas: &mut [Args<'a, T>], slots: impl Iterator<Item = Slot<'a, T>>) {
-    for (args, slot) in replicas.iter_mut().zip(slots) {
-        args.slots.push(slot);
     }
 }
 
@@ -180,36 +232,61 @@ impl<T: Scalar> Executor for Cpu<T> {
     fn write(&mut self, buffer: usize, data: &Host) -> Result<()> {
         check_write(&self.plan, buffer, data)?;
         self.traffic.uploaded += data.bytes().len() as u64;
-        self.buffers[buffer] = match data {
-            Host::F32(v) => Store::F(v.iter().map(|&x| T::of(f64::from(x))).collect()),
-            Host::U32(v) => Store::U(v.clone()),
+        let spec = &self.plan.buffers[buffer];
+        let (n, shared) = (spec.elements, spec.shared);
+        let fill = |store: &mut Store<T>, copy: usize| match (store, data) {
+            (Store::F(to), Host::F32(from)) => {
+                for (to, &from) in to.iter_mut().zip(&from[copy * n..]) {
+                    *to = T::of(f64::from(from));
+                }
+            }
+            (Store::U(to), Host::U32(from)) => to.copy_from_slice(&from[copy * n..][..n]),
+            // `check_write` has compared the element types.
+            _ => {}
         };
+        if shared {
+            fill(&mut self.shared[buffer], 0);
+        } else {
+            for (copy, own) in self.replicas.iter_mut().enumerate() {
+                fill(&mut own[buffer], copy);
+            }
+        }
         Ok(())
     }
 
-    fn read_all(&mut self, buffers: &[usize]) -> Result<Vec<Host>> {
-        for &b in buffers {
-            super::buffer(&self.plan, b)?;
+    fn read_bindings(&mut self, bindings: &[Binding]) -> Result<Vec<Host>> {
+        let mut hosts = Vec::with_capacity(bindings.len());
+        for b in bindings {
+            let host = match super::binding(&self.plan, b)?.dtype {
+                DType::F32 => Host::F32(
+                    self.copies(b.buffer)
+                        .flat_map(|store| match store {
+                            Store::F(v) => &v[..b.elements],
+                            Store::U(_) => &[],
+                        })
+                        .map(|x| x.wide() as f32)
+                        .collect(),
+                ),
+                DType::U32 => Host::U32(
+                    self.copies(b.buffer)
+                        .flat_map(|store| match store {
+                            Store::U(v) => &v[..b.elements],
+                            Store::F(_) => &[],
+                        })
+                        .copied()
+                        .collect(),
+                ),
+            };
+            hosts.push(host);
         }
-        let hosts: Vec<Host> = buffers
-            .iter()
-            .map(|&b| match &self.buffers[b] {
-                Store::F(v) => Host::F32(v.iter().map(|x| x.wide() as f32).collect()),
-                Store::U(v) => Host::U32(v.clone()),
-            })
-            .collect();
         self.traffic.readbacks += 1;
         self.traffic.read_back += hosts.iter().map(|h| h.bytes().len() as u64).sum::<u64>();
         Ok(hosts)
     }
 
     fn run(&mut self, name: &str, times: u64) -> Result<()> {
-        let launches = program(&self.plan, name)?;
-        for _ in 0..times {
-            for launch in launches {
-                Self::launch(&mut self.buffers, launch, self.text);
-            }
-        }
+        let launches = program(&self.plan, name)?.to_vec();
+        self.all(&launches, times);
         self.traffic.launches += times * launches.len() as u64;
         self.traffic.submits += 1;
         Ok(())
@@ -217,10 +294,8 @@ impl<T: Scalar> Executor for Cpu<T> {
 
     fn run_part(&mut self, name: &str, part: std::ops::Range<usize>) -> Result<()> {
         super::check_part(&self.plan, name, &part)?;
-        let launches = &program(&self.plan, name)?[part];
-        for launch in launches {
-            Self::launch(&mut self.buffers, launch, self.text);
-        }
+        let launches = program(&self.plan, name)?[part].to_vec();
+        self.all(&launches, 1);
         self.traffic.launches += launches.len() as u64;
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Choice, DeviceInfo, Executor, Traffic, check_write, program};
 use crate::error::{Error, Result};
 use crate::kernel::Access;
-use crate::plan::{Launch, Limits, Plan};
+use crate::plan::{Binding, Launch, Limits, Plan};
 use crate::shape::DType;
 use crate::tensor::Host;
 
@@ -468,13 +468,14 @@ impl Executor for Gpu {
         self.gpu.faults.check("upload")
     }
 
-    fn read_all(&mut self, buffers: &[usize]) -> Result<Vec<Host>> {
-        let mut places = Vec::with_capacity(buffers.len());
+    fn read_bindings(&mut self, bindings: &[Binding]) -> Result<Vec<Host>> {
+        let mut places = Vec::with_capacity(bindings.len());
         let mut total = 0;
-        for &b in buffers {
-            let spec = super::buffer(&self.plan, b)?;
-            let bytes = spec.bytes(self.plan.replicas);
-            places.push((b, total, bytes, spec.dtype));
+        for b in bindings {
+            let spec = super::binding(&self.plan, b)?;
+            let copies = if spec.shared { 1 } else { self.plan.replicas };
+            let bytes = 4 * (b.elements * copies) as u64;
+            places.push((b.buffer, total, bytes, spec.dtype));
             total += bytes;
         }
         let staging = match self.staging.take().filter(|s| s.size() >= total) {

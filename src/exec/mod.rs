@@ -2,7 +2,7 @@
 //! thinking. They see plans and kernels, never ops or graphs.
 
 use crate::error::Result;
-use crate::plan::{Limits, Plan};
+use crate::plan::{Binding, Limits, Plan};
 use crate::tensor::Host;
 
 pub mod cpu;
@@ -60,12 +60,32 @@ pub trait Executor: Send {
     /// from the plan's; [`Error::Device`](crate::Error::Device) when the device fails.
     fn write(&mut self, buffer: usize, data: &Host) -> Result<()>;
 
-    /// Reads buffers back in one go, after all work before it.
+    /// Reads back what bindings see, in one go, after all work before it: the elements of
+    /// each replica in order.
+    ///
+    /// A temporary holds what the launch that ran last has left in it, so it must be read
+    /// through a binding of that launch.
     ///
     /// # Errors
-    /// [`Error::Setting`](crate::Error::Setting) for a buffer the plan lacks,
-    /// [`Error::Device`](crate::Error::Device) when the device fails.
-    fn read_all(&mut self, buffers: &[usize]) -> Result<Vec<Host>>;
+    /// [`Error::Setting`](crate::Error::Setting) for a buffer the plan lacks or more
+    /// elements than it has, [`Error::Device`](crate::Error::Device) when the device fails.
+    fn read_bindings(&mut self, bindings: &[Binding]) -> Result<Vec<Host>>;
+
+    /// Reads whole state buffers back in one go, after all work before it.
+    ///
+    /// # Errors
+    /// As [`Executor::read_bindings`].
+    fn read_all(&mut self, buffers: &[usize]) -> Result<Vec<Host>> {
+        let whole = |&b: &usize| {
+            let elements = buffer(self.plan(), b)?.elements;
+            Ok(Binding {
+                buffer: b,
+                elements,
+            })
+        };
+        let bindings: Vec<Binding> = buffers.iter().map(whole).collect::<Result<_>>()?;
+        self.read_bindings(&bindings)
+    }
 
     /// Reads one buffer back.
     ///
@@ -104,6 +124,19 @@ fn buffer(plan: &Plan, index: usize) -> Result<&crate::plan::Buffer> {
     plan.buffers.get(index).ok_or_else(|| {
         crate::Error::setting("buffer", index, format!("below {}", plan.buffers.len()))
     })
+}
+
+/// The plan's specification of a binding's buffer, which must be large enough.
+fn binding<'a>(plan: &'a Plan, binding: &Binding) -> Result<&'a crate::plan::Buffer> {
+    let spec = buffer(plan, binding.buffer)?;
+    if binding.elements <= spec.elements {
+        return Ok(spec);
+    }
+    Err(crate::Error::setting(
+        format!("elements of {}", spec.name),
+        binding.elements,
+        format!("at most {}", spec.elements),
+    ))
 }
 
 /// Holds data that goes up against the plan.

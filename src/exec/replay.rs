@@ -28,16 +28,15 @@ pub fn run_verified(executor: &mut dyn Executor, program: &str, index: usize) ->
     let Some(launch) = launches.get(index).cloned() else {
         return Err(Error::setting("launch", index, format!("below {count}")));
     };
-    let buffers: Vec<usize> = launch.bindings.iter().map(|b| b.buffer).collect();
     let side = if executor.device().cpu {
         Side::Cpu
     } else {
         Side::Gpu
     };
     executor.run_part(program, 0..index)?;
-    let before = executor.read_all(&buffers)?;
+    let before = executor.read_bindings(&launch.bindings)?;
     executor.run_part(program, index..index + 1)?;
-    let after = executor.read_all(&buffers)?;
+    let after = executor.read_bindings(&launch.bindings)?;
     executor.run_part(program, index + 1..count)?;
     let copies = launch.grid[2] as usize;
     for replica in 0..copies {

@@ -1,5 +1,10 @@
-//! step ← step + 1, on the device: a training step needs nothing from the host, not even
+//! next ← now + 1, on the device: a training step needs nothing from the host, not even
 //! its own number.
+//!
+//! A replica's counter holds two words, [`NEXT`](super::NEXT) and [`NOW`](super::NOW).
+//! The launch that begins a step ([`gather`](super::gather)) copies the first into the
+//! second, and whoever asks for the step's number reads the second. So `next` may be
+//! counted up by any launch after the first, and need not wait for the last.
 
 use super::{Case, Fill, Lowered, Op, Operand, arity, counter};
 use crate::error::Result;
@@ -7,7 +12,7 @@ use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
-/// Input: the step counter `[1]`, shared by all replicas, updated. No outputs.
+/// Input: the replica's step counter `[2]`, updated. No outputs.
 #[derive(Debug)]
 pub struct Advance;
 
@@ -33,12 +38,12 @@ impl Op for Advance {
     }
 }
 
-/// step ← step + 1.
+/// next ← now + 1.
 pub static ADVANCE: Kernel = Kernel {
     name: "advance",
     stem: "advance",
     source: include_str!("../../shaders/advance.wgsl"),
-    bindings: &[Bind::update("step").u32().shared()],
+    bindings: &[Bind::update("step").u32()],
     constants: &[],
     reference: crate::reference!(advance),
     fast: None,
@@ -48,12 +53,12 @@ pub static ADVANCE: Kernel = Kernel {
 pub static KERNELS: &[&Kernel] = &[&ADVANCE];
 
 fn advance<T: Real>(a: &mut Args<'_, T>) {
-    let step = a.u_mut(0); // [1]
-    step[0] = step[0].wrapping_add(1);
+    let step = a.u_mut(0); // [2]
+    step[super::NEXT] = step[super::NOW].wrapping_add(1);
 }
 
 /// Zero, and a count far along.
 pub fn cases() -> Vec<Case> {
-    let from = |n| Case::new(Advance, 1).shared_u32(&[1], Fill::Number(n));
-    vec![from(0.0), from(4_000_000_000.0)]
+    let from = |n| Case::new(Advance, 1).u32(&[2], Fill::Pair(7, n));
+    vec![from(0), from(4_000_000_000)]
 }

@@ -16,7 +16,7 @@ use super::scale::Scale;
 use super::sgd::{HYPER, Sgd};
 use super::slice::Slice;
 use super::softmax::Softmax;
-use super::{Cost, Loss, LossGrad, Op, Tape, cross_entropy, log_likelihood, quadratic};
+use super::{COUNTER, Cost, Loss, LossGrad, Op, Tape, cross_entropy, log_likelihood, quadratic};
 use crate::compile::{Options, compile};
 use crate::exec::Executor;
 use crate::exec::cpu::{Cpu, Text};
@@ -155,7 +155,7 @@ fn reduction_and_update_become_one() {
     let b = graph.variable("b", f32(&[3])).unwrap();
     let seed = graph.variable("seed", f32(&[4, 3, 2, 2])).unwrap();
     let hyper = graph.variable("hyper", f32(&[HYPER + 1])).unwrap();
-    let step = graph.variable("step", u32(&[1]).shared()).unwrap();
+    let step = graph.variable("step", u32(&[COUNTER])).unwrap();
     graph.begin("run");
     let y = graph.op1(Arc::new(AddBias), &[x, b]).unwrap();
     let gradient = graph.gradients(y, seed, &[b]).unwrap()[0].unwrap();
@@ -198,7 +198,7 @@ fn evaluate(cost: &'static Cost, z: &[f32], label: u32) -> (f64, Vec<f64>) {
     cpu.run("run", 1).unwrap();
     let values = |name| {
         let buffer = cpu.plan().state(name).unwrap();
-        cpu.values(buffer).unwrap().to_vec()
+        cpu.values(0, buffer).unwrap().to_vec()
     };
     (values("loss")[0], values("slope"))
 }

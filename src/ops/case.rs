@@ -23,6 +23,8 @@ pub enum Fill {
     Words,
     /// The replica's key: seed low, seed high, replica identity, 0.
     Keys,
+    /// These integers in turn.
+    Pair(u32, u32),
     /// This number in every element.
     Number(f64),
 }

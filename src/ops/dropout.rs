@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use super::{
-    Backward, Case, ELEMENTWISE, Fill, Lowered, Op, Operand, Value, arity, counter, floats, grid,
+    Backward, Case, ELEMENTWISE, Fill, Lowered, NOW, Op, Operand, Value, arity, counter, floats, grid,
     key_words, stream_number,
 };
 use crate::error::{Error, Result};
@@ -21,7 +21,7 @@ use crate::rng::{Stream, streams};
 use crate::shape::Type;
 use crate::tensor::Real;
 
-/// Inputs x, keys `[4]` of the replica, step `[1]`; output y of x's shape.
+/// Inputs x, keys `[4]` of the replica, step `[2]`; output y of x's shape.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
     /// Probability of dropping an element, from 0 to below 1.
@@ -86,7 +86,7 @@ pub static DROPOUT: Kernel = Kernel {
     bindings: &[
         Bind::read("x"),
         Bind::read("keys").u32(),
-        Bind::read("step").u32().shared(),
+        Bind::read("step").u32(),
         Bind::write("y"),
     ],
     constants: &["N", "DROP", "STREAM", "SCALE"],
@@ -100,7 +100,7 @@ pub static KERNELS: &[&Kernel] = &[&DROPOUT];
 fn dropout<T: Real>(a: &mut Args<'_, T>) {
     let stream = Stream::of_keys(a.u(1), a.size("STREAM") as u32);
     let (drop, scale) = (a.size("DROP") as u32, T::of(a.number("SCALE")));
-    let (x, step, y) = (a.f(0), a.u(2)[0], a.f_mut(3)); // [N], [1], [N]
+    let (x, step, y) = (a.f(0), a.u(2)[NOW], a.f_mut(3)); // [N], [2], [N]
     for (block, (y, x)) in y.chunks_mut(4).zip(x.chunks(4)).enumerate() {
         let words = stream.words(step, block as u32);
         for ((y, &x), word) in y.iter_mut().zip(x).zip(words) {
@@ -118,7 +118,7 @@ pub fn cases() -> Vec<Case> {
                 Case::new(Dropout { p, layer, rescale }, 1)
                     .float(extents, fill)
                     .u32(&[4], Fill::Keys)
-                    .shared_u32(&[1], Fill::Number(12.0))
+                    .u32(&[2], Fill::Pair(99, 12))
             };
             cases.push(case(Fill::Uniform(-1.0, 1.0)));
             cases.push(case(Fill::Number(1.0)).forward_only());
@@ -140,12 +140,14 @@ mod tests {
         };
         let x = Type::f32("x", &[n]).unwrap();
         let lowered = op.lower(&[x], &[]).unwrap();
-        let (ones, keys, step) = (vec![1.0; n], keys(seed, replica), [step]);
+        let (ones, keys, step) = (vec![1.0; n], keys(seed, replica), [0, step]);
         let mut y = vec![f32::NAN; n];
         use crate::kernel::Slot;
         dropout(&mut Args {
             constants: &lowered.constants,
-            slots: vec![Slot::F(&ones), Slot::U(&keys), Slot::U(&step), Slot::FMut(&mut y)],
+            slots: [Slot::F(&ones), Slot::U(&keys), Slot::U(&step), Slot::FMut(&mut y)]
+                .into_iter()
+                .collect(),
         });
         y
     }

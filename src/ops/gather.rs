@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Case, ELEMENTWISE, Fill, Lowered, Op, Operand, counter, epoch_steps, exactly, grid,
+    Case, ELEMENTWISE, Fill, Lowered, NEXT, NOW, Op, Operand, counter, epoch_steps, exactly, grid,
 };
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel};
@@ -38,7 +38,8 @@ impl Expansion {
 }
 
 /// Inputs: images (bytes packed in fours, `[images C H W / 4]`, shared), labels
-/// `[images]` (shared), step `[1]` (shared) and, if shuffled, order `[images · factor]`.
+/// `[images]` (shared), step `[2]` (updated: it begins) and, if shuffled, order
+/// `[images · factor]`.
 /// Outputs: x `[batch, C, H, W]` and labels `[batch]`.
 ///
 /// Places past the end of the data give the last example again.
@@ -133,7 +134,7 @@ pub static GATHER: Kernel = Kernel {
     bindings: &[
         Bind::read("images").u32().shared(),
         Bind::read("labels").u32().shared(),
-        Bind::read("step").u32().shared(),
+        Bind::update("step").u32(),
         Bind::write("x"),
         Bind::write("y").u32(),
     ],
@@ -148,7 +149,7 @@ pub static GATHER_SHUFFLED: Kernel = Kernel {
     bindings: &[
         Bind::read("images").u32().shared(),
         Bind::read("labels").u32().shared(),
-        Bind::read("step").u32().shared(),
+        Bind::update("step").u32(),
         Bind::read("order").u32(),
         Bind::write("shuffled_x"),
         Bind::write("shuffled_y").u32(),
@@ -163,29 +164,37 @@ pub static KERNELS: &[&Kernel] = &[&GATHER, &GATHER_SHUFFLED];
 
 fn gather<T: Real>(a: &mut Args<'_, T>) {
     let last = a.size("IMAGES") - 1;
-    let (x, y) = (a.f_mut(3), a.u_mut(4));
-    examples(a, x, y, |place| (place.min(last), 0));
+    let (first, x, y) = (begin(a), a.f_mut(3), a.u_mut(4));
+    examples(a, first, x, y, |place| (place.min(last), 0));
 }
 
 fn gather_shuffled<T: Real>(a: &mut Args<'_, T>) {
     let (images, order) = (a.size("IMAGES"), a.u(3)); // [images · factor]
-    let (x, y) = (a.f_mut(4), a.u_mut(5));
-    examples(a, x, y, |place| {
+    let (first, x, y) = (begin(a), a.f_mut(4), a.u_mut(5));
+    examples(a, first, x, y, |place| {
         let example = order[place.min(order.len() - 1)] as usize;
         (example % images, example / images)
     });
 }
 
-/// Fills x `[batch, C, H, W]` and y `[batch]`; `find` gives image and view of a place.
+/// Begins the step: the next one is the one now under way. Returns its first place.
+fn begin<T: Real>(a: &mut Args<'_, T>) -> usize {
+    let step = a.u_mut(2); // [2]
+    step[NOW] = step[NEXT];
+    step[NOW] as usize % a.size("EPOCH_STEPS") * a.size("BATCH")
+}
+
+/// Fills x `[batch, C, H, W]` and y `[batch]`, from place `first` on; `find` gives image and
+/// view of a place.
 fn examples<T: Real>(
     a: &Args<'_, T>,
+    first: usize,
     x: &mut [T],
     y: &mut [u32],
     find: impl Fn(usize) -> (usize, usize),
 ) {
     let (c, h, w) = (a.size("C"), a.size("H"), a.size("W"));
     let (words, labels) = (a.u(0), a.u(1)); // [images C H W / 4], [images]
-    let first = a.u(2)[0] as usize % a.size("EPOCH_STEPS") * a.size("BATCH");
     let scale = T::of(a.number("SCALE"));
     for (n, (x, y)) in x.chunks_mut(c * h * w).zip(y).enumerate() {
         let (image, view) = find(first + n);
@@ -232,7 +241,7 @@ pub fn cases() -> Vec<Case> {
             let mut case = Case::new(gather, 1)
                 .shared_u32(&[words], Fill::Words)
                 .shared_u32(&[images], Fill::Below(10))
-                .shared_u32(&[1], Fill::Number(f64::from(step)));
+                .u32(&[2], Fill::Pair(step, 77));
             if let Some(e) = expansion {
                 let examples = images * e.factor();
                 case = case.u32(&[examples], Fill::Below(examples as u32));

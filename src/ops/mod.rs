@@ -255,9 +255,16 @@ pub(crate) fn exactly(op: &str, name: &str, ty: &Type, wanted: &Type) -> Result<
     ))
 }
 
-/// Checks a step counter: `[1]`, shared.
+/// Words of a step counter; see [`advance`].
+pub const COUNTER: usize = 2;
+/// Where a step counter holds the number of the step to come.
+pub const NEXT: usize = 0;
+/// Where a step counter holds the number of the step under way.
+pub const NOW: usize = 1;
+
+/// Checks a step counter: `[2]`.
 pub(crate) fn counter(op: &str, ty: &Type) -> Result<()> {
-    exactly(op, "step", ty, &Type::u32(op, &[1])?.shared())
+    exactly(op, "step", ty, &Type::u32(op, &[COUNTER])?)
 }
 
 /// Checks a replica's key words.

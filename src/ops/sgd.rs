@@ -13,11 +13,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Case, ELEMENTWISE, Epilogue, Fill, Lowered, Op, Operand, exactly, floats, grid, same,
+    Case, ELEMENTWISE, Epilogue, Fill, Lowered, NOW, Op, Operand, counter, exactly, floats, grid, same,
 };
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel};
-use crate::shape::{Shape, Type};
+use crate::shape::Type;
 use crate::tensor::Real;
 
 /// Entries of `hyper` before the table of learning rates.
@@ -60,12 +60,7 @@ impl Sgd {
         floats("sgd", "gradient", gradient)?;
         same("sgd", "gradient and parameter", gradient, &rest[0])?;
         exactly("sgd", "hyper", &rest[1], &Type::f32("sgd", &[HYPER + self.schedule])?)?;
-        let step = Type {
-            dtype: crate::shape::DType::U32,
-            shape: Shape::new("sgd", &[1])?,
-            shared: true,
-        };
-        exactly("sgd", "step", &rest[2], &step)?;
+        counter("sgd", &rest[2])?;
         if self.momentum {
             same("sgd", "parameter and velocity", &rest[0], &rest[3])?;
         }
@@ -85,7 +80,7 @@ pub(crate) struct Rates<T> {
 impl<T: Real> Rates<T> {
     /// From a launch's constants, its `hyper` and its step counter.
     pub(crate) fn of(a: &Args<'_, T>, hyper: &[T], step: &[u32]) -> Self {
-        let epoch = step[0] as usize / a.size("EPOCH_STEPS");
+        let epoch = step[NOW] as usize / a.size("EPOCH_STEPS");
         Self {
             momentum: hyper[0],
             l2: hyper[1],
@@ -175,7 +170,7 @@ pub static SGD: Kernel = Kernel {
         Bind::read("g"),
         Bind::update("w"),
         Bind::read("hyper"),
-        Bind::read("step").u32().shared(),
+        Bind::read("step").u32(),
     ],
     constants: &["N", "DECAY", "EPOCH_STEPS", "SCHEDULE"],
     reference: crate::reference!(sgd),
@@ -189,7 +184,7 @@ pub static SGD_MOMENTUM: Kernel = Kernel {
         Bind::read("g"),
         Bind::update("w"),
         Bind::read("hyper"),
-        Bind::read("step").u32().shared(),
+        Bind::read("step").u32(),
         Bind::update("v"),
     ],
     reference: crate::reference!(sgd_momentum),
@@ -216,7 +211,7 @@ pub(crate) fn case_inputs(case: Case, sgd: Sgd, parameter: &[usize]) -> Case {
         .fixed(parameter, uniform)
         .fixed(&[HYPER + sgd.schedule], Fill::Uniform(0.0, 1.0))
         // Past the end of the table, so that the last rate must hold on.
-        .shared_u32(&[1], Fill::Number(7.0));
+        .u32(&[2], Fill::Pair(1, 7));
     if sgd.momentum {
         case.fixed(parameter, uniform)
     } else {
@@ -246,7 +241,7 @@ pub fn cases() -> Vec<Case> {
                 .fixed(&[3], Fill::Number(0.0))
                 .fixed(&[3], Fill::Number(0.0))
                 .fixed(&[HYPER + schedule], Fill::Uniform(0.0, 1.0))
-                .shared_u32(&[1], Fill::Number(0.0)),
+                .u32(&[2], Fill::Pair(1, 0)),
         );
         if momentum && let Some(case) = cases.last_mut() {
             *case = case.clone().fixed(&[3], Fill::Number(0.0));

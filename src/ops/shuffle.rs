@@ -9,7 +9,7 @@
 //! takes four rounds at most on average.
 
 use super::{
-    Case, ELEMENTWISE, Fill, Lowered, Op, Operand, arity, counter, epoch_steps, exactly, grid,
+    Case, ELEMENTWISE, Fill, Lowered, NEXT, Op, Operand, arity, counter, epoch_steps, exactly, grid,
     key_words,
 };
 use crate::error::Result;
@@ -18,8 +18,8 @@ use crate::rng::{Stream, streams};
 use crate::shape::Type;
 use crate::tensor::Real;
 
-/// Writes the order of the epoch that the step belongs to: inputs order `[n]` (written),
-/// keys `[4]`, step `[1]`. No outputs.
+/// Writes the order of the epoch that the next step belongs to: inputs order `[n]` (written),
+/// keys `[4]`, step `[2]`. No outputs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shuffle {
     /// How many examples are put in order.
@@ -78,7 +78,7 @@ pub static SHUFFLE: Kernel = Kernel {
     bindings: &[
         Bind::write("order").u32(),
         Bind::read("keys").u32(),
-        Bind::read("step").u32().shared(),
+        Bind::read("step").u32(),
     ],
     constants: &["N", "EPOCH_STEPS", "HALF"],
     reference: crate::reference!(shuffle),
@@ -105,7 +105,7 @@ fn feistel(stream: Stream, epoch: u32, half: u32, value: u32) -> u32 {
 fn shuffle<T: Real>(a: &mut Args<'_, T>) {
     let stream = Stream::of_keys(a.u(1), streams::SHUFFLE);
     let (n, half) = (a.size("N") as u32, a.size("HALF") as u32);
-    let epoch = a.u(2)[0] / a.size("EPOCH_STEPS") as u32;
+    let epoch = a.u(2)[NEXT] / a.size("EPOCH_STEPS") as u32;
     for (i, order) in (0..n).zip(a.u_mut(0)) {
         // [N]
         let mut value = feistel(stream, epoch, half, i);
@@ -124,7 +124,7 @@ pub fn cases() -> Vec<Case> {
             Case::new(Shuffle { n, epoch_steps: 4 }, 1)
                 .u32(&[n], Fill::Words)
                 .u32(&[4], Fill::Keys)
-                .shared_u32(&[1], Fill::Number(f64::from(step)))
+                .u32(&[2], Fill::Pair(step, 77))
         })
         .collect()
 }
@@ -140,11 +140,13 @@ mod tests {
         let op = Shuffle { n, epoch_steps: 1 };
         shuffle(&mut Args::<f32> {
             constants: &op.lower(&[], &[]).unwrap().constants,
-            slots: vec![
+            slots: [
                 Slot::UMut(&mut order),
                 Slot::U(&keys(seed, replica)),
-                Slot::U(&[epoch]),
-            ],
+                Slot::U(&[epoch, 0]),
+            ]
+            .into_iter()
+            .collect(),
         });
         order
     }

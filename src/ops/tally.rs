@@ -9,13 +9,13 @@
 //! The answer is the class of the largest score, the first of equal ones; with one score
 //! it is 1 from ½ on, else 0.
 
-use super::{Case, Fill, Lowered, Op, Operand, counter, epoch_steps, exactly, floats};
+use super::{Case, Fill, Lowered, NOW, Op, Operand, counter, epoch_steps, exactly, floats};
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
-/// Inputs: scores `[N, K]`, losses `[N]`, labels `[N]`, step `[1]` (shared), metrics
+/// Inputs: scores `[N, K]`, losses `[N]`, labels `[N]`, step `[2]`, metrics
 /// `[4]` (updated: sum of losses, correct, seen, the block's sum), guard `[4]` (updated:
 /// 1 + the first step with a loss that was not finite, or 0; its row; unused) and, with
 /// `predict`, predictions `[count]` (updated). No outputs.
@@ -94,7 +94,7 @@ pub static TALLY: Kernel = Kernel {
         Bind::read("scores"),
         Bind::read("losses"),
         Bind::read("labels").u32(),
-        Bind::read("step").u32().shared(),
+        Bind::read("step").u32(),
         Bind::update("metrics"),
         Bind::update("guard").u32(),
     ],
@@ -110,7 +110,7 @@ pub static TALLY_PREDICT: Kernel = Kernel {
         Bind::read("scores"),
         Bind::read("losses"),
         Bind::read("labels").u32(),
-        Bind::read("step").u32().shared(),
+        Bind::read("step").u32(),
         Bind::update("metrics"),
         Bind::update("guard").u32(),
         Bind::update("predictions").u32(),
@@ -142,7 +142,7 @@ fn tally_predict<T: Real>(a: &mut Args<'_, T>) {
 
 fn add_up<T: Real>(a: &mut Args<'_, T>, mut keep: impl FnMut(usize, u32)) {
     let (n, k, count) = (a.size("N"), a.size("K"), a.size("COUNT"));
-    let (scores, losses, labels, step) = (a.f(0), a.f(1), a.u(2), a.u(3)[0]); // [N, K], [N], [N]
+    let (scores, losses, labels, step) = (a.f(0), a.f(1), a.u(2), a.u(3)[NOW]); // [N, K], [N], [N]
     let (metrics, guard) = (a.f_mut(4), a.u_mut(5)); // [4], [4]
     let steps = a.size("EPOCH_STEPS");
     let place = step as usize % steps;
@@ -196,7 +196,7 @@ pub fn cases() -> Vec<Case> {
                         .fixed(&[n, k], scores)
                         .fixed(&[n], losses)
                         .u32(&[n], Fill::Below(k.max(2) as u32))
-                        .shared_u32(&[1], Fill::Number(f64::from(step)))
+                        .u32(&[2], Fill::Pair(99, step))
                         .fixed(&[4], uniform)
                         // Within an epoch an earlier step may have been noted already.
                         .u32(&[4], Fill::Number(if predict { 3.0 } else { 0.0 }));

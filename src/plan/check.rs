@@ -106,15 +106,21 @@ impl Plan {
                 format!("1 to {} workgroups in each dimension", limits.workgroups),
             );
         }
-        let writes_shared = kernel
+        // Replicas run beside each other and in no order.
+        if let Some(d) = kernel
             .bindings
             .iter()
-            .any(|d| d.shared && d.access != Access::Read);
-        let replicas = if writes_shared {
-            1
-        } else {
-            self.replicas as u32
-        };
+            .find(|d| d.shared && d.access != Access::Read)
+        {
+            return fail(
+                format!(
+                    "{} writes {}, which all replicas share",
+                    kernel.name, d.name
+                ),
+                "shared buffers that are only read".into(),
+            );
+        }
+        let replicas = self.replicas as u32;
         if launch.grid[2] != replicas {
             return fail(
                 format!("{} workgroups in z", launch.grid[2]),
@@ -184,6 +190,7 @@ impl Plan {
 mod tests {
     use super::super::{Binding, Buffer};
     use super::*;
+    use crate::kernel::{Bind, Kernel};
     use crate::ops::activation::ACTIVATION;
     use crate::shape::DType;
 
@@ -217,6 +224,11 @@ mod tests {
         }
     }
 
+    static WRITES_SHARED: Kernel = Kernel {
+        bindings: &[Bind::read("x"), Bind::write("y").shared()],
+        ..ACTIVATION
+    };
+
     fn refused(change: impl FnOnce(&mut Plan)) -> String {
         let mut plan = plan();
         change(&mut plan);
@@ -246,5 +258,6 @@ mod tests {
         assert!(refused(|p| launch(p).constants.truncate(1)).contains("ACTIVATION"));
         assert!(refused(|p| launch(p).bindings.truncate(1)).contains("1 bindings"));
         assert!(refused(|p| p.buffers[0].elements = 1 << 26).contains("--device cpu"));
+        assert!(refused(|p| launch(p).kernel = &WRITES_SHARED).contains("only read"));
     }
 }

@@ -74,7 +74,7 @@ pub struct Launch {
     pub constants: Vec<(&'static str, f64)>,
     /// What stands at each of its bindings.
     pub bindings: Vec<Binding>,
-    /// Workgroups; z is the number of replicas, or 1 where a shared buffer is written.
+    /// Workgroups; z is the number of replicas.
     pub grid: [u32; 3],
     /// Floating-point operations over all replicas.
     pub flops: u64,

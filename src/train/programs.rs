@@ -21,7 +21,7 @@ use crate::ops::init::{Distribution, Init};
 use crate::ops::sgd::{HYPER, Sgd};
 use crate::ops::shuffle::Shuffle;
 use crate::ops::tally::Tally;
-use crate::ops::{Tape, Value};
+use crate::ops::{COUNTER, Tape, Value};
 use crate::shape::Type;
 
 /// Floats in a set's metrics: cost sum, correct, seen, unused.
@@ -58,7 +58,7 @@ fn set(graph: &mut Graph, name: &str, images: &Images) -> Result<Set> {
     Ok(Set {
         images: graph.variable(&format!("{name} images"), shared(&[words])?)?,
         labels: graph.variable(&format!("{name} labels"), shared(&[images.len()])?)?,
-        step: graph.variable(&format!("{name} step"), shared(&[1])?)?,
+        step: graph.variable(&format!("{name} step"), Type::u32(name, &[COUNTER])?)?,
         metrics: graph.variable(&format!("{name} metrics"), Type::f32(name, &[METRICS])?)?,
         guard: graph.variable(&format!("{name} guard"), Type::u32(name, &[GUARD])?)?,
     })

@@ -15,7 +15,8 @@ use crate::error::{Error, Result};
 use crate::exec::{Device, DeviceInfo, Executor, Traffic, run_verified};
 use crate::kernel::Access;
 use crate::nn::{Network, Parameter};
-use crate::plan::Plan;
+use crate::ops::{COUNTER, NEXT};
+use crate::plan::{Binding, Plan};
 use crate::rng::{Stream, key, keys, streams};
 use crate::shape::DType;
 use crate::tensor::Host;
@@ -224,7 +225,13 @@ impl Trainer {
             self.write(name, &Host::F32(values.clone()))?;
         }
         let step = (checkpoint.history.len() * self.steps) as u32;
-        self.write("train step", &Host::U32(vec![step]))
+        self.begin_at(step)
+    }
+
+    /// Sets the number of the next training step.
+    fn begin_at(&mut self, step: u32) -> Result<()> {
+        let counters = counters(self.executor.plan(), step);
+        self.write("train step", &counters)
     }
 
     /// The error for a loss that stopped being finite in `step`. Runs are repeatable, so
@@ -249,7 +256,7 @@ impl Trainer {
         match self.keeper.as_ref().and_then(|k| k.after(epochs)) {
             Some(checkpoint) => self.restore(&checkpoint)?,
             None if epochs == 0 => {
-                self.write("train step", &Host::U32(vec![0]))?;
+                self.begin_at(0)?;
                 self.executor.run("init", 1)?;
             }
             None => return Ok(None),
@@ -267,11 +274,11 @@ impl Trainer {
                 let written: Vec<_> = bindings
                     .filter(|(_, b)| b.access != Access::Read && b.dtype == DType::F32)
                     .collect();
-                let buffers: Vec<usize> = written.iter().map(|(b, _)| b.buffer).collect();
-                if buffers.is_empty() {
+                let bindings: Vec<Binding> = written.iter().map(|(b, _)| **b).collect();
+                if bindings.is_empty() {
                     continue;
                 }
-                let hosts = self.executor.read_all(&buffers)?;
+                let hosts = self.executor.read_bindings(&bindings)?;
                 for ((binding, _), host) in written.iter().zip(hosts) {
                     let values = host.floats().unwrap_or_default();
                     let own = values.chunks(binding.elements).nth(replica);
@@ -477,13 +484,20 @@ pub(super) fn state(plan: &Plan, name: &str) -> Result<usize> {
         .ok_or_else(|| Error::setting("buffer", name, "a state buffer of the plan"))
 }
 
+/// Every replica's step counter where `next` is the step to come.
+fn counters(plan: &Plan, next: u32) -> Host {
+    let mut counter = [0; COUNTER];
+    counter[NEXT] = next;
+    Host::U32(counter.repeat(plan.replicas))
+}
+
 /// Uploads a data set and sets its step counter to 0.
 pub(super) fn upload(executor: &mut dyn Executor, name: &str, images: &Images) -> Result<()> {
     let labels = images.labels.iter().map(|&l| u32::from(l)).collect();
     for (part, data) in [
         ("images", Host::pack(&images.pixels)),
         ("labels", Host::U32(labels)),
-        ("step", Host::U32(vec![0])),
+        ("step", counters(executor.plan(), 0)),
     ] {
         let buffer = state(executor.plan(), &format!("{name} {part}"))?;
         executor.write(buffer, &data)?;

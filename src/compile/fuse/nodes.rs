@@ -1,0 +1,183 @@
+//! The graph while it is rewritten: several nodes become one where nobody can tell.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::graph::{Graph, Kind, Node};
+use crate::kernel::Access;
+use crate::ops::reshape::Reshape;
+use crate::ops::{Op, Operand, Value};
+use crate::shape::Type;
+
+/// The nodes of a graph (`None` where one was merged into another) and the values that
+/// are kept.
+pub(crate) struct Nodes {
+    pub(crate) nodes: Vec<Option<Node>>,
+    pub(crate) kept: Vec<(String, Value)>,
+}
+
+/// One node in place of several.
+pub(super) struct Join {
+    /// The nodes that vanish. The new one stands at the place of `at`.
+    pub members: Vec<usize>,
+    /// One of the members.
+    pub at: usize,
+    /// What is computed.
+    pub op: Arc<dyn Op>,
+    /// From what.
+    pub inputs: Vec<Value>,
+    /// The members' values that the new node's outputs stand for, in order.
+    pub outputs: Vec<Value>,
+    /// A value that a member updates without any node in between being able to tell.
+    pub unseen: Option<Value>,
+}
+
+impl Nodes {
+    pub(super) fn of(graph: &Graph) -> Self {
+        Self {
+            nodes: graph.nodes().iter().cloned().map(Some).collect(),
+            kept: graph.results().to_vec(),
+        }
+    }
+
+    /// The nodes that are still there.
+    pub(super) fn indices(&self) -> impl Iterator<Item = usize> {
+        let there = |&i: &usize| self.nodes[i].is_some();
+        (0..self.nodes.len()).filter(there).collect::<Vec<_>>().into_iter()
+    }
+
+    pub(super) fn inputs(&self, i: usize) -> &[Value] {
+        self.nodes[i].as_ref().map_or(&[], |n| &n.inputs)
+    }
+
+    pub(super) fn dyn_op(&self, i: usize) -> Option<&Arc<dyn Op>> {
+        match &self.nodes[i].as_ref()?.kind {
+            Kind::Op(op) => Some(op),
+            Kind::Variable(_) => None,
+        }
+    }
+
+    /// Node `i` if it is an op of type `T`.
+    pub(super) fn op<T: Op>(&self, i: usize) -> Option<&T> {
+        let op: &dyn Any = &**self.dyn_op(i)?;
+        op.downcast_ref()
+    }
+
+    pub(super) fn ty(&self, value: Value) -> Option<&Type> {
+        self.nodes[value.node].as_ref()?.outputs.get(value.output)
+    }
+
+    /// The nodes that read a value, once for each time.
+    pub(super) fn readers(&self, value: Value) -> Vec<usize> {
+        let times = |(i, node): (usize, &Option<Node>)| {
+            let inputs = node.as_ref().map_or(&[][..], |n| &n.inputs);
+            std::iter::repeat_n(i, inputs.iter().filter(|v| **v == value).count())
+        };
+        self.nodes.iter().enumerate().flat_map(times).collect()
+    }
+
+    /// The one node that reads a value, if nobody else does.
+    pub(super) fn sole_reader(&self, value: Value) -> Option<usize> {
+        match self.readers(value)[..] {
+            [one] if self.kept.iter().all(|(_, v)| *v != value) => Some(one),
+            _ => None,
+        }
+    }
+
+    /// Output 0 of a node.
+    pub(super) fn first(i: usize) -> Value {
+        Value { node: i, output: 0 }
+    }
+
+    /// What a value is a view of, in the end.
+    pub(super) fn viewed(&self, mut value: Value) -> Value {
+        while self.op::<Reshape>(value.node).is_some() {
+            value = self.inputs(value.node)[0];
+        }
+        value
+    }
+
+    /// The inputs that a node changes in place.
+    fn updated(&self, i: usize) -> Vec<Value> {
+        let (Some(node), Some(op)) = (&self.nodes[i], self.dyn_op(i)) else {
+            return vec![];
+        };
+        let types: Option<Vec<Type>> = node.inputs.iter().map(|&v| self.ty(v).cloned()).collect();
+        let Some(lowered) = types.and_then(|types| op.lower(&types, &node.outputs)) else {
+            return vec![];
+        };
+        let bindings = lowered.operands.iter().zip(lowered.kernel.bindings);
+        bindings
+            .filter_map(|(operand, bind)| match operand {
+                Operand::In(k) if bind.access != Access::Read => node.inputs.get(*k).copied(),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Whether node `m` may move from its place to the place of `at`, past node `i`.
+    fn passes(&self, m: usize, at: usize, i: usize, unseen: Option<Value>) -> bool {
+        if (m < i) == (at < i) {
+            return true;
+        }
+        let (moved, stays) = (self.inputs(m), self.inputs(i));
+        let own = self.updated(m);
+        let changes_input = self.updated(i).iter().any(|v| moved.contains(v));
+        let sees_update = own.iter().any(|v| Some(*v) != unseen && stays.contains(v));
+        let reads_output = m < i && stays.iter().any(|v| v.node == m);
+        let makes_input = m > i && moved.iter().any(|v| v.node == i);
+        !(changes_input || sees_update || reads_output || makes_input)
+    }
+
+    /// Replaces nodes by one, unless somebody could tell: a value would be read before it
+    /// is made or after it is changed, or a value that others read would be gone.
+    pub(super) fn join(&mut self, join: Join) -> bool {
+        let Join {
+            members,
+            at,
+            op,
+            inputs,
+            outputs,
+            unseen,
+        } = join;
+        let program = self.nodes[at].as_ref().and_then(|n| n.program);
+        let inside = |i: usize| members.contains(&i);
+        let others: Vec<usize> = self.indices().filter(|&i| !inside(i)).collect();
+        let same_program = |&i: &usize| self.nodes[i].as_ref().and_then(|n| n.program) == program;
+        if !members.iter().all(same_program) || inputs.iter().any(|v| inside(v.node)) {
+            return false;
+        }
+        let passes = |&i: &usize| members.iter().all(|&m| self.passes(m, at, i, unseen));
+        let vanishes = |v: &Value| inside(v.node) && !outputs.contains(v);
+        let lost = others.iter().any(|&i| self.inputs(i).iter().any(vanishes))
+            || self.kept.iter().any(|(_, v)| vanishes(v));
+        if lost || !others.iter().filter(|i| same_program(i)).all(passes) {
+            return false;
+        }
+        let types: Option<Vec<Type>> = outputs.iter().map(|&v| self.ty(v).cloned()).collect();
+        let (Some(outputs_ty), Some(node)) = (types, self.nodes[at].clone()) else {
+            return false;
+        };
+        let new = |output| Value { node: at, output };
+        let map: HashMap<Value, Value> =
+            outputs.iter().enumerate().map(|(k, &v)| (v, new(k))).collect();
+        for &m in &members {
+            self.nodes[m] = None;
+        }
+        let read = self.nodes.iter_mut().flatten().flat_map(|n| &mut n.inputs);
+        let kept = self.kept.iter_mut().map(|(_, v)| v);
+        for v in read.chain(kept) {
+            if let Some(&new) = map.get(v) {
+                *v = new;
+            }
+        }
+        self.nodes[at] = Some(Node {
+            kind: Kind::Op(op),
+            inputs,
+            outputs: outputs_ty,
+            ..node
+        });
+        true
+    }
+}
