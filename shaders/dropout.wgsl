@@ -1,10 +1,10 @@
-// y = x where a random word is at least DROP, times SCALE; else 0. One thread per four
+// y = x where a random word is at least DROP, times MASK_SCALE; else 0. One thread per four
 // elements, which share a Philox block; z is the replica.
 
 override N: u32 = 1u;
 override DROP: u32 = 0u;
 override STREAM: u32 = 0u;
-override SCALE: f32 = 1.0;
+override MASK_SCALE: f32 = 1.0;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read> keys: array<u32>;
@@ -26,7 +26,7 @@ fn dropout(
         let i = block * 4u + j;
         if i < N {
             let at = group.z * N + i;
-            y[at] = select(0.0, SCALE * x[at], words[j] >= DROP);
+            y[at] = select(0.0, MASK_SCALE * x[at], words[j] >= DROP);
         }
     }
 }

@@ -69,6 +69,27 @@ fn matmul_bias(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     }
 }
 
+// Twin of src/ops/dropout.rs.
+override DROP: u32 = 0u;
+override STREAM: u32 = 0u;
+override MASK_SCALE: f32 = 1.0;
+
+@group(0) @binding(3) var<storage, read> keys: array<u32>;
+@group(0) @binding(5) var<storage, read_write> dropped: array<f32>;
+
+@compute @workgroup_size(16, 16)
+fn matmul_bias_dropout(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    let place = group.xy * TILE + local.xy;
+    let sum = product(group.z, group.xy * TILE, local.xy);
+    if place.y < M && place.x < N {
+        let i = place.y * N + place.x;
+        let words = random_words(group.z, STREAM, step[2u * group.z + 1u], i / 4u);
+        let kept = words[i % 4u] >= DROP;
+        let value = activate(sum + bias[group.z * N + place.x]);
+        dropped[group.z * M * N + i] = select(0.0, MASK_SCALE * value, kept);
+    }
+}
+
 @group(0) @binding(2) var<storage, read> y: array<f32>;
 @group(0) @binding(3) var<storage, read_write> delta: array<f32>;
 

@@ -37,6 +37,32 @@ pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     c
 }
 
+/// Blocks of four words that [`Stream::many_words`] gives at once.
+pub const BLOCKS: usize = 16;
+
+/// [`philox4x32`] of counters that differ in their first word alone, `first` and those
+/// after it: the same arithmetic side by side, one block in each lane of a register.
+#[inline(always)]
+fn philox_blocks(first: u32, [c1, c2, c3]: [u32; 3], key: [u32; 2]) -> [[u32; 4]; BLOCKS] {
+    let mut c = [[0; BLOCKS], [c1; BLOCKS], [c2; BLOCKS], [c3; BLOCKS]];
+    for (lane, c) in c[0].iter_mut().enumerate() {
+        *c = first.wrapping_add(lane as u32);
+    }
+    let mut k = key;
+    for _ in 0..10 {
+        for lane in 0..BLOCKS {
+            let p0 = u64::from(M0) * u64::from(c[0][lane]);
+            let p1 = u64::from(M1) * u64::from(c[2][lane]);
+            c[0][lane] = (p1 >> 32) as u32 ^ c[1][lane] ^ k[0];
+            c[2][lane] = (p0 >> 32) as u32 ^ c[3][lane] ^ k[1];
+            c[1][lane] = p1 as u32;
+            c[3][lane] = p0 as u32;
+        }
+        k = [k[0].wrapping_add(W[0]), k[1].wrapping_add(W[1])];
+    }
+    std::array::from_fn(|lane| c.map(|word| word[lane]))
+}
+
 /// A uniform number in `[0, 1)` with 24 random bits: exact in `f32`, so equal everywhere.
 pub fn uniform(bits: u32) -> f32 {
     (bits >> 8) as f32 * (1.0 / 16_777_216.0)
@@ -115,6 +141,13 @@ impl Stream {
         }
     }
 
+    /// The words at `(step, first)` and the indices after it: what [`Stream::words`] gives
+    /// one by one.
+    pub fn many_words(&self, step: u32, first: u32) -> [[u32; 4]; BLOCKS] {
+        let rest = [step, self.stream, self.replica];
+        pulp::Arch::new().dispatch(|| philox_blocks(first, rest, self.seed))
+    }
+
     /// The four words at `(step, index)`.
     pub fn words(&self, step: u32, index: u32) -> [u32; 4] {
         philox4x32([index, step, self.stream, self.replica], self.seed)
@@ -168,6 +201,19 @@ mod tests {
             ),
             [0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1]
         );
+    }
+
+    #[test]
+    fn many_words_are_those_of_each_index() {
+        let stream = Stream {
+            seed: [0xa409_3822, 0x299f_31d0],
+            replica: 3,
+            stream: 9,
+        };
+        for first in [0, 5, u32::MAX - 7] {
+            let each = std::array::from_fn(|i| stream.words(77, first.wrapping_add(i as u32)));
+            assert_eq!(stream.many_words(77, first), each);
+        }
     }
 
     #[test]

@@ -65,7 +65,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "conv2d" "velocity not kept": "velocity[at] = sgd" => "velocity[at] += 0.0; parameter[at] += sgd";
     "cross_entropy" "not stable: |z| lost": "exp(-abs(z))" => "exp(z)";
     "cross_entropy" "gradient not scaled by g": "g[row] * (sigmoid" => "(sigmoid";
-    "dropout" "mask not rescaled": "SCALE * x[at]" => "x[at]";
+    "dropout" "mask not rescaled": "MASK_SCALE * x[at]" => "x[at]";
     "dropout" "one word for four elements": "words[j] >= DROP" => "words[0] >= DROP";
     "dropout" "the same mask each step": "STREAM, step[2u * group.z + 1u], block" => "STREAM, 0u, block";
     "dropout" "every replica the same mask": "step, stream, keys[at + 2u]" => "step, stream, 0u";

@@ -1,7 +1,6 @@
 //! Lowering: graph → plan.
 //!
-//! 1. Fusion ([`fuse`]) rewrites the graph: work that an op can do at the end of the
-//!    kernel before it moves there.
+//! 1. Fusion ([`fuse`]) rewrites the graph: what one kernel can do becomes one node.
 //! 2. Every node becomes a launch, or nothing (views).
 //! 3. Temporaries get buffers by liveness ([`memory`]): a buffer is free again after
 //!    the launch that reads its value last.
@@ -38,13 +37,13 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Plan> {
     if options.replicas == 0 || options.replicas > 65_535 {
         return Err(Error::setting("replicas", options.replicas, "1 to 65535"));
     }
-    let nodes = if options.fuse {
+    let fuse::Nodes { nodes, kept } = if options.fuse {
         fuse::fuse(graph)
     } else {
-        graph.nodes().iter().cloned().map(Some).collect()
+        fuse::unfused(graph)
     };
-    let nodes = without_dead(nodes, graph);
-    let mut allocation = memory::Allocation::new(&nodes, graph.results());
+    let nodes = without_dead(nodes, &kept);
+    let mut allocation = memory::Allocation::new(&nodes, &kept);
     let mut programs = BTreeMap::new();
     for (p, name) in graph.programs().iter().enumerate() {
         let mut launches = Vec::new();
@@ -116,9 +115,9 @@ fn ty(nodes: &[Option<Node>], value: Value) -> Result<&Type> {
 }
 
 /// Drops ops whose outputs nobody reads and that update nothing.
-fn without_dead(mut nodes: Vec<Option<Node>>, graph: &Graph) -> Vec<Option<Node>> {
+fn without_dead(mut nodes: Vec<Option<Node>>, kept: &[(String, Value)]) -> Vec<Option<Node>> {
     let mut used = vec![false; nodes.len()];
-    for (_, v) in graph.results() {
+    for (_, v) in kept {
         used[v.node] = true;
     }
     for i in (0..nodes.len()).rev() {

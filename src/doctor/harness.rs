@@ -51,6 +51,13 @@ pub fn fill(case: &Case, input: usize, replicas: usize) -> Host {
             }
             Host::F32(values)
         }
+        Fill::Sparse => Host::F32(floats(&|w| {
+            if w % 3 == 0 {
+                0.0
+            } else {
+                0.1 + 0.8 * f64::from(uniform(w))
+            }
+        })),
         Fill::Ties => Host::F32(floats(&|w| f64::from(w % 3) - 1.0)),
         Fill::Below(n) => Host::U32(words.iter().map(|w| w % n).collect()),
         Fill::Words => Host::U32(words),

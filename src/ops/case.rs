@@ -15,6 +15,8 @@ pub enum Fill {
     AwayFromZero,
     /// All different, at least 1e-3 apart, in random order: no ties for a maximum.
     Distinct,
+    /// Uniform in `[0.1, 0.9)`, one in three exactly 0: what dropout leaves.
+    Sparse,
     /// Few different values, so that ties abound.
     Ties,
     /// Integers below the bound.

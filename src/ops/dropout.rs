@@ -12,12 +12,12 @@
 use std::sync::Arc;
 
 use super::{
-    Backward, Case, ELEMENTWISE, Fill, Lowered, NOW, Op, Operand, Value, arity, counter, floats, grid,
+    Backward, Case, ELEMENTWISE, Epilogue, Fill, Lowered, NOW, Op, Operand, Value, arity, counter, floats, grid,
     key_words, stream_number,
 };
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel};
-use crate::rng::{Stream, streams};
+use crate::rng::{BLOCKS, Stream, streams};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -30,6 +30,23 @@ pub struct Dropout {
     pub layer: u32,
     /// Whether kept elements are scaled by 1/(1 − p).
     pub rescale: bool,
+}
+
+impl Dropout {
+    /// What kept elements are multiplied by.
+    pub fn scale(&self) -> f64 {
+        if self.rescale { 1.0 / (1.0 - self.p) } else { 1.0 }
+    }
+
+    /// The constants of every kernel that draws this mask.
+    pub(super) fn constants(&self) -> [(&'static str, f64); 3] {
+        let drop = (self.p * 4_294_967_296.0).round().min(f64::from(u32::MAX));
+        [
+            ("DROP", drop),
+            ("STREAM", f64::from(streams::DROPOUT + self.layer)),
+            ("MASK_SCALE", self.scale()),
+        ]
+    }
 }
 
 impl Op for Dropout {
@@ -51,16 +68,9 @@ impl Op for Dropout {
 
     fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
         let n = inputs[0].elements();
-        let drop = (self.p * 4_294_967_296.0).round().min(f64::from(u32::MAX));
-        let scale = if self.rescale { 1.0 / (1.0 - self.p) } else { 1.0 };
         Some(Lowered {
             kernel: &DROPOUT,
-            constants: vec![
-                ("N", n as f64),
-                ("DROP", drop),
-                ("STREAM", f64::from(streams::DROPOUT + self.layer)),
-                ("SCALE", scale),
-            ],
+            constants: [&[("N", n as f64)][..], &self.constants()].concat(),
             operands: vec![Operand::In(0), Operand::In(1), Operand::In(2), Operand::Out(0)],
             grid: grid(n.div_ceil(4), ELEMENTWISE),
             flops: n as u64,
@@ -71,6 +81,10 @@ impl Op for Dropout {
         let inputs = [b.upstream, b.inputs[1], b.inputs[2]];
         let x = b.tape.op1(Arc::new(*self), &inputs)?;
         Ok(vec![Some(x), None, None])
+    }
+
+    fn epilogue(&self) -> Option<Epilogue> {
+        Some(Epilogue::Dropout(*self))
     }
 }
 
@@ -89,9 +103,9 @@ pub static DROPOUT: Kernel = Kernel {
         Bind::read("step").u32(),
         Bind::write("y"),
     ],
-    constants: &["N", "DROP", "STREAM", "SCALE"],
+    constants: &["N", "DROP", "STREAM", "MASK_SCALE"],
     reference: crate::reference!(dropout),
-    fast: None,
+    fast: Some(dropout_fast),
 };
 
 /// The kernels of this file.
@@ -99,7 +113,7 @@ pub static KERNELS: &[&Kernel] = &[&DROPOUT];
 
 fn dropout<T: Real>(a: &mut Args<'_, T>) {
     let stream = Stream::of_keys(a.u(1), a.size("STREAM") as u32);
-    let (drop, scale) = (a.size("DROP") as u32, T::of(a.number("SCALE")));
+    let (drop, scale) = (a.size("DROP") as u32, T::of(a.number("MASK_SCALE")));
     let (x, step, y) = (a.f(0), a.u(2)[NOW], a.f_mut(3)); // [N], [2], [N]
     for (block, (y, x)) in y.chunks_mut(4).zip(x.chunks(4)).enumerate() {
         let words = stream.words(step, block as u32);
@@ -107,6 +121,27 @@ fn dropout<T: Real>(a: &mut Args<'_, T>) {
             *y = if word >= drop { scale * x } else { T::ZERO };
         }
     }
+}
+
+/// Drops elements of y `[N]` where it stands; keys and step at these bindings.
+pub(super) fn mask_in_place<T: Real>(a: &Args<'_, T>, [keys, step]: [usize; 2], y: &mut [T]) {
+    let stream = Stream::of_keys(a.u(keys), a.size("STREAM") as u32);
+    let (drop, scale) = (a.size("DROP") as u32, T::of(a.number("MASK_SCALE")));
+    let step = a.u(step)[NOW];
+    let mut first = 0;
+    for y in y.chunks_mut(4 * BLOCKS) {
+        let words = stream.many_words(step, first);
+        for (y, word) in y.iter_mut().zip(words.as_flattened()) {
+            *y = if *word >= drop { scale * *y } else { T::ZERO };
+        }
+        first += BLOCKS as u32;
+    }
+}
+
+fn dropout_fast(a: &mut Args<'_, f32>) {
+    let (x, y) = (a.f(0), a.f_mut(3)); // [N], [N]
+    y.copy_from_slice(x);
+    mask_in_place(a, [1, 2], y);
 }
 
 /// Nothing dropped, nearly everything dropped, partial blocks; masks seen as they are.

@@ -13,11 +13,14 @@
 //! Saved for the gradient: A and B. The kernel can end in a bias and an activation, in
 //! the backward Hadamard product, or in the update of a parameter whose gradient C is.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::activation::Activation;
+use super::dropout::{self, Dropout};
 use super::gemm::{Matrix, gemm};
 use super::sgd::{self, Rates, Sgd};
+use super::small_batch::{self, FEW};
 use super::{Backward, Case, Epilogue, Fill, Lowered, Op, Operand, Value, exactly, floats};
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel};
@@ -31,6 +34,9 @@ pub enum End {
     Store,
     /// σ(C + bias), bias `[N]` as input 2.
     Bias(Activation),
+    /// σ(C + bias) ⊙ m: bias `[N]` as input 2, then keys and step as [`Dropout`] takes
+    /// them, whose mask m is.
+    BiasDropout(Activation, Dropout),
     /// C ⊙ σ′(y), y `[M, N]` as input 2.
     Slope(Activation),
     /// C is the gradient of input 2; see [`Sgd`] for the inputs. No output.
@@ -102,6 +108,14 @@ impl Op for Matmul {
                 return Err(Error::shape("matmul", format!("{} inputs", inputs.len()), "2: A and B"));
             }
             End::Bias(_) => third("bias [N]", &Type::f32("matmul", &[n])?)?,
+            End::BiasDropout(_, dropout) => {
+                let [bias, keys, step] = rest else {
+                    let found = format!("{} inputs", inputs.len());
+                    return Err(Error::shape("matmul", found, "5: A, B, bias, keys and step"));
+                };
+                exactly("matmul", "bias [N]", bias, &Type::f32("matmul", &[n])?)?;
+                dropout.infer(&[c.clone(), keys.clone(), step.clone()])?;
+            }
             End::Slope(_) => third("y [M, N]", &c)?,
             End::Sgd(sgd) => {
                 sgd.check(&c, rest)?;
@@ -126,6 +140,11 @@ impl Op for Matmul {
             End::Bias(act) => {
                 constants.push(("ACTIVATION", act.constant()));
                 &MATMUL_BIAS
+            }
+            End::BiasDropout(act, dropout) => {
+                constants.push(("ACTIVATION", act.constant()));
+                constants.extend(dropout.constants());
+                &MATMUL_BIAS_DROPOUT
             }
             End::Slope(act) => {
                 constants.push(("ACTIVATION", act.constant()));
@@ -169,6 +188,7 @@ impl Op for Matmul {
         let end = match (self.end, epilogue) {
             (End::Store, Epilogue::Bias) => End::Bias(Activation::Linear),
             (End::Bias(Activation::Linear), Epilogue::Activation(act)) => End::Bias(*act),
+            (End::Bias(act), Epilogue::Dropout(dropout)) => End::BiasDropout(act, *dropout),
             (End::Store, Epilogue::ActivationSlope(act)) => End::Slope(*act),
             (End::Store, Epilogue::Sgd(sgd)) => End::Sgd(*sgd),
             _ => return None,
@@ -182,6 +202,7 @@ const TILE: usize = 16;
 
 const SOURCE: &str = concat!(
     include_str!("../../shaders/shared/activation.wgsl"),
+    include_str!("../../shaders/shared/rng.wgsl"),
     include_str!("../../shaders/shared/sgd.wgsl"),
     include_str!("../../shaders/matmul.wgsl"),
 );
@@ -204,6 +225,25 @@ pub static MATMUL_BIAS: Kernel = Kernel {
     constants: &["M", "N", "K", "TRANS_A", "TRANS_B", "ACTIVATION"],
     reference: crate::reference!(matmul_bias),
     fast: Some(matmul_bias_fast),
+    ..MATMUL
+};
+
+/// C = σ(op(A) op(B) + bias) ⊙ m.
+pub static MATMUL_BIAS_DROPOUT: Kernel = Kernel {
+    name: "matmul_bias_dropout",
+    bindings: &[
+        Bind::read("a"),
+        Bind::read("b"),
+        Bind::read("bias"),
+        Bind::read("keys").u32(),
+        Bind::read("step").u32(),
+        Bind::write("dropped"),
+    ],
+    constants: &[
+        "M", "N", "K", "TRANS_A", "TRANS_B", "ACTIVATION", "DROP", "STREAM", "MASK_SCALE",
+    ],
+    reference: crate::reference!(matmul_bias_dropout),
+    fast: Some(matmul_bias_dropout_fast),
     ..MATMUL
 };
 
@@ -256,7 +296,14 @@ const SGD_CONSTANTS: &[&str] = &[
 
 /// The kernels of this file.
 pub static KERNELS: &[&Kernel] =
-    &[&MATMUL, &MATMUL_BIAS, &MATMUL_SLOPE, &MATMUL_SGD, &MATMUL_SGD_MOMENTUM];
+    &[
+    &MATMUL,
+    &MATMUL_BIAS,
+    &MATMUL_BIAS_DROPOUT,
+    &MATMUL_SLOPE,
+    &MATMUL_SGD,
+    &MATMUL_SGD_MOMENTUM,
+];
 
 /// Calls `store(i, j, C[i, j])` for every element of the product of bindings 0 and 1.
 fn product<T: Real>(a: &Args<'_, T>, mut store: impl FnMut(usize, usize, T)) {
@@ -287,6 +334,13 @@ fn matmul_bias<T: Real>(a: &mut Args<'_, T>) {
     product(a, |i, j, sum| c[i * n + j] = act.apply(sum + bias[j]));
 }
 
+fn matmul_bias_dropout<T: Real>(a: &mut Args<'_, T>) {
+    let act = Activation::of_constant(a.size("ACTIVATION"));
+    let (n, bias, c) = (a.size("N"), a.f(2), a.f_mut(5)); // [N], [M, N]
+    product(a, |i, j, sum| c[i * n + j] = act.apply(sum + bias[j]));
+    dropout::mask_in_place(a, [3, 4], c);
+}
+
 fn matmul_slope<T: Real>(a: &mut Args<'_, T>) {
     let act = Activation::of_constant(a.size("ACTIVATION"));
     let (n, y, c) = (a.size("N"), a.f(2), a.f_mut(3)); // [M, N], [M, N]
@@ -310,12 +364,30 @@ fn matmul_sgd_momentum<T: Real>(a: &mut Args<'_, T>) {
     });
 }
 
-/// The product by the GEMM crate, into C.
+thread_local! {
+    /// The transposed product, kept from launch to launch.
+    static TRANSPOSED: RefCell<Vec<f32>> = const { RefCell::new(vec![]) };
+}
+
+/// The product by the GEMM crate or, of few rows, by our own, into C.
 fn product_fast(a: &Args<'_, f32>, c: &mut [f32]) {
     let (m, n, k) = (a.size("M"), a.size("N"), a.size("K"));
     let (trans_a, trans_b) = (a.size("TRANS_A") == 1, a.size("TRANS_B") == 1);
     let left = Matrix::of(a.f(0), if trans_a { m } else { k }, trans_a);
     let right = Matrix::of(a.f(1), if trans_b { k } else { n }, trans_b);
+    if m <= FEW && !trans_a && trans_b {
+        // Taken and not borrowed: a task of another replica may run here meanwhile.
+        let mut transposed = TRANSPOSED.take();
+        transposed.resize((m * n).max(transposed.len()), 0.0);
+        small_batch::times_transposed([m, n, k], a.f(0), a.f(1), &mut transposed[..m * n]);
+        for (j, column) in transposed[..m * n].chunks(m).enumerate() {
+            for (i, &value) in column.iter().enumerate() {
+                c[i * n + j] = value;
+            }
+        }
+        TRANSPOSED.set(transposed);
+        return;
+    }
     gemm([m, n, k], left, right, c, false);
 }
 
@@ -325,14 +397,26 @@ fn matmul_fast(a: &mut Args<'_, f32>) {
 }
 
 fn matmul_bias_fast(a: &mut Args<'_, f32>) {
+    let c = a.f_mut(3);
+    biased_fast(a, c);
+}
+
+/// C = σ(op(A) op(B) + bias).
+fn biased_fast(a: &Args<'_, f32>, c: &mut [f32]) {
     let act = Activation::of_constant(a.size("ACTIVATION"));
-    let (n, bias, c) = (a.size("N"), a.f(2), a.f_mut(3));
+    let (n, bias) = (a.size("N"), a.f(2));
     product_fast(a, c);
     for row in c.chunks_mut(n) {
         for (c, &bias) in row.iter_mut().zip(bias) {
             *c = act.apply(*c + bias);
         }
     }
+}
+
+fn matmul_bias_dropout_fast(a: &mut Args<'_, f32>) {
+    let c = a.f_mut(5);
+    biased_fast(a, c);
+    dropout::mask_in_place(a, [3, 4], c);
 }
 
 fn matmul_slope_fast(a: &mut Args<'_, f32>) {
@@ -391,6 +475,14 @@ pub fn cases() -> Vec<Case> {
             let act = Activation::Sigmoid;
             cases.push(case(End::Bias(act)).float(&[n], uniform).forward_only());
             cases.push(case(End::Slope(act)).float(&[m, n], uniform).forward_only());
+            let dropout = Dropout {
+                p: 0.3,
+                layer: 5,
+                rescale: true,
+            };
+            let case_dropout = case(End::BiasDropout(act, dropout)).float(&[n], uniform);
+            let case_dropout = case_dropout.u32(&[4], Fill::Keys).u32(&[2], Fill::Pair(9, 4));
+            cases.push(case_dropout.forward_only());
             for momentum in [false, true] {
                 let sgd = Sgd {
                     decay: true,

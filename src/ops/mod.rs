@@ -4,6 +4,7 @@
 //! for every device), its kernels with their CPU references, and how it is launched.
 //! [`TABLE`] lists them all; three tests walk the table and hold every op to its word.
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ mod case;
 mod cost;
 mod gemm;
 mod launch;
+mod small_batch;
 mod window;
 pub use case::{Case, Fill, Given};
 pub use cost::{Cost, Loss, LossGrad};
@@ -87,7 +89,7 @@ pub struct Lowered {
 }
 
 /// A node of the graph: pure description, no device, no data.
-pub trait Op: Debug + Send + Sync {
+pub trait Op: Any + Debug + Send + Sync {
     /// The stem of its files.
     fn name(&self) -> &'static str;
 
@@ -134,6 +136,8 @@ pub enum Epilogue {
     Bias,
     /// Apply an activation.
     Activation(activation::Activation),
+    /// Drop elements (two more inputs: keys and step).
+    Dropout(dropout::Dropout),
     /// Multiply by an activation's slope, from its output (one more input).
     ActivationSlope(activation::Activation),
     /// Take the result as a gradient and update a parameter with it; see [`sgd::Sgd`].
@@ -172,7 +176,10 @@ table! {
     broadcast,
     concat,
     conv2d,
+    constant,
     cross_entropy,
+    dense_grad,
+
     dropout,
     gather,
     hadamard,

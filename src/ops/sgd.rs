@@ -69,6 +69,7 @@ impl Sgd {
 }
 
 /// What one replica's update of a step needs, read once for all its elements.
+#[derive(Clone, Copy)]
 pub(crate) struct Rates<T> {
     momentum: T,
     l2: T,
@@ -87,6 +88,23 @@ impl<T: Real> Rates<T> {
             l1: hyper[2],
             eta: hyper[HYPER + epoch.min(a.size("SCHEDULE") - 1)],
             decay: a.size("DECAY") == 1,
+        }
+    }
+
+    /// η, and the coefficients of L2 and L1 decay as they act on these parameters.
+    pub(crate) fn coefficients(&self) -> [T; 3] {
+        if self.decay {
+            [self.eta, self.l2, self.l1]
+        } else {
+            [self.eta, T::ZERO, T::ZERO]
+        }
+    }
+
+    /// The same for parameters that are not decayed.
+    pub(crate) fn without_decay(self) -> Self {
+        Self {
+            decay: false,
+            ..self
         }
     }
 

@@ -32,6 +32,7 @@ fn merge(nodes: &Nodes, i: usize) -> Option<Join> {
     Some(Join {
         members: vec![producer, i],
         at: i,
+        named: producer,
         op,
         inputs: [nodes.inputs(producer), &nodes.inputs(i)[1..]].concat(),
         outputs: result.into_iter().chain(further).collect(),

@@ -23,6 +23,8 @@ pub(super) struct Join {
     pub members: Vec<usize>,
     /// One of the members.
     pub at: usize,
+    /// The member whose label the new node takes.
+    pub named: usize,
     /// What is computed.
     pub op: Arc<dyn Op>,
     /// From what.
@@ -42,9 +44,9 @@ impl Nodes {
     }
 
     /// The nodes that are still there.
-    pub(super) fn indices(&self) -> impl Iterator<Item = usize> {
+    pub(super) fn indices(&self) -> Vec<usize> {
         let there = |&i: &usize| self.nodes[i].is_some();
-        (0..self.nodes.len()).filter(there).collect::<Vec<_>>().into_iter()
+        (0..self.nodes.len()).filter(there).collect()
     }
 
     pub(super) fn inputs(&self, i: usize) -> &[Value] {
@@ -136,6 +138,7 @@ impl Nodes {
         let Join {
             members,
             at,
+            named,
             op,
             inputs,
             outputs,
@@ -143,7 +146,8 @@ impl Nodes {
         } = join;
         let program = self.nodes[at].as_ref().and_then(|n| n.program);
         let inside = |i: usize| members.contains(&i);
-        let others: Vec<usize> = self.indices().filter(|&i| !inside(i)).collect();
+        let mut others = self.indices();
+        others.retain(|&i| !inside(i));
         let same_program = |&i: &usize| self.nodes[i].as_ref().and_then(|n| n.program) == program;
         if !members.iter().all(same_program) || inputs.iter().any(|v| inside(v.node)) {
             return false;
@@ -156,12 +160,15 @@ impl Nodes {
             return false;
         }
         let types: Option<Vec<Type>> = outputs.iter().map(|&v| self.ty(v).cloned()).collect();
-        let (Some(outputs_ty), Some(node)) = (types, self.nodes[at].clone()) else {
+        let (Some(outputs_ty), Some(node)) = (types, self.nodes[named].clone()) else {
             return false;
         };
         let new = |output| Value { node: at, output };
-        let map: HashMap<Value, Value> =
-            outputs.iter().enumerate().map(|(k, &v)| (v, new(k))).collect();
+        let map: HashMap<Value, Value> = outputs
+            .iter()
+            .enumerate()
+            .map(|(k, &v)| (v, new(k)))
+            .collect();
         for &m in &members {
             self.nodes[m] = None;
         }

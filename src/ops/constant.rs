@@ -1,0 +1,70 @@
+//! The same number everywhere: y = c. What a mean over the mini-batch hands to the
+//! gradients of its examples is such a value, 1/batch.
+
+use super::launch::{finite, per_element};
+use super::{Case, Lowered, Op, arity};
+use crate::error::Result;
+use crate::kernel::{Args, Bind, Kernel};
+use crate::shape::Type;
+use crate::tensor::Real;
+
+/// No inputs; output y of shape `extents`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Constant {
+    /// The shape of y.
+    pub extents: Vec<usize>,
+    /// The number c.
+    pub value: f64,
+}
+
+impl Op for Constant {
+    fn name(&self) -> &'static str {
+        "constant"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        arity::<0>("constant", inputs, "none")?;
+        finite("constant", self.value)?;
+        Ok(vec![Type::f32("constant", &self.extents)?])
+    }
+
+    fn lower(&self, _: &[Type], outputs: &[Type]) -> Option<Lowered> {
+        let value = [("VALUE", self.value)];
+        let lowered = per_element(&CONSTANT, 0, &outputs[0], &value);
+        Some(Lowered {
+            flops: 0,
+            ..lowered
+        })
+    }
+}
+
+/// y = c.
+pub static CONSTANT: Kernel = Kernel {
+    name: "constant",
+    stem: "constant",
+    source: concat!(
+        include_str!("../../shaders/shared/grid.wgsl"),
+        include_str!("../../shaders/constant.wgsl"),
+    ),
+    bindings: &[Bind::write("y")],
+    constants: &["N", "VALUE"],
+    reference: crate::reference!(constant),
+    fast: None,
+};
+
+/// The kernels of this file.
+pub static KERNELS: &[&Kernel] = &[&CONSTANT];
+
+fn constant<T: Real>(a: &mut Args<'_, T>) {
+    let value = T::of(a.number("VALUE"));
+    a.f_mut(0).fill(value); // [N]
+}
+
+/// One element, several workgroups.
+pub fn cases() -> Vec<Case> {
+    let case = |extents: &[usize], value| {
+        let extents = extents.to_vec();
+        Case::new(Constant { extents, value }, 1)
+    };
+    vec![case(&[1], 0.1), case(&[7, 11], -2.0), case(&[130], 0.0)]
+}

@@ -1,0 +1,223 @@
+//! A dense layer's way back in one launch (Nielsen, BP2, BP3 and BP4, and the update). For
+//! y = x Wᵀ + b over a mini-batch, with upstream gradient g:
+//!
+//! ∂x = (g W) ⊙ σ′,  W ← W − η (gᵀ x + decay),  b ← b − η Σₙ gₙ
+//!
+//! W is read once for both: a work item that owns a column of W for all rows has what ∂x
+//! needs of that column before it changes it, so nobody waits for anybody.
+//!
+//! σ′ is the slope of the activation that made x, from x itself. Dropout may stand between
+//! the two: x = s m ⊙ σ(z), with s = 1/(1 − p) where kept values are scaled and 1
+//! otherwise. The mask need not be drawn again: it has left zeros in x, and where an output
+//! is 0 the slopes of ReLU and of the sigmoid are 0.
+//!
+//! For small mini-batches; with many examples ∂x and ∂W are better tiled apart. There is
+//! no momentum: it would need more bindings than WebGPU promises.
+
+use super::activation::Activation;
+use super::sgd::{self, Rates, Sgd};
+use super::{Case, Fill, Lowered, Op, Operand, exactly, floats};
+use crate::error::{Error, Result};
+use crate::kernel::{Args, Bind, Kernel};
+use crate::shape::Type;
+use crate::tensor::Real;
+
+mod fast;
+
+/// The most examples in a mini-batch: each work item keeps one sum for each.
+pub const MOST_EXAMPLES: usize = 16;
+/// Columns of W that one workgroup owns; `COLUMNS` in the shader.
+const COLUMNS: usize = 32;
+
+/// Inputs x `[N, in]`, g `[N, out]`, W `[out, in]` (updated), b `[out]` (updated), hyper and
+/// step (see [`Sgd`]). Output ∂x `[N, in]`, if it is wanted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DenseGrad {
+    /// The activation that made x; linear for none.
+    pub activation: Activation,
+    /// What dropout has multiplied x by, 1 for none.
+    pub scale: f64,
+    /// Whether ∂x is wanted.
+    pub input_gradient: bool,
+    /// The update of W, without momentum; b is updated alike, without decay.
+    pub sgd: Sgd,
+}
+
+impl Op for DenseGrad {
+    fn name(&self) -> &'static str {
+        "dense_grad"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        let [x, g, w, b, rest @ ..] = inputs else {
+            let found = format!("{} inputs", inputs.len());
+            return Err(Error::shape("dense_grad", found, "x, g, W, b, hyper, step"));
+        };
+        floats("dense_grad", "x", x)?;
+        let [n, n_in] = x.shape.axes("dense_grad", "x [N, in]")?;
+        let [_, out] = g.shape.axes("dense_grad", "g [N, out]")?;
+        let float = |extents: &[usize]| Type::f32("dense_grad", extents);
+        exactly("dense_grad", "g [N, out]", g, &float(&[n, out])?)?;
+        exactly("dense_grad", "b [out]", b, &float(&[out])?)?;
+        if n > MOST_EXAMPLES || self.sgd.momentum {
+            let found = format!("{n} examples, momentum {}", self.sgd.momentum);
+            let wanted = format!("at most {MOST_EXAMPLES} examples and no momentum");
+            return Err(Error::shape("dense_grad", found, wanted));
+        }
+        let rest = [std::slice::from_ref(w), rest].concat();
+        self.sgd.check(&float(&[out, n_in])?, &rest)?;
+        Ok(if self.input_gradient { vec![x.clone()] } else { vec![] })
+    }
+
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
+        let [n, n_in] = inputs[0].shape.axes("dense_grad", "x [N, in]").ok()?;
+        let [_, out] = inputs[1].shape.axes("dense_grad", "g [N, out]").ok()?;
+        let mut constants = vec![("N", n as f64), ("IN", n_in as f64), ("OUT", out as f64)];
+        let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
+        let kernel = if self.input_gradient {
+            constants.push(("ACTIVATION", self.activation.constant()));
+            constants.push(("SCALE", self.scale));
+            operands.push(Operand::Out(0));
+            &DENSE_GRAD
+        } else {
+            &DENSE_UPDATE
+        };
+        constants.extend(self.sgd.constants());
+        let products = if self.input_gradient { 4 } else { 2 };
+        Some(Lowered {
+            kernel,
+            constants,
+            operands,
+            grid: [n_in.div_ceil(COLUMNS) as u32, 1],
+            flops: (products * n * n_in * out) as u64,
+        })
+    }
+}
+
+/// ∂x and the updates.
+pub static DENSE_GRAD: Kernel = Kernel {
+    name: "dense_grad",
+    stem: "dense_grad",
+    source: concat!(
+        include_str!("../../shaders/shared/activation.wgsl"),
+        include_str!("../../shaders/shared/sgd.wgsl"),
+        include_str!("../../shaders/dense_grad.wgsl"),
+    ),
+    bindings: &[
+        Bind::read("x"),
+        Bind::read("g"),
+        Bind::update("w"),
+        Bind::update("b"),
+        Bind::read("hyper"),
+        Bind::read("step").u32(),
+        Bind::write("dx"),
+    ],
+    constants: &[
+        "N", "IN", "OUT", "ACTIVATION", "SCALE", "DECAY", "EPOCH_STEPS", "SCHEDULE",
+    ],
+    reference: crate::reference!(dense_grad),
+    fast: Some(fast::dense_grad),
+};
+
+/// The updates alone.
+pub static DENSE_UPDATE: Kernel = Kernel {
+    name: "dense_update",
+    bindings: &[
+        Bind::read("x"),
+        Bind::read("g"),
+        Bind::update("w"),
+        Bind::update("b"),
+        Bind::read("hyper"),
+        Bind::read("step").u32(),
+    ],
+    constants: &["N", "IN", "OUT", "DECAY", "EPOCH_STEPS", "SCHEDULE"],
+    reference: crate::reference!(dense_update),
+    fast: Some(fast::dense_update),
+    ..DENSE_GRAD
+};
+
+/// The kernels of this file.
+pub static KERNELS: &[&Kernel] = &[&DENSE_GRAD, &DENSE_UPDATE];
+
+fn dense_grad<T: Real>(a: &mut Args<'_, T>) {
+    let (n_in, out) = (a.size("IN"), a.size("OUT"));
+    let act = Activation::of_constant(a.size("ACTIVATION"));
+    let scale = T::of(a.number("SCALE"));
+    let (x, g, dx) = (a.f(0), a.f(1), a.f_mut(6)); // [N, in], [N, out], [N, in]
+    let w = a.f_mut(2); // [out, in]
+    for (i, dx) in dx.iter_mut().enumerate() {
+        let (n, j) = (i / n_in, i % n_in);
+        let mut sum = T::ZERO;
+        for o in 0..out {
+            sum += g[n * out + o] * w[o * n_in + j];
+        }
+        *dx = sum * scale * act.slope(x[i] / scale);
+    }
+    let b = a.f_mut(3);
+    update(a, w, b);
+}
+
+fn dense_update<T: Real>(a: &mut Args<'_, T>) {
+    let (w, b) = (a.f_mut(2), a.f_mut(3));
+    update(a, w, b);
+}
+
+/// W ← W − η (gᵀ x + decay), b ← b − η Σ g.
+fn update<T: Real>(a: &Args<'_, T>, w: &mut [T], b: &mut [T]) {
+    let (n, n_in, out) = (a.size("N"), a.size("IN"), a.size("OUT"));
+    let rates = Rates::of(a, a.f(4), a.u(5));
+    let (x, g) = (a.f(0), a.f(1)); // [N, in], [N, out]
+    for (o, b) in b.iter_mut().enumerate() {
+        for j in 0..n_in {
+            let mut sum = T::ZERO;
+            for n in 0..n {
+                sum += g[n * out + o] * x[n * n_in + j];
+            }
+            rates.update(&mut w[o * n_in + j..][..1], None, &[sum]);
+        }
+        let mut sum = T::ZERO;
+        for n in 0..n {
+            sum += g[n * out + o];
+        }
+        *b += rates.without_decay().velocity(*b, T::ZERO, sum);
+    }
+}
+
+/// One of each, primes, around the workgroup's columns and rows, the most examples; every
+/// activation, dropped values, decay on and off.
+pub fn cases() -> Vec<Case> {
+    use Activation::{Linear, Relu, Sigmoid, Tanh};
+    let uniform = Fill::Uniform(-1.0, 1.0);
+    let mut cases = Vec::new();
+    for (activation, scale, decay, [n, n_in, out]) in [
+        (Linear, 1.0, false, [1, 1, 1]),
+        (Sigmoid, 1.0, true, [3, 5, 7]),
+        (Tanh, 1.0, true, [2, 31, 65]),
+        (Relu, 1.0, true, [10, 33, 30]),
+        (Relu, 2.0, true, [16, 64, 129]),
+        (Sigmoid, 1.25, false, [7, 67, 10]),
+        (Relu, 1.0, true, [5, 130, 257]),
+    ] {
+        for input_gradient in [true, false] {
+            let op = DenseGrad {
+                activation,
+                scale,
+                input_gradient,
+                sgd: Sgd {
+                    decay,
+                    momentum: false,
+                    epoch_steps: 3,
+                    schedule: 2,
+                },
+            };
+            let outputs = if activation == Tanh { uniform } else { Fill::Sparse };
+            let case = Case::new(op, out.max(n))
+                .fixed(&[n, n_in], outputs)
+                .fixed(&[n, out], uniform);
+            let mut case = sgd::case_inputs(case, op.sgd, &[out, n_in]);
+            case.inputs.insert(3, Case::new(op, 1).fixed(&[out], uniform).inputs.remove(0));
+            cases.push(case);
+        }
+    }
+    cases
+}

@@ -1,0 +1,210 @@
+//! The CPU executor's text: rows of W in blocks, each read, used for both products and
+//! written once, in registers of the machine's own width (the `pulp` crate).
+//!
+//! Blocks of rows are tasks for the threads. Each adds to a ∂x of its own, and these are
+//! added in order, so results do not depend on the number of threads.
+
+use std::cell::RefCell;
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::super::activation::Activation;
+use super::super::sgd::Rates;
+use crate::kernel::Args;
+
+/// Rows of W that share what is loaded of x.
+const ROWS: usize = 4;
+/// Multiply-adds of one task.
+const TASK: usize = 1 << 20;
+/// Tasks at most: each costs a ∂x.
+const MOST_TASKS: usize = 8;
+
+thread_local! {
+    /// The tasks' ∂x, kept from launch to launch.
+    static SHARES: RefCell<Vec<f32>> = const { RefCell::new(vec![]) };
+}
+
+pub(super) fn dense_grad(a: &mut Args<'_, f32>) {
+    let (act, scale) = (
+        Activation::of_constant(a.size("ACTIVATION")),
+        a.number("SCALE") as f32,
+    );
+    let (x, dx) = (a.f(0), a.f_mut(6));
+    // Taken and not borrowed: a task of another replica may run here meanwhile.
+    let mut shares = SHARES.take();
+    let tasks = back::<true>(a, &mut shares);
+    let mut shares_of_tasks = shares.chunks(x.len()).take(tasks);
+    if let Some(first) = shares_of_tasks.next() {
+        dx.copy_from_slice(first);
+    }
+    for share in shares_of_tasks {
+        for (dx, share) in dx.iter_mut().zip(share) {
+            *dx += share;
+        }
+    }
+    SHARES.set(shares);
+    for (dx, &x) in dx.iter_mut().zip(x) {
+        *dx *= scale * act.slope(x / scale);
+    }
+}
+
+pub(super) fn dense_update(a: &mut Args<'_, f32>) {
+    back::<false>(a, &mut vec![]);
+}
+
+/// Updates W and b; with `DX` leaves in `shares` the ∂x of as many tasks as it returns.
+fn back<const DX: bool>(a: &mut Args<'_, f32>, shares: &mut Vec<f32>) -> usize {
+    let (n, n_in, out) = (a.size("N"), a.size("IN"), a.size("OUT"));
+    let rates = Rates::of(a, a.f(4), a.u(5));
+    let (x, g, w, b) = (a.f(0), a.f(1), a.f_mut(2), a.f_mut(3));
+    let plain = rates.without_decay();
+    for (o, b) in b.iter_mut().enumerate() {
+        let sum: f32 = (0..n).map(|n| g[n * out + o]).sum();
+        *b += plain.velocity(*b, 0.0, sum);
+    }
+    let tasks = (n * n_in * out / TASK).clamp(1, MOST_TASKS);
+    let rows = out.div_ceil(tasks).next_multiple_of(ROWS);
+    let tasks = out.div_ceil(rows);
+    let size = if DX { n * n_in } else { 0 };
+    shares.resize((tasks * size).max(shares.len()), 0.0);
+    let work = |(task, (w, dx)): (usize, (&mut [f32], &mut [f32]))| {
+        dx.fill(0.0);
+        Arch::new().dispatch(Rows::<DX> {
+            sizes: [n, n_in, out],
+            first: task * rows,
+            x,
+            g,
+            w,
+            dx,
+            rates: rates.coefficients(),
+        });
+    };
+    match (tasks, DX) {
+        (1, _) => work((0, (w, &mut shares[..size]))),
+        (_, true) => {
+            let shares = shares.par_chunks_mut(size);
+            w.par_chunks_mut(rows * n_in).zip(shares).enumerate().for_each(work);
+        }
+        (_, false) => {
+            let rows = w.par_chunks_mut(rows * n_in).enumerate();
+            rows.for_each(|(task, w)| work((task, (w, &mut []))));
+        }
+    }
+    tasks
+}
+
+/// Some rows of W.
+struct Rows<'a, const DX: bool> {
+    /// N, in, out.
+    sizes: [usize; 3],
+    /// The number of the first row.
+    first: usize,
+    x: &'a [f32],
+    g: &'a [f32],
+    w: &'a mut [f32],
+    dx: &'a mut [f32],
+    /// η, L2, L1.
+    rates: [f32; 3],
+}
+
+impl<const DX: bool> WithSimd for Rows<'_, DX> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let [n, n_in, out] = self.sizes;
+        let mut o = self.first;
+        let mut rows = self.w.chunks_exact_mut(ROWS * n_in);
+        for w in rows.by_ref() {
+            block::<S, DX, ROWS>(simd, [n, n_in, out, o], self.x, self.g, w, self.dx, self.rates);
+            o += ROWS;
+        }
+        for w in rows.into_remainder().chunks_exact_mut(n_in) {
+            block::<S, DX, 1>(simd, [n, n_in, out, o], self.x, self.g, w, self.dx, self.rates);
+            o += 1;
+        }
+    }
+}
+
+/// `R` rows of W from number `o` on.
+#[inline(always)]
+fn block<S: Simd, const DX: bool, const R: usize>(
+    simd: S,
+    [n, n_in, out, o]: [usize; 4],
+    x: &[f32],
+    g: &[f32],
+    w: &mut [f32],
+    dx: &mut [f32],
+    rates: [f32; 3],
+) {
+    let lanes = S::F32_LANES;
+    let rates = rates.map(|r| simd.splat_f32s(r));
+    let sizes = [n, n_in, out, o];
+    let mut at = 0;
+    while at + lanes <= n_in {
+        columns::<S, DX, R>(simd, sizes, [at, lanes], x, g, w, dx, rates);
+        at += lanes;
+    }
+    if at < n_in {
+        columns::<S, DX, R>(simd, sizes, [at, n_in - at], x, g, w, dx, rates);
+    }
+}
+
+/// A register from a slice of its width or less.
+#[inline(always)]
+fn load<S: Simd>(simd: S, slice: &[f32]) -> S::f32s {
+    match S::as_simd_f32s(slice).0 {
+        [whole, ..] => *whole,
+        [] => simd.partial_load_f32s(slice),
+    }
+}
+
+#[inline(always)]
+fn store<S: Simd>(simd: S, slice: &mut [f32], value: S::f32s) {
+    match S::as_mut_simd_f32s(slice).0 {
+        [whole, ..] => *whole = value,
+        [] => simd.partial_store_f32s(slice, value),
+    }
+}
+
+/// The columns of those rows from `at` on, as many as a register holds or fewer.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "one flat inner loop")]
+fn columns<S: Simd, const DX: bool, const R: usize>(
+    simd: S,
+    [n, n_in, out, o]: [usize; 4],
+    [at, len]: [usize; 2],
+    x: &[f32],
+    g: &[f32],
+    w: &mut [f32],
+    dx: &mut [f32],
+    [eta, l2, l1]: [S::f32s; 3],
+) {
+    let (zero, one) = (simd.splat_f32s(0.0), simd.splat_f32s(1.0));
+    let old: [S::f32s; R] = std::array::from_fn(|r| load(simd, &w[r * n_in + at..][..len]));
+    let mut slopes = [zero; R];
+    for i in 0..n {
+        let g = &g[i * out + o..][..R];
+        let x = load(simd, &x[i * n_in + at..][..len]);
+        let mut back = if DX { load(simd, &dx[i * n_in + at..][..len]) } else { zero };
+        for r in 0..R {
+            let delta = simd.splat_f32s(g[r]);
+            slopes[r] = simd.mul_add_e_f32s(delta, x, slopes[r]);
+            if DX {
+                back = simd.mul_add_e_f32s(delta, old[r], back);
+            }
+        }
+        if DX {
+            store(simd, &mut dx[i * n_in + at..][..len], back);
+        }
+    }
+    for r in 0..R {
+        let w_r = old[r];
+        let below = simd.select_f32s(simd.less_than_f32s(w_r, zero), simd.neg_f32s(one), zero);
+        let sign = simd.select_f32s(simd.less_than_f32s(zero, w_r), one, below);
+        let slope = simd.mul_add_e_f32s(l2, w_r, simd.mul_add_e_f32s(l1, sign, slopes[r]));
+        let new = simd.sub_f32s(w_r, simd.mul_f32s(eta, slope));
+        store(simd, &mut w[r * n_in + at..][..len], new);
+    }
+}
