@@ -1,11 +1,6 @@
 // Cross-entropy of sigmoids of the scores z: loss = the sum of
 // max(z, 0) - z y + log(1 + exp(-|z|)), delta = g (sigmoid(z) - y).
 
-// The exponent is kept small because WGSL may assume that no infinity arises.
-fn sigmoid(z: f32) -> f32 {
-    return 1.0 / (1.0 + exp(-clamp(z, -80.0, 80.0)));
-}
-
 @compute @workgroup_size(LANES)
 fn cross_entropy(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -18,8 +13,7 @@ fn cross_entropy(
     let row = group.z * N + row_of(group, groups);
     var sum = 0.0;
     for (var k = lane; k < K; k += LANES) {
-        let z = scores[row * K + k];
-        sum += max(z, 0.0) - z * target_of(k, labels[row]) + log(1.0 + exp(-abs(z)));
+        sum += cross_entropy_term(scores[row * K + k], target_of(k, labels[row]));
     }
     sum = tree_sum(lane, sum);
     if lane == 0u {

@@ -12,8 +12,7 @@ fn quadratic(
     let row = group.z * N + row_of(group, groups);
     var sum = 0.0;
     for (var k = lane; k < K; k += LANES) {
-        let off = scores[row * K + k] - target_of(k, labels[row]);
-        sum += 0.5 * off * off;
+        sum += quadratic_term(scores[row * K + k], target_of(k, labels[row]));
     }
     sum = tree_sum(lane, sum);
     if lane == 0u {

@@ -3,12 +3,8 @@
 
 override N: u32 = 1u;
 override K: u32 = 1u;
-override COUNT: u32 = 1u;
-override EPOCH_STEPS: u32 = 1u;
 
 const LANES: u32 = 64u;
-// Steps summed apart before they join the epoch's sum: short sums round less.
-const BLOCK: u32 = 64u;
 
 @group(0) @binding(0) var<storage, read> scores: array<f32>;
 @group(0) @binding(1) var<storage, read> losses: array<f32>;
@@ -32,14 +28,8 @@ fn answer(row: u32) -> u32 {
     return best;
 }
 
-// Rows of this step that count.
-fn rows(place: u32) -> u32 {
-    return min(N, COUNT - min(COUNT, place * N));
-}
-
 fn add_up(replica: u32, lane: u32) {
-    let place = step[2u * replica + 1u] % EPOCH_STEPS;
-    let seen = rows(place);
+    let seen = rows_that_count(N, place_of(replica));
     var loss = 0.0;
     var correct = 0.0;
     var bad = N;
@@ -47,8 +37,7 @@ fn add_up(replica: u32, lane: u32) {
         let row = replica * N + n;
         loss += losses[row];
         correct += select(0.0, 1.0, answer(row) == labels[row]);
-        // By its exponent: WGSL may assume that nothing is infinite.
-        if bad == N && (bitcast<u32>(losses[row]) & 0x7F800000u) == 0x7F800000u {
+        if bad == N && is_bad(losses[row]) {
             bad = n;
         }
     }
@@ -58,28 +47,10 @@ fn add_up(replica: u32, lane: u32) {
     if lane != 0u {
         return;
     }
-    let at = replica * 4u;
-    if place == 0u {
-        for (var j = 0u; j < 4u; j++) {
-            metrics[at + j] = 0.0;
-            guard[at + j] = 0u;
-        }
-    }
-    metrics[at + 1u] += correct;
-    metrics[at + 2u] += f32(seen);
-    metrics[at + 3u] += loss;
-    if place % BLOCK == BLOCK - 1u || place == EPOCH_STEPS - 1u {
-        metrics[at] += metrics[at + 3u];
-        metrics[at + 3u] = 0.0;
-    }
-    var row = N;
     for (var j = 0u; j < LANES; j++) {
-        row = min(row, first_bad[j]);
+        bad = min(bad, first_bad[j]);
     }
-    if row < N && guard[at] == 0u {
-        guard[at] = step[2u * replica + 1u] + 1u;
-        guard[at + 1u] = row;
-    }
+    join_epoch(replica, N, seen, correct, loss, bad);
 }
 
 @compute @workgroup_size(LANES)
@@ -91,8 +62,8 @@ fn tally(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
 
 @compute @workgroup_size(LANES)
 fn tally_predict(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let place = step[2u * group.z + 1u] % EPOCH_STEPS;
-    for (var n = lane; n < rows(place); n += LANES) {
+    let place = place_of(group.z);
+    for (var n = lane; n < rows_that_count(N, place); n += LANES) {
         predictions[group.z * COUNT + place * N + n] = answer(group.z * N + n);
     }
     add_up(group.z, lane);

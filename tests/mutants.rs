@@ -104,7 +104,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "max_pool2d" "gradient added to what was there": "dx[group.z * size + i] = returned" => "dx[group.z * size + i] += returned";
     "max_pool2d" "overlapping windows overwrite": "sum += g[at]" => "sum = g[at]";
     "pad" "one element too many": "place < START + PART" => "place <= START + PART";
-    "quadratic" "half forgotten": "sum += 0.5 * off * off" => "sum += off * off";
+    "quadratic" "half forgotten": "return 0.5 * off * off" => "return off * off";
     "reduce" "last partial sum lost": "p < OUTER * INNER" => "p < OUTER * INNER - 1u";
     "reduce" "half the tree": "half = LANES / 2u" => "half = LANES / 4u";
     "reduce" "barrier in the tree missing": "        workgroupBarrier();\n    }\n    let sum" => "    }\n    let sum";
@@ -123,9 +123,9 @@ const MUTANTS: &[Mutant] = mutants! {
     "softmax" "only the first 64 classes": "k < K; k += LANES) {\n        sum += exp" => "k < min(K, LANES); k += LANES) {\n        sum += exp";
     "softmax" "gradient's sum without y": "sum += g[first + k] * saved_y[first + k]" => "sum += g[first + k]";
     "tally" "never starts anew": "if place == 0u" => "if place == 77u";
-    "tally" "rows past the end counted": "return min(N, COUNT - min(COUNT, place * N))" => "return N";
+    "tally" "rows past the end counted": "return min(batch, COUNT - min(COUNT, place * batch))" => "return batch";
     "tally" "last maximum answers": "scores[row * K + k] > scores" => "scores[row * K + k] >= scores";
-    "tally" "guard asleep": "== 0x7F800000u {" => "== 0x7F900000u {";
+    "tally" "guard asleep": "== 0x7F800000u;" => "== 0x7F900000u;";
     "tally" "a later step overwrites the guard": "&& guard[at] == 0u" => "";
     "tally" "block never joins the sum": "place % BLOCK == BLOCK - 1u ||" => "";
     "tally" "predictions of every step in one place": "group.z * COUNT + place * N + n" => "group.z * COUNT + n";

@@ -13,10 +13,7 @@ const LANES: u32 = 64u;
 @group(0) @binding(2) var<storage, read> g: array<f32>;
 @group(0) @binding(3) var<storage, read_write> delta: array<f32>;
 
-// The target of output k: the label itself if there is but one output.
+// The target of output k.
 fn target_of(k: u32, label: u32) -> f32 {
-    if K == 1u {
-        return f32(label);
-    }
-    return select(0.0, 1.0, k == label);
+    return target_among(K, k, label);
 }

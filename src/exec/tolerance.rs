@@ -48,6 +48,16 @@ pub const FUNCTIONS: &[Functions] = &[
         reason: "exp 23, log 3, division 2.5 ulp",
     },
     Functions {
+        stem: "dense_grad",
+        epsilons: 2.5,
+        reason: "division 2.5 ulp",
+    },
+    Functions {
+        stem: "dense_loss",
+        epsilons: 55.0,
+        reason: "as a cost, after an activation",
+    },
+    Functions {
         stem: "init",
         epsilons: 10.0,
         reason: "division 2.5 ulp and square root (inverseSqrt 2 ulp, division 2.5) of Box and \

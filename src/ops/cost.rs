@@ -22,6 +22,8 @@ use crate::tensor::Real;
 pub struct Cost {
     /// The stem of its files.
     pub name: &'static str,
+    /// The constant `COST` of `shaders/dense_loss.wgsl`.
+    pub number: u32,
     /// Scores, labels → losses.
     pub loss: &'static Kernel,
     /// Scores, labels, g → δ.

@@ -14,6 +14,7 @@ use crate::tensor::Real;
 
 const SOURCE: &str = concat!(
     include_str!("../../shaders/shared/tree.wgsl"),
+    include_str!("../../shaders/shared/terms.wgsl"),
     include_str!("../../shaders/shared/cost.wgsl"),
     include_str!("../../shaders/cross_entropy.wgsl"),
 );
@@ -33,6 +34,7 @@ pub static CROSS_ENTROPY_GRAD: Kernel = slope_kernel(
 /// The cost.
 pub static COST: Cost = Cost {
     name: "cross_entropy",
+    number: 1,
     loss: &CROSS_ENTROPY,
     slope: &CROSS_ENTROPY_GRAD,
 };
@@ -40,22 +42,28 @@ pub static COST: Cost = Cost {
 /// The kernels of this file.
 pub static KERNELS: &[&Kernel] = &[&CROSS_ENTROPY, &CROSS_ENTROPY_GRAD];
 
+/// L of one example.
+pub(super) fn loss<T: Real>(z: &[T], label: u32) -> T {
+    let term = |k: usize| {
+        let y: T = target(z.len(), k, label);
+        z[k].max(T::ZERO) - z[k] * y + (-z[k].abs()).exp().ln_1p()
+    };
+    (0..z.len()).map(term).sum()
+}
+
+/// ∂L/∂z of one example.
+pub(super) fn slope<T: Real>(z: &[T], label: u32, slope: &mut [T]) {
+    for (k, slope) in slope.iter_mut().enumerate() {
+        *slope = Activation::Sigmoid.apply(z[k]) - target(z.len(), k, label);
+    }
+}
+
 fn cross_entropy<T: Real>(args: &mut Args<'_, T>) {
-    cost::losses(args, |z, label| {
-        let term = |k: usize| {
-            let y: T = target(z.len(), k, label);
-            z[k].max(T::ZERO) - z[k] * y + (-z[k].abs()).exp().ln_1p()
-        };
-        (0..z.len()).map(term).sum()
-    });
+    cost::losses(args, loss);
 }
 
 fn cross_entropy_grad<T: Real>(args: &mut Args<'_, T>) {
-    cost::slopes(args, |z, label, slope| {
-        for (k, slope) in slope.iter_mut().enumerate() {
-            *slope = Activation::Sigmoid.apply(z[k]) - target(z.len(), k, label);
-        }
-    });
+    cost::slopes(args, slope);
 }
 
 /// The cases of every cost.

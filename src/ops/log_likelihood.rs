@@ -14,6 +14,7 @@ use crate::tensor::Real;
 
 const SOURCE: &str = concat!(
     include_str!("../../shaders/shared/tree.wgsl"),
+    include_str!("../../shaders/shared/terms.wgsl"),
     include_str!("../../shaders/shared/cost.wgsl"),
     include_str!("../../shaders/log_likelihood.wgsl"),
 );
@@ -33,6 +34,7 @@ pub static LOG_LIKELIHOOD_GRAD: Kernel = slope_kernel(
 /// The cost.
 pub static COST: Cost = Cost {
     name: "log_likelihood",
+    number: 2,
     loss: &LOG_LIKELIHOOD,
     slope: &LOG_LIKELIHOOD_GRAD,
 };
@@ -40,24 +42,30 @@ pub static COST: Cost = Cost {
 /// The kernels of this file.
 pub static KERNELS: &[&Kernel] = &[&LOG_LIKELIHOOD, &LOG_LIKELIHOOD_GRAD];
 
+/// L of one example.
+pub(super) fn loss<T: Real>(z: &[T], label: u32) -> T {
+    let (largest, sum) = exponents(z);
+    let right = z.get(label as usize).copied().unwrap_or(T::ZERO);
+    sum.ln() + (largest - right)
+}
+
+/// ∂L/∂z of one example.
+pub(super) fn slope<T: Real>(z: &[T], label: u32, slope: &mut [T]) {
+    let (largest, sum) = exponents(z);
+    for (slope, &z) in slope.iter_mut().zip(z) {
+        *slope = (z - largest).exp() / sum;
+    }
+    if let Some(right) = slope.get_mut(label as usize) {
+        *right -= T::ONE;
+    }
+}
+
 fn log_likelihood<T: Real>(args: &mut Args<'_, T>) {
-    cost::losses(args, |z, label| {
-        let (largest, sum) = exponents(z);
-        let right = z.get(label as usize).copied().unwrap_or(T::ZERO);
-        sum.ln() + (largest - right)
-    });
+    cost::losses(args, loss);
 }
 
 fn log_likelihood_grad<T: Real>(args: &mut Args<'_, T>) {
-    cost::slopes(args, |z, label, slope| {
-        let (largest, sum) = exponents(z);
-        for (slope, &z) in slope.iter_mut().zip(z) {
-            *slope = (z - largest).exp() / sum;
-        }
-        if let Some(right) = slope.get_mut(label as usize) {
-            *right -= T::ONE;
-        }
-    });
+    cost::slopes(args, slope);
 }
 
 /// The cases of every cost.

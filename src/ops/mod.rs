@@ -179,6 +179,7 @@ table! {
     constant,
     cross_entropy,
     dense_grad,
+    dense_loss,
 
     dropout,
     gather,

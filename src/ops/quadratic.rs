@@ -8,6 +8,7 @@ use crate::tensor::Real;
 
 const SOURCE: &str = concat!(
     include_str!("../../shaders/shared/tree.wgsl"),
+    include_str!("../../shaders/shared/terms.wgsl"),
     include_str!("../../shaders/shared/cost.wgsl"),
     include_str!("../../shaders/quadratic.wgsl"),
 );
@@ -26,6 +27,7 @@ pub static QUADRATIC_GRAD: Kernel = slope_kernel(
 /// The cost.
 pub static COST: Cost = Cost {
     name: "quadratic",
+    number: 0,
     loss: &QUADRATIC,
     slope: &QUADRATIC_GRAD,
 };
@@ -33,22 +35,28 @@ pub static COST: Cost = Cost {
 /// The kernels of this file.
 pub static KERNELS: &[&Kernel] = &[&QUADRATIC, &QUADRATIC_GRAD];
 
-fn quadratic<T: Real>(args: &mut Args<'_, T>) {
-    cost::losses(args, |a, label| {
-        let squares = (0..a.len()).map(|k| {
-            let off = a[k] - target(a.len(), k, label);
-            off * off
-        });
-        T::of(0.5) * squares.sum()
+/// L of one example.
+pub(super) fn loss<T: Real>(a: &[T], label: u32) -> T {
+    let squares = (0..a.len()).map(|k| {
+        let off = a[k] - target(a.len(), k, label);
+        off * off
     });
+    T::of(0.5) * squares.sum()
+}
+
+/// ∂L/∂a of one example.
+pub(super) fn slope<T: Real>(a: &[T], label: u32, slope: &mut [T]) {
+    for (k, slope) in slope.iter_mut().enumerate() {
+        *slope = a[k] - target(a.len(), k, label);
+    }
+}
+
+fn quadratic<T: Real>(args: &mut Args<'_, T>) {
+    cost::losses(args, loss);
 }
 
 fn quadratic_grad<T: Real>(args: &mut Args<'_, T>) {
-    cost::slopes(args, |a, label, slope| {
-        for (k, slope) in slope.iter_mut().enumerate() {
-            *slope = a[k] - target(a.len(), k, label);
-        }
-    });
+    cost::slopes(args, slope);
 }
 
 /// The cases of every cost.

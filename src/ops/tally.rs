@@ -29,7 +29,7 @@ pub struct Tally {
     pub predict: bool,
 }
 
-/// Steps in a block; `BLOCK` in the shader.
+/// Steps in a block; `BLOCK` in shaders/shared/metrics.wgsl.
 const BLOCK: usize = 64;
 /// Counts beyond this are not exact in f32.
 const MOST: usize = 1 << 24;
@@ -88,6 +88,7 @@ pub static TALLY: Kernel = Kernel {
     stem: "tally",
     source: concat!(
         include_str!("../../shaders/shared/tree.wgsl"),
+        include_str!("../../shaders/shared/metrics.wgsl"),
         include_str!("../../shaders/tally.wgsl"),
     ),
     bindings: &[
@@ -123,7 +124,7 @@ pub static TALLY_PREDICT: Kernel = Kernel {
 pub static KERNELS: &[&Kernel] = &[&TALLY, &TALLY_PREDICT];
 
 /// The class a row of scores answers.
-fn answer<T: Real>(scores: &[T]) -> u32 {
+pub(super) fn answer<T: Real>(scores: &[T]) -> u32 {
     if let [score] = scores {
         return u32::from(*score >= T::of(0.5));
     }
@@ -144,30 +145,73 @@ fn add_up<T: Real>(a: &mut Args<'_, T>, mut keep: impl FnMut(usize, u32)) {
     let (n, k, count) = (a.size("N"), a.size("K"), a.size("COUNT"));
     let (scores, losses, labels, step) = (a.f(0), a.f(1), a.u(2), a.u(3)[NOW]); // [N, K], [N], [N]
     let (metrics, guard) = (a.f_mut(4), a.u_mut(5)); // [4], [4]
-    let steps = a.size("EPOCH_STEPS");
-    let place = step as usize % steps;
-    let seen = count.saturating_sub(place * n).min(n);
-    if place == 0 {
-        metrics.fill(T::ZERO);
-        guard.fill(0);
+    let epoch = Epoch {
+        count,
+        steps: a.size("EPOCH_STEPS"),
+        step,
+        batch: n,
+    };
+    let first = epoch.place() * n;
+    let rows = scores.chunks(k).zip(losses).zip(labels).enumerate();
+    let rows = rows.map(|(row, ((scores, &loss), &label))| {
+        let answer = answer(scores);
+        keep(first + row, answer);
+        (answer == label, loss)
+    });
+    epoch.join(rows, metrics, guard);
+}
+
+/// Where a mini-batch stands in its epoch.
+#[derive(Clone, Copy)]
+pub(super) struct Epoch {
+    /// Examples in an epoch.
+    pub count: usize,
+    /// Steps in an epoch.
+    pub steps: usize,
+    /// The step under way.
+    pub step: u32,
+    /// Examples in a mini-batch.
+    pub batch: usize,
+}
+
+impl Epoch {
+    fn place(&self) -> usize {
+        self.step as usize % self.steps
     }
-    let (mut loss, mut correct) = (T::ZERO, 0);
-    for row in 0..seen {
-        let answer = answer(&scores[row * k..][..k]);
-        keep(place * n + row, answer);
-        correct += u32::from(answer == labels[row]);
-        loss += losses[row];
-        if guard[0] == 0 && !losses[row].wide().is_finite() {
-            guard[0] = step.wrapping_add(1);
-            guard[1] = row as u32;
+
+    /// Rows of this mini-batch that count.
+    fn seen(&self) -> usize {
+        self.count.saturating_sub(self.place() * self.batch).min(self.batch)
+    }
+
+    /// Adds a mini-batch's rows, (answered correctly, loss) each, to metrics and guard.
+    pub(super) fn join<T: Real>(
+        &self,
+        rows: impl Iterator<Item = (bool, T)>,
+        metrics: &mut [T],
+        guard: &mut [u32],
+    ) {
+        let (place, seen) = (self.place(), self.seen());
+        if place == 0 {
+            metrics.fill(T::ZERO);
+            guard.fill(0);
         }
-    }
-    metrics[1] += T::of(f64::from(correct));
-    metrics[2] += T::of(seen as f64);
-    metrics[3] += loss;
-    if place % BLOCK == BLOCK - 1 || place == steps - 1 {
-        metrics[0] += metrics[3];
-        metrics[3] = T::ZERO;
+        let (mut loss, mut correct) = (T::ZERO, 0);
+        for (row, (right, row_loss)) in rows.take(seen).enumerate() {
+            correct += u32::from(right);
+            loss += row_loss;
+            if guard[0] == 0 && !row_loss.wide().is_finite() {
+                guard[0] = self.step.wrapping_add(1);
+                guard[1] = row as u32;
+            }
+        }
+        metrics[1] += T::of(f64::from(correct));
+        metrics[2] += T::of(seen as f64);
+        metrics[3] += loss;
+        if place % BLOCK == BLOCK - 1 || place == self.steps - 1 {
+            metrics[0] += metrics[3];
+            metrics[3] = T::ZERO;
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | program | what it does |
 //! |---|---|
-//! | `init` | draws parameters, clears velocities, sets the cost's seed |
+//! | `init` | draws parameters, clears velocities |
 //! | `shuffle` | writes the epoch's permutation |
 //! | `train` | one step: gather, forward, cost, tally, backward, update, count |
 //! | `evaluate <set>` | one step over a held-out set: gather, forward, tally, count |
@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::nn::{Mode, Network, Parameter};
 use crate::ops::advance::Advance;
+use crate::ops::constant::Constant;
 use crate::ops::gather::{Expansion, Gather};
 use crate::ops::init::{Distribution, Init};
 use crate::ops::sgd::{HYPER, Sgd};
@@ -168,7 +169,6 @@ pub(super) fn build(
     let schedule = settings.learning_rates.len();
     let hyper = graph.variable("hyper", Type::f32("hyper", &[HYPER + schedule])?)?;
     let order = graph.variable("order", Type::u32("order", &[count])?)?;
-    let seed = graph.variable("cost seed", Type::f32("cost seed", &[settings.batch])?)?;
     let set = set(&mut graph, "train", train)?;
 
     graph.begin("train");
@@ -206,6 +206,13 @@ pub(super) fn build(
         &[scores, losses, xy[1], set.step, set.metrics, set.guard],
     )?;
     let values: Vec<Value> = parameters.iter().map(|p| variables[&p.name]).collect();
+    // The cost is the mean of the losses.
+    let mean = Constant {
+        extents: vec![settings.batch],
+        value: 1.0 / settings.batch as f64,
+    };
+    graph.label("cost backward");
+    let seed = graph.op1(Arc::new(mean), &[])?;
     let gradients = graph.gradients(losses, seed, &values)?;
     let mut velocities = Vec::new();
     for ((p, &w), g) in parameters.iter().zip(&values).zip(gradients) {
@@ -247,9 +254,7 @@ pub(super) fn build(
     let zeros = velocities
         .iter()
         .map(|(p, v)| (p.name.as_str(), *v, constant(0.0)));
-    let mean = 1.0 / settings.batch as f64;
-    let seeds = std::iter::once(("cost seed", seed, constant(mean)));
-    for (number, (name, value, distribution)) in starts.chain(zeros).chain(seeds).enumerate() {
+    for (number, (name, value, distribution)) in starts.chain(zeros).enumerate() {
         graph.label(format!("{name} init"));
         let init = Init {
             distribution,

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`epilogues`] | work that an op can do at the end of the kernel before it: bias, activation, slope, update, dropout |
 //! | [`dense`] | a dense layer's way back: input gradient, mask and slope, weights and bias with their updates |
+//! | [`loss`] | the last dense layer with its cost, the tally, the output error and the step counter |
 //!
 //! A rule only recognises a pattern. Whether the nodes may become one, since none between
 //! them reads what would be gone or sees an update too early or too late, is decided in
@@ -13,6 +14,7 @@ use crate::graph::Graph;
 
 mod dense;
 mod epilogues;
+mod loss;
 
 mod nodes;
 
@@ -28,6 +30,7 @@ pub(super) fn fuse(graph: &Graph) -> Nodes {
     let mut nodes = Nodes::of(graph);
     epilogues::fuse(&mut nodes);
     dense::fuse(&mut nodes);
+    loss::fuse(&mut nodes);
 
     // A dense layer's way back no longer reads what stood before a mask, so the mask may
     // now go to the end of the layer before it.

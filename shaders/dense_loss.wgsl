@@ -1,0 +1,136 @@
+// The last dense layer z = activation(a W^T + b), its cost, what the epoch adds up to, the
+// output error delta, and the step counter. One workgroup; z is the replica.
+
+override N: u32 = 1u;
+override IN: u32 = 1u;
+override K: u32 = 1u;
+// 0 quadratic, 1 cross-entropy, 2 log-likelihood.
+override COST: u32 = 0u;
+override SEED: f32 = 1.0;
+
+// A team of LANES threads adds up one product at a time.
+const TEAMS: u32 = 16u;
+const LANES: u32 = 16u;
+const MOST_SCORES: u32 = 1024u;
+const MOST_EXAMPLES: u32 = 64u;
+
+@group(0) @binding(0) var<storage, read> a: array<f32>;
+@group(0) @binding(1) var<storage, read> w: array<f32>;
+@group(0) @binding(2) var<storage, read> b: array<f32>;
+@group(0) @binding(3) var<storage, read> labels: array<u32>;
+@group(0) @binding(4) var<storage, read_write> step: array<u32>;
+@group(0) @binding(5) var<storage, read_write> metrics: array<f32>;
+@group(0) @binding(6) var<storage, read_write> guard: array<u32>;
+@group(0) @binding(7) var<storage, read_write> delta: array<f32>;
+
+var<workgroup> partial: array<f32, TEAMS * LANES>;
+var<workgroup> scores: array<f32, MOST_SCORES>;
+var<workgroup> losses: array<f32, MOST_EXAMPLES>;
+var<workgroup> right: array<f32, MOST_EXAMPLES>;
+
+fn answer(row: u32) -> u32 {
+    if K == 1u {
+        return select(0u, 1u, scores[row] >= 0.5);
+    }
+    var best = 0u;
+    for (var k = 1u; k < K; k++) {
+        if scores[row * K + k] > scores[row * K + best] {
+            best = k;
+        }
+    }
+    return best;
+}
+
+// The loss of a row, and its slopes.
+fn row_loss(replica: u32, row: u32) -> f32 {
+    let first = row * K;
+    let label = labels[replica * N + row];
+    var largest = scores[first];
+    for (var k = 1u; k < K; k++) {
+        largest = max(largest, scores[first + k]);
+    }
+    var total = 0.0;
+    if COST == 2u {
+        for (var k = 0u; k < K; k++) {
+            total += exp(scores[first + k] - largest);
+        }
+    }
+    var loss = 0.0;
+    for (var k = 0u; k < K; k++) {
+        let z = scores[first + k];
+        var slope = 0.0;
+        if COST == 2u {
+            slope = exp(z - largest) / total - select(0.0, 1.0, k == label);
+        } else {
+            let t = target_among(K, k, label);
+            if COST == 1u {
+                loss += cross_entropy_term(z, t);
+                slope = sigmoid(z) - t;
+            } else {
+                loss += quadratic_term(z, t);
+                slope = z - t;
+            }
+        }
+        delta[replica * N * K + first + k] = SEED * slope * activation_slope_of(z);
+    }
+    if COST == 2u {
+        var chosen = 0.0;
+        if label < K {
+            chosen = scores[first + label];
+        }
+        loss = log(total) + (largest - chosen);
+    }
+    return loss;
+}
+
+@compute @workgroup_size(256)
+fn dense_loss(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let replica = group.z;
+    let team = thread / LANES;
+    let lane = thread % LANES;
+    for (var first = 0u; first < N * K; first += TEAMS) {
+        let i = first + team;
+        var sum = 0.0;
+        if i < N * K {
+            let from_a = (replica * N + i / K) * IN;
+            let from_w = (replica * K + i % K) * IN;
+            for (var j = lane; j < IN; j += LANES) {
+                sum += a[from_a + j] * w[from_w + j];
+            }
+        }
+        partial[thread] = sum;
+        workgroupBarrier();
+        if lane == 0u && i < N * K {
+            var product = 0.0;
+            for (var l = 0u; l < LANES; l++) {
+                product += partial[thread + l];
+            }
+            scores[i] = activate(product + b[replica * K + i % K]);
+        }
+        // Nobody may overwrite a share that a team has not added up yet.
+        workgroupBarrier();
+    }
+    for (var row = thread; row < N; row += TEAMS * LANES) {
+        losses[row] = row_loss(replica, row);
+        right[row] = select(0.0, 1.0, answer(row) == labels[replica * N + row]);
+    }
+    workgroupBarrier();
+    if thread == 0u {
+        let seen = rows_that_count(N, place_of(replica));
+        var loss = 0.0;
+        var correct = 0.0;
+        var bad = N;
+        for (var row = 0u; row < seen; row++) {
+            loss += losses[row];
+            correct += right[row];
+            if bad == N && is_bad(losses[row]) {
+                bad = row;
+            }
+        }
+        join_epoch(replica, N, seen, correct, loss, bad);
+        step[2u * replica] = step[2u * replica + 1u] + 1u;
+    }
+}

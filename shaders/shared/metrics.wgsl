@@ -1,0 +1,46 @@
+// How a mini-batch joins the epoch's metrics and guard. Twin of `Epoch` in
+// src/ops/tally.rs. The kernel's own file declares `metrics`, `guard` and `step`.
+
+override COUNT: u32 = 1u;
+override EPOCH_STEPS: u32 = 1u;
+
+// Steps summed apart before they join the epoch's sum: short sums round less.
+const BLOCK: u32 = 64u;
+
+fn place_of(replica: u32) -> u32 {
+    return step[2u * replica + 1u] % EPOCH_STEPS;
+}
+
+// Rows of the step at `place` that count, of a mini-batch of `batch`.
+fn rows_that_count(batch: u32, place: u32) -> u32 {
+    return min(batch, COUNT - min(COUNT, place * batch));
+}
+
+// By its exponent: WGSL may assume that nothing is infinite.
+fn is_bad(loss: f32) -> bool {
+    return (bitcast<u32>(loss) & 0x7F800000u) == 0x7F800000u;
+}
+
+// One thread adds what the mini-batch gave; `bad` is the first row whose loss is not
+// finite, `batch` if there is none.
+fn join_epoch(replica: u32, batch: u32, seen: u32, correct: f32, loss: f32, bad: u32) {
+    let at = replica * 4u;
+    let place = place_of(replica);
+    if place == 0u {
+        for (var j = 0u; j < 4u; j++) {
+            metrics[at + j] = 0.0;
+            guard[at + j] = 0u;
+        }
+    }
+    metrics[at + 1u] += correct;
+    metrics[at + 2u] += f32(seen);
+    metrics[at + 3u] += loss;
+    if place % BLOCK == BLOCK - 1u || place == EPOCH_STEPS - 1u {
+        metrics[at] += metrics[at + 3u];
+        metrics[at + 3u] = 0.0;
+    }
+    if bad < batch && guard[at] == 0u {
+        guard[at] = step[2u * replica + 1u] + 1u;
+        guard[at + 1u] = bad;
+    }
+}

@@ -1,0 +1,231 @@
+//! The end of a training step's way forward and the start of its way back, in one launch:
+//! the last dense layer, the cost, the tally, the output error and the step counter.
+//!
+//! z = σ(a Wᵀ + b), then what the cost ([`Loss`](super::Loss), [`LossGrad`](super::LossGrad)),
+//! [`tally`](super::tally) and [`advance`](super::advance) do, and
+//! δ = s ∂L/∂z ⊙ σ′(z) with the seed s, 1/batch for a mean (Nielsen, BP1).
+//!
+//! All of it is a few thousand numbers, so one workgroup does it and nothing has to wait
+//! for another launch. The counter's `next` can be counted up here already: after a step's
+//! first launch everybody reads `now`.
+
+use super::activation::Activation;
+use super::cost::Cost;
+use super::tally::{self, Epoch, Tally};
+use super::{
+    Case, Fill, Lowered, NEXT, NOW, Op, Operand, cross_entropy, exactly, floats, log_likelihood,
+    quadratic, small_batch,
+};
+use crate::error::{Error, Result};
+use crate::kernel::{Args, Bind, Kernel};
+use crate::shape::Type;
+use crate::tensor::Real;
+
+/// The most scores N · K; they stand in workgroup memory.
+pub const MOST_SCORES: usize = 1024;
+/// The most examples.
+pub const MOST_EXAMPLES: usize = 64;
+
+/// Inputs a `[N, in]`, W `[K, in]`, b `[K]`, labels `[N]`, step, metrics and guard (as
+/// [`Tally`] has them, updated all three). Output δ `[N, K]`.
+#[derive(Clone, Copy, Debug)]
+pub struct DenseLoss {
+    /// σ, between the layer and the cost.
+    pub activation: Activation,
+    /// The cost.
+    pub cost: &'static Cost,
+    /// What δ is multiplied by.
+    pub seed: f64,
+    /// What the step is added to, without predictions.
+    pub tally: Tally,
+}
+
+fn sizes(a: &Type, w: &Type) -> Result<[usize; 3]> {
+    let [n, n_in] = a.shape.axes("dense_loss", "a [N, in]")?;
+    let [k, _] = w.shape.axes("dense_loss", "W [K, in]")?;
+    Ok([n, n_in, k])
+}
+
+impl Op for DenseLoss {
+    fn name(&self) -> &'static str {
+        "dense_loss"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        let [a, w, b, labels, step, metrics, guard] = inputs else {
+            let found = format!("{} inputs", inputs.len());
+            let wanted = "7: a, W, b, labels, step, metrics, guard";
+            return Err(Error::shape("dense_loss", found, wanted));
+        };
+        floats("dense_loss", "a", a)?;
+        let [n, n_in, k] = sizes(a, w)?;
+        let float = |extents: &[usize]| Type::f32("dense_loss", extents);
+        exactly("dense_loss", "W [K, in]", w, &float(&[k, n_in])?)?;
+        exactly("dense_loss", "b [K]", b, &float(&[k])?)?;
+        if n > MOST_EXAMPLES || n * k > MOST_SCORES || self.tally.predict {
+            let found = format!("{n} examples of {k} scores, predict {}", self.tally.predict);
+            let wanted = format!(
+                "at most {MOST_EXAMPLES} examples, {MOST_SCORES} scores and no predictions"
+            );
+            return Err(Error::shape("dense_loss", found, wanted));
+        }
+        let z = float(&[n, k])?;
+        let losses = float(&[n])?;
+        self.tally.infer(&[&z, &losses, labels, step, metrics, guard].map(Clone::clone))?;
+        Ok(vec![z])
+    }
+
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
+        let [n, n_in, k] = sizes(&inputs[0], &inputs[1]).ok()?;
+        let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
+        operands.push(Operand::Out(0));
+        Some(Lowered {
+            kernel: &DENSE_LOSS,
+            constants: vec![
+                ("N", n as f64),
+                ("IN", n_in as f64),
+                ("K", k as f64),
+                ("ACTIVATION", self.activation.constant()),
+                ("COST", f64::from(self.cost.number)),
+                ("SEED", self.seed),
+                ("COUNT", self.tally.count as f64),
+                ("EPOCH_STEPS", self.tally.epoch_steps as f64),
+            ],
+            operands,
+            grid: [1, 1],
+            flops: (2 * n * n_in * k) as u64,
+        })
+    }
+}
+
+/// Layer, cost, tally, output error, step counter.
+pub static DENSE_LOSS: Kernel = Kernel {
+    name: "dense_loss",
+    stem: "dense_loss",
+    source: concat!(
+        include_str!("../../shaders/shared/activation.wgsl"),
+        include_str!("../../shaders/shared/terms.wgsl"),
+        include_str!("../../shaders/shared/metrics.wgsl"),
+        include_str!("../../shaders/dense_loss.wgsl"),
+    ),
+    bindings: &[
+        Bind::read("a"),
+        Bind::read("w"),
+        Bind::read("b"),
+        Bind::read("labels").u32(),
+        Bind::update("step").u32(),
+        Bind::update("metrics"),
+        Bind::update("guard").u32(),
+        Bind::write("delta"),
+    ],
+    constants: &[
+        "N", "IN", "K", "ACTIVATION", "COST", "SEED", "COUNT", "EPOCH_STEPS",
+    ],
+    reference: crate::reference!(dense_loss),
+    fast: Some(dense_loss_fast),
+};
+
+/// The kernels of this file.
+pub static KERNELS: &[&Kernel] = &[&DENSE_LOSS];
+
+fn dense_loss<T: Real>(args: &mut Args<'_, T>) {
+    let (n, n_in, k) = (args.size("N"), args.size("IN"), args.size("K"));
+    let (a, w) = (args.f(0), args.f(1)); // [N, in], [K, in]
+    let mut z = vec![T::ZERO; n * k];
+    for (i, z) in z.iter_mut().enumerate() {
+        for j in 0..n_in {
+            *z += a[i / k * n_in + j] * w[i % k * n_in + j];
+        }
+    }
+    finish(args, &mut z);
+}
+
+fn dense_loss_fast(args: &mut Args<'_, f32>) {
+    let (n, n_in, k) = (args.size("N"), args.size("IN"), args.size("K"));
+    // cᵀ [K, N] of W and a is z of a and W.
+    let (mut z, mut transposed) = ([0.0; MOST_SCORES], [0.0; MOST_SCORES]);
+    let (z, transposed) = (&mut z[..n * k], &mut transposed[..n * k]);
+    small_batch::times_transposed([n, k, n_in], args.f(0), args.f(1), transposed);
+    for (i, z) in z.iter_mut().enumerate() {
+        *z = transposed[i % k * n + i / k];
+    }
+    finish(args, z);
+}
+
+/// From the products z `[N, K]` on.
+fn finish<T: Real>(args: &mut Args<'_, T>, z: &mut [T]) {
+    let k = args.size("K");
+    let act = Activation::of_constant(args.size("ACTIVATION"));
+    let (b, labels, seed) = (args.f(2), args.u(3), T::of(args.number("SEED"))); // [K], [N]
+    let step = args.u_mut(4); // [2]
+    let (metrics, guard, delta) = (args.f_mut(5), args.u_mut(6), args.f_mut(7)); // [4], [4], [N, K]
+    for row in z.chunks_mut(k) {
+        for (z, &b) in row.iter_mut().zip(b) {
+            *z = act.apply(*z + b);
+        }
+    }
+    type Functions<T> = (fn(&[T], u32) -> T, fn(&[T], u32, &mut [T]));
+    let (loss, slope): Functions<T> = match args.size("COST") {
+        0 => (quadratic::loss, quadratic::slope),
+        1 => (cross_entropy::loss, cross_entropy::slope),
+        _ => (log_likelihood::loss, log_likelihood::slope),
+    };
+    for ((delta, z), &label) in delta.chunks_mut(k).zip(z.chunks(k)).zip(labels) {
+        slope(z, label, delta);
+        for (delta, &z) in delta.iter_mut().zip(z) {
+            *delta = seed * *delta * act.slope(z);
+        }
+    }
+    let epoch = Epoch {
+        count: args.size("COUNT"),
+        steps: args.size("EPOCH_STEPS"),
+        step: step[NOW],
+        batch: args.size("N"),
+    };
+    let rows = z.chunks(k).zip(labels);
+    let rows = rows.map(|(z, &label)| (tally::answer(z) == label, loss(z, label)));
+    epoch.join(rows, metrics, guard);
+    step[NEXT] = step[NOW].wrapping_add(1);
+}
+
+/// Every cost; one of each, more scores than threads, few inputs and many; first, middle
+/// and last step of an epoch, a mini-batch past its end, one output.
+pub fn cases() -> Vec<Case> {
+    let uniform = Fill::Uniform(-1.0, 1.0);
+    let mut cases = Vec::new();
+    for (cost, activation) in [
+        (&quadratic::COST, Activation::Sigmoid),
+        (&cross_entropy::COST, Activation::Linear),
+        (&log_likelihood::COST, Activation::Linear),
+    ] {
+        for ([n, n_in, k], count, steps, step) in [
+            ([1, 1, 1], 5, 5, 0),
+            ([10, 30, 10], 100, 10, 10),
+            ([7, 129, 3], 20, 3, 2),
+            ([64, 33, 16], 8192, 128, 191),
+            ([3, 257, 67], 12, 4, 5),
+        ] {
+            let op = DenseLoss {
+                activation,
+                cost,
+                seed: 0.1,
+                tally: Tally {
+                    count,
+                    epoch_steps: steps,
+                    predict: false,
+                },
+            };
+            cases.push(
+                Case::new(op, n_in.max(n))
+                    .fixed(&[n, n_in], uniform)
+                    .fixed(&[k, n_in], uniform)
+                    .fixed(&[k], uniform)
+                    .u32(&[n], Fill::Below(k.max(2) as u32))
+                    .u32(&[2], Fill::Pair(77, step))
+                    .fixed(&[4], Fill::Number(3.0))
+                    .u32(&[4], Fill::Number(0.0)),
+            );
+        }
+    }
+    cases
+}
