@@ -42,6 +42,9 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Also time every launch by itself
+    #[arg(long)]
+    profile: bool,
     /// Launch every op on its own
     #[arg(long)]
     no_fuse: bool,
@@ -60,6 +63,9 @@ struct Timing {
     slowest: f64,
     images_per_second: f64,
     steps_timed: u64,
+    /// Label, kernel and microseconds of every launch.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    profile: Vec<(String, &'static str, f64)>,
 }
 
 #[derive(Serialize)]
@@ -114,6 +120,13 @@ pub fn run(args: &Args) -> Result<()> {
                     timing.images_per_second
                 ))?;
             }
+            if !args.json {
+                for (label, kernel, microseconds) in &timing.profile {
+                    print(&format!(
+                        "    {label:<24} {kernel:<28} {microseconds:>9.1}\n"
+                    ))?;
+                }
+            }
             timings.push(timing);
         }
     }
@@ -158,6 +171,14 @@ fn time(args: &Args, name: &str, replicas: usize, device: &Device) -> Result<Tim
     }
     rounds.sort_by(f64::total_cmp);
     let median = rounds[rounds.len() / 2];
+    let mut profile = vec![];
+    if args.profile {
+        let seconds = trainer.profile(per_round)?;
+        let launches = &trainer.executed_plan().programs["train"];
+        for (launch, seconds) in launches.iter().zip(seconds) {
+            profile.push((launch.label.clone(), launch.kernel.name, seconds * 1e6));
+        }
+    }
     Ok(Timing {
         workload: name.into(),
         replicas,
@@ -168,5 +189,6 @@ fn time(args: &Args, name: &str, replicas: usize, device: &Device) -> Result<Tim
         slowest: rounds[rounds.len() - 1],
         images_per_second: (batch * replicas) as f64 * 1e6 / median,
         steps_timed: per_round * ROUNDS,
+        profile,
     })
 }

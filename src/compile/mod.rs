@@ -37,12 +37,13 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Plan> {
     if options.replicas == 0 || options.replicas > 65_535 {
         return Err(Error::setting("replicas", options.replicas, "1 to 65535"));
     }
-    let fuse::Nodes { nodes, kept } = if options.fuse {
-        fuse::fuse(graph)
-    } else {
-        fuse::unfused(graph)
-    };
-    let nodes = without_dead(nodes, &kept);
+    let mut nodes = fuse::Nodes::of(graph);
+    nodes.drop_dead();
+    if options.fuse {
+        fuse::fuse(&mut nodes);
+        nodes.drop_dead();
+    }
+    let fuse::Nodes { nodes, kept } = nodes;
     let mut allocation = memory::Allocation::new(&nodes, &kept);
     let mut programs = BTreeMap::new();
     for (p, name) in graph.programs().iter().enumerate() {
@@ -112,25 +113,6 @@ fn ty(nodes: &[Option<Node>], value: Value) -> Result<&Type> {
             found: "a value of a node that fusion removed".into(),
             wanted: "every use of a removed node rewritten".into(),
         })
-}
-
-/// Drops ops whose outputs nobody reads and that update nothing.
-fn without_dead(mut nodes: Vec<Option<Node>>, kept: &[(String, Value)]) -> Vec<Option<Node>> {
-    let mut used = vec![false; nodes.len()];
-    for (_, v) in kept {
-        used[v.node] = true;
-    }
-    for i in (0..nodes.len()).rev() {
-        let Some(node) = &nodes[i] else { continue };
-        if node.program.is_some() && !node.outputs.is_empty() && !used[i] {
-            nodes[i] = None;
-            continue;
-        }
-        for v in &node.inputs {
-            used[v.node] = true;
-        }
-    }
-    nodes
 }
 
 /// The buffer of a variable.

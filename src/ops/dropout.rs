@@ -11,6 +11,8 @@
 
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use super::{
     Backward, Case, ELEMENTWISE, Epilogue, Fill, Lowered, NOW, Op, Operand, Value, arity, counter, floats, grid,
     key_words, stream_number,
@@ -123,18 +125,26 @@ fn dropout<T: Real>(a: &mut Args<'_, T>) {
     }
 }
 
+/// Draws of [`BLOCKS`] blocks that one task of the threads makes.
+const TASK: usize = 256;
+
 /// Drops elements of y `[N]` where it stands; keys and step at these bindings.
 pub(super) fn mask_in_place<T: Real>(a: &Args<'_, T>, [keys, step]: [usize; 2], y: &mut [T]) {
     let stream = Stream::of_keys(a.u(keys), a.size("STREAM") as u32);
     let (drop, scale) = (a.size("DROP") as u32, T::of(a.number("MASK_SCALE")));
     let step = a.u(step)[NOW];
-    let mut first = 0;
-    for y in y.chunks_mut(4 * BLOCKS) {
-        let words = stream.many_words(step, first);
-        for (y, word) in y.iter_mut().zip(words.as_flattened()) {
-            *y = if *word >= drop { scale * *y } else { T::ZERO };
+    let mask = |(task, y): (usize, &mut [T])| {
+        for (i, y) in y.chunks_mut(4 * BLOCKS).enumerate() {
+            let words = stream.many_words(step, ((task * TASK + i) * BLOCKS) as u32);
+            for (y, word) in y.iter_mut().zip(words.as_flattened()) {
+                *y = if *word >= drop { scale * *y } else { T::ZERO };
+            }
         }
-        first += BLOCKS as u32;
+    };
+    if y.len() <= 4 * BLOCKS * TASK {
+        mask((0, y));
+    } else {
+        y.par_chunks_mut(4 * BLOCKS * TASK).enumerate().for_each(mask);
     }
 }
 

@@ -140,7 +140,7 @@ pub static GATHER: Kernel = Kernel {
     ],
     constants: &["BATCH", "IMAGES", "C", "H", "W", "EPOCH_STEPS", "SCALE"],
     reference: crate::reference!(gather),
-    fast: None,
+    fast: Some(gather_fast),
 };
 
 /// Examples in the epoch's order, perhaps expanded.
@@ -156,6 +156,7 @@ pub static GATHER_SHUFFLED: Kernel = Kernel {
     ],
     constants: &["BATCH", "IMAGES", "C", "H", "W", "EPOCH_STEPS", "SCALE", "EXPANSION"],
     reference: crate::reference!(gather_shuffled),
+    fast: Some(gather_shuffled_fast),
     ..GATHER
 };
 
@@ -182,6 +183,68 @@ fn begin<T: Real>(a: &mut Args<'_, T>) -> usize {
     let step = a.u_mut(2); // [2]
     step[NOW] = step[NEXT];
     step[NOW] as usize % a.size("EPOCH_STEPS") * a.size("BATCH")
+}
+
+fn gather_fast(a: &mut Args<'_, f32>) {
+    let last = a.size("IMAGES") - 1;
+    let (first, x, y) = (begin(a), a.f_mut(3), a.u_mut(4));
+    examples_fast(a, first, x, y, |place| (place.min(last), 0));
+}
+
+fn gather_shuffled_fast(a: &mut Args<'_, f32>) {
+    let (images, order) = (a.size("IMAGES"), a.u(3)); // [images · factor]
+    let (first, x, y) = (begin(a), a.f_mut(4), a.u_mut(5));
+    examples_fast(a, first, x, y, |place| {
+        let example = order[place.min(order.len() - 1)] as usize;
+        (example % images, example / images)
+    });
+}
+
+/// Row by row, where words in memory are bytes in order.
+fn examples_fast(
+    a: &Args<'_, f32>,
+    first: usize,
+    x: &mut [f32],
+    y: &mut [u32],
+    find: impl Fn(usize) -> (usize, usize),
+) {
+    if cfg!(target_endian = "big") {
+        return examples(a, first, x, y, find);
+    }
+    let (h, w) = (a.size("H"), a.size("W"));
+    let size = a.size("C") * h * w;
+    let (bytes, labels) = (bytemuck::cast_slice::<u32, u8>(a.u(0)), a.u(1));
+    let scale = a.number("SCALE") as f32;
+    for (n, (x, y)) in x.chunks_mut(size).zip(y).enumerate() {
+        let (image, view) = find(first + n);
+        *y = labels[image];
+        let bytes = &bytes[image * size..][..size];
+        // Columns that are copied, and the column that the first comes from.
+        let (columns, from) = match view {
+            3 => (0..w - 1, 1),
+            4 => (1..w, 0),
+            _ => (0..w, 0),
+        };
+        pulp::Arch::new().dispatch(|| {
+            for (row, x) in x.chunks_exact_mut(w).enumerate() {
+                let from_row = match view {
+                    1 => (row % h + 1 < h).then(|| row + 1),
+                    2 => (row % h > 0).then(|| row - 1),
+                    _ => Some(row),
+                };
+                let Some(from_row) = from_row else {
+                    x.fill(0.0);
+                    continue;
+                };
+                x[..columns.start].fill(0.0);
+                x[columns.end..].fill(0.0);
+                let x = &mut x[columns.clone()];
+                for (x, &byte) in x.iter_mut().zip(&bytes[from_row * w + from..]) {
+                    *x = scale * f32::from(byte);
+                }
+            }
+        });
+    }
 }
 
 /// Fills x `[batch, C, H, W]` and y `[batch]`, from place `first` on; `find` gives image and

@@ -359,6 +359,26 @@ impl Trainer {
         self.executor.wait()
     }
 
+    /// Runs training steps launch by launch, waiting after each, and returns the mean
+    /// seconds of each launch of [`Trainer::executed_plan`]'s program `train`. On a GPU
+    /// the wait itself is in every number.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device failed.
+    pub fn profile(&mut self, steps: u64) -> Result<Vec<f64>> {
+        let launches = self.executor.plan().programs["train"].len();
+        let mut seconds = vec![0.0; launches];
+        for _ in 0..steps {
+            for (i, seconds) in seconds.iter_mut().enumerate() {
+                let begun = Instant::now();
+                self.executor.run_part("train", i..i + 1)?;
+                self.executor.wait()?;
+                *seconds += begun.elapsed().as_secs_f64() / steps as f64;
+            }
+        }
+        Ok(seconds)
+    }
+
     /// Step number `step`, with one launch of it held against the reference.
     fn verified_step(&mut self, step: u64) -> Result<()> {
         let launches = self.executor.plan().programs["train"].len();

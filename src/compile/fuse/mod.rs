@@ -10,8 +10,6 @@
 //! them reads what would be gone or sees an update too early or too late, is decided in
 //! one place: [`Nodes::join`](nodes::Nodes).
 
-use crate::graph::Graph;
-
 mod dense;
 mod epilogues;
 mod loss;
@@ -20,20 +18,12 @@ mod nodes;
 
 pub(super) use nodes::Nodes;
 
-/// The graph's nodes as they are, every op a launch of its own.
-pub(super) fn unfused(graph: &Graph) -> Nodes {
-    Nodes::of(graph)
-}
-
-/// The graph's nodes after fusion.
-pub(super) fn fuse(graph: &Graph) -> Nodes {
-    let mut nodes = Nodes::of(graph);
-    epilogues::fuse(&mut nodes);
-    dense::fuse(&mut nodes);
-    loss::fuse(&mut nodes);
-
+/// Applies every rule.
+pub(super) fn fuse(nodes: &mut Nodes) {
+    epilogues::fuse(nodes);
+    dense::fuse(nodes);
+    loss::fuse(nodes);
     // A dense layer's way back no longer reads what stood before a mask, so the mask may
     // now go to the end of the layer before it.
-    epilogues::fuse(&mut nodes);
-    nodes
+    epilogues::fuse(nodes);
 }

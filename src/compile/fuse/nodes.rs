@@ -36,10 +36,26 @@ pub(super) struct Join {
 }
 
 impl Nodes {
-    pub(super) fn of(graph: &Graph) -> Self {
+    pub(crate) fn of(graph: &Graph) -> Self {
         Self {
             nodes: graph.nodes().iter().cloned().map(Some).collect(),
             kept: graph.results().to_vec(),
+        }
+    }
+
+    /// Drops ops whose outputs nobody reads and that update nothing.
+    pub(crate) fn drop_dead(&mut self) {
+        let mut used = vec![false; self.nodes.len()];
+        for (_, v) in &self.kept {
+            used[v.node] = true;
+        }
+        for i in (0..self.nodes.len()).rev() {
+            if !used[i] && self.dyn_op(i).is_some() && self.updated(i).is_empty() {
+                self.nodes[i] = None;
+            }
+            for v in self.inputs(i).to_vec() {
+                used[v.node] = true;
+            }
         }
     }
 
