@@ -1,0 +1,226 @@
+//! Fused = unfused, over networks drawn at random: three steps in f64, where nothing but
+//! an error of the rules can move a parameter.
+
+use std::cell::Cell;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use wgrad::data::digits::Part;
+use wgrad::data::{Images, Split};
+use wgrad::exec::Executor;
+use wgrad::exec::cpu::{Cpu, Text};
+use wgrad::exec::{Choice, Device};
+use wgrad::nn::{Cost, Init, Layer, Network};
+use wgrad::ops::COUNTER;
+use wgrad::ops::sgd::HYPER;
+use wgrad::plan::Plan;
+use wgrad::rng::keys;
+use wgrad::tensor::Host;
+use wgrad::train::{Decay, Settings, Trainer};
+
+/// Images in the training set.
+const IMAGES: usize = 48;
+const CLASSES: usize = 3;
+const STEPS: u64 = 3;
+
+fn images(part: Part, count: usize, [h, w]: [usize; 2]) -> Images {
+    let digits = wgrad::data::digits::generate(3, part, count).unwrap();
+    // The middle of each digit, so that networks stay small.
+    let crop = |i: usize| {
+        let image = digits.image(i);
+        (0..h * w).map(move |e| image[(e / w + 9) * 28 + e % w + 9])
+    };
+    Images {
+        name: "crops".into(),
+        height: h,
+        width: w,
+        classes: CLASSES,
+        pixels: (0..count).flat_map(crop).collect(),
+        labels: digits.labels.iter().map(|l| l % CLASSES as u8).collect(),
+    }
+}
+
+fn split(size: [usize; 2]) -> Split {
+    Split {
+        train: images(Part::Train, IMAGES, size),
+        validation: images(Part::Validation, 8, size),
+        test: images(Part::Test, 8, size),
+        synthetic: true,
+    }
+}
+
+fn activation() -> impl Strategy<Value = Option<Layer>> {
+    prop_oneof![
+        Just(None),
+        Just(Some(Layer::Sigmoid)),
+        Just(Some(Layer::Tanh)),
+        Just(Some(Layer::Relu)),
+    ]
+}
+
+fn dropout() -> impl Strategy<Value = Option<Layer>> {
+    let some = any::<bool>().prop_map(|rescale| Some(Layer::Dropout { p: 0.4, rescale }));
+    prop_oneof![2 => Just(None), 1 => some]
+}
+
+/// Convolution, pooling, activation and mask in any order and number.
+fn block() -> impl Strategy<Value = Vec<Layer>> {
+    let conv = (1..4usize, [1..4usize, 1..4], [1..3usize, 1..3], 0..2usize).prop_map(
+        |(filters, kernel, stride, padding)| Layer::Conv2d {
+            filters,
+            kernel,
+            stride,
+            padding: [padding; 2],
+            dilation: [1; 2],
+            groups: 1,
+        },
+    );
+    let pool = (1..4usize, 1..3usize, any::<bool>()).prop_map(|(kernel, stride, max)| {
+        let (kernel, stride) = ([kernel, 2], Some([stride, 2]));
+        let padding = [0; 2];
+        if max {
+            Layer::MaxPool2d {
+                kernel,
+                stride,
+                padding,
+            }
+        } else {
+            Layer::AvgPool2d {
+                kernel,
+                stride,
+                padding,
+            }
+        }
+    });
+    let parts = (
+        proptest::option::of(conv),
+        activation(),
+        proptest::option::of(pool),
+        activation(),
+        dropout(),
+    );
+    parts.prop_map(|(a, b, c, d, e)| [a, b, c, d, e].into_iter().flatten().collect())
+}
+
+fn dense() -> impl Strategy<Value = Vec<Layer>> {
+    let dense = (1..9usize).prop_map(|units| Layer::Dense { units });
+    (dense, activation(), dropout()).prop_map(|(dense, act, drop)| {
+        let mut layers = vec![dense];
+        layers.extend(act);
+        layers.extend(drop);
+        layers
+    })
+}
+
+fn network() -> impl Strategy<Value = Network> {
+    let cost = prop_oneof![
+        Just(Cost::Quadratic),
+        Just(Cost::CrossEntropy),
+        Just(Cost::LogLikelihood)
+    ];
+    let sizes = [5..10usize, 5..10];
+    let blocks = proptest::collection::vec(block(), 0..3);
+    let rows = proptest::collection::vec(dense(), 0..3);
+    (sizes, blocks, rows, activation(), cost).prop_map(|([h, w], blocks, rows, end, cost)| {
+        let mut network = Network::new([1, h, w]).cost(cost).init(Init::Glorot);
+        network.layers.extend(blocks.into_iter().flatten());
+        network.layers.push(Layer::Flatten);
+        network.layers.extend(rows.into_iter().flatten());
+        network.layers.push(Layer::Dense { units: CLASSES });
+        match cost {
+            Cost::Quadratic => network.layers.extend(end),
+            Cost::CrossEntropy => network.layers.push(Layer::Sigmoid),
+            Cost::LogLikelihood => network.layers.push(Layer::Softmax),
+        }
+        network
+    })
+}
+
+/// Parameters and metrics of each replica after three steps of the plan in f64.
+fn three_steps(plan: &Plan, data: &Split, settings: &Settings) -> Vec<(String, Vec<f64>)> {
+    let mut cpu = Cpu::<f64>::new(plan.clone(), Text::Reference).unwrap();
+    let replicas = settings.replicas;
+    let mut write = |name: &str, host: Host| cpu.write(plan.state(name).unwrap(), &host).unwrap();
+    write(
+        "keys",
+        Host::U32((0..replicas as u32).flat_map(|r| keys(5, r)).collect()),
+    );
+    let mut hyper = vec![0.0; HYPER];
+    hyper[..3].copy_from_slice(&[settings.momentum as f32, 0.02, 0.01]);
+    hyper.push(0.3);
+    write("hyper", Host::F32(hyper.repeat(replicas)));
+    write("train images", Host::pack(&data.train.pixels));
+    let labels = data.train.labels.iter().map(|&l| u32::from(l));
+    write("train labels", Host::U32(labels.collect()));
+    write("train step", Host::U32(vec![0; COUNTER * replicas]));
+    for program in ["init", "shuffle"] {
+        cpu.run(program, 1).unwrap();
+    }
+    cpu.run("train", STEPS).unwrap();
+    let names = plan.buffers.iter().filter(|b| {
+        b.name == "train metrics" || b.name.contains(".weight") || b.name.contains(".bias")
+    });
+    names
+        .flat_map(|b| (0..replicas).map(move |r| (b.name.clone(), r)))
+        .map(|(name, r)| {
+            let values = cpu.values(r, plan.state(&name).unwrap()).unwrap();
+            (format!("{name} of replica {r}"), values.to_vec())
+        })
+        .collect()
+}
+
+#[test]
+fn fused_equals_unfused_over_random_networks() {
+    let config = Config {
+        cases: 200,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[9; 32]);
+    let device = Device::open(Choice::Cpu).unwrap();
+    let (spared, launches) = (Cell::new(0), Cell::new(0));
+    let drawn = (network(), 1..21usize, any::<bool>(), 1..3usize);
+    let mut runner = TestRunner::new_with_rng(config, rng);
+    let result = runner.run(&drawn, |(network, batch, momentum, replicas)| {
+        if network.check().is_err() {
+            return Err(TestCaseError::reject("sizes that do not fit"));
+        }
+        let data = split([network.input[1], network.input[2]]);
+        let settings = Settings {
+            batch,
+            replicas,
+            momentum: if momentum { 0.5 } else { 0.0 },
+            l2: Decay::PerExample(0.1),
+            ..Settings::default()
+        };
+        let plan = |fuse| {
+            let settings = Settings {
+                fuse,
+                ..settings.clone()
+            };
+            Trainer::plan(&network, &data, &settings, device.info()).unwrap()
+        };
+        let (fused, plain) = (plan(true), plan(false));
+        let count = |plan: &Plan| plan.programs["train"].len();
+        launches.set(launches.get() + count(&plain));
+        spared.set(spared.get() + count(&plain) - count(&fused));
+        let found = three_steps(&fused, &data, &settings);
+        let wanted = three_steps(&plain, &data, &settings);
+        prop_assert_eq!(found.len(), wanted.len());
+        for ((name, found), (_, wanted)) in found.iter().zip(&wanted) {
+            for (i, (f, w)) in found.iter().zip(wanted).enumerate() {
+                prop_assert!(w.is_finite());
+                let near = (f - w).abs() <= 1e-11 * (1.0 + w.abs());
+                prop_assert!(near, "{}[{}]: {} fused, {} unfused", name, i, f, w);
+            }
+        }
+        Ok(())
+    });
+    if let Err(e) = result {
+        panic!("{e}");
+    }
+    let (spared, launches) = (spared.get(), launches.get());
+    println!("{spared} of {launches} launches spared");
+    // If the rules matched nothing, the comparison would prove nothing.
+    assert!(spared * 2 > launches, "{spared} of {launches}");
+}
