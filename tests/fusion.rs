@@ -2,19 +2,26 @@
 //! an error of the rules can move a parameter.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use wgrad::compile::{Options, compile};
 use wgrad::data::digits::Part;
 use wgrad::data::{Images, Split};
 use wgrad::exec::Executor;
 use wgrad::exec::cpu::{Cpu, Text};
 use wgrad::exec::{Choice, Device};
+use wgrad::graph::Graph;
 use wgrad::nn::{Cost, Init, Layer, Network};
-use wgrad::ops::COUNTER;
-use wgrad::ops::sgd::HYPER;
-use wgrad::plan::Plan;
+use wgrad::ops::matmul::Matmul;
+use wgrad::ops::reduce::Reduce;
+use wgrad::ops::scale::Scale;
+use wgrad::ops::sgd::{HYPER, Sgd};
+use wgrad::ops::{COUNTER, Tape};
+use wgrad::plan::{Limits, Plan};
 use wgrad::rng::keys;
+use wgrad::shape::Type;
 use wgrad::tensor::Host;
 use wgrad::train::{Decay, Settings, Trainer};
 
@@ -223,4 +230,66 @@ fn fused_equals_unfused_over_random_networks() {
     println!("{spared} of {launches} launches spared");
     // If the rules matched nothing, the comparison would prove nothing.
     assert!(spared * 2 > launches, "{spared} of {launches}");
+}
+
+/// A reader of the weights between a layer's input gradient and its update sees the old
+/// weights, fused or not.
+#[test]
+fn an_update_does_not_overtake_a_reader() {
+    let float = |extents: &[usize]| Type::f32("test", extents).unwrap();
+    let mut graph = Graph::new();
+    let x = graph.variable("x", float(&[2, 3])).unwrap();
+    let g = graph.variable("g", float(&[2, 4])).unwrap();
+    let w = graph.variable("w", float(&[4, 3])).unwrap();
+    let b = graph.variable("b", float(&[4])).unwrap();
+    let hyper = graph.variable("hyper", float(&[HYPER + 1])).unwrap();
+    let step = Type::u32("test", &[COUNTER]).unwrap();
+    let step = graph.variable("step", step).unwrap();
+    let update = |decay| Sgd {
+        decay,
+        momentum: false,
+        epoch_steps: 1,
+        schedule: 1,
+    };
+    graph.begin("run");
+    let dx = Matmul::new(false, false);
+    let dx = graph.op1(Arc::new(dx), &[g, w]).unwrap();
+    graph.result("dx", dx).unwrap();
+    let seen = graph.op1(Arc::new(Scale(2.0)), &[w]).unwrap();
+    graph.result("seen", seen).unwrap();
+    let dw = Matmul::new(true, false);
+    let dw = graph.op1(Arc::new(dw), &[g, x]).unwrap();
+    let db = Reduce::new(Some(1), 1.0);
+    let db = graph.op1(Arc::new(db), &[g]).unwrap();
+    let updates = [(true, dw, w), (false, db, b)];
+    for (decay, gradient, parameter) in updates {
+        let inputs = [gradient, parameter, hyper, step];
+        graph.op(Arc::new(update(decay)), &inputs).unwrap();
+    }
+    for fuse in [false, true] {
+        let options = Options {
+            replicas: 1,
+            fuse,
+            limits: Limits::default(),
+        };
+        let plan = compile(&graph, &options).unwrap();
+        let mut cpu = Cpu::<f64>::new(plan.clone(), Text::Reference).unwrap();
+        for (name, count) in [
+            ("x", 6),
+            ("g", 8),
+            ("w", 12),
+            ("b", 4),
+            ("hyper", HYPER + 1),
+        ] {
+            let buffer = plan.state(name).unwrap();
+            cpu.write(buffer, &Host::F32(vec![0.5; count])).unwrap();
+        }
+        let counter = Host::U32(vec![0; COUNTER]);
+        cpu.write(plan.state("step").unwrap(), &counter).unwrap();
+        cpu.run("run", 1).unwrap();
+        let values = |name: &str| cpu.values(0, plan.state(name).unwrap()).unwrap();
+        assert_eq!(values("seen"), [1.0; 12], "fused: {fuse}");
+        assert_eq!(values("dx"), [1.0; 6], "fused: {fuse}");
+        assert_ne!(values("w"), [0.5; 12], "fused: {fuse}");
+    }
 }
