@@ -77,16 +77,87 @@ override MASK_SCALE: f32 = 1.0;
 @group(0) @binding(3) var<storage, read> keys: array<u32>;
 @group(0) @binding(5) var<storage, read_write> dropped: array<f32>;
 
+// Element i of C after its mask.
+fn masked(replica: u32, i: u32, value: f32) -> f32 {
+    let words = random_words(replica, STREAM, step[2u * replica + 1u], i / 4u);
+    return select(0.0, MASK_SCALE * value, words[i % 4u] >= DROP);
+}
+
 @compute @workgroup_size(16, 16)
 fn matmul_bias_dropout(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let place = group.xy * TILE + local.xy;
     let sum = product(group.z, group.xy * TILE, local.xy);
     if place.y < M && place.x < N {
         let i = place.y * N + place.x;
-        let words = random_words(group.z, STREAM, step[2u * group.z + 1u], i / 4u);
-        let kept = words[i % 4u] >= DROP;
         let value = activate(sum + bias[group.z * N + place.x]);
-        dropped[group.z * M * N + i] = select(0.0, MASK_SCALE * value, kept);
+        dropped[group.z * M * N + i] = masked(group.z, i, value);
+    }
+}
+
+// The same products for few rows of A and rows of B that lie in memory as they are
+// multiplied (TRANS_A = 0, TRANS_B = 1), as a dense layer has them over a small mini-batch.
+// A team of LANES threads takes one row of B against all rows of A, so that B is read once
+// and neighbours read neighbouring elements; then each sum adds up its lanes' shares.
+const FEW: u32 = 16u;
+const TEAMS: u32 = 8u;
+const LANES: u32 = 32u;
+
+var<workgroup> shares: array<f32, FEW * TEAMS * LANES>;
+
+// Leaves the products of TEAMS rows of B in `shares`. Every thread of the workgroup must
+// call it: it holds barriers.
+fn few_products(replica: u32, first: u32, thread: u32) {
+    let j = first + thread / LANES;
+    var sums: array<f32, FEW>;
+    for (var i = 0u; i < FEW; i++) {
+        sums[i] = 0.0;
+    }
+    if j < N {
+        for (var p = thread % LANES; p < K; p += LANES) {
+            let weight = b[(replica * N + j) * K + p];
+            for (var i = 0u; i < FEW; i++) {
+                if i >= M { break; }
+                sums[i] += a[(replica * M + i) * K + p] * weight;
+            }
+        }
+    }
+    for (var i = 0u; i < FEW; i++) {
+        if i >= M { break; }
+        shares[i * TEAMS * LANES + thread] = sums[i];
+    }
+    workgroupBarrier();
+}
+
+// C[i, j] from its lanes' shares.
+fn few_sum(i: u32, team: u32) -> f32 {
+    var sum = 0.0;
+    for (var lane = 0u; lane < LANES; lane++) {
+        sum += shares[(i * TEAMS + team) * LANES + lane];
+    }
+    return sum;
+}
+
+@compute @workgroup_size(256)
+fn matmul_few_bias(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let first = group.x * TEAMS;
+    few_products(group.z, first, thread);
+    let i = thread / TEAMS;
+    let j = first + thread % TEAMS;
+    if i < M && j < N {
+        let sum = few_sum(i, thread % TEAMS);
+        biased[(group.z * M + i) * N + j] = activate(sum + bias[group.z * N + j]);
+    }
+}
+
+@compute @workgroup_size(256)
+fn matmul_few_bias_dropout(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let first = group.x * TEAMS;
+    few_products(group.z, first, thread);
+    let i = thread / TEAMS;
+    let j = first + thread % TEAMS;
+    if i < M && j < N {
+        let value = activate(few_sum(i, thread % TEAMS) + bias[group.z * N + j]);
+        dropped[group.z * M * N + i * N + j] = masked(group.z, i * N + j, value);
     }
 }
 

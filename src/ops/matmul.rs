@@ -158,11 +158,17 @@ impl Op for Matmul {
         if !matches!(self.end, End::Sgd(_)) {
             operands.push(Operand::Out(0));
         }
+        let few = m <= FEW && !self.trans_a && self.trans_b;
+        let (kernel, grid) = match self.end {
+            End::Bias(_) if few => (&MATMUL_FEW_BIAS, [n.div_ceil(TEAMS), 1]),
+            End::BiasDropout(..) if few => (&MATMUL_FEW_BIAS_DROPOUT, [n.div_ceil(TEAMS), 1]),
+            _ => (kernel, [n.div_ceil(TILE), m.div_ceil(TILE)]),
+        };
         Some(Lowered {
             kernel,
             constants,
             operands,
-            grid: [n.div_ceil(TILE) as u32, m.div_ceil(TILE) as u32],
+            grid: grid.map(|g| g as u32),
             flops: 2 * (m * n * k) as u64,
         })
     }
@@ -199,6 +205,8 @@ impl Op for Matmul {
 
 /// Rows and columns of C that one workgroup makes.
 const TILE: usize = 16;
+/// Columns of C that one workgroup makes where A has few rows.
+const TEAMS: usize = 8;
 
 const SOURCE: &str = concat!(
     include_str!("../../shaders/shared/activation.wgsl"),
@@ -245,6 +253,18 @@ pub static MATMUL_BIAS_DROPOUT: Kernel = Kernel {
     reference: crate::reference!(matmul_bias_dropout),
     fast: Some(matmul_bias_dropout_fast),
     ..MATMUL
+};
+
+/// [`MATMUL_BIAS`] of few rows.
+pub static MATMUL_FEW_BIAS: Kernel = Kernel {
+    name: "matmul_few_bias",
+    ..MATMUL_BIAS
+};
+
+/// [`MATMUL_BIAS_DROPOUT`] of few rows.
+pub static MATMUL_FEW_BIAS_DROPOUT: Kernel = Kernel {
+    name: "matmul_few_bias_dropout",
+    ..MATMUL_BIAS_DROPOUT
 };
 
 /// C = op(A) op(B) ⊙ σ′(y).
@@ -300,6 +320,8 @@ pub static KERNELS: &[&Kernel] =
     &MATMUL,
     &MATMUL_BIAS,
     &MATMUL_BIAS_DROPOUT,
+    &MATMUL_FEW_BIAS,
+    &MATMUL_FEW_BIAS_DROPOUT,
     &MATMUL_SLOPE,
     &MATMUL_SGD,
     &MATMUL_SGD_MOMENTUM,
