@@ -6,6 +6,7 @@
 
 use std::fmt::Write;
 
+use super::html::{base64, escaped, grouped};
 use crate::data::picture::png_grey;
 use crate::error::{Error, Result};
 
@@ -156,54 +157,6 @@ figcaption .read { font-weight: 600; }
 small { display: block; font-size: .6875rem; font-weight: 400; margin-bottom: .125rem; }
 ";
 
-/// `text` for HTML's text and attributes; control characters become spaces.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out += "&amp;",
-            '<' => out += "&lt;",
-            '>' => out += "&gt;",
-            '"' => out += "&quot;",
-            '\'' => out += "&#39;",
-            c if c.is_control() => out.push(' '),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-/// A number with its thousands apart.
-fn grouped(n: usize) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// Base64 as in RFC 4648, with padding.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let at = |i: usize| chunk.get(i).map_or(0, |&b| usize::from(b));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for place in 0..4 {
-            if place <= chunk.len() {
-                out.push(char::from(DIGITS[bits >> (18 - 6 * place) & 63]));
-            } else {
-                out.push('=');
-            }
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,23 +169,6 @@ mod tests {
             prediction: 9,
             probability: Some(0.934),
         }
-    }
-
-    #[test]
-    fn base64_follows_its_standard() {
-        // RFC 4648, section 10.
-        for (plain, code) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("fooba", "Zm9vYmE="),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            assert_eq!(base64(plain.as_bytes()), code);
-        }
-        assert_eq!(base64(&[0xff, 0xef, 0xbe]), "/+++");
     }
 
     #[test]

@@ -1,9 +1,14 @@
 //! What a finished run leaves behind: its numbers as JSON, its learning curves as SVG and
 //! the digits it misread as a page.
 
+mod axes;
+mod bitmap;
 pub mod curves;
+mod html;
 pub mod misses;
+pub mod plot;
 pub mod record;
+mod style;
 
 use std::path::Path;
 
