@@ -71,8 +71,8 @@ impl Axis {
         let edge = HUGE.log10();
         let (l, h) = ((l - widen).max(-edge), (h + widen).min(edge));
         let range = 10f64.powf(l)..10f64.powf(h);
-        // About six labels: each power, or each k-th; between few powers also 2 and 5.
-        let every = ((h - l) / 6.0).ceil().max(1.0);
+        // At most eight labels or so: each power, or each k-th; between few powers also 2 and 5.
+        let every = ((h - l) / 8.0).ceil().max(1.0);
         let first = (l / every - 1e-9).ceil();
         let exponents = (0..20).map(|i| (first + f64::from(i)) * every);
         let powers = exponents
@@ -98,10 +98,15 @@ impl Axis {
     /// A tick's label: no more decimals than the ticks need.
     pub fn label(&self, value: f64) -> String {
         let largest = self.ticks.iter().fold(0.0, |l: f64, t| l.max(t.abs()));
-        if self.log && !(1e-3..1e6).contains(&value) {
+        let plain = self.ticks.iter().all(|t| (1e-3..1e6).contains(t));
+        if self.log && !plain {
             let exponent = (value.log10() + 1e-9).floor();
             let front = value / 10f64.powf(exponent);
-            let power = format!("10{}", superscript(exponent as i32));
+            let power = match exponent as i32 {
+                0 => "1".into(),
+                1 => "10".into(),
+                e => format!("10{}", superscript(e)),
+            };
             return if (front - 1.0).abs() < 1e-6 {
                 power
             } else {

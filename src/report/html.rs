@@ -1,5 +1,21 @@
 //! What every page needs: text made harmless, numbers for people, bytes inside a page.
 
+/// What all pages look like: colours for light and dark, letters, tiles with a label at the
+/// top right and another at the bottom right, square pixels.
+pub(super) const BASE_STYLE: &str = include_str!("base.css");
+
+/// A whole page; `title` and `body` are markup already. It needs no other file and no
+/// network.
+pub(super) fn html_page(title: &str, styles: &[&str], body: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>{title}</title>\n<style>\n{}</style>\n</head>\n<body>\n{body}</body>\n</html>\n",
+        styles.concat()
+    )
+}
+
 /// `text` for HTML's and XML's text and attributes; characters that XML forbids become
 /// spaces.
 pub(super) fn escaped(text: &str) -> String {
