@@ -131,7 +131,8 @@ impl Axis {
             return "0".into();
         }
         match text.parse::<i64>() {
-            Ok(whole) if whole.abs() >= 10_000 => {
+            // Four digits are grouped only beside five.
+            Ok(whole) if largest >= 10_000.0 => {
                 let sign = if whole < 0 { "−" } else { "" };
                 format!(
                     "{sign}{}",

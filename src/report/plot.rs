@@ -1,8 +1,8 @@
 //! A [`Plot`] as SVG and as PNG.
 //!
 //! Our curves are lines, the book's values hollow points; a book's series that bears the
-//! name of one of ours has its colour. A point that has no place (not finite, or not
-//! positive on a logarithmic axis) breaks its line, and the legend says how many those are.
+//! name of one of ours has its colour. A point that is not finite, or not positive on a
+//! logarithmic axis, is left out and breaks its line, and the legend says how many those are.
 //! The name of the vertical axis stands above it, not along it, so that on a phone the
 //! width is the curves' own.
 
@@ -109,7 +109,7 @@ struct Entry {
     words: String,
     x: u32,
     line: u32,
-    /// The series it names; none for the note on points without a place.
+    /// The series it names; none for the note on points left out.
     series: Option<usize>,
 }
 
@@ -142,7 +142,7 @@ impl Layout {
         for (i, name) in entries.into_iter().enumerate() {
             let series = name.is_some().then_some(i);
             let plural = if lost == 1 { "" } else { "s" };
-            let words = name.unwrap_or_else(|| format!("{lost} point{plural} without a place"));
+            let words = name.unwrap_or_else(|| format!("{lost} point{plural} left out"));
             let words = clean(&short(&words, 44));
             let wide = 28 + width_of(&words, SMALL) + 16;
             if at > EDGE && at + wide > WIDTH - EDGE + 16 {

@@ -116,14 +116,20 @@ pub(super) fn our_value(row: &Row) -> String {
     if !mean.is_finite() {
         return "not finite".into();
     }
-    let mut text = one_value(mean, &row.unit);
-    if row.ours.len() > 1 {
-        let deviation = match row.unit.as_str() {
-            "%" => format!("{:.2}", row.deviation()),
-            _ => significant(row.deviation(), 2),
-        };
-        text += &format!(" ± {deviation}");
+    if row.ours.len() == 1 {
+        return with_unit(one_value(mean, &row.unit), &row.unit);
     }
+    let deviation = row.deviation();
+    let plain = (1e-4..1e7).contains(&deviation) && (1e-4..1e7).contains(&mean.abs());
+    let text = match row.unit.as_str() {
+        "%" => format!("{mean:.2} ± {deviation:.2}"),
+        // Two digits of the deviation, and the mean to the same place.
+        _ if plain => {
+            let decimals = (1 - deviation.log10().floor() as i32).max(0) as usize;
+            format!("{mean:.decimals$} ± {deviation:.decimals$}").replace('-', "−")
+        }
+        _ => format!("{} ± {}", significant(mean, 4), significant(deviation, 2)),
+    };
     with_unit(text, &row.unit)
 }
 
@@ -247,6 +253,11 @@ mod tests {
             our_value(&row(0.0, &[95.0, 96.0], "%")),
             "95.50 ± 0.71\u{a0}%"
         );
+        assert_eq!(
+            our_value(&row(0.0, &[0.0311, 0.0298], "")),
+            "0.03045 ± 0.00092"
+        );
+        assert_eq!(our_value(&row(0.0, &[-7.0, -7.0], "")), "−7 ± 0");
         assert_eq!(our_value(&row(0.0, &[1.0, f64::NAN], "")), "not finite");
         assert_eq!(our_value(&row(0.0, &[], "")), "—");
         assert_eq!(duration(7.04), "7.0\u{a0}s");

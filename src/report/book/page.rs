@@ -92,7 +92,7 @@ fn add_overview(body: &mut String, title: &str, records: &[Record]) {
         );
     }
     *body += "</header>\n<nav class=\"scroll\" aria-label=\"Experiments\" tabindex=\"0\">\n<table>\n\
-              <thead><tr><th>Experiment</th><th>Book</th><th>Ours</th><th>Agreement</th>\
+              <thead><tr><th>Experiment</th><th>Agreement</th><th>Book</th><th>Ours</th>\
               <th>Epochs: ours / book</th><th>Time</th></tr></thead>\n<tbody>\n";
     let mut chapter = None;
     for record in records {
@@ -113,14 +113,14 @@ fn add_overview(body: &mut String, title: &str, records: &[Record]) {
             _ => "bad",
         };
         *body += &format!(
-            "<tr><th><a href=\"#{}\">{}</a><small>{}</small></th><td>{}</td><td>{}</td>\
-             <td class=\"{look}\">{}</td><td>{}</td><td>{}</td></tr>\n",
+            "<tr><th><a href=\"#{}\">{}</a><small>{}</small></th>\
+             <td class=\"{look}\">{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
             anchor(record),
             escaped(&record.title),
             escaped(&record.id),
+            counts.words(),
             first.map_or("—".into(), |r| escaped(&book_value(r))),
             first.map_or("—".into(), |r| escaped(&our_value(r))),
-            counts.words(),
             epochs(record),
             duration(record.seconds),
         );
@@ -243,7 +243,7 @@ fn add_rows(body: &mut String, record: &Record) {
             String::new()
         };
         *body += &format!(
-            "<tr><th>{}</th><td>{}</td><td>{}{values}</td><td class=\"{look}\">{}</td>{cell}</tr>\n",
+            "<tr><th>{}</th><td>{}</td><td>{}{values}</td><td class=\"verdict {look}\">{}</td>{cell}</tr>\n",
             escaped(&row.what),
             escaped(&book_value(row)),
             escaped(&our_value(row)),
@@ -357,15 +357,17 @@ fn add_facts(body: &mut String, record: &Record) {
         }
         _ => record.data.clone(),
     };
+    if !record.command.is_empty() {
+        *body += &format!(
+            "<p class=\"command\" tabindex=\"0\"><code>{}</code></p>\n",
+            escaped(&record.command)
+        );
+    }
     *body += "<dl>\n";
     let facts = [
-        (
-            "Command",
-            format!("<code>{}</code>", escaped(&record.command)),
-        ),
         ("Data", escaped(&data)),
         ("Seeds", seeds(record)),
-        ("Epochs: ours / book", epochs(record)),
+        ("Epochs", epochs(record).replace(" / ", " of the book’s ")),
         ("Device", escaped(&record.device)),
         ("Time", duration(record.seconds)),
         ("Version", format!("wgrad {}", escaped(&record.version))),

@@ -95,7 +95,7 @@ fn a_page_has_everything_and_needs_nothing() {
         "95.20 · 95.50 · 95.60",
         "1 of 2 agree",
         "4 of its numbers stand beside ours: <strong>2 agree</strong>, 2 differ.",
-        "1 point without a place",
+        "1 point left out",
         "What to see.",
         "<b>4</b><span class=\"read\">9</span>",
         "<li>A note.</li>",

@@ -89,21 +89,21 @@ fn the_png_has_twice_the_size_and_shows_the_curve() {
 }
 
 #[test]
-fn points_without_a_place_break_the_line_and_are_counted() {
+fn points_left_out_break_the_line_and_are_counted() {
     let points: Vec<_> = (0..40).map(|i| (f64::from(i), f64::from(i - 3))).collect();
     let mut odd = plot(vec![series("", false, &points)]);
     assert_eq!(lines(&drawn(&odd)), 1);
-    assert!(!drawn(&odd).contains("without a place"));
+    assert!(!drawn(&odd).contains("left out"));
     odd.series[0].points[20].1 = f64::NAN;
     assert_eq!(lines(&drawn(&odd)), 2, "two parts");
-    assert!(drawn(&odd).contains("1 point without a place"));
+    assert!(drawn(&odd).contains("1 point left out"));
     odd.series[0].points[30].0 = f64::INFINITY;
     assert_eq!(lines(&drawn(&odd)), 3);
     odd.log_y = true;
     // −3 to 0 have no logarithm.
-    assert!(drawn(&odd).contains("6 points without a place"));
+    assert!(drawn(&odd).contains("6 points left out"));
     odd.log_x = true;
-    assert!(drawn(&odd).contains("6 points without a place"));
+    assert!(drawn(&odd).contains("6 points left out"));
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn axes_have_few_round_ticks() {
         labels(&[0.0, 30.0], false),
         ["0", "5", "10", "15", "20", "25", "30"]
     );
-    assert_eq!(labels(&[100.0, 50_000.0], true), ["100", "1000", "10,000"]);
+    assert_eq!(labels(&[100.0, 50_000.0], true), ["100", "1,000", "10,000"]);
     assert_eq!(
         labels(&[1e-7, 1e-1], true),
         ["10⁻⁷", "10⁻⁶", "10⁻⁵", "10⁻⁴", "10⁻³", "10⁻²", "10⁻¹"]
