@@ -36,9 +36,7 @@ impl Sheet {
             return Err(wrong("at least one tile, of at least 1 × 1"));
         }
         let scale = (SIDE / picture.height.max(picture.width)).max(1);
-        // About twice as wide as high.
-        let columns = ((2 * count) as f64).sqrt().ceil() as usize;
-        let columns = columns.min(count);
+        let columns = columns(count);
         let along = |tiles: usize, size: usize| {
             size.checked_mul(scale)?
                 .checked_add(scale.min(4))?
@@ -61,6 +59,19 @@ impl Sheet {
             _ => Err(wrong("a sheet of at most 64 million pixels")),
         }
     }
+}
+
+/// Tiles in a row: few places stay empty, and the sheet is about twice as wide as high.
+fn columns(count: usize) -> usize {
+    let side = (count as f64).sqrt();
+    let wished = side * std::f64::consts::SQRT_2;
+    let far = |c: usize| (c as f64 - wished).abs();
+    let near = side.ceil() as usize..=(2.0 * side).ceil() as usize;
+    near.min_by(|a, b| {
+        let empty = |c: usize| count.next_multiple_of(c) - count;
+        empty(*a).cmp(&empty(*b)).then(far(*a).total_cmp(&far(*b)))
+    })
+    .map_or(1, |c| c.min(count))
 }
 
 /// How errors name a picture.

@@ -13,7 +13,7 @@ fn record(id: &str) -> Record {
         caption: "What to see.".into(),
         height: 2,
         width: 3,
-        tiles: (0..5).map(|k| tile(k, label)).collect(),
+        tiles: (0..6).map(|k| tile(k, label)).collect(),
     };
     Record {
         id: id.into(),
@@ -218,10 +218,10 @@ fn records_that_make_no_page_are_errors() {
 fn a_sheet_has_the_stated_size_and_every_tile_in_its_place() {
     let picture = record("a").pictures[0].clone();
     let sheet = sheet::Sheet::of(&picture).unwrap();
-    // 84 / 3 = 28 times; 4 tiles in a row, 2 rows, gaps of 4.
+    // 84 / 3 = 28 times; 3 tiles in a row, 2 rows, gaps of 4.
     assert_eq!(
         (sheet.height, sheet.width, sheet.columns, sheet.scale),
-        (2 * 60 + 4, 4 * 88 + 4, 4, 28)
+        (2 * 60 + 4, 3 * 88 + 4, 3, 28)
     );
     let bytes = picture_png(&picture).unwrap();
     let mut reader = png::Decoder::new(std::io::Cursor::new(bytes))
@@ -235,7 +235,7 @@ fn a_sheet_has_the_stated_size_and_every_tile_in_its_place() {
     );
     // The middle of each tile's last pixel.
     for (i, tile) in picture.tiles.iter().enumerate() {
-        let (y, x) = (4 + i / 4 * 60 + 42, 4 + i % 4 * 88 + 70);
+        let (y, x) = (4 + i / 3 * 60 + 42, 4 + i % 3 * 88 + 70);
         assert_eq!(pixels[y * sheet.width + x], tile.pixels[5], "tile {i}");
     }
     assert_eq!(pixels[0], 128);
