@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::nn::Recipe;
+use crate::ops::distort::Distortion;
 use crate::ops::gather::Expansion;
 
 /// The parameter λ of weight decay, and what it is divided by.
@@ -60,6 +61,11 @@ pub struct Settings {
     pub first_replica: usize,
     /// Virtual expansion of the training images.
     pub expansion: Expansion,
+    /// Random distortion of training images, anew in every step and after expansion.
+    pub distortion: Distortion,
+    /// The first epoch (counted from 1) whose final weights enter the running mean that is
+    /// then evaluated and saved in place of the weights; `None` for no mean.
+    pub average_from: Option<usize>,
     /// Images in one evaluation step.
     pub evaluation_batch: usize,
     /// Whether ops are fused.
@@ -82,6 +88,8 @@ impl Default for Settings {
             replicas: 1,
             first_replica: 0,
             expansion: Expansion::None,
+            distortion: Distortion::NONE,
+            average_from: None,
             evaluation_batch: 100,
             fuse: true,
             verify_every: 0,
@@ -125,6 +133,10 @@ impl Settings {
         range("batch", self.batch, 1, images * self.expansion.factor())?;
         range("replicas", self.replicas, 1, 4096)?;
         range("first replica", self.first_replica, 0, 1 << 30)?;
+        self.distortion.check()?;
+        if let Some(from) = self.average_from {
+            range("first epoch averaged", from, 1, self.epochs)?;
+        }
         range("evaluation batch", self.evaluation_batch, 1, 65_535)?;
         let finite = |name: &str, value: f64| {
             if value.is_finite() && value >= 0.0 {
