@@ -65,8 +65,17 @@ const MUTANTS: &[Mutant] = mutants! {
     "conv2d" "weight gradient of the first image alone": "let n = p / (HO * WO);" => "let n = 0u;";
     "conv2d" "kernel flipped": "w[(taps + kh) * KW + kw];\n                }\n            }\n        }\n    }\n    return sum;\n}\n\n@group(0) @binding(2) var<storage, read_write> y" => "w[(taps + KH - 1u - kh) * KW + kw];\n                }\n            }\n        }\n    }\n    return sum;\n}\n\n@group(0) @binding(2) var<storage, read_write> y";
     "conv2d" "velocity not kept": "velocity[at] = sgd" => "velocity[at] += 0.0; parameter[at] += sgd";
+    "constant" "wrong sign": "] = VALUE" => "] = -VALUE";
     "cross_entropy" "not stable: |z| lost": "exp(-abs(z))" => "exp(z)";
     "cross_entropy" "gradient not scaled by g": "g[row] * (sigmoid" => "(sigmoid";
+    "dense_grad" "last row of each chunk skipped": "o < CHUNK; o += ROWS" => "o < CHUNK - 1u; o += ROWS";
+    "dense_grad" "biases of the first chunk alone": "b[replica * OUT + first + lane] -=" => "b[replica * OUT + lane] -=";
+    "dense_grad" "slope of scaled outputs": "inputs[n] / SCALE" => "inputs[n]";
+    "dense_grad" "shares of one row lost": "r < ROWS; r++" => "r < ROWS - 1u; r++";
+    "dense_loss" "counts the step to come": "step[2u * replica] = step[2u * replica + 1u] + 1u" => "step[2u * replica] += 1u";
+    "dense_loss" "seed forgotten": "SEED * slope" => "slope";
+    "dense_loss" "the first sixteen scores alone": "first < N * K; first += TEAMS" => "first < TEAMS; first += TEAMS";
+    "dense_loss" "label's probability not lowered": "select(0.0, 1.0, k == label);\n        } else" => "0.0;\n        } else";
     "distort" "zero outside forgotten": "row < 0 || row >= i32(H) ||" => "";
     "distort" "second node row never reached": "(row / SPACING + j) * NODES" => "(row / SPACING) * NODES";
     "distort" "pixel rounded instead of mixed": "above + share.y * (below - above)" => "above";
@@ -99,6 +108,9 @@ const MUTANTS: &[Mutant] = mutants! {
     "matmul" "accumulator not zeroed": "var sum = 0.0;" => "var sum = 1e-3;";
     "matmul" "half a tile multiplied": "q < TILE" => "q < TILE / 2u";
     "matmul" "wrong row stride": "i * K + p" => "i * M + p";
+    "matmul" "of few rows: a lane's share lost": "lane < LANES; lane++" => "lane < LANES - 1u; lane++";
+    "matmul" "of few rows: every replica the first one's B": "b[(replica * N + j) * K + p]" => "b[j * K + p]";
+    "matmul" "of few rows: mask of another element": "masked(group.z, i * N + j, value)" => "masked(group.z, i * N, value)";
     "matmul" "every replica the first one's A": "a[replica * M * K" => "a[0u * M * K";
     "matmul" "bias by row": "bias[group.z * N + place.x]" => "bias[group.z * N + place.y % N]";
     "matmul" "update with the wrong sign": "rates.x * v - rates.w * slope" => "rates.x * v + rates.w * slope";
