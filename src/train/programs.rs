@@ -5,7 +5,7 @@
 //! | `init` | draws parameters, clears velocities, sets the cost's seed |
 //! | `shuffle` | writes the epoch's permutation |
 //! | `train` | one step: gather, forward, cost, tally, backward, update, count |
-//! | `evaluate <set>` | one step over a held-out set: gather, forward, tally, count |
+//! | `evaluate <set>` | one step over a set, held out or `training`: gather, forward, tally, count |
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,6 +29,9 @@ pub(super) const METRICS: usize = 4;
 /// Words in a set's guard: 1 + step of the first loss that was not finite, unused ×3.
 pub(super) const GUARD: usize = 4;
 
+/// The name of the pass that evaluates the training images.
+pub(super) const TRAINING: &str = "training";
+
 /// The name of a parameter's velocity.
 pub(super) fn velocity(parameter: &str) -> String {
     format!("{parameter} velocity")
@@ -51,20 +54,29 @@ struct Set {
     guard: Value,
 }
 
-/// Adds the variables of a data set called `name`.
-fn set(graph: &mut Graph, name: &str, images: &Images) -> Result<Set> {
+/// The buffers of images, `<name> images` and `<name> labels`.
+pub(super) fn pixels(graph: &mut Graph, name: &str, images: &Images) -> Result<[Value; 2]> {
     let words = images.pixels.len().div_ceil(4);
     let shared = |extents: &[usize]| Type::u32(name, extents).map(Type::shared);
+    Ok([
+        graph.variable(&format!("{name} images"), shared(&[words])?)?,
+        graph.variable(&format!("{name} labels"), shared(&[images.len()])?)?,
+    ])
+}
+
+/// Adds the variables of a pass called `name` over images that are there.
+fn set(graph: &mut Graph, name: &str, [images, labels]: [Value; 2]) -> Result<Set> {
+    let shared = |extents: &[usize]| Type::u32(name, extents).map(Type::shared);
     Ok(Set {
-        images: graph.variable(&format!("{name} images"), shared(&[words])?)?,
-        labels: graph.variable(&format!("{name} labels"), shared(&[images.len()])?)?,
+        images,
+        labels,
         step: graph.variable(&format!("{name} step"), shared(&[1])?)?,
         metrics: graph.variable(&format!("{name} metrics"), Type::f32(name, &[METRICS])?)?,
         guard: graph.variable(&format!("{name} guard"), Type::u32(name, &[GUARD])?)?,
     })
 }
 
-fn gather(
+pub(super) fn gather(
     network: &Network,
     images: &Images,
     batch: usize,
@@ -116,9 +128,21 @@ pub(super) fn evaluation(
     images: &Images,
     batch: usize,
 ) -> Result<usize> {
+    let buffers = pixels(graph, name, images)?;
+    evaluation_of(graph, network, variables, (name, images, buffers), batch)
+}
+
+/// [`evaluation`] of images whose buffers are there.
+fn evaluation_of(
+    graph: &mut Graph,
+    network: &Network,
+    variables: &mut HashMap<String, Value>,
+    (name, images, buffers): (&str, &Images, [Value; 2]),
+    batch: usize,
+) -> Result<usize> {
     let batch = batch.min(images.len());
     let steps = images.len().div_ceil(batch);
-    let set = set(graph, name, images)?;
+    let set = set(graph, name, buffers)?;
     let ty = Type::u32(name, &[images.len()])?;
     let predictions = graph.variable(&format!("{name} predictions"), ty)?;
     graph.begin(&format!("evaluate {name}"));
@@ -169,7 +193,8 @@ pub(super) fn build(
     let hyper = graph.variable("hyper", Type::f32("hyper", &[HYPER + schedule])?)?;
     let order = graph.variable("order", Type::u32("order", &[count])?)?;
     let seed = graph.variable("cost seed", Type::f32("cost seed", &[settings.batch])?)?;
-    let set = set(&mut graph, "train", train)?;
+    let buffers = pixels(&mut graph, "train", train)?;
+    let set = set(&mut graph, "train", buffers)?;
 
     graph.begin("train");
     graph.label("gather");
@@ -258,6 +283,15 @@ pub(super) fn build(
         graph.op(Arc::new(init), &[value, keys])?;
     }
 
+    if settings.measure_training {
+        evaluation_of(
+            &mut graph,
+            network,
+            &mut variables,
+            (TRAINING, train, buffers),
+            settings.evaluation_batch,
+        )?;
+    }
     for (name, images) in held_out {
         check_images(network, images)?;
         evaluation(
