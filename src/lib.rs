@@ -36,6 +36,7 @@
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
+pub mod book;
 pub mod compile;
 pub mod data;
 pub mod doctor;

@@ -4,35 +4,28 @@
 //! With several replicas each has a faint line and their mean a bold one. The picture
 //! brings its own ground, so it reads the same on a light and on a dark page.
 
-mod axes;
-
 use std::ops::Range;
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use self::axes::{Axis, accuracy_range, cost_range, epoch_ticks, nice_step, ticks};
+use super::axes::{Axis, accuracy_range, cost_range, epoch_ticks, nice_step, ticks};
+use super::html::clean;
+use super::style::{
+    ALARM, FINE, GRID, GROUND, SERIES, SOFT, TEXT, finite_parts, font, short, svg_file, text,
+};
 use super::{EpochReport, Report};
 use crate::error::{Error, Result};
 
 /// Size of the picture on a page, in CSS pixels.
 const SIZE: (u32, u32) = (960, 420);
-/// The backend places points at whole units; drawing larger and letting the view box
-/// shrink it makes the curves smooth.
-const FINE: u32 = 4;
 /// Up to this many epochs each value gets a dot.
 const MOST_DOTS: usize = 40;
 
-const GROUND: RGBColor = RGBColor(252, 251, 248);
-const TEXT: RGBColor = RGBColor(38, 36, 32);
-const SOFT: RGBColor = RGBColor(110, 105, 96);
-const GRID: RGBColor = RGBColor(228, 224, 215);
-// Okabe and Ito's blue, vermilion and bluish green: told apart by any eye.
-const COST: RGBColor = RGBColor(0, 114, 178);
-const VALIDATION: RGBColor = RGBColor(213, 94, 0);
-const TEST: RGBColor = RGBColor(0, 138, 101);
-const ALARM: RGBColor = RGBColor(179, 38, 30);
+const COST: RGBColor = SERIES[0].0;
+const VALIDATION: RGBColor = SERIES[1].0;
+const TEST: RGBColor = SERIES[2].0;
 
 type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
@@ -74,16 +67,8 @@ pub fn curves_svg(report: &Report) -> Result<String> {
             Error::setting("learning curves", found, "a report that can be drawn")
         })?;
     }
-    // The backend's opening tag gives the drawing's own size and says nothing to a screen
-    // reader.
-    let body = svg.split_once('>').map_or("", |(_, body)| body);
-    let about = escaped(&format!("Learning curves: {}", title(report)));
-    Ok(format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" \
-         viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{about}\">\n\
-         <title>{about}</title>{body}",
-        SIZE.0, SIZE.1
-    ))
+    let about = format!("Learning curves: {}", title(report));
+    Ok(svg_file(&svg, SIZE, &about))
 }
 
 fn draw(root: &Canvas, report: &Report) -> std::result::Result<(), String> {
@@ -160,10 +145,12 @@ fn draw_panel(area: &Canvas, report: &Report, panel: &Panel) -> std::result::Res
             Axis {
                 range: across,
                 ticks: epoch_ticks(first, last),
+                log: false,
             },
             Axis {
                 range: bottom..top,
                 ticks,
+                log: false,
             },
         )
         .map_err(text)?;
@@ -311,56 +298,6 @@ fn values<'a>(report: &'a Report, curves: &'a [Curve]) -> impl Iterator<Item = f
         .flat_map(|c| report.epochs.iter().flat_map(|e| (c.of)(e)))
         .copied()
         .filter(|v| v.is_finite())
-}
-
-/// The stretches of a line between values that are not finite.
-fn finite_parts(line: impl Iterator<Item = (f64, f64)>) -> Vec<Vec<(f64, f64)>> {
-    let mut parts = vec![Vec::new()];
-    for point in line {
-        if !point.1.is_finite() {
-            parts.push(Vec::new());
-        } else if let Some(part) = parts.last_mut() {
-            part.push(point);
-        }
-    }
-    parts.retain(|part| !part.is_empty());
-    parts
-}
-
-fn font(size: u32, colour: RGBColor) -> TextStyle<'static> {
-    ("sans-serif", size * FINE).into_font().color(&colour)
-}
-
-/// At most `most` characters of a name.
-fn short(name: &str, most: usize) -> String {
-    match name.char_indices().nth(most) {
-        Some((end, _)) => format!("{}…", &name[..end]),
-        None => name.to_string(),
-    }
-}
-
-/// The backend escapes markup, but XML forbids control characters in any form.
-fn clean(words: &str) -> String {
-    words
-        .chars()
-        .map(|c| match c {
-            '\u{fffe}' | '\u{ffff}' => ' ',
-            c if c.is_control() => ' ',
-            c => c,
-        })
-        .collect()
-}
-
-fn escaped(words: &str) -> String {
-    clean(words)
-        .replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-}
-
-fn text(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use std::fmt::Write;
 
+use super::html::{BASE_STYLE, base64, escaped, grouped, html_page};
 use crate::data::picture::png_grey;
 use crate::error::{Error, Result};
 
@@ -51,28 +52,24 @@ pub fn misses_html(
     }
     let shown = &misses[..misses.len().min(MOST_SHOWN)];
     let title = escaped(title);
-    let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
-         <header>\n<h1>{title}</h1>\n<p>{}</p>\n",
+    let mut body = format!(
+        "<header>\n<h1>{title}</h1>\n<p>{}</p>\n",
         summary(misses.len(), tested)
     );
     if !shown.is_empty() {
-        page += "<p class=\"key\">Top right: what it is. \
+        body += "<p class=\"key\">Top right: what it is. \
                  Bottom right: <span class=\"read\">what the network read</span>";
         if shown.iter().any(|m| m.probability.is_some()) {
-            page += ", and how sure it was";
+            body += ", and how sure it was";
         }
-        page += ". In grey: the image's number, counted from 0.</p>\n";
+        body += ". In grey: the image's number, counted from 0.</p>\n";
     }
-    page += "</header>\n<main>\n";
+    body += "</header>\n<main class=\"tiles\">\n";
     for miss in shown {
-        add_figure(&mut page, height, width, miss)?;
+        add_figure(&mut body, height, width, miss)?;
     }
-    page += "</main>\n</body>\n</html>\n";
-    Ok(page)
+    body += "</main>\n";
+    Ok(html_page(&title, &[BASE_STYLE, STYLE], &body))
 }
 
 fn summary(missed: usize, tested: usize) -> String {
@@ -125,84 +122,13 @@ fn add_figure(page: &mut String, height: usize, width: usize, miss: &Miss) -> Re
     .map_err(|e| Error::setting("page", e, "text"))
 }
 
-/// The page's look. Ink is dark on a light page and light on a dark one, as on paper and
-/// on a board; the pixels stay square.
+/// Ink is dark on a light page and light on a dark one, as on paper and on a board.
 const STYLE: &str = "\
-:root { color-scheme: light dark; --page: #faf8f4; --card: #fff; --line: #e4dfd5;
-  --text: #24211c; --soft: #6d675c; --read: #b3261e; --invert: 1; }
-@media (prefers-color-scheme: dark) {
-  :root { --page: #16171a; --card: #000; --line: #34363c; --text: #ece9e2;
-    --soft: #a09c93; --read: #ff8a7a; --invert: 0; }
-}
-* { box-sizing: border-box; margin: 0; }
-body { background: var(--page); color: var(--text); line-height: 1.45;
-  font-family: system-ui, sans-serif; max-width: 75rem; margin: 0 auto;
-  padding: clamp(1rem, 4vw, 2.5rem); }
-h1 { font-size: 1.5rem; line-height: 1.2; margin-bottom: .5rem; overflow-wrap: anywhere; }
+.tiles figure { background: var(--card); }
+.tiles img { filter: invert(var(--invert)); }
 .key { color: var(--soft); }
-main { display: grid; gap: .75rem; margin-top: 1.5rem;
-  grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); }
-figure { display: flex; background: var(--card); border: 1px solid var(--line);
-  border-radius: .5rem; padding: .5rem; gap: .375rem; break-inside: avoid; }
-img { flex: 1; min-width: 0; height: auto; align-self: center; image-rendering: pixelated;
-  filter: invert(var(--invert)); }
-figcaption { display: flex; flex-direction: column; justify-content: space-between;
-  text-align: right; min-width: 2rem; font-size: 1.25rem; line-height: 1.1;
-  font-variant-numeric: tabular-nums; }
-figcaption b { font-weight: 600; }
-.index { font-size: .6875rem; color: var(--soft); }
-.read { color: var(--read); }
-figcaption .read { font-weight: 600; }
-small { display: block; font-size: .6875rem; font-weight: 400; margin-bottom: .125rem; }
+main { margin-top: 1.5rem; }
 ";
-
-/// `text` for HTML's text and attributes; control characters become spaces.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out += "&amp;",
-            '<' => out += "&lt;",
-            '>' => out += "&gt;",
-            '"' => out += "&quot;",
-            '\'' => out += "&#39;",
-            c if c.is_control() => out.push(' '),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-/// A number with its thousands apart.
-fn grouped(n: usize) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// Base64 as in RFC 4648, with padding.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let at = |i: usize| chunk.get(i).map_or(0, |&b| usize::from(b));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for place in 0..4 {
-            if place <= chunk.len() {
-                out.push(char::from(DIGITS[bits >> (18 - 6 * place) & 63]));
-            } else {
-                out.push('=');
-            }
-        }
-    }
-    out
-}
 
 #[cfg(test)]
 mod tests {
@@ -216,23 +142,6 @@ mod tests {
             prediction: 9,
             probability: Some(0.934),
         }
-    }
-
-    #[test]
-    fn base64_follows_its_standard() {
-        // RFC 4648, section 10.
-        for (plain, code) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("fooba", "Zm9vYmE="),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            assert_eq!(base64(plain.as_bytes()), code);
-        }
-        assert_eq!(base64(&[0xff, 0xef, 0xbe]), "/+++");
     }
 
     #[test]

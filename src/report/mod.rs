@@ -1,9 +1,15 @@
 //! What a finished run leaves behind: its numbers as JSON, its learning curves as SVG and
-//! the digits it misread as a page.
+//! the digits it misread as a page; and of the book's experiments, plots, pictures and pages.
 
+mod axes;
+mod bitmap;
+pub mod book;
 pub mod curves;
+mod html;
 pub mod misses;
+pub mod plot;
 pub mod record;
+mod style;
 
 use std::path::Path;
 
@@ -108,6 +114,29 @@ mod nullable {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
         let values = Vec::<Option<f64>>::deserialize(deserializer)?;
         Ok(values.into_iter().map(|v| v.unwrap_or(f64::NAN)).collect())
+    }
+}
+
+/// [`nullable`] for points.
+mod nullable_points {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(
+        points: &[(f64, f64)],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        points.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<(f64, f64)>, D::Error> {
+        let points = Vec::<(Option<f64>, Option<f64>)>::deserialize(deserializer)?;
+        let number = |v: Option<f64>| v.unwrap_or(f64::NAN);
+        Ok(points
+            .into_iter()
+            .map(|(x, y)| (number(x), number(y)))
+            .collect())
     }
 }
 

@@ -1,7 +1,8 @@
 //! What an experiment leaves behind: plain data that pages, tables and files are made of.
 //!
 //! A record knows nothing of networks or devices, so that it can be written as JSON by one
-//! run and read by another that makes the report of the whole book.
+//! run and read by another that makes the report of the whole book. In JSON, a value that
+//! is not finite is `null`, and `null` reads as not a number.
 
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,7 @@ pub struct Record {
     /// What a reader should know: protocol, luck, shortened runs, explanations.
     pub notes: Vec<String>,
     /// Seconds from start to end.
+    #[serde(with = "super::nullable_one")]
     pub seconds: f64,
 }
 
@@ -56,9 +58,11 @@ pub struct Row {
     /// What the book reports, where it does.
     pub book: Option<f64>,
     /// What we measured, one value per seed (or one alone, where nothing is random).
+    #[serde(with = "super::nullable")]
     pub ours: Vec<f64>,
     /// How far from our mean the book's value may lie at least (in the row's unit), however
     /// small our spread is: 0.3 for accuracies in percent.
+    #[serde(with = "super::nullable_one")]
     pub slack: f64,
 }
 
@@ -112,6 +116,7 @@ pub struct Series {
     /// Whether these are the book's values (drawn as points, not as a line).
     pub book: bool,
     /// The points (x, y) in order.
+    #[serde(with = "super::nullable_points")]
     pub points: Vec<(f64, f64)>,
 }
 

@@ -1,0 +1,3 @@
+//! The book's experiments.
+
+pub mod certificate;
