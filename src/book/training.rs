@@ -27,7 +27,9 @@ pub(super) fn run(
         let data = options.data(run.images)?;
         describe(record, &data);
         let epochs = epochs(experiment, run, options);
-        let settings = options.seeded(experiment, run.settings(epochs));
+        let mut settings = options.seeded(experiment, run.settings(epochs));
+        // Where only a few images are tried out, they are one mini-batch.
+        settings.batch = settings.batch.min(data.train.len());
         let finished = match train(experiment, run, &data, &settings, options, tell) {
             Ok(finished) => finished,
             // That a network of the book does not train is a result.
