@@ -11,6 +11,7 @@ use wgrad::Result;
 
 mod answer;
 mod bench;
+mod book;
 mod devices;
 mod doctor;
 mod plan;
@@ -41,6 +42,9 @@ enum Command {
     Devices,
     /// Time training steps of the reference workloads A to D
     Bench(bench::Args),
+    /// Repeat the experiments of the book: list, run, report, verify
+    #[command(subcommand)]
+    Book(book::Command),
     /// Prove on an adapter that every kernel computes what its reference computes
     Doctor(doctor::Args),
 }
@@ -57,6 +61,7 @@ pub fn main() -> ExitCode {
         Some(Command::Plan(args)) => plan::run(&args),
         Some(Command::Devices) => devices::run(),
         Some(Command::Bench(args)) => bench::run(&args),
+        Some(Command::Book(command)) => book::run(command),
         Some(Command::Doctor(args)) => doctor::run(&args),
     };
     match done {

@@ -45,6 +45,9 @@ pub(super) fn identity(network: &Network, settings: &Settings, train: &Images) -
         evaluation_batch: 0,
         fuse: true,
         verify_every: 0,
+        stop_after: None,
+        measure_training: false,
+        evaluate_every: 1,
         ..settings.clone()
     };
     let settings = serde_json::to_string(&decisive)
@@ -195,6 +198,11 @@ mod tests {
             training_accuracy: vec![0.5],
             validation_accuracy: vec![0.25],
             test_accuracy: vec![1.0 / 3.0],
+            validation_cost: vec![2.0 / 3.0],
+            test_cost: vec![0.7],
+            set_cost: vec![],
+            set_accuracy: vec![],
+            penalty: vec![],
             seconds: 0.125,
         };
         Checkpoint {

@@ -19,11 +19,15 @@
 mod checkpoint;
 mod config;
 mod model;
+mod probe;
 mod programs;
+mod schedule;
 mod settings;
 mod trainer;
 
 pub use config::Config;
 pub use model::{Evaluation, Model, Predictor, plurality};
+pub use probe::{Activations, Probe};
+pub use schedule::{MOST_HALVINGS, Standing};
 pub use settings::{Decay, Settings};
 pub use trainer::{Epoch, Event, Outcome, Trainer};

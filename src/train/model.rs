@@ -53,6 +53,38 @@ impl Model {
         })
     }
 
+    /// Uploads the weights to a plan of `network`: those of each of its replicas, or one
+    /// replica's to all of them.
+    pub(super) fn write(&self, network: &Network, executor: &mut dyn Executor) -> Result<()> {
+        let replicas = executor.plan().replicas;
+        if self.replicas.len() != replicas && self.replicas.len() != 1 {
+            let found = format!("{} replicas", self.replicas.len());
+            return Err(Error::setting(
+                "given weights",
+                found,
+                format!("1 or {replicas}"),
+            ));
+        }
+        for (k, p) in network.parameters()?.iter().enumerate() {
+            let each = self.replicas.iter().map(|weights| {
+                let tensor = weights
+                    .get(k)
+                    .filter(|(name, t)| *name == p.name && t.shape() == p.ty.shape.extents());
+                let (_, tensor) = tensor.ok_or_else(|| {
+                    Error::setting("given weights", "those of another network", &p.name)
+                })?;
+                Ok(tensor.iter().copied().collect::<Vec<f32>>())
+            });
+            let mut values = each.collect::<Result<Vec<_>>>()?.concat();
+            if self.replicas.len() == 1 {
+                values = values.repeat(replicas);
+            }
+            let buffer = state(executor.plan(), &p.name)?;
+            executor.write(buffer, &Host::F32(values))?;
+        }
+        Ok(())
+    }
+
     /// SHA-256 of each replica's weights; equal weights, equal hash.
     pub fn sha256(&self) -> Vec<String> {
         let hash = |w: &Weights| weights_sha256(w.iter().map(|(n, t)| (n.as_str(), t)));
@@ -235,11 +267,7 @@ impl Predictor {
             limits: device.info().limits,
         };
         let mut executor = device.executor(compile(&graph, &options)?)?;
-        for (k, p) in model.network.parameters()?.iter().enumerate() {
-            let values = model.replicas.iter().flat_map(|w| w[k].1.iter().copied());
-            let buffer = state(executor.plan(), &p.name)?;
-            executor.write(buffer, &Host::F32(values.collect()))?;
-        }
+        model.write(&model.network, executor.as_mut())?;
         upload(executor.as_mut(), "images", images)?;
         Ok(Self {
             executor,

@@ -6,7 +6,7 @@
 //! | `shuffle` | writes the epoch's permutation |
 //! | `train` | one step: gather, distort, forward, cost, tally, backward, update, count |
 //! | `average` | where asked for, after an epoch: takes the weights into their running mean |
-//! | `evaluate <set>` | one step over a held-out set: gather, forward, tally, count |
+//! | `evaluate <set>` | one step over a set, held out or `training`: gather, forward, tally, count |
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,6 +32,9 @@ use crate::shape::Type;
 pub(super) const METRICS: usize = 4;
 /// Words in a set's guard: 1 + step of the first loss that was not finite, unused ×3.
 pub(super) const GUARD: usize = 4;
+
+/// The name of the pass that evaluates the training images.
+pub(super) const TRAINING: &str = "training";
 
 /// The name of a parameter's velocity.
 pub(super) fn velocity(parameter: &str) -> String {
@@ -60,20 +63,28 @@ struct Set {
     guard: Value,
 }
 
-/// Adds the variables of a data set called `name`.
-fn set(graph: &mut Graph, name: &str, images: &Images) -> Result<Set> {
+/// The buffers of images, `<name> images` and `<name> labels`.
+pub(super) fn pixels(graph: &mut Graph, name: &str, images: &Images) -> Result<[Value; 2]> {
     let words = images.pixels.len().div_ceil(4);
     let shared = |extents: &[usize]| Type::u32(name, extents).map(Type::shared);
+    Ok([
+        graph.variable(&format!("{name} images"), shared(&[words])?)?,
+        graph.variable(&format!("{name} labels"), shared(&[images.len()])?)?,
+    ])
+}
+
+/// Adds the variables of a pass called `name` over images that are there.
+fn set(graph: &mut Graph, name: &str, [images, labels]: [Value; 2]) -> Result<Set> {
     Ok(Set {
-        images: graph.variable(&format!("{name} images"), shared(&[words])?)?,
-        labels: graph.variable(&format!("{name} labels"), shared(&[images.len()])?)?,
+        images,
+        labels,
         step: graph.variable(&format!("{name} step"), Type::u32(name, &[COUNTER])?)?,
         metrics: graph.variable(&format!("{name} metrics"), Type::f32(name, &[METRICS])?)?,
         guard: graph.variable(&format!("{name} guard"), Type::u32(name, &[GUARD])?)?,
     })
 }
 
-fn gather(
+pub(super) fn gather(
     network: &Network,
     images: &Images,
     batch: usize,
@@ -125,9 +136,21 @@ pub(super) fn evaluation(
     images: &Images,
     batch: usize,
 ) -> Result<usize> {
+    let buffers = pixels(graph, name, images)?;
+    evaluation_of(graph, network, variables, (name, images, buffers), batch)
+}
+
+/// [`evaluation`] of images whose buffers are there.
+fn evaluation_of(
+    graph: &mut Graph,
+    network: &Network,
+    variables: &mut HashMap<String, Value>,
+    (name, images, buffers): (&str, &Images, [Value; 2]),
+    batch: usize,
+) -> Result<usize> {
     let batch = batch.min(images.len());
     let steps = images.len().div_ceil(batch);
-    let set = set(graph, name, images)?;
+    let set = set(graph, name, buffers)?;
     let ty = Type::u32(name, &[images.len()])?;
     let predictions = graph.variable(&format!("{name} predictions"), ty)?;
     graph.begin(&format!("evaluate {name}"));
@@ -177,7 +200,8 @@ pub(super) fn build(
     let schedule = settings.learning_rates.len();
     let hyper = graph.variable("hyper", Type::f32("hyper", &[HYPER + schedule])?)?;
     let order = graph.variable("order", Type::u32("order", &[count])?)?;
-    let set = set(&mut graph, "train", train)?;
+    let buffers = pixels(&mut graph, "train", train)?;
+    let set = set(&mut graph, "train", buffers)?;
 
     graph.begin("train");
     graph.label("gather");
@@ -288,6 +312,15 @@ pub(super) fn build(
         }
     }
 
+    if settings.measure_training {
+        evaluation_of(
+            &mut graph,
+            network,
+            &mut variables,
+            (TRAINING, train, buffers),
+            settings.evaluation_batch,
+        )?;
+    }
     for (name, images) in held_out {
         check_images(network, images)?;
         evaluation(

@@ -70,6 +70,21 @@ pub struct Settings {
     pub evaluation_batch: usize,
     /// Whether ops are fused.
     pub fuse: bool,
+    /// Factors on the learning rates, one per replica; empty for 1 each. A sweep over
+    /// rates is one plan.
+    pub replica_rates: Vec<f64>,
+    /// A replica stops after so many epochs in a row without a new best validation
+    /// accuracy; its weights then stay as they are. See [`Standing`](super::Standing).
+    pub stop_after: Option<usize>,
+    /// A replica's learning rates are halved after so many epochs without a new best
+    /// validation accuracy; the seventh halving, η/128, stops it.
+    pub halve_after: Option<usize>,
+    /// Whether the training images themselves are evaluated after each epoch
+    /// ([`Epoch::set_cost`](super::Epoch::set_cost)); it costs a forward pass over them.
+    pub measure_training: bool,
+    /// Evaluate after every so many epochs, and after the first and the last. The epochs
+    /// between repeat the evaluation before them.
+    pub evaluate_every: usize,
     /// Every so many steps one launch is computed again by the reference, and the run
     /// ends if they disagree; 0 for never.
     pub verify_every: u64,
@@ -92,6 +107,11 @@ impl Default for Settings {
             average_from: None,
             evaluation_batch: 100,
             fuse: true,
+            replica_rates: vec![],
+            stop_after: None,
+            halve_after: None,
+            measure_training: false,
+            evaluate_every: 1,
             verify_every: 0,
         }
     }
@@ -138,6 +158,19 @@ impl Settings {
             range("first epoch averaged", from, 1, self.epochs)?;
         }
         range("evaluation batch", self.evaluation_batch, 1, 65_535)?;
+        range("evaluate every", self.evaluate_every, 1, 1_000_000)?;
+        let rules = [
+            ("stop after", self.stop_after),
+            ("halve after", self.halve_after),
+        ];
+        for (name, epochs) in rules {
+            range(name, epochs.unwrap_or(1), 1, 1_000_000)?;
+        }
+        let own = self.replica_rates.len();
+        if own != 0 && own != self.replicas {
+            let wanted = format!("none, or one for each of {} replicas", self.replicas);
+            return Err(Error::setting("replica rates", own, wanted));
+        }
         let finite = |name: &str, value: f64| {
             if value.is_finite() && value >= 0.0 {
                 return Ok(());
@@ -147,7 +180,7 @@ impl Settings {
         if self.learning_rates.is_empty() {
             return Err(Error::setting("learning rates", "none", "at least one"));
         }
-        for &rate in &self.learning_rates {
+        for &rate in self.learning_rates.iter().chain(&self.replica_rates) {
             finite("learning rate", rate)?;
         }
         finite("l2", self.l2.lambda())?;

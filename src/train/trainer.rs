@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{self, Checkpoint, Keeper};
 use super::model::{Evaluation, Model};
-use super::programs::{self, GUARD, METRICS};
-use super::{Decay, Settings};
+use super::programs::{self, GUARD, METRICS, TRAINING};
+use super::{Decay, Settings, Standing};
 use crate::compile::{Options, compile};
 use crate::data::{Images, Split};
 use crate::error::{Error, Result};
@@ -54,6 +54,24 @@ pub struct Epoch {
     pub validation_accuracy: Vec<f64>,
     /// Accuracy on the test set after the epoch.
     pub test_accuracy: Vec<f64>,
+    /// Mean cost on the validation set after the epoch, without the decay's term.
+    #[serde(default)]
+    pub validation_cost: Vec<f64>,
+    /// Mean cost on the test set after the epoch, without the decay's term.
+    #[serde(default)]
+    pub test_cost: Vec<f64>,
+    /// Mean cost on the training images after the epoch, without the decay's term; empty
+    /// unless [`Settings::measure_training`] is set. It differs from `training_cost`,
+    /// which is taken while the weights move.
+    #[serde(default)]
+    pub set_cost: Vec<f64>,
+    /// Accuracy on the training images after the epoch; empty like `set_cost`.
+    #[serde(default)]
+    pub set_accuracy: Vec<f64>,
+    /// The decay's term of the cost, λ₂/2 Σ w² + λ₁ Σ |w| with λ already divided, after the
+    /// epoch; empty like `set_cost`.
+    #[serde(default)]
+    pub penalty: Vec<f64>,
     /// Seconds of the epoch, evaluation included.
     pub seconds: f64,
 }
@@ -71,6 +89,22 @@ pub struct Outcome {
     pub seconds: f64,
 }
 
+impl Outcome {
+    /// The epoch that chapter 6 reports of a replica: the one of the best validation
+    /// accuracy, the last of equally good ones (`network3.py` compares by ≥). `None` of no
+    /// epochs or replicas.
+    pub fn best_epoch(&self, replica: usize) -> Option<&Epoch> {
+        let accuracy = |e: &Epoch| e.validation_accuracy.get(replica).copied();
+        let mut best: Option<&Epoch> = None;
+        for epoch in &self.epochs {
+            if accuracy(epoch)? >= best.and_then(accuracy).unwrap_or(f64::NEG_INFINITY) {
+                best = Some(epoch);
+            }
+        }
+        best
+    }
+}
+
 /// A network in training.
 pub struct Trainer {
     network: Network,
@@ -81,6 +115,10 @@ pub struct Trainer {
     history: Vec<Epoch>,
     sets: Vec<(&'static str, usize)>,
     training_seconds: f64,
+    /// What weights are pulled with: L2 and L1, divided already.
+    decay: [f64; 2],
+    /// Whether the held-out sets' buffers hold an evaluation of this run.
+    evaluated: bool,
     identity: String,
     keeper: Option<Keeper>,
 }
@@ -141,6 +179,8 @@ impl Trainer {
             history: vec![],
             sets: vec![],
             training_seconds: 0.0,
+            decay: [0.0; 2],
+            evaluated: false,
             identity: checkpoint::identity(network, settings, &data.train)?,
             keeper: None,
         };
@@ -148,16 +188,15 @@ impl Trainer {
         let keys = (0..settings.replicas as u32).flat_map(|r| keys(settings.seed, first + r));
         this.write("keys", &Host::U32(keys.collect()))?;
         let examples = data.train.len() * settings.expansion.factor();
-        let decay = |d: Decay| d.coefficient(examples, steps) as f32;
-        let mut hyper = vec![
-            settings.momentum as f32,
-            decay(settings.l2),
-            decay(settings.l1),
-            0.0,
-        ];
-        hyper.extend(settings.learning_rates.iter().map(|&r| r as f32));
-        this.write("hyper", &Host::F32(hyper.repeat(settings.replicas)))?;
+        let decay = |d: Decay| d.coefficient(examples, steps);
+        this.decay = [decay(settings.l2), decay(settings.l1)];
+        this.write_hyper()?;
         upload(this.executor.as_mut(), "train", &data.train)?;
+        if settings.measure_training {
+            this.write(&format!("{TRAINING} step"), &Host::U32(vec![0]))?;
+            let batch = settings.evaluation_batch.min(data.train.len());
+            this.sets.push((TRAINING, data.train.len().div_ceil(batch)));
+        }
         for (name, images) in [("validation", &data.validation), ("test", &data.test)] {
             upload(this.executor.as_mut(), name, images)?;
             let batch = settings.evaluation_batch.min(images.len());
@@ -226,7 +265,51 @@ impl Trainer {
         };
         self.restore(&checkpoint)?;
         self.history = checkpoint.history;
+        self.write_hyper()?;
         Ok(self.history.len())
+    }
+
+    /// Starts from given weights instead of drawn ones: one set for each replica, or one
+    /// for all. To be called before the first epoch.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if the model is of another network or another number of
+    /// replicas, or epochs have been run.
+    pub fn set_weights(&mut self, model: &Model) -> Result<()> {
+        if !self.history.is_empty() {
+            let found = format!("{} epochs done", self.history.len());
+            return Err(Error::setting("given weights", found, "no epoch done yet"));
+        }
+        model.write(&self.network, self.executor.as_mut())
+    }
+
+    /// Where each replica stands under the rules of [`Settings`].
+    pub fn standings(&self) -> Vec<Standing> {
+        (0..self.settings.replicas)
+            .map(|r| {
+                let accuracies: Vec<f64> = self
+                    .history
+                    .iter()
+                    .map(|epoch| epoch.validation_accuracy[r])
+                    .collect();
+                let settings = &self.settings;
+                Standing::after(&accuracies, settings.stop_after, settings.halve_after)
+            })
+            .collect()
+    }
+
+    /// Uploads learning rates, momentum and decay of every replica as they stand.
+    fn write_hyper(&mut self) -> Result<()> {
+        let decay = self.decay.map(|d| d as f32);
+        let standings = self.standings().into_iter().enumerate();
+        let hyper = standings.flat_map(|(r, standing)| self.settings.hyper(r, standing, decay));
+        let hyper = hyper.collect();
+        self.write("hyper", &Host::F32(hyper))
+    }
+
+    /// Whether every replica has stopped.
+    fn over(&self) -> bool {
+        self.settings.has_rules() && self.standings().iter().all(|s| s.stopped.is_some())
     }
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
@@ -320,7 +403,8 @@ impl Trainer {
         })
     }
 
-    /// Trains to the last epoch.
+    /// Trains to the last epoch, or until every replica has stopped by the rules of
+    /// [`Settings`].
     ///
     /// # Errors
     /// [`Error::NotFinite`] when a loss overflowed, [`Error::Disagrees`] when the sentinel
@@ -329,7 +413,7 @@ impl Trainer {
         let start = Instant::now();
         let before = self.history.len();
         let mut test = None;
-        while self.history.len() < self.settings.epochs {
+        while self.history.len() < self.settings.epochs && !self.over() {
             let (epoch, evaluation) = self.epoch(tell)?;
             tell(&Event::Epoch(&epoch));
             test = Some(evaluation);
@@ -450,24 +534,48 @@ impl Trainer {
         self.executor.wait()?;
         self.training_seconds += start.elapsed().as_secs_f64();
         self.average()?;
-        for (name, steps) in &self.sets {
-            self.executor
-                .run(&format!("evaluate {name}"), *steps as u64)?;
+        let number = self.history.len() + 1;
+        let due = number.is_multiple_of(self.settings.evaluate_every)
+            || number == self.settings.epochs
+            || !self.evaluated;
+        if due {
+            for (name, steps) in &self.sets {
+                self.executor
+                    .run(&format!("evaluate {name}"), *steps as u64)?;
+            }
+            self.evaluated = true;
         }
-        let names = [
-            "train metrics",
-            "train guard",
-            "validation metrics",
-            "test metrics",
-            "test predictions",
+        let mut names = vec![
+            "train metrics".to_owned(),
+            "train guard".into(),
+            "validation metrics".into(),
+            "test metrics".into(),
+            "test predictions".into(),
         ];
+        let measured = self.settings.measure_training;
+        let decayed = measured && self.decay != [0.0; 2];
+        if measured {
+            names.push(format!("{TRAINING} metrics"));
+        }
+        if decayed {
+            let weights = self.parameters.iter().filter(|p| p.decay);
+            names.extend(weights.map(|p| p.name.clone()));
+        }
         let buffers: Vec<usize> = names.iter().map(|n| self.state(n)).collect::<Result<_>>()?;
         let mut back = self.executor.read_all(&buffers)?.into_iter();
         let train = metrics(back.next());
         let guard = back.next().and_then(Host::integers).unwrap_or_default();
         let [validation, test] = [metrics(back.next()), metrics(back.next())];
         let evaluation = evaluation(&test, back.next(), self.settings.replicas);
-        let number = self.history.len() + 1;
+        let set = if measured {
+            metrics(back.next())
+        } else {
+            vec![]
+        };
+        let penalty = match measured {
+            true => penalty(self.decay, back, self.settings.replicas),
+            false => vec![],
+        };
         for (replica, guard) in guard.chunks(GUARD).enumerate() {
             if guard[0] > 0 {
                 return Err(self.not_finite(u64::from(guard[0] - 1), replica)?);
@@ -479,9 +587,19 @@ impl Trainer {
             training_accuracy: train.iter().map(|m| m.accuracy).collect(),
             validation_accuracy: validation.iter().map(|m| m.accuracy).collect(),
             test_accuracy: test.iter().map(|m| m.accuracy).collect(),
+            validation_cost: validation.iter().map(|m| m.cost).collect(),
+            test_cost: test.iter().map(|m| m.cost).collect(),
+            set_cost: set.iter().map(|m| m.cost).collect(),
+            set_accuracy: set.iter().map(|m| m.accuracy).collect(),
+            penalty,
             seconds: start.elapsed().as_secs_f64(),
         };
+        let before = self.standings();
         self.history.push(epoch.clone());
+        // Where no rule changes anything, nothing is uploaded.
+        if self.standings() != before {
+            self.write_hyper()?;
+        }
         Ok((epoch, evaluation))
     }
 
@@ -541,6 +659,18 @@ pub(super) fn upload(executor: &mut dyn Executor, name: &str, images: &Images) -
         executor.write(buffer, &data)?;
     }
     Ok(())
+}
+
+/// The decay's term of the cost for each replica, from the buffers of decayed weights.
+fn penalty([l2, l1]: [f64; 2], weights: impl Iterator<Item = Host>, replicas: usize) -> Vec<f64> {
+    let mut terms = vec![0.0; replicas];
+    for values in weights.filter_map(Host::floats) {
+        for (term, values) in terms.iter_mut().zip(values.chunks(values.len() / replicas)) {
+            let values = values.iter().map(|&w| f64::from(w));
+            *term += values.map(|w| 0.5 * l2 * w * w + l1 * w.abs()).sum::<f64>();
+        }
+    }
+    terms
 }
 
 /// What the test set's buffers say.

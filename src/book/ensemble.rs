@@ -1,0 +1,130 @@
+//! Chapter 6's ensemble: networks that vote, resumable, with a certificate beside them.
+
+use std::time::Instant;
+
+use super::Experiment;
+use super::certificate::{self, Certificate};
+use super::pictures;
+use super::run::{Options, Progress, Tell};
+use super::training::{SLACK, describe, epochs, mean, plot, series};
+use crate::error::{Error, Result};
+use crate::files::create_folder;
+use crate::report::record::{Record, Row};
+use crate::train::{Settings, Trainer, plurality};
+
+/// Checkpoints kept.
+const CHECKPOINTS: usize = 2;
+
+pub(super) fn run(
+    experiment: &Experiment,
+    options: &Options<'_>,
+    tell: Tell<'_>,
+    record: &mut Record,
+) -> Result<()> {
+    let wanted = "a network and a vote described";
+    let (run, vote) = (experiment.runs.first().zip(experiment.vote.as_ref()))
+        .ok_or_else(|| Error::setting(&experiment.id, "nothing to vote", wanted))?;
+    let data = options.data(run.images)?;
+    describe(record, &data);
+    create_folder(options.folder)?;
+    let epochs = epochs(experiment, run, options);
+    let network = run.network([1, data.train.height, data.train.width])?;
+    let (mut together, mut errors, mut alone) = (vec![], vec![], vec![]);
+    for (k, seed) in record.seeds.clone().into_iter().enumerate() {
+        let start = Instant::now();
+        // Ensembles share no network: ensemble s has replicas n·s to n·s + n − 1.
+        let settings = Settings {
+            replicas: vote.networks,
+            first_replica: seed as usize * vote.networks,
+            ..options.seeded(experiment, run.settings(epochs))
+        };
+        let mut trainer = Trainer::new(&network, &data, &settings, options.device)?;
+        trainer.keep_checkpoints(&options.folder.join("checkpoints"), CHECKPOINTS)?;
+        let done = trainer.resume()?;
+        if done > 0 {
+            record.notes.push(format!(
+                "Seed {seed}: went on after epoch {done} of an earlier run; the seconds are \
+                 those of this one."
+            ));
+        }
+        let outcome = trainer.run(&mut |event| {
+            tell(&Progress {
+                run: &run.name,
+                event,
+            });
+        })?;
+        let model = trainer.model()?;
+        let file = match k {
+            0 => "model.safetensors".to_owned(),
+            _ => format!("model-{seed}.safetensors"),
+        };
+        model.save(&options.folder.join(&file))?;
+        let certificate = Certificate::of(&certificate::Run {
+            experiment: &experiment.id,
+            model: &model,
+            model_file: &file,
+            settings: &Settings {
+                epochs: outcome.epochs.len(),
+                ..settings.clone()
+            },
+            test: &data.test,
+            synthetic: data.synthetic,
+            evaluation: &outcome.test,
+            seconds: start.elapsed().as_secs_f64(),
+            device: options.device.info(),
+        })?;
+        let name = match k {
+            0 => "certificate.json".to_owned(),
+            _ => format!("certificate-{seed}.json"),
+        };
+        certificate.write(&options.folder.join(name))?;
+        let answers = plurality(&outcome.test.predictions);
+        let misread = pictures::misread(&data.test, &answers);
+        together.push(100.0 * outcome.test.ensemble_accuracy(&data.test.labels));
+        errors.push(misread.len() as f64);
+        alone.extend(outcome.test.accuracy.iter().map(|a| 100.0 * a));
+        record.epochs = Some(outcome.epochs.len());
+        if k == 0 {
+            let mut curves = plot("Test accuracy of each network", "accuracy in %");
+            for r in 0..vote.networks {
+                let name = format!("network {}", r + 1);
+                let of = |e: &crate::train::Epoch| 100.0 * e.test_accuracy[r];
+                curves.series.push(series(name, &outcome.epochs, of));
+            }
+            record.plots.push(curves);
+            record
+                .pictures
+                .push(pictures::errors_page(&data.test, &answers, &misread));
+            record.pictures.extend(pictures::filters(&model));
+        }
+    }
+    let gain = mean(&together) - mean(&alone);
+    record.notes.push(format!(
+        "The vote gains {gain:.2} points over the mean of its networks."
+    ));
+    let row = |what: &str, unit: &str, book: Option<f64>, ours: Vec<f64>, slack: f64| Row {
+        what: what.into(),
+        unit: unit.into(),
+        book,
+        ours,
+        slack,
+    };
+    record.rows = vec![
+        row(
+            "test accuracy of the vote",
+            "%",
+            Some(vote.accuracy),
+            together,
+            SLACK,
+        ),
+        row(
+            "test digits misread by the vote",
+            "",
+            Some(vote.errors),
+            errors,
+            30.0,
+        ),
+        row("test accuracy of each network", "%", None, alone, SLACK),
+    ];
+    Ok(())
+}

@@ -1,0 +1,234 @@
+//! Experiments that train networks and read numbers off the runs.
+
+use super::picks::{Finished, Pick};
+use super::run::{Options, Progress, Tell};
+use super::{Experiment, Run, norms, pictures};
+use crate::data::Split;
+use crate::error::{Error, Result};
+use crate::report::record::{Plot, Record, Row, Series};
+use crate::train::{Epoch, Settings, Trainer};
+
+/// How far from our mean the book's accuracies may lie at least, in points.
+pub(super) const SLACK: f64 = 0.3;
+/// Checkpoints kept of a long run.
+const CHECKPOINTS: usize = 2;
+/// The chapter whose runs are long enough to be worth resuming.
+const LONG: u32 = 6;
+
+pub(super) fn run(
+    experiment: &Experiment,
+    options: &Options<'_>,
+    tell: Tell<'_>,
+    record: &mut Record,
+) -> Result<()> {
+    let mut accuracies = plot("Accuracy after each epoch", "accuracy in %");
+    let mut weights = pictures::histogram_plot();
+    for run in &experiment.runs {
+        let data = options.data(run.images)?;
+        describe(record, &data);
+        let epochs = epochs(experiment, run, options);
+        let mut settings = options.seeded(experiment, run.settings(epochs));
+        // Where only a few images are tried out, they are one mini-batch.
+        settings.batch = settings.batch.min(data.train.len());
+        let finished = match train(experiment, run, &data, &settings, options, tell) {
+            Ok(finished) => finished,
+            // That a network of the book does not train is a result.
+            Err(e @ Error::NotFinite { .. }) => {
+                record
+                    .notes
+                    .push(format!("{} does not train: {e}", shown(run)));
+                record.rows.extend(rows(run, None));
+                continue;
+            }
+            Err(e) => return Err(e),
+        };
+        let done = finished.outcome.epochs.len();
+        record.epochs = Some(record.epochs.unwrap_or(0).max(done));
+        record.rows.extend(rows(run, Some(&finished)));
+        curves(&mut accuracies, run, &finished.outcome.epochs);
+        if run.measure {
+            record.plots.extend(measured(run, &finished.outcome.epochs));
+        }
+        if run.histogram {
+            weights
+                .series
+                .push(pictures::histogram(run, &finished.model));
+        }
+        if run.filters {
+            record.pictures.extend(pictures::filters(&finished.model));
+            let digit = data.test.first(1)?;
+            let maps = pictures::feature_maps(&finished.model, &digit, options.device)?;
+            record.pictures.extend(maps);
+        }
+        if run.diagnose {
+            let sample = data.validation.first(100.min(data.validation.len()))?;
+            let signs = pictures::diagnose(run, &finished.model, &sample, options.device)?;
+            record.rows.extend(signs);
+        }
+    }
+    if experiment.norms {
+        for run in &experiment.runs {
+            record
+                .rows
+                .extend(norms::at_start(experiment, run, options)?);
+        }
+    }
+    record.plots.insert(0, accuracies);
+    if !weights.series.is_empty() {
+        record.plots.push(weights);
+    }
+    let picks = experiment.runs.iter().flat_map(|r| &r.report);
+    if picks.clone().any(|r| r.pick.looks_at_test()) {
+        let note = "The book looks at the test set to choose the epoch it reports, so the \
+                    figure flatters; ours is read off in the same way.";
+        record.notes.push(note.into());
+    }
+    if picks
+        .clone()
+        .any(|r| r.pick == Pick::ValidationPeak && r.book.is_some())
+    {
+        let note = "The best of many validation accuracies flatters: the set that chooses the \
+                    epoch is the one that is reported.";
+        record.notes.push(note.into());
+    }
+    Ok(())
+}
+
+/// The epochs of a run: its own or the experiment's, or those asked for.
+pub(super) fn epochs(experiment: &Experiment, run: &Run, options: &Options<'_>) -> usize {
+    let usual = run.epochs.or(experiment.epochs).unwrap_or(1);
+    options.epochs.unwrap_or(usual)
+}
+
+/// Enters the data into the record.
+pub(super) fn describe(record: &mut Record, data: &Split) {
+    record.data.clone_from(&data.train.name);
+    record.synthetic = data.synthetic;
+}
+
+/// A run's name in messages and legends.
+pub(super) fn shown(run: &Run) -> &str {
+    match run.name.as_str() {
+        "" => "the network",
+        name => name,
+    }
+}
+
+/// Trains all seeds of a run at once.
+pub(super) fn train(
+    experiment: &Experiment,
+    run: &Run,
+    data: &Split,
+    settings: &Settings,
+    options: &Options<'_>,
+    tell: Tell<'_>,
+) -> Result<Finished> {
+    let input = [1, data.train.height, data.train.width];
+    let network = run.network(input)?;
+    let mut trainer = Trainer::new(&network, data, settings, options.device)?;
+    if experiment.chapter == LONG {
+        let folder = options.folder.join("checkpoints");
+        trainer.keep_checkpoints(&folder, CHECKPOINTS)?;
+        trainer.resume()?;
+    }
+    let outcome = trainer.run(&mut |event| {
+        tell(&Progress {
+            run: &run.name,
+            event,
+        });
+    })?;
+    Ok(Finished {
+        outcome,
+        model: trainer.model()?,
+        standings: trainer.standings(),
+    })
+}
+
+/// The numbers of a run; none of ours where it did not finish.
+fn rows(run: &Run, finished: Option<&Finished>) -> Vec<Row> {
+    let rows = run.report.iter().map(|reported| {
+        let ours = finished.map_or(vec![], |f| {
+            let replicas = 0..f.model.replicas.len();
+            replicas.filter_map(|r| reported.pick.of(f, r)).collect()
+        });
+        Row {
+            what: named(run, &reported.what),
+            unit: reported.pick.unit().into(),
+            book: reported.book,
+            ours,
+            slack: reported.slack.unwrap_or(SLACK),
+        }
+    });
+    rows.collect()
+}
+
+/// `what` with the run's name before it, where it has one.
+pub(super) fn named(run: &Run, what: &str) -> String {
+    match run.name.as_str() {
+        "" => what.into(),
+        name => format!("{name}: {what}"),
+    }
+}
+
+/// An empty plot over epochs.
+pub(super) fn plot(title: &str, y_label: &str) -> Plot {
+    Plot {
+        title: title.into(),
+        x_label: "epoch".into(),
+        y_label: y_label.into(),
+        ..Plot::default()
+    }
+}
+
+/// A curve of means over the seeds.
+pub(super) fn series(name: String, epochs: &[Epoch], of: impl Fn(&Epoch) -> f64) -> Series {
+    Series {
+        name,
+        book: false,
+        points: epochs.iter().map(|e| (e.epoch as f64, of(e))).collect(),
+    }
+}
+
+/// The mean of some numbers; NaN of none.
+pub(super) fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// Validation and test accuracy of a run.
+fn curves(plot: &mut Plot, run: &Run, epochs: &[Epoch]) {
+    let validation = named(run, "validation");
+    let percent = |values: &[f64]| 100.0 * mean(values);
+    let curve = series(validation, epochs, |e| percent(&e.validation_accuracy));
+    plot.series.push(curve);
+    let curve = series(named(run, "test"), epochs, |e| percent(&e.test_accuracy));
+    plot.series.push(curve);
+}
+
+/// The book's four plots of overfitting: costs and accuracies, training and test.
+fn measured(run: &Run, epochs: &[Epoch]) -> [Plot; 4] {
+    let decayed = epochs.iter().any(|e| mean(&e.penalty) > 0.0);
+    let cost = |what: &str, of: fn(&Epoch) -> &[f64]| {
+        let mut plot = plot(&named(run, &format!("Cost on the {what} images")), "cost");
+        let bare = series("without the decay's term".into(), epochs, |e| mean(of(e)));
+        plot.series.push(bare);
+        if decayed {
+            let all = |e: &Epoch| mean(of(e)) + mean(&e.penalty);
+            let curve = series("with the decay's term".into(), epochs, all);
+            plot.series.push(curve);
+        }
+        plot
+    };
+    let accuracy = |what: &str, of: fn(&Epoch) -> &[f64]| {
+        let title = named(run, &format!("Accuracy on the {what} images"));
+        let mut plot = plot(&title, "accuracy in %");
+        let curve = series(what.into(), epochs, |e| 100.0 * mean(of(e)));
+        plot.series.push(curve);
+        plot
+    };
+    [
+        cost("training", |e| &e.set_cost),
+        accuracy("test", |e| &e.test_accuracy),
+        cost("test", |e| &e.test_cost),
+        accuracy("training", |e| &e.set_accuracy),
+    ]
+}

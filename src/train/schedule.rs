@@ -1,0 +1,142 @@
+//! Rules that watch the validation accuracy: when to stop and when to halve the learning
+//! rate (Nielsen, chapter 3, "How to choose a neural network's hyper-parameters?").
+//!
+//! Both follow from the accuracies of the epochs so far and nothing else, so a run that
+//! was killed and resumed goes on by the same rule at the same place.
+
+use super::Settings;
+
+/// Halvings after which the schedule ends the run: the rate has dropped to η/128.
+pub const MOST_HALVINGS: u32 = 7;
+
+/// Where one replica stands under the rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// How often its learning rate has been halved.
+    pub halvings: u32,
+    /// The epoch, counted from 1, after which it learns no more.
+    pub stopped: Option<usize>,
+}
+
+impl Standing {
+    /// The standing after epochs of these validation accuracies.
+    ///
+    /// An epoch improves if its accuracy is above every one before it. After `stop_after`
+    /// epochs in a row that do not, the replica stops. After `halve_after` such epochs its
+    /// rate is halved and the count begins anew; the seventh halving stops it.
+    pub fn after(
+        accuracies: &[f64],
+        stop_after: Option<usize>,
+        halve_after: Option<usize>,
+    ) -> Self {
+        let mut standing = Self::default();
+        let mut best = f64::NEG_INFINITY;
+        let (mut since_best, mut since_change) = (0, 0);
+        for (index, &accuracy) in accuracies.iter().enumerate() {
+            (since_best, since_change) = if accuracy > best {
+                best = accuracy;
+                (0, 0)
+            } else {
+                (since_best + 1, since_change + 1)
+            };
+            if halve_after.is_some_and(|n| since_change >= n) {
+                standing.halvings += 1;
+                since_change = 0;
+            }
+            let worn_out = standing.halvings >= MOST_HALVINGS;
+            if worn_out || stop_after.is_some_and(|n| since_best >= n) {
+                standing.stopped = Some(index + 1);
+                break;
+            }
+        }
+        standing
+    }
+
+    /// What the learning rates are multiplied by.
+    pub fn factor(self) -> f64 {
+        match self.stopped {
+            Some(_) => 0.0,
+            None => 0.5f64.powi(self.halvings as i32),
+        }
+    }
+}
+
+impl Settings {
+    /// `hyper` of one replica, as it lies on the device: momentum, decays, unused, rates.
+    /// A replica that has stopped has no rate and no momentum, so its weights stay.
+    pub(super) fn hyper(&self, replica: usize, standing: Standing, decay: [f32; 2]) -> Vec<f32> {
+        let own = self.replica_rates.get(replica).copied().unwrap_or(1.0);
+        let momentum = match standing.stopped {
+            Some(_) => 0.0,
+            None => self.momentum as f32,
+        };
+        let rates = self.learning_rates.iter();
+        let rates = rates.map(|rate| (rate * own * standing.factor()) as f32);
+        [momentum, decay[0], decay[1], 0.0]
+            .into_iter()
+            .chain(rates)
+            .collect()
+    }
+
+    /// Whether a rule may change learning rates or end the run.
+    pub(super) fn has_rules(&self) -> bool {
+        self.stop_after.is_some() || self.halve_after.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stops_after_as_many_epochs_without_a_new_best() {
+        let stop = |accuracies: &[f64], n| Standing::after(accuracies, Some(n), None).stopped;
+        assert_eq!(stop(&[0.5, 0.6, 0.7], 1), None);
+        assert_eq!(stop(&[0.5, 0.4], 1), Some(2));
+        // An equal accuracy is no improvement; a new best starts the count anew.
+        assert_eq!(stop(&[0.5, 0.5, 0.4, 0.6, 0.6, 0.6], 3), None);
+        assert_eq!(stop(&[0.5, 0.5, 0.4, 0.6, 0.6, 0.6, 0.1, 0.9], 3), Some(7));
+    }
+
+    #[test]
+    fn halves_and_ends_at_the_128th() {
+        let flat = |n| Standing::after(&vec![0.5; n], None, Some(2));
+        let running = |halvings| Standing {
+            halvings,
+            stopped: None,
+        };
+        assert_eq!(flat(2), running(0));
+        assert_eq!(flat(3), running(1));
+        assert_eq!(flat(5), running(2));
+        assert_eq!(flat(5).factor(), 0.25);
+        assert_eq!(flat(14), running(6));
+        assert_eq!(flat(15).stopped, Some(15));
+        assert_eq!(flat(40), flat(15));
+        assert_eq!(flat(15).factor(), 0.0);
+    }
+
+    #[test]
+    fn each_replica_has_its_own_rates() {
+        let settings = Settings {
+            learning_rates: vec![0.5, 0.25],
+            replica_rates: vec![1.0, 4.0],
+            momentum: 0.75,
+            ..Settings::default()
+        };
+        let one = Standing {
+            halvings: 1,
+            stopped: None,
+        };
+        let hyper = |r, standing| settings.hyper(r, standing, [0.1, 0.2]);
+        assert_eq!(
+            hyper(1, one),
+            [0.75, 0.1, 0.2, 0.0, 1.0, 0.5],
+            "replica 1, halved once"
+        );
+        let over = Standing {
+            halvings: 0,
+            stopped: Some(3),
+        };
+        assert_eq!(hyper(0, over), [0.0, 0.1, 0.2, 0.0, 0.0, 0.0]);
+    }
+}
