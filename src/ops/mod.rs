@@ -20,6 +20,7 @@ mod launch;
 mod window;
 pub use case::{Case, Fill, Given};
 pub use cost::{Cost, Loss, LossGrad};
+pub use window::Window;
 
 /// A value of the graph: output `output` of node `node`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -172,6 +173,7 @@ table! {
     broadcast,
     concat,
     conv2d,
+    conv2d_pool,
     cross_entropy,
     dropout,
     gather,
