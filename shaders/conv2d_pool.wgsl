@@ -276,8 +276,8 @@ fn seen_by(i: u32, pad: u32, reach: u32, step: u32, pool: vec4<u32>, outputs: u3
     let low = select(0u, (i + pad - reach + step - 1u) / step, i + pad > reach);
     let high = (i + pad) / step;
     // pool is (window, step, ground, -): window a covers a step - ground and what follows.
-    let from = low + pool.z;
-    let first = select(0u, (from - pool.x) / pool.y + 1u, from >= pool.x);
+    let begin = low + pool.z;
+    let first = select(0u, (begin - pool.x) / pool.y + 1u, begin >= pool.x);
     return vec2<u32>(first, min((high + pool.z) / pool.y + 1u, outputs));
 }
 
