@@ -19,7 +19,7 @@ use rayon::prelude::*;
 use super::super::activation::Activation;
 use super::super::sgd::Rates;
 use super::layout::Layout;
-use super::lanes::{LANES, Work, add_scaled, widest};
+use super::lanes::{LANES, Lanes, Work, widest};
 use super::reference::{self, Launched};
 use super::scratch::{Lent, lend};
 use crate::kernel::Args;
@@ -58,44 +58,56 @@ struct Forward<'a> {
 impl Forward<'_> {
     /// The convolution of one block of filters with one group of the image.
     #[inline(always)]
-    fn convolve<const FMA: bool>(&mut self, group: &[f32], w: &[f32]) {
+    fn convolve<L: Lanes>(&mut self, lanes: L, group: &[f32], w: &[f32]) {
         let (starts, run) = (&self.layout.starts[..], self.layout.run);
         let (plane, _) = self.plane.as_chunks_mut::<LANES>();
         for (tile, out) in plane.chunks_mut(LANES).enumerate() {
             // The last place stands in for those that are not there.
-            let at: [usize; LANES] = std::array::from_fn(|q| {
-                starts[(tile * LANES + q).min(starts.len() - 1)] as usize
-            });
-            let mut sums = [[0.0; LANES]; LANES];
-            for (&from, w) in self.layout.runs.iter().zip(w.chunks_exact(run * LANES)) {
-                let rows = at.map(|at| &group[at + from as usize..][..run]);
+            let at: [usize; LANES] = std::array::from_fn(
+                #[inline(always)]
+                |q| starts[(tile * LANES + q).min(starts.len() - 1)] as usize,
+            );
+            let mut sums = [lanes.splat(0.0); LANES];
+            for (&begin, w) in self.layout.runs.iter().zip(w.chunks_exact(run * LANES)) {
+                let rows: [&[f32]; LANES] = std::array::from_fn(
+                    #[inline(always)]
+                    |q| &group[at[q] + begin as usize..][..run],
+                );
                 for (j, w) in w.as_chunks::<LANES>().0.iter().enumerate() {
+                    let w = lanes.load(w);
                     for q in 0..LANES {
-                        add_scaled::<FMA>(&mut sums[q], w, rows[q][j]);
+                        sums[q] = lanes.add_scaled(sums[q], w, lanes.splat(rows[q][j]));
                     }
                 }
             }
-            out.copy_from_slice(&sums[..out.len()]);
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out = lanes.store(sum);
+            }
         }
     }
 
     /// Bias, maximum and its place, for `filters` filters from the block's plane.
     #[inline(always)]
     fn pool(&mut self, first: usize, filters: usize) {
-        let p = &self.s.pool;
-        let ([_, wo], [po, qo], [kh, kw]) = (p.input, p.output, p.window.kernel);
+        let pool = &self.s.pool;
+        let ([po, qo], wo) = (pool.output, pool.input[1]);
         let (plane, _) = self.plane.as_chunks::<LANES>();
         let mut bias = [0.0; LANES];
         bias[..filters].copy_from_slice(&self.bias[first..first + filters]);
         for i in 0..po {
+            let (top, bottom) = pool.inside(0, i);
             for j in 0..qo {
-                let (mut best, mut at) = ([f32::NAN; LANES], [u32::MAX; LANES]);
-                for row in (0..kh).filter_map(|k| p.place(0, i, k)) {
-                    for col in (0..kw).filter_map(|l| p.place(1, j, l)) {
-                        let place = row * wo + col;
+                let (left, right) = pool.inside(1, j);
+                let (mut best, mut at) = (bias, [(top * wo + left) as u32; LANES]);
+                for e in 0..LANES {
+                    best[e] += plane[top * wo + left][e];
+                }
+                for row in top..bottom {
+                    let places = plane[row * wo + left..row * wo + right].iter();
+                    for (place, here) in (row * wo + left..).zip(places) {
                         for e in 0..LANES {
-                            let candidate = plane[place][e] + bias[e];
-                            let wins = at[e] == u32::MAX || candidate > best[e];
+                            let candidate = here[e] + bias[e];
+                            let wins = candidate > best[e];
                             best[e] = if wins { candidate } else { best[e] };
                             at[e] = if wins { place as u32 } else { at[e] };
                         }
@@ -113,7 +125,7 @@ impl Forward<'_> {
 
 impl Work for Forward<'_> {
     #[inline(always)]
-    fn run<const FMA: bool>(mut self) {
+    fn run<L: Lanes>(mut self, lanes: L) {
         let filters = self.s.f / self.s.groups;
         let (image, w) = (self.image, self.w);
         let mut blocks = w.chunks_exact(self.layout.taps() * LANES);
@@ -121,7 +133,7 @@ impl Work for Forward<'_> {
             let channels = &image[group * self.layout.group()..];
             for first in (0..filters).step_by(LANES) {
                 let Some(w) = blocks.next() else { return };
-                self.convolve::<FMA>(channels, w);
+                self.convolve(lanes, channels, w);
                 self.pool(group * filters + first, LANES.min(filters - first));
             }
         }
@@ -176,7 +188,7 @@ struct InputGradient<'a> {
 
 impl Work for InputGradient<'_> {
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<L: Lanes>(self, lanes: L) {
         let (blocks, filters) = (&self.layout.blocks[..], self.s.f / self.s.groups);
         let pooled = self.s.pool.output[0] * self.s.pool.output[1];
         let planes = self.g.chunks(pooled).zip(self.argmax.chunks(pooled));
@@ -187,10 +199,11 @@ impl Work for InputGradient<'_> {
                 if g == 0.0 {
                     continue;
                 }
-                let dx = &mut dx[start as usize..];
+                let (dx, g) = (&mut dx[start as usize..], lanes.splat(g));
                 for (&at, w) in blocks.iter().zip(w.as_chunks::<LANES>().0) {
                     if let Some(dx) = dx[at as usize..].first_chunk_mut() {
-                        add_scaled::<FMA>(dx, w, g);
+                        let sum = lanes.add_scaled(lanes.load(dx), lanes.load(w), g);
+                        *dx = lanes.store(sum);
                     }
                 }
             }
@@ -264,9 +277,10 @@ struct WeightGradient<'a> {
 
 impl Work for WeightGradient<'_> {
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
-        /// Blocks that stay in registers at once.
-        const KEPT: usize = 8;
+    fn run<L: Lanes>(self, lanes: L) {
+        /// Blocks that stay in registers at once: as many as a filter of 5 × 5 over one
+        /// channel has. Eight were slower there and no faster over twenty channels.
+        const KEPT: usize = 5;
         let (layout, filters) = (self.layout, self.s.f / self.s.groups);
         let pooled = self.s.pool.output[0] * self.s.pool.output[1];
         self.sums.fill(0.0);
@@ -288,27 +302,27 @@ impl Work for WeightGradient<'_> {
                 let (starts, slopes) = (&self.starts[..count], &self.slopes[..count]);
                 let (sums, _) = sums[LANES..].as_chunks_mut::<LANES>();
                 for (sums, blocks) in sums.chunks_mut(KEPT).zip(layout.blocks.chunks(KEPT)) {
-                    if let (Some(sums), Some(blocks)) =
-                        (sums.first_chunk_mut::<KEPT>(), blocks.first_chunk::<KEPT>())
-                    {
-                        let mut kept = *sums;
-                        for (&start, &g) in starts.iter().zip(slopes) {
-                            let seen = &group[start as usize..];
-                            for (kept, &at) in kept.iter_mut().zip(blocks) {
-                                if let Some(x) = seen[at as usize..].first_chunk() {
-                                    add_scaled::<FMA>(kept, x, g);
-                                }
+                    // Where fewer are left, the last block stands in for those that are
+                    // not there.
+                    let last = blocks.len() - 1;
+                    let blocks: [usize; KEPT] = std::array::from_fn(
+                        #[inline(always)]
+                        |b| blocks[b.min(last)] as usize,
+                    );
+                    let mut kept: [L::Octet; KEPT] = std::array::from_fn(
+                        #[inline(always)]
+                        |b| lanes.load(&sums[b.min(last)]),
+                    );
+                    for (&start, &g) in starts.iter().zip(slopes) {
+                        let (seen, g) = (&group[start as usize..], lanes.splat(g));
+                        for b in 0..KEPT {
+                            if let Some(x) = seen[blocks[b]..].first_chunk() {
+                                kept[b] = lanes.add_scaled(kept[b], lanes.load(x), g);
                             }
                         }
-                        *sums = kept;
-                        continue;
                     }
-                    for (sum, &at) in sums.iter_mut().zip(blocks) {
-                        for (&start, &g) in starts.iter().zip(slopes) {
-                            if let Some(x) = group[(start + at) as usize..].first_chunk() {
-                                add_scaled::<FMA>(sum, x, g);
-                            }
-                        }
+                    for (sum, kept) in sums.iter_mut().zip(kept) {
+                        *sum = lanes.store(kept);
                     }
                 }
             }
