@@ -288,34 +288,82 @@ fn tap_on(i: u32, pad: u32, o: u32, step: u32, dilation: u32, kernel: u32) -> u3
     return select(NOWHERE, at / dilation, fits);
 }
 
-// Element i of one replica's input gradient [N, C, H, W]: over the pooled places near it,
-// each of which has one winner.
-fn returned(replica: u32, i: u32) -> f32 {
-    let col = i % W;
-    let row = i / W % H;
-    let c = i / (W * H) % C;
-    let n = i / (W * H * C);
-    let in_group = c % group_channels();
-    let first_filter = c / group_channels() * group_filters();
-    let rows = seen_by(row, PH, DH * (KH - 1u), SH, vec4<u32>(PKH, PSH, PPH, 0u), PO);
-    let cols = seen_by(col, PW, DW * (KW - 1u), SW, vec4<u32>(PKW, PSW, PPW, 0u), QO);
-    var sum = 0.0;
+// Channels of one thread of the input gradient; `THREAD_CHANNELS` in
+// src/ops/conv2d_pool.rs. A thread looks at each winner once for all of them.
+const CHANNELS: u32 = 4u;
+
+// What a thread of the input gradient has: CHANNELS channels of one group (fewer at its
+// end) at one pixel.
+struct Pixel {
+    n: u32,
+    first: u32,
+    channels: u32,
+    row: u32,
+    col: u32,
+}
+
+fn blocks_of_channels() -> u32 {
+    return (group_channels() + CHANNELS - 1u) / CHANNELS;
+}
+
+fn pixels() -> u32 {
+    return N * GROUPS * blocks_of_channels() * H * W;
+}
+
+fn pixel_of(i: u32) -> Pixel {
+    let block = i / (W * H) % (GROUPS * blocks_of_channels());
+    let within = block % blocks_of_channels() * CHANNELS;
+    return Pixel(
+        i / (W * H * GROUPS * blocks_of_channels()),
+        block / blocks_of_channels() * group_channels() + within,
+        min(CHANNELS, group_channels() - within),
+        i / W % H,
+        i % W,
+    );
+}
+
+// The input gradient of a thread's channels: over the pooled places near the pixel, each
+// of which has one winner.
+fn returned(replica: u32, pixel: Pixel) -> vec4<f32> {
+    let within = pixel.first % group_channels();
+    let first_filter = pixel.first / group_channels() * group_filters();
+    let rows = seen_by(pixel.row, PH, DH * (KH - 1u), SH, vec4<u32>(PKH, PSH, PPH, 0u), PO);
+    let cols = seen_by(pixel.col, PW, DW * (KW - 1u), SW, vec4<u32>(PKW, PSW, PPW, 0u), QO);
+    // The last channel stands in for those that are not there.
+    let last = pixel.channels - 1u;
+    let one = KH * KW * min(1u, last);
+    let two = KH * KW * min(2u, last);
+    let three = KH * KW * min(3u, last);
+    var sum = vec4<f32>(0.0);
     for (var f = first_filter; f < first_filter + group_filters(); f++) {
-        let plane = ((replica * N + n) * F + f) * PO;
-        let weights = ((replica * F + f) * group_channels() + in_group) * KH;
+        let plane = ((replica * N + pixel.n) * F + f) * PO;
+        let weights = ((replica * F + f) * group_channels() + within) * KH * KW;
         for (var p = rows.x; p < rows.y; p++) {
             for (var q = cols.x; q < cols.y; q++) {
                 let at = (plane + p) * QO + q;
+                let slope = g[at];
+                // A ReLU after the pool makes many of these.
+                if slope == 0.0 {
+                    continue;
+                }
                 let winner = saved_argmax[at];
-                let kh = tap_on(row, PH, winner / WO, SH, DH, KH);
-                let kw = tap_on(col, PW, winner % WO, SW, DW, KW);
+                let kh = tap_on(pixel.row, PH, winner / WO, SH, DH, KH);
+                let kw = tap_on(pixel.col, PW, winner % WO, SW, DW, KW);
                 if kh != NOWHERE && kw != NOWHERE {
-                    sum += g[at] * filters[(weights + kh) * KW + kw];
+                    let tap = weights + kh * KW + kw;
+                    sum += slope * vec4<f32>(
+                        filters[tap], filters[tap + one], filters[tap + two], filters[tap + three]
+                    );
                 }
             }
         }
     }
     return sum;
+}
+
+// Where channel k of a thread's pixel stands in [N, C, H, W].
+fn pixel_at(replica: u32, pixel: Pixel, k: u32) -> u32 {
+    return (((replica * N + pixel.n) * C + pixel.first + k) * H + pixel.row) * W + pixel.col;
 }
 
 @group(0) @binding(3) var<storage, read_write> dx: array<f32>;
@@ -327,9 +375,13 @@ fn conv2d_pool_input_grad(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let i = item(group, groups, lane);
-    let size = N * C * H * W;
-    if i < size {
-        dx[group.z * size + i] = returned(group.z, i);
+    if i >= pixels() {
+        return;
+    }
+    let pixel = pixel_of(i);
+    let sum = returned(group.z, pixel);
+    for (var k = 0u; k < pixel.channels; k++) {
+        dx[pixel_at(group.z, pixel, k)] = sum[k];
     }
 }
 
@@ -343,10 +395,14 @@ fn conv2d_pool_input_grad_slope(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let i = item(group, groups, lane);
-    let size = N * C * H * W;
-    if i < size {
-        let at = group.z * size + i;
-        delta[at] = returned(group.z, i) * activation_slope_of(saved_x[at]);
+    if i >= pixels() {
+        return;
+    }
+    let pixel = pixel_of(i);
+    let sum = returned(group.z, pixel);
+    for (var k = 0u; k < pixel.channels; k++) {
+        let at = pixel_at(group.z, pixel, k);
+        delta[at] = sum[k] * activation_slope_of(saved_x[at]);
     }
 }
 

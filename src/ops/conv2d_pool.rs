@@ -92,6 +92,9 @@ pub struct Conv2dPoolWeightGrad {
 /// Filters that one thread of the forward kernel computes; `FILTERS` of the shader.
 const THREAD_FILTERS: usize = 8;
 
+/// Channels that one thread of the input gradient computes; `CHANNELS` of the shader.
+const THREAD_CHANNELS: usize = 4;
+
 /// Threads of a workgroup of the weight gradient; `LANES` of the shader.
 const LANES: usize = 256;
 
@@ -240,7 +243,7 @@ impl Op for Conv2dPoolInputGrad {
         Ok(vec![dx])
     }
 
-    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered> {
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
         let (s, pooled) = self.sizes(&inputs[0], &inputs[2]).ok()?;
         let [_, _, kh, kw] = four(FILTERS, &inputs[2]).ok()?;
         let mut constants = self.conv_pool.constants([kh, kw], &s, pooled);
@@ -253,11 +256,13 @@ impl Op for Conv2dPoolInputGrad {
                 &CONV2D_POOL_INPUT_GRAD_SLOPE
             }
         };
+        let groups = self.conv_pool.conv.groups;
+        let blocks = groups * (s.c / groups).div_ceil(THREAD_CHANNELS);
         Some(Lowered {
             kernel,
             constants,
             operands,
-            grid: grid(outputs[0].elements(), ELEMENTWISE),
+            grid: grid(s.n * blocks * s.input[0] * s.input[1], ELEMENTWISE),
             flops: self.conv_pool.flops([kh, kw], &s, pooled[0] * pooled[1]),
         })
     }
