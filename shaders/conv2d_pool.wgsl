@@ -347,8 +347,9 @@ fn returned(replica: u32, pixel: Pixel) -> vec4<f32> {
                     continue;
                 }
                 let winner = saved_argmax[at];
-                let kh = tap_on(pixel.row, PH, winner / WO, SH, DH, KH);
-                let kw = tap_on(pixel.col, PW, winner % WO, SW, DW, KW);
+                let above = winner / WO;
+                let kh = tap_on(pixel.row, PH, above, SH, DH, KH);
+                let kw = tap_on(pixel.col, PW, winner - above * WO, SW, DW, KW);
                 if kh != NOWHERE && kw != NOWHERE {
                     let tap = weights + kh * KW + kw;
                     sum += slope * vec4<f32>(
@@ -441,7 +442,7 @@ fn share_of(replica: u32, slice: Slice) -> f32 {
     var sum = 0.0;
     for (var i = slice.share; i < N * PO * QO; i += SHARES) {
         let n = i / (PO * QO);
-        let at = ((replica * N + n) * F + f) * PO * QO + i % (PO * QO);
+        let at = ((replica * N + n) * F + f) * PO * QO + i - n * (PO * QO);
         let slope = upstream[at];
         // A ReLU after the pool makes many of these.
         if slope == 0.0 {
@@ -452,8 +453,9 @@ fn share_of(replica: u32, slice: Slice) -> f32 {
             continue;
         }
         let winner = winners[at];
-        let h = image_row(winner / WO, kh);
-        let v = image_col(winner % WO, kw);
+        let above = winner / WO;
+        let h = image_row(above, kh);
+        let v = image_col(winner - above * WO, kw);
         if h != NOWHERE && v != NOWHERE {
             sum += slope * x[(((replica * N + n) * C + c) * H + h) * W + v];
         }

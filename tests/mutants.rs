@@ -107,7 +107,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "conv2d_pool" "last window over a pixel forgotten": "pool.y + 1u, outputs" => "pool.y, outputs";
     "conv2d_pool" "first window over a pixel forgotten": "/ pool.y + 1u, begin" => "/ pool.y + 2u, begin";
     "conv2d_pool" "dilation not divided": "at / dilation, fits" => "at, fits";
-    "conv2d_pool" "winner's column by the pooled width": "tap_on(pixel.col, PW, winner % WO" => "tap_on(pixel.col, PW, winner % QO";
+    "conv2d_pool" "winner's column by the pooled width": "tap_on(pixel.col, PW, winner - above * WO" => "tap_on(pixel.col, PW, winner - above * QO";
     "conv2d_pool" "channels share a weight": "KH * KW * min(2u, last)" => "KH * KW * min(1u, last)";
     "conv2d_pool" "one share of the sum lost": "var share = 1u; share < SHARES" => "var share = 2u; share < SHARES";
     "conv2d_pool" "first image alone": "let n = i / (PO * QO);" => "let n = 0u;";
