@@ -60,6 +60,22 @@ pub fn fill(case: &Case, input: usize, replicas: usize) -> Host {
         })),
         Fill::Ties => Host::F32(floats(&|w| f64::from(w % 3) - 1.0)),
         Fill::Below(n) => Host::U32(words.iter().map(|w| w % n).collect()),
+        Fill::Winner(window, [h, w]) => {
+            let [.., ho, wo] = *given.ty.shape.extents() else {
+                return Host::U32(words);
+            };
+            let place = |axis: usize, o: usize, extent: usize, word: u32| {
+                let first = o * window.stride[axis];
+                let end = (first + window.kernel[axis] - window.padding[axis]).min(extent);
+                let first = first.saturating_sub(window.padding[axis]);
+                first + word as usize % (end - first)
+            };
+            let of = |(e, word): (usize, u32)| {
+                let row = place(0, e / wo % ho, h, word >> 16);
+                (row * w + place(1, e % wo, w, word & 0xFFFF)) as u32
+            };
+            Host::U32(words.into_iter().enumerate().map(of).collect())
+        }
         Fill::Words => Host::U32(words),
         Fill::Keys => Host::U32(
             (0..copies as u32)

@@ -48,6 +48,11 @@ pub const FUNCTIONS: &[Functions] = &[
         reason: "as activation, which can be its end",
     },
     Functions {
+        stem: "conv2d_pool",
+        epsilons: 26.0,
+        reason: "as activation, which can be its end",
+    },
+    Functions {
         stem: "cross_entropy",
         epsilons: 29.0,
         reason: "exp 23, log 3, division 2.5 ulp",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::shape::Type;
 
 use super::Op;
+use super::window::Window;
 
 /// How the harness fills an input of a case.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,6 +22,8 @@ pub enum Fill {
     Ties,
     /// Integers below the bound.
     Below(u32),
+    /// For the argmax `[.., H_o, W_o]` of a pool: some place h · W + w of each one's window.
+    Winner(Window, [usize; 2]),
     /// Random 32-bit words (packed bytes).
     Words,
     /// The replica's key: seed low, seed high, replica identity, 0.

@@ -80,12 +80,12 @@ pub struct Conv2dWeightGrad {
 
 /// Every size of one launch.
 #[derive(Clone, Copy, Debug)]
-struct Sizes {
-    n: usize,
-    c: usize,
-    f: usize,
-    input: [usize; 2],
-    output: [usize; 2],
+pub(super) struct Sizes {
+    pub n: usize,
+    pub c: usize,
+    pub f: usize,
+    pub input: [usize; 2],
+    pub output: [usize; 2],
 }
 
 impl Conv2d {
@@ -99,7 +99,7 @@ impl Conv2d {
     }
 
     /// The sizes for images `[n, c, h, w]` and filters `[f, c / groups, kh, kw]`.
-    fn sizes(&self, [n, c, h, w]: [usize; 4], [f, per, kh, kw]: [usize; 4]) -> Result<Sizes> {
+    pub(super) fn sizes(&self, [n, c, h, w]: [usize; 4], [f, per, kh, kw]: [usize; 4]) -> Result<Sizes> {
         let groups = self.groups;
         if groups == 0 || !c.is_multiple_of(groups) || !f.is_multiple_of(groups) {
             return Err(Error::shape(
@@ -124,7 +124,7 @@ impl Conv2d {
         })
     }
 
-    fn constants(&self, kernel: [usize; 2], s: &Sizes) -> Vec<(&'static str, f64)> {
+    pub(super) fn constants(&self, kernel: [usize; 2], s: &Sizes) -> Vec<(&'static str, f64)> {
         let own = [("N", s.n), ("C", s.c), ("F", s.f), ("GROUPS", self.groups)];
         let mut constants: Vec<_> = own.map(|(name, v)| (name, v as f64)).into();
         constants.extend(self.window(kernel).constants(s.input, s.output));
@@ -144,8 +144,8 @@ impl Conv2d {
     }
 }
 
-const IMAGES: &str = "images [N, C, H, W]";
-const FILTERS: &str = "filters [F, C / groups, K_h, K_w]";
+pub(super) const IMAGES: &str = "images [N, C, H, W]";
+pub(super) const FILTERS: &str = "filters [F, C / groups, K_h, K_w]";
 const UPSTREAM: &str = "gradient [N, F, H_o, W_o]";
 
 fn four(name: &str, ty: &Type) -> Result<[usize; 4]> {

@@ -22,6 +22,7 @@ mod small_batch;
 mod window;
 pub use case::{Case, Fill, Given};
 pub use cost::{Cost, Loss, LossGrad};
+pub use window::Window;
 
 /// A value of the graph: output `output` of node `node`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -178,6 +179,7 @@ table! {
     concat,
     constant,
     conv2d,
+    conv2d_pool,
     cross_entropy,
     dense_grad,
     dense_loss,

@@ -117,6 +117,17 @@ impl Placed {
             .filter(|&i| i < self.input[axis])
     }
 
+    /// The first place under output place `o` inside the image along `axis`, and the end of
+    /// these, where there is no dilation.
+    pub(crate) fn inside(&self, axis: usize, o: usize) -> (usize, usize) {
+        let (w, first) = (&self.window, o * self.window.stride[axis]);
+        let end = (first + w.kernel[axis]).saturating_sub(w.padding[axis]);
+        (
+            first.saturating_sub(w.padding[axis]),
+            end.min(self.input[axis]),
+        )
+    }
+
     /// Which output place has tap `k` on image place `i` along `axis`, if any.
     pub(crate) fn seen_from(&self, axis: usize, i: usize, k: usize) -> Option<usize> {
         let w = &self.window;

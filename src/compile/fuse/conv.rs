@@ -1,0 +1,128 @@
+//! Convolution and pool: the way there becomes one
+//! [`Conv2dPool`](crate::ops::conv2d_pool::Conv2dPool), and on the way back the image
+//! between the two, zero but at the winners, is never made: who reads the pool's input
+//! gradient reads the pool's own gradient and the argmax instead.
+
+use std::sync::Arc;
+
+use super::nodes::{Join, Nodes};
+use crate::ops::Value;
+use crate::ops::activation::Activation;
+use crate::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, ConvEnd};
+use crate::ops::conv2d_pool::{
+    Conv2dPool, Conv2dPoolInputGrad, Conv2dPoolWeightGrad, ConvPool, Update,
+};
+use crate::ops::max_pool2d::{MaxPool2d, MaxPool2dGrad};
+use crate::ops::reduce::Reduce;
+use crate::ops::sgd::Sgd;
+
+pub(super) fn fuse(nodes: &mut Nodes) {
+    for i in nodes.indices() {
+        if let Some(join) = forward(nodes, i) {
+            nodes.join(join);
+        }
+        backward(nodes, i);
+    }
+    for i in nodes.indices() {
+        if let Some(join) = weights_and_bias(nodes, i) {
+            nodes.join(join);
+        }
+    }
+}
+
+/// `i` is the pool of a biased convolution.
+fn forward(nodes: &Nodes, i: usize) -> Option<Join> {
+    let pool = *nodes.op::<MaxPool2d>(i)?;
+    let before = nodes.inputs(i)[0];
+    let conv = *nodes.op::<Conv2d>(before.node)?;
+    if conv.end != ConvEnd::Bias(Activation::Linear) || nodes.sole_reader(before) != Some(i) {
+        return None;
+    }
+    let output = |output| Value { node: i, output };
+    Some(Join {
+        members: vec![before.node, i],
+        at: i,
+        named: before.node,
+        op: Arc::new(Conv2dPool(ConvPool { conv, pool })),
+        inputs: nodes.inputs(before.node).to_vec(),
+        outputs: vec![output(0), output(1)],
+        unseen: None,
+    })
+}
+
+/// `i` is a pool's input gradient: its readers are given what it is made of.
+fn backward(nodes: &mut Nodes, i: usize) {
+    let Some(&MaxPool2dGrad {
+        pool, slope: None, ..
+    }) = nodes.op::<MaxPool2dGrad>(i)
+    else {
+        return;
+    };
+    let &[g, argmax] = nodes.inputs(i) else {
+        return;
+    };
+    for reader in nodes.readers(Nodes::first(i)) {
+        let inputs = nodes.inputs(reader).to_vec();
+        if let Some(&Conv2dInputGrad { conv, input, slope }) = nodes.op(reader) {
+            let op = Conv2dPoolInputGrad {
+                conv_pool: ConvPool { conv, pool },
+                input,
+                slope,
+            };
+            nodes.rewrite(reader, Arc::new(op), [&[g, argmax], &inputs[1..]].concat());
+        } else if let Some(&Conv2dWeightGrad {
+            conv,
+            kernel,
+            update,
+        }) = nodes.op(reader)
+        {
+            let op = Conv2dPoolWeightGrad {
+                conv_pool: ConvPool { conv, pool },
+                kernel,
+                update: update.map_or(Update::Store, Update::Weights),
+            };
+            let inputs = [&[inputs[0], g, argmax], &inputs[2..]].concat();
+            nodes.rewrite(reader, Arc::new(op), inputs);
+        } else if let Some(&reduce) = nodes.op::<Reduce>(reader)
+            && reduce.axis == Some(1)
+        {
+            // Zeros between the winners add nothing.
+            nodes.rewrite(reader, Arc::new(reduce), [&[g], &inputs[1..]].concat());
+        }
+    }
+}
+
+/// `i` updates the filters, and another node the bias from the same gradient.
+fn weights_and_bias(nodes: &Nodes, i: usize) -> Option<Join> {
+    let &weights = nodes.op::<Conv2dPoolWeightGrad>(i)?;
+    let Update::Weights(sgd) = weights.update else {
+        return None;
+    };
+    let &[x, g, argmax, w, hyper, step] = nodes.inputs(i) else {
+        return None;
+    };
+    let undecayed = Sgd {
+        decay: false,
+        ..sgd
+    };
+    let bias = nodes.readers(g).into_iter().find(|&r| {
+        let sum = nodes.op::<Reduce>(r);
+        sum.is_some_and(|sum| {
+            sum.axis == Some(1) && sum.factor == 1.0 && sum.update == Some(undecayed)
+        }) && nodes.inputs(r)[2..] == [hyper, step]
+    })?;
+    let op = Conv2dPoolWeightGrad {
+        update: Update::WeightsAndBias(sgd),
+        ..weights
+    };
+    let b = nodes.inputs(bias)[1];
+    Some(Join {
+        members: vec![i, bias],
+        at: i,
+        named: i,
+        op: Arc::new(op),
+        inputs: vec![x, g, argmax, w, hyper, step, b],
+        outputs: vec![],
+        unseen: None,
+    })
+}

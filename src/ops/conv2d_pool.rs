@@ -1,0 +1,518 @@
+//! Convolution, bias, max-pooling and activation in one kernel, and what comes back
+//! through them:
+//!
+//! y\[n, f, p, q\] = σ(max over the window (p, q) of (x ∗ w)\[n, f, i, j\] + bias\[f\])
+//!
+//! The image between convolution and pool never exists, and neither does its gradient:
+//! it would be zero except at the winner of each window, so both gradients are sums over
+//! pooled places. With (i, j) = argmax\[n, f, p, q\] and g the gradient of the pooled value
+//! before σ:
+//!
+//! - weights: ∂w\[f, c, k, l\] = Σ g\[n, f, p, q\] · x\[n, c, i s + k d − p, j s + l d − p\], over
+//!   n, p, q: for windows of 2 × 2 a quarter of the products of the convolution's own;
+//! - bias: ∂bias\[f\] = Σ g\[n, f, p, q\];
+//! - input: ∂x\[n, c, h, v\] = Σ g\[n, f, p, q\] · w\[f, c, k, l\] over those pooled places
+//!   whose winner has a tap (k, l) on (h, v).
+//!
+//! This holds for any pool, overlapping windows too: a place that wins twice is counted
+//! twice.
+//!
+//! The order is that of the ops that are fused: the bias is added before the comparison,
+//! and of equal maxima the first in row-major order wins. Saved for the gradients: x, w,
+//! y and the argmax. These ops come into being when a graph is fused, after it was
+//! differentiated; they have no gradient rules of their own.
+
+use super::activation::Activation;
+use super::conv2d::{Conv2d, FILTERS, IMAGES, Sizes};
+use super::max_pool2d::{MaxPool2d, pool_window};
+use super::sgd::{self, Sgd};
+use super::window::Window;
+use super::{Case, ELEMENTWISE, Fill, Lowered, Op, Operand, exactly, floats, grid};
+use crate::error::{Error, Result};
+use crate::kernel::{Bind, Kernel};
+use crate::shape::Type;
+
+mod fast;
+mod lanes;
+mod layout;
+mod reference;
+mod scratch;
+
+/// A convolution and the pool over its output.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ConvPool {
+    /// The convolution; its own end counts for nothing here.
+    pub conv: Conv2d,
+    /// The pool, with the activation that is applied to its maxima.
+    pub pool: MaxPool2d,
+}
+
+/// y = σ(maxpool(x ∗ w + bias)): inputs x `[N, C, H, W]`, w `[F, C / groups, K_h, K_w]`,
+/// bias `[F]`; outputs y `[N, F, P_o, Q_o]` and the argmax of each window as an index
+/// h · W_o + w into the convolution's plane (integers, of y's shape).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Conv2dPool(pub ConvPool);
+
+/// ∂x: inputs g `[N, F, P_o, Q_o]`, the argmax, w and, with a slope, x's values as an
+/// activation's outputs `[N, C, H, W]`; output `[N, C, H, W]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Conv2dPoolInputGrad {
+    /// The convolution and its pool.
+    pub conv_pool: ConvPool,
+    /// `[H, W]`.
+    pub input: [usize; 2],
+    /// Multiply by this activation's slope.
+    pub slope: Option<Activation>,
+}
+
+/// What is done with ∂w.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Update {
+    /// It is the output `[F, C / groups, K_h, K_w]`.
+    Store,
+    /// It updates the weights: inputs of [`Sgd`] after its gradient follow.
+    Weights(Sgd),
+    /// It updates the weights, and ∂bias the bias `[F]`, which follows the inputs of
+    /// [`Sgd`]. Without momentum; the bias is not decayed.
+    WeightsAndBias(Sgd),
+}
+
+/// ∂w: inputs x, g `[N, F, P_o, Q_o]`, the argmax and what the update asks for; output ∂w
+/// `[F, C / groups, K_h, K_w]`, or none.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Conv2dPoolWeightGrad {
+    /// The convolution and its pool.
+    pub conv_pool: ConvPool,
+    /// `[K_h, K_w]`.
+    pub kernel: [usize; 2],
+    /// What is done with the gradient.
+    pub update: Update,
+}
+
+/// Filters that one thread of the forward kernel computes; `FILTERS` of the shader.
+const THREAD_FILTERS: usize = 8;
+
+/// Channels that one thread of the input gradient computes; `CHANNELS` of the shader.
+const THREAD_CHANNELS: usize = 4;
+
+/// Threads of a workgroup of the weight gradient; `LANES` of the shader.
+const LANES: usize = 256;
+
+/// Pooled places that one thread of the weight gradient adds up before the sum is shared
+/// out: above, a GPU would wait on few threads; below, it is the additions between
+/// threads that would cost.
+const SHARE: usize = 512;
+
+fn four(name: &str, ty: &Type) -> Result<[usize; 4]> {
+    floats("conv2d_pool", name, ty)?;
+    ty.shape.axes("conv2d_pool", name)
+}
+
+impl ConvPool {
+    fn window(&self) -> Result<Window> {
+        pool_window("conv2d_pool", self.pool.kernel, self.pool.stride, self.pool.padding)
+    }
+
+    /// The convolution's sizes and the pool's output.
+    fn sizes(&self, images: [usize; 4], filters: [usize; 4]) -> Result<(Sizes, [usize; 2])> {
+        let s = self.conv.sizes(images, filters)?;
+        Ok((s, self.window()?.output("conv2d_pool", s.output)?))
+    }
+
+    /// Checks a gradient `[n, f, P_o, Q_o]` and an argmax of the same shape.
+    fn check_upstream(&self, g: &Type, argmax: &Type, pooled: [usize; 4]) -> Result<()> {
+        let wanted = Type::f32("conv2d_pool", &pooled)?;
+        exactly("conv2d_pool", "gradient [N, F, P_o, Q_o]", g, &wanted)?;
+        let wanted = Type::u32("conv2d_pool", &pooled)?;
+        exactly("conv2d_pool", "argmax [N, F, P_o, Q_o]", argmax, &wanted)
+    }
+
+    fn constants(
+        &self,
+        kernel: [usize; 2],
+        s: &Sizes,
+        pooled: [usize; 2],
+    ) -> Vec<(&'static str, f64)> {
+        let mut constants = self.conv.constants(kernel, s);
+        let MaxPool2d {
+            kernel,
+            stride,
+            padding,
+            ..
+        } = self.pool;
+        let own = [
+            ("PO", pooled[0]),
+            ("QO", pooled[1]),
+            ("PKH", kernel[0]),
+            ("PKW", kernel[1]),
+            ("PSH", stride[0]),
+            ("PSW", stride[1]),
+            ("PPH", padding[0]),
+            ("PPW", padding[1]),
+        ];
+        constants.extend(own.map(|(name, v)| (name, v as f64)));
+        constants
+    }
+
+    /// Whether taps of the four places of a window are neighbours in the image and none
+    /// lies outside: then the kernel for pairs reads each of them once.
+    fn pairs(&self) -> bool {
+        let (conv, pool) = (&self.conv, &self.pool);
+        (conv.stride, conv.dilation, conv.padding) == ([1, 1], [1, 1], [0, 0])
+            && (pool.kernel, pool.padding) == ([2, 2], [0, 0])
+    }
+
+    /// Products of a sum over `places` places.
+    fn flops(&self, kernel: [usize; 2], s: &Sizes, places: usize) -> u64 {
+        2 * (s.n * s.f * places * (s.c / self.conv.groups) * kernel[0] * kernel[1]) as u64
+    }
+}
+
+impl Op for Conv2dPool {
+    fn name(&self) -> &'static str {
+        "conv2d_pool"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        let [x, w, bias] = super::arity("conv2d_pool", inputs, "images, filters, bias")?;
+        let filters = four(FILTERS, w)?;
+        let (s, [po, qo]) = self.0.sizes(four(IMAGES, x)?, filters)?;
+        exactly("conv2d_pool", "bias [F]", bias, &Type::f32("conv2d_pool", &[s.f])?)?;
+        // Indices into the convolution's output are 32 bits, though it does not exist.
+        Type::f32("conv2d_pool, before the pool", &[s.n, s.f, s.output[0], s.output[1]])?;
+        let extents = [s.n, s.f, po, qo];
+        Ok(vec![Type::f32("conv2d_pool", &extents)?, Type::u32("conv2d_pool", &extents)?])
+    }
+
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
+        let filters = four(FILTERS, &inputs[1]).ok()?;
+        let (s, pooled) = self.0.sizes(four(IMAGES, &inputs[0]).ok()?, filters).ok()?;
+        let kernel = [filters[2], filters[3]];
+        let mut constants = self.0.constants(kernel, &s, pooled);
+        constants.push(("ACTIVATION", self.0.pool.activation.constant()));
+        let groups = self.0.conv.groups;
+        let blocks = groups * (s.f / groups).div_ceil(THREAD_FILTERS);
+        let tiles = (s.n * pooled[0] * pooled[1]).div_ceil(ELEMENTWISE);
+        Some(Lowered {
+            kernel: if self.0.pairs() { &CONV2D_POOL_PAIRS } else { &CONV2D_POOL },
+            constants,
+            operands: vec![
+                Operand::In(0),
+                Operand::In(1),
+                Operand::In(2),
+                Operand::Out(0),
+                Operand::Out(1),
+            ],
+            grid: grid(tiles * blocks, 1),
+            flops: self.0.flops(kernel, &s, s.output[0] * s.output[1]),
+        })
+    }
+}
+
+impl Conv2dPoolInputGrad {
+    fn sizes(&self, g: &Type, w: &Type) -> Result<(Sizes, [usize; 2])> {
+        let [n, ..] = four("gradient [N, F, P_o, Q_o]", g)?;
+        let filters = four(FILTERS, w)?;
+        let channels = filters[1].saturating_mul(self.conv_pool.conv.groups);
+        let [h, v] = self.input;
+        self.conv_pool.sizes([n, channels, h, v], filters)
+    }
+}
+
+impl Op for Conv2dPoolInputGrad {
+    fn name(&self) -> &'static str {
+        "conv2d_pool"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        let (g, argmax, w, y) = match (self.slope, inputs) {
+            (None, [g, argmax, w]) => (g, argmax, w, None),
+            (Some(_), [g, argmax, w, y]) => (g, argmax, w, Some(y)),
+            _ => {
+                let found = format!("{} inputs", inputs.len());
+                let wanted = "gradient, argmax, filters and, with a slope, outputs";
+                return Err(Error::shape("conv2d_pool input gradient", found, wanted));
+            }
+        };
+        let (s, [po, qo]) = self.sizes(g, w)?;
+        self.conv_pool.check_upstream(g, argmax, [s.n, s.f, po, qo])?;
+        let dx = Type::f32("conv2d_pool", &[s.n, s.c, s.input[0], s.input[1]])?;
+        if let Some(y) = y {
+            exactly("conv2d_pool", "outputs [N, C, H, W]", y, &dx)?;
+        }
+        Ok(vec![dx])
+    }
+
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
+        let (s, pooled) = self.sizes(&inputs[0], &inputs[2]).ok()?;
+        let [_, _, kh, kw] = four(FILTERS, &inputs[2]).ok()?;
+        let mut constants = self.conv_pool.constants([kh, kw], &s, pooled);
+        let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
+        operands.push(Operand::Out(0));
+        let kernel = match self.slope {
+            None => &CONV2D_POOL_INPUT_GRAD,
+            Some(act) => {
+                constants.push(("ACTIVATION", act.constant()));
+                &CONV2D_POOL_INPUT_GRAD_SLOPE
+            }
+        };
+        let groups = self.conv_pool.conv.groups;
+        let blocks = groups * (s.c / groups).div_ceil(THREAD_CHANNELS);
+        Some(Lowered {
+            kernel,
+            constants,
+            operands,
+            grid: grid(s.n * blocks * s.input[0] * s.input[1], ELEMENTWISE),
+            flops: self.conv_pool.flops([kh, kw], &s, pooled[0] * pooled[1]),
+        })
+    }
+}
+
+impl Conv2dPoolWeightGrad {
+    fn sizes(&self, x: &Type, g: &Type) -> Result<(Sizes, [usize; 2])> {
+        let images = four(IMAGES, x)?;
+        let [_, f, ..] = four("gradient [N, F, P_o, Q_o]", g)?;
+        let per = images[1] / self.conv_pool.conv.groups.max(1);
+        self.conv_pool.sizes(images, [f, per, self.kernel[0], self.kernel[1]])
+    }
+}
+
+impl Op for Conv2dPoolWeightGrad {
+    fn name(&self) -> &'static str {
+        "conv2d_pool"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        let op = "conv2d_pool weight gradient";
+        let [x, g, argmax, rest @ ..] = inputs else {
+            let found = format!("{} inputs", inputs.len());
+            return Err(Error::shape(op, found, "images, gradient and argmax first"));
+        };
+        let (s, [po, qo]) = self.sizes(x, g)?;
+        self.conv_pool.check_upstream(g, argmax, [s.n, s.f, po, qo])?;
+        let per = s.c / self.conv_pool.conv.groups;
+        let dw = Type::f32(op, &[s.f, per, self.kernel[0], self.kernel[1]])?;
+        match (&self.update, rest) {
+            (Update::Store, []) => return Ok(vec![dw]),
+            (Update::Store, _) => {
+                let found = format!("{} inputs", inputs.len());
+                return Err(Error::shape(op, found, "3: images, gradient, argmax"));
+            }
+            (Update::Weights(sgd), rest) => sgd.check(&dw, rest)?,
+            (Update::WeightsAndBias(sgd), [rest @ .., bias]) => {
+                if sgd.momentum {
+                    let name = "update of weights and bias in one launch";
+                    return Err(Error::setting(name, "momentum", "no momentum"));
+                }
+                sgd.check(&dw, rest)?;
+                exactly(op, "bias [F]", bias, &Type::f32(op, &[s.f])?)?;
+            }
+            (Update::WeightsAndBias(_), []) => {
+                return Err(Error::shape(op, "3 inputs", "those of the update and a bias"));
+            }
+        }
+        Ok(vec![])
+    }
+
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
+        let (s, pooled) = self.sizes(&inputs[0], &inputs[1]).ok()?;
+        let mut constants = self.conv_pool.constants(self.kernel, &s, pooled);
+        let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
+        let kernel = match &self.update {
+            Update::Store => {
+                operands.push(Operand::Out(0));
+                &CONV2D_POOL_WEIGHT_GRAD
+            }
+            Update::Weights(sgd) => {
+                constants.extend(sgd.constants());
+                if sgd.momentum {
+                    &CONV2D_POOL_WEIGHT_GRAD_SGD_MOMENTUM
+                } else {
+                    &CONV2D_POOL_WEIGHT_GRAD_SGD
+                }
+            }
+            Update::WeightsAndBias(sgd) => {
+                constants.extend(sgd.constants());
+                &CONV2D_POOL_WEIGHT_GRAD_SGD_BIAS
+            }
+        };
+        // The bias is one more tap of each filter, over an image of ones.
+        let taps = s.c / self.conv_pool.conv.groups * self.kernel[0] * self.kernel[1];
+        let sums = taps + usize::from(matches!(self.update, Update::WeightsAndBias(_)));
+        let shares = shares(sums, s.n * pooled[0] * pooled[1]);
+        constants.push(("SHARES", shares as f64));
+        Some(Lowered {
+            kernel,
+            constants,
+            operands,
+            grid: grid(s.f * sums.div_ceil(LANES / shares), 1),
+            flops: self.conv_pool.flops(self.kernel, &s, pooled[0] * pooled[1]),
+        })
+    }
+}
+
+/// How many threads share the sum over `places` for each of a filter's `sums` weights: a
+/// power of two, so many that no thread of a workgroup is left without a weight and none
+/// has more than [`SHARE`] places, and no more than there are places.
+fn shares(sums: usize, places: usize) -> usize {
+    let idle = LANES / sums.next_power_of_two().min(LANES);
+    let long = places.div_ceil(SHARE).next_power_of_two();
+    let most = if places.is_power_of_two() { places } else { places.next_power_of_two() / 2 };
+    idle.max(long).min(most).min(LANES / 8)
+}
+
+const SOURCE: &str = concat!(
+    include_str!("../../shaders/shared/grid.wgsl"),
+    include_str!("../../shaders/shared/tree.wgsl"),
+    include_str!("../../shaders/shared/window.wgsl"),
+    include_str!("../../shaders/shared/activation.wgsl"),
+    include_str!("../../shaders/shared/sgd.wgsl"),
+    include_str!("../../shaders/conv2d_pool.wgsl"),
+);
+
+/// The constants of every kernel here, then `more`.
+macro_rules! constants {
+    ($($more:literal),*) => {
+        &[
+            "N", "C", "F", "GROUPS", "H", "W", "HO", "WO", "KH", "KW", "SH", "SW", "PH", "PW", "DH",
+            "DW", "PO", "QO", "PKH", "PKW", "PSH", "PSW", "PPH", "PPW", $($more),*
+        ]
+    };
+}
+
+/// y = σ(maxpool(x ∗ w + bias)).
+pub static CONV2D_POOL: Kernel = Kernel {
+    name: "conv2d_pool",
+    stem: "conv2d_pool",
+    source: SOURCE,
+    bindings: &[
+        Bind::read("x"),
+        Bind::read("w"),
+        Bind::read("bias"),
+        Bind::write("y"),
+        Bind::write("argmax").u32(),
+    ],
+    constants: constants!("ACTIVATION"),
+    reference: crate::reference!(reference::forward),
+    fast: Some(fast::forward),
+};
+
+/// The same for windows of 2 × 2 over a convolution of stride 1 without padding.
+pub static CONV2D_POOL_PAIRS: Kernel = Kernel {
+    name: "conv2d_pool_pairs",
+    ..CONV2D_POOL
+};
+
+/// ∂x.
+pub static CONV2D_POOL_INPUT_GRAD: Kernel = Kernel {
+    name: "conv2d_pool_input_grad",
+    bindings: &[
+        Bind::read("g"),
+        Bind::read("saved_argmax").u32(),
+        Bind::read("filters"),
+        Bind::write("dx"),
+    ],
+    constants: constants!(),
+    reference: crate::reference!(reference::input_grad),
+    fast: Some(fast::input_grad),
+    ..CONV2D_POOL
+};
+
+/// ∂x ⊙ σ′(y).
+pub static CONV2D_POOL_INPUT_GRAD_SLOPE: Kernel = Kernel {
+    name: "conv2d_pool_input_grad_slope",
+    bindings: &[
+        Bind::read("g"),
+        Bind::read("saved_argmax").u32(),
+        Bind::read("filters"),
+        Bind::read("saved_x"),
+        Bind::write("delta"),
+    ],
+    constants: constants!("ACTIVATION"),
+    reference: crate::reference!(reference::input_grad_slope),
+    fast: Some(fast::input_grad_slope),
+    ..CONV2D_POOL
+};
+
+/// ∂w.
+pub static CONV2D_POOL_WEIGHT_GRAD: Kernel = Kernel {
+    name: "conv2d_pool_weight_grad",
+    bindings: &[
+        Bind::read("x"),
+        Bind::read("upstream"),
+        Bind::read("winners").u32(),
+        Bind::write("dw"),
+    ],
+    constants: constants!("SHARES"),
+    reference: crate::reference!(reference::weight_grad),
+    fast: Some(fast::weight_grad),
+    ..CONV2D_POOL
+};
+
+/// ∂w is the gradient that updates `parameter`.
+pub static CONV2D_POOL_WEIGHT_GRAD_SGD: Kernel = Kernel {
+    name: "conv2d_pool_weight_grad_sgd",
+    bindings: &[
+        Bind::read("x"),
+        Bind::read("upstream"),
+        Bind::read("winners").u32(),
+        Bind::update("parameter"),
+        Bind::read("hyper"),
+        Bind::read("step").u32(),
+    ],
+    constants: constants!("DECAY", "EPOCH_STEPS", "SCHEDULE", "SHARES"),
+    reference: crate::reference!(reference::weight_grad_sgd),
+    fast: Some(fast::weight_grad_sgd),
+    ..CONV2D_POOL
+};
+
+/// The same with momentum.
+pub static CONV2D_POOL_WEIGHT_GRAD_SGD_MOMENTUM: Kernel = Kernel {
+    name: "conv2d_pool_weight_grad_sgd_momentum",
+    bindings: &[
+        Bind::read("x"),
+        Bind::read("upstream"),
+        Bind::read("winners").u32(),
+        Bind::update("parameter"),
+        Bind::read("hyper"),
+        Bind::read("step").u32(),
+        Bind::update("velocity"),
+    ],
+    constants: constants!("DECAY", "EPOCH_STEPS", "SCHEDULE", "SHARES"),
+    reference: crate::reference!(reference::weight_grad_sgd_momentum),
+    fast: Some(fast::weight_grad_sgd_momentum),
+    ..CONV2D_POOL
+};
+
+/// ∂w updates `parameter`, ∂bias updates `bias_parameter`.
+pub static CONV2D_POOL_WEIGHT_GRAD_SGD_BIAS: Kernel = Kernel {
+    name: "conv2d_pool_weight_grad_sgd_bias",
+    bindings: &[
+        Bind::read("x"),
+        Bind::read("upstream"),
+        Bind::read("winners").u32(),
+        Bind::update("parameter"),
+        Bind::read("hyper"),
+        Bind::read("step").u32(),
+        Bind::update("bias_parameter"),
+    ],
+    constants: constants!("DECAY", "EPOCH_STEPS", "SCHEDULE", "SHARES"),
+    reference: crate::reference!(reference::weight_grad_sgd_bias),
+    fast: Some(fast::weight_grad_sgd_bias),
+    ..CONV2D_POOL
+};
+
+/// The kernels of this file.
+pub static KERNELS: &[&Kernel] = &[
+    &CONV2D_POOL,
+    &CONV2D_POOL_PAIRS,
+    &CONV2D_POOL_INPUT_GRAD,
+    &CONV2D_POOL_INPUT_GRAD_SLOPE,
+    &CONV2D_POOL_WEIGHT_GRAD,
+    &CONV2D_POOL_WEIGHT_GRAD_SGD,
+    &CONV2D_POOL_WEIGHT_GRAD_SGD_MOMENTUM,
+    &CONV2D_POOL_WEIGHT_GRAD_SGD_BIAS,
+];
+
+mod cases;
+pub use cases::cases;

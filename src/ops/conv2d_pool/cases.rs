@@ -1,0 +1,204 @@
+//! The cases that hurt.
+
+use super::super::conv2d::ConvEnd;
+use super::*;
+
+/// Images, filters; the convolution's stride, padding, dilation, groups; the pool's
+/// window, stride, padding.
+type Shapes = (
+    [usize; 4],
+    [usize; 4],
+    ([usize; 2], [usize; 2], [usize; 2], usize),
+    ([usize; 2], [usize; 2], [usize; 2]),
+);
+
+const PLAIN: ([usize; 2], [usize; 2], [usize; 2], usize) = ([1, 1], [0, 0], [1, 1], 1);
+const HALVES: ([usize; 2], [usize; 2], [usize; 2]) = ([2, 2], [2, 2], [0, 0]);
+
+/// One of each; windows that halve, on sizes that do not divide; more filters than a
+/// thread takes; windows that overlap, leave gaps and hang over the edge; strides,
+/// padding, dilation, groups; more weights than a workgroup has threads; more places
+/// than a thread adds up; little but padding.
+const SHAPES: [Shapes; 14] = [
+    ([1, 1, 1, 1], [1, 1, 1, 1], PLAIN, ([1, 1], [1, 1], [0, 0])),
+    ([1, 1, 2, 2], [1, 1, 1, 1], PLAIN, HALVES),
+    ([3, 2, 8, 9], [5, 2, 3, 2], PLAIN, HALVES),
+    ([2, 3, 7, 11], [17, 3, 2, 5], PLAIN, HALVES),
+    ([2, 4, 9, 8], [22, 2, 3, 3], ([1, 1], [0, 0], [1, 1], 2), ([2, 2], [1, 3], [0, 0])),
+    ([2, 3, 6, 6], [4, 3, 5, 5], ([1, 1], [2, 1], [1, 1], 1), ([3, 2], [2, 1], [1, 1])),
+    ([2, 1, 13, 12], [3, 1, 3, 3], ([2, 3], [0, 1], [1, 1], 1), ([2, 2], [3, 1], [0, 0])),
+    ([1, 2, 11, 9], [9, 2, 3, 2], ([3, 2], [1, 0], [1, 2], 1), ([2, 3], [2, 3], [1, 0])),
+    ([2, 4, 7, 8], [6, 2, 2, 3], ([1, 2], [1, 1], [2, 1], 2), ([3, 3], [1, 1], [1, 0])),
+    ([2, 3, 5, 5], [3, 1, 3, 3], ([1, 1], [1, 1], [1, 1], 3), ([5, 4], [1, 1], [2, 2])),
+    ([1, 2, 4, 4], [4, 1, 2, 2], ([3, 3], [0, 0], [1, 1], 2), ([1, 2], [1, 2], [0, 1])),
+    ([1, 13, 6, 7], [2, 13, 5, 4], PLAIN, HALVES),
+    ([37, 1, 10, 10], [2, 1, 3, 3], PLAIN, HALVES),
+    ([1, 2, 3, 3], [2, 2, 2, 2], ([80, 50], [301, 200], [1, 1], 1), ([2, 2], [2, 2], [0, 0])),
+];
+
+/// Forward with data and with exactly representable ties, and every gradient.
+pub fn cases() -> Vec<Case> {
+    let uniform = Fill::Uniform(-1.0, 1.0);
+    let mut cases = Vec::new();
+    for (x, w, (stride, padding, dilation, groups), (kernel, step, ground)) in SHAPES {
+        let conv_pool = |activation| ConvPool {
+            conv: Conv2d {
+                stride,
+                padding,
+                dilation,
+                groups,
+                end: ConvEnd::Store,
+            },
+            pool: MaxPool2d {
+                kernel,
+                stride: step,
+                padding: ground,
+                activation,
+            },
+        };
+        let linear = conv_pool(Activation::Linear);
+        let (Ok((s, [po, qo])), Ok(window)) = (linear.sizes(x, w), linear.window()) else {
+            continue;
+        };
+        let (n, f) = (s.n, s.f);
+        let y = [n, f, po, qo];
+        let taps = w[1] * w[2] * w[3];
+        for (activation, fill) in [
+            (Activation::Linear, uniform),
+            (Activation::Sigmoid, uniform),
+            (Activation::Relu, Fill::Ties),
+        ] {
+            let case = Case::new(Conv2dPool(conv_pool(activation)), taps);
+            cases.push(case.fixed(&x, fill).fixed(&w, fill).fixed(&[f], fill));
+        }
+        let winner = Fill::Winner(window, s.output);
+        for slope in [None, Some(Activation::Tanh)] {
+            let grad = Conv2dPoolInputGrad {
+                conv_pool: linear,
+                input: s.input,
+                slope,
+            };
+            let case = Case::new(grad, f / groups * w[2] * w[3]);
+            let case = case.fixed(&y, uniform).u32(&y, winner).fixed(&w, uniform);
+            cases.push(if slope.is_some() { case.fixed(&x, uniform) } else { case });
+        }
+        let sgd = |momentum| Sgd {
+            decay: true,
+            momentum,
+            epoch_steps: 3,
+            schedule: 2,
+        };
+        for update in [
+            Update::Store,
+            Update::Weights(sgd(false)),
+            Update::Weights(sgd(true)),
+            Update::WeightsAndBias(sgd(false)),
+        ] {
+            let grad = Conv2dPoolWeightGrad {
+                conv_pool: linear,
+                kernel: [w[2], w[3]],
+                update,
+            };
+            let case = Case::new(grad, n * po * qo).fixed(&x, uniform);
+            // A ReLU after the pool leaves many zeros, which the fast texts pass over.
+            let g = if update == Update::Store { Fill::Ties } else { uniform };
+            let case = case.fixed(&y, g).u32(&y, winner);
+            cases.push(match update {
+                Update::Store => case,
+                Update::Weights(sgd) => sgd::case_inputs(case, sgd, &w),
+                Update::WeightsAndBias(sgd) => {
+                    sgd::case_inputs(case, sgd, &w).fixed(&[f], uniform)
+                }
+            });
+        }
+    }
+    cases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shape_of_the_list_fits() {
+        assert_eq!(cases().len(), SHAPES.len() * 9);
+    }
+
+    #[test]
+    fn sizes_that_do_not_fit_are_named() {
+        let mut conv_pool = ConvPool {
+            conv: Conv2d {
+                stride: [1, 1],
+                padding: [0, 0],
+                dilation: [1, 1],
+                groups: 1,
+                end: ConvEnd::Store,
+            },
+            pool: MaxPool2d {
+                kernel: [2, 2],
+                stride: [2, 2],
+                padding: [0, 0],
+                activation: Activation::Linear,
+            },
+        };
+        let ty = |e: &[usize]| Type::f32("x", e).unwrap();
+        let indices = |e: &[usize]| Type::u32("x", e).unwrap();
+        let (x, w, bias) = (ty(&[2, 3, 6, 6]), ty(&[4, 3, 3, 3]), ty(&[4]));
+        let refused = |op: &dyn Op, inputs: &[Type]| op.infer(inputs).unwrap_err().to_string();
+        let forward = Conv2dPool(conv_pool);
+        assert!(forward.infer(&[x.clone(), w.clone(), bias.clone()]).is_ok());
+        assert!(refused(&forward, &[x.clone(), w.clone()]).contains("2 inputs"));
+        assert!(refused(&forward, &[x.clone(), w.clone(), ty(&[3])]).contains("bias [F]"));
+        let narrow = [ty(&[2, 3, 6, 3]), w.clone(), bias.clone()];
+        assert!(refused(&forward, &narrow).contains("reaches over 2, width 1"));
+        conv_pool.pool.padding = [2, 0];
+        let inputs = [x.clone(), w.clone(), bias.clone()];
+        assert!(refused(&Conv2dPool(conv_pool), &inputs).contains("padding [2, 0]"));
+        conv_pool.pool.padding = [0, 0];
+
+        let g = [2, 4, 2, 2];
+        let mut input_grad = Conv2dPoolInputGrad {
+            conv_pool,
+            input: [6, 6],
+            slope: None,
+        };
+        let inputs = [ty(&g), indices(&g), w.clone()];
+        assert_eq!(input_grad.infer(&inputs).unwrap(), [x.clone()]);
+        let inputs = [ty(&[2, 4, 4, 4]), indices(&g), w.clone()];
+        assert!(refused(&input_grad, &inputs).contains("gradient [N, F, P_o, Q_o]"));
+        let inputs = [ty(&g), indices(&[2, 4, 4]), w.clone()];
+        assert!(refused(&input_grad, &inputs).contains("argmax [N, F, P_o, Q_o]"));
+        input_grad.slope = Some(Activation::Relu);
+        let inputs = [ty(&g), indices(&g), w.clone(), ty(&[2, 3, 5, 6])];
+        assert!(refused(&input_grad, &inputs).contains("outputs [N, C, H, W]"));
+
+        let sgd = Sgd {
+            decay: true,
+            momentum: true,
+            epoch_steps: 1,
+            schedule: 1,
+        };
+        let weight_grad = |update| Conv2dPoolWeightGrad {
+            conv_pool,
+            kernel: [3, 3],
+            update,
+        };
+        let inputs = [x.clone(), ty(&g), indices(&g)];
+        assert_eq!(weight_grad(Update::Store).infer(&inputs).unwrap(), [w]);
+        let both = weight_grad(Update::WeightsAndBias(sgd));
+        assert!(refused(&both, &inputs).contains("those of the update and a bias"));
+        let inputs = [x, ty(&g), indices(&g), bias];
+        assert!(refused(&both, &inputs).contains("no momentum"));
+        assert!(refused(&weight_grad(Update::Store), &inputs).contains("4 inputs"));
+    }
+
+    #[test]
+    fn shares_leave_no_thread_idle_and_none_alone() {
+        // Weights of a filter, pooled places: the book's two layers, batch 10 and 128.
+        for (sums, places, wanted) in
+            [(26, 1440, 8), (501, 160, 1), (26, 18432, 32), (501, 2048, 4), (1, 1, 1), (1, 3, 2)]
+        {
+            assert_eq!(shares(sums, places), wanted, "{sums} sums over {places}");
+        }
+    }
+}

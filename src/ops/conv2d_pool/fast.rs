@@ -1,0 +1,400 @@
+//! The CPU executor's texts.
+//!
+//! Images are laid out channels last with their padding (see [`Layout`]), so that what a
+//! filter sees of an image is a few runs of contiguous floats, wherever it stands. Then
+//! nothing has to be copied per place:
+//!
+//! - forward: eight filters over eight places at a time, the sums in registers; bias, pool
+//!   and activation follow while a block's plane is in the cache;
+//! - weight gradient: per filter, a sum of what the winners see, a block of the filter in
+//!   registers while the winners of an image pass;
+//! - input gradient: per image, the filter is added at each winner.
+//!
+//! Both gradients pass over winners whose gradient is zero, as a ReLU leaves them.
+//! Threads take images or filters, and every sum has its order within one of them: it
+//! does not depend on the number of threads.
+
+use rayon::prelude::*;
+
+use super::super::activation::Activation;
+use super::super::sgd::Rates;
+use super::layout::Layout;
+use super::lanes::{LANES, Lanes, Work, widest};
+use super::reference::{self, Launched};
+use super::scratch::{Lent, lend};
+use crate::kernel::Args;
+
+/// Multiply-adds below which a launch is not worth a second thread.
+const SPLIT: usize = 1 << 16;
+
+/// Runs `each` on all items, on several threads if there is enough `work`.
+fn spread<I: IndexedParallelIterator>(
+    work: usize,
+    many: I,
+    each: impl Fn(I::Item) + Send + Sync,
+) where
+    I::Item: Send,
+{
+    let least = if work < SPLIT { many.len() } else { 1 };
+    many.with_min_len(least.max(1)).for_each(each);
+}
+
+/// Eight filters of one group over one image.
+struct Forward<'a> {
+    s: &'a Launched,
+    layout: &'a Layout,
+    /// Of the whole image, laid out.
+    image: &'a [f32],
+    /// Filters in blocks of [`LANES`]: `[blocks, taps, LANES]`.
+    w: &'a [f32],
+    bias: &'a [f32],
+    /// Room for one block's plane `[places, LANES]`.
+    plane: &'a mut [f32],
+    /// One image's `[F, P_o, Q_o]`.
+    y: &'a mut [f32],
+    argmax: &'a mut [u32],
+}
+
+impl Forward<'_> {
+    /// The convolution of one block of filters with one group of the image.
+    #[inline(always)]
+    fn convolve<L: Lanes>(&mut self, lanes: L, group: &[f32], w: &[f32]) {
+        let (starts, run) = (&self.layout.starts[..], self.layout.run);
+        let (plane, _) = self.plane.as_chunks_mut::<LANES>();
+        for (tile, out) in plane.chunks_mut(LANES).enumerate() {
+            // The last place stands in for those that are not there.
+            let at: [usize; LANES] = std::array::from_fn(
+                #[inline(always)]
+                |q| starts[(tile * LANES + q).min(starts.len() - 1)] as usize,
+            );
+            let mut sums = [lanes.splat(0.0); LANES];
+            for (&begin, w) in self.layout.runs.iter().zip(w.chunks_exact(run * LANES)) {
+                let rows: [&[f32]; LANES] = std::array::from_fn(
+                    #[inline(always)]
+                    |q| &group[at[q] + begin as usize..][..run],
+                );
+                for (j, w) in w.as_chunks::<LANES>().0.iter().enumerate() {
+                    let w = lanes.load(w);
+                    for q in 0..LANES {
+                        sums[q] = lanes.add_scaled(sums[q], w, lanes.splat(rows[q][j]));
+                    }
+                }
+            }
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out = lanes.store(sum);
+            }
+        }
+    }
+
+    /// Bias, maximum and its place, for `filters` filters from the block's plane.
+    #[inline(always)]
+    fn pool(&mut self, first: usize, filters: usize) {
+        let pool = &self.s.pool;
+        let ([po, qo], wo) = (pool.output, pool.input[1]);
+        let (plane, _) = self.plane.as_chunks::<LANES>();
+        let mut bias = [0.0; LANES];
+        bias[..filters].copy_from_slice(&self.bias[first..first + filters]);
+        for i in 0..po {
+            let (top, bottom) = pool.inside(0, i);
+            for j in 0..qo {
+                let (left, right) = pool.inside(1, j);
+                let (mut best, mut at) = (bias, [(top * wo + left) as u32; LANES]);
+                for e in 0..LANES {
+                    best[e] += plane[top * wo + left][e];
+                }
+                for row in top..bottom {
+                    let places = plane[row * wo + left..row * wo + right].iter();
+                    for (place, here) in (row * wo + left..).zip(places) {
+                        for e in 0..LANES {
+                            let candidate = here[e] + bias[e];
+                            let wins = candidate > best[e];
+                            best[e] = if wins { candidate } else { best[e] };
+                            at[e] = if wins { place as u32 } else { at[e] };
+                        }
+                    }
+                }
+                let to = (first * po + i) * qo + j;
+                for e in 0..filters {
+                    self.y[to + e * po * qo] = best[e];
+                    self.argmax[to + e * po * qo] = at[e];
+                }
+            }
+        }
+    }
+}
+
+impl Work for Forward<'_> {
+    #[inline(always)]
+    fn run<L: Lanes>(mut self, lanes: L) {
+        let filters = self.s.f / self.s.groups;
+        let (image, w) = (self.image, self.w);
+        let mut blocks = w.chunks_exact(self.layout.taps() * LANES);
+        for group in 0..self.s.groups {
+            let channels = &image[group * self.layout.group()..];
+            for first in (0..filters).step_by(LANES) {
+                let Some(w) = blocks.next() else { return };
+                self.convolve(lanes, channels, w);
+                self.pool(group * filters + first, LANES.min(filters - first));
+            }
+        }
+    }
+}
+
+pub(super) fn forward(a: &mut Args<'_, f32>) {
+    let s = Launched::of(a);
+    if Layout::sprawls(&s) {
+        return reference::forward(a);
+    }
+    let act = Activation::of_constant(a.size("ACTIVATION"));
+    let (x, w, bias) = (a.f(0), a.f(1), a.f(2));
+    let (y, argmax) = (a.f_mut(3), a.u_mut(4));
+    let layout = Layout::of(&s);
+    let filters = layout.columns(w, s.groups, s.f / s.groups);
+    let pooled = s.f * s.pool.output[0] * s.pool.output[1];
+    let work = s.n * s.f * layout.places() * layout.taps();
+    let images = y.par_chunks_mut(pooled).zip(argmax.par_chunks_mut(pooled));
+    spread(work, images.zip(x.par_chunks(layout.image())), |((y, argmax), x)| {
+        let mut image = lend(layout.laid());
+        let mut plane = lend(layout.places() * LANES);
+        layout.lay(x, &mut image);
+        widest(Forward {
+            s: &s,
+            layout: &layout,
+            image: &image,
+            w: &filters,
+            bias,
+            plane: &mut plane,
+            y,
+            argmax,
+        });
+        for y in y {
+            *y = act.apply(*y);
+        }
+    });
+}
+
+/// The filters, scaled by gradients, added at the winners of one image.
+struct InputGradient<'a> {
+    s: &'a Launched,
+    layout: &'a Layout,
+    /// `[F, blocks, LANES]`.
+    w: &'a [f32],
+    /// One image's `[F, P_o, Q_o]`.
+    g: &'a [f32],
+    argmax: &'a [u32],
+    /// Laid out.
+    dx: &'a mut [f32],
+}
+
+impl Work for InputGradient<'_> {
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let (blocks, filters) = (&self.layout.blocks[..], self.s.f / self.s.groups);
+        let pooled = self.s.pool.output[0] * self.s.pool.output[1];
+        let planes = self.g.chunks(pooled).zip(self.argmax.chunks(pooled));
+        for (f, ((g, argmax), w)) in planes.zip(self.w.chunks(blocks.len() * LANES)).enumerate() {
+            let dx = &mut self.dx[f / filters * self.layout.group()..];
+            for (&g, start) in g.iter().zip(self.layout.seen(argmax)) {
+                let Some(start) = start else { continue };
+                if g == 0.0 {
+                    continue;
+                }
+                let (dx, g) = (&mut dx[start as usize..], lanes.splat(g));
+                for (&at, w) in blocks.iter().zip(w.as_chunks::<LANES>().0) {
+                    if let Some(dx) = dx[at as usize..].first_chunk_mut() {
+                        let sum = lanes.add_scaled(lanes.load(dx), lanes.load(w), g);
+                        *dx = lanes.store(sum);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Calls `write(∂x, laid out, of image n)` for each image with its part of `dx`.
+fn input_gradient(a: &Args<'_, f32>, dx: &mut [f32], slope: impl Fn(usize, &mut [f32]) + Sync) {
+    let s = Launched::of(a);
+    let (g, argmax, w) = (a.f(0), a.u(1), a.f(2));
+    let layout = Layout::of(&s);
+    let w = layout.rows(w, s.f);
+    let pooled = s.f * s.pool.output[0] * s.pool.output[1];
+    let upstream = g.par_chunks(pooled).zip(argmax.par_chunks(pooled));
+    let images = dx.par_chunks_mut(layout.image()).zip(upstream).enumerate();
+    spread(s.n * pooled * layout.taps(), images, |(n, (dx, (g, argmax)))| {
+        let mut laid = lend(layout.laid());
+        laid.fill(0.0);
+        widest(InputGradient {
+            s: &s,
+            layout: &layout,
+            w: &w,
+            g,
+            argmax,
+            dx: &mut laid,
+        });
+        layout.take(&laid, dx);
+        slope(n, dx);
+    });
+}
+
+pub(super) fn input_grad(a: &mut Args<'_, f32>) {
+    if Layout::sprawls(&Launched::of(a)) {
+        return reference::input_grad(a);
+    }
+    let dx = a.f_mut(3);
+    input_gradient(a, dx, |_, _| ());
+}
+
+pub(super) fn input_grad_slope(a: &mut Args<'_, f32>) {
+    if Layout::sprawls(&Launched::of(a)) {
+        return reference::input_grad_slope(a);
+    }
+    let act = Activation::of_constant(a.size("ACTIVATION"));
+    let (y, dx) = (a.f(3), a.f_mut(4));
+    input_gradient(a, dx, |n, dx| {
+        let y = &y[n * dx.len()..];
+        for (dx, &y) in dx.iter_mut().zip(y) {
+            *dx *= act.slope(y);
+        }
+    });
+}
+
+/// What the winners of some filters see, summed over all images.
+struct WeightGradient<'a> {
+    s: &'a Launched,
+    layout: &'a Layout,
+    /// All images, laid out.
+    images: &'a [f32],
+    g: &'a [f32],
+    argmax: &'a [u32],
+    /// The first of the filters.
+    first: usize,
+    /// Room for the winners of one filter over one image.
+    starts: &'a mut [u32],
+    slopes: &'a mut [f32],
+    /// `[filters, 1 + blocks, LANES]`; the first lane is the sum of the gradients.
+    sums: &'a mut [f32],
+}
+
+impl Work for WeightGradient<'_> {
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        /// Blocks that stay in registers at once: as many as a filter of 5 × 5 over one
+        /// channel has. Eight were slower there and no faster over twenty channels.
+        const KEPT: usize = 5;
+        let (layout, filters) = (self.layout, self.s.f / self.s.groups);
+        let pooled = self.s.pool.output[0] * self.s.pool.output[1];
+        self.sums.fill(0.0);
+        for n in 0..self.s.n {
+            let image = &self.images[n * layout.size()..];
+            for (f, sums) in self.sums.chunks_mut(layout.sums()).enumerate() {
+                let f = self.first + f;
+                let group = &image[f / filters * layout.group()..];
+                let at = (n * self.s.f + f) * pooled;
+                let winners = layout.seen(&self.argmax[at..at + pooled]);
+                let mut count = 0;
+                for (&g, start) in self.g[at..at + pooled].iter().zip(winners) {
+                    sums[0] += g;
+                    // Written always, counted if it counts: no branch to guess wrong.
+                    self.starts[count] = start.unwrap_or(0);
+                    self.slopes[count] = g;
+                    count += usize::from(g != 0.0 && start.is_some());
+                }
+                let (starts, slopes) = (&self.starts[..count], &self.slopes[..count]);
+                let (sums, _) = sums[LANES..].as_chunks_mut::<LANES>();
+                for (sums, blocks) in sums.chunks_mut(KEPT).zip(layout.blocks.chunks(KEPT)) {
+                    // Where fewer are left, the last block stands in for those that are
+                    // not there.
+                    let last = blocks.len() - 1;
+                    let blocks: [usize; KEPT] = std::array::from_fn(
+                        #[inline(always)]
+                        |b| blocks[b.min(last)] as usize,
+                    );
+                    let mut kept: [L::Octet; KEPT] = std::array::from_fn(
+                        #[inline(always)]
+                        |b| lanes.load(&sums[b.min(last)]),
+                    );
+                    for (&start, &g) in starts.iter().zip(slopes) {
+                        let (seen, g) = (&group[start as usize..], lanes.splat(g));
+                        for b in 0..KEPT {
+                            if let Some(x) = seen[blocks[b]..].first_chunk() {
+                                kept[b] = lanes.add_scaled(kept[b], lanes.load(x), g);
+                            }
+                        }
+                    }
+                    for (sum, kept) in sums.iter_mut().zip(kept) {
+                        *sum = lanes.store(kept);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// ∂w `[F, C / groups, K_h, K_w]` and ∂bias `[F]`.
+fn weight_gradient(a: &Args<'_, f32>) -> (Lent<f32>, Lent<f32>) {
+    let s = Launched::of(a);
+    let (x, g, argmax) = (a.f(0), a.f(1), a.u(2));
+    if Layout::sprawls(&s) {
+        let (mut dw, mut dbias) = (lend(s.weights()), lend(s.f));
+        reference::weight_gradient(a, &mut dw);
+        reference::bias_gradient(a, &mut dbias);
+        return (dw, dbias);
+    }
+    let layout = Layout::of(&s);
+    let pooled = s.pool.output[0] * s.pool.output[1];
+    let work = s.n * s.f * pooled * layout.taps();
+    let mut images = lend(s.n * layout.size() + LANES);
+    images[s.n * layout.size()..].fill(0.0);
+    let all = images[..s.n * layout.size()].par_chunks_mut(layout.size());
+    spread(x.len(), all.zip(x.par_chunks(layout.image())), |(laid, x)| layout.lay(x, laid));
+    let mut sums = lend(s.f * layout.sums());
+    // Sums are within a filter: how many of them a thread takes changes nothing.
+    let band = s.f.div_ceil(4 * rayon::current_num_threads());
+    let bands = sums.par_chunks_mut(band * layout.sums()).enumerate();
+    spread(work, bands, |(i, sums)| {
+        widest(WeightGradient {
+            s: &s,
+            layout: &layout,
+            images: &images,
+            g,
+            argmax,
+            first: i * band,
+            starts: &mut lend(pooled),
+            slopes: &mut lend(pooled),
+            sums,
+        });
+    });
+    let (mut dw, mut dbias) = (lend(s.f * layout.taps()), lend(s.f));
+    for (f, sums) in sums.chunks(layout.sums()).enumerate() {
+        dbias[f] = sums[0];
+        layout.filter(&sums[LANES..], &mut dw[f * layout.taps()..][..layout.taps()]);
+    }
+    (dw, dbias)
+}
+
+pub(super) fn weight_grad(a: &mut Args<'_, f32>) {
+    let (dw, _) = weight_gradient(a);
+    a.f_mut(3).copy_from_slice(&dw);
+}
+
+pub(super) fn weight_grad_sgd(a: &mut Args<'_, f32>) {
+    let rates = Rates::of(a, a.f(4), a.u(5));
+    let (dw, _) = weight_gradient(a);
+    rates.update(a.f_mut(3), None, &dw);
+}
+
+pub(super) fn weight_grad_sgd_momentum(a: &mut Args<'_, f32>) {
+    let rates = Rates::of(a, a.f(4), a.u(5));
+    let (dw, _) = weight_gradient(a);
+    rates.update(a.f_mut(3), Some(a.f_mut(6)), &dw);
+}
+
+pub(super) fn weight_grad_sgd_bias(a: &mut Args<'_, f32>) {
+    let rates = Rates::of(a, a.f(4), a.u(5));
+    let (dw, dbias) = weight_gradient(a);
+    rates.update(a.f_mut(3), None, &dw);
+    for (bias, &slope) in a.f_mut(6).iter_mut().zip(dbias.iter()) {
+        // At w = 0 there is nothing to decay.
+        *bias += rates.velocity(0.0, 0.0, slope);
+    }
+}
