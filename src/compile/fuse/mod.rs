@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`epilogues`] | work that an op can do at the end of the kernel before it: bias, activation, slope, update, dropout |
 //! | [`dense`] | a dense layer's way back: input gradient, mask and slope, weights and bias with their updates |
+//! | [`conv`] | convolution, bias, pool and activation; pool gradient into both gradients of the convolution; filters and bias with their updates |
 //! | [`loss`] | the last dense layer with its cost, the tally, the output error and the step counter |
 //!
 //! A rule only recognises a pattern. Whether the nodes may become one, since none between
 //! them reads what would be gone or sees an update too early or too late, is decided in
 //! one place: [`Nodes::join`](nodes::Nodes).
 
+mod conv;
 mod dense;
 mod epilogues;
 mod loss;
@@ -21,6 +23,7 @@ pub(super) use nodes::Nodes;
 /// Applies every rule.
 pub(super) fn fuse(nodes: &mut Nodes) {
     epilogues::fuse(nodes);
+    conv::fuse(nodes);
     dense::fuse(nodes);
     loss::fuse(nodes);
     // A dense layer's way back no longer reads what stood before a mask, so the mask may

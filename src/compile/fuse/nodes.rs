@@ -148,6 +148,14 @@ impl Nodes {
         !(changes_input || sees_update || reads_output || makes_input)
     }
 
+    /// Gives a node another op and other inputs; what it makes or updates is the same.
+    pub(super) fn rewrite(&mut self, i: usize, op: Arc<dyn Op>, inputs: Vec<Value>) {
+        if let Some(node) = &mut self.nodes[i] {
+            node.kind = Kind::Op(op);
+            node.inputs = inputs;
+        }
+    }
+
     /// Replaces nodes by one, unless somebody could tell: a value would be read before it
     /// is made or after it is changed, or a value that others read would be gone.
     pub(super) fn join(&mut self, join: Join) -> bool {
