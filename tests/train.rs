@@ -240,7 +240,7 @@ fn a_step_moves_nothing_and_an_epoch_reads_once() {
 #[test]
 fn launches_per_step() {
     let data = digits(20, 10);
-    for (name, most) in [("conv-dropout", 40), ("conv-relu", 30), ("mlp-30", 15)] {
+    for (name, most) in [("conv-dropout", 14), ("conv-relu", 11), ("mlp-30", 5)] {
         let recipe = recipe(name, [1, 28, 28], 10).unwrap();
         let settings = Settings::from(&recipe);
         let device = cpu();

@@ -193,7 +193,8 @@ impl Trainer {
         this.write_hyper()?;
         upload(this.executor.as_mut(), "train", &data.train)?;
         if settings.measure_training {
-            this.write(&format!("{TRAINING} step"), &Host::U32(vec![0]))?;
+            let counters = counters(this.executor.plan(), 0);
+            this.write(&format!("{TRAINING} step"), &counters)?;
             let batch = settings.evaluation_batch.min(data.train.len());
             this.sets.push((TRAINING, data.train.len().div_ceil(batch)));
         }
