@@ -131,6 +131,8 @@ pub mod streams {
     pub const DROPOUT: u32 = 0x2_0000;
     /// Which launch the sentinel looks at.
     pub const SENTINEL: u32 = 0x0200;
+    /// Distortion of mini-batches.
+    pub const DISTORT: u32 = 0x0300;
     /// The synthetic digits.
     pub const DIGITS: u32 = 0x3_0000;
 }

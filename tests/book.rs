@@ -81,7 +81,11 @@ fn run(id: &str, options: &Options<'_>) -> Record {
 
 #[test]
 fn the_reference_is_in_the_catalogue() {
-    let ids: Vec<&str> = book::catalogue().unwrap().iter().map(|e| e.id.as_str()).collect();
+    let ids: Vec<&str> = book::catalogue()
+        .unwrap()
+        .iter()
+        .map(|e| e.id.as_str())
+        .collect();
     for id in REFERENCE {
         assert!(ids.contains(&id), "{id}");
     }
@@ -89,7 +93,11 @@ fn the_reference_is_in_the_catalogue() {
     assert!(book::catalogue().unwrap().iter().all(|e| chapter(&e)));
     let select = |names: &[&str]| -> Vec<&str> {
         let names: Vec<String> = names.iter().map(|n| n.to_string()).collect();
-        book::select(&names).unwrap().iter().map(|e| e.id.as_str()).collect()
+        book::select(&names)
+            .unwrap()
+            .iter()
+            .map(|e| e.id.as_str())
+            .collect()
     };
     assert_eq!(select(&["ch1"]), ["ch1-sigmoid-30", "ch1-sigmoid-100"]);
     assert_eq!(select(&["ch6-conv", "ch6-conv"]), ["ch6-conv"]);
@@ -104,7 +112,7 @@ fn every_experiment_runs_end_to_end() {
     let folder = tempfile::tempdir().unwrap();
     for experiment in book::catalogue().unwrap() {
         let out = folder.path().join(&experiment.id);
-        let seeds = if experiment.id == "ch6-ensemble" { 1 } else { 2 };
+        let seeds = if experiment.vote.is_some() { 1 } else { 2 };
         let options = Options {
             seeds: Some(seeds),
             ..options(&device, Some(&data), &out)
@@ -120,7 +128,10 @@ fn every_experiment_runs_end_to_end() {
         }
         for run in &experiment.runs {
             for (k, reported) in run.report.iter().enumerate() {
-                let ours = record.rows.iter().find(|r| r.what.ends_with(&reported.what));
+                let ours = record
+                    .rows
+                    .iter()
+                    .find(|r| r.what.ends_with(&reported.what));
                 assert_eq!(ours.unwrap().ours.len(), seeds, "{} {k}", record.id);
             }
         }
@@ -157,7 +168,11 @@ fn what_needs_no_data_agrees_with_the_book() {
         let compared = record.rows.iter().filter_map(|r| Some((r, r.agrees()?)));
         let mut count = 0;
         for (row, agrees) in compared {
-            assert!(agrees, "{id}: {} {:?} book {:?}", row.what, row.ours, row.book);
+            assert!(
+                agrees,
+                "{id}: {} {:?} book {:?}",
+                row.what, row.ours, row.book
+            );
             count += 1;
         }
         assert!(count > 0, "{id}");
@@ -192,7 +207,9 @@ fn missing_data_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let experiment = book::find("ch1-sigmoid-30").unwrap();
     let options = options(&device, None, folder.path());
-    let message = book::run(experiment, &options, &mut |_| {}).unwrap_err().to_string();
+    let message = book::run(experiment, &options, &mut |_| {})
+        .unwrap_err()
+        .to_string();
     for part in [
         "train-images-idx3-ubyte",
         "t10k-labels-idx1-ubyte",
@@ -256,8 +273,13 @@ fn the_training_set_is_measured() {
     let wanted = predictor.evaluate().unwrap();
     assert!((epoch.set_cost[0] - wanted.cost[0]).abs() < 1e-6);
     assert_eq!(epoch.set_accuracy, wanted.accuracy);
-    let weights = model.replicas[0].iter().filter(|(n, _)| n.ends_with("weight"));
-    let squares: f64 = weights.flat_map(|(_, t)| t).map(|&w| f64::from(w).powi(2)).sum();
+    let weights = model.replicas[0]
+        .iter()
+        .filter(|(n, _)| n.ends_with("weight"));
+    let squares: f64 = weights
+        .flat_map(|(_, t)| t)
+        .map(|&w| f64::from(w).powi(2))
+        .sum();
     let penalty = 0.5 * 4.0 / 40.0 * squares;
     assert!((epoch.penalty[0] - penalty).abs() < 1e-9 * penalty);
 }
@@ -283,7 +305,11 @@ fn replicas_stop_by_themselves() {
     let outcome = trainer.run(&mut |_| {}).unwrap();
     let standings = trainer.standings();
     assert_eq!(standings[1].stopped, Some(4));
-    let own: Vec<f64> = outcome.epochs.iter().map(|e| e.validation_accuracy[0]).collect();
+    let own: Vec<f64> = outcome
+        .epochs
+        .iter()
+        .map(|e| e.validation_accuracy[0])
+        .collect();
     assert_eq!(standings[0], Standing::after(&own, Some(3), None));
     let end = standings[0].stopped.unwrap();
     assert!(end > 4, "{own:?}");

@@ -49,6 +49,8 @@ const MUTANTS: &[Mutant] = mutants! {
     "broadcast" "factor forgotten": "= FACTOR * x" => "= x";
     "concat" "runs of the wrong length": "run * FROM_B" => "run * FROM_A";
     "concat" "off by one at the seam": "place < FROM_A" => "place <= FROM_A";
+    "average" "one epoch too few counted": "f32(done - FROM + 1u)" => "f32(done - FROM)";
+    "average" "the first epoch's mean kept": "done <= FROM" => "done < FROM";
     "avg_pool2d" "padding not counted": "sum / f32(KH * KW);\n}\n\n@group(0) @binding(0) var<storage, read> g" => "sum / f32(KH);\n}\n\n@group(0) @binding(0) var<storage, read> g";
     "avg_pool2d" "image's last column never seen": "at - PW < W" => "at - PW < W - 1u";
     "conv2d" "wrong stride": "o * SH + k * DH" => "o + k * DH";
@@ -65,6 +67,11 @@ const MUTANTS: &[Mutant] = mutants! {
     "conv2d" "velocity not kept": "velocity[at] = sgd" => "velocity[at] += 0.0; parameter[at] += sgd";
     "cross_entropy" "not stable: |z| lost": "exp(-abs(z))" => "exp(z)";
     "cross_entropy" "gradient not scaled by g": "g[row] * (sigmoid" => "(sigmoid";
+    "distort" "zero outside forgotten": "row < 0 || row >= i32(H) ||" => "";
+    "distort" "second node row never reached": "(row / SPACING + j) * NODES" => "(row / SPACING) * NODES";
+    "distort" "pixel rounded instead of mixed": "above + share.y * (below - above)" => "above";
+    "distort" "the same images each step": "let now = step[0];" => "let now = 0u * step[0];";
+    "distort" "every image the first one's map": "let map = n * ROW;" => "let map = group.z * N * ROW;";
     "dropout" "mask not rescaled": "SCALE * x[at]" => "x[at]";
     "dropout" "one word for four elements": "words[j] >= DROP" => "words[0] >= DROP";
     "dropout" "the same mask each step": "STREAM, step[0], block" => "STREAM, 0u, block";

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
+use super::Experiment;
 use super::certificate::{self, Certificate};
 use super::pictures;
 use super::run::{Options, Progress, Tell};
 use super::training::{SLACK, describe, epochs, mean, plot, series};
-use super::Experiment;
 use crate::error::{Error, Result};
 use crate::files::create_folder;
 use crate::report::record::{Record, Row};
@@ -92,12 +92,16 @@ pub(super) fn run(
                 curves.series.push(series(name, &outcome.epochs, of));
             }
             record.plots.push(curves);
-            record.pictures.push(pictures::errors_page(&data.test, &answers, &misread));
+            record
+                .pictures
+                .push(pictures::errors_page(&data.test, &answers, &misread));
             record.pictures.extend(pictures::filters(&model));
         }
     }
     let gain = mean(&together) - mean(&alone);
-    record.notes.push(format!("The vote gains {gain:.2} points over the mean of its networks."));
+    record.notes.push(format!(
+        "The vote gains {gain:.2} points over the mean of its networks."
+    ));
     let row = |what: &str, unit: &str, book: Option<f64>, ours: Vec<f64>, slack: f64| Row {
         what: what.into(),
         unit: unit.into(),
@@ -106,8 +110,20 @@ pub(super) fn run(
         slack,
     };
     record.rows = vec![
-        row("test accuracy of the vote", "%", Some(vote.accuracy), together, SLACK),
-        row("test digits misread by the vote", "", Some(vote.errors), errors, 30.0),
+        row(
+            "test accuracy of the vote",
+            "%",
+            Some(vote.accuracy),
+            together,
+            SLACK,
+        ),
+        row(
+            "test digits misread by the vote",
+            "",
+            Some(vote.errors),
+            errors,
+            30.0,
+        ),
         row("test accuracy of each network", "%", None, alone, SLACK),
     ];
     Ok(())

@@ -56,7 +56,11 @@ pub(super) fn check(
         }
         let one = timer.elapsed().as_secs_f64() / PASSES as f64;
         let timer = Instant::now();
-        let most = if options.images.is_some() { FEW } else { usize::MAX };
+        let most = if options.images.is_some() {
+            FEW
+        } else {
+            usize::MAX
+        };
         let numerical = nudge(&mut probe, &start, most)?;
         let seconds = timer.elapsed().as_secs_f64();
         passes_made = numerical.len() + 1;
@@ -81,17 +85,33 @@ pub(super) fn check(
         ..Row::default()
     };
     record.rows = vec![
-        row("forward passes of the numerical gradient", "", vec![passes_made as f64]),
+        row(
+            "forward passes of the numerical gradient",
+            "",
+            vec![passes_made as f64],
+        ),
         row("time of the numerical gradient", "ms", numerical_seconds),
-        row("time of a forward and a backward pass", "ms", backward_seconds),
+        row(
+            "time of a forward and a backward pass",
+            "ms",
+            backward_seconds,
+        ),
         row("backpropagation is faster by the factor", "", speed),
-        row("distance of the two gradients over the length of one", "", apart),
+        row(
+            "distance of the two gradients over the length of one",
+            "",
+            apart,
+        ),
     ];
     record.notes.push(format!(
         "One mini-batch of {} images; ε = {EPSILON}. Backpropagation needs one forward and one \
          backward pass for all {} parameters, equation 46 a forward pass for each and one more.",
         images.len(),
-        network.parameters()?.iter().map(|p| p.ty.elements()).sum::<usize>()
+        network
+            .parameters()?
+            .iter()
+            .map(|p| p.ty.elements())
+            .sum::<usize>()
     ));
     Ok(())
 }

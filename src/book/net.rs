@@ -62,7 +62,11 @@ mod tests {
             of("conv 20 5 pool 2 relu dropout 0.5 dense 10 softmax").unwrap(),
             wanted
         );
-        for (words, named) in [("dens 10", "`dens`"), ("conv 20", "`conv`"), ("dense x", "`dense`")] {
+        for (words, named) in [
+            ("dens 10", "`dens`"),
+            ("conv 20", "`conv`"),
+            ("dense x", "`dense`"),
+        ] {
             let message = of(words).unwrap_err().to_string();
             assert!(message.contains(named), "{message}");
         }

@@ -44,12 +44,19 @@ pub(super) fn run(
     let [first, last] = outputs;
     let begun = costs.iter().position(|c| *c < (1.0 - BEGUN) * costs[0]);
     record.rows = vec![
-        row("output at the start", Some(neuron.output_first), first, SLACK),
+        row(
+            "output at the start",
+            Some(neuron.output_first),
+            first,
+            SLACK,
+        ),
         row("output at the end", neuron.output_last, last, SLACK),
     ];
     if let Some(begun) = begun {
         let what = "epochs until a tenth of the cost is gone";
-        record.rows.push(row(what, neuron.slow_start, begun as f64, SLOW_SLACK));
+        record
+            .rows
+            .push(row(what, neuron.slow_start, begun as f64, SLOW_SLACK));
     }
     record.plots = vec![Plot {
         title: "Cost".into(),

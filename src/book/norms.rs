@@ -31,6 +31,9 @@ fn deep(layers: usize, norms: &super::Norms) -> Run {
         per_batch: 0.0,
         l1: 0.0,
         expansion: Default::default(),
+        distortion: Default::default(),
+        eta_last: None,
+        average: None,
         stop_after: None,
         halve_after: None,
         rates: vec![],
@@ -79,7 +82,11 @@ pub(super) fn run(
         for epoch in 0..=epochs {
             probe.set_weights(&trainer.model()?)?;
             let lengths = probe.bias_norms()?.into_iter();
-            history.push(lengths.map(|l| l[..hidden.layers].to_vec()).collect::<Vec<_>>());
+            history.push(
+                lengths
+                    .map(|l| l[..hidden.layers].to_vec())
+                    .collect::<Vec<_>>(),
+            );
             if epoch < epochs {
                 trainer.epoch(&mut |event| {
                     tell(&Progress {
@@ -90,11 +97,17 @@ pub(super) fn run(
             }
         }
         let of = |epoch: usize, layer: usize| -> Vec<f64> {
-            history[epoch].iter().map(|lengths| lengths[layer]).collect()
+            history[epoch]
+                .iter()
+                .map(|lengths| lengths[layer])
+                .collect()
         };
         for layer in 0..hidden.layers {
             record.rows.push(Row {
-                what: named(&run, &format!("‖δ‖ of hidden layer {} at the start", layer + 1)),
+                what: named(
+                    &run,
+                    &format!("‖δ‖ of hidden layer {} at the start", layer + 1),
+                ),
                 book: hidden.book.get(layer).copied(),
                 ours: of(0, layer),
                 ..Row::default()
@@ -143,7 +156,10 @@ pub(super) fn at_start(
     let lengths = probe.bias_norms()?;
     let hidden = lengths[0].len() - 1;
     let row = |layer: usize| Row {
-        what: named(run, &format!("‖δ‖ of hidden layer {} at the start", layer + 1)),
+        what: named(
+            run,
+            &format!("‖δ‖ of hidden layer {} at the start", layer + 1),
+        ),
         ours: lengths.iter().map(|l| l[layer]).collect(),
         ..Row::default()
     };
@@ -168,7 +184,11 @@ pub(super) fn exploding(options: &Options<'_>, record: &mut Record) -> Result<()
     let lengths = probe.bias_norms()?.remove(0);
     for (layer, pair) in lengths.windows(2).enumerate() {
         record.rows.push(Row {
-            what: format!("∂C/∂b of neuron {} over that of neuron {}", layer + 1, layer + 2),
+            what: format!(
+                "∂C/∂b of neuron {} over that of neuron {}",
+                layer + 1,
+                layer + 2
+            ),
             book: Some(25.0),
             ours: vec![pair[0] / pair[1]],
             slack: 1e-3,

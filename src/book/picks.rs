@@ -82,7 +82,9 @@ impl Pick {
             Self::TrainingCostLast => last.set_cost.get(r).copied(),
             Self::Gap => Some(percent(&last.set_accuracy)? - percent(&last.validation_accuracy)?),
             Self::TestCostTurn => {
-                let costs = epochs.iter().filter_map(|e| Some((*e.test_cost.get(r)?, e.epoch)));
+                let costs = epochs
+                    .iter()
+                    .filter_map(|e| Some((*e.test_cost.get(r)?, e.epoch)));
                 let lowest = costs.min_by(|a, b| a.0.total_cmp(&b.0))?;
                 Some(lowest.1 as f64)
             }

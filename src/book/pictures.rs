@@ -179,7 +179,10 @@ pub(super) fn diagnose(
     };
     for (k, (name, _)) in model.replicas[0].iter().enumerate() {
         if name.ends_with(".weight") {
-            let spreads = model.replicas.iter().map(|w| spread(w[k].1.iter().copied()).1);
+            let spreads = model
+                .replicas
+                .iter()
+                .map(|w| spread(w[k].1.iter().copied()).1);
             row(format!("{name}, standard deviation"), "", spreads.collect());
         }
     }
@@ -194,7 +197,11 @@ pub(super) fn diagnose(
             spreads.collect::<Vec<f64>>()
         };
         row(format!("{place}, mean activation"), "", of(|s| s.0));
-        row(format!("{place}, standard deviation of activations"), "", of(|s| s.1));
+        row(
+            format!("{place}, standard deviation of activations"),
+            "",
+            of(|s| s.1),
+        );
         if *layer == Layer::Relu {
             let dead = values.iter().map(|v| {
                 // A unit is one place of the output, over all images.
@@ -203,7 +210,11 @@ pub(super) fn diagnose(
                 let silent = |u: &usize| flat.iter().skip(*u).step_by(each).all(|x| *x == 0.0);
                 100.0 * (0..each).filter(silent).count() as f64 / each as f64
             });
-            row(format!("{place}, units silent on {} images", images.len()), "%", dead.collect());
+            row(
+                format!("{place}, units silent on {} images", images.len()),
+                "%",
+                dead.collect(),
+            );
         }
     }
     Ok(rows)

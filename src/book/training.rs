@@ -34,7 +34,9 @@ pub(super) fn run(
             Ok(finished) => finished,
             // That a network of the book does not train is a result.
             Err(e @ Error::NotFinite { .. }) => {
-                record.notes.push(format!("{} does not train: {e}", shown(run)));
+                record
+                    .notes
+                    .push(format!("{} does not train: {e}", shown(run)));
                 record.rows.extend(rows(run, None));
                 continue;
             }
@@ -48,7 +50,9 @@ pub(super) fn run(
             record.plots.extend(measured(run, &finished.outcome.epochs));
         }
         if run.histogram {
-            weights.series.push(pictures::histogram(run, &finished.model));
+            weights
+                .series
+                .push(pictures::histogram(run, &finished.model));
         }
         if run.filters {
             record.pictures.extend(pictures::filters(&finished.model));
@@ -64,7 +68,9 @@ pub(super) fn run(
     }
     if experiment.norms {
         for run in &experiment.runs {
-            record.rows.extend(norms::at_start(experiment, run, options)?);
+            record
+                .rows
+                .extend(norms::at_start(experiment, run, options)?);
         }
     }
     record.plots.insert(0, accuracies);
@@ -77,7 +83,10 @@ pub(super) fn run(
                     figure flatters; ours is read off in the same way.";
         record.notes.push(note.into());
     }
-    if picks.clone().any(|r| r.pick == Pick::ValidationPeak && r.book.is_some()) {
+    if picks
+        .clone()
+        .any(|r| r.pick == Pick::ValidationPeak && r.book.is_some())
+    {
         let note = "The best of many validation accuracies flatters: the set that chooses the \
                     epoch is the one that is reported.";
         record.notes.push(note.into());

@@ -98,7 +98,10 @@ fn list() -> Result<()> {
         text += line.trim_end();
         text.push('\n');
     }
-    print(&format!("{:<36} {} {:>7}  title\n{text}", "id", "ch", "epochs"))
+    print(&format!(
+        "{:<36} {} {:>7}  title\n{text}",
+        "id", "ch", "epochs"
+    ))
 }
 
 /// The images; none is no error here, since some experiments need none.
@@ -147,7 +150,11 @@ fn one(experiment: &Experiment, args: &Run, device: &Device, data: Option<&Split
     bar.finish_and_clear();
     let record = record?;
     write_run(&folder, &record)?;
-    print(&format!("{}wrote {}\n\n", table(&record), folder.join(RECORD_FILE).display()))
+    print(&format!(
+        "{}wrote {}\n\n",
+        table(&record),
+        folder.join(RECORD_FILE).display()
+    ))
 }
 
 /// The command that repeats the run, without paths of this machine.
@@ -188,7 +195,11 @@ fn table(record: &Record) -> String {
     let mut text = format!("{}: {}\n", record.id, record.title);
     let width = record.rows.iter().map(|r| r.what.chars().count()).max();
     let width = width.unwrap_or(0) + 2;
-    let _ = writeln!(text, "  {:width$}{:>10}  {:>20}  agrees", "", "book", "ours");
+    let _ = writeln!(
+        text,
+        "  {:width$}{:>10}  {:>20}  agrees",
+        "", "book", "ours"
+    );
     for row in &record.rows {
         let agrees = match row.agrees() {
             _ if row.ours.is_empty() => "",
@@ -209,7 +220,11 @@ fn table(record: &Record) -> String {
         let _ = writeln!(text, "  note: {note}");
     }
     let seeds = record.seeds.len();
-    let _ = writeln!(text, "  {} ({seeds} seeds, {:.1} s)", record.command, record.seconds);
+    let _ = writeln!(
+        text,
+        "  {} ({seeds} seeds, {:.1} s)",
+        record.command, record.seconds
+    );
     text
 }
 
@@ -223,7 +238,11 @@ fn report(out: &Path) -> Result<()> {
     }
     if records.is_empty() {
         let found = format!("no records in {}", out.display());
-        return Err(Error::setting("--out", found, "a folder that `wgrad book run` wrote to"));
+        return Err(Error::setting(
+            "--out",
+            found,
+            "a folder that `wgrad book run` wrote to",
+        ));
     }
     write_whole(&out.join("index.html"), page_html(&records)?.as_bytes())?;
     write_whole(&out.join("book.md"), table_markdown(&records)?.as_bytes())?;

@@ -6,6 +6,7 @@ use clap::Args;
 use wgrad::data::{Source, Split};
 use wgrad::exec::Choice;
 use wgrad::nn::{Network, recipe};
+use wgrad::ops::distort::Distortion;
 use wgrad::train::{Config, Settings};
 use wgrad::{Error, Result};
 
@@ -45,6 +46,12 @@ pub struct SessionArgs {
     /// Momentum [default: 0]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     momentum: Option<f64>,
+    /// Distort training images at random in every step: none, affine or elastic [default: none]
+    #[arg(long, value_name = "NAME")]
+    distort: Option<String>,
+    /// Evaluate and save the mean of the weights after each epoch from the Nth on
+    #[arg(long, value_name = "N")]
+    average_from: Option<usize>,
     /// Seed of everything random [default: 1]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -124,7 +131,7 @@ impl SessionArgs {
                 (named.into(), network)
             }
         };
-        self.over(&mut settings);
+        self.over(&mut settings)?;
         Ok(Session {
             net,
             network,
@@ -135,7 +142,7 @@ impl SessionArgs {
     }
 
     /// Lays the flags over the settings.
-    fn over(&self, settings: &mut Settings) {
+    fn over(&self, settings: &mut Settings) -> Result<()> {
         let set = |to: &mut usize, from: Option<usize>| *to = from.unwrap_or(*to);
         set(&mut settings.epochs, self.epochs);
         set(&mut settings.batch, self.batch);
@@ -147,9 +154,14 @@ impl SessionArgs {
         if let Some(lr) = self.lr {
             settings.learning_rates = vec![lr];
         }
+        if let Some(name) = &self.distort {
+            settings.distortion = Distortion::named(name)?;
+        }
+        settings.average_from = self.average_from.or(settings.average_from);
         if self.no_fuse {
             settings.fuse = false;
         }
+        Ok(())
     }
 }
 

@@ -33,6 +33,11 @@ pub const FUNCTIONS: &[Functions] = &[
         reason: "exp 3 + 2|x| ulp, which counts where |x| ≤ 10: 23; division 2.5 ulp",
     },
     Functions {
+        stem: "average",
+        epsilons: 5.0,
+        reason: "division 2.5 ulp, of a difference up to twice the largest number",
+    },
+    Functions {
         stem: "avg_pool2d",
         epsilons: 2.5,
         reason: "division 2.5 ulp",
@@ -46,6 +51,13 @@ pub const FUNCTIONS: &[Functions] = &[
         stem: "cross_entropy",
         epsilons: 29.0,
         reason: "exp 23, log 3, division 2.5 ulp",
+    },
+    Functions {
+        stem: "distort",
+        epsilons: 200.0,
+        reason: "exp 3 + 2|x| ulp of a weight, one per axis: Σ w (3 + 2|x|) is 4 Σ w ≤ 20, so \
+                 2 · 20 · 5 ε of a coordinate and 4 times that of a value; the random signs \
+                 of 36 numbers or more leave a quarter at most",
     },
     Functions {
         stem: "init",

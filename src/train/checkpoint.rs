@@ -1,7 +1,7 @@
 //! Checkpoints: what a killed run needs to go on as if nothing had happened.
 //!
 //! Random numbers have no state but seed and step, so a checkpoint is the parameters, the
-//! velocities and the history of epochs. It is one safetensors file, written whole or not
+//! velocities, the running means and the history of epochs. It is one safetensors file, written whole or not
 //! at all, with a hash of its content; the last few are kept. A file's name begins with
 //! the *identity* of its run (a hash of network, settings and training data), so runs
 //! that share a folder never touch each other's.
@@ -34,7 +34,7 @@ pub(super) struct Keeper {
 pub(super) struct Checkpoint {
     /// The epochs that are done.
     pub history: Vec<Epoch>,
-    /// Parameters and velocities by name: the values of all replicas.
+    /// Parameters, velocities and running means by name: the values of all replicas.
     pub buffers: Vec<(String, Vec<f32>)>,
 }
 

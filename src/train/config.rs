@@ -37,6 +37,7 @@ use super::{Decay, Settings};
 use crate::error::{Error, Result};
 use crate::files::read_limited;
 use crate::nn::Network;
+use crate::ops::distort::Distortion;
 use crate::ops::gather::Expansion;
 
 /// Longest configuration that is read.
@@ -76,6 +77,8 @@ struct Train {
     seed: Option<u64>,
     replicas: Option<usize>,
     expansion: Option<Expansion>,
+    distortion: Option<Distortion>,
+    average_from: Option<usize>,
 }
 
 impl Config {
@@ -140,6 +143,8 @@ impl Config {
             seed: t.seed.unwrap_or(d.seed),
             replicas: t.replicas.unwrap_or(d.replicas),
             expansion: t.expansion.unwrap_or(d.expansion),
+            distortion: t.distortion.unwrap_or(d.distortion),
+            average_from: t.average_from.or(d.average_from),
             ..d
         };
         file.network.check()?;
@@ -168,13 +173,21 @@ mod tests {
         let text = format!(
             "name = \"n\"\n{NETWORK}\n[train]\nepochs = 2\nbatch = 3\nlearning_rates = [1.0, 0.5]\n\
              momentum = 0.9\nl2 = {{ per_batch = 0.1 }}\nl1 = {{ per_example = 2.0 }}\nseed = 7\n\
-             replicas = 4\nexpansion = \"shifts\"\n"
+             replicas = 4\nexpansion = \"shifts\"\naverage_from = 2\n\
+             distortion = {{ rotation = 5.0, alpha = 34.0 }}\n"
         );
         let s = Config::parse(&text).unwrap().settings;
         assert_eq!((s.epochs, s.batch, s.seed, s.replicas), (2, 3, 7, 4));
         assert_eq!((s.learning_rates, s.momentum), (vec![1.0, 0.5], 0.9));
         assert_eq!((s.l2, s.l1), (Decay::PerBatch(0.1), Decay::PerExample(2.0)));
         assert_eq!(s.expansion, Expansion::Shifts);
+        assert_eq!(s.average_from, Some(2));
+        let elastic = Distortion::elastic();
+        let distortion = Distortion {
+            rotation: 5.0,
+            ..elastic
+        };
+        assert_eq!(s.distortion, distortion);
     }
 
     #[test]

@@ -59,13 +59,17 @@ impl Model {
         let replicas = executor.plan().replicas;
         if self.replicas.len() != replicas && self.replicas.len() != 1 {
             let found = format!("{} replicas", self.replicas.len());
-            return Err(Error::setting("given weights", found, format!("1 or {replicas}")));
+            return Err(Error::setting(
+                "given weights",
+                found,
+                format!("1 or {replicas}"),
+            ));
         }
         for (k, p) in network.parameters()?.iter().enumerate() {
             let each = self.replicas.iter().map(|weights| {
-                let tensor = weights.get(k).filter(|(name, t)| {
-                    *name == p.name && t.shape() == p.ty.shape.extents()
-                });
+                let tensor = weights
+                    .get(k)
+                    .filter(|(name, t)| *name == p.name && t.shape() == p.ty.shape.extents());
                 let (_, tensor) = tensor.ok_or_else(|| {
                     Error::setting("given weights", "those of another network", &p.name)
                 })?;

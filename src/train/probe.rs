@@ -150,7 +150,10 @@ impl Probe {
     /// [`Error::Device`] when the device failed.
     pub fn gradients(&mut self) -> Result<Vec<Weights>> {
         self.run_gradient()?;
-        let names = self.parameters.iter().map(|p| format!("{} gradient", p.name));
+        let names = self
+            .parameters
+            .iter()
+            .map(|p| format!("{} gradient", p.name));
         let buffers = names.map(|n| state(self.executor.plan(), &n));
         let buffers: Vec<usize> = buffers.collect::<Result<_>>()?;
         let hosts = self.executor.read_all(&buffers)?;

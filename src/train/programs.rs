@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `init` | draws parameters, clears velocities, sets the cost's seed |
 //! | `shuffle` | writes the epoch's permutation |
-//! | `train` | one step: gather, forward, cost, tally, backward, update, count |
+//! | `train` | one step: gather, distort, forward, cost, tally, backward, update, count |
+//! | `average` | where asked for, after an epoch: takes the weights into their running mean |
 //! | `evaluate <set>` | one step over a set, held out or `training`: gather, forward, tally, count |
 
 use std::collections::HashMap;
@@ -16,6 +17,8 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::nn::{Mode, Network, Parameter};
 use crate::ops::advance::Advance;
+use crate::ops::average::Average;
+use crate::ops::distort::distort;
 use crate::ops::gather::{Expansion, Gather};
 use crate::ops::init::{Distribution, Init};
 use crate::ops::sgd::{HYPER, Sgd};
@@ -35,6 +38,11 @@ pub(super) const TRAINING: &str = "training";
 /// The name of a parameter's velocity.
 pub(super) fn velocity(parameter: &str) -> String {
     format!("{parameter} velocity")
+}
+
+/// The name of a parameter's running mean.
+pub(super) fn average(parameter: &str) -> String {
+    format!("{parameter} average")
 }
 
 /// A session's graph and the facts that go with it.
@@ -207,11 +215,13 @@ pub(super) fn build(
         true,
     );
     let xy = graph.op(Arc::new(gather), &[set.images, set.labels, set.step, order])?;
+    graph.label("distort");
+    let x = distort(&mut graph, settings.distortion, xy[0], [keys, set.step])?;
     let mode = Mode::Train {
         keys,
         step: set.step,
     };
-    let forward = network.forward(&mut graph, &mut variables, xy[0], mode)?;
+    let forward = network.forward(&mut graph, &mut variables, x, mode)?;
     let losses = network.losses(&mut graph, forward.scores, xy[1])?;
     graph.label("tally");
     let tally = Tally {
@@ -281,6 +291,21 @@ pub(super) fn build(
             parameter: number as u32,
         };
         graph.op(Arc::new(init), &[value, keys])?;
+    }
+
+    if let Some(from) = settings.average_from {
+        graph.begin("average");
+        for (p, &w) in parameters.iter().zip(&values) {
+            let mean = graph.variable(&average(&p.name), p.ty.clone())?;
+            graph.label(format!("{} average", p.name));
+            let op = Average {
+                epoch_steps: steps,
+                from,
+            };
+            graph.op(Arc::new(op), &[mean, w, set.step])?;
+            // What is evaluated from here on is the mean.
+            variables.insert(p.name.clone(), mean);
+        }
     }
 
     if settings.measure_training {

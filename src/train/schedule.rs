@@ -24,7 +24,11 @@ impl Standing {
     /// An epoch improves if its accuracy is above every one before it. After `stop_after`
     /// epochs in a row that do not, the replica stops. After `halve_after` such epochs its
     /// rate is halved and the count begins anew; the seventh halving stops it.
-    pub fn after(accuracies: &[f64], stop_after: Option<usize>, halve_after: Option<usize>) -> Self {
+    pub fn after(
+        accuracies: &[f64],
+        stop_after: Option<usize>,
+        halve_after: Option<usize>,
+    ) -> Self {
         let mut standing = Self::default();
         let mut best = f64::NEG_INFINITY;
         let (mut since_best, mut since_change) = (0, 0);

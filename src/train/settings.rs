@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::nn::Recipe;
+use crate::ops::distort::Distortion;
 use crate::ops::gather::Expansion;
 
 /// The parameter λ of weight decay, and what it is divided by.
@@ -60,6 +61,11 @@ pub struct Settings {
     pub first_replica: usize,
     /// Virtual expansion of the training images.
     pub expansion: Expansion,
+    /// Random distortion of training images, anew in every step and after expansion.
+    pub distortion: Distortion,
+    /// The first epoch (counted from 1) whose final weights enter the running mean that is
+    /// then evaluated and saved in place of the weights; `None` for no mean.
+    pub average_from: Option<usize>,
     /// Images in one evaluation step.
     pub evaluation_batch: usize,
     /// Whether ops are fused.
@@ -97,6 +103,8 @@ impl Default for Settings {
             replicas: 1,
             first_replica: 0,
             expansion: Expansion::None,
+            distortion: Distortion::NONE,
+            average_from: None,
             evaluation_batch: 100,
             fuse: true,
             replica_rates: vec![],
@@ -145,9 +153,16 @@ impl Settings {
         range("batch", self.batch, 1, images * self.expansion.factor())?;
         range("replicas", self.replicas, 1, 4096)?;
         range("first replica", self.first_replica, 0, 1 << 30)?;
+        self.distortion.check()?;
+        if let Some(from) = self.average_from {
+            range("first epoch averaged", from, 1, self.epochs)?;
+        }
         range("evaluation batch", self.evaluation_batch, 1, 65_535)?;
         range("evaluate every", self.evaluate_every, 1, 1_000_000)?;
-        let rules = [("stop after", self.stop_after), ("halve after", self.halve_after)];
+        let rules = [
+            ("stop after", self.stop_after),
+            ("halve after", self.halve_after),
+        ];
         for (name, epochs) in rules {
             range(name, epochs.unwrap_or(1), 1, 1_000_000)?;
         }

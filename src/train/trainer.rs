@@ -202,7 +202,16 @@ impl Trainer {
             this.sets.push((name, images.len().div_ceil(batch)));
         }
         this.executor.run("init", 1)?;
+        this.average()?;
         Ok(this)
+    }
+
+    /// Takes the weights into their running mean, where there is one.
+    fn average(&mut self) -> Result<()> {
+        match self.settings.average_from {
+            Some(_) => self.executor.run("average", 1),
+            None => Ok(()),
+        }
     }
 
     /// The device it runs on.
@@ -372,7 +381,10 @@ impl Trainer {
         let names: Vec<String> = self
             .parameters
             .iter()
-            .flat_map(|p| [p.name.clone(), programs::velocity(&p.name)])
+            .flat_map(|p| {
+                let (v, mean) = (programs::velocity(&p.name), programs::average(&p.name));
+                [p.name.clone(), v, mean]
+            })
             .filter(|name| self.executor.plan().state(name).is_some())
             .collect();
         let buffers: Vec<usize> = names.iter().map(|n| self.state(n)).collect::<Result<_>>()?;
@@ -448,7 +460,7 @@ impl Trainer {
         run_verified(self.executor.as_mut(), "train", pick)
     }
 
-    /// Evaluates the test set with the weights as they are.
+    /// Evaluates the test set with the networks that [`Trainer::model`] gives.
     ///
     /// # Errors
     /// [`Error::Device`] when the device failed.
@@ -494,6 +506,7 @@ impl Trainer {
         }
         self.executor.wait()?;
         self.training_seconds += start.elapsed().as_secs_f64();
+        self.average()?;
         let number = self.history.len() + 1;
         let due = number.is_multiple_of(self.settings.evaluate_every)
             || number == self.settings.epochs
@@ -519,7 +532,11 @@ impl Trainer {
         }
         if decayed {
             let weights = self.parameters.iter().filter(|p| p.decay);
-            names.extend(weights.map(|p| p.name.clone()));
+            // The weights that were evaluated: their mean, where one is kept.
+            names.extend(weights.map(|p| match self.settings.average_from {
+                Some(_) => programs::average(&p.name),
+                None => p.name.clone(),
+            }));
         }
         let buffers: Vec<usize> = names.iter().map(|n| self.state(n)).collect::<Result<_>>()?;
         let mut back = self.executor.read_all(&buffers)?.into_iter();
@@ -527,7 +544,11 @@ impl Trainer {
         let guard = back.next().and_then(Host::integers).unwrap_or_default();
         let [validation, test] = [metrics(back.next()), metrics(back.next())];
         let evaluation = evaluation(&test, back.next(), self.settings.replicas);
-        let set = if measured { metrics(back.next()) } else { vec![] };
+        let set = if measured {
+            metrics(back.next())
+        } else {
+            vec![]
+        };
         let penalty = match measured {
             true => penalty(self.decay, back, self.settings.replicas),
             false => vec![],
@@ -559,12 +580,17 @@ impl Trainer {
         Ok((epoch, evaluation))
     }
 
-    /// The networks as they are now, one per replica.
+    /// The networks as they are now, one per replica; with [`Settings::average_from`]
+    /// their running means (until that epoch, the weights themselves).
     ///
     /// # Errors
     /// [`Error::Device`] when the device failed.
     pub fn model(&mut self) -> Result<Model> {
-        let names = self.parameters.iter().map(|p| self.state(&p.name));
+        let averaged = self.settings.average_from.is_some();
+        let names = self.parameters.iter().map(|p| match averaged {
+            true => self.state(&programs::average(&p.name)),
+            false => self.state(&p.name),
+        });
         let buffers: Vec<usize> = names.collect::<Result<_>>()?;
         let hosts = self.executor.read_all(&buffers)?;
         Model::from_buffers(
