@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::data::digits::{Part, generate};
 use crate::data::{Images, Split};
-use crate::exec::Choice;
+use crate::exec::{Choice, Device};
 use crate::train::Trainer;
 
 /// A trained ensemble of three small networks with its certificate, on disk.

@@ -151,6 +151,10 @@ fn add_section(body: &mut String, record: &Record, level: usize) -> Result<()> {
         );
     }
     add_rows(body, record);
+    // Where there is an overview, the rule stands there.
+    if level == 1 && Counts::of([record]).compared() > 0 {
+        *body += &format!("<p class=\"soft\">{RULE}</p>\n");
+    }
     if !record.plots.is_empty() {
         *body += "<div class=\"plots\">\n";
         for plot in &record.plots {

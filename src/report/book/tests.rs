@@ -117,6 +117,10 @@ fn one_record_is_a_run_of_its_own() {
     let page = page_html(&[record("ch1-a")]).unwrap();
     check_balanced(&page);
     assert!(page.contains("<h1>Title of ch1-a</h1>") && !page.contains("<nav"));
+    let rule = "within our mean ± 3 standard deviations";
+    assert_eq!(page.matches(rule).count(), 1);
+    let all = page_html(&[record("ch1-a"), record("b")]).unwrap();
+    assert_eq!(all.matches(rule).count(), 1);
 }
 
 #[test]

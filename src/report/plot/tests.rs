@@ -199,3 +199,21 @@ fn axes_have_few_round_ticks() {
         }
     }
 }
+
+#[test]
+fn every_colour_has_a_partner_on_dark_pages() {
+    let many = (0..13).map(|i| series(&format!("{i}"), i == 12, &[(1.0, f64::from(i))]));
+    let mut p = plot(many.collect());
+    p.series[0].points.push((f64::NAN, 1.0));
+    let svg = drawn(&p);
+    let (style, body) = svg.split_once("</style>").unwrap();
+    assert!(style.contains("prefers-color-scheme: dark"));
+    let colours: Vec<_> = body
+        .match_indices("\"#")
+        .map(|(at, _)| &body[at..at + 9])
+        .collect();
+    assert!(colours.len() > 30);
+    for colour in colours {
+        assert!(style.contains(&format!("[fill={colour}] ")), "{colour}");
+    }
+}
