@@ -112,11 +112,7 @@ fn every_experiment_runs_end_to_end() {
     let folder = tempfile::tempdir().unwrap();
     for experiment in book::catalogue().unwrap() {
         let out = folder.path().join(&experiment.id);
-        let seeds = if experiment.id == "ch6-ensemble" {
-            1
-        } else {
-            2
-        };
+        let seeds = if experiment.vote.is_some() { 1 } else { 2 };
         let options = Options {
             seeds: Some(seeds),
             ..options(&device, Some(&data), &out)

@@ -19,6 +19,7 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::nn::{Cost, Init, Network};
+use crate::ops::distort::Distortion;
 use crate::ops::gather::Expansion;
 use crate::train::{Decay, Settings};
 
@@ -141,6 +142,13 @@ pub struct Run {
     /// Virtual expansion of the training images.
     #[serde(default)]
     pub expansion: Expansion,
+    /// Random distortion of the training images.
+    #[serde(default)]
+    pub distortion: Bend,
+    /// Learning rate of the last epoch, where it falls geometrically from the first on.
+    pub eta_last: Option<f64>,
+    /// Share of the epochs, the last ones, whose weights are averaged.
+    pub average: Option<f64>,
     /// See [`Settings::stop_after`].
     pub stop_after: Option<usize>,
     /// See [`Settings::halve_after`].
@@ -163,6 +171,41 @@ pub struct Run {
     /// The numbers that are read off.
     #[serde(default)]
     pub report: Vec<Reported>,
+}
+
+/// How training images are bent, anew in every step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bend {
+    /// Not at all.
+    #[default]
+    None,
+    /// Turned by the angle of [`Distortion::affine`].
+    Rotation,
+    /// Turned, stretched, sheared and moved: [`Distortion::affine`].
+    Affine,
+    /// By smooth random fields (Simard 2003): [`Distortion::elastic`].
+    Elastic,
+    /// Both.
+    AffineElastic,
+}
+
+impl Bend {
+    fn distortion(self) -> Distortion {
+        match self {
+            Self::None => Distortion::NONE,
+            Self::Rotation => Distortion {
+                rotation: Distortion::affine().rotation,
+                ..Distortion::NONE
+            },
+            Self::Affine => Distortion::affine(),
+            Self::Elastic => Distortion::elastic(),
+            Self::AffineElastic => Distortion {
+                alpha: Distortion::elastic().alpha,
+                ..Distortion::affine()
+            },
+        }
+    }
 }
 
 fn log_likelihood() -> Cost {
@@ -281,7 +324,7 @@ impl Run {
         Settings {
             epochs,
             batch: self.batch,
-            learning_rates: vec![self.eta],
+            learning_rates: self.rates_of(epochs),
             momentum: self.momentum,
             l2: if self.per_batch > 0.0 {
                 Decay::PerBatch(self.per_batch)
@@ -290,11 +333,26 @@ impl Run {
             },
             l1: Decay::PerExample(self.l1),
             expansion: self.expansion,
+            distortion: self.distortion.distortion(),
+            average_from: self.average.map(|share| {
+                let kept = (share * epochs as f64).ceil() as usize;
+                1 + epochs.saturating_sub(kept.max(1))
+            }),
             stop_after: self.stop_after,
             halve_after: self.halve_after,
             measure_training: self.measure,
             ..Settings::default()
         }
+    }
+
+    /// The learning rate of each epoch; one for all where it does not fall.
+    fn rates_of(&self, epochs: usize) -> Vec<f64> {
+        let Some(last) = self.eta_last else {
+            return vec![self.eta];
+        };
+        let steps = epochs.saturating_sub(1).max(1) as f64;
+        let rate = |epoch| self.eta * (last / self.eta).powf(epoch as f64 / steps);
+        (0..epochs).map(rate).collect()
     }
 
     /// Network, cost, start and schedule in words.
@@ -321,6 +379,18 @@ impl Run {
         }
         if self.expansion == Expansion::Shifts {
             text += ", expanded by one-pixel shifts";
+        }
+        if self.distortion != Bend::None {
+            text += &format!(", distorted in every step: {:?}", self.distortion);
+        }
+        if let Some(last) = self.eta_last {
+            text += &format!(", η falling to {last}");
+        }
+        if let Some(share) = self.average {
+            text += &format!(
+                ", weights of the last {} % of epochs averaged",
+                100.0 * share
+            );
         }
         if self.name.is_empty() {
             return text;

@@ -51,13 +51,13 @@ pub(super) fn run(
             SLACK,
         ),
         row("output at the end", neuron.output_last, last, SLACK),
-        row(
-            "epochs until a tenth of the cost is gone",
-            neuron.slow_start,
-            begun.unwrap_or(costs.len()) as f64,
-            SLOW_SLACK,
-        ),
     ];
+    if let Some(begun) = begun {
+        let what = "epochs until a tenth of the cost is gone";
+        record
+            .rows
+            .push(row(what, neuron.slow_start, begun as f64, SLOW_SLACK));
+    }
     record.plots = vec![Plot {
         title: "Cost".into(),
         x_label: "epoch".into(),

@@ -141,6 +141,9 @@ pub fn run(
     if options.seeds == Some(0) {
         return Err(Error::setting("seeds", 0, "at least 1"));
     }
+    if options.epochs == Some(0) {
+        return Err(Error::setting("epochs", 0, "at least 1"));
+    }
     let mut record = Record {
         id: experiment.id.clone(),
         chapter: experiment.chapter,

@@ -560,7 +560,11 @@ impl Trainer {
         }
         if decayed {
             let weights = self.parameters.iter().filter(|p| p.decay);
-            names.extend(weights.map(|p| p.name.clone()));
+            // The weights that were evaluated: their mean, where one is kept.
+            names.extend(weights.map(|p| match self.settings.average_from {
+                Some(_) => programs::average(&p.name),
+                None => p.name.clone(),
+            }));
         }
         let buffers: Vec<usize> = names.iter().map(|n| self.state(n)).collect::<Result<_>>()?;
         let mut back = self.executor.read_all(&buffers)?.into_iter();
