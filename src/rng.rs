@@ -63,6 +63,22 @@ fn philox_blocks(first: u32, [c1, c2, c3]: [u32; 3], key: [u32; 2]) -> [[u32; 4]
     std::array::from_fn(|lane| c.map(|word| word[lane]))
 }
 
+/// [`philox_blocks`] compiled for the registers that the machine has.
+struct Blocks {
+    first: u32,
+    rest: [u32; 3],
+    key: [u32; 2],
+}
+
+impl pulp::WithSimd for Blocks {
+    type Output = [[u32; 4]; BLOCKS];
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Self::Output {
+        philox_blocks(self.first, self.rest, self.key)
+    }
+}
+
 /// A uniform number in `[0, 1)` with 24 random bits: exact in `f32`, so equal everywhere.
 pub fn uniform(bits: u32) -> f32 {
     (bits >> 8) as f32 * (1.0 / 16_777_216.0)
@@ -144,8 +160,11 @@ impl Stream {
     /// The words at `(step, first)` and the indices after it: what [`Stream::words`] gives
     /// one by one.
     pub fn many_words(&self, step: u32, first: u32) -> [[u32; 4]; BLOCKS] {
-        let rest = [step, self.stream, self.replica];
-        pulp::Arch::new().dispatch(|| philox_blocks(first, rest, self.seed))
+        pulp::Arch::new().dispatch(Blocks {
+            first,
+            rest: [step, self.stream, self.replica],
+            key: self.seed,
+        })
     }
 
     /// The four words at `(step, index)`.

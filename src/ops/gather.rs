@@ -225,25 +225,57 @@ fn examples_fast(
             4 => (1..w, 0),
             _ => (0..w, 0),
         };
-        pulp::Arch::new().dispatch(|| {
-            for (row, x) in x.chunks_exact_mut(w).enumerate() {
-                let from_row = match view {
-                    1 => (row % h + 1 < h).then(|| row + 1),
-                    2 => (row % h > 0).then(|| row - 1),
-                    _ => Some(row),
-                };
-                let Some(from_row) = from_row else {
-                    x.fill(0.0);
-                    continue;
-                };
-                x[..columns.start].fill(0.0);
-                x[columns.end..].fill(0.0);
-                let x = &mut x[columns.clone()];
-                for (x, &byte) in x.iter_mut().zip(&bytes[from_row * w + from..]) {
-                    *x = scale * f32::from(byte);
-                }
-            }
+        pulp::Arch::new().dispatch(Rows {
+            h,
+            w,
+            view,
+            columns,
+            from,
+            scale,
+            bytes,
+            x,
         });
+    }
+}
+
+/// One image, row by row.
+struct Rows<'a> {
+    h: usize,
+    w: usize,
+    /// Which of its views.
+    view: usize,
+    /// Columns that are copied.
+    columns: std::ops::Range<usize>,
+    /// The column that the first comes from.
+    from: usize,
+    scale: f32,
+    bytes: &'a [u8],
+    x: &'a mut [f32],
+}
+
+impl pulp::WithSimd for Rows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let (h, w, columns) = (self.h, self.w, self.columns);
+        for (row, x) in self.x.chunks_exact_mut(w).enumerate() {
+            let from_row = match self.view {
+                1 => (row % h + 1 < h).then(|| row + 1),
+                2 => (row % h > 0).then(|| row - 1),
+                _ => Some(row),
+            };
+            let Some(from_row) = from_row else {
+                x.fill(0.0);
+                continue;
+            };
+            x[..columns.start].fill(0.0);
+            x[columns.end..].fill(0.0);
+            let bytes = &self.bytes[from_row * w + self.from..];
+            for (x, &byte) in x[columns.clone()].iter_mut().zip(bytes) {
+                *x = self.scale * f32::from(byte);
+            }
+        }
     }
 }
 
