@@ -2,6 +2,7 @@
 // A workgroup owns COLUMNS columns of W for all its rows; z is the replica. In it a thread
 // takes every ROWS-th row of one column, so that neighbours read neighbouring elements.
 
+// At most MOST.
 override N: u32 = 1u;
 override IN: u32 = 1u;
 override OUT: u32 = 1u;
@@ -47,8 +48,7 @@ fn load(replica: u32, first: u32, lane: u32) {
 fn update_biases(replica: u32, first: u32, lane: u32, rates: vec4<f32>) {
     if lane < CHUNK && first + lane < OUT {
         var sum = 0.0;
-        for (var n = 0u; n < MOST; n++) {
-            if n >= N { break; }
+        for (var n = 0u; n < N; n++) {
             sum += chunk[lane * MOST + n];
         }
         b[replica * OUT + first + lane] -= rates.w * sum;
@@ -67,10 +67,10 @@ fn dense_grad(
     let inside = column < IN;
     var inputs: array<f32, MOST>;
     var sums: array<f32, MOST>;
-    for (var n = 0u; n < MOST; n++) {
+    for (var n = 0u; n < N; n++) {
         sums[n] = 0.0;
         inputs[n] = 0.0;
-        if n < N && inside {
+        if inside {
             inputs[n] = x[(replica * N + n) * IN + column];
         }
     }
@@ -84,8 +84,7 @@ fn dense_grad(
             let at = (replica * OUT + first + o) * IN + column;
             let weight = w[at];
             var slope = 0.0;
-            for (var n = 0u; n < MOST; n++) {
-                if n >= N { break; }
+            for (var n = 0u; n < N; n++) {
                 let delta = chunk[o * MOST + n];
                 sums[n] += delta * weight;
                 slope += delta * inputs[n];
@@ -93,8 +92,7 @@ fn dense_grad(
             w[at] = weight + sgd_velocity(weight, 0.0, slope, rates);
         }
     }
-    for (var n = 0u; n < MOST; n++) {
-        if n >= N { break; }
+    for (var n = 0u; n < N; n++) {
         shares[lane] = sums[n];
         workgroupBarrier();
         if row == 0u && inside {
@@ -120,9 +118,9 @@ fn dense_update(
     let row = lane / COLUMNS;
     let inside = column < IN;
     var inputs: array<f32, MOST>;
-    for (var n = 0u; n < MOST; n++) {
+    for (var n = 0u; n < N; n++) {
         inputs[n] = 0.0;
-        if n < N && inside {
+        if inside {
             inputs[n] = x[(replica * N + n) * IN + column];
         }
     }
@@ -135,8 +133,7 @@ fn dense_update(
             if !inside || first + o >= OUT { break; }
             let at = (replica * OUT + first + o) * IN + column;
             var slope = 0.0;
-            for (var n = 0u; n < MOST; n++) {
-                if n >= N { break; }
+            for (var n = 0u; n < N; n++) {
                 slope += chunk[o * MOST + n] * inputs[n];
             }
             w[at] += sgd_velocity(w[at], 0.0, slope, rates);

@@ -109,20 +109,18 @@ var<workgroup> shares: array<f32, FEW * TEAMS * LANES>;
 fn few_products(replica: u32, first: u32, thread: u32) {
     let j = first + thread / LANES;
     var sums: array<f32, FEW>;
-    for (var i = 0u; i < FEW; i++) {
+    for (var i = 0u; i < M; i++) {
         sums[i] = 0.0;
     }
     if j < N {
         for (var p = thread % LANES; p < K; p += LANES) {
             let weight = b[(replica * N + j) * K + p];
-            for (var i = 0u; i < FEW; i++) {
-                if i >= M { break; }
+            for (var i = 0u; i < M; i++) {
                 sums[i] += a[(replica * M + i) * K + p] * weight;
             }
         }
     }
-    for (var i = 0u; i < FEW; i++) {
-        if i >= M { break; }
+    for (var i = 0u; i < M; i++) {
         shares[i * TEAMS * LANES + thread] = sums[i];
     }
     workgroupBarrier();

@@ -5,7 +5,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::gpu;
+use common::{checked_gpu, gpu};
 use wgrad::Error;
 use wgrad::compile::{Options, compile};
 use wgrad::data::Split;
@@ -81,7 +81,7 @@ fn a_lost_device_is_an_error_and_the_checkpoint_stays() {
 
 #[test]
 fn a_shader_that_does_not_compile_is_an_error() {
-    let Some(device) = gpu() else { return };
+    let Some(device) = checked_gpu() else { return };
     let row = TABLE.iter().find(|row| row.stem == "add").unwrap();
     let mut plan = plan_of(&(row.cases)()[0], 1).unwrap();
     for launch in plan.programs.values_mut().flatten() {

@@ -10,7 +10,7 @@ mod common;
 
 use std::fmt::Write;
 
-use common::gpu;
+use common::checked_gpu;
 use wgrad::doctor::harness::{inputs, plan_of, run};
 use wgrad::doctor::tolerance::{Side, allowed};
 use wgrad::doctor::{compare, truth};
@@ -212,7 +212,7 @@ fn caught(mutant: &Mutant, device: &Device) -> Option<String> {
 /// The sentinel of a training run stops at a broken kernel and names the launch.
 #[test]
 fn the_sentinel_stops_at_a_broken_kernel() {
-    let Some(device) = gpu() else { return };
+    let Some(device) = checked_gpu() else { return };
     let mutant = MUTANTS
         .iter()
         .find(|m| m.what == "half a tile multiplied")
@@ -241,7 +241,7 @@ fn the_sentinel_stops_at_a_broken_kernel() {
 
 #[test]
 fn every_mutant_is_caught() {
-    let Some(device) = gpu() else { return };
+    let Some(device) = checked_gpu() else { return };
     let mut table = String::from(
         "# Mutants\n\nKernels broken on purpose, and the first disagreement the suite saw.\n\
          Written by `WGRAD_WRITE_RESULTS=1 cargo test --test mutants`.\n\n",

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{gpu, words};
+use common::{checked_gpu, gpu, words};
 use wgrad::compile::{Options, compile};
 use wgrad::doctor::harness::{fill, plan_of};
 use wgrad::doctor::tolerance::Side;
@@ -34,7 +34,7 @@ fn rows() -> Vec<&'static Row> {
 /// Reference in f32 and CPU executor and GPU, each against the reference in f64.
 #[test]
 fn parity() {
-    let gpu = gpu();
+    let (gpu, checked) = (gpu(), checked_gpu());
     let mut all = Comparison::default();
     for row in rows() {
         let mut hold = |side, what: &str, found: wgrad::Result<Comparison>| {
@@ -54,9 +54,10 @@ fn parity() {
             });
             hold(Side::Cpu, &format!("{text:?}"), found);
         }
-        if let Some(gpu) = &gpu {
+        for (what, gpu) in [("GPU", &gpu), ("checked", &checked)] {
+            let Some(gpu) = gpu else { continue };
             let found = examine(row, &[1, 3], Side::Gpu, &mut |plan| gpu.executor(plan));
-            hold(Side::Gpu, "GPU", found);
+            hold(Side::Gpu, what, found);
         }
     }
     println!("{} results compared over {} ops", all.buffers, rows().len());

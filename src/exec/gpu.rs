@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Choice, DeviceInfo, Executor, Traffic, check_write, program};
 use crate::error::{Error, Result};
-use crate::kernel::Access;
+use crate::kernel::{Access, Kernel};
 use crate::plan::{Binding, Launch, Limits, Plan};
 use crate::shape::DType;
 use crate::tensor::Host;
@@ -115,6 +115,8 @@ pub struct GpuDevice {
     queue: wgpu::Queue,
     info: DeviceInfo,
     faults: Faults,
+    /// Whether shaders are compiled with bounds checks.
+    checks: bool,
 }
 
 impl GpuDevice {
@@ -210,7 +212,16 @@ impl GpuDevice {
             queue,
             info,
             faults,
+            checks: false,
         })
+    }
+
+    /// The same adapter, but its shaders keep naga's bounds checks and loop limits. They
+    /// cost time and guard against nothing in kernels that the parity suite has passed with
+    /// them on; a kernel that is still being written or broken on purpose needs them.
+    pub fn with_checks(mut self) -> Self {
+        self.checks = true;
+        self
     }
 
     /// What it is and allows.
@@ -375,6 +386,26 @@ fn record<'a>(encoder: &mut wgpu::CommandEncoder, launches: impl Iterator<Item =
     }
 }
 
+/// The shader module of a kernel's file.
+#[allow(unsafe_code)]
+fn module(device: &wgpu::Device, kernel: &Kernel, checks: bool) -> wgpu::ShaderModule {
+    let descriptor = wgpu::ShaderModuleDescriptor {
+        label: Some(kernel.stem),
+        source: wgpu::ShaderSource::Wgsl(kernel.source.into()),
+    };
+    if checks {
+        return device.create_shader_module(descriptor);
+    }
+    // SAFETY: the shaders are this crate's own. They index private and workgroup memory by
+    // constants and by what they have compared with a size; sizes are those that the plan's
+    // checker has held against the buffers. Loops end: their bounds are sizes. The parity
+    // suite runs every case with the checks and without, and the driver's robust access to
+    // storage buffers stays on.
+    unsafe {
+        device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+    }
+}
+
 /// Makes each module and each pipeline once.
 struct Compiler<'a> {
     gpu: &'a GpuDevice,
@@ -394,12 +425,11 @@ impl Compiler<'_> {
         }
         let device = &self.gpu.device;
         let refused = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let module = self.modules.entry(kernel.stem).or_insert_with(|| {
-            device.create_shader_module(wgpu::ShaderModuleDescriptor {
-                label: Some(kernel.stem),
-                source: wgpu::ShaderSource::Wgsl(kernel.source.into()),
-            })
-        });
+        let checks = self.gpu.checks;
+        let module = self
+            .modules
+            .entry(kernel.stem)
+            .or_insert_with(|| module(device, kernel, checks));
         let entries: Vec<_> = kernel
             .bindings
             .iter()

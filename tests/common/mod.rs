@@ -6,6 +6,14 @@ use wgrad::exec::{Choice, Device};
 #[allow(unused_imports)]
 pub use wgrad::doctor::harness::words;
 
+/// [`gpu`], with bounds checks in its shaders: for kernels that are broken on purpose.
+pub fn checked_gpu() -> Option<Device> {
+    match gpu()? {
+        Device::Gpu(opened) => Some(Device::Gpu(opened.with_checks())),
+        cpu => Some(cpu),
+    }
+}
+
 /// The GPU to test on. Without one the GPU half of the tests is skipped, unless
 /// `WGRAD_REQUIRE_GPU` is set: then its absence is a failure.
 pub fn gpu() -> Option<Device> {
