@@ -79,6 +79,8 @@ struct Train {
     expansion: Option<Expansion>,
     distortion: Option<Distortion>,
     average_from: Option<usize>,
+    stop_after: Option<usize>,
+    halve_after: Option<usize>,
 }
 
 impl Config {
@@ -145,6 +147,8 @@ impl Config {
             expansion: t.expansion.unwrap_or(d.expansion),
             distortion: t.distortion.unwrap_or(d.distortion),
             average_from: t.average_from.or(d.average_from),
+            stop_after: t.stop_after.or(d.stop_after),
+            halve_after: t.halve_after.or(d.halve_after),
             ..d
         };
         file.network.check()?;
