@@ -202,6 +202,9 @@ mod tests {
         assert!(refused(&format!("name = \"a/b\"\n{NETWORK}")).contains("a/b"));
         assert!(refused(&NETWORK.replace("dense", "dens")).contains("dens"));
         assert!(refused(&NETWORK.replace("units = 3", "units = 0")).contains("layer 1 (dense)"));
+        let rules = format!("{NETWORK}\n[train]\nstop_after = 3\nhalve_after = 2");
+        let s = Config::parse(&rules).unwrap().settings;
+        assert_eq!((s.stop_after, s.halve_after), (Some(3), Some(2)));
         let both = format!("{NETWORK}\n[train]\nlearning_rate = 1.0\nlearning_rates = [1.0]");
         assert!(refused(&both).contains("both"));
     }

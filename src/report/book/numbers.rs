@@ -242,6 +242,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_counted_is_said() {
+        let mut row = row(1.0, &[0.5; 5], "%");
+        assert_eq!(count(&row), "5");
+        row.each = "network".into();
+        assert_eq!(count(&row), "5 networks");
+    }
+
+    #[test]
     fn numbers_have_the_digits_that_mean_something() {
         for (value, text) in [
             (0.0, "0"),
