@@ -76,6 +76,10 @@ fn a_lost_device_is_an_error_and_the_checkpoint_stays() {
     let mut trainer = Trainer::new(&network(), &data(), &settings, &cpu).unwrap();
     trainer.keep_checkpoints(folder.path(), 2).unwrap();
     assert_eq!(trainer.resume().unwrap(), 1);
+    let by: Vec<&str> = (trainer.origins().iter())
+        .map(|origin| origin.device.as_str())
+        .collect();
+    assert_eq!(by, [&device.info().name, &cpu.info().name]);
     assert_eq!(trainer.run(&mut |_| {}).unwrap().epochs.len(), 3);
 }
 

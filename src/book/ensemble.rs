@@ -39,7 +39,7 @@ pub(super) fn run(
         let mut trainer = Trainer::new(&network, &data, &settings, options.device)?;
         trainer.keep_checkpoints(&options.folder.join("checkpoints"), CHECKPOINTS)?;
         let done = trainer.resume()?;
-        let note = went_on(&format!("Seed {seed}"), done, &trainer);
+        let note = went_on(&format!("Seed {seed}"), done, trainer.origins());
         record.notes.extend(note);
         let outcome = trainer.run(&mut |event| {
             tell(&Progress {

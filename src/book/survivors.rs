@@ -11,7 +11,7 @@ use super::run::{Options, Progress, Tell};
 use super::{Experiment, Run};
 use crate::data::Split;
 use crate::error::{Error, Result};
-use crate::train::{Epoch, Evaluation, Model, Outcome, Settings, Trainer};
+use crate::train::{Epoch, Evaluation, Model, Origin, Outcome, Settings, Trainer};
 
 /// Checkpoints kept of a long run.
 const CHECKPOINTS: usize = 2;
@@ -106,7 +106,11 @@ fn together(
         let folder = options.folder.join("checkpoints");
         trainer.keep_checkpoints(&folder, CHECKPOINTS)?;
         let done = trainer.resume()?;
-        notes.extend(went_on(super::training::shown(run), done, &trainer));
+        notes.extend(went_on(
+            super::training::shown(run),
+            done,
+            trainer.origins(),
+        ));
     }
     let outcome = trainer.run(&mut |event| {
         tell(&Progress {
@@ -123,11 +127,11 @@ fn together(
 
 /// What to say where an earlier run was gone on with; other versions and devices than this
 /// one's are named, since they need not give the same bits.
-pub(super) fn went_on(what: &str, done: usize, trainer: &Trainer) -> Option<String> {
+pub(super) fn went_on(what: &str, done: usize, origins: &[Origin]) -> Option<String> {
     if done == 0 {
         return None;
     }
-    let (here, earlier) = trainer.origins().split_last()?;
+    let (here, earlier) = origins.split_last()?;
     let others: Vec<String> = (earlier.iter())
         .filter(|origin| *origin != here)
         .map(|origin| format!("wgrad {} on {}", origin.version, origin.device))
@@ -205,4 +209,30 @@ fn merged(mut parts: Vec<Finished>) -> Option<Finished> {
         all.standings.extend(part.standings);
     }
     Some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_version_or_device_is_named() {
+        let origin = |version: &str, device: &str| Origin {
+            version: version.into(),
+            device: device.into(),
+        };
+        let (old, gpu, cpu) = (
+            origin("0.0.9", "a GPU"),
+            origin("0.1.0", "a GPU"),
+            origin("0.1.0", "the CPU"),
+        );
+        let note = |done, origins: &[Origin]| went_on("Seed 3", done, origins);
+        assert_eq!(note(0, &[cpu.clone()]), None);
+        let plain = "Seed 3: went on after epoch 2 of an earlier run; the seconds are those of \
+                     this one.";
+        assert_eq!(note(2, &[cpu.clone()]).unwrap(), plain);
+        let other = note(2, &[old, gpu, cpu]).unwrap();
+        let by = "(by wgrad 0.0.9 on a GPU, then wgrad 0.1.0 on a GPU; its bits need not be ours)";
+        assert!(other.contains(by), "{other}");
+    }
 }
