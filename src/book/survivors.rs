@@ -41,8 +41,8 @@ pub(super) fn train(
 ) -> Result<Trained> {
     let (mut parts, mut places, mut lost, mut notes) = (vec![], vec![], vec![], vec![]);
     // What is still to be trained, the next one last.
-    let mut groups = vec![0..settings.replicas];
-    while let Some(group) = groups.pop().filter(|g: &Range<usize>| !g.is_empty()) {
+    let mut groups: Vec<Range<usize>> = std::iter::once(0..settings.replicas).collect();
+    while let Some(group) = groups.pop() {
         let own = part(settings, &group);
         match together(experiment, run, data, &own, options, tell, &mut notes) {
             Ok(finished) => {
@@ -227,10 +227,10 @@ mod tests {
             origin("0.1.0", "the CPU"),
         );
         let note = |done, origins: &[Origin]| went_on("Seed 3", done, origins);
-        assert_eq!(note(0, &[cpu.clone()]), None);
+        assert_eq!(note(0, std::slice::from_ref(&cpu)), None);
         let plain = "Seed 3: went on after epoch 2 of an earlier run; the seconds are those of \
                      this one.";
-        assert_eq!(note(2, &[cpu.clone()]).unwrap(), plain);
+        assert_eq!(note(2, std::slice::from_ref(&cpu)).unwrap(), plain);
         let other = note(2, &[old, gpu, cpu]).unwrap();
         let by = "(by wgrad 0.0.9 on a GPU, then wgrad 0.1.0 on a GPU; its bits need not be ours)";
         assert!(other.contains(by), "{other}");

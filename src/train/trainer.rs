@@ -303,8 +303,9 @@ impl Trainer {
     /// [`Settings`].
     ///
     /// # Errors
-    /// [`Error::NotFinite`] when a loss overflowed, [`Error::Disagrees`] when the sentinel
-    /// found a wrong launch, [`Error::Device`] when the device failed, [`Error::Io`] when a checkpoint cannot be written.
+    /// [`Error::NotFinite`] when a loss overflowed, in training or in an evaluation;
+    /// [`Error::Disagrees`] when the sentinel found a wrong launch, [`Error::Device`] when the
+    /// device failed, [`Error::Io`] when a checkpoint cannot be written.
     pub fn run(&mut self, tell: &mut dyn FnMut(&Event<'_>)) -> Result<Outcome> {
         let start = Instant::now();
         let before = self.history.len();
