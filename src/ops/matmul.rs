@@ -158,7 +158,8 @@ impl Op for Matmul {
         if !matches!(self.end, End::Sgd(_)) {
             operands.push(Operand::Out(0));
         }
-        let few = m <= FEW && !self.trans_a && self.trans_b;
+        let fits = n.div_ceil(TEAMS) <= 65_535;
+        let few = m <= FEW && fits && !self.trans_a && self.trans_b;
         let (kernel, grid) = match self.end {
             End::Bias(_) if few => (&MATMUL_FEW_BIAS, [n.div_ceil(TEAMS), 1]),
             End::BiasDropout(..) if few => (&MATMUL_FEW_BIAS_DROPOUT, [n.div_ceil(TEAMS), 1]),
