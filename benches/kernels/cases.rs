@@ -124,7 +124,8 @@ fn convolution(batch: usize, [c, h, f]: [usize; 3]) -> Vec<(String, Case)> {
     ]
 }
 
-/// A dense layer forward with bias, ReLU and dropout, and its whole way back.
+/// A dense layer forward with bias, ReLU and dropout, and its way back: one kernel at small
+/// mini-batches, products above.
 fn dense(batch: usize, [n_in, out]: [usize; 2]) -> Vec<(String, Case)> {
     let mut forward = Matmul::new(false, true);
     forward.end = End::BiasDropout(Activation::Relu, DROPOUT);
@@ -134,23 +135,39 @@ fn dense(batch: usize, [n_in, out]: [usize; 2]) -> Vec<(String, Case)> {
         .fixed(&[out], UNIFORM)
         .u32(&[4], Fill::Keys)
         .u32(&[2], Fill::Pair(8, 7));
-    let grad = DenseGrad {
-        activation: Activation::Relu,
-        scale: 1.0,
-        input_gradient: true,
-        sgd: SGD,
-    };
-    let grad = Case::new(grad, out)
-        .fixed(&[batch, n_in], Fill::Sparse)
-        .fixed(&[batch, out], UNIFORM);
-    let mut grad = updated(grad, &[out, n_in]);
-    // The bias stands behind the weights.
-    let bias = Case::new(SGD, 1).fixed(&[out], UNIFORM).inputs.remove(0);
-    grad.inputs.insert(3, bias);
-    vec![
-        (format!("matmul dense {batch}x{n_in} to {out}"), forward),
-        (format!("dense_grad {batch}x{n_in} to {out}"), grad),
-    ]
+    let label = |part| format!("{part} {batch}x{n_in} to {out}");
+    let mut cases = vec![(label("matmul dense"), forward)];
+    if batch <= 16 {
+        let grad = DenseGrad {
+            activation: Activation::Relu,
+            scale: 1.0,
+            input_gradient: true,
+            sgd: SGD,
+        };
+        let grad = Case::new(grad, out)
+            .fixed(&[batch, n_in], Fill::Sparse)
+            .fixed(&[batch, out], UNIFORM);
+        let mut grad = updated(grad, &[out, n_in]);
+        // The bias stands behind the weights.
+        let bias = Case::new(SGD, 1).fixed(&[out], UNIFORM).inputs.remove(0);
+        grad.inputs.insert(3, bias);
+        cases.push((label("dense_grad"), grad));
+    } else {
+        let mut input = Matmul::new(false, false);
+        input.end = End::Slope(Activation::Relu);
+        let input = Case::new(input, out)
+            .fixed(&[batch, out], UNIFORM)
+            .fixed(&[out, n_in], UNIFORM)
+            .fixed(&[batch, n_in], Fill::Sparse);
+        let mut weights = Matmul::new(true, false);
+        weights.end = End::Sgd(SGD);
+        let weights = Case::new(weights, batch)
+            .fixed(&[batch, out], UNIFORM)
+            .fixed(&[batch, n_in], Fill::Sparse);
+        cases.push((label("matmul input grad"), input));
+        cases.push((label("matmul weight grad"), updated(weights, &[out, n_in])));
+    }
+    cases
 }
 
 /// What begins, ends and thins out a training step of workload A.
