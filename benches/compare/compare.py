@@ -283,6 +283,13 @@ def table(workload, rows):
         best = min((v for (other, _), v in ours.items() if other == d), default=None)
         text += f"| {name} | {device} | {nets} | {us:,.1f} | {each:,.1f} | {launches or ''} " \
                 f"| {f'{each / same:.2f}' if same else ''} | {f'{each / best:.2f}' if best else ''} |\n"
+    for (d, nets), each in ours.items():
+        for framework in ("PyTorch", "Burn"):
+            rivals = [(us / nets, name, device) for name, device, n, us, _ in rows
+                      if name.startswith(framework) and n == nets and kind.get(device, device) == d]
+            if rivals:
+                us, name, device = min(rivals)
+                text += f"\nBest of {framework} beside wgrad on {d}, networks {nets}: {name}, **{us / each:.2f} ×** wgrad's time.\n"
     return text
 
 
