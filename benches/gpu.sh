@@ -10,7 +10,8 @@
 # BURN           a built burn-bench, and BURN_ARGS what else to tell it
 # MNIST_DIR      the data set, for the ensemble of chapter 6
 #
-# A step that fails costs only itself: `summary.txt` lists each with exit code and seconds.
+# Paths are absolute or from the repository's root. A step that fails costs only
+# itself: `summary.txt` lists each with exit code and seconds.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
