@@ -44,6 +44,7 @@ pub mod error;
 pub mod exec;
 pub mod files;
 pub mod graph;
+mod json;
 pub mod kernel;
 pub mod model_file;
 pub mod nn;

@@ -128,11 +128,12 @@ fn every_experiment_runs_end_to_end() {
         }
         for run in &experiment.runs {
             for (k, reported) in run.report.iter().enumerate() {
-                let ours = record
-                    .rows
-                    .iter()
-                    .find(|r| r.what.ends_with(&reported.what));
-                assert_eq!(ours.unwrap().ours.len(), seeds, "{} {k}", record.id);
+                let what = match run.name.as_str() {
+                    "" => reported.what.clone(),
+                    name => format!("{name}: {}", reported.what),
+                };
+                let ours = record.rows.iter().find(|r| r.what == what);
+                assert_eq!(ours.unwrap().ours.len(), seeds, "{} {k} {what}", record.id);
             }
         }
     }
@@ -232,14 +233,185 @@ fn an_ensemble_is_resumed() {
             epochs: Some(epochs),
             ..options(&device, Some(&data), folder)
         };
-        run("ch6-ensemble", &options);
-        std::fs::read(folder.join("model.safetensors")).unwrap()
+        let record = run("ch6-ensemble", &options);
+        let model = std::fs::read(folder.join("model.safetensors")).unwrap();
+        (model, record)
+    };
+    let note = |record: &Record| {
+        let mut notes = record.notes.iter();
+        notes.any(|n| n.contains("went on after epoch 1 of an earlier run; the seconds"))
     };
     let (stopped, whole) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let first = run_in(stopped.path(), 1);
-    let resumed = run_in(stopped.path(), 2);
+    let (first, record) = run_in(stopped.path(), 1);
+    assert!(!note(&record), "{:?}", record.notes);
+    let (resumed, record) = run_in(stopped.path(), 2);
+    assert!(note(&record), "{:?}", record.notes);
     assert_ne!(first, resumed);
-    assert_eq!(resumed, run_in(whole.path(), 2));
+    assert_eq!(resumed, run_in(whole.path(), 2).0);
+    let each: Vec<&str> = record.rows.iter().map(|r| r.each.as_str()).collect();
+    assert_eq!(each, ["", "", "network"]);
+    // Two epochs, of which the second run trained one.
+    let path = stopped.path().join("certificate.json");
+    let certificate = book::certificate::Certificate::read(&path).unwrap();
+    assert!(certificate.seconds > 0.0);
+    assert_eq!(certificate.device, device.info().name);
+}
+
+/// The same of networks that are trained for their numbers.
+#[test]
+fn a_long_run_says_that_it_went_on() {
+    let (device, data) = (cpu(), digits(20, 12));
+    let folder = tempfile::tempdir().unwrap();
+    let notes = |epochs| {
+        let options = Options {
+            epochs: Some(epochs),
+            ..options(&device, Some(&data), folder.path())
+        };
+        run("ch6-shallow", &options).notes.join(" ")
+    };
+    assert!(!notes(1).contains("went on"));
+    assert!(notes(2).contains("the network: went on after epoch 1 of an earlier run;"));
+}
+
+/// A replica whose cost overflows does not take the others along.
+#[test]
+fn survivors_have_the_numbers_that_they_would_have_had() {
+    let (device, data) = (cpu(), digits(20, 12));
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options {
+        epochs: Some(2),
+        ..options(&device, Some(&data), folder.path())
+    };
+    let sweep = |rates: [f64; 4]| {
+        let mut experiment = book::find("ch3-learning-rates").unwrap().clone();
+        experiment.runs[0].rates = rates.to_vec();
+        book::run(&experiment, &options, &mut |_| {}).unwrap()
+    };
+    let sound = sweep([0.025, 0.25, 0.5, 2.5]);
+    let two_lost = sweep([0.025, 1e35, 1e36, 2.5]);
+    let ours = |record: &Record| -> Vec<Vec<f64>> {
+        record.rows.iter().map(|row| row.ours.clone()).collect()
+    };
+    let (all, left) = (ours(&sound), ours(&two_lost));
+    assert_eq!(left, [all[0].clone(), vec![], vec![], all[3].clone()]);
+    let told = |note: &&String| note.contains("does not train: epoch 1, ");
+    assert_eq!(two_lost.notes.iter().filter(told).count(), 2);
+    assert_eq!(two_lost.plots[0].series[0], sound.plots[0].series[0]);
+    assert_eq!(two_lost.plots[1].series[0].points.len(), 2);
+
+    let mut none = book::find("ch1-sigmoid-30").unwrap().clone();
+    (none.runs[0].eta, none.runs[0].per_example) = (1e35, 5.0);
+    let record = book::run(&none, &options, &mut |_| {}).unwrap();
+    assert!(record.rows.iter().all(|row| row.ours.is_empty()));
+    for seed in 0..2 {
+        let told = format!("the network does not train under seed {seed}: epoch 1, ");
+        assert!(
+            record.notes.iter().any(|n| n.starts_with(&told)),
+            "{:?}",
+            record.notes
+        );
+    }
+}
+
+/// The sweep plots what the book's `multiple_eta.py` does: the cost on the training images
+/// after each epoch, with the decay's term.
+#[test]
+fn the_sweep_plots_the_cost_on_the_training_images() {
+    let (device, data) = (cpu(), digits(20, 12));
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options {
+        epochs: Some(2),
+        ..options(&device, Some(&data), folder.path())
+    };
+    let record = run("ch3-learning-rates", &options);
+    let described = &book::find("ch3-learning-rates").unwrap().runs[0];
+    let place = described.rates.iter().position(|r| *r == 0.25).unwrap();
+    let settings = Settings {
+        replica_rates: vec![0.25],
+        first_replica: place,
+        measure_training: true,
+        ..described.settings(2)
+    };
+    let data = options.data.unwrap();
+    // Options of these tests hold out half as many as they train on.
+    let held_out = Split {
+        validation: data.validation.first(10).unwrap(),
+        test: data.test.first(10).unwrap(),
+        ..data.clone()
+    };
+    let network = described.network([1, 28, 28]).unwrap();
+    let mut trainer = Trainer::new(&network, &held_out, &settings, &device).unwrap();
+    let epochs = trainer.run(&mut |_| {}).unwrap().epochs;
+    let wanted: Vec<(f64, f64)> = epochs
+        .iter()
+        .map(|e| (e.epoch as f64, e.set_cost[0] + e.penalty[0]))
+        .collect();
+    assert!(epochs[0].penalty[0] > 0.0);
+    let curves = &record.plots[0].series;
+    let curve = curves.iter().find(|s| s.name == "η = 0.25").unwrap();
+    assert_eq!(curve.points, wanted);
+}
+
+#[test]
+fn numbers_out_of_range_are_refused() {
+    let (device, data) = (cpu(), digits(20, 12));
+    let folder = tempfile::tempdir().unwrap();
+    let usual = || options(&device, Some(&data), folder.path());
+    for id in ["ch1-sigmoid-30", "ch6-ensemble", "ch5-gradient-norms"] {
+        for huge in [usize::MAX, 0] {
+            let refused = |options: Options<'_>| {
+                let run = book::run(book::find(id).unwrap(), &options, &mut |_| {});
+                run.unwrap_err().to_string()
+            };
+            let seeds = Options {
+                seeds: Some(huge),
+                ..usual()
+            };
+            assert!(refused(seeds).starts_with(&format!("seeds: found {huge}")));
+            let epochs = Options {
+                epochs: Some(huge),
+                ..usual()
+            };
+            assert!(refused(epochs).starts_with(&format!("epochs: found {huge}")));
+        }
+        let first = Options {
+            first_seed: usize::MAX,
+            ..usual()
+        };
+        let run = book::run(book::find(id).unwrap(), &first, &mut |_| {});
+        assert!(
+            run.unwrap_err()
+                .to_string()
+                .starts_with("first seed: found")
+        );
+    }
+}
+
+/// Fewer images than a mini-batch are one mini-batch.
+#[test]
+fn few_images_are_one_batch() {
+    let (device, data) = (cpu(), digits(20, 12));
+    let folder = tempfile::tempdir().unwrap();
+    for id in [
+        "ch5-relu",
+        "ch3-learning-rates",
+        "ch2-gradient-check",
+        "ch2-matrix",
+    ] {
+        let options = Options {
+            images: Some(5),
+            ..options(&device, Some(&data), folder.path())
+        };
+        assert!(!run(id, &options).rows.is_empty());
+    }
+}
+
+#[test]
+fn what_is_not_in_the_book_has_no_value_of_it() {
+    let vote = |id| book::find(id).unwrap().vote.clone().unwrap();
+    assert_eq!(vote("ch6-ensemble").accuracy, Some(99.67));
+    let modern = vote("ch6-modern");
+    assert_eq!((modern.accuracy, modern.errors), (None, None));
 }
 
 fn small() -> Network {

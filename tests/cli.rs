@@ -372,3 +372,43 @@ fn earlier_results_stay() {
         before
     );
 }
+
+/// A network that does not learn never improves on its first epoch.
+#[test]
+fn rules_end_a_run() {
+    let home = tempfile::tempdir().unwrap();
+    let epochs = |out: &str, rule: [&str; 2]| {
+        wgrad()
+            .current_dir(home.path())
+            .args([
+                "train",
+                "--net",
+                "mlp-30",
+                "--data",
+                "synthetic",
+                "--device",
+                "cpu",
+            ])
+            .args([
+                "--train-images",
+                "20",
+                "--epochs",
+                "9",
+                "--lr",
+                "0",
+                "--out",
+                out,
+            ])
+            .args(rule)
+            .assert()
+            .success();
+        report(&home.path().join(out))["epochs"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    assert_eq!(epochs("stop", ["--stop-after", "2"]), 3);
+    assert_eq!(epochs("halve", ["--halve-after", "1"]), 8);
+    let args = ["plan", "--halve-after", "1", "--average-from", "2"];
+    assert!(refused(&args, home.path()).contains("--average-from"));
+}

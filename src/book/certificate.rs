@@ -23,10 +23,9 @@ use sha2::{Digest, Sha256};
 
 use crate::data::Images;
 use crate::error::{Error, Result};
-use crate::exec::DeviceInfo;
 use crate::files::{read_limited, write_whole};
 use crate::nn::Network;
-use crate::train::{Evaluation, Model, Settings, plurality};
+use crate::train::{Evaluation, Model, Origin, Settings, plurality};
 
 /// What a file must call itself; the number changes when the form does.
 const FORM: &str = "wgrad certificate 1";
@@ -48,7 +47,7 @@ const FIX: &str = "Make the certificate again with the run, or name another file
 pub struct Certificate {
     /// The file's form and its version.
     pub form: String,
-    /// The version of wgrad that ran.
+    /// The version of wgrad that ran; where a run was gone on with by another, each in order.
     pub version: String,
     /// The experiment's id.
     pub experiment: String,
@@ -68,9 +67,10 @@ pub struct Certificate {
     pub epochs: usize,
     /// All that the training was told.
     pub settings: Value,
-    /// Seconds from start to end.
+    /// Seconds of all epochs, evaluation included, those before a resume too.
     pub seconds: f64,
-    /// Adapter, backend and driver that trained, or the CPU.
+    /// Adapter, backend and driver that trained, or the CPU; where a run was gone on with
+    /// elsewhere, each in order.
     pub device: String,
 }
 
@@ -139,10 +139,10 @@ pub struct Run<'a> {
     pub synthetic: bool,
     /// What the networks answer on it.
     pub evaluation: &'a Evaluation,
-    /// Seconds from start to end.
+    /// Seconds of all epochs.
     pub seconds: f64,
-    /// What trained.
-    pub device: &'a DeviceInfo,
+    /// What trained them, see [`Trainer::origins`](crate::train::Trainer::origins).
+    pub origins: &'a [Origin],
 }
 
 impl Certificate {
@@ -175,7 +175,7 @@ impl Certificate {
             .map_err(|e| Error::setting("settings", e, "finite numbers"))?;
         let certificate = Self {
             form: FORM.into(),
-            version: env!("CARGO_PKG_VERSION").into(),
+            version: in_order(run.origins.iter().map(|o| &o.version)),
             experiment: run.experiment.into(),
             date: now(),
             network: run.model.network.clone(),
@@ -206,7 +206,7 @@ impl Certificate {
             epochs: run.settings.epochs,
             settings,
             seconds: run.seconds,
-            device: run.device.name.clone(),
+            device: in_order(run.origins.iter().map(|o| &o.device)),
         };
         certificate
             .check()
@@ -283,6 +283,13 @@ impl Certificate {
         }
         Ok(())
     }
+}
+
+/// Names one after another, neighbours that are the same once.
+fn in_order<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    let mut names: Vec<&str> = names.map(String::as_str).collect();
+    names.dedup();
+    names.join(", then ")
 }
 
 /// The indices of images that are answered wrongly, ascending.

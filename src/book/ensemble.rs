@@ -1,11 +1,10 @@
 //! Chapter 6's ensemble: networks that vote, resumable, with a certificate beside them.
 
-use std::time::Instant;
-
 use super::Experiment;
 use super::certificate::{self, Certificate};
 use super::pictures;
 use super::run::{Options, Progress, Tell};
+use super::survivors::went_on;
 use super::training::{SLACK, describe, epochs, mean, plot, series};
 use crate::error::{Error, Result};
 use crate::files::create_folder;
@@ -31,22 +30,17 @@ pub(super) fn run(
     let network = run.network([1, data.train.height, data.train.width])?;
     let (mut together, mut errors, mut alone) = (vec![], vec![], vec![]);
     for (k, seed) in record.seeds.clone().into_iter().enumerate() {
-        let start = Instant::now();
         // Ensembles share no network: ensemble s has replicas n·s to n·s + n − 1.
         let settings = Settings {
             replicas: vote.networks,
             first_replica: seed as usize * vote.networks,
-            ..options.seeded(experiment, run.settings(epochs))
+            ..options.seeded(experiment, run.settings(epochs), &data)
         };
         let mut trainer = Trainer::new(&network, &data, &settings, options.device)?;
         trainer.keep_checkpoints(&options.folder.join("checkpoints"), CHECKPOINTS)?;
         let done = trainer.resume()?;
-        if done > 0 {
-            record.notes.push(format!(
-                "Seed {seed}: went on after epoch {done} of an earlier run; the seconds are \
-                 those of this one."
-            ));
-        }
+        let note = went_on(&format!("Seed {seed}"), done, &trainer);
+        record.notes.extend(note);
         let outcome = trainer.run(&mut |event| {
             tell(&Progress {
                 run: &run.name,
@@ -70,8 +64,8 @@ pub(super) fn run(
             test: &data.test,
             synthetic: data.synthetic,
             evaluation: &outcome.test,
-            seconds: start.elapsed().as_secs_f64(),
-            device: options.device.info(),
+            seconds: outcome.epochs.iter().map(|e| e.seconds).sum(),
+            origins: trainer.origins(),
         })?;
         let name = match k {
             0 => "certificate.json".to_owned(),
@@ -108,23 +102,27 @@ pub(super) fn run(
         book,
         ours,
         slack,
+        ..Row::default()
     };
     record.rows = vec![
         row(
             "test accuracy of the vote",
             "%",
-            Some(vote.accuracy),
+            vote.accuracy,
             together,
             SLACK,
         ),
         row(
             "test digits misread by the vote",
             "",
-            Some(vote.errors),
+            vote.errors,
             errors,
             30.0,
         ),
-        row("test accuracy of each network", "%", None, alone, SLACK),
+        Row {
+            each: "network".into(),
+            ..row("test accuracy of each network", "%", None, alone, SLACK)
+        },
     ];
     Ok(())
 }

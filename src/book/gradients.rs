@@ -45,6 +45,7 @@ pub(super) fn check(
     for seed in record.seeds.clone() {
         let settings = crate::train::Settings {
             first_replica: seed as usize,
+            batch: run.batch.min(data.train.len()),
             ..run.settings(1)
         };
         let start = Trainer::new(&network, &data, &settings, options.device)?.model()?;
@@ -52,7 +53,10 @@ pub(super) fn check(
         let backward = probe.gradients()?.remove(0);
         let timer = Instant::now();
         for _ in 0..PASSES {
-            probe.run_gradient()?;
+            // The numerical gradient uploads what it nudges and reads costs back, so this
+            // uploads the weights and reads the gradients back.
+            probe.set_weights(&start)?;
+            probe.gradients()?;
         }
         let one = timer.elapsed().as_secs_f64() / PASSES as f64;
         let timer = Instant::now();
@@ -105,7 +109,9 @@ pub(super) fn check(
     ];
     record.notes.push(format!(
         "One mini-batch of {} images; ε = {EPSILON}. Backpropagation needs one forward and one \
-         backward pass for all {} parameters, equation 46 a forward pass for each and one more.",
+         backward pass for all {} parameters, equation 46 a forward pass for each and one more. \
+         Both times include uploads and readbacks: of all weights and the whole gradient once, \
+         of one tensor and the costs for each parameter.",
         images.len(),
         network
             .parameters()?
@@ -159,7 +165,7 @@ pub(super) fn matrix(
     let network = run.network([1, data.train.height, data.train.width])?;
     let seconds = |batch: usize, steps: u64| -> Result<f64> {
         let settings = crate::train::Settings {
-            batch,
+            batch: batch.min(data.train.len()),
             // Timed is the arithmetic, and ten updates of a tenth are one.
             learning_rates: vec![run.eta * batch as f64 / BATCH as f64],
             ..run.settings(1)

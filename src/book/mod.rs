@@ -33,6 +33,7 @@ mod picks;
 mod pictures;
 mod run;
 mod softmax;
+mod survivors;
 mod sweeps;
 mod training;
 
@@ -304,10 +305,10 @@ pub struct Hidden {
 pub struct Vote {
     /// How many.
     pub networks: usize,
-    /// The book's accuracy of their vote in percent.
-    pub accuracy: f64,
+    /// The book's accuracy of their vote in percent, where it has one.
+    pub accuracy: Option<f64>,
     /// The digits they misread together in the book.
-    pub errors: f64,
+    pub errors: Option<f64>,
 }
 
 impl Run {

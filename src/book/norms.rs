@@ -72,7 +72,7 @@ pub(super) fn run(
         settings_text.push(run.describe());
         let settings = Settings {
             batch: data.train.len(),
-            ..options.seeded(experiment, run.settings(epochs))
+            ..options.seeded(experiment, run.settings(epochs), &data)
         };
         let network = run.network([1, data.train.height, data.train.width])?;
         let mut trainer = Trainer::new(&network, &data, &settings, options.device)?;
@@ -148,7 +148,7 @@ pub(super) fn at_start(
     options: &Options<'_>,
 ) -> Result<Vec<Row>> {
     let data = narrowed(options.data(Some(IMAGES))?)?;
-    let settings = options.seeded(experiment, run.settings(1));
+    let settings = options.seeded(experiment, run.settings(1), &data);
     let network = run.network([1, data.train.height, data.train.width])?;
     let mut trainer = Trainer::new(&network, &data, &settings, options.device)?;
     let mut probe = Probe::new(&network, &data.train, settings.replicas, options.device)?;

@@ -88,8 +88,15 @@ impl Options<'_> {
     }
 
     /// Lays seeds over settings.
-    pub(super) fn seeded(&self, experiment: &Experiment, settings: Settings) -> Settings {
+    pub(super) fn seeded(
+        &self,
+        experiment: &Experiment,
+        settings: Settings,
+        data: &Split,
+    ) -> Settings {
         Settings {
+            // Where only a few images are tried out, they are one mini-batch.
+            batch: settings.batch.min(data.train.len()),
             replicas: self.count(experiment),
             first_replica: self.first_seed,
             evaluation_batch: if self.device.info().cpu { 100 } else { 500 },
@@ -131,18 +138,26 @@ pub fn load(named: Option<&str>) -> Result<Option<Split>> {
 ///
 /// # Errors
 /// [`Error::File`] where images are needed and there are none; everything that can be wrong
-/// with a run. Networks whose cost overflows are a result and stand in the record's notes.
+/// with a run. That a seed's cost overflows is a result of [`Kind::Train`], [`Kind::Sweep`] and
+/// [`Kind::Sizes`]: the record's notes name it, and its rows hold the others' numbers. An
+/// ensemble that lacks a network, or a length of gradients that is not finite, is an error:
+/// [`Error::NotFinite`].
 pub fn run(
     experiment: &Experiment,
     options: &Options<'_>,
     tell: &mut dyn FnMut(&Progress<'_>),
 ) -> Result<Record> {
     let start = Instant::now();
-    if options.seeds == Some(0) {
-        return Err(Error::setting("seeds", 0, "at least 1"));
-    }
-    if options.epochs == Some(0) {
-        return Err(Error::setting("epochs", 0, "at least 1"));
+    let ranges = [
+        ("seeds", options.seeds.unwrap_or(1), 1, 4096),
+        // Each seed of an ensemble is several replicas, whose numbers end at 2^30.
+        ("first seed", options.first_seed, 0, 1 << 28),
+        ("epochs", options.epochs.unwrap_or(1), 1, 1_000_000),
+    ];
+    for (name, value, low, high) in ranges {
+        if !(low..=high).contains(&value) {
+            return Err(Error::setting(name, value, format!("{low} to {high}")));
+        }
     }
     let mut record = Record {
         id: experiment.id.clone(),

@@ -2,11 +2,12 @@
 //! several sizes.
 
 use super::run::{Options, Tell};
-use super::training::{SLACK, describe, epochs, plot, series, train};
+use super::survivors::train;
+use super::training::{SLACK, describe, epochs, plot, series};
 use super::{Experiment, Run};
 use crate::error::{Error, Result};
 use crate::report::record::{Plot, Record, Row, Series};
-use crate::train::Settings;
+use crate::train::{Epoch, Settings};
 
 /// The rates that the book plots.
 const SHOWN: [f64; 3] = [0.025, 0.25, 2.5];
@@ -26,34 +27,47 @@ pub(super) fn rates(
     let settings = Settings {
         replicas: run.rates.len(),
         replica_rates: run.rates.clone(),
-        ..options.seeded(experiment, run.settings(epochs))
+        // The book's plot is of the cost on the training images, decay's term and all.
+        measure_training: true,
+        ..options.seeded(experiment, run.settings(epochs), &data)
     };
     // Each rate is one replica, so there is one seed of each.
     record.seeds = vec![options.first_seed as u64];
     record.epochs = Some(epochs);
     record.setting = format!("{}; η times {:?}", run.describe(), run.rates);
-    let finished = train(experiment, run, &data, &settings, options, tell)?;
-    let history = &finished.outcome.epochs;
-    let Some(last) = history.last() else {
-        return Ok(());
-    };
-    for (r, rate) in run.rates.iter().enumerate() {
+    let trained = train(experiment, run, &data, &settings, options, tell)?;
+    record.notes.extend(trained.notes);
+    for (k, e) in &trained.lost {
+        let note = format!("η = {} does not train: {e}", run.rates[*k]);
+        record.notes.push(note);
+    }
+    let history = trained.finished.map_or(vec![], |f| f.outcome.epochs);
+    let place = |k: usize| trained.places.iter().position(|&p| p == k);
+    let reached = |k: usize| Some(100.0 * history.last()?.validation_accuracy[place(k)?]);
+    for (k, rate) in run.rates.iter().enumerate() {
         record.rows.push(Row {
             what: format!("η = {rate}: validation accuracy of the last epoch"),
             unit: "%".into(),
-            ours: vec![100.0 * last.validation_accuracy[r]],
+            ours: reached(k).into_iter().collect(),
             slack: SLACK,
             ..Row::default()
         });
     }
-    let mut costs = plot("Training cost under the book's three rates", "cost");
-    for (r, rate) in run.rates.iter().enumerate() {
-        if SHOWN.contains(rate) {
-            let curve = series(format!("η = {rate}"), history, |e| e.training_cost[r]);
+    let mut costs = plot(
+        "Cost on the training images under the book's three rates",
+        "cost with decay's term",
+    );
+    for (k, rate) in run.rates.iter().enumerate() {
+        if SHOWN.contains(rate)
+            && let Some(r) = place(k)
+        {
+            let cost = |e: &Epoch| e.set_cost[r] + e.penalty[r];
+            let curve = series(format!("η = {rate}"), &history, cost);
             costs.series.push(curve);
         }
     }
-    let accuracies = last.validation_accuracy.iter().map(|a| 100.0 * a);
+    let points = run.rates.iter().enumerate();
+    let points = points.filter_map(|(k, &rate)| Some((rate, reached(k)?)));
     let all = Plot {
         title: "Validation accuracy of the last epoch".into(),
         x_label: "learning rate".into(),
@@ -62,7 +76,7 @@ pub(super) fn rates(
         series: vec![Series {
             name: format!("{} rates, one plan", run.rates.len()),
             book: false,
-            points: run.rates.iter().copied().zip(accuracies).collect(),
+            points: points.collect(),
         }],
         ..Plot::default()
     };
@@ -103,20 +117,30 @@ pub(super) fn sizes(
         let settings = Settings {
             // Only the last epoch counts, and there are up to 15,000.
             evaluate_every: epochs,
-            ..options.seeded(experiment, run.settings(epochs))
+            ..options.seeded(experiment, run.settings(epochs), &data)
         };
-        let finished = train(experiment, &run, &data, &settings, options, tell)?;
+        let trained = train(experiment, &run, &data, &settings, options, tell)?;
+        record.notes.extend(trained.notes);
+        for (k, e) in &trained.lost {
+            let seed = options.first_seed + k;
+            let note = format!("{name} do not train under seed {seed}: {e}");
+            record.notes.push(note);
+        }
+        let history = trained.finished.map_or(vec![], |f| f.outcome.epochs);
         record.epochs = Some(record.epochs.unwrap_or(0).max(epochs));
-        let ours: Vec<f64> = (finished.outcome.epochs.last().into_iter())
+        let ours: Vec<f64> = (history.last().into_iter())
             .flat_map(|e| e.validation_accuracy.iter().map(|a| 100.0 * a))
             .collect();
-        curve.push((size as f64, super::training::mean(&ours)));
+        if !ours.is_empty() {
+            curve.push((size as f64, super::training::mean(&ours)));
+        }
         record.rows.push(Row {
             what: format!("{name}: validation accuracy"),
             unit: "%".into(),
             book: Some(book),
             ours,
             slack: SLACK,
+            ..Row::default()
         });
         if epochs < own {
             let note = format!("{name}: {epochs} epochs instead of {own}.");

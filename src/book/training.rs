@@ -1,19 +1,16 @@
 //! Experiments that train networks and read numbers off the runs.
 
 use super::picks::{Finished, Pick};
-use super::run::{Options, Progress, Tell};
+use super::run::{Options, Tell};
+use super::survivors::train;
 use super::{Experiment, Run, norms, pictures};
 use crate::data::Split;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::report::record::{Plot, Record, Row, Series};
-use crate::train::{Epoch, Settings, Trainer};
+use crate::train::Epoch;
 
 /// How far from our mean the book's accuracies may lie at least, in points.
 pub(super) const SLACK: f64 = 0.3;
-/// Checkpoints kept of a long run.
-const CHECKPOINTS: usize = 2;
-/// The chapter whose runs are long enough to be worth resuming.
-const LONG: u32 = 6;
 
 pub(super) fn run(
     experiment: &Experiment,
@@ -27,20 +24,18 @@ pub(super) fn run(
         let data = options.data(run.images)?;
         describe(record, &data);
         let epochs = epochs(experiment, run, options);
-        let mut settings = options.seeded(experiment, run.settings(epochs));
-        // Where only a few images are tried out, they are one mini-batch.
-        settings.batch = settings.batch.min(data.train.len());
-        let finished = match train(experiment, run, &data, &settings, options, tell) {
-            Ok(finished) => finished,
-            // That a network of the book does not train is a result.
-            Err(e @ Error::NotFinite { .. }) => {
-                record
-                    .notes
-                    .push(format!("{} does not train: {e}", shown(run)));
-                record.rows.extend(rows(run, None));
-                continue;
-            }
-            Err(e) => return Err(e),
+        let settings = options.seeded(experiment, run.settings(epochs), &data);
+        let trained = train(experiment, run, &data, &settings, options, tell)?;
+        record.notes.extend(trained.notes);
+        // That a network of the book does not train is a result.
+        for (k, e) in &trained.lost {
+            let seed = options.first_seed + k;
+            let note = format!("{} does not train under seed {seed}: {e}", shown(run));
+            record.notes.push(note);
+        }
+        let Some(finished) = trained.finished else {
+            record.rows.extend(rows(run, None));
+            continue;
         };
         let done = finished.outcome.epochs.len();
         record.epochs = Some(record.epochs.unwrap_or(0).max(done));
@@ -114,36 +109,6 @@ pub(super) fn shown(run: &Run) -> &str {
     }
 }
 
-/// Trains all seeds of a run at once.
-pub(super) fn train(
-    experiment: &Experiment,
-    run: &Run,
-    data: &Split,
-    settings: &Settings,
-    options: &Options<'_>,
-    tell: Tell<'_>,
-) -> Result<Finished> {
-    let input = [1, data.train.height, data.train.width];
-    let network = run.network(input)?;
-    let mut trainer = Trainer::new(&network, data, settings, options.device)?;
-    if experiment.chapter == LONG {
-        let folder = options.folder.join("checkpoints");
-        trainer.keep_checkpoints(&folder, CHECKPOINTS)?;
-        trainer.resume()?;
-    }
-    let outcome = trainer.run(&mut |event| {
-        tell(&Progress {
-            run: &run.name,
-            event,
-        });
-    })?;
-    Ok(Finished {
-        outcome,
-        model: trainer.model()?,
-        standings: trainer.standings(),
-    })
-}
-
 /// The numbers of a run; none of ours where it did not finish.
 fn rows(run: &Run, finished: Option<&Finished>) -> Vec<Row> {
     let rows = run.report.iter().map(|reported| {
@@ -157,6 +122,7 @@ fn rows(run: &Run, finished: Option<&Finished>) -> Vec<Row> {
             book: reported.book,
             ours,
             slack: reported.slack.unwrap_or(SLACK),
+            ..Row::default()
         }
     });
     rows.collect()

@@ -33,7 +33,7 @@ pub enum Command {
 /// Flags of `wgrad book run`.
 #[derive(clap::Args)]
 pub struct Run {
-    /// Ids of `wgrad book list`, chapters (ch1, ch3, ch5, ch6), or all
+    /// Ids of `wgrad book list`, chapters (ch1, ch2, ch3, ch5, ch6), or all
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
     /// Seeds, run as replicas of one plan [default: 3; one ensemble of ch6-ensemble]
@@ -207,8 +207,12 @@ fn table(record: &Record) -> String {
             Some(false) => "no",
             None => "",
         };
+        let of = match row.each.as_str() {
+            "" => String::new(),
+            each => format!("  ({} {each}s)", row.ours.len()),
+        };
         let line = format!(
-            "  {:width$}{:>10}  {:>20}  {agrees} {}",
+            "  {:width$}{:>10}  {:>20}  {agrees} {}{of}",
             row.what,
             row.book.map_or(String::new(), shown),
             ours(row),

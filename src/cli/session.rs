@@ -52,6 +52,13 @@ pub struct SessionArgs {
     /// Evaluate and save the mean of the weights after each epoch from the Nth on
     #[arg(long, value_name = "N")]
     average_from: Option<usize>,
+    /// Stop after N epochs in a row without a new best validation accuracy
+    #[arg(long, value_name = "N", conflicts_with = "average_from")]
+    stop_after: Option<usize>,
+    /// Halve the learning rate after N epochs in a row without a new best validation
+    /// accuracy; the seventh halving ends the run
+    #[arg(long, value_name = "N", conflicts_with = "average_from")]
+    halve_after: Option<usize>,
     /// Seed of everything random [default: 1]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -158,6 +165,8 @@ impl SessionArgs {
             settings.distortion = Distortion::named(name)?;
         }
         settings.average_from = self.average_from.or(settings.average_from);
+        settings.stop_after = self.stop_after.or(settings.stop_after);
+        settings.halve_after = self.halve_after.or(settings.halve_after);
         if self.no_fuse {
             settings.fuse = false;
         }

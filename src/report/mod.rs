@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::files::write_whole;
+use crate::json::{nullable, nullable_one, nullable_points};
 
 /// A finished run in numbers. In JSON, a value that is not finite is `null`, and `null`
 /// reads as not a number.
@@ -99,57 +100,6 @@ impl Report {
         } else {
             self.data.clone()
         }
-    }
-}
-
-/// JSON has no number that is not finite; serde writes `null` for one but does not read
-/// it back.
-mod nullable {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub fn serialize<S: Serializer>(values: &[f64], serializer: S) -> Result<S::Ok, S::Error> {
-        values.serialize(serializer)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
-        let values = Vec::<Option<f64>>::deserialize(deserializer)?;
-        Ok(values.into_iter().map(|v| v.unwrap_or(f64::NAN)).collect())
-    }
-}
-
-/// [`nullable`] for points.
-mod nullable_points {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub fn serialize<S: Serializer>(
-        points: &[(f64, f64)],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        points.serialize(serializer)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<(f64, f64)>, D::Error> {
-        let points = Vec::<(Option<f64>, Option<f64>)>::deserialize(deserializer)?;
-        let number = |v: Option<f64>| v.unwrap_or(f64::NAN);
-        Ok(points
-            .into_iter()
-            .map(|(x, y)| (number(x), number(y)))
-            .collect())
-    }
-}
-
-/// [`nullable`] for one value.
-mod nullable_one {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-        value.serialize(serializer)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-        Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
     }
 }
 

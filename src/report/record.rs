@@ -57,9 +57,13 @@ pub struct Row {
     pub unit: String,
     /// What the book reports, where it does.
     pub book: Option<f64>,
-    /// What we measured, one value per seed (or one alone, where nothing is random).
+    /// What we measured, one value per seed (or one alone, where nothing is random). Seeds
+    /// that do not train are left out, and the notes name them.
     #[serde(with = "super::nullable")]
     pub ours: Vec<f64>,
+    /// What each value is of, where a seed has several: `network`. Empty for one per seed.
+    #[serde(default)]
+    pub each: String,
     /// How far from our mean the book's value may lie at least (in the row's unit), however
     /// small our spread is: 0.3 for accuracies in percent.
     #[serde(with = "super::nullable_one")]
@@ -67,12 +71,12 @@ pub struct Row {
 }
 
 impl Row {
-    /// The mean over the seeds; NaN of none.
+    /// The mean over all values; NaN of none.
     pub fn mean(&self) -> f64 {
         self.ours.iter().sum::<f64>() / self.ours.len() as f64
     }
 
-    /// The standard deviation over the seeds (n − 1 in the denominator); 0 of one.
+    /// The standard deviation over all values (n − 1 in the denominator); 0 of one.
     pub fn deviation(&self) -> f64 {
         if self.ours.len() < 2 {
             return 0.0;

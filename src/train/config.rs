@@ -79,6 +79,8 @@ struct Train {
     expansion: Option<Expansion>,
     distortion: Option<Distortion>,
     average_from: Option<usize>,
+    stop_after: Option<usize>,
+    halve_after: Option<usize>,
 }
 
 impl Config {
@@ -145,6 +147,8 @@ impl Config {
             expansion: t.expansion.unwrap_or(d.expansion),
             distortion: t.distortion.unwrap_or(d.distortion),
             average_from: t.average_from.or(d.average_from),
+            stop_after: t.stop_after.or(d.stop_after),
+            halve_after: t.halve_after.or(d.halve_after),
             ..d
         };
         file.network.check()?;
@@ -198,6 +202,9 @@ mod tests {
         assert!(refused(&format!("name = \"a/b\"\n{NETWORK}")).contains("a/b"));
         assert!(refused(&NETWORK.replace("dense", "dens")).contains("dens"));
         assert!(refused(&NETWORK.replace("units = 3", "units = 0")).contains("layer 1 (dense)"));
+        let rules = format!("{NETWORK}\n[train]\nstop_after = 3\nhalve_after = 2");
+        let s = Config::parse(&rules).unwrap().settings;
+        assert_eq!((s.stop_after, s.halve_after), (Some(3), Some(2)));
         let both = format!("{NETWORK}\n[train]\nlearning_rate = 1.0\nlearning_rates = [1.0]");
         assert!(refused(&both).contains("both"));
     }

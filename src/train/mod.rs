@@ -25,6 +25,7 @@ mod schedule;
 mod settings;
 mod trainer;
 
+pub use checkpoint::Origin;
 pub use config::Config;
 pub use model::{Evaluation, Model, Predictor, plurality};
 pub use probe::{Activations, Probe};

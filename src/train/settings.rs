@@ -64,7 +64,8 @@ pub struct Settings {
     /// Random distortion of training images, anew in every step and after expansion.
     pub distortion: Distortion,
     /// The first epoch (counted from 1) whose final weights enter the running mean that is
-    /// then evaluated and saved in place of the weights; `None` for no mean.
+    /// then evaluated and saved in place of the weights; `None` for no mean. Not together
+    /// with `stop_after` or `halve_after`: the mean of a replica that has stopped would go on.
     pub average_from: Option<usize>,
     /// Images in one evaluation step.
     pub evaluation_batch: usize,
@@ -83,7 +84,8 @@ pub struct Settings {
     /// ([`Epoch::set_cost`](super::Epoch::set_cost)); it costs a forward pass over them.
     pub measure_training: bool,
     /// Evaluate after every so many epochs, and after the first and the last. The epochs
-    /// between repeat the evaluation before them.
+    /// between repeat the evaluation before them. 1 under `stop_after` and `halve_after`,
+    /// which count evaluations.
     pub evaluate_every: usize,
     /// Every so many steps one launch is computed again by the reference, and the run
     /// ends if they disagree; 0 for never.
@@ -165,6 +167,22 @@ impl Settings {
         ];
         for (name, epochs) in rules {
             range(name, epochs.unwrap_or(1), 1, 1_000_000)?;
+        }
+        if self.has_rules() {
+            // The mean of a replica that has stopped would still move with the others'
+            // epochs, and be evaluated by the very rule.
+            if let Some(from) = self.average_from {
+                let wanted = "none where replicas stop or halve their rates by validation";
+                return Err(Error::setting("first epoch averaged", from, wanted));
+            }
+            if self.evaluate_every > 1 {
+                let wanted = "1 where replicas stop or halve their rates by validation";
+                return Err(Error::setting(
+                    "evaluate every",
+                    self.evaluate_every,
+                    wanted,
+                ));
+            }
         }
         let own = self.replica_rates.len();
         if own != 0 && own != self.replicas {

@@ -1,11 +1,13 @@
 //! The training loop: epochs of steps on the device, one readback each.
 
-use std::path::Path;
+mod blame;
+mod resume;
+
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::{self, Checkpoint, Keeper};
+use super::checkpoint::{self, Keeper, Origin};
 use super::model::{Evaluation, Model};
 use super::programs::{self, GUARD, METRICS, TRAINING};
 use super::{Decay, Settings, Standing};
@@ -13,12 +15,11 @@ use crate::compile::{Options, compile};
 use crate::data::{Images, Split};
 use crate::error::{Error, Result};
 use crate::exec::{Device, DeviceInfo, Executor, Traffic, run_verified};
-use crate::kernel::Access;
+use crate::json::{nullable, nullable_one};
 use crate::nn::{Network, Parameter};
 use crate::ops::{COUNTER, NEXT};
-use crate::plan::{Binding, Plan};
+use crate::plan::Plan;
 use crate::rng::{Stream, key, keys, streams};
-use crate::shape::DType;
 use crate::tensor::Host;
 
 /// Steps between two progress events.
@@ -40,40 +41,63 @@ pub enum Event<'a> {
     Epoch(&'a Epoch),
 }
 
-/// The metrics of an epoch, one entry per replica; accuracies from 0 to 1.
+/// The metrics of an epoch, one entry per replica; accuracies from 0 to 1. In JSON, a value
+/// that is not finite is `null`, and `null` reads as not a number.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
     /// Counted from 1.
     pub epoch: usize,
     /// Mean cost over the epoch's mini-batches, each before its update; without the
     /// weight decay's term.
+    #[serde(with = "nullable")]
     pub training_cost: Vec<f64>,
     /// Accuracy over the same mini-batches.
+    #[serde(with = "nullable")]
     pub training_accuracy: Vec<f64>,
     /// Accuracy on the validation set after the epoch.
+    #[serde(with = "nullable")]
     pub validation_accuracy: Vec<f64>,
     /// Accuracy on the test set after the epoch.
+    #[serde(with = "nullable")]
     pub test_accuracy: Vec<f64>,
     /// Mean cost on the validation set after the epoch, without the decay's term.
-    #[serde(default)]
+    #[serde(default, with = "nullable")]
     pub validation_cost: Vec<f64>,
     /// Mean cost on the test set after the epoch, without the decay's term.
-    #[serde(default)]
+    #[serde(default, with = "nullable")]
     pub test_cost: Vec<f64>,
     /// Mean cost on the training images after the epoch, without the decay's term; empty
     /// unless [`Settings::measure_training`] is set. It differs from `training_cost`,
     /// which is taken while the weights move.
-    #[serde(default)]
+    #[serde(default, with = "nullable")]
     pub set_cost: Vec<f64>,
     /// Accuracy on the training images after the epoch; empty like `set_cost`.
-    #[serde(default)]
+    #[serde(default, with = "nullable")]
     pub set_accuracy: Vec<f64>,
     /// The decay's term of the cost, λ₂/2 Σ w² + λ₁ Σ |w| with λ already divided, after the
     /// epoch; empty like `set_cost`.
-    #[serde(default)]
+    #[serde(default, with = "nullable")]
     pub penalty: Vec<f64>,
     /// Seconds of the epoch, evaluation included.
+    #[serde(with = "nullable_one")]
     pub seconds: f64,
+}
+
+impl Epoch {
+    /// Whether each list has a value for each replica; those that are optional may be empty.
+    pub(super) fn fits(&self, replicas: usize) -> bool {
+        let always = [
+            &self.training_cost,
+            &self.training_accuracy,
+            &self.validation_accuracy,
+            &self.test_accuracy,
+            &self.validation_cost,
+            &self.test_cost,
+        ];
+        let optional = [&self.set_cost, &self.set_accuracy, &self.penalty];
+        always.iter().all(|list| list.len() == replicas)
+            && (optional.iter()).all(|list| list.is_empty() || list.len() == replicas)
+    }
 }
 
 /// The outcome of a run.
@@ -119,6 +143,11 @@ pub struct Trainer {
     decay: [f64; 2],
     /// Whether the held-out sets' buffers hold an evaluation of this run.
     evaluated: bool,
+    /// The weights to start from, where they are not drawn.
+    given: Option<Model>,
+    /// What trained the epochs, this version and device last.
+    origins: Vec<Origin>,
+    /// What names the run's checkpoints, but for given weights.
     identity: String,
     keeper: Option<Keeper>,
 }
@@ -181,7 +210,12 @@ impl Trainer {
             training_seconds: 0.0,
             decay: [0.0; 2],
             evaluated: false,
-            identity: checkpoint::identity(network, settings, &data.train)?,
+            given: None,
+            origins: vec![Origin {
+                version: env!("CARGO_PKG_VERSION").into(),
+                device: device.info().name.clone(),
+            }],
+            identity: checkpoint::identity(network, settings, data)?,
             keeper: None,
         };
         let first = settings.first_replica as u32;
@@ -236,54 +270,6 @@ impl Trainer {
         self.steps
     }
 
-    /// From now on, [`Trainer::run`] writes a checkpoint to `folder` after each epoch and
-    /// keeps the `last` ones.
-    ///
-    /// # Errors
-    /// [`Error::Io`] when the folder cannot be written to, [`Error::Setting`] if `last`
-    /// is 0.
-    pub fn keep_checkpoints(&mut self, folder: &Path, last: usize) -> Result<()> {
-        self.keeper = Some(Keeper::new(folder, last, self.identity.clone())?);
-        Ok(())
-    }
-
-    /// Goes on from the newest whole checkpoint of this very run (same network, settings
-    /// and training data; the number of epochs may differ) in the folder given to
-    /// [`Trainer::keep_checkpoints`]. Returns how many epochs are done: 0 if there is no
-    /// checkpoint. On the device and driver that wrote it, the run ends with the weights
-    /// of one that was never interrupted, bit for bit.
-    ///
-    /// # Errors
-    /// [`Error::Io`] when the folder cannot be read, [`Error::Device`] when the device
-    /// failed.
-    pub fn resume(&mut self) -> Result<usize> {
-        let newest = match &self.keeper {
-            Some(keeper) => keeper.newest()?,
-            None => None,
-        };
-        let Some(checkpoint) = newest else {
-            return Ok(0);
-        };
-        self.restore(&checkpoint)?;
-        self.history = checkpoint.history;
-        self.write_hyper()?;
-        Ok(self.history.len())
-    }
-
-    /// Starts from given weights instead of drawn ones: one set for each replica, or one
-    /// for all. To be called before the first epoch.
-    ///
-    /// # Errors
-    /// [`Error::Setting`] if the model is of another network or another number of
-    /// replicas, or epochs have been run.
-    pub fn set_weights(&mut self, model: &Model) -> Result<()> {
-        if !self.history.is_empty() {
-            let found = format!("{} epochs done", self.history.len());
-            return Err(Error::setting("given weights", found, "no epoch done yet"));
-        }
-        model.write(&self.network, self.executor.as_mut())
-    }
-
     /// Where each replica stands under the rules of [`Settings`].
     pub fn standings(&self) -> Vec<Standing> {
         (0..self.settings.replicas)
@@ -311,97 +297,6 @@ impl Trainer {
     /// Whether every replica has stopped.
     fn over(&self) -> bool {
         self.settings.has_rules() && self.standings().iter().all(|s| s.stopped.is_some())
-    }
-
-    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        for (name, values) in &checkpoint.buffers {
-            self.write(name, &Host::F32(values.clone()))?;
-        }
-        let step = (checkpoint.history.len() * self.steps) as u32;
-        self.begin_at(step)
-    }
-
-    /// Sets the number of the next training step.
-    fn begin_at(&mut self, step: u32) -> Result<()> {
-        let counters = counters(self.executor.plan(), step);
-        self.write("train step", &counters)
-    }
-
-    /// The error for a loss that stopped being finite in `step`. Runs are repeatable, so
-    /// the epoch is run again, and its last steps launch by launch, to see which layer
-    /// and pass it was; where its start is not kept the cost alone is named.
-    fn not_finite(&mut self, step: u64, replica: usize) -> Result<Error> {
-        let found = self.first_not_finite(step, replica)?;
-        let (place, step) = found.unwrap_or_else(|| ("cost".into(), step));
-        let number = self.history.len() + 1;
-        Ok(Error::NotFinite {
-            place: format!("epoch {number}, {place}"),
-            step,
-            replica,
-            fix: "Lower the learning rate (--lr); the checkpoint of the epoch before is finite."
-                .into(),
-        })
-    }
-
-    fn first_not_finite(&mut self, step: u64, replica: usize) -> Result<Option<(String, u64)>> {
-        let epochs = self.history.len();
-        let first = (epochs * self.steps) as u64;
-        match self.keeper.as_ref().and_then(|k| k.after(epochs)) {
-            Some(checkpoint) => self.restore(&checkpoint)?,
-            None if epochs == 0 => {
-                self.begin_at(0)?;
-                self.executor.run("init", 1)?;
-            }
-            None => return Ok(None),
-        }
-        self.executor.run("shuffle", 1)?;
-        // What made the loss infinite is in its own step, or in the backward pass and the
-        // update of the step before.
-        let from = step.saturating_sub(1).max(first);
-        self.executor.run("train", from - first)?;
-        let launches = self.executor.plan().programs["train"].clone();
-        for step in from..=step {
-            for (i, launch) in launches.iter().enumerate() {
-                self.executor.run_part("train", i..i + 1)?;
-                let bindings = launch.bindings.iter().zip(launch.kernel.bindings);
-                let written: Vec<_> = bindings
-                    .filter(|(_, b)| b.access != Access::Read && b.dtype == DType::F32)
-                    .collect();
-                let bindings: Vec<Binding> = written.iter().map(|(b, _)| **b).collect();
-                if bindings.is_empty() {
-                    continue;
-                }
-                let hosts = self.executor.read_bindings(&bindings)?;
-                for ((binding, _), host) in written.iter().zip(hosts) {
-                    let values = host.floats().unwrap_or_default();
-                    let own = values.chunks(binding.elements).nth(replica);
-                    if own.is_some_and(|v| v.iter().any(|x| !x.is_finite())) {
-                        let place = format!("{} ({})", launch.label, launch.kernel.name);
-                        return Ok(Some((place, step)));
-                    }
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    fn checkpoint(&mut self) -> Result<Checkpoint> {
-        let names: Vec<String> = self
-            .parameters
-            .iter()
-            .flat_map(|p| {
-                let (v, mean) = (programs::velocity(&p.name), programs::average(&p.name));
-                [p.name.clone(), v, mean]
-            })
-            .filter(|name| self.executor.plan().state(name).is_some())
-            .collect();
-        let buffers: Vec<usize> = names.iter().map(|n| self.state(n)).collect::<Result<_>>()?;
-        let hosts = self.executor.read_all(&buffers)?;
-        let values = hosts.into_iter().map(|h| h.floats().unwrap_or_default());
-        Ok(Checkpoint {
-            history: self.history.clone(),
-            buffers: names.into_iter().zip(values).collect(),
-        })
     }
 
     /// Trains to the last epoch, or until every replica has stopped by the rules of
@@ -503,7 +398,15 @@ impl Trainer {
         Ok(evaluation(&metrics, back.next(), self.settings.replicas))
     }
 
-    /// Trains one epoch and evaluates after it; all results come back in one readback.
+    /// Whether the last epoch's numbers can stand for those of one that is not evaluated.
+    fn carries(&self) -> bool {
+        let measured = |e: &Epoch| !self.settings.measure_training || !e.set_cost.is_empty();
+        self.history.last().is_some_and(measured)
+    }
+
+    /// Trains one epoch and evaluates after it; all results come back in one readback. Where
+    /// [`Settings::evaluate_every`] passes the epoch over, the last evaluation is repeated;
+    /// if that was before a resume, its predictions are not there.
     ///
     /// # Errors
     /// As [`Trainer::run`].
@@ -538,7 +441,7 @@ impl Trainer {
         let number = self.history.len() + 1;
         let due = number.is_multiple_of(self.settings.evaluate_every)
             || number == self.settings.epochs
-            || !self.evaluated;
+            || !self.carries();
         if due {
             for (name, steps) in &self.sets {
                 self.executor
@@ -571,7 +474,7 @@ impl Trainer {
         let train = metrics(back.next());
         let guard = back.next().and_then(Host::integers).unwrap_or_default();
         let [validation, test] = [metrics(back.next()), metrics(back.next())];
-        let evaluation = evaluation(&test, back.next(), self.settings.replicas);
+        let mut evaluation = evaluation(&test, back.next(), self.settings.replicas);
         let set = if measured {
             metrics(back.next())
         } else {
@@ -583,10 +486,26 @@ impl Trainer {
         };
         for (replica, guard) in guard.chunks(GUARD).enumerate() {
             if guard[0] > 0 {
-                return Err(self.not_finite(u64::from(guard[0] - 1), replica)?);
+                return Err(self.not_finite(u64::from(guard[0] - 1), replica, "cost")?);
             }
         }
-        let epoch = Epoch {
+        if due {
+            // The guard looks at losses before each update, so the last one escapes it.
+            for replica in 0..self.settings.replicas {
+                let sets = [
+                    (TRAINING, &set),
+                    ("validation", &validation),
+                    ("test", &test),
+                ];
+                let bad = |m: &Vec<Metrics>| m.get(replica).is_some_and(|m| !m.cost.is_finite());
+                if let Some((name, _)) = sets.into_iter().find(|(_, m)| bad(m)) {
+                    let last = (number * self.steps) as u64 - 1;
+                    let place = format!("cost on the {name} images after it");
+                    return Err(self.not_finite(last, replica, &place)?);
+                }
+            }
+        }
+        let mut epoch = Epoch {
             epoch: number,
             training_cost: train.iter().map(|m| m.cost).collect(),
             training_accuracy: train.iter().map(|m| m.accuracy).collect(),
@@ -599,6 +518,9 @@ impl Trainer {
             penalty,
             seconds: start.elapsed().as_secs_f64(),
         };
+        if !due && let Some(last) = self.history.last() {
+            epoch = repeated(epoch, last, &mut evaluation, self.evaluated);
+        }
         let before = self.standings();
         self.history.push(epoch.clone());
         // Where no rule changes anything, nothing is uploaded.
@@ -686,6 +608,27 @@ fn evaluation(metrics: &[Metrics], predictions: Option<Host>, replicas: usize) -
         cost: metrics.iter().map(|m| m.cost).collect(),
         accuracy: metrics.iter().map(|m| m.accuracy).collect(),
         predictions: predictions.chunks(count).map(<[u32]>::to_vec).collect(),
+    }
+}
+
+/// An epoch that was not evaluated with the numbers of the one before; `here` says whether
+/// the buffers hold that evaluation's predictions.
+fn repeated(epoch: Epoch, last: &Epoch, evaluation: &mut Evaluation, here: bool) -> Epoch {
+    evaluation.cost.clone_from(&last.test_cost);
+    evaluation.accuracy.clone_from(&last.test_accuracy);
+    if !here {
+        evaluation.predictions.iter_mut().for_each(Vec::clear);
+    }
+    let measured = !epoch.set_cost.is_empty();
+    let if_measured = |list: &Vec<f64>| if measured { list.clone() } else { vec![] };
+    Epoch {
+        validation_accuracy: last.validation_accuracy.clone(),
+        test_accuracy: last.test_accuracy.clone(),
+        validation_cost: last.validation_cost.clone(),
+        test_cost: last.test_cost.clone(),
+        set_cost: if_measured(&last.set_cost),
+        set_accuracy: if_measured(&last.set_accuracy),
+        ..epoch
     }
 }
 

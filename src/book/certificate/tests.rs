@@ -55,7 +55,7 @@ impl Trained {
             synthetic: true,
             evaluation: &outcome.test,
             seconds: outcome.seconds,
-            device: device.info(),
+            origins: trainer.origins(),
         })
         .unwrap();
         Self {

@@ -107,10 +107,22 @@ pub fn verify(path: &Path, test: &Images, device: &Device) -> Result<Vec<Claim>>
     claims.extend(member_claims(&certificate, &hashes, &answers, test));
     claims.extend(vote_claims(&certificate, &answers, test));
     claims.extend([
+        Claim::stated(
+            "digits drawn by a program",
+            if certificate.data.synthetic {
+                "yes"
+            } else {
+                "no"
+            }
+            .into(),
+        ),
+        // Seeds, replicas and epochs are held against the networks above; what else the
+        // training was told has left no trace that could be looked at.
+        Claim::stated("settings", certificate.settings.to_string()),
         Claim::stated("version of wgrad", certificate.version),
         Claim::stated("experiment", certificate.experiment),
         Claim::stated("date", certificate.date),
-        Claim::stated("wall time", format!("{:.1} s", certificate.seconds)),
+        Claim::stated("seconds of training", format!("{:.1}", certificate.seconds)),
         Claim::stated("device", certificate.device),
     ]);
     Ok(claims)

@@ -183,6 +183,14 @@ fn trimmed(number: &str) -> String {
     number.replace('-', "−")
 }
 
+/// How many values a row has, and of what if not of seeds: `3`, `5 networks`.
+pub(super) fn count(row: &Row) -> String {
+    match row.each.as_str() {
+        "" => row.ours.len().to_string(),
+        each => format!("{} {each}s", row.ours.len()),
+    }
+}
+
 /// A time for people.
 pub(super) fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
@@ -231,6 +239,14 @@ mod tests {
             slack: 0.3,
             ..Row::default()
         }
+    }
+
+    #[test]
+    fn what_is_counted_is_said() {
+        let mut row = row(1.0, &[0.5; 5], "%");
+        assert_eq!(count(&row), "5");
+        row.each = "network".into();
+        assert_eq!(count(&row), "5 networks");
     }
 
     #[test]

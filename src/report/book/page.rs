@@ -9,7 +9,7 @@ use super::super::plot::plot_element;
 use super::super::record::{Picture, Record, Row};
 use super::super::style::dark_rules;
 use super::numbers::{
-    Counts, Verdict, book_value, duration, epochs, one_value, our_value, seeds, shortened,
+    Counts, Verdict, book_value, count, duration, epochs, one_value, our_value, seeds, shortened,
 };
 use super::sheet::{Sheet, picture_png, tile_png};
 use crate::error::{Error, Result};
@@ -239,7 +239,8 @@ fn add_rows(body: &mut String, record: &Record) {
             let all = row.ours.iter().map(|v| one_value(*v, &row.unit));
             values = format!("<small>{}</small>", all.collect::<Vec<_>>().join(" · "));
         } else if row.ours.len() > MOST_VALUES {
-            values = format!("<small>{} seeds</small>", row.ours.len());
+            let of = if row.each.is_empty() { " seeds" } else { "" };
+            values = format!("<small>{}{of}</small>", escaped(&count(row)));
         }
         let cell = if drawn {
             format!("<td>{strip}</td>")

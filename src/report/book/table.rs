@@ -2,11 +2,11 @@
 
 use super::super::html::clean;
 use super::super::record::Record;
-use super::numbers::{Verdict, book_value, duration, epochs, our_value, seeds};
+use super::numbers::{Verdict, book_value, count, duration, epochs, our_value, seeds};
 use crate::error::{Error, Result};
 
 /// Records as Markdown: a table with one line for each number (the book's value, ours, how
-/// many seeds, epochs, the verdict), then each experiment's command and notes.
+/// many seeds (or what else its values are of), epochs, the verdict), then each experiment's command and notes.
 ///
 /// # Errors
 /// [`Error::Setting`] for no records.
@@ -33,7 +33,7 @@ pub fn table_markdown(records: &[Record]) -> Result<String> {
                 plain(&row.what),
                 plain(&book_value(row)),
                 plain(&our_value(row)),
-                row.ours.len(),
+                plain(&count(row)),
                 epochs(record),
                 Verdict::of(record, row).words(),
             );

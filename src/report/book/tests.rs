@@ -35,6 +35,7 @@ fn record(id: &str) -> Record {
                 book: Some(95.42),
                 ours: vec![95.2, 95.5, 95.6],
                 slack: 0.3,
+                ..Row::default()
             },
             Row {
                 what: "cost".into(),

@@ -1,0 +1,231 @@
+//! What a run starts from and goes on by: given weights, checkpoints under rules, epochs
+//! that are passed over, and combinations of settings that have no meaning.
+
+use std::path::Path;
+
+use wgrad::data::Split;
+use wgrad::data::digits::{Part, generate};
+use wgrad::exec::{Choice, Device};
+use wgrad::nn::Network;
+use wgrad::train::{Epoch, Model, Settings, Standing, Trainer};
+use wgrad::{Error, Result};
+
+fn digits() -> Split {
+    let part = |part, n| generate(5, part, n).unwrap();
+    Split {
+        train: part(Part::Train, 60),
+        validation: part(Part::Validation, 20),
+        test: part(Part::Test, 20),
+        synthetic: true,
+    }
+}
+
+fn network() -> Network {
+    Network::new([1, 28, 28])
+        .flatten()
+        .dense(12)
+        .relu()
+        .dense(10)
+        .softmax()
+}
+
+fn trainer(settings: &Settings) -> Trainer {
+    let cpu = Device::open(Choice::Cpu).unwrap();
+    Trainer::new(&network(), &digits(), settings, &cpu).unwrap()
+}
+
+/// A run with checkpoints in `folder`: the epochs done before it, its history without times
+/// and its weights.
+fn run(settings: &Settings, folder: &Path) -> (usize, Vec<Epoch>, Vec<String>, Vec<Standing>) {
+    let mut trainer = trainer(settings);
+    trainer.keep_checkpoints(folder, 100).unwrap();
+    let done = trainer.resume().unwrap();
+    let mut epochs = trainer.run(&mut |_| {}).unwrap().epochs;
+    epochs.iter_mut().for_each(|e| e.seconds = 0.0);
+    let weights = trainer.model().unwrap().sha256();
+    (done, epochs, weights, trainer.standings())
+}
+
+/// Runs to the end, then again from each checkpoint alone: always the same.
+fn resumed_anywhere(settings: &Settings) -> Vec<Standing> {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, epochs, weights, standings) = run(settings, folder.path());
+    let mut files: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    files.sort();
+    assert_eq!(files.len(), epochs.len());
+    for (k, file) in files.iter().enumerate() {
+        let alone = tempfile::tempdir().unwrap();
+        std::fs::copy(file, alone.path().join(file.file_name().unwrap())).unwrap();
+        let again = run(settings, alone.path());
+        assert_eq!(again.0, k + 1);
+        assert_eq!(again.1, epochs, "after epoch {}", k + 1);
+        assert_eq!(again.2, weights, "after epoch {}", k + 1);
+        assert_eq!(again.3, standings);
+    }
+    standings
+}
+
+#[test]
+fn halving_goes_on_where_it_was() {
+    let settings = Settings {
+        epochs: 6,
+        replicas: 2,
+        // The second does not learn, so each epoch but the first halves its rate.
+        replica_rates: vec![1.0, 0.0],
+        learning_rates: vec![0.05],
+        momentum: 0.5,
+        halve_after: Some(1),
+        ..Settings::default()
+    };
+    let standings = resumed_anywhere(&settings);
+    assert_eq!(standings[1].halvings, 5);
+    assert!(standings[0].halvings > 0, "{standings:?}");
+    // A rule that was not applied again after a resume would leave other weights.
+    let folder = tempfile::tempdir().unwrap();
+    let without = Settings {
+        halve_after: None,
+        ..settings.clone()
+    };
+    let with = run(&settings, folder.path());
+    assert_ne!(with.2[0], run(&without, folder.path()).2[0]);
+}
+
+#[test]
+fn epochs_passed_over_are_the_same_after_a_resume() {
+    let settings = Settings {
+        epochs: 7,
+        evaluate_every: 3,
+        measure_training: true,
+        ..Settings::default()
+    };
+    resumed_anywhere(&settings);
+}
+
+#[test]
+fn rules_with_means_or_gaps_are_refused() {
+    let rules = [(Some(3), None), (None, Some(3))];
+    for (stop_after, halve_after) in rules {
+        let rule = Settings {
+            stop_after,
+            halve_after,
+            ..Settings::default()
+        };
+        rule.check(60).unwrap();
+        let mean = Settings {
+            average_from: Some(2),
+            ..rule.clone()
+        };
+        let gaps = Settings {
+            evaluate_every: 2,
+            ..rule
+        };
+        for (settings, name) in [(mean, "first epoch averaged"), (gaps, "evaluate every")] {
+            let e = settings.check(60).unwrap_err().to_string();
+            assert!(e.starts_with(&format!("{name}: found 2")), "{e}");
+        }
+    }
+}
+
+/// The weights of a network trained under another seed.
+fn other() -> Model {
+    let mut other = trainer(&Settings {
+        seed: 9,
+        ..Settings::default()
+    });
+    other.model().unwrap()
+}
+
+#[test]
+fn given_weights_reach_the_mean() {
+    let settings = Settings {
+        average_from: Some(2),
+        ..Settings::default()
+    };
+    let mut trainer = trainer(&settings);
+    trainer.set_weights(&other()).unwrap();
+    assert_eq!(trainer.model().unwrap(), other());
+}
+
+#[test]
+fn given_weights_have_checkpoints_of_their_own() {
+    let settings = Settings {
+        epochs: 1,
+        ..Settings::default()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let start = |given: bool, first: bool| -> Result<Trainer> {
+        let mut trainer = trainer(&settings);
+        if first && given {
+            trainer.set_weights(&other())?;
+        }
+        trainer.keep_checkpoints(folder.path(), 2)?;
+        if !first && given {
+            trainer.set_weights(&other())?;
+        }
+        Ok(trainer)
+    };
+    start(true, true).unwrap().run(&mut |_| {}).unwrap();
+    assert_eq!(start(false, true).unwrap().resume().unwrap(), 0);
+    for first in [true, false] {
+        assert_eq!(start(true, first).unwrap().resume().unwrap(), 1);
+    }
+}
+
+#[test]
+fn given_weights_that_overflow_are_blamed() {
+    let mut given = other();
+    given.replicas[0][0].1.fill(f32::MAX);
+    let mut trainer = trainer(&Settings::default());
+    trainer.set_weights(&given).unwrap();
+    match trainer.run(&mut |_| {}).unwrap_err() {
+        Error::NotFinite { place, step: 0, .. } => {
+            assert!(place.contains("dense"), "{place}");
+        }
+        e => panic!("{e}"),
+    }
+}
+
+/// The guard sees losses before each update: what the epoch's last update breaks only shows
+/// in the evaluation after it.
+#[test]
+fn an_overflow_in_the_last_update_is_an_error() {
+    let settings = Settings {
+        epochs: 1,
+        batch: 60,
+        replicas: 2,
+        replica_rates: vec![0.0, 1e38],
+        learning_rates: vec![1.0],
+        ..Settings::default()
+    };
+    match trainer(&settings).run(&mut |_| {}).unwrap_err() {
+        Error::NotFinite {
+            place,
+            step: 0,
+            replica: 1,
+            ..
+        } => assert!(place.starts_with("epoch 1, "), "{place}"),
+        e => panic!("{e}"),
+    }
+}
+
+/// A checkpoint says which version and device wrote it.
+#[test]
+fn origins_are_kept() {
+    let settings = Settings {
+        epochs: 1,
+        ..Settings::default()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    run(&settings, folder.path());
+    let mut trainer = trainer(&settings);
+    trainer.keep_checkpoints(folder.path(), 2).unwrap();
+    assert_eq!(trainer.resume().unwrap(), 1);
+    let [origin] = trainer.origins() else {
+        panic!("{:?}", trainer.origins());
+    };
+    assert_eq!(origin.version, env!("CARGO_PKG_VERSION"));
+    assert_eq!(origin.device, trainer.device().name);
+}
