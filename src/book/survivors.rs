@@ -41,7 +41,7 @@ pub(super) fn train(
 ) -> Result<Trained> {
     let (mut parts, mut places, mut lost, mut notes) = (vec![], vec![], vec![], vec![]);
     // What is still to be trained, the next one last.
-    let mut groups = vec![0..settings.replicas];
+    let mut groups = Vec::from_iter([0..settings.replicas]);
     while let Some(group) = groups.pop().filter(|g: &Range<usize>| !g.is_empty()) {
         let own = part(settings, &group);
         match together(experiment, run, data, &own, options, tell, &mut notes) {
