@@ -35,8 +35,10 @@ fn rows() -> Vec<&'static Row> {
 #[test]
 fn parity() {
     let (gpu, checked) = (gpu(), checked_gpu());
-    let mut all = Comparison::default();
+    let replicas = [1, 3];
+    let (mut all, mut cases) = (Comparison::default(), 0);
     for row in rows() {
+        cases += (row.cases)().len();
         let mut hold = |side, what: &str, found: wgrad::Result<Comparison>| {
             let found = found.unwrap_or_else(|e| panic!("{} {what}: {e}", row.stem));
             if let Some(failure) = &found.failure {
@@ -49,18 +51,25 @@ fn parity() {
             all.merge(found);
         };
         for text in [Text::Reference, Text::Fast] {
-            let found = examine(row, &[1, 3], Side::Cpu, &mut |plan| {
+            let found = examine(row, &replicas, Side::Cpu, &mut |plan| {
                 Ok(Box::new(Cpu::<f32>::new(plan, text)?))
             });
             hold(Side::Cpu, &format!("{text:?}"), found);
         }
         for (what, gpu) in [("GPU", &gpu), ("checked", &checked)] {
             let Some(gpu) = gpu else { continue };
-            let found = examine(row, &[1, 3], Side::Gpu, &mut |plan| gpu.executor(plan));
+            let found = examine(row, &replicas, Side::Gpu, &mut |plan| gpu.executor(plan));
             hold(Side::Gpu, what, found);
         }
     }
-    println!("{} results compared over {} ops", all.buffers, rows().len());
+    println!(
+        "{} ops, {cases} shapes and settings with {} numbers of replicas, {} ways against the \
+         reference in f64: {} results compared",
+        rows().len(),
+        replicas.len(),
+        if gpu.is_some() { 4 } else { 2 },
+        all.buffers
+    );
     // Less would mean that cases got lost.
     if gpu.is_some() && rows().len() == TABLE.len() {
         assert!(all.buffers >= 2000, "{} comparisons", all.buffers);

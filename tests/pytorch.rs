@@ -1,14 +1,14 @@
-//! Literal fixtures from PyTorch, written by `tests/fixtures/pytorch.py`: every op with
-//! its gradients, and whole networks after three steps of SGD.
+//! Literal fixtures from PyTorch, written by `tests/fixtures/pytorch.py`: functions with
+//! their gradients, and whole networks after three steps of SGD. Ops that update in place,
+//! are fused or draw are in `pytorch_steps.rs`.
 
 mod common;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use common::fixtures::{Tensor, close, executors, load, plan};
 use common::gpu;
-use safetensors::{Dtype, SafeTensors};
-use wgrad::compile::{Options, compile};
 use wgrad::exec::cpu::{Cpu, Text};
 use wgrad::exec::{Choice, Device, Executor};
 use wgrad::graph::Graph;
@@ -17,113 +17,19 @@ use wgrad::ops::activation::{Activate, Activation};
 use wgrad::ops::gather::{Expansion, Gather};
 use wgrad::ops::matmul::Matmul;
 use wgrad::ops::sgd::Sgd;
-use wgrad::ops::tally::Tally;
 use wgrad::ops::{COUNTER, NEXT, NOW, Op, TABLE, Tape, Value};
-use wgrad::plan::{Binding, Limits, Plan};
+use wgrad::plan::{Binding, Plan};
 use wgrad::rng::{Stream, uniform};
 use wgrad::shape::Type;
 use wgrad::tensor::Host;
-
-/// A tensor of a fixture file.
-#[derive(Clone, Debug)]
-struct Tensor {
-    shape: Vec<usize>,
-    host: Host,
-    /// The values where the file has them in double precision.
-    wide: Vec<f64>,
-}
-
-fn load(name: &str) -> BTreeMap<String, Tensor> {
-    let path = format!(
-        "{}/tests/fixtures/{name}.safetensors",
-        env!("CARGO_MANIFEST_DIR")
-    );
-    let bytes = std::fs::read(path).unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    file.iter()
-        .map(|(name, view)| {
-            let words = view.data().chunks(4).map(|c| c.try_into().unwrap());
-            let mut wide = vec![];
-            let host = match view.dtype() {
-                Dtype::F32 => Host::F32(words.map(f32::from_le_bytes).collect()),
-                Dtype::U32 => Host::U32(words.map(u32::from_le_bytes).collect()),
-                Dtype::F64 => {
-                    let words = view.data().chunks(8).map(|c| c.try_into().unwrap());
-                    wide = words.map(f64::from_le_bytes).collect();
-                    Host::F32(wide.iter().map(|&w| w as f32).collect())
-                }
-                other => panic!("{name}: {other:?}"),
-            };
-            let shape = view.shape().to_vec();
-            (name.to_string(), Tensor { shape, host, wide })
-        })
-        .collect()
-}
 
 /// A step counter that holds the fixture's step at `word`.
 fn counter(step: &Tensor, word: usize) -> (Tensor, Type) {
     let mut words = vec![0; COUNTER];
     words[word] = step.host.clone().integers().unwrap()[0];
-    let counter = Tensor {
-        shape: vec![COUNTER],
-        host: Host::U32(words),
-        wide: vec![],
-    };
+    let counter = Tensor::u32(&[COUNTER], words);
     let ty = counter.ty();
     (counter, ty)
-}
-
-impl Tensor {
-    fn ty(&self) -> Type {
-        match self.host {
-            Host::F32(_) => Type::f32("fixture", &self.shape),
-            Host::U32(_) => Type::u32("fixture", &self.shape),
-        }
-        .unwrap()
-    }
-
-    fn floats(&self) -> Vec<f32> {
-        self.host.clone().floats().unwrap()
-    }
-}
-
-fn plan(graph: &Graph) -> Plan {
-    let options = Options {
-        replicas: 1,
-        fuse: true,
-        limits: Limits::default(),
-    };
-    compile(graph, &options).unwrap()
-}
-
-/// Reference, CPU executor and, where there is one, the GPU.
-fn executors(plan: &Plan) -> Vec<(&'static str, Box<dyn Executor>)> {
-    let cpu = |text| Box::new(Cpu::<f32>::new(plan.clone(), text).unwrap());
-    let mut all: Vec<(&'static str, Box<dyn Executor>)> = vec![
-        ("reference", cpu(Text::Reference)),
-        ("CPU", cpu(Text::Fast)),
-    ];
-    if let Some(gpu) = gpu() {
-        all.push(("GPU", gpu.executor(plan.clone()).unwrap()));
-    }
-    all
-}
-
-/// Holds a result against its fixture: integers exactly, floats within 2e-6 of the largest
-/// (sums of at most 60 terms and a handful of roundings; tanh as WGSL states it).
-fn close(what: &str, found: &Host, wanted: &Tensor) {
-    match (found, &wanted.host) {
-        (Host::U32(f), Host::U32(w)) => assert_eq!(f, w, "{what}"),
-        (Host::F32(f), Host::F32(w)) => {
-            assert_eq!(f.len(), w.len(), "{what}");
-            let scale = w.iter().fold(1.0f32, |s, x| s.max(x.abs()));
-            let allowed = if what.contains("tanh") { 1e-5 } else { 2e-6 } * scale;
-            for (i, (f, w)) in f.iter().zip(w).enumerate() {
-                assert!((f - w).abs() <= allowed, "{what}[{i}] = {f}, PyTorch {w}");
-            }
-        }
-        _ => panic!("{what}: another element type"),
-    }
 }
 
 /// The op of each case.
@@ -356,100 +262,6 @@ fn every_op_has_a_fixture() {
             covered.contains(row.stem) != apart.contains(&row.stem),
             "{} has no fixture from PyTorch",
             row.stem
-        );
-    }
-}
-
-#[test]
-fn sgd_equals_pytorch() {
-    let fixtures = load("ops");
-    let w = &fixtures["sgd/w"];
-    let sgd = Sgd {
-        decay: true,
-        momentum: true,
-        epoch_steps: 1,
-        schedule: 1,
-    };
-    let mut graph = Graph::new();
-    let inputs = [
-        graph.variable("g", w.ty()).unwrap(),
-        graph.variable("w", w.ty()).unwrap(),
-        graph
-            .variable("hyper", Type::f32("hyper", &[5]).unwrap())
-            .unwrap(),
-        graph
-            .variable("step", Type::u32("step", &[COUNTER]).unwrap())
-            .unwrap(),
-        graph.variable("v", w.ty()).unwrap(),
-    ];
-    graph.begin("run");
-    graph.op(Arc::new(sgd), &inputs).unwrap();
-    let plan = plan(&graph);
-    for (device, mut executor) in executors(&plan) {
-        let mut write = |name: &str, host: &Host| {
-            executor.write(plan.state(name).unwrap(), host).unwrap();
-        };
-        write("w", &w.host);
-        write("v", &Host::F32(vec![0.0; w.floats().len()]));
-        write("hyper", &Host::F32(vec![0.9, 0.05, 0.0, 0.0, 0.1]));
-        write("step", &Host::U32(vec![0; COUNTER]));
-        for i in 0..3 {
-            let g = &fixtures[&format!("sgd/g{i}")];
-            executor.write(plan.state("g").unwrap(), &g.host).unwrap();
-            executor.run("run", 1).unwrap();
-            let found = executor.read(plan.state("w").unwrap()).unwrap();
-            close(
-                &format!("w after step {i} on {device}"),
-                &found,
-                &fixtures[&format!("sgd/w{i}")],
-            );
-        }
-    }
-}
-
-#[test]
-fn tally_equals_pytorch() {
-    let fixtures = load("ops");
-    let get = |name: &str| &fixtures[&format!("tally/{name}")];
-    let mut graph = Graph::new();
-    let u32s = |n| Type::u32("tally", &[n]).unwrap();
-    let tally = Tally {
-        count: 6,
-        epoch_steps: 1,
-        predict: true,
-    };
-    let inputs = [
-        graph.variable("scores", get("scores").ty()).unwrap(),
-        graph.variable("losses", get("losses").ty()).unwrap(),
-        graph.variable("labels", u32s(6)).unwrap(),
-        graph.variable("step", u32s(COUNTER)).unwrap(),
-        graph
-            .variable("metrics", Type::f32("tally", &[4]).unwrap())
-            .unwrap(),
-        graph.variable("guard", u32s(4)).unwrap(),
-        graph.variable("predictions", u32s(6)).unwrap(),
-    ];
-    graph.begin("run");
-    graph.op(Arc::new(tally), &inputs).unwrap();
-    let plan = plan(&graph);
-    for (device, mut executor) in executors(&plan) {
-        for name in ["scores", "losses", "labels"] {
-            executor
-                .write(plan.state(name).unwrap(), &get(name).host)
-                .unwrap();
-        }
-        executor
-            .write(plan.state("step").unwrap(), &Host::U32(vec![0; COUNTER]))
-            .unwrap();
-        executor.run("run", 1).unwrap();
-        let metrics = executor.read(plan.state("metrics").unwrap()).unwrap();
-        let first = Host::F32(metrics.floats().unwrap()[..3].to_vec());
-        close(&format!("metrics on {device}"), &first, get("metrics"));
-        let predictions = executor.read(plan.state("predictions").unwrap()).unwrap();
-        close(
-            &format!("predictions on {device}"),
-            &predictions,
-            get("predictions"),
         );
     }
 }

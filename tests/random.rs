@@ -2,6 +2,8 @@
 //! the reference in f64. What fails is shrunk to the smallest shape that still does.
 
 mod common;
+#[path = "random/steps.rs"]
+mod steps;
 
 use common::gpu;
 use proptest::prelude::*;
@@ -14,6 +16,7 @@ use wgrad::exec::{Device, Executor};
 use wgrad::ops::activation::Activation;
 use wgrad::ops::avg_pool2d::AvgPool2d;
 use wgrad::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, ConvEnd};
+use wgrad::ops::dropout::Dropout;
 use wgrad::ops::gather::{Expansion, Gather};
 use wgrad::ops::matmul::{End, Matmul};
 use wgrad::ops::max_pool2d::MaxPool2d;
@@ -86,10 +89,36 @@ fn matmul() {
     });
 }
 
-/// Images, filters and a convolution over them.
-fn convolutions() -> impl Strategy<Value = ([usize; 4], [usize; 4], Conv2d)> {
+/// Few rows have a kernel of their own; beyond them the tiled one.
+#[test]
+fn matmul_of_few_rows() {
+    let sizes = [1..24usize, 1..70, 1..150];
+    let end = (0.0..0.9, 0..3u32, any::<(bool, bool)>());
+    draw(
+        48,
+        (sizes, end),
+        |([m, n, k], (p, layer, (drops, rescale)))| {
+            let (act, bare) = (Activation::Relu, Matmul::new(false, true));
+            let case = |end| {
+                let case = Case::new(Matmul { end, ..bare }, k);
+                case.fixed(&[m, k], UNIFORM)
+                    .fixed(&[n, k], UNIFORM)
+                    .fixed(&[n], UNIFORM)
+            };
+            if !drops {
+                return Some(case(End::Bias(act)));
+            }
+            let dropout = Dropout { p, layer, rescale };
+            let case = case(End::BiasDropout(act, dropout)).u32(&[4], Fill::Keys);
+            Some(case.u32(&[2], Fill::Pair(9, 4)))
+        },
+    );
+}
+
+/// Images, filters, at most as many in a group, and a convolution over them.
+fn convolutions(most: usize) -> impl Strategy<Value = ([usize; 4], [usize; 4], Conv2d)> {
     let image = (1..4usize, 1..3usize, [1..12usize, 1..12]);
-    let filters = (1..4usize, [1..5usize, 1..5], 1..4usize);
+    let filters = (1..=most, [1..5usize, 1..5], 1..4usize);
     let moves = ([1..4usize, 1..4], [0..3usize, 0..3], [1..3usize, 1..3]);
     (image, filters, moves).prop_map(
         |((n, per, [h, w]), (f, [kh, kw], groups), (stride, padding, dilation))| {
@@ -117,7 +146,7 @@ fn output(x: [usize; 4], w: [usize; 4], conv: &Conv2d) -> Option<[usize; 2]> {
 
 #[test]
 fn conv2d() {
-    draw(48, convolutions(), |(x, w, conv)| {
+    draw(48, convolutions(3), |(x, w, conv)| {
         output(x, w, &conv)?;
         let case = Case::new(conv, w[1] * w[2] * w[3]);
         Some(case.fixed(&x, UNIFORM).fixed(&w, UNIFORM))
@@ -126,7 +155,7 @@ fn conv2d() {
 
 #[test]
 fn conv2d_input_gradient() {
-    draw(48, convolutions(), |(x, w, conv)| {
+    draw(48, convolutions(3), |(x, w, conv)| {
         let [ho, wo] = output(x, w, &conv)?;
         let grad = Conv2dInputGrad {
             conv,
@@ -143,7 +172,7 @@ fn conv2d_input_gradient() {
 
 #[test]
 fn conv2d_weight_gradient() {
-    draw(48, convolutions(), |(x, w, conv)| {
+    draw(48, convolutions(3), |(x, w, conv)| {
         let [ho, wo] = output(x, w, &conv)?;
         let grad = Conv2dWeightGrad {
             conv,

@@ -1,5 +1,6 @@
 //! `wgrad bench`: microseconds per training step of four reference workloads.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -9,7 +10,7 @@ use wgrad::nn::recipe;
 use wgrad::train::{Settings, Trainer};
 use wgrad::{Error, Result};
 
-use super::print;
+use super::{growth, print};
 
 /// Name, network, mini-batch, what it is.
 const WORKLOADS: [(&str, &str, usize, &str); 4] = [
@@ -33,9 +34,9 @@ pub struct Args {
     /// Numbers of replicas to time
     #[arg(long, value_delimiter = ',', default_value = "1,5")]
     replicas: Vec<usize>,
-    /// Seconds to spend on each measurement, about
-    #[arg(long, default_value_t = 2.0)]
-    seconds: f64,
+    /// Seconds to spend on each measurement, about [default: 2; with --growth 0.25]
+    #[arg(long)]
+    seconds: Option<f64>,
     /// auto (a hardware GPU, else the CPU), cpu, gpu, or an index of `wgrad devices`
     #[arg(long, default_value = "auto")]
     device: String,
@@ -48,6 +49,14 @@ pub struct Args {
     /// Launch every op on its own
     #[arg(long)]
     no_fuse: bool,
+    /// Instead, time steps over growing mini-batch, replicas, channels, image size and
+    /// depth; writes a table and plots to DIR
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with_all = ["workloads", "replicas", "json", "profile", "no_fuse"]
+    )]
+    growth: Option<PathBuf>,
 }
 
 /// One measurement.
@@ -81,10 +90,12 @@ const ROUNDS: u64 = 5;
 /// Times and prints.
 pub fn run(args: &Args) -> Result<()> {
     let choice: Choice = args.device.parse()?;
-    if !(args.seconds > 0.0 && args.seconds <= 3600.0) {
+    let default = if args.growth.is_some() { 0.25 } else { 2.0 };
+    let seconds = args.seconds.unwrap_or(default);
+    if !(seconds > 0.0 && seconds <= 3600.0) {
         return Err(Error::setting(
             "--seconds",
-            args.seconds,
+            seconds,
             "above 0, at most 3600",
         ));
     }
@@ -95,6 +106,9 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     let device = Device::open(choice)?;
+    if let Some(folder) = &args.growth {
+        return growth::run(&device, seconds, folder);
+    }
     if !args.json {
         print(&format!(
             "{}\n\n{:<9} {:>8} {:>9} {:>12} {:>25} {:>11}\n",
@@ -110,7 +124,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut timings = Vec::new();
     for name in &args.workloads {
         for &replicas in &args.replicas {
-            let timing = time(args, name, replicas, &device)?;
+            let timing = time(args, seconds, name, replicas, &device)?;
             if !args.json {
                 let spread = format!("({:.0} to {:.0})", timing.fastest, timing.slowest);
                 print(&format!(
@@ -143,7 +157,39 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn time(args: &Args, name: &str, replicas: usize, device: &Device) -> Result<Timing> {
+/// Microseconds per step.
+pub struct Rounds {
+    pub median: f64,
+    pub fastest: f64,
+    pub slowest: f64,
+    /// Steps of each round.
+    pub steps: u64,
+}
+
+/// Times training steps for about `seconds`, at least `least` in each round; before that,
+/// twice as many warm up and say how long a step takes.
+pub fn measure(trainer: &mut Trainer, seconds: f64, least: u64) -> Result<Rounds> {
+    trainer.steps(least)?;
+    let begun = Instant::now();
+    trainer.steps(least)?;
+    let one = begun.elapsed().as_secs_f64() / least as f64;
+    let steps = ((seconds / ROUNDS as f64 / one) as u64).clamp(least, 100_000);
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        let begun = Instant::now();
+        trainer.steps(steps)?;
+        rounds.push(begun.elapsed().as_secs_f64() * 1e6 / steps as f64);
+    }
+    rounds.sort_by(f64::total_cmp);
+    Ok(Rounds {
+        median: rounds[rounds.len() / 2],
+        fastest: rounds[0],
+        slowest: rounds[rounds.len() - 1],
+        steps,
+    })
+}
+
+fn time(args: &Args, seconds: f64, name: &str, replicas: usize, device: &Device) -> Result<Timing> {
     let workload = WORKLOADS.iter().find(|w| w.0 == name);
     let &(_, net, batch, _) = workload.ok_or_else(|| Error::unknown("workload", name, &[]))?;
     let data = Source::resolve(Some("synthetic"))?.load()?;
@@ -158,22 +204,10 @@ fn time(args: &Args, name: &str, replicas: usize, device: &Device) -> Result<Tim
     };
     let mut trainer = Trainer::new(&recipe.network, &data, &settings, device)?;
     trainer.prepare()?;
-    trainer.steps(5)?;
-    let begun = Instant::now();
-    trainer.steps(5)?;
-    let one = begun.elapsed().as_secs_f64() / 5.0;
-    let per_round = ((args.seconds / ROUNDS as f64 / one) as u64).clamp(3, 100_000);
-    let mut rounds = Vec::new();
-    for _ in 0..ROUNDS {
-        let begun = Instant::now();
-        trainer.steps(per_round)?;
-        rounds.push(begun.elapsed().as_secs_f64() * 1e6 / per_round as f64);
-    }
-    rounds.sort_by(f64::total_cmp);
-    let median = rounds[rounds.len() / 2];
+    let rounds = measure(&mut trainer, seconds, 3)?;
     let mut profile = vec![];
     if args.profile {
-        let seconds = trainer.profile(per_round)?;
+        let seconds = trainer.profile(rounds.steps)?;
         let launches = &trainer.executed_plan().programs["train"];
         for (launch, seconds) in launches.iter().zip(seconds) {
             profile.push((launch.label.clone(), launch.kernel.name, seconds * 1e6));
@@ -184,11 +218,11 @@ fn time(args: &Args, name: &str, replicas: usize, device: &Device) -> Result<Tim
         replicas,
         batch,
         launches_per_step: trainer.executed_plan().account().programs["train"].launches,
-        microseconds_per_step: median,
-        fastest: rounds[0],
-        slowest: rounds[rounds.len() - 1],
-        images_per_second: (batch * replicas) as f64 * 1e6 / median,
-        steps_timed: per_round * ROUNDS,
+        microseconds_per_step: rounds.median,
+        fastest: rounds.fastest,
+        slowest: rounds.slowest,
+        images_per_second: (batch * replicas) as f64 * 1e6 / rounds.median,
+        steps_timed: rounds.steps * ROUNDS,
         profile,
     })
 }

@@ -14,6 +14,7 @@ mod bench;
 mod book;
 mod devices;
 mod doctor;
+mod growth;
 mod plan;
 mod session;
 mod train;

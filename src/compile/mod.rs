@@ -1,8 +1,8 @@
 //! Lowering: graph → plan.
 //!
-//! 1. Fusion ([`fuse`]) rewrites the graph: what one kernel can do becomes one node.
+//! 1. Fusion (`fuse`) rewrites the graph: what one kernel can do becomes one node.
 //! 2. Every node becomes a launch, or nothing (views).
-//! 3. Temporaries get buffers by liveness ([`memory`]): a buffer is free again after
+//! 3. Temporaries get buffers by liveness (`memory`): a buffer is free again after
 //!    the launch that reads its value last.
 
 use std::collections::BTreeMap;

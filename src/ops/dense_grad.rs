@@ -26,6 +26,8 @@ mod fast;
 
 /// The most examples in a mini-batch: each work item keeps one sum for each.
 pub const MOST_EXAMPLES: usize = 16;
+/// The most columns of W: workgroups stand in one row.
+pub const MOST_COLUMNS: usize = COLUMNS * 65_535;
 /// Columns of W that one workgroup owns; `COLUMNS` in the shader.
 const COLUMNS: usize = 32;
 
@@ -59,9 +61,10 @@ impl Op for DenseGrad {
         let float = |extents: &[usize]| Type::f32("dense_grad", extents);
         exactly("dense_grad", "g [N, out]", g, &float(&[n, out])?)?;
         exactly("dense_grad", "b [out]", b, &float(&[out])?)?;
-        if n > MOST_EXAMPLES || self.sgd.momentum {
-            let found = format!("{n} examples, momentum {}", self.sgd.momentum);
-            let wanted = format!("at most {MOST_EXAMPLES} examples and no momentum");
+        if n > MOST_EXAMPLES || n_in > MOST_COLUMNS || self.sgd.momentum {
+            let momentum = self.sgd.momentum;
+            let found = format!("{n} examples of {n_in}, momentum {momentum}");
+            let wanted = format!("at most {MOST_EXAMPLES} of {MOST_COLUMNS}, no momentum");
             return Err(Error::shape("dense_grad", found, wanted));
         }
         let rest = [std::slice::from_ref(w), rest].concat();

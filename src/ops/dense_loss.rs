@@ -2,7 +2,7 @@
 //! the last dense layer, the cost, the tally, the output error and the step counter.
 //!
 //! z = σ(a Wᵀ + b), then what the cost ([`Loss`](super::Loss), [`LossGrad`](super::LossGrad)),
-//! [`tally`](super::tally) and [`advance`](super::advance) do, and
+//! [`tally`](mod@super::tally) and [`advance`](mod@super::advance) do, and
 //! δ = s ∂L/∂z ⊙ σ′(z) with the seed s, 1/batch for a mean (Nielsen, BP1).
 //!
 //! All of it is a few thousand numbers, so one workgroup does it and nothing has to wait

@@ -30,10 +30,10 @@
 //! g = α h / (2πσ²),
 //!
 //! which is α G(0) times h, the deviation of the h² numbers that a node stands for.
-//! Covariances agree as well, by the same two integrals. The sum is cut off at nodes
-//! beyond 3σ along either axis (a share e⁻⁹ of the variance density), and nodes outside
-//! the image take part: unlike a convolution with zero padding the deviation is the same
-//! at the border.
+//! Covariances agree as well, by the same two integrals. The sum takes the ⌈3σ/h⌉ nodes on
+//! either side of p along each axis; those left out are 3σ away or more (a share e⁻⁹ of
+//! the variance density). Nodes outside the image take part: unlike a convolution with zero
+//! padding the deviation is the same at the border.
 //!
 //! **Two launches.** [`Draw`] writes each image's A, t and g r once; [`Distort`] reads
 //! them at every pixel. Drawing in the pixel's own thread would take 18 blocks of Philox

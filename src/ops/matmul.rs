@@ -13,19 +13,19 @@
 //! Saved for the gradient: A and B. The kernel can end in a bias and an activation, in
 //! the backward Hadamard product, or in the update of a parameter whose gradient C is.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::activation::Activation;
 use super::dropout::{self, Dropout};
-use super::gemm::{Matrix, gemm};
 use super::sgd::{self, Rates, Sgd};
-use super::small_batch::{self, FEW};
+use super::small_batch::FEW;
 use super::{Backward, Case, Epilogue, Fill, Lowered, Op, Operand, Value, exactly, floats};
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
+
+mod fast;
 
 /// What is done with a result before it is stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -158,7 +158,8 @@ impl Op for Matmul {
         if !matches!(self.end, End::Sgd(_)) {
             operands.push(Operand::Out(0));
         }
-        let few = m <= FEW && !self.trans_a && self.trans_b;
+        let fits = n.div_ceil(TEAMS) <= 65_535;
+        let few = m <= FEW && fits && !self.trans_a && self.trans_b;
         let (kernel, grid) = match self.end {
             End::Bias(_) if few => (&MATMUL_FEW_BIAS, [n.div_ceil(TEAMS), 1]),
             End::BiasDropout(..) if few => (&MATMUL_FEW_BIAS_DROPOUT, [n.div_ceil(TEAMS), 1]),
@@ -223,7 +224,7 @@ pub static MATMUL: Kernel = Kernel {
     bindings: &[Bind::read("a"), Bind::read("b"), Bind::write("c")],
     constants: &["M", "N", "K", "TRANS_A", "TRANS_B"],
     reference: crate::reference!(matmul),
-    fast: Some(matmul_fast),
+    fast: Some(fast::matmul),
 };
 
 /// C = σ(op(A) op(B) + bias).
@@ -232,7 +233,7 @@ pub static MATMUL_BIAS: Kernel = Kernel {
     bindings: &[Bind::read("a"), Bind::read("b"), Bind::read("bias"), Bind::write("biased")],
     constants: &["M", "N", "K", "TRANS_A", "TRANS_B", "ACTIVATION"],
     reference: crate::reference!(matmul_bias),
-    fast: Some(matmul_bias_fast),
+    fast: Some(fast::matmul_bias),
     ..MATMUL
 };
 
@@ -251,7 +252,7 @@ pub static MATMUL_BIAS_DROPOUT: Kernel = Kernel {
         "M", "N", "K", "TRANS_A", "TRANS_B", "ACTIVATION", "DROP", "STREAM", "MASK_SCALE",
     ],
     reference: crate::reference!(matmul_bias_dropout),
-    fast: Some(matmul_bias_dropout_fast),
+    fast: Some(fast::matmul_bias_dropout),
     ..MATMUL
 };
 
@@ -273,7 +274,7 @@ pub static MATMUL_SLOPE: Kernel = Kernel {
     bindings: &[Bind::read("a"), Bind::read("b"), Bind::read("y"), Bind::write("delta")],
     constants: &["M", "N", "K", "TRANS_A", "TRANS_B", "ACTIVATION"],
     reference: crate::reference!(matmul_slope),
-    fast: Some(matmul_slope_fast),
+    fast: Some(fast::matmul_slope),
     ..MATMUL
 };
 
@@ -289,7 +290,7 @@ pub static MATMUL_SGD: Kernel = Kernel {
     ],
     constants: SGD_CONSTANTS,
     reference: crate::reference!(matmul_sgd),
-    fast: Some(matmul_sgd_fast),
+    fast: Some(fast::matmul_sgd),
     ..MATMUL
 };
 
@@ -306,7 +307,7 @@ pub static MATMUL_SGD_MOMENTUM: Kernel = Kernel {
     ],
     constants: SGD_CONSTANTS,
     reference: crate::reference!(matmul_sgd_momentum),
-    fast: Some(matmul_sgd_momentum_fast),
+    fast: Some(fast::matmul_sgd_momentum),
     ..MATMUL
 };
 
@@ -384,88 +385,6 @@ fn matmul_sgd_momentum<T: Real>(a: &mut Args<'_, T>) {
         let at = i * n + j;
         rates.update(&mut w[at..=at], Some(&mut v[at..=at]), &[sum]);
     });
-}
-
-thread_local! {
-    /// The transposed product, kept from launch to launch.
-    static TRANSPOSED: RefCell<Vec<f32>> = const { RefCell::new(vec![]) };
-}
-
-/// The product by the GEMM crate or, of few rows, by our own, into C.
-fn product_fast(a: &Args<'_, f32>, c: &mut [f32]) {
-    let (m, n, k) = (a.size("M"), a.size("N"), a.size("K"));
-    let (trans_a, trans_b) = (a.size("TRANS_A") == 1, a.size("TRANS_B") == 1);
-    let left = Matrix::of(a.f(0), if trans_a { m } else { k }, trans_a);
-    let right = Matrix::of(a.f(1), if trans_b { k } else { n }, trans_b);
-    if m <= FEW && !trans_a && trans_b {
-        // Taken and not borrowed: a task of another replica may run here meanwhile.
-        let mut transposed = TRANSPOSED.take();
-        transposed.resize((m * n).max(transposed.len()), 0.0);
-        small_batch::times_transposed([m, n, k], a.f(0), a.f(1), &mut transposed[..m * n]);
-        for (j, column) in transposed[..m * n].chunks(m).enumerate() {
-            for (i, &value) in column.iter().enumerate() {
-                c[i * n + j] = value;
-            }
-        }
-        TRANSPOSED.set(transposed);
-        return;
-    }
-    gemm([m, n, k], left, right, c, false);
-}
-
-fn matmul_fast(a: &mut Args<'_, f32>) {
-    let c = a.f_mut(2);
-    product_fast(a, c);
-}
-
-fn matmul_bias_fast(a: &mut Args<'_, f32>) {
-    let c = a.f_mut(3);
-    biased_fast(a, c);
-}
-
-/// C = σ(op(A) op(B) + bias).
-fn biased_fast(a: &Args<'_, f32>, c: &mut [f32]) {
-    let act = Activation::of_constant(a.size("ACTIVATION"));
-    let (n, bias) = (a.size("N"), a.f(2));
-    product_fast(a, c);
-    for row in c.chunks_mut(n) {
-        for (c, &bias) in row.iter_mut().zip(bias) {
-            *c = act.apply(*c + bias);
-        }
-    }
-}
-
-fn matmul_bias_dropout_fast(a: &mut Args<'_, f32>) {
-    let c = a.f_mut(5);
-    biased_fast(a, c);
-    dropout::mask_in_place(a, [3, 4], c);
-}
-
-fn matmul_slope_fast(a: &mut Args<'_, f32>) {
-    let act = Activation::of_constant(a.size("ACTIVATION"));
-    let (y, c) = (a.f(2), a.f_mut(3));
-    product_fast(a, c);
-    for (c, &y) in c.iter_mut().zip(y) {
-        *c *= act.slope(y);
-    }
-}
-
-fn gradient_fast(a: &Args<'_, f32>) -> Vec<f32> {
-    let mut gradient = vec![0.0; a.size("M") * a.size("N")];
-    product_fast(a, &mut gradient);
-    gradient
-}
-
-fn matmul_sgd_fast(a: &mut Args<'_, f32>) {
-    let rates = Rates::of(a, a.f(3), a.u(4));
-    let gradient = gradient_fast(a);
-    rates.update(a.f_mut(2), None, &gradient);
-}
-
-fn matmul_sgd_momentum_fast(a: &mut Args<'_, f32>) {
-    let rates = Rates::of(a, a.f(3), a.u(4));
-    let gradient = gradient_fast(a);
-    rates.update(a.f_mut(2), Some(a.f_mut(5)), &gradient);
 }
 
 /// All transposes at one, primes, around the tile, long and thin; every end.

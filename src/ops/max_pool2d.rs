@@ -344,7 +344,7 @@ pub(super) const WINDOWS: [Pooled; 7] = [
     ([1, 5, 3, 11], [3, 3], [3, 3], [1, 0]),
 ];
 
-/// As [`WINDOWS`] says, forward and backward, with and without an end.
+/// As `WINDOWS` says, forward and backward, with and without an end.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (x, kernel, stride, padding) in WINDOWS {

@@ -3,6 +3,8 @@
 
 use wgrad::exec::{Choice, Device};
 
+pub mod fixtures;
+
 #[allow(unused_imports)]
 pub use wgrad::doctor::harness::words;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::nodes::{Join, Nodes};
 use crate::ops::Value;
 use crate::ops::activation::{Activation, ActivationSlope};
-use crate::ops::dense_grad::{DenseGrad, MOST_EXAMPLES};
+use crate::ops::dense_grad::{DenseGrad, MOST_COLUMNS, MOST_EXAMPLES};
 use crate::ops::dropout::Dropout;
 use crate::ops::matmul::{End, Matmul};
 use crate::ops::reduce::Reduce;
@@ -41,7 +41,8 @@ fn recognise(nodes: &Nodes, i: usize) -> Option<Join> {
     let &[g, x, w, hyper, step] = nodes.inputs(i) else {
         return None;
     };
-    if sgd.momentum || nodes.ty(g)?.shape.extents()[0] > MOST_EXAMPLES {
+    let columns = nodes.ty(x)?.shape.extents()[1];
+    if sgd.momentum || nodes.ty(g)?.shape.extents()[0] > MOST_EXAMPLES || columns > MOST_COLUMNS {
         return None;
     }
     let readers = nodes.readers(g);
@@ -55,7 +56,9 @@ fn recognise(nodes: &Nodes, i: usize) -> Option<Join> {
         }) && matches!(nodes.inputs(r), [_, _, h, s] if [*h, *s] == [hyper, step])
     })?;
     let b = nodes.inputs(bias)[1];
-    let back = readers.iter().find_map(|&r| follow(nodes, r, x, w));
+    // ∂x is made of the weights before their update.
+    let before = readers.iter().filter(|&&r| r < i);
+    let back = before.into_iter().find_map(|&r| follow(nodes, r, x, w));
     let (activation, scale) = back
         .as_ref()
         .map_or((Activation::Linear, 1.0), |b| (b.activation, b.scale));

@@ -1,0 +1,221 @@
+//! What is timed: the shapes of workload A, and squares.
+
+use wgrad::ops::activation::Activation;
+use wgrad::ops::conv2d::{Conv2d, ConvEnd};
+use wgrad::ops::conv2d_pool::{
+    Conv2dPool, Conv2dPoolInputGrad, Conv2dPoolWeightGrad, ConvPool, Update,
+};
+use wgrad::ops::dense_grad::DenseGrad;
+use wgrad::ops::dense_loss::{DenseLoss, MOST_EXAMPLES};
+use wgrad::ops::dropout::Dropout;
+use wgrad::ops::gather::{Expansion, Gather};
+use wgrad::ops::matmul::{End, Matmul};
+use wgrad::ops::max_pool2d::MaxPool2d;
+use wgrad::ops::scale::Scale;
+use wgrad::ops::sgd::{HYPER, Sgd};
+use wgrad::ops::tally::Tally;
+use wgrad::ops::{Case, Fill, Window, log_likelihood};
+
+const UNIFORM: Fill = Fill::Uniform(-1.0, 1.0);
+/// Of the updates that end a gradient.
+const SGD: Sgd = Sgd {
+    decay: true,
+    momentum: false,
+    epoch_steps: 5000,
+    schedule: 1,
+};
+
+/// The pool's window.
+const PAIRS: Window = Window {
+    kernel: [2; 2],
+    stride: [2; 2],
+    padding: [0; 2],
+    dilation: [1; 2],
+};
+/// A mask as the networks have them.
+const DROPOUT: Dropout = Dropout {
+    p: 0.5,
+    layer: 1,
+    rescale: false,
+};
+
+/// A product of two square matrices.
+pub fn matmul(side: usize) -> (String, Case) {
+    let product = Case::new(Matmul::new(false, false), side)
+        .fixed(&[side, side], UNIFORM)
+        .fixed(&[side, side], UNIFORM);
+    (format!("matmul {side}x{side}x{side}"), product)
+}
+
+/// One multiplication for each eight bytes.
+pub fn scale(elements: usize) -> Case {
+    Case::new(Scale(0.5), 1).fixed(&[elements], UNIFORM)
+}
+
+/// The kernels of workload A's training step; also a first layer's input gradient, which
+/// only a layer further in needs, and dropout by itself.
+pub fn workload_a(batch: usize) -> Vec<(String, Case)> {
+    let mut cases = convolution(batch, [1, 28, 20]);
+    cases.extend(convolution(batch, [20, 12, 40]));
+    cases.extend(dense(batch, [640, 1000]));
+    cases.extend(dense(batch, [1000, 1000]));
+    cases.extend(rest(batch));
+    cases
+}
+
+/// A case with the inputs of an update of `parameter`; the rate is 0, so that no number
+/// grows however often it runs.
+fn updated(case: Case, parameter: &[usize]) -> Case {
+    case.fixed(parameter, UNIFORM)
+        .fixed(&[HYPER + SGD.schedule], Fill::Number(0.0))
+        .u32(&[2], Fill::Pair(8, 7))
+}
+
+/// A convolution layer `[C, H]` to `F` filters of 5 × 5, pooled by 2: forward and back.
+fn convolution(batch: usize, [c, h, f]: [usize; 3]) -> Vec<(String, Case)> {
+    let conv_pool = ConvPool {
+        conv: Conv2d {
+            stride: [1; 2],
+            padding: [0; 2],
+            dilation: [1; 2],
+            groups: 1,
+            end: ConvEnd::Store,
+        },
+        pool: MaxPool2d {
+            kernel: PAIRS.kernel,
+            stride: PAIRS.stride,
+            padding: PAIRS.padding,
+            activation: Activation::Relu,
+        },
+    };
+    let (out, taps) = (h - 4, c * 25);
+    let (images, filters) = ([batch, c, h, h], [f, c, 5, 5]);
+    let pooled = [batch, f, out / 2, out / 2];
+    let winner = Fill::Winner(PAIRS, [out; 2]);
+    let forward = Case::new(Conv2dPool(conv_pool), taps)
+        .fixed(&images, UNIFORM)
+        .fixed(&filters, UNIFORM)
+        .fixed(&[f], UNIFORM);
+    let input = Conv2dPoolInputGrad {
+        conv_pool,
+        input: [h; 2],
+        slope: Some(Activation::Relu),
+    };
+    let input = Case::new(input, f * 25)
+        .fixed(&pooled, UNIFORM)
+        .u32(&pooled, winner)
+        .fixed(&filters, UNIFORM)
+        .fixed(&images, Fill::Sparse);
+    let weights = Conv2dPoolWeightGrad {
+        conv_pool,
+        kernel: [5; 2],
+        update: Update::WeightsAndBias(SGD),
+    };
+    let weights = Case::new(weights, batch * out * out)
+        .fixed(&images, UNIFORM)
+        .fixed(&pooled, UNIFORM)
+        .u32(&pooled, winner);
+    let weights = updated(weights, &filters).fixed(&[f], UNIFORM);
+    let label = |part| format!("conv2d_pool {part} {batch}x{c}x{h}x{h} to {f}");
+    vec![
+        (label("forward"), forward),
+        (label("input grad"), input),
+        (label("weight grad"), weights),
+    ]
+}
+
+/// A dense layer forward with bias, ReLU and dropout, and its way back: one kernel at small
+/// mini-batches, products above.
+fn dense(batch: usize, [n_in, out]: [usize; 2]) -> Vec<(String, Case)> {
+    let mut forward = Matmul::new(false, true);
+    forward.end = End::BiasDropout(Activation::Relu, DROPOUT);
+    let forward = Case::new(forward, n_in)
+        .fixed(&[batch, n_in], Fill::Sparse)
+        .fixed(&[out, n_in], UNIFORM)
+        .fixed(&[out], UNIFORM)
+        .u32(&[4], Fill::Keys)
+        .u32(&[2], Fill::Pair(8, 7));
+    let label = |part| format!("{part} {batch}x{n_in} to {out}");
+    let mut cases = vec![(label("matmul dense"), forward)];
+    if batch <= 16 {
+        let grad = DenseGrad {
+            activation: Activation::Relu,
+            scale: 1.0,
+            input_gradient: true,
+            sgd: SGD,
+        };
+        let grad = Case::new(grad, out)
+            .fixed(&[batch, n_in], Fill::Sparse)
+            .fixed(&[batch, out], UNIFORM);
+        let mut grad = updated(grad, &[out, n_in]);
+        // The bias stands behind the weights.
+        let bias = Case::new(SGD, 1).fixed(&[out], UNIFORM).inputs.remove(0);
+        grad.inputs.insert(3, bias);
+        cases.push((label("dense_grad"), grad));
+    } else {
+        let mut input = Matmul::new(false, false);
+        input.end = End::Slope(Activation::Relu);
+        let input = Case::new(input, out)
+            .fixed(&[batch, out], UNIFORM)
+            .fixed(&[out, n_in], UNIFORM)
+            .fixed(&[batch, n_in], Fill::Sparse);
+        let mut weights = Matmul::new(true, false);
+        weights.end = End::Sgd(SGD);
+        let weights = Case::new(weights, batch)
+            .fixed(&[batch, out], UNIFORM)
+            .fixed(&[batch, n_in], Fill::Sparse);
+        cases.push((label("matmul input grad"), input));
+        cases.push((label("matmul weight grad"), updated(weights, &[out, n_in])));
+    }
+    cases
+}
+
+/// What begins, ends and thins out a training step of workload A.
+fn rest(batch: usize) -> Vec<(String, Case)> {
+    let (images, examples) = (50_000, 250_000);
+    let loss = DenseLoss {
+        activation: Activation::Linear,
+        cost: &log_likelihood::COST,
+        seed: 1.0 / batch as f64,
+        tally: Tally {
+            count: examples,
+            epoch_steps: examples / batch,
+            predict: false,
+        },
+    };
+    let loss = Case::new(loss, 1000)
+        .fixed(&[batch, 1000], Fill::Sparse)
+        .fixed(&[10, 1000], UNIFORM)
+        .fixed(&[10], UNIFORM)
+        .u32(&[batch], Fill::Below(10))
+        .u32(&[2], Fill::Pair(8, 7))
+        .fixed(&[4], Fill::Number(0.0))
+        .u32(&[4], Fill::Number(0.0));
+    let dropout = Case::new(DROPOUT, 1)
+        .fixed(&[batch, 640], UNIFORM)
+        .u32(&[4], Fill::Keys)
+        .u32(&[2], Fill::Pair(8, 7));
+    let gather = Gather {
+        batch,
+        images,
+        shape: [1, 28, 28],
+        expansion: Expansion::Shifts,
+        epoch_steps: examples / batch,
+        scale: 1.0 / 255.0,
+        shuffled: true,
+    };
+    let gather = Case::new(gather, 1)
+        .shared_u32(&[images * 784 / 4], Fill::Words)
+        .shared_u32(&[images], Fill::Below(10))
+        .u32(&[2], Fill::Pair(8, 7))
+        .u32(&[examples], Fill::Below(examples as u32));
+    let mut cases = vec![
+        (format!("dropout {batch}x640"), dropout),
+        (format!("gather {batch} of {examples}"), gather),
+    ];
+    // Larger mini-batches run its parts.
+    if batch <= MOST_EXAMPLES {
+        cases.push((format!("dense_loss {batch}x1000 to 10"), loss));
+    }
+    cases
+}

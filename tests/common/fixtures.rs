@@ -1,0 +1,187 @@
+//! Literal fixtures from PyTorch: how they are read, run and compared.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use safetensors::{Dtype, SafeTensors};
+use wgrad::compile::{Options, compile};
+use wgrad::exec::Executor;
+use wgrad::exec::cpu::{Cpu, Text};
+use wgrad::graph::Graph;
+use wgrad::ops::{Op, Tape, Value};
+use wgrad::plan::{Limits, Plan};
+use wgrad::shape::Type;
+use wgrad::tensor::Host;
+
+use super::gpu;
+
+/// A tensor of a fixture file.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    pub shape: Vec<usize>,
+    pub host: Host,
+    /// The values where the file has them in double precision.
+    pub wide: Vec<f64>,
+}
+
+pub fn load(name: &str) -> BTreeMap<String, Tensor> {
+    let path = format!(
+        "{}/tests/fixtures/{name}.safetensors",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    file.iter()
+        .map(|(name, view)| {
+            let words = view.data().chunks(4).map(|c| c.try_into().unwrap());
+            let mut wide = vec![];
+            let host = match view.dtype() {
+                Dtype::F32 => Host::F32(words.map(f32::from_le_bytes).collect()),
+                Dtype::U32 => Host::U32(words.map(u32::from_le_bytes).collect()),
+                Dtype::F64 => {
+                    let words = view.data().chunks(8).map(|c| c.try_into().unwrap());
+                    wide = words.map(f64::from_le_bytes).collect();
+                    Host::F32(wide.iter().map(|&w| w as f32).collect())
+                }
+                other => panic!("{name}: {other:?}"),
+            };
+            let shape = view.shape().to_vec();
+            (name.to_string(), Tensor { shape, host, wide })
+        })
+        .collect()
+}
+
+impl Tensor {
+    pub fn f32(shape: &[usize], values: Vec<f32>) -> Self {
+        Self {
+            shape: shape.to_vec(),
+            host: Host::F32(values),
+            wide: vec![],
+        }
+    }
+
+    pub fn u32(shape: &[usize], values: Vec<u32>) -> Self {
+        Self {
+            shape: shape.to_vec(),
+            host: Host::U32(values),
+            wide: vec![],
+        }
+    }
+
+    pub fn ty(&self) -> Type {
+        match self.host {
+            Host::F32(_) => Type::f32("fixture", &self.shape),
+            Host::U32(_) => Type::u32("fixture", &self.shape),
+        }
+        .unwrap()
+    }
+
+    pub fn floats(&self) -> Vec<f32> {
+        self.host.clone().floats().unwrap()
+    }
+}
+
+pub fn plan(graph: &Graph) -> Plan {
+    let options = Options {
+        replicas: 1,
+        fuse: true,
+        limits: Limits::default(),
+    };
+    compile(graph, &options).unwrap()
+}
+
+/// Reference, CPU executor and, where there is one, the GPU.
+pub fn executors(plan: &Plan) -> Vec<(&'static str, Box<dyn Executor>)> {
+    let cpu = |text| Box::new(Cpu::<f32>::new(plan.clone(), text).unwrap());
+    let mut all: Vec<(&'static str, Box<dyn Executor>)> = vec![
+        ("reference", cpu(Text::Reference)),
+        ("CPU", cpu(Text::Fast)),
+    ];
+    if let Some(gpu) = gpu() {
+        all.push(("GPU", gpu.executor(plan.clone()).unwrap()));
+    }
+    all
+}
+
+/// Holds a result against its fixture: integers exactly, floats within 2e-6 of the largest
+/// (sums of at most 60 terms and a handful of roundings; tanh as WGSL states it).
+pub fn close(what: &str, found: &Host, wanted: &Tensor) {
+    let allowed = if what.contains("tanh") { 1e-5 } else { 2e-6 };
+    within(what, found, wanted, allowed);
+}
+
+/// The same with another share of the largest.
+pub fn within(what: &str, found: &Host, wanted: &Tensor, share: f32) {
+    match (found, &wanted.host) {
+        (Host::U32(f), Host::U32(w)) => assert_eq!(f, w, "{what}"),
+        (Host::F32(f), Host::F32(w)) => {
+            assert_eq!(f.len(), w.len(), "{what}");
+            let scale = w.iter().fold(1.0f32, |s, x| s.max(x.abs()));
+            let allowed = share * scale;
+            for (i, (f, w)) in f.iter().zip(w).enumerate() {
+                assert!((f - w).abs() <= allowed, "{what}[{i}] = {f}, PyTorch {w}");
+            }
+        }
+        _ => panic!("{what}: another element type"),
+    }
+}
+
+/// One op over named inputs, which it may update; its outputs are kept as `out0`, `out1`, …
+pub struct Single {
+    what: String,
+    plan: Plan,
+    executors: Vec<(&'static str, Box<dyn Executor>)>,
+    share: f32,
+}
+
+impl Single {
+    pub fn new(what: &str, op: impl Op + 'static, inputs: &[(&str, &Tensor)]) -> Self {
+        let mut graph = Graph::new();
+        let values: Vec<Value> = inputs
+            .iter()
+            .map(|(name, t)| graph.variable(name, t.ty()).unwrap())
+            .collect();
+        graph.begin("run");
+        let outputs = graph.op(Arc::new(op), &values).unwrap();
+        for (i, &y) in outputs.iter().enumerate() {
+            graph.result(&format!("out{i}"), y).unwrap();
+        }
+        let plan = plan(&graph);
+        let mut single = Self {
+            what: what.into(),
+            executors: executors(&plan),
+            plan,
+            share: 2e-6,
+        };
+        single.write(inputs);
+        single
+    }
+
+    /// Compares within this share of the largest number instead of [`close`]'s.
+    pub fn share(mut self, share: f64) -> Self {
+        self.share = share as f32;
+        self
+    }
+
+    pub fn write(&mut self, inputs: &[(&str, &Tensor)]) {
+        for (_, executor) in &mut self.executors {
+            for (name, t) in inputs {
+                executor
+                    .write(self.plan.state(name).unwrap(), &t.host)
+                    .unwrap();
+            }
+        }
+    }
+
+    /// Runs the op `times` times everywhere and holds what it has left in the named buffers.
+    pub fn run(&mut self, times: u64, wanted: &[(&str, &Tensor)]) {
+        for (device, executor) in &mut self.executors {
+            executor.run("run", times).unwrap();
+            for (name, t) in wanted {
+                let found = executor.read(self.plan.state(name).unwrap()).unwrap();
+                let what = format!("{} {name} on {device}", self.what);
+                within(&what, &found, t, self.share);
+            }
+        }
+    }
+}

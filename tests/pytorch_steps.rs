@@ -1,0 +1,366 @@
+//! Literal fixtures from PyTorch for what a training step launches besides plain
+//! functions: updates in place, ops that are fused, means over epochs, distortion.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::fixtures::{Single, Tensor, load};
+use wgrad::doctor::tolerance::{Side, allowed};
+use wgrad::ops::activation::Activation;
+use wgrad::ops::average::Average;
+use wgrad::ops::constant::Constant;
+use wgrad::ops::conv2d::{Conv2d, ConvEnd};
+use wgrad::ops::conv2d_pool::{
+    Conv2dPool, Conv2dPoolInputGrad, Conv2dPoolWeightGrad, ConvPool, Update,
+};
+use wgrad::ops::dense_grad::DenseGrad;
+use wgrad::ops::dense_loss::DenseLoss;
+use wgrad::ops::distort::{Distort, Distortion, Draw, case};
+use wgrad::ops::max_pool2d::MaxPool2d;
+use wgrad::ops::sgd::Sgd;
+use wgrad::ops::tally::Tally;
+use wgrad::ops::{COUNTER, Case, Cost, cross_entropy, log_likelihood, quadratic};
+
+/// What a buffer holds that a launch is to overwrite.
+fn garbage(shape: &[usize]) -> Tensor {
+    Tensor::f32(shape, vec![f32::NAN; shape.iter().product()])
+}
+
+/// A step counter: the number of the step to come, of the one under way.
+fn counter(next: u32, now: u32) -> Tensor {
+    Tensor::u32(&[COUNTER], vec![next, now])
+}
+
+/// `hyper` of the fixtures' updates: μ, λ₂, λ₁, unused, η.
+fn hyper() -> Tensor {
+    Tensor::f32(&[5], vec![0.9, 0.05, 0.02, 0.0, 0.1])
+}
+
+fn sgd(momentum: bool) -> Sgd {
+    Sgd {
+        decay: true,
+        momentum,
+        epoch_steps: 1,
+        schedule: 1,
+    }
+}
+
+/// The tensors of one case, by part.
+struct Parts {
+    name: String,
+    all: BTreeMap<String, Tensor>,
+}
+
+impl Parts {
+    fn of(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            all: load("ops"),
+        }
+    }
+
+    fn get(&self, part: &str) -> &Tensor {
+        &self.all[&format!("{}/{part}", self.name)]
+    }
+}
+
+#[test]
+fn sgd_equals_pytorch() {
+    let parts = Parts::of("sgd");
+    let (w, still) = (parts.get("w"), vec![0.0; parts.get("w").floats().len()]);
+    let inputs = [
+        ("g", w),
+        ("w", w),
+        ("hyper", &Tensor::f32(&[5], vec![0.9, 0.05, 0.0, 0.0, 0.1])),
+        ("step", &counter(0, 0)),
+        ("v", &Tensor::f32(&w.shape, still)),
+    ];
+    let mut single = Single::new("sgd", sgd(true), &inputs);
+    for i in 0..3 {
+        single.write(&[("g", parts.get(&format!("g{i}")))]);
+        single.run(1, &[("w", parts.get(&format!("w{i}")))]);
+    }
+}
+
+#[test]
+fn tally_equals_pytorch() {
+    let parts = Parts::of("tally");
+    let tally = Tally {
+        count: 6,
+        epoch_steps: 1,
+        predict: true,
+    };
+    let inputs = [
+        ("scores", parts.get("scores")),
+        ("losses", parts.get("losses")),
+        ("labels", parts.get("labels")),
+        ("step", &counter(0, 0)),
+        ("metrics", &garbage(&[4])),
+        ("guard", &Tensor::u32(&[4], vec![7; 4])),
+        ("predictions", &Tensor::u32(&[6], vec![7; 6])),
+    ];
+    let mut metrics = parts.get("metrics").floats();
+    metrics.push(0.0);
+    Single::new("tally", tally, &inputs).run(
+        1,
+        &[
+            ("metrics", &Tensor::f32(&[4], metrics)),
+            ("predictions", parts.get("predictions")),
+        ],
+    );
+}
+
+/// Four epochs, averaged from the second on.
+#[test]
+fn average_equals_pytorch() {
+    let parts = Parts::of("average");
+    let average = Average {
+        epoch_steps: 3,
+        from: 2,
+    };
+    let w = parts.get("w1");
+    let inputs = [
+        ("mean", &garbage(&w.shape)),
+        ("w", w),
+        ("step", &counter(0, 0)),
+    ];
+    let mut single = Single::new("average", average, &inputs);
+    for epoch in 1..5 {
+        let w = parts.get(&format!("w{epoch}"));
+        single.write(&[("w", w), ("step", &counter(3 * epoch, 3 * epoch - 1))]);
+        single.run(1, &[("mean", parts.get(&format!("mean{epoch}")))]);
+    }
+}
+
+#[test]
+fn constant_equals_pytorch() {
+    let parts = Parts::of("constant");
+    let constant = Constant {
+        extents: vec![7, 11],
+        value: 0.1,
+    };
+    Single::new("constant", constant, &[]).run(1, &[("out0", parts.get("y"))]);
+}
+
+/// Each geometry of the fixtures, with the activation that made x and the one after the
+/// pool.
+fn conv_pools() -> Vec<(&'static str, Activation, ConvPool)> {
+    use Activation::{Linear, Relu, Sigmoid, Tanh};
+    let of = |name, before, [stride, padding, dilation]: [_; 3], groups, pool, activation| {
+        let conv = Conv2d {
+            stride,
+            padding,
+            dilation,
+            groups,
+            end: ConvEnd::Store,
+        };
+        let [kernel, stride, padding] = pool;
+        let pool = MaxPool2d {
+            kernel,
+            stride,
+            padding,
+            activation,
+        };
+        (name, before, ConvPool { conv, pool })
+    };
+    let plain = [[1, 1], [0, 0], [1, 1]];
+    let halves = [[2, 2], [2, 2], [0, 0]];
+    let (everything, overlap) = ([[2, 1], [1, 2], [2, 1]], [[3, 2], [2, 1], [1, 1]]);
+    vec![
+        of("plain", Sigmoid, plain, 1, halves, Sigmoid),
+        of("everything", Tanh, everything, 2, overlap, Linear),
+        of("ties", Relu, plain, 1, halves, Relu),
+    ]
+}
+
+#[test]
+fn conv2d_pool_equals_pytorch() {
+    for (name, _, conv_pool) in conv_pools() {
+        let parts = Parts::of(&format!("conv2d_pool.{name}"));
+        let inputs = ["x", "w", "b"].map(|part| (part, parts.get(part)));
+        let mut single = Single::new(&parts.name, Conv2dPool(conv_pool), &inputs);
+        single.run(
+            1,
+            &[("out0", parts.get("y")), ("out1", parts.get("argmax"))],
+        );
+    }
+}
+
+#[test]
+fn input_gradients_of_conv2d_pool_equal_pytorch() {
+    for (name, before, conv_pool) in conv_pools() {
+        let parts = Parts::of(&format!("conv2d_pool.{name}"));
+        let x = &parts.get("x").shape;
+        for (slope, wanted) in [(None, "dx"), (Some(before), "du")] {
+            let grad = Conv2dPoolInputGrad {
+                conv_pool,
+                input: [x[2], x[3]],
+                slope,
+            };
+            let mut inputs = ["g", "argmax", "w"].map(|p| (p, parts.get(p))).to_vec();
+            if slope.is_some() {
+                inputs.push(("x", parts.get("x")));
+            }
+            let mut single = Single::new(&format!("{} {wanted}", parts.name), grad, &inputs);
+            single.run(1, &[("out0", parts.get(wanted))]);
+        }
+    }
+}
+
+#[test]
+fn weight_gradients_of_conv2d_pool_equal_pytorch() {
+    for (name, _, conv_pool) in conv_pools() {
+        let parts = Parts::of(&format!("conv2d_pool.{name}"));
+        let w = parts.get("w");
+        let op = |update| Conv2dPoolWeightGrad {
+            conv_pool,
+            kernel: [w.shape[2], w.shape[3]],
+            update,
+        };
+        let inputs = ["x", "g", "argmax"].map(|part| (part, parts.get(part)));
+        let mut single = Single::new(&parts.name, op(Update::Store), &inputs);
+        single.run(1, &[("out0", parts.get("dw"))]);
+
+        let (hyper, step) = (hyper(), counter(1, 0));
+        let update = [("w", w), ("hyper", &hyper), ("step", &step)];
+        let inputs = [&inputs[..], &update].concat();
+        let mut single = Single::new(&parts.name, op(Update::Weights(sgd(false))), &inputs);
+        single.run(1, &[("w", parts.get("stepped"))]);
+
+        // Two steps by the same gradient: the second has a velocity.
+        let still = Tensor::f32(&w.shape, vec![0.0; w.floats().len()]);
+        let with = [&inputs[..], &[("v", &still)]].concat();
+        let mut single = Single::new(&parts.name, op(Update::Weights(sgd(true))), &with);
+        single.run(2, &[("w", parts.get("momentum"))]);
+
+        let with = [&inputs[..], &[("b", parts.get("b"))]].concat();
+        let both = op(Update::WeightsAndBias(sgd(false)));
+        let mut single = Single::new(&parts.name, both, &with);
+        let wanted = [("w", parts.get("stepped")), ("b", parts.get("stepped_b"))];
+        single.run(1, &wanted);
+    }
+}
+
+#[test]
+fn dense_grad_equals_pytorch() {
+    for (name, activation, scale) in [
+        ("rescale", Activation::Relu, 1.0 / 0.7),
+        ("book", Activation::Sigmoid, 1.0),
+        ("plain", Activation::Tanh, 1.0),
+    ] {
+        let parts = Parts::of(&format!("dense_grad.{name}"));
+        let (hyper, step) = (hyper(), counter(1, 0));
+        let mut inputs = ["x", "g", "w", "b"].map(|p| (p, parts.get(p))).to_vec();
+        inputs.extend([("hyper", &hyper), ("step", &step)]);
+        for input_gradient in [true, false] {
+            let grad = DenseGrad {
+                activation,
+                scale,
+                input_gradient,
+                sgd: sgd(false),
+            };
+            let mut wanted = vec![("w", parts.get("stepped")), ("b", parts.get("stepped_b"))];
+            if input_gradient {
+                wanted.push(("out0", parts.get("dz")));
+            }
+            Single::new(&parts.name, grad, &inputs).run(1, &wanted);
+        }
+    }
+}
+
+/// An epoch of ten examples in two mini-batches of six.
+#[test]
+fn dense_loss_equals_pytorch() {
+    let costs: [(&Cost, Activation); 3] = [
+        (&quadratic::COST, Activation::Sigmoid),
+        (&cross_entropy::COST, Activation::Linear),
+        (&log_likelihood::COST, Activation::Linear),
+    ];
+    for (cost, activation) in costs {
+        let parts = Parts::of(&format!("dense_loss.{}", cost.name));
+        let op = DenseLoss {
+            activation,
+            cost,
+            seed: 1.0 / 6.0,
+            tally: Tally {
+                count: 10,
+                epoch_steps: 2,
+                predict: false,
+            },
+        };
+        let inputs = [
+            ("a", parts.get("a0")),
+            ("w", parts.get("w")),
+            ("b", parts.get("b")),
+            ("labels", parts.get("labels0")),
+            // The first mini-batch of the fourth epoch.
+            ("step", &counter(99, 6)),
+            ("metrics", &garbage(&[4])),
+            ("guard", &Tensor::u32(&[4], vec![7; 4])),
+        ];
+        let mut single = Single::new(&parts.name, op, &inputs);
+        single.run(
+            1,
+            &[("out0", parts.get("delta0")), ("step", &counter(7, 6))],
+        );
+        single.write(&[
+            ("a", parts.get("a1")),
+            ("labels", parts.get("labels1")),
+            ("step", &counter(99, 7)),
+        ]);
+        single.run(
+            1,
+            &[
+                ("out0", parts.get("delta1")),
+                ("step", &counter(8, 7)),
+                ("metrics", parts.get("metrics")),
+                ("guard", &Tensor::u32(&[4], vec![0; 4])),
+            ],
+        );
+    }
+}
+
+/// What is drawn against NumPy's drawing of it, and images that are distorted by NumPy's
+/// maps against PyTorch's `grid_sample`; tolerances as [`case`] and [`Draw`]'s cases have
+/// them.
+#[test]
+fn distort_equals_pytorch() {
+    let all = load("ops");
+    let (keys, now) = (&all["distort/keys"], all["distort/step"].host.clone());
+    let step = counter(77, now.integers().unwrap()[0]);
+    for (name, [rotation, scale, shear, shift], alpha, sigma) in [
+        ("affine", [180.0, 0.5, 0.3, 2.0], 0.0, 4.0),
+        ("elastic", [0.0; 4], 34.0, 4.0),
+        ("both", [30.0, 0.2, 0.3, 1.5], 12.0, 2.5),
+    ] {
+        let parts = Parts::of(&format!("distort.{name}"));
+        let (x, maps) = (parts.get("x"), parts.get("maps"));
+        let shape: [usize; 4] = x.shape.clone().try_into().unwrap();
+        let distortion = Distortion {
+            rotation,
+            scale,
+            shear,
+            shift,
+            alpha,
+            sigma,
+        };
+        let draw = Draw {
+            distortion,
+            batch: shape[0],
+            size: [shape[2], shape[3]],
+        };
+        let share = allowed(&Case::new(draw, 80), Side::Cpu);
+        let inputs = [("keys", keys), ("step", &step)];
+        let mut single = Single::new(&parts.name, draw, &inputs).share(share);
+        single.run(1, &[("out0", maps)]);
+
+        // Of the largest number that enters or leaves; `within` scales by what leaves.
+        let sampling = case(distortion, shape);
+        let largest = maps.floats().iter().fold(1.0f32, |m, v| m.max(v.abs()));
+        let share = allowed(&sampling, Side::Gpu) * f64::from(largest);
+        let inputs = [("x", x), ("maps", maps)];
+        let mut single = Single::new(&parts.name, Distort(distortion), &inputs).share(share);
+        single.run(1, &[("out0", parts.get("y"))]);
+    }
+}
