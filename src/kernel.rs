@@ -25,6 +25,17 @@ pub enum Access {
     ReadWrite,
 }
 
+/// The devices that a kernel is made for, where an op has several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Suits {
+    /// Many threads at once, which share what they load through workgroup memory.
+    Gpu,
+    /// An adapter that is a program on a processor: a load costs it as much as many
+    /// multiplications, shared or not, so each thread keeps much in registers.
+    Processor,
+}
+
 /// One binding of a kernel; its index in [`Kernel::bindings`] is its `@binding`.
 #[derive(Clone, Copy, Debug)]
 pub struct Bind {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Kind, Node};
 use crate::ops::{Operand, Value};
-use crate::plan::{Binding, Buffer, Launch, Limits, Plan, Role};
+use crate::plan::{Alternative, Binding, Buffer, Launch, Limits, Plan, Role};
 use crate::shape::Type;
 
 mod fuse;
@@ -79,13 +79,23 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Plan> {
                 })
                 .collect();
             let copies = options.replicas;
+            let grid = |[x, y]: [u32; 2]| [x, y, copies as u32];
+            let alternatives = op.alternatives(&inputs, &node.outputs).into_iter();
             launches.push(Launch {
                 label: node.label.clone(),
                 kernel,
+                grid: grid(lowered.grid),
                 constants: lowered.constants,
                 bindings,
-                grid: [lowered.grid[0], lowered.grid[1], copies as u32],
                 flops: lowered.flops * copies as u64,
+                alternatives: alternatives
+                    .map(|other| Alternative {
+                        kernel: other.kernel,
+                        suits: other.suits,
+                        constants: other.constants,
+                        grid: grid(other.grid),
+                    })
+                    .collect(),
             });
             allocation.leave(i);
         }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Choice, DeviceInfo, Executor, Traffic, check_write, program};
 use crate::error::{Error, Result};
-use crate::kernel::{Access, Kernel};
-use crate::plan::{Binding, Launch, Limits, Plan};
+use crate::kernel::{Access, Kernel, Suits};
+use crate::plan::{Alternative, Binding, Launch, Limits, Plan};
 use crate::shape::DType;
 use crate::tensor::Host;
 
@@ -224,6 +224,19 @@ impl GpuDevice {
         self
     }
 
+    /// The way of a launch that suits the adapter.
+    fn way(&self, launch: &Launch) -> usize {
+        if !self.info.software {
+            return 0;
+        }
+        let suits = |other: &Alternative| other.suits == Suits::Processor;
+        launch
+            .alternatives
+            .iter()
+            .position(suits)
+            .map_or(0, |i| i + 1)
+    }
+
     /// What it is and allows.
     pub fn info(&self) -> &DeviceInfo {
         &self.info
@@ -264,6 +277,7 @@ impl Gpu {
     /// runs out.
     pub fn new(gpu: &GpuDevice, plan: Plan) -> Result<Self> {
         plan.check(&gpu.info.limits)?;
+        let plan = plan.choose(|launch| gpu.way(launch));
         if gpu.info.software {
             super::memory::check(&plan)?;
         }

@@ -9,7 +9,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Suits};
 use crate::shape::{DType, Type};
 
 #[cfg(test)]
@@ -89,6 +89,19 @@ pub struct Lowered {
     pub flops: u64,
 }
 
+/// Another kernel for an op's launch.
+#[derive(Clone, Debug)]
+pub struct Alternative {
+    /// The devices it is made for.
+    pub suits: Suits,
+    /// The kernel.
+    pub kernel: &'static Kernel,
+    /// A value for each of its constants.
+    pub constants: Vec<(&'static str, f64)>,
+    /// Workgroups in x and y; z is the replica.
+    pub grid: [u32; 2],
+}
+
 /// A node of the graph: pure description, no device, no data.
 pub trait Op: Any + Debug + Send + Sync {
     /// The stem of its files.
@@ -102,6 +115,13 @@ pub trait Op: Any + Debug + Send + Sync {
 
     /// The launch, or `None` for a view of input 0.
     fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered>;
+
+    /// Other kernels that do the same over the same operands as [`Op::lower`]'s, which is
+    /// made for a GPU; of those for a kind of device, the best comes first.
+    fn alternatives(&self, inputs: &[Type], outputs: &[Type]) -> Vec<Alternative> {
+        let _ = (inputs, outputs);
+        vec![]
+    }
 
     /// The gradient with respect to each input, as ops on the tape.
     ///

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{Launch, Plan, Role};
 use crate::error::{Error, Result};
-use crate::kernel::Access;
+use crate::kernel::{Access, Kernel};
 
 /// What an adapter allows. The default is WebGPU's portable minimum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,23 @@ impl Limits {
     };
 }
 
+/// Found and wanted.
+type Refused = (String, String);
+
+/// Checks that a launch uses its bindings alike, whichever way it is done.
+fn same_use(launch: &Launch, way: usize) -> std::result::Result<(), Refused> {
+    let uses = |kernel: &Kernel| -> Vec<_> {
+        let bindings = kernel.bindings.iter();
+        bindings.map(|b| (b.dtype, b.access, b.shared)).collect()
+    };
+    let kernel = launch.done(way).kernel;
+    if uses(kernel) == uses(launch.kernel) {
+        return Ok(());
+    }
+    let wanted = format!("bindings used as {} uses them", launch.kernel.name);
+    Err((format!("alternative {}", kernel.name), wanted))
+}
+
 impl Plan {
     /// Holds every launch against its kernel's declaration and the limits: element
     /// types and sizes, temporaries written before they are read, no buffer bound twice
@@ -57,13 +74,21 @@ impl Plan {
         for launches in self.programs.values() {
             let mut written = HashSet::new();
             for (i, launch) in launches.iter().enumerate() {
-                self.check_launch(launch, limits, &mut written)
-                    .map_err(|(found, wanted)| Error::Plan {
-                        launch: i,
-                        label: launch.label.clone(),
-                        found,
-                        wanted,
-                    })?;
+                let ways = (0..launch.ways()).try_for_each(|way| {
+                    same_use(launch, way)?;
+                    let mut before = written.clone();
+                    self.check_launch(&launch.done(way), limits, &mut before)?;
+                    if way + 1 == launch.ways() {
+                        written = before;
+                    }
+                    Ok(())
+                });
+                ways.map_err(|(found, wanted)| Error::Plan {
+                    launch: i,
+                    label: launch.label.clone(),
+                    found,
+                    wanted,
+                })?;
             }
         }
         Ok(())
@@ -74,7 +99,7 @@ impl Plan {
         launch: &Launch,
         limits: &Limits,
         written: &mut HashSet<usize>,
-    ) -> std::result::Result<(), (String, String)> {
+    ) -> std::result::Result<(), Refused> {
         let kernel = launch.kernel;
         let fail = |found: String, wanted: String| Err((found, wanted));
         if launch.bindings.len() != kernel.bindings.len() {
@@ -188,9 +213,9 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Binding, Buffer};
+    use super::super::{Alternative, Binding, Buffer};
     use super::*;
-    use crate::kernel::{Bind, Kernel};
+    use crate::kernel::{Bind, Suits};
     use crate::ops::activation::ACTIVATION;
     use crate::shape::DType;
 
@@ -218,6 +243,7 @@ mod tests {
                     bindings: vec![binding(0), binding(1)],
                     grid: [1, 1, 2],
                     flops: 8,
+                    alternatives: vec![],
                 }],
             )]
             .into(),
@@ -243,6 +269,24 @@ mod tests {
     fn a_sound_plan_passes() {
         plan().check(&Limits::default()).unwrap();
         assert_eq!(plan().account().programs["train"].bytes, 64);
+    }
+
+    #[test]
+    fn alternatives_are_held_too() {
+        let with = |kernel, constants, grid| {
+            refused(|p| {
+                launch(p).alternatives.push(Alternative {
+                    kernel,
+                    suits: Suits::Gpu,
+                    constants,
+                    grid,
+                });
+            })
+        };
+        let constants = vec![("N", 4.0), ("ACTIVATION", 1.0)];
+        assert!(with(&WRITES_SHARED, constants.clone(), [1, 1, 2]).contains("alternative"));
+        assert!(with(&ACTIVATION, constants, [1, 1, 1]).contains("in z"));
+        assert!(with(&ACTIVATION, vec![], [1, 1, 2]).contains("ACTIVATION"));
     }
 
     #[test]

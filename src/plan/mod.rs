@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Suits};
 use crate::shape::DType;
 
 mod account;
@@ -78,6 +78,47 @@ pub struct Launch {
     pub grid: [u32; 3],
     /// Floating-point operations over all replicas.
     pub flops: u64,
+    /// Other kernels that do the same work over the same bindings.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<Alternative>,
+}
+
+/// Another kernel for a launch's work.
+#[derive(Clone, Debug, Serialize)]
+pub struct Alternative {
+    /// The kernel; its name in JSON.
+    #[serde(serialize_with = "kernel_name")]
+    pub kernel: &'static Kernel,
+    /// The devices it is made for.
+    pub suits: Suits,
+    /// A value for each of the kernel's constants.
+    pub constants: Vec<(&'static str, f64)>,
+    /// Workgroups; z is the number of replicas.
+    pub grid: [u32; 3],
+}
+
+impl Launch {
+    /// In how many ways the launch can be done.
+    pub fn ways(&self) -> usize {
+        1 + self.alternatives.len()
+    }
+
+    /// The launch done in one of its ways, without the others; way 0 is its own kernel.
+    pub fn done(&self, way: usize) -> Self {
+        let bare = Self {
+            alternatives: vec![],
+            ..self.clone()
+        };
+        match way.checked_sub(1).and_then(|i| self.alternatives.get(i)) {
+            Some(other) => Self {
+                kernel: other.kernel,
+                constants: other.constants.clone(),
+                grid: other.grid,
+                ..bare
+            },
+            None => bare,
+        }
+    }
 }
 
 fn kernel_name<S: Serializer>(kernel: &&'static Kernel, s: S) -> Result<S::Ok, S::Error> {
@@ -101,6 +142,14 @@ impl Plan {
         self.buffers
             .iter()
             .position(|b| b.role == Role::State && b.name == name)
+    }
+
+    /// The plan with each launch done in the way that `pick` gives and no other.
+    pub fn choose(mut self, mut pick: impl FnMut(&Launch) -> usize) -> Self {
+        for launch in self.programs.values_mut().flatten() {
+            *launch = launch.done(pick(launch));
+        }
+        self
     }
 
     /// The plan as JSON.
