@@ -140,3 +140,119 @@ fn dense_update(
         }
     }
 }
+
+// The same where a load costs more than arithmetic: a thread owns 8 columns for all rows,
+// with their inputs and sums in registers, and waits for nobody. The last workgroup updates
+// the biases.
+const THREADS: u32 = 8u;
+const WIDE: u32 = THREADS * 8u;
+
+alias Eight = array<vec4<f32>, 2>;
+
+// Columns `first`, `first + THREADS`, ... of a row that begins at `row`; beyond the last
+// column, the last one's.
+fn inputs_of(row: u32, first: u32) -> Eight {
+    var eight: Eight;
+    for (var c = 0u; c < 8u; c++) {
+        eight[c / 4u][c % 4u] = x[row + min(first + c * THREADS, IN - 1u)];
+    }
+    return eight;
+}
+
+fn weights_of(row: u32, first: u32) -> Eight {
+    var eight: Eight;
+    for (var c = 0u; c < 8u; c++) {
+        eight[c / 4u][c % 4u] = w[row + min(first + c * THREADS, IN - 1u)];
+    }
+    return eight;
+}
+
+fn update_all_biases(replica: u32, thread: u32, rates: vec4<f32>) {
+    for (var o = thread; o < OUT; o += THREADS) {
+        var sum = 0.0;
+        for (var n = 0u; n < N; n++) {
+            sum += g[(replica * N + n) * OUT + o];
+        }
+        b[replica * OUT + o] -= rates.w * sum;
+    }
+}
+
+fn update_weights(row: u32, first: u32, weights: Eight, slopes: Eight, rates: vec4<f32>) {
+    for (var c = 0u; c < 8u; c++) {
+        let weight = weights[c / 4u][c % 4u];
+        let new_weight = weight + sgd_velocity(weight, 0.0, slopes[c / 4u][c % 4u], rates);
+        if first + c * THREADS < IN {
+            w[row + first + c * THREADS] = new_weight;
+        }
+    }
+}
+
+@compute @workgroup_size(8)
+fn dense_grad_wide(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let replica = group.z;
+    let rates = sgd_rates(replica);
+    if group.x * WIDE >= IN {
+        update_all_biases(replica, thread, rates);
+        return;
+    }
+    let first = group.x * WIDE + thread;
+    var inputs: array<Eight, MOST>;
+    var sums: array<Eight, MOST>;
+    for (var n = 0u; n < N; n++) {
+        inputs[n] = inputs_of((replica * N + n) * IN, first);
+        sums[n] = Eight();
+    }
+    for (var o = 0u; o < OUT; o++) {
+        let row = (replica * OUT + o) * IN;
+        let weights = weights_of(row, first);
+        var slopes = Eight();
+        for (var n = 0u; n < N; n++) {
+            let delta = g[(replica * N + n) * OUT + o];
+            sums[n][0] += delta * weights[0];
+            sums[n][1] += delta * weights[1];
+            slopes[0] += delta * inputs[n][0];
+            slopes[1] += delta * inputs[n][1];
+        }
+        update_weights(row, first, weights, slopes, rates);
+    }
+    for (var n = 0u; n < N; n++) {
+        for (var c = 0u; c < 8u; c++) {
+            if first + c * THREADS < IN {
+                let slope = activation_slope_of(inputs[n][c / 4u][c % 4u] / SCALE);
+                dx[(replica * N + n) * IN + first + c * THREADS] = sums[n][c / 4u][c % 4u] * SCALE * slope;
+            }
+        }
+    }
+}
+
+@compute @workgroup_size(8)
+fn dense_update_wide(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let replica = group.z;
+    let rates = sgd_rates(replica);
+    if group.x * WIDE >= IN {
+        update_all_biases(replica, thread, rates);
+        return;
+    }
+    let first = group.x * WIDE + thread;
+    var inputs: array<Eight, MOST>;
+    for (var n = 0u; n < N; n++) {
+        inputs[n] = inputs_of((replica * N + n) * IN, first);
+    }
+    for (var o = 0u; o < OUT; o++) {
+        let row = (replica * OUT + o) * IN;
+        let weights = weights_of(row, first);
+        var slopes = Eight();
+        for (var n = 0u; n < N; n++) {
+            let delta = g[(replica * N + n) * OUT + o];
+            slopes[0] += delta * inputs[n][0];
+            slopes[1] += delta * inputs[n][1];
+        }
+        update_weights(row, first, weights, slopes, rates);
+    }
+}

@@ -83,6 +83,30 @@ fn row_loss(replica: u32, row: u32) -> f32 {
     return loss;
 }
 
+// What comes after the scores, by a workgroup of `threads`.
+fn lose(replica: u32, thread: u32, threads: u32) {
+    for (var row = thread; row < N; row += threads) {
+        losses[row] = row_loss(replica, row);
+        right[row] = select(0.0, 1.0, answer(row) == labels[replica * N + row]);
+    }
+    workgroupBarrier();
+    if thread == 0u {
+        let seen = rows_that_count(N, place_of(replica));
+        var loss = 0.0;
+        var correct = 0.0;
+        var bad = N;
+        for (var row = 0u; row < seen; row++) {
+            loss += losses[row];
+            correct += right[row];
+            if bad == N && is_bad(losses[row]) {
+                bad = row;
+            }
+        }
+        join_epoch(replica, N, seen, correct, loss, bad);
+        step[2u * replica] = step[2u * replica + 1u] + 1u;
+    }
+}
+
 @compute @workgroup_size(256)
 fn dense_loss(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -113,24 +137,60 @@ fn dense_loss(
         // Nobody may overwrite a share that a team has not added up yet.
         workgroupBarrier();
     }
-    for (var row = thread; row < N; row += TEAMS * LANES) {
-        losses[row] = row_loss(replica, row);
-        right[row] = select(0.0, 1.0, answer(row) == labels[replica * N + row]);
-    }
-    workgroupBarrier();
-    if thread == 0u {
-        let seen = rows_that_count(N, place_of(replica));
-        var loss = 0.0;
-        var correct = 0.0;
-        var bad = N;
-        for (var row = 0u; row < seen; row++) {
-            loss += losses[row];
-            correct += right[row];
-            if bad == N && is_bad(losses[row]) {
-                bad = row;
+    lose(replica, thread, TEAMS * LANES);
+}
+
+// The same where a load costs more than arithmetic: WIDE threads share the sums of WIDE
+// outputs for ROWS examples, each all of them over its share of IN, in registers.
+const WIDE: u32 = 8u;
+const ROWS: u32 = 16u;
+
+alias Eight = array<vec4<f32>, 2>;
+
+var<workgroup> wide_shares: array<f32, ROWS * WIDE * WIDE>;
+
+@compute @workgroup_size(WIDE)
+fn dense_loss_wide(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let replica = group.z;
+    for (var block = 0u; block < N; block += ROWS) {
+        for (var first = 0u; first < K; first += WIDE) {
+            var sums: array<Eight, ROWS>;
+            for (var i = 0u; i < min(N, ROWS); i++) {
+                sums[i] = Eight();
             }
+            for (var j = thread; j < IN; j += WIDE) {
+                var weights: Eight;
+                for (var t = 0u; t < WIDE; t++) {
+                    weights[t / 4u][t % 4u] = w[(replica * K + min(first + t, K - 1u)) * IN + j];
+                }
+                for (var i = 0u; i < min(N, ROWS); i++) {
+                    let value = a[(replica * N + min(block + i, N - 1u)) * IN + j];
+                    sums[i][0] += value * weights[0];
+                    sums[i][1] += value * weights[1];
+                }
+            }
+            for (var i = 0u; i < min(N, ROWS); i++) {
+                for (var t = 0u; t < WIDE; t++) {
+                    wide_shares[(i * WIDE + t) * WIDE + thread] = sums[i][t / 4u][t % 4u];
+                }
+            }
+            workgroupBarrier();
+            let k = first + thread;
+            for (var i = 0u; i < min(ROWS, N - block); i++) {
+                if k < K {
+                    var sum = 0.0;
+                    for (var share = 0u; share < WIDE; share++) {
+                        sum += wide_shares[(i * WIDE + thread) * WIDE + share];
+                    }
+                    scores[(block + i) * K + k] = activate(sum + b[replica * K + k]);
+                }
+            }
+            // Nobody may overwrite a share that somebody has not added up yet.
+            workgroupBarrier();
         }
-        join_epoch(replica, N, seen, correct, loss, bad);
-        step[2u * replica] = step[2u * replica + 1u] + 1u;
     }
+    lose(replica, thread, WIDE);
 }

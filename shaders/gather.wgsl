@@ -90,3 +90,72 @@ fn gather_shuffled(
         }
     }
 }
+
+// The same where a load costs more than arithmetic: a thread takes RUN pixels that follow
+// each other and loads four of them at once.
+const RUN: u32 = 16u;
+
+// Whether pixel e of an image has something under it once the image is moved.
+fn is_inside(e: u32, move_by: u32) -> bool {
+    let row = e / W % H;
+    let col = e % W;
+    switch move_by {
+        case 1u: { return row + 1u < H; }
+        case 2u: { return row > 0u; }
+        case 3u: { return col + 1u < W; }
+        case 4u: { return col > 0u; }
+        default: { return true; }
+    }
+}
+
+@compute @workgroup_size(64)
+fn gather_shuffled_wide(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let size = C * H * W;
+    let runs = (size + RUN - 1u) / RUN;
+    let i = item(group, groups, lane);
+    if i == 0u {
+        // Nobody in this launch reads it.
+        step[2u * group.z + 1u] = step[2u * group.z];
+    }
+    if i >= BATCH * runs {
+        return;
+    }
+    let n = i / runs;
+    let first = i % runs * RUN;
+    let examples = IMAGES * EXPANSION;
+    let example = order[group.z * examples + min(position(group.z, n), examples - 1u)];
+    let image = example % IMAGES;
+    let move_by = example / IMAGES;
+    if first == 0u {
+        shuffled_y[group.z * BATCH + n] = labels[image];
+    }
+    var start = i32(image * size + first);
+    switch move_by {
+        case 1u: { start += i32(W); }
+        case 2u: { start -= i32(W); }
+        case 3u: { start += 1; }
+        case 4u: { start -= 1; }
+        default: {}
+    }
+    // What lies before the first image or after the last belongs to no pixel.
+    let last = i32(IMAGES * size - 1u) >> 2u;
+    let bits = 8u * u32(start & 3);
+    var word = images[clamp(start >> 2u, 0, last)];
+    for (var k = 0u; k < RUN / 4u; k++) {
+        let next = images[clamp((start >> 2u) + i32(k) + 1, 0, last)];
+        let four = select((word >> bits) | (next << ((32u - bits) & 31u)), word, bits == 0u);
+        word = next;
+        for (var b = 0u; b < 4u; b++) {
+            let e = first + 4u * k + b;
+            if e < size {
+                let value = SCALE * f32((four >> (8u * b)) & 255u);
+                let inside = EXPANSION == 1u || is_inside(e, move_by);
+                shuffled_x[(group.z * BATCH + n) * size + e] = select(0.0, value, inside);
+            }
+        }
+    }
+}

@@ -159,6 +159,71 @@ fn matmul_few_bias_dropout(@builtin(workgroup_id) group: vec3<u32>, @builtin(loc
     }
 }
 
+// The same where a load costs more than arithmetic: WIDE threads share the sums of WIDE
+// rows of B with all rows of A, each all of them over its share of K, in registers.
+const WIDE: u32 = 8u;
+
+alias Eight = array<vec4<f32>, 2>;
+
+var<workgroup> wide_shares: array<f32, FEW * WIDE * WIDE>;
+
+fn wide_products(replica: u32, first: u32, thread: u32) {
+    var sums: array<Eight, FEW>;
+    for (var i = 0u; i < M; i++) {
+        sums[i] = Eight();
+    }
+    for (var p = thread; p < K; p += WIDE) {
+        var weights: Eight;
+        for (var t = 0u; t < WIDE; t++) {
+            weights[t / 4u][t % 4u] = b[(replica * N + min(first + t, N - 1u)) * K + p];
+        }
+        for (var i = 0u; i < M; i++) {
+            let value = a[(replica * M + i) * K + p];
+            sums[i][0] += value * weights[0];
+            sums[i][1] += value * weights[1];
+        }
+    }
+    for (var i = 0u; i < M; i++) {
+        for (var t = 0u; t < WIDE; t++) {
+            wide_shares[(i * WIDE + t) * WIDE + thread] = sums[i][t / 4u][t % 4u];
+        }
+    }
+    workgroupBarrier();
+}
+
+// C[i, first + t] from its threads' shares.
+fn wide_sum(i: u32, t: u32) -> f32 {
+    var sum = 0.0;
+    for (var share = 0u; share < WIDE; share++) {
+        sum += wide_shares[(i * WIDE + t) * WIDE + share];
+    }
+    return sum;
+}
+
+@compute @workgroup_size(WIDE)
+fn matmul_wide_bias(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    wide_products(group.z, group.x * WIDE, thread);
+    let j = group.x * WIDE + thread;
+    if j < N {
+        for (var i = 0u; i < M; i++) {
+            let value = activate(wide_sum(i, thread) + bias[group.z * N + j]);
+            biased[group.z * M * N + i * N + j] = value;
+        }
+    }
+}
+
+@compute @workgroup_size(WIDE)
+fn matmul_wide_bias_dropout(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    wide_products(group.z, group.x * WIDE, thread);
+    let j = group.x * WIDE + thread;
+    if j < N {
+        for (var i = 0u; i < M; i++) {
+            let value = activate(wide_sum(i, thread) + bias[group.z * N + j]);
+            dropped[group.z * M * N + i * N + j] = masked(group.z, i * N + j, value);
+        }
+    }
+}
+
 @group(0) @binding(2) var<storage, read> y: array<f32>;
 @group(0) @binding(3) var<storage, read_write> delta: array<f32>;
 

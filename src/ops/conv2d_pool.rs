@@ -27,9 +27,9 @@ use super::conv2d::{Conv2d, FILTERS, IMAGES, Sizes};
 use super::max_pool2d::{MaxPool2d, pool_window};
 use super::sgd::{self, Sgd};
 use super::window::Window;
-use super::{Case, ELEMENTWISE, Fill, Lowered, Op, Operand, exactly, floats, grid};
+use super::{Alternative, Case, ELEMENTWISE, Fill, Lowered, Op, Operand, exactly, floats, grid};
 use crate::error::{Error, Result};
-use crate::kernel::{Bind, Kernel};
+use crate::kernel::{Bind, Kernel, Suits};
 use crate::shape::Type;
 
 mod fast;
@@ -37,6 +37,9 @@ mod lanes;
 mod layout;
 mod reference;
 mod scratch;
+mod wide;
+
+use wide::{MOST_TAPS, STRIP, STRIP_KERNEL, WIDE};
 
 /// A convolution and the pool over its output.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -207,6 +210,27 @@ impl Op for Conv2dPool {
             flops: self.0.flops(kernel, &s, s.output[0] * s.output[1]),
         })
     }
+
+    fn alternatives(&self, inputs: &[Type], outputs: &[Type]) -> Vec<Alternative> {
+        let (Some(lowered), Ok(images), Ok(filters)) = (
+            self.lower(inputs, outputs),
+            four(IMAGES, &inputs[0]),
+            four(FILTERS, &inputs[1]),
+        ) else {
+            return vec![];
+        };
+        let Ok((s, [po, qo])) = self.0.sizes(images, filters) else {
+            return vec![];
+        };
+        if !self.0.pairs() || self.0.pool.stride != [2, 2] || filters[3] > STRIP_KERNEL {
+            return vec![];
+        }
+        let groups = self.0.conv.groups;
+        let blocks = groups * (s.f / groups).div_ceil(STRIP[1]);
+        let tiles = (s.n * po).div_ceil(WIDE);
+        let grid = grid(tiles * qo.div_ceil(STRIP[0]) * blocks, 1);
+        vec![lowered.otherwise(Suits::Processor, &wide::FORWARD, grid)]
+    }
 }
 
 impl Conv2dPoolInputGrad {
@@ -265,6 +289,26 @@ impl Op for Conv2dPoolInputGrad {
             grid: grid(s.n * blocks * s.input[0] * s.input[1], ELEMENTWISE),
             flops: self.conv_pool.flops([kh, kw], &s, pooled[0] * pooled[1]),
         })
+    }
+
+    fn alternatives(&self, inputs: &[Type], outputs: &[Type]) -> Vec<Alternative> {
+        let (Some(lowered), Ok((s, pooled)), Ok([_, _, kh, kw])) = (
+            self.lower(inputs, outputs),
+            self.sizes(&inputs[0], &inputs[2]),
+            four(FILTERS, &inputs[2]),
+        ) else {
+            return vec![];
+        };
+        // Pairs of places cover the convolution's output, none twice.
+        let covered = self.conv_pool.pool.stride == [2, 2] && s.output == pooled.map(|o| 2 * o);
+        if !(self.conv_pool.pairs() && covered && kh <= STRIP_KERNEL && kw <= STRIP_KERNEL) {
+            return vec![];
+        }
+        let kernel = match self.slope {
+            None => &wide::INPUT_GRAD,
+            Some(_) => &wide::INPUT_GRAD_SLOPE,
+        };
+        vec![lowered.otherwise(Suits::Processor, kernel, grid(s.n * s.c, WIDE))]
     }
 }
 
@@ -348,6 +392,32 @@ impl Op for Conv2dPoolWeightGrad {
             grid: grid(s.f * sums.div_ceil(LANES / shares), 1),
             flops: self.conv_pool.flops(self.kernel, &s, pooled[0] * pooled[1]),
         })
+    }
+
+    fn alternatives(&self, inputs: &[Type], outputs: &[Type]) -> Vec<Alternative> {
+        let (Some(mut lowered), Ok((s, _))) =
+            (self.lower(inputs, outputs), self.sizes(&inputs[0], &inputs[1]))
+        else {
+            return vec![];
+        };
+        let conv = &self.conv_pool.conv;
+        let plain = (conv.stride, conv.dilation, conv.padding) == ([1, 1], [1, 1], [0, 0]);
+        if !plain || self.kernel[0] * self.kernel[1] > MOST_TAPS {
+            return vec![];
+        }
+        let kernel = match &self.update {
+            Update::Store => &wide::WEIGHT_GRAD,
+            Update::Weights(sgd) if sgd.momentum => &wide::WEIGHT_GRAD_SGD_MOMENTUM,
+            Update::Weights(_) => &wide::WEIGHT_GRAD_SGD,
+            Update::WeightsAndBias(_) => &wide::WEIGHT_GRAD_SGD_BIAS,
+        };
+        let channels = s.c / conv.groups;
+        let width = channels.next_power_of_two().min(WIDE);
+        if let Some(("SHARES", shares)) = lowered.constants.last_mut() {
+            *shares = (WIDE / width) as f64;
+        }
+        let grid = grid(s.f * channels.div_ceil(width), 1);
+        vec![lowered.otherwise(Suits::Processor, kernel, grid)]
     }
 }
 
@@ -512,6 +582,13 @@ pub static KERNELS: &[&Kernel] = &[
     &CONV2D_POOL_WEIGHT_GRAD_SGD,
     &CONV2D_POOL_WEIGHT_GRAD_SGD_MOMENTUM,
     &CONV2D_POOL_WEIGHT_GRAD_SGD_BIAS,
+    &wide::FORWARD,
+    &wide::INPUT_GRAD,
+    &wide::INPUT_GRAD_SLOPE,
+    &wide::WEIGHT_GRAD,
+    &wide::WEIGHT_GRAD_SGD,
+    &wide::WEIGHT_GRAD_SGD_MOMENTUM,
+    &wide::WEIGHT_GRAD_SGD_BIAS,
 ];
 
 mod cases;

@@ -16,9 +16,9 @@
 
 use super::activation::Activation;
 use super::sgd::{self, Rates, Sgd};
-use super::{Case, Fill, Lowered, Op, Operand, exactly, floats};
+use super::{Alternative, Case, Fill, Lowered, Op, Operand, exactly, floats};
 use crate::error::{Error, Result};
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Kernel, Suits};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -30,6 +30,8 @@ pub const MOST_EXAMPLES: usize = 16;
 pub const MOST_COLUMNS: usize = COLUMNS * 65_535;
 /// Columns of W that one workgroup owns; `COLUMNS` in the shader.
 const COLUMNS: usize = 32;
+/// The same of the kernels for processors; `WIDE` in the shader.
+const WIDE: usize = 64;
 
 /// Inputs x `[N, in]`, g `[N, out]`, W `[out, in]` (updated), b `[out]` (updated), hyper and
 /// step (see [`Sgd`]). Output ∂x `[N, in]`, if it is wanted.
@@ -95,6 +97,17 @@ impl Op for DenseGrad {
             flops: (products * n * n_in * out) as u64,
         })
     }
+
+    fn alternatives(&self, inputs: &[Type], outputs: &[Type]) -> Vec<Alternative> {
+        let Some(lowered) = self.lower(inputs, outputs) else {
+            return vec![];
+        };
+        let n_in = inputs[0].shape.extents()[1];
+        let wide = if self.input_gradient { &DENSE_GRAD_WIDE } else { &DENSE_UPDATE_WIDE };
+        // The last workgroup has the biases.
+        let grid = [n_in.div_ceil(WIDE) as u32 + 1, 1];
+        vec![lowered.otherwise(Suits::Processor, wide, grid)]
+    }
 }
 
 /// ∂x and the updates.
@@ -139,8 +152,21 @@ pub static DENSE_UPDATE: Kernel = Kernel {
     ..DENSE_GRAD
 };
 
+/// [`DENSE_GRAD`] with the columns of a thread in registers.
+pub static DENSE_GRAD_WIDE: Kernel = Kernel {
+    name: "dense_grad_wide",
+    ..DENSE_GRAD
+};
+
+/// [`DENSE_UPDATE`] with the columns of a thread in registers.
+pub static DENSE_UPDATE_WIDE: Kernel = Kernel {
+    name: "dense_update_wide",
+    ..DENSE_UPDATE
+};
+
 /// The kernels of this file.
-pub static KERNELS: &[&Kernel] = &[&DENSE_GRAD, &DENSE_UPDATE];
+pub static KERNELS: &[&Kernel] =
+    &[&DENSE_GRAD, &DENSE_UPDATE, &DENSE_GRAD_WIDE, &DENSE_UPDATE_WIDE];
 
 fn dense_grad<T: Real>(a: &mut Args<'_, T>) {
     let (n_in, out) = (a.size("IN"), a.size("OUT"));

@@ -13,11 +13,12 @@ use super::activation::Activation;
 use super::cost::Cost;
 use super::tally::{self, Epoch, Tally};
 use super::{
+    Alternative,
     Case, Fill, Lowered, NEXT, NOW, Op, Operand, cross_entropy, exactly, floats, log_likelihood,
     quadratic, small_batch,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Kernel, Suits};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -96,6 +97,13 @@ impl Op for DenseLoss {
             flops: (2 * n * n_in * k) as u64,
         })
     }
+
+    fn alternatives(&self, inputs: &[Type], outputs: &[Type]) -> Vec<Alternative> {
+        let lowered = self.lower(inputs, outputs).into_iter();
+        lowered
+            .map(|usual| usual.otherwise(Suits::Processor, &DENSE_LOSS_WIDE, [1, 1]))
+            .collect()
+    }
 }
 
 /// Layer, cost, tally, output error, step counter.
@@ -125,8 +133,14 @@ pub static DENSE_LOSS: Kernel = Kernel {
     fast: Some(dense_loss_fast),
 };
 
+/// [`DENSE_LOSS`] with sums in registers.
+pub static DENSE_LOSS_WIDE: Kernel = Kernel {
+    name: "dense_loss_wide",
+    ..DENSE_LOSS
+};
+
 /// The kernels of this file.
-pub static KERNELS: &[&Kernel] = &[&DENSE_LOSS];
+pub static KERNELS: &[&Kernel] = &[&DENSE_LOSS, &DENSE_LOSS_WIDE];
 
 fn dense_loss<T: Real>(args: &mut Args<'_, T>) {
     let (n, n_in, k) = (args.size("N"), args.size("IN"), args.size("K"));

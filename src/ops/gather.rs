@@ -8,11 +8,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
+use super::{Alternative,
     Case, ELEMENTWISE, Fill, Lowered, NEXT, NOW, Op, Operand, counter, epoch_steps, exactly, grid,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Kernel, Suits};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -121,7 +121,23 @@ impl Op for Gather {
             flops: outputs[0].elements() as u64,
         })
     }
+
+    fn alternatives(&self, inputs: &[Type], outputs: &[Type]) -> Vec<Alternative> {
+        let size: usize = self.shape.iter().product();
+        // That kernel counts bytes in 31 bits.
+        if !self.shuffled || self.images * size >= 1 << 31 {
+            return vec![];
+        }
+        let grid = grid(self.batch * size.div_ceil(RUN), ELEMENTWISE);
+        let lowered = self.lower(inputs, outputs).into_iter();
+        lowered
+            .map(|usual| usual.otherwise(Suits::Processor, &GATHER_SHUFFLED_WIDE, grid))
+            .collect()
+    }
 }
+
+/// Pixels of one thread's run; `RUN` of the shader.
+const RUN: usize = 16;
 
 /// Examples in their own order.
 pub static GATHER: Kernel = Kernel {
@@ -160,8 +176,14 @@ pub static GATHER_SHUFFLED: Kernel = Kernel {
     ..GATHER
 };
 
+/// [`GATHER_SHUFFLED`] by threads that each take a run of pixels.
+pub static GATHER_SHUFFLED_WIDE: Kernel = Kernel {
+    name: "gather_shuffled_wide",
+    ..GATHER_SHUFFLED
+};
+
 /// The kernels of this file.
-pub static KERNELS: &[&Kernel] = &[&GATHER, &GATHER_SHUFFLED];
+pub static KERNELS: &[&Kernel] = &[&GATHER, &GATHER_SHUFFLED, &GATHER_SHUFFLED_WIDE];
 
 fn gather<T: Real>(a: &mut Args<'_, T>) {
     let last = a.size("IMAGES") - 1;

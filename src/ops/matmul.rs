@@ -19,9 +19,9 @@ use super::activation::Activation;
 use super::dropout::{self, Dropout};
 use super::sgd::{self, Rates, Sgd};
 use super::small_batch::FEW;
-use super::{Backward, Case, Epilogue, Fill, Lowered, Op, Operand, Value, exactly, floats};
+use super::{Alternative, Backward, Case, Epilogue, Fill, Lowered, Op, Operand, Value, exactly, floats};
 use crate::error::{Error, Result};
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Kernel, Suits};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -174,6 +174,19 @@ impl Op for Matmul {
         })
     }
 
+    fn alternatives(&self, inputs: &[Type], outputs: &[Type]) -> Vec<Alternative> {
+        let Some(lowered) = self.lower(inputs, outputs) else {
+            return vec![];
+        };
+        let wide = match lowered.kernel.name {
+            "matmul_few_bias" => &MATMUL_WIDE_BIAS,
+            "matmul_few_bias_dropout" => &MATMUL_WIDE_BIAS_DROPOUT,
+            _ => return vec![],
+        };
+        let grid = lowered.grid;
+        vec![lowered.otherwise(Suits::Processor, wide, grid)]
+    }
+
     fn gradient(&self, g: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
         let (a, b, up) = (g.inputs[0], g.inputs[1], g.upstream);
         // (operands, transposes) of dA and dB; the table at the head of the file.
@@ -206,7 +219,8 @@ impl Op for Matmul {
 
 /// Rows and columns of C that one workgroup makes.
 const TILE: usize = 16;
-/// Columns of C that one workgroup makes where A has few rows.
+/// Columns of C that one workgroup makes where A has few rows; `TEAMS` and `WIDE` of the
+/// shader.
 const TEAMS: usize = 8;
 
 const SOURCE: &str = concat!(
@@ -268,6 +282,18 @@ pub static MATMUL_FEW_BIAS_DROPOUT: Kernel = Kernel {
     ..MATMUL_BIAS_DROPOUT
 };
 
+/// [`MATMUL_FEW_BIAS`] with all of a thread's sums in registers.
+pub static MATMUL_WIDE_BIAS: Kernel = Kernel {
+    name: "matmul_wide_bias",
+    ..MATMUL_BIAS
+};
+
+/// [`MATMUL_FEW_BIAS_DROPOUT`] with all of a thread's sums in registers.
+pub static MATMUL_WIDE_BIAS_DROPOUT: Kernel = Kernel {
+    name: "matmul_wide_bias_dropout",
+    ..MATMUL_BIAS_DROPOUT
+};
+
 /// C = op(A) op(B) ⊙ σ′(y).
 pub static MATMUL_SLOPE: Kernel = Kernel {
     name: "matmul_slope",
@@ -323,6 +349,8 @@ pub static KERNELS: &[&Kernel] =
     &MATMUL_BIAS_DROPOUT,
     &MATMUL_FEW_BIAS,
     &MATMUL_FEW_BIAS_DROPOUT,
+    &MATMUL_WIDE_BIAS,
+    &MATMUL_WIDE_BIAS_DROPOUT,
     &MATMUL_SLOPE,
     &MATMUL_SGD,
     &MATMUL_SGD_MOMENTUM,

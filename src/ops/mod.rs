@@ -89,6 +89,23 @@ pub struct Lowered {
     pub flops: u64,
 }
 
+impl Lowered {
+    /// The same launch by another kernel, which has the same constants.
+    pub(crate) fn otherwise(
+        self,
+        suits: Suits,
+        kernel: &'static Kernel,
+        grid: [u32; 2],
+    ) -> Alternative {
+        Alternative {
+            suits,
+            kernel,
+            constants: self.constants,
+            grid,
+        }
+    }
+}
+
 /// Another kernel for an op's launch.
 #[derive(Clone, Debug)]
 pub struct Alternative {

@@ -1,0 +1,39 @@
+//! Kernels for adapters that are programs on a processor, where a load costs more
+//! than arithmetic: few threads, whose sums stand in registers. They do what the kernels
+//! that they are named after do.
+
+use super::*;
+
+/// Threads of a workgroup; `WIDE` of the shader.
+pub(super) const WIDE: usize = 8;
+
+/// Most taps of a channel that a thread keeps the sums of; `MOST_TAPS` of the shader.
+pub(super) const MOST_TAPS: usize = 32;
+
+/// Pooled places beside each other that a thread has at a time, and filters of the forward
+/// kernel; `STRIP` and `STRIP_FILTERS` of the shader.
+pub(super) const STRIP: [usize; 2] = [4, 4];
+
+/// The largest edge of a kernel that a thread's strip has room for.
+pub(super) const STRIP_KERNEL: usize = 5;
+
+macro_rules! wide {
+    ($($name:ident $entry:literal of $usual:ident;)*) => {
+        $(pub(super) static $name: Kernel = Kernel {
+            name: $entry,
+            ..$usual
+        };)*
+    };
+}
+
+wide! {
+    FORWARD "conv2d_pool_strip" of CONV2D_POOL;
+    INPUT_GRAD "conv2d_pool_input_grad_strip" of CONV2D_POOL_INPUT_GRAD;
+    INPUT_GRAD_SLOPE "conv2d_pool_input_grad_slope_strip" of CONV2D_POOL_INPUT_GRAD_SLOPE;
+    WEIGHT_GRAD "conv2d_pool_weight_grad_wide" of CONV2D_POOL_WEIGHT_GRAD;
+    WEIGHT_GRAD_SGD "conv2d_pool_weight_grad_sgd_wide" of CONV2D_POOL_WEIGHT_GRAD_SGD;
+    WEIGHT_GRAD_SGD_MOMENTUM "conv2d_pool_weight_grad_sgd_momentum_wide"
+        of CONV2D_POOL_WEIGHT_GRAD_SGD_MOMENTUM;
+    WEIGHT_GRAD_SGD_BIAS "conv2d_pool_weight_grad_sgd_bias_wide"
+        of CONV2D_POOL_WEIGHT_GRAD_SGD_BIAS;
+}
