@@ -602,6 +602,35 @@ fn winners_of(best: Winners, candidate: vec4<f32>, at: u32) -> Winners {
     return Winners(select(best.value, candidate, wins), select(best.at, vec4<u32>(at), wins));
 }
 
+// Where a strip of pooled places stands: image, filters, row, first column.
+struct StripPlace {
+    image: u32,
+    first: u32,
+    last: u32,
+    p: u32,
+    q: u32,
+}
+
+// Stores the winners of window number i of a strip among its four places.
+fn store_winners(to: StripPlace, i: u32, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) {
+    let q = to.q + i;
+    if q >= QO {
+        return;
+    }
+    let at = 2u * to.p * WO + 2u * q;
+    var best = Winners(a, vec4<u32>(at));
+    best = winners_of(best, b, at + 1u);
+    best = winners_of(best, c, at + WO);
+    best = winners_of(best, d, at + WO + 1u);
+    for (var k = 0u; k < STRIP_FILTERS; k++) {
+        if to.first + k <= to.last {
+            let element = ((to.image * F + to.first + k) * PO + to.p) * QO + q;
+            y[element] = activate(best.value[k]);
+            argmax[element] = best.at[k];
+        }
+    }
+}
+
 // The convolution with its pool of 2 x 2, stride 1 and no padding: a thread has
 // STRIP_FILTERS filters of a strip of pooled places.
 @compute @workgroup_size(WIDE)
@@ -651,22 +680,13 @@ fn conv2d_pool_strip(
     let added = vec4<f32>(
         bias[group.z * F + f.x], bias[group.z * F + f.y], bias[group.z * F + f.z], bias[group.z * F + f.w]
     );
-    for (var i = 0u; i < STRIP; i++) {
-        if q + i < QO {
-            let at = 2u * p * WO + 2u * (q + i);
-            var best = Winners(sums[2u * i] + added, vec4<u32>(at));
-            best = winners_of(best, sums[2u * i + 1u] + added, at + 1u);
-            best = winners_of(best, sums[2u * STRIP + 2u * i] + added, at + WO);
-            best = winners_of(best, sums[2u * STRIP + 2u * i + 1u] + added, at + WO + 1u);
-            for (var k = 0u; k < STRIP_FILTERS; k++) {
-                if first + k <= last {
-                    let to = (((group.z * N + n) * F + first + k) * PO + p) * QO + q + i;
-                    y[to] = activate(best.value[k]);
-                    argmax[to] = best.at[k];
-                }
-            }
-        }
-    }
+    // No loop: it would be too long for a compiler to unroll, and the sums would leave the
+    // registers.
+    let to = StripPlace(group.z * N + n, first, last, p, q);
+    store_winners(to, 0u, sums[0] + added, sums[1] + added, sums[8] + added, sums[9] + added);
+    store_winners(to, 1u, sums[2] + added, sums[3] + added, sums[10] + added, sums[11] + added);
+    store_winners(to, 2u, sums[4] + added, sums[5] + added, sums[12] + added, sums[13] + added);
+    store_winners(to, 3u, sums[6] + added, sums[7] + added, sums[14] + added, sums[15] + added);
 }
 
 // The weight gradients, of convolutions of stride 1 without padding or dilation.
@@ -835,13 +855,15 @@ fn conv2d_pool_weight_grad_sgd_bias_wide(
 // Which of a window's four places has won is a factor 0 or 1, so that all places are known
 // when the pipeline is made.
 
-var<private> strip: array<f32, 72>;
+// In vectors, for a compiler unrolls short loops only.
+var<private> strip: array<vec4<f32>, 18>;
 var<private> strip_filter: array<f32, 25>;
 
 fn send_from(row: u32, col: u32, slope: f32) {
     for (var kh = 0u; kh < KH; kh++) {
         for (var kw = 0u; kw < KW; kw++) {
-            strip[(row + kh) * STRIP_WIDTH + col + kw] += slope * strip_filter[kh * KW + kw];
+            let at = (row + kh) * STRIP_WIDTH + col + kw;
+            strip[at / 4u][at % 4u] += slope * strip_filter[kh * KW + kw];
         }
     }
 }
@@ -891,23 +913,37 @@ fn joins(q: u32, j: u32) -> bool {
 }
 
 fn clear_strip() {
-    for (var i = 0u; i < 72u; i++) {
-        strip[i] = 0.0;
+    for (var i = 0u; i < 18u; i++) {
+        strip[i] = vec4<f32>(0.0);
     }
 }
 
 fn move_strip_down() {
-    for (var i = 0u; i < 48u; i++) {
-        strip[i] = strip[i + 24u];
+    for (var i = 0u; i < 12u; i++) {
+        strip[i] = strip[i + 6u];
     }
-    for (var i = 48u; i < 72u; i++) {
-        strip[i] = 0.0;
+    for (var i = 12u; i < 18u; i++) {
+        strip[i] = vec4<f32>(0.0);
     }
 }
 
 // Rows of winners, and as many again as the last one's taps reach further.
 fn strip_rows() -> u32 {
     return PO + KH / 2u;
+}
+
+fn store_row(plane: u32, p: u32, q: u32, r: u32) {
+    for (var j = 0u; j < STRIP_WIDTH; j++) {
+        let at = strip_at(plane, p, q, r, j);
+        let sum = strip[(r * STRIP_WIDTH + j) / 4u][j % 4u];
+        if at != NOWHERE {
+            if joins(q, j) {
+                dx[at] += sum;
+            } else {
+                dx[at] = sum;
+            }
+        }
+    }
 }
 
 @compute @workgroup_size(WIDE)
@@ -926,18 +962,24 @@ fn conv2d_pool_input_grad_strip(
             if p < PO {
                 add_winners(group.z, plane / C, plane % C, p, q);
             }
-            for (var i = 0u; i < 2u * STRIP_WIDTH; i++) {
-                let j = i % STRIP_WIDTH;
-                let at = strip_at(group.z * N * C + plane, p, q, i / STRIP_WIDTH, j);
-                if at != NOWHERE {
-                    if joins(q, j) {
-                        dx[at] += strip[i];
-                    } else {
-                        dx[at] = strip[i];
-                    }
-                }
-            }
+            store_row(group.z * N * C + plane, p, q, 0u);
+            store_row(group.z * N * C + plane, p, q, 1u);
             move_strip_down();
+        }
+    }
+}
+
+fn store_sloped_row(plane: u32, p: u32, q: u32, r: u32) {
+    for (var j = 0u; j < STRIP_WIDTH; j++) {
+        let at = strip_at(plane, p, q, r, j);
+        let sum = strip[(r * STRIP_WIDTH + j) / 4u][j % 4u];
+        if at != NOWHERE {
+            let sloped = sum * activation_slope_of(saved_x[at]);
+            if joins(q, j) {
+                delta[at] += sloped;
+            } else {
+                delta[at] = sloped;
+            }
         }
     }
 }
@@ -958,18 +1000,8 @@ fn conv2d_pool_input_grad_slope_strip(
             if p < PO {
                 add_winners(group.z, plane / C, plane % C, p, q);
             }
-            for (var i = 0u; i < 2u * STRIP_WIDTH; i++) {
-                let j = i % STRIP_WIDTH;
-                let at = strip_at(group.z * N * C + plane, p, q, i / STRIP_WIDTH, j);
-                if at != NOWHERE {
-                    let sum = strip[i] * activation_slope_of(saved_x[at]);
-                    if joins(q, j) {
-                        delta[at] += sum;
-                    } else {
-                        delta[at] = sum;
-                    }
-                }
-            }
+            store_sloped_row(group.z * N * C + plane, p, q, 0u);
+            store_sloped_row(group.z * N * C + plane, p, q, 1u);
             move_strip_down();
         }
     }

@@ -149,14 +149,28 @@ const WIDE: u32 = THREADS * 8u;
 
 alias Eight = array<vec4<f32>, 2>;
 
-// Columns `first`, `first + THREADS`, ... of a row that begins at `row`; beyond the last
-// column, the last one's.
-fn inputs_of(row: u32, first: u32) -> Eight {
-    var eight: Eight;
-    for (var c = 0u; c < 8u; c++) {
-        eight[c / 4u][c % 4u] = x[row + min(first + c * THREADS, IN - 1u)];
+alias Rows = array<Eight, MOST>;
+
+// Column c of a thread that begins at column `first`: of what it has for each example. A
+// compiler unrolls short loops only, and what a longer one indexes leaves the registers:
+// hence the calls one by one.
+fn load_column(inputs: ptr<function, Rows>, replica: u32, first: u32, c: u32) {
+    // Beyond the last column stands the last one.
+    let column = min(first + c * THREADS, IN - 1u);
+    for (var n = 0u; n < N; n++) {
+        (*inputs)[n][c / 4u][c % 4u] = x[(replica * N + n) * IN + column];
     }
-    return eight;
+}
+
+fn load_columns(inputs: ptr<function, Rows>, replica: u32, first: u32) {
+    load_column(inputs, replica, first, 0u);
+    load_column(inputs, replica, first, 1u);
+    load_column(inputs, replica, first, 2u);
+    load_column(inputs, replica, first, 3u);
+    load_column(inputs, replica, first, 4u);
+    load_column(inputs, replica, first, 5u);
+    load_column(inputs, replica, first, 6u);
+    load_column(inputs, replica, first, 7u);
 }
 
 fn weights_of(row: u32, first: u32) -> Eight {
@@ -187,6 +201,17 @@ fn update_weights(row: u32, first: u32, weights: Eight, slopes: Eight, rates: ve
     }
 }
 
+fn store_column(inputs: ptr<function, Rows>, sums: ptr<function, Rows>, replica: u32, first: u32, c: u32) {
+    let column = first + c * THREADS;
+    for (var n = 0u; n < N; n++) {
+        let slope = activation_slope_of((*inputs)[n][c / 4u][c % 4u] / SCALE);
+        let value = (*sums)[n][c / 4u][c % 4u] * SCALE * slope;
+        if column < IN {
+            dx[(replica * N + n) * IN + column] = value;
+        }
+    }
+}
+
 @compute @workgroup_size(8)
 fn dense_grad_wide(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -199,10 +224,10 @@ fn dense_grad_wide(
         return;
     }
     let first = group.x * WIDE + thread;
-    var inputs: array<Eight, MOST>;
-    var sums: array<Eight, MOST>;
+    var inputs: Rows;
+    var sums: Rows;
+    load_columns(&inputs, replica, first);
     for (var n = 0u; n < N; n++) {
-        inputs[n] = inputs_of((replica * N + n) * IN, first);
         sums[n] = Eight();
     }
     for (var o = 0u; o < OUT; o++) {
@@ -218,14 +243,14 @@ fn dense_grad_wide(
         }
         update_weights(row, first, weights, slopes, rates);
     }
-    for (var n = 0u; n < N; n++) {
-        for (var c = 0u; c < 8u; c++) {
-            if first + c * THREADS < IN {
-                let slope = activation_slope_of(inputs[n][c / 4u][c % 4u] / SCALE);
-                dx[(replica * N + n) * IN + first + c * THREADS] = sums[n][c / 4u][c % 4u] * SCALE * slope;
-            }
-        }
-    }
+    store_column(&inputs, &sums, replica, first, 0u);
+    store_column(&inputs, &sums, replica, first, 1u);
+    store_column(&inputs, &sums, replica, first, 2u);
+    store_column(&inputs, &sums, replica, first, 3u);
+    store_column(&inputs, &sums, replica, first, 4u);
+    store_column(&inputs, &sums, replica, first, 5u);
+    store_column(&inputs, &sums, replica, first, 6u);
+    store_column(&inputs, &sums, replica, first, 7u);
 }
 
 @compute @workgroup_size(8)
@@ -240,10 +265,8 @@ fn dense_update_wide(
         return;
     }
     let first = group.x * WIDE + thread;
-    var inputs: array<Eight, MOST>;
-    for (var n = 0u; n < N; n++) {
-        inputs[n] = inputs_of((replica * N + n) * IN, first);
-    }
+    var inputs: Rows;
+    load_columns(&inputs, replica, first);
     for (var o = 0u; o < OUT; o++) {
         let row = (replica * OUT + o) * IN;
         let weights = weights_of(row, first);
