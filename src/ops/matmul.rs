@@ -19,12 +19,14 @@ use super::activation::Activation;
 use super::dropout::{self, Dropout};
 use super::sgd::{self, Rates, Sgd};
 use super::small_batch::FEW;
-use super::{Backward, Case, Epilogue, Fill, Lowered, Op, Operand, Value, exactly, floats};
+use super::{Alternative, Backward, Case, Epilogue, Fill, Lowered, Op, Operand, Value};
+use super::{exactly, floats};
 use crate::error::{Error, Result};
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Kernel, Suits};
 use crate::shape::Type;
 use crate::tensor::Real;
 
+mod blocks;
 mod fast;
 
 /// What is done with a result before it is stored.
@@ -79,6 +81,42 @@ impl Matmul {
         }
         Ok([m, n, ka])
     }
+
+    /// Every way for a GPU, the best first.
+    fn ways(&self, [m, n, k]: [usize; 3]) -> Vec<Alternative> {
+        let mut constants = vec![
+            ("M", m as f64),
+            ("N", n as f64),
+            ("K", k as f64),
+            ("TRANS_A", f64::from(u8::from(self.trans_a))),
+            ("TRANS_B", f64::from(u8::from(self.trans_b))),
+        ];
+        match &self.end {
+            End::Store => {}
+            End::Bias(act) | End::Slope(act) => constants.push(("ACTIVATION", act.constant())),
+            End::BiasDropout(act, dropout) => {
+                constants.push(("ACTIVATION", act.constant()));
+                constants.extend(dropout.constants());
+            }
+            End::Sgd(sgd) => constants.extend(sgd.constants()),
+        }
+        let mut ways = blocks::ways(&self.end, [m, n, k], &constants);
+        let few = match self.end {
+            End::Bias(_) => &MATMUL_FEW_BIAS,
+            End::BiasDropout(..) => &MATMUL_FEW_BIAS_DROPOUT,
+            _ => return ways,
+        };
+        if m <= FEW && n.div_ceil(TEAMS) <= 65_535 && !self.trans_a && self.trans_b {
+            let few = Alternative {
+                suits: Suits::Gpu,
+                kernel: few,
+                constants,
+                grid: [n.div_ceil(TEAMS) as u32, 1],
+            };
+            ways.insert(0, few);
+        }
+        ways
+    }
 }
 
 impl Op for Matmul {
@@ -127,51 +165,23 @@ impl Op for Matmul {
 
     fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
         let [m, n, k] = self.sizes(&inputs[0], &inputs[1]).ok()?;
-        let mut constants = vec![
-            ("M", m as f64),
-            ("N", n as f64),
-            ("K", k as f64),
-            ("TRANS_A", f64::from(u8::from(self.trans_a))),
-            ("TRANS_B", f64::from(u8::from(self.trans_b))),
-        ];
+        let best = self.ways([m, n, k]).swap_remove(0);
         let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
-        let kernel = match &self.end {
-            End::Store => &MATMUL,
-            End::Bias(act) => {
-                constants.push(("ACTIVATION", act.constant()));
-                &MATMUL_BIAS
-            }
-            End::BiasDropout(act, dropout) => {
-                constants.push(("ACTIVATION", act.constant()));
-                constants.extend(dropout.constants());
-                &MATMUL_BIAS_DROPOUT
-            }
-            End::Slope(act) => {
-                constants.push(("ACTIVATION", act.constant()));
-                &MATMUL_SLOPE
-            }
-            End::Sgd(sgd) => {
-                constants.extend(sgd.constants());
-                if sgd.momentum { &MATMUL_SGD_MOMENTUM } else { &MATMUL_SGD }
-            }
-        };
         if !matches!(self.end, End::Sgd(_)) {
             operands.push(Operand::Out(0));
         }
-        let fits = n.div_ceil(TEAMS) <= 65_535;
-        let few = m <= FEW && fits && !self.trans_a && self.trans_b;
-        let (kernel, grid) = match self.end {
-            End::Bias(_) if few => (&MATMUL_FEW_BIAS, [n.div_ceil(TEAMS), 1]),
-            End::BiasDropout(..) if few => (&MATMUL_FEW_BIAS_DROPOUT, [n.div_ceil(TEAMS), 1]),
-            _ => (kernel, [n.div_ceil(TILE), m.div_ceil(TILE)]),
-        };
         Some(Lowered {
-            kernel,
-            constants,
+            kernel: best.kernel,
+            constants: best.constants,
             operands,
-            grid: grid.map(|g| g as u32),
+            grid: best.grid,
             flops: 2 * (m * n * k) as u64,
         })
+    }
+
+    fn alternatives(&self, inputs: &[Type], _: &[Type]) -> Vec<Alternative> {
+        let sizes = self.sizes(&inputs[0], &inputs[1]);
+        sizes.map_or(vec![], |sizes| self.ways(sizes).split_off(1))
     }
 
     fn gradient(&self, g: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
@@ -204,8 +214,6 @@ impl Op for Matmul {
     }
 }
 
-/// Rows and columns of C that one workgroup makes.
-const TILE: usize = 16;
 /// Columns of C that one workgroup makes where A has few rows.
 const TEAMS: usize = 8;
 
@@ -214,6 +222,7 @@ const SOURCE: &str = concat!(
     include_str!("../../shaders/shared/rng.wgsl"),
     include_str!("../../shaders/shared/sgd.wgsl"),
     include_str!("../../shaders/matmul.wgsl"),
+    include_str!("../../shaders/matmul/blocks.wgsl"),
 );
 
 /// C = op(A) op(B).
@@ -326,6 +335,12 @@ pub static KERNELS: &[&Kernel] =
     &MATMUL_SLOPE,
     &MATMUL_SGD,
     &MATMUL_SGD_MOMENTUM,
+    &blocks::MATMUL_BLOCK,
+    &blocks::MATMUL_BLOCK_BIAS,
+    &blocks::MATMUL_BLOCK_BIAS_DROPOUT,
+    &blocks::MATMUL_BLOCK_SLOPE,
+    &blocks::MATMUL_BLOCK_SGD,
+    &blocks::MATMUL_BLOCK_SGD_MOMENTUM,
 ];
 
 /// Calls `store(i, j, C[i, j])` for every element of the product of bindings 0 and 1.
