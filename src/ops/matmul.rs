@@ -82,6 +82,14 @@ impl Matmul {
         Ok([m, n, ka])
     }
 
+    /// A case of it over random A and B.
+    fn case(self, [m, n, k]: [usize; 3]) -> Case {
+        let a = if self.trans_a { [k, m] } else { [m, k] };
+        let b = if self.trans_b { [n, k] } else { [k, n] };
+        let uniform = Fill::Uniform(-1.0, 1.0);
+        Case::new(self, k).float(&a, uniform).float(&b, uniform)
+    }
+
     /// Every way for a GPU, the best first.
     fn ways(&self, [m, n, k]: [usize; 3]) -> Vec<Alternative> {
         let mut constants = vec![
@@ -402,53 +410,68 @@ fn matmul_sgd_momentum<T: Real>(a: &mut Args<'_, T>) {
     });
 }
 
-/// All transposes at one, primes, around the tile, long and thin; every end.
+/// Bare products, all transposes: one, primes, long and thin, around every block's edge and
+/// step. Then every end, one transpose per shape.
 pub fn cases() -> Vec<Case> {
     let uniform = Fill::Uniform(-1.0, 1.0);
-    let sizes = [
-        [1, 1, 1],
-        [2, 3, 5],
-        [7, 13, 11],
-        [15, 17, 16],
-        [16, 16, 16],
-        [17, 15, 33],
-        [1, 130, 3],
-        [67, 1, 2],
-        [3, 2, 257],
-    ];
     let mut cases = Vec::new();
     for (trans_a, trans_b) in [(false, false), (false, true), (true, false), (true, true)] {
-        for [m, n, k] in sizes {
-            let a = if trans_a { [k, m] } else { [m, k] };
-            let b = if trans_b { [n, k] } else { [k, n] };
-            let bare = Matmul::new(trans_a, trans_b);
-            let case = |end| {
-                Case::new(Matmul { end, ..bare }, k)
-                    .float(&a, uniform)
-                    .float(&b, uniform)
-            };
-            cases.push(case(End::Store));
-            let act = Activation::Sigmoid;
-            cases.push(case(End::Bias(act)).float(&[n], uniform).forward_only());
-            cases.push(case(End::Slope(act)).float(&[m, n], uniform).forward_only());
-            let dropout = Dropout {
-                p: 0.3,
-                layer: 5,
-                rescale: true,
-            };
-            let case_dropout = case(End::BiasDropout(act, dropout)).float(&[n], uniform);
-            let case_dropout = case_dropout.u32(&[4], Fill::Keys).u32(&[2], Fill::Pair(9, 4));
-            cases.push(case_dropout.forward_only());
-            for momentum in [false, true] {
-                let sgd = Sgd {
-                    decay: true,
-                    momentum,
-                    epoch_steps: 3,
-                    schedule: 2,
-                };
-                let case = sgd::case_inputs(case(End::Sgd(sgd)), sgd, &[m, n]);
-                cases.push(case.forward_only());
-            }
+        let bare = Matmul::new(trans_a, trans_b);
+        for sizes in [
+            [1, 1, 1],
+            [2, 3, 5],
+            [7, 13, 11],
+            [15, 17, 16],
+            [17, 15, 33],
+            [1, 130, 3],
+            [67, 1, 2],
+            [3, 2, 257],
+        ] {
+            cases.push(bare.case(sizes));
+        }
+        for sizes in [[65, 63, 17], [129, 131, 7], [31, 33, 65]] {
+            cases.push(bare.case(sizes).forward_only());
+        }
+    }
+    let act = Activation::Sigmoid;
+    let dropout = Dropout {
+        p: 0.3,
+        layer: 5,
+        rescale: true,
+    };
+    let sgd = |momentum| Sgd {
+        decay: true,
+        momentum,
+        epoch_steps: 3,
+        schedule: 2,
+    };
+    for (trans_a, trans_b, [m, n, k]) in [
+        (false, true, [2, 3, 5]),
+        (false, true, [7, 13, 11]),
+        (false, true, [3, 2, 257]),
+        (false, false, [17, 15, 33]),
+        (true, false, [65, 63, 17]),
+        (true, true, [129, 131, 7]),
+    ] {
+        for end in [
+            End::Bias(act),
+            End::Slope(act),
+            End::BiasDropout(act, dropout),
+            End::Sgd(sgd(false)),
+            End::Sgd(sgd(true)),
+        ] {
+            let product = Matmul { trans_a, trans_b, end };
+            let case = product.case([m, n, k]).forward_only();
+            cases.push(match end {
+                End::Store => case,
+                End::Bias(_) => case.fixed(&[n], uniform),
+                End::Slope(_) => case.fixed(&[m, n], uniform),
+                End::BiasDropout(..) => case
+                    .fixed(&[n], uniform)
+                    .u32(&[4], Fill::Keys)
+                    .u32(&[2], Fill::Pair(9, 4)),
+                End::Sgd(sgd) => sgd::case_inputs(case, sgd, &[m, n]).forward_only(),
+            });
         }
     }
     cases
