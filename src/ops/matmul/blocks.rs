@@ -16,6 +16,8 @@ use super::{MATMUL_SGD_MOMENTUM, MATMUL_SLOPE};
 use crate::kernel::{Kernel, Suits};
 use crate::ops::Alternative;
 
+/// WebGPU's most workgroups in a dimension.
+const WORKGROUPS: usize = 65_535;
 /// Of the GPU that is to be filled.
 const MULTIPROCESSORS: usize = 100;
 /// Multiply-adds of a subgroup in the time of one read from workgroup memory.
@@ -68,8 +70,12 @@ pub(super) fn ways(
     constants: &[(&'static str, f64)],
 ) -> Vec<Alternative> {
     let (tile, block) = kernels(end);
-    let mut cuts = CUTS;
-    cuts.sort_by_key(|cut| cut.cost(sizes));
+    let beyond = |cut: &Cut| cut.grid(sizes).into_iter().max() > Some(WORKGROUPS);
+    let mut cuts = CUTS.to_vec();
+    cuts.sort_by_key(|cut| (beyond(cut), cut.cost(sizes)));
+    // If none fits, the plan's checker says so of the first.
+    let fitting = cuts.iter().filter(|cut| !beyond(cut)).count();
+    cuts.truncate(fitting.max(1));
     let way = |cut: Cut| {
         let more = [("BLOCK", cut.block as f64), ("SHARES", cut.shares as f64)];
         let (kernel, more) = if cut.shares == 0 { (tile, &more[..0]) } else { (block, &more[..]) };
@@ -80,7 +86,7 @@ pub(super) fn ways(
             grid: cut.grid(sizes).map(|g| g as u32),
         }
     };
-    cuts.map(way).into()
+    cuts.into_iter().map(way).collect()
 }
 
 /// The kernels of an end: one element per thread, and blocks.
@@ -168,5 +174,17 @@ mod tests {
         // Of a short K there is nothing to share.
         assert_eq!(best([30, 784, 10]), 16);
         assert_eq!(best([1000, 1000, 10]), 64);
+    }
+
+    #[test]
+    fn no_way_has_more_workgroups_than_there_may_be() {
+        let blocks = |rows| {
+            let ways = ways(&End::Store, [rows, 1, 1], &[]);
+            ways.iter().map(|way| way.grid).collect::<Vec<_>>()
+        };
+        assert_eq!(blocks(65_535 * 16).len(), 4);
+        assert_eq!(blocks(65_535 * 16 + 1).len(), 3);
+        assert_eq!(blocks(65_535 * 64 + 1), [[1, 32_768]]);
+        assert_eq!(blocks(65_535 * 128 + 1), [[1, 65_536]]);
     }
 }
