@@ -17,6 +17,7 @@ use wgrad::doctor::{compare, truth};
 use wgrad::exec::Device;
 use wgrad::kernel::Kernel;
 use wgrad::ops::TABLE;
+use wgrad::plan::Launch;
 
 /// What breaks, in which op's shader, by replacing which text (its first occurrence) by
 /// what.
@@ -123,6 +124,17 @@ const MUTANTS: &[Mutant] = mutants! {
     "matmul" "of few rows: a lane's share lost": "lane < LANES; lane++" => "lane < LANES - 1u; lane++";
     "matmul" "of few rows: every replica the first one's B": "b[(replica * N + j) * K + p]" => "b[j * K + p]";
     "matmul" "of few rows: mask of another element": "masked(group.z, i * N + j, value)" => "masked(group.z, i * N, value)";
+    "matmul" "in blocks: tiles multiplied before they are stored": "tiles[to_b] = next_b;\n        workgroupBarrier();" => "tiles[to_b] = next_b;";
+    "matmul" "in blocks: the next tiles stored too early": "reads these.\n        workgroupBarrier();" => "reads these.";
+    "matmul" "in blocks: the first step again and again": "p + (SHARES + share) * STEP" => "share * STEP";
+    "matmul" "in blocks: rows of the tile without padding": "tile + from_a.y * (FOURS + 1u)" => "tile + from_a.y * FOURS";
+    "matmul" "in blocks: the last of four columns is the third": "j + 3u * FOURS" => "j + 2u * FOURS";
+    "matmul" "in blocks: a column past the edge written": "place.y < N, place.x" => "place.y <= N, place.x";
+    "matmul" "in blocks: one of a thread's four quarters lost": "sums[2] += outer(below, beside)" => "sums[2] += outer(above, beside)";
+    "matmul" "in blocks: quarters swapped": "(r / 32u, r / 16u % 2u)" => "(r / 16u % 2u, r / 32u)";
+    "matmul" "in blocks: last team's share lost": "share < SHARES; share++" => "share < SHARES - 1u; share++";
+    "matmul" "in blocks: shares added before they are there": "four_results(row);\n        workgroupBarrier();" => "four_results(row);";
+    "matmul" "in blocks: every replica the first one's velocity": "e.at;\n            v[at] = sgd_velocity(w[at], v[at]" => "e.at;\n            v[at] = sgd_velocity(w[at], v[e.at]";
     "matmul" "every replica the first one's A": "a[replica * M * K" => "a[0u * M * K";
     "matmul" "bias by row": "bias[group.z * N + place.x]" => "bias[group.z * N + place.y % N]";
     "matmul" "update with the wrong sign": "rates.x * v - rates.w * slope" => "rates.x * v + rates.w * slope";
@@ -212,8 +224,9 @@ fn caught(mutant: &Mutant, device: &Device) -> Option<String> {
         for replicas in [1, 3] {
             let sound = plan_of(&case, replicas).unwrap();
             let given = inputs(&case, replicas);
-            let launches = sound.programs.values().flatten();
-            for way in 0..launches.map(|l| l.ways()).max().unwrap() {
+            let wanted = truth(&sound, &given).unwrap();
+            let ways = sound.programs.values().flatten().map(Launch::ways).max();
+            for way in 0..ways.unwrap() {
                 let mut plan = sound.clone().choose(|_| way);
                 let mut changed = false;
                 for launch in plan.programs.values_mut().flatten() {
@@ -229,7 +242,6 @@ fn caught(mutant: &Mutant, device: &Device) -> Option<String> {
                     panic!("{} ({}) does not compile: {e}", mutant.stem, mutant.what)
                 });
                 let found = run(executor.as_mut(), &given).unwrap();
-                let wanted = truth(&sound, &given).unwrap();
                 let comparison = compare(&case, &found, &wanted, allowed(&case, Side::Gpu));
                 if comparison.failure.is_some() {
                     return comparison.failure;
@@ -252,8 +264,14 @@ fn the_sentinel_stops_at_a_broken_kernel() {
     // Half a tile is all there is to multiply where the shared axis is short.
     let case = &(row.cases)().into_iter().find(|c| c.terms > 16).unwrap();
     let given = inputs(case, 2);
+    // The way that the mutant breaks.
+    let by_tiles = |launch: &Launch| {
+        let mut ways = 0..launch.ways();
+        ways.find(|&way| launch.done(way).kernel.name == "matmul")
+            .unwrap()
+    };
     for (kernel, sound) in [(None, true), (Some(mutant), false)] {
-        let mut plan = plan_of(case, 2).unwrap().choose(|_| 0);
+        let mut plan = plan_of(case, 2).unwrap().choose(by_tiles);
         for launch in plan.programs.values_mut().flatten() {
             launch.label = "8.dense forward".into();
             if let Some(mutant) = kernel {

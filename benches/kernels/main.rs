@@ -12,6 +12,8 @@
 //! bytes would take at these rates, over the time taken; what lives in a cache may be above
 //! 100 %. Gather's tables are bound whole and read in a few places, so it has no bytes/s.
 //!
+//! What a GPU can do in several ways is timed in each; the plan's choice comes first.
+//!
 //! The launches of a measurement are handed over together and waited for once, which is
 //! what they cost within a training step; a frame that times call by call would measure the
 //! wait. Hence a clock of our own.
@@ -22,6 +24,7 @@ use wgrad::Result;
 use wgrad::doctor::harness::{inputs, plan_of};
 use wgrad::exec::{Choice, Device};
 use wgrad::ops::Case;
+use wgrad::plan::{Launch, Plan};
 
 mod cases;
 
@@ -30,8 +33,7 @@ const ROUNDS: usize = 5;
 const ROUND: f64 = 0.04;
 
 /// Operations, bytes and seconds of one launch. `trial`: run once.
-fn time(case: &Case, device: &Device, trial: bool) -> Result<[f64; 3]> {
-    let plan = plan_of(case, 1)?;
+fn time(plan: Plan, case: &Case, device: &Device, trial: bool) -> Result<[f64; 3]> {
     let account = plan.account().programs["run"].clone();
     let mut executor = device.executor(plan)?;
     for (i, host) in inputs(case, 1).iter().enumerate() {
@@ -60,6 +62,13 @@ fn time(case: &Case, device: &Device, trial: bool) -> Result<[f64; 3]> {
     Ok([account.flops as f64, account.bytes as f64, median])
 }
 
+/// What a way of a launch goes by.
+fn name(launch: &Launch) -> String {
+    let block = launch.constants.iter().find(|(name, _)| *name == "BLOCK");
+    let block = block.map_or(String::new(), |(_, block)| format!(" {block}"));
+    format!("{}{block}", launch.kernel.name)
+}
+
 fn bench(device: &Device, labels: &[String], trial: bool) -> Result<()> {
     let info = device.info();
     let side = match (info.cpu, info.software || trial) {
@@ -69,21 +78,36 @@ fn bench(device: &Device, labels: &[String], trial: bool) -> Result<()> {
     };
     let mut cases: Vec<_> = [side / 4, side / 2, side].map(cases::matmul).into();
     let elements = if trial { 1 << 16 } else { 1 << 24 };
-    let [_, bytes, seconds] = time(&cases::scale(elements), device, trial)?;
+    let scale = cases::scale(elements);
+    let [_, bytes, seconds] = time(plan_of(&scale, 1)?, &scale, device, trial)?;
     let byte_rate = bytes / seconds;
     let products = cases.len();
     cases.extend([10, 128].into_iter().flat_map(cases::workload_a));
     let asked = |name: &str| labels.is_empty() || labels.iter().any(|l| name.contains(l));
     let mut rows = Vec::new();
     for (i, (label, case)) in cases.iter().enumerate() {
-        if i < products || asked(label) {
-            rows.push((label, time(case, device, trial)?));
+        if i >= products && !asked(label) {
+            continue;
+        }
+        let plan = plan_of(case, 1)?;
+        let ways = match &plan.programs["run"][..] {
+            // On the CPU all ways are one function.
+            [launch] if !info.cpu => launch.ways(),
+            _ => 1,
+        };
+        for way in 0..ways {
+            let plan = plan.clone().choose(|_| way);
+            let label = match ways {
+                1 => label.clone(),
+                _ => format!("{label}: {}", name(&plan.programs["run"][0])),
+            };
+            rows.push((label, time(plan, case, device, trial)?));
         }
     }
     let rates = rows.iter().map(|(_, [flops, _, seconds])| flops / seconds);
     let flop_rate = rates.fold(0.0, f64::max);
     println!(
-        "\n{}\nceiling: {:.1} GFLOP/s, {:.1} GB/s\n\n{:<42} {:>11} {:>9} {:>8} {:>9}",
+        "\n{}\nceiling: {:.1} GFLOP/s, {:.1} GB/s\n\n{:<60} {:>11} {:>9} {:>8} {:>9}",
         info.name,
         flop_rate / 1e9,
         byte_rate / 1e9,
@@ -104,7 +128,7 @@ fn bench(device: &Device, labels: &[String], trial: bool) -> Result<()> {
                 100.0 * (flops / flop_rate).max(bytes / byte_rate) / seconds
             )
         };
-        println!("{label:<42} {:>11.1} {rates}", seconds * 1e6);
+        println!("{label:<60} {:>11.1} {rates}", seconds * 1e6);
     }
     Ok(())
 }

@@ -19,12 +19,14 @@ use super::activation::Activation;
 use super::dropout::{self, Dropout};
 use super::sgd::{self, Rates, Sgd};
 use super::small_batch::FEW;
-use super::{Alternative, Backward, Case, Epilogue, Fill, Lowered, Op, Operand, Value, exactly, floats};
+use super::{Alternative, Backward, Case, Epilogue, Fill, Lowered, Op, Operand, Value};
+use super::{exactly, floats};
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel, Suits};
 use crate::shape::Type;
 use crate::tensor::Real;
 
+mod blocks;
 mod fast;
 
 /// What is done with a result before it is stored.
@@ -79,6 +81,50 @@ impl Matmul {
         }
         Ok([m, n, ka])
     }
+
+    /// A case of it over random A and B.
+    fn case(self, [m, n, k]: [usize; 3]) -> Case {
+        let a = if self.trans_a { [k, m] } else { [m, k] };
+        let b = if self.trans_b { [n, k] } else { [k, n] };
+        let uniform = Fill::Uniform(-1.0, 1.0);
+        Case::new(self, k).float(&a, uniform).float(&b, uniform)
+    }
+
+    /// Every way, the best for a GPU first.
+    fn ways(&self, [m, n, k]: [usize; 3]) -> Vec<Alternative> {
+        let mut constants = vec![
+            ("M", m as f64),
+            ("N", n as f64),
+            ("K", k as f64),
+            ("TRANS_A", f64::from(u8::from(self.trans_a))),
+            ("TRANS_B", f64::from(u8::from(self.trans_b))),
+        ];
+        match &self.end {
+            End::Store => {}
+            End::Bias(act) | End::Slope(act) => constants.push(("ACTIVATION", act.constant())),
+            End::BiasDropout(act, dropout) => {
+                constants.push(("ACTIVATION", act.constant()));
+                constants.extend(dropout.constants());
+            }
+            End::Sgd(sgd) => constants.extend(sgd.constants()),
+        }
+        let mut ways = blocks::ways(&self.end, [m, n, k], &constants);
+        let (few, wide) = match self.end {
+            End::Bias(_) => (&MATMUL_FEW_BIAS, &MATMUL_WIDE_BIAS),
+            End::BiasDropout(..) => (&MATMUL_FEW_BIAS_DROPOUT, &MATMUL_WIDE_BIAS_DROPOUT),
+            _ => return ways,
+        };
+        if m <= FEW && n.div_ceil(TEAMS) <= 65_535 && !self.trans_a && self.trans_b {
+            let way = |suits, kernel| Alternative {
+                suits,
+                kernel,
+                constants: constants.clone(),
+                grid: [n.div_ceil(TEAMS) as u32, 1],
+            };
+            ways.splice(0..0, [way(Suits::Gpu, few), way(Suits::Processor, wide)]);
+        }
+        ways
+    }
 }
 
 impl Op for Matmul {
@@ -127,64 +173,23 @@ impl Op for Matmul {
 
     fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
         let [m, n, k] = self.sizes(&inputs[0], &inputs[1]).ok()?;
-        let mut constants = vec![
-            ("M", m as f64),
-            ("N", n as f64),
-            ("K", k as f64),
-            ("TRANS_A", f64::from(u8::from(self.trans_a))),
-            ("TRANS_B", f64::from(u8::from(self.trans_b))),
-        ];
+        let best = self.ways([m, n, k]).swap_remove(0);
         let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
-        let kernel = match &self.end {
-            End::Store => &MATMUL,
-            End::Bias(act) => {
-                constants.push(("ACTIVATION", act.constant()));
-                &MATMUL_BIAS
-            }
-            End::BiasDropout(act, dropout) => {
-                constants.push(("ACTIVATION", act.constant()));
-                constants.extend(dropout.constants());
-                &MATMUL_BIAS_DROPOUT
-            }
-            End::Slope(act) => {
-                constants.push(("ACTIVATION", act.constant()));
-                &MATMUL_SLOPE
-            }
-            End::Sgd(sgd) => {
-                constants.extend(sgd.constants());
-                if sgd.momentum { &MATMUL_SGD_MOMENTUM } else { &MATMUL_SGD }
-            }
-        };
         if !matches!(self.end, End::Sgd(_)) {
             operands.push(Operand::Out(0));
         }
-        let fits = n.div_ceil(TEAMS) <= 65_535;
-        let few = m <= FEW && fits && !self.trans_a && self.trans_b;
-        let (kernel, grid) = match self.end {
-            End::Bias(_) if few => (&MATMUL_FEW_BIAS, [n.div_ceil(TEAMS), 1]),
-            End::BiasDropout(..) if few => (&MATMUL_FEW_BIAS_DROPOUT, [n.div_ceil(TEAMS), 1]),
-            _ => (kernel, [n.div_ceil(TILE), m.div_ceil(TILE)]),
-        };
         Some(Lowered {
-            kernel,
-            constants,
+            kernel: best.kernel,
+            constants: best.constants,
             operands,
-            grid: grid.map(|g| g as u32),
+            grid: best.grid,
             flops: 2 * (m * n * k) as u64,
         })
     }
 
-    fn alternatives(&self, inputs: &[Type], outputs: &[Type]) -> Vec<Alternative> {
-        let Some(lowered) = self.lower(inputs, outputs) else {
-            return vec![];
-        };
-        let wide = match lowered.kernel.name {
-            "matmul_few_bias" => &MATMUL_WIDE_BIAS,
-            "matmul_few_bias_dropout" => &MATMUL_WIDE_BIAS_DROPOUT,
-            _ => return vec![],
-        };
-        let grid = lowered.grid;
-        vec![lowered.otherwise(Suits::Processor, wide, grid)]
+    fn alternatives(&self, inputs: &[Type], _: &[Type]) -> Vec<Alternative> {
+        let sizes = self.sizes(&inputs[0], &inputs[1]);
+        sizes.map_or(vec![], |sizes| self.ways(sizes).split_off(1))
     }
 
     fn gradient(&self, g: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
@@ -217,8 +222,6 @@ impl Op for Matmul {
     }
 }
 
-/// Rows and columns of C that one workgroup makes.
-const TILE: usize = 16;
 /// Columns of C that one workgroup makes where A has few rows; `TEAMS` and `WIDE` of the
 /// shader.
 const TEAMS: usize = 8;
@@ -228,6 +231,7 @@ const SOURCE: &str = concat!(
     include_str!("../../shaders/shared/rng.wgsl"),
     include_str!("../../shaders/shared/sgd.wgsl"),
     include_str!("../../shaders/matmul.wgsl"),
+    include_str!("../../shaders/matmul/blocks.wgsl"),
 );
 
 /// C = op(A) op(B).
@@ -354,6 +358,12 @@ pub static KERNELS: &[&Kernel] =
     &MATMUL_SLOPE,
     &MATMUL_SGD,
     &MATMUL_SGD_MOMENTUM,
+    &blocks::MATMUL_BLOCK,
+    &blocks::MATMUL_BLOCK_BIAS,
+    &blocks::MATMUL_BLOCK_BIAS_DROPOUT,
+    &blocks::MATMUL_BLOCK_SLOPE,
+    &blocks::MATMUL_BLOCK_SGD,
+    &blocks::MATMUL_BLOCK_SGD_MOMENTUM,
 ];
 
 /// Calls `store(i, j, C[i, j])` for every element of the product of bindings 0 and 1.
@@ -415,53 +425,68 @@ fn matmul_sgd_momentum<T: Real>(a: &mut Args<'_, T>) {
     });
 }
 
-/// All transposes at one, primes, around the tile, long and thin; every end.
+/// Bare products, all transposes: one, primes, long and thin, around every block's edge and
+/// step. Then every end, one transpose per shape.
 pub fn cases() -> Vec<Case> {
     let uniform = Fill::Uniform(-1.0, 1.0);
-    let sizes = [
-        [1, 1, 1],
-        [2, 3, 5],
-        [7, 13, 11],
-        [15, 17, 16],
-        [16, 16, 16],
-        [17, 15, 33],
-        [1, 130, 3],
-        [67, 1, 2],
-        [3, 2, 257],
-    ];
     let mut cases = Vec::new();
     for (trans_a, trans_b) in [(false, false), (false, true), (true, false), (true, true)] {
-        for [m, n, k] in sizes {
-            let a = if trans_a { [k, m] } else { [m, k] };
-            let b = if trans_b { [n, k] } else { [k, n] };
-            let bare = Matmul::new(trans_a, trans_b);
-            let case = |end| {
-                Case::new(Matmul { end, ..bare }, k)
-                    .float(&a, uniform)
-                    .float(&b, uniform)
-            };
-            cases.push(case(End::Store));
-            let act = Activation::Sigmoid;
-            cases.push(case(End::Bias(act)).float(&[n], uniform).forward_only());
-            cases.push(case(End::Slope(act)).float(&[m, n], uniform).forward_only());
-            let dropout = Dropout {
-                p: 0.3,
-                layer: 5,
-                rescale: true,
-            };
-            let case_dropout = case(End::BiasDropout(act, dropout)).float(&[n], uniform);
-            let case_dropout = case_dropout.u32(&[4], Fill::Keys).u32(&[2], Fill::Pair(9, 4));
-            cases.push(case_dropout.forward_only());
-            for momentum in [false, true] {
-                let sgd = Sgd {
-                    decay: true,
-                    momentum,
-                    epoch_steps: 3,
-                    schedule: 2,
-                };
-                let case = sgd::case_inputs(case(End::Sgd(sgd)), sgd, &[m, n]);
-                cases.push(case.forward_only());
-            }
+        let bare = Matmul::new(trans_a, trans_b);
+        for sizes in [
+            [1, 1, 1],
+            [2, 3, 5],
+            [7, 13, 11],
+            [15, 17, 16],
+            [17, 15, 33],
+            [1, 130, 3],
+            [67, 1, 2],
+            [3, 2, 257],
+        ] {
+            cases.push(bare.case(sizes));
+        }
+        for sizes in [[65, 63, 17], [129, 131, 7], [31, 33, 65]] {
+            cases.push(bare.case(sizes).forward_only());
+        }
+    }
+    let act = Activation::Sigmoid;
+    let dropout = Dropout {
+        p: 0.3,
+        layer: 5,
+        rescale: true,
+    };
+    let sgd = |momentum| Sgd {
+        decay: true,
+        momentum,
+        epoch_steps: 3,
+        schedule: 2,
+    };
+    for (trans_a, trans_b, [m, n, k]) in [
+        (false, true, [2, 3, 5]),
+        (false, true, [7, 13, 11]),
+        (false, true, [3, 2, 257]),
+        (false, false, [17, 15, 33]),
+        (true, false, [65, 63, 17]),
+        (true, true, [129, 131, 7]),
+    ] {
+        for end in [
+            End::Bias(act),
+            End::Slope(act),
+            End::BiasDropout(act, dropout),
+            End::Sgd(sgd(false)),
+            End::Sgd(sgd(true)),
+        ] {
+            let product = Matmul { trans_a, trans_b, end };
+            let case = product.case([m, n, k]).forward_only();
+            cases.push(match end {
+                End::Store => case,
+                End::Bias(_) => case.fixed(&[n], uniform),
+                End::Slope(_) => case.fixed(&[m, n], uniform),
+                End::BiasDropout(..) => case
+                    .fixed(&[n], uniform)
+                    .u32(&[4], Fill::Keys)
+                    .u32(&[2], Fill::Pair(9, 4)),
+                End::Sgd(sgd) => sgd::case_inputs(case, sgd, &[m, n]).forward_only(),
+            });
         }
     }
     cases
