@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use wgrad::Result;
+use wgrad::exec::{Cache, Choice, Device};
 
 mod answer;
 mod bench;
@@ -85,6 +86,12 @@ fn log() {
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false)
         .init();
+}
+
+/// Opens a device for work. What saves a later run time is kept in the user's cache.
+fn open(choice: Choice, tune: bool) -> Result<Device> {
+    let device = Device::open(choice)?.with_cache(&Cache::of_user());
+    Ok(if tune { device.tuned() } else { device })
 }
 
 /// A percentage with the two digits that 10,000 test images carry.

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use super::cpu::{Cpu, Text};
-use super::{DeviceInfo, Executor};
+use super::{Cache, DeviceInfo, Executor};
 use crate::error::{Error, Result};
 use crate::plan::{Limits, Plan};
 
@@ -82,6 +82,26 @@ impl Device {
                 wanted: "a GPU adapter".into(),
                 fix: "Build with default features, or use --device cpu.".into(),
             }),
+        }
+    }
+
+    /// The same device, which keeps in `cache` what saves a later run time: on a GPU the
+    /// driver's compiled pipelines and what [`Device::tuned`] measured. Without this, nothing is kept.
+    pub fn with_cache(self, cache: &Cache) -> Self {
+        match self {
+            #[cfg(feature = "gpu")]
+            Self::Gpu(gpu) => Self::Gpu(gpu.with_cache(cache)),
+            cpu @ Self::Cpu(_) => cpu,
+        }
+    }
+
+    /// The same device, which measures in how many ways a launch can be done best; see
+    /// [`GpuDevice::tuned`](super::gpu::GpuDevice::tuned). The CPU has one way for each.
+    pub fn tuned(self) -> Self {
+        match self {
+            #[cfg(feature = "gpu")]
+            Self::Gpu(gpu) => Self::Gpu(gpu.tuned()),
+            cpu @ Self::Cpu(_) => cpu,
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::profile::Span;
 use super::{DeviceInfo, Executor, Traffic, check_write, program};
 use crate::error::Result;
 use crate::plan::{Binding, Launch, Plan};
@@ -10,11 +11,13 @@ use crate::shape::DType;
 use crate::tensor::Host;
 
 mod adapter;
+mod clock;
 mod pipelines;
+mod tuning;
 
 use adapter::fault;
 pub use adapter::{GpuDevice, adapters};
-use pipelines::Compiler;
+use pipelines::{Compiled, Pipelines};
 
 /// Launches recorded into one command buffer: enough to hide the cost of a submit, few
 /// enough to stay far from any driver's watchdog.
@@ -37,6 +40,7 @@ struct Ready {
 #[derive(Debug)]
 pub struct Gpu {
     gpu: GpuDevice,
+    info: DeviceInfo,
     plan: Plan,
     buffers: Vec<wgpu::Buffer>,
     programs: HashMap<String, Vec<Ready>>,
@@ -53,7 +57,7 @@ impl Gpu {
     /// runs out.
     pub fn new(gpu: &GpuDevice, plan: Plan) -> Result<Self> {
         plan.check(&gpu.info.limits)?;
-        let plan = plan.choose(|launch| gpu.way(launch));
+        let (plan, info) = gpu.choose(plan)?;
         if gpu.info.software {
             super::memory::check(&plan)?;
         }
@@ -78,6 +82,7 @@ impl Gpu {
         }
         let mut this = Self {
             gpu: gpu.clone(),
+            info,
             buffers,
             programs: HashMap::new(),
             staging: None,
@@ -85,20 +90,17 @@ impl Gpu {
             traffic: Traffic::default(),
             plan,
         };
-        let mut compiler = Compiler::new(gpu);
+        let pipelines = Pipelines::compile(gpu, &this.plan)?;
         for (name, launches) in &this.plan.programs {
-            let ready = launches
-                .iter()
-                .map(|launch| this.ready(&mut compiler, launch))
-                .collect::<Result<_>>()?;
+            let ready = launches.iter().map(|l| this.ready(&pipelines, l)).collect();
             this.programs.insert(name.clone(), ready);
         }
         gpu.faults.check("prepare the plan")?;
         Ok(this)
     }
 
-    fn ready(&self, compiler: &mut Compiler<'_>, launch: &Launch) -> Result<Ready> {
-        let (pipeline, layout) = compiler.pipeline(launch)?;
+    fn ready(&self, pipelines: &Pipelines, launch: &Launch) -> Ready {
+        let Compiled { pipeline, layout } = pipelines.of(launch);
         let copies = |shared: bool| if shared { 1 } else { self.plan.replicas };
         let entries: Vec<_> = launch
             .bindings
@@ -121,15 +123,15 @@ impl Gpu {
             .device
             .create_bind_group(&wgpu::BindGroupDescriptor {
                 label: Some(&launch.label),
-                layout: &layout,
+                layout,
                 entries: &entries,
             });
-        Ok(Ready {
-            pipeline,
+        Ready {
+            pipeline: pipeline.clone(),
             group,
             grid: launch.grid,
             flops: launch.flops,
-        })
+        }
     }
 
     fn submit(&mut self, encoder: wgpu::CommandEncoder) -> Result<()> {
@@ -165,16 +167,20 @@ impl Gpu {
 fn record<'a>(encoder: &mut wgpu::CommandEncoder, launches: impl Iterator<Item = &'a Ready>) {
     let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
     for launch in launches {
-        pass.set_pipeline(&launch.pipeline);
-        pass.set_bind_group(0, &launch.group, &[]);
-        let [x, y, z] = launch.grid;
-        pass.dispatch_workgroups(x, y, z);
+        dispatch(&mut pass, launch);
     }
+}
+
+fn dispatch(pass: &mut wgpu::ComputePass<'_>, launch: &Ready) {
+    pass.set_pipeline(&launch.pipeline);
+    pass.set_bind_group(0, &launch.group, &[]);
+    let [x, y, z] = launch.grid;
+    pass.dispatch_workgroups(x, y, z);
 }
 
 impl Executor for Gpu {
     fn device(&self) -> &DeviceInfo {
-        &self.gpu.info
+        &self.info
     }
 
     fn plan(&self) -> &Plan {
@@ -214,18 +220,7 @@ impl Executor for Gpu {
             encoder.copy_buffer_to_buffer(&self.buffers[b], 0, &staging, at, bytes);
         }
         self.submit(encoder)?;
-        let faults = self.gpu.faults.clone();
-        staging.map_async(wgpu::MapMode::Read, 0..total, move |mapped| {
-            if let Err(e) = mapped {
-                faults.note(e.to_string());
-            }
-        });
-        self.poll(None)?;
-        self.in_flight.clear();
-        let hosts = {
-            let view = staging
-                .get_mapped_range(0..total)
-                .map_err(|e| fault("read back", &e.to_string()))?;
+        let hosts = self.mapped(&staging, total, |view| {
             places
                 .iter()
                 .map(|&(_, at, bytes, dtype)| {
@@ -236,8 +231,7 @@ impl Executor for Gpu {
                     }
                 })
                 .collect()
-        };
-        staging.unmap();
+        })?;
         self.staging = Some(staging);
         self.traffic.readbacks += 1;
         self.traffic.read_back += total;
@@ -273,6 +267,11 @@ impl Executor for Gpu {
         self.submit(encoder)?;
         self.traffic.launches += part.len() as u64;
         self.gpu.faults.check("run")
+    }
+
+    fn timed(&mut self, name: &str, times: u64) -> Result<Option<Vec<Vec<Span>>>> {
+        program(&self.plan, name)?;
+        self.stamped(name, times)
     }
 
     fn wait(&mut self) -> Result<()> {

@@ -2,13 +2,19 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::pipelines::Kept;
+use super::tuning::{self, Tuning};
 use crate::error::{Error, Result};
-use crate::exec::{Choice, DeviceInfo};
+use crate::exec::{Cache, Choice, DeviceInfo};
 use crate::kernel::Suits;
-use crate::plan::{Alternative, Launch, Limits};
+use crate::plan::{Alternative, Launch, Limits, Plan};
 
 /// How much of its memory a device may be asked for.
 const BUDGET_PERCENT: u8 = 95;
+
+/// What is used where an adapter has it.
+const WANTED: wgpu::Features =
+    wgpu::Features::PIPELINE_CACHE.union(wgpu::Features::TIMESTAMP_QUERY);
 
 fn instance() -> wgpu::Instance {
     // WGPU_BACKEND and wgpu's other variables are honoured.
@@ -106,6 +112,13 @@ pub struct GpuDevice {
     pub(super) faults: Faults,
     /// Whether shaders are compiled with bounds checks.
     pub(super) checks: bool,
+    adapter: wgpu::AdapterInfo,
+    pub(super) cache: Cache,
+    /// The driver's pipelines of earlier runs.
+    pub(super) kept: Option<Kept>,
+    /// Adapter and driver: what cached files are good for.
+    pub(super) identity: String,
+    pub(super) tuning: Option<Tuning>,
 }
 
 impl GpuDevice {
@@ -170,6 +183,8 @@ impl GpuDevice {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("wgrad"),
             required_limits: required,
+            // Wanted, not needed.
+            required_features: adapter.features() & WANTED,
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
         };
@@ -199,10 +214,62 @@ impl GpuDevice {
         Ok(Self {
             device,
             queue,
-            info,
             faults,
             checks: false,
+            adapter: adapter.get_info(),
+            cache: Cache::off(),
+            kept: None,
+            identity: info.name.clone(),
+            tuning: None,
+            info,
         })
+    }
+
+    /// The same adapter, and what the driver compiles is kept in `cache` for later runs:
+    /// where wgpu can (on Vulkan), in a file for each adapter and driver. Results are the
+    /// same bits with it and without.
+    pub fn with_cache(mut self, cache: &Cache) -> Self {
+        self.kept = Kept::load(&self.device, &self.adapter, &self.identity, cache);
+        self.cache = cache.clone();
+        self
+    }
+
+    /// The same adapter, but where a launch can be done in several ways, each is timed
+    /// before a plan runs, and the fastest is taken. What was measured is kept in the cache
+    /// ([`GpuDevice::with_cache`]) and with this device; a device that is not tuned does not
+    /// look there.
+    ///
+    /// Two ways round differently, so a tuned device has a name of its own, and its
+    /// executors' name says by a number which ways they go: the same name and seed, the
+    /// same bits.
+    pub fn tuned(mut self) -> Self {
+        if self.tuning.is_none() {
+            self.tuning = Some(Tuning::default());
+            self.info.name += ", tuned";
+        }
+        self
+    }
+
+    /// The plan with the ways that suit the device, or that were measured to be fastest;
+    /// and what the device is called then.
+    pub(super) fn choose(&self, plan: Plan) -> Result<(Plan, DeviceInfo)> {
+        let suiting = |launch: &Launch| self.way(launch);
+        let Some(tuning) = &self.tuning else {
+            return Ok((plan.choose(suiting), self.info.clone()));
+        };
+        let plain = Self {
+            tuning: None,
+            ..self.clone()
+        };
+        let files = (&self.cache, self.identity.as_str());
+        let (plan, ways) = tuning.choose(plan, files, suiting, &mut |trial| {
+            tuning::measure(&plain, trial)
+        })?;
+        let mut info = self.info.clone();
+        if let Some(ways) = ways {
+            info.name += &format!(" {ways}");
+        }
+        Ok((plan, info))
     }
 
     /// The same adapter, but its shaders keep naga's bounds checks and loop limits. They
@@ -214,7 +281,7 @@ impl GpuDevice {
     }
 
     /// The way of a launch that suits the adapter.
-    pub(super) fn way(&self, launch: &Launch) -> usize {
+    fn way(&self, launch: &Launch) -> usize {
         if !self.info.software {
             return 0;
         }
