@@ -86,17 +86,27 @@ impl Device {
     }
 
     /// The same device, which keeps in `cache` what saves a later run time: on a GPU the
-    /// driver's compiled pipelines and what [`Device::tuned`] measured. Without this, nothing is kept.
+    /// driver's compiled pipelines and what [`Device::tuned`] measured. Without this, nothing
+    /// is kept.
     pub fn with_cache(self, cache: &Cache) -> Self {
         match self {
             #[cfg(feature = "gpu")]
             Self::Gpu(gpu) => Self::Gpu(gpu.with_cache(cache)),
-            cpu @ Self::Cpu(_) => cpu,
+            cpu @ Self::Cpu(_) => {
+                // It compiles nothing.
+                let _ = cache;
+                cpu
+            }
         }
     }
 
-    /// The same device, which measures in how many ways a launch can be done best; see
-    /// [`GpuDevice::tuned`](super::gpu::GpuDevice::tuned). The CPU has one way for each.
+    /// The same device, but where a launch can be done in several ways, each is timed before
+    /// a plan runs, and the fastest is taken. What was measured stays with this device and
+    /// in its cache; a device that is not tuned does not look there. The CPU has one way.
+    ///
+    /// Two ways round differently, so a tuned device has a name of its own, and its
+    /// executors' name says by a number which ways they go: the same name and seed, the
+    /// same bits.
     pub fn tuned(self) -> Self {
         match self {
             #[cfg(feature = "gpu")]

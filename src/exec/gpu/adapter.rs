@@ -234,14 +234,7 @@ impl GpuDevice {
         self
     }
 
-    /// The same adapter, but where a launch can be done in several ways, each is timed
-    /// before a plan runs, and the fastest is taken. What was measured is kept in the cache
-    /// ([`GpuDevice::with_cache`]) and with this device; a device that is not tuned does not
-    /// look there.
-    ///
-    /// Two ways round differently, so a tuned device has a name of its own, and its
-    /// executors' name says by a number which ways they go: the same name and seed, the
-    /// same bits.
+    /// [`Device::tuned`](crate::exec::Device::tuned).
     pub fn tuned(mut self) -> Self {
         if self.tuning.is_none() {
             self.tuning = Some(Tuning::default());
