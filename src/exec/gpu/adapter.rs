@@ -112,10 +112,11 @@ pub struct GpuDevice {
     pub(super) faults: Faults,
     /// Whether shaders are compiled with bounds checks.
     pub(super) checks: bool,
-    adapter: wgpu::AdapterInfo,
+    /// The name of its pipelines in a cache, where wgpu has one for it.
+    pipelines: Option<String>,
     pub(super) cache: Cache,
     /// The driver's pipelines of earlier runs.
-    pub(super) kept: Option<Kept>,
+    pub(super) kept: Option<Arc<Kept>>,
     /// Adapter and driver: what cached files are good for.
     pub(super) identity: String,
     pub(super) tuning: Option<Tuning>,
@@ -216,7 +217,7 @@ impl GpuDevice {
             queue,
             faults,
             checks: false,
-            adapter: adapter.get_info(),
+            pipelines: wgpu::util::pipeline_cache_key(&adapter.get_info()),
             cache: Cache::off(),
             kept: None,
             identity: info.name.clone(),
@@ -229,7 +230,9 @@ impl GpuDevice {
     /// where wgpu can (on Vulkan), in a file for each adapter and driver. Results are the
     /// same bits with it and without.
     pub fn with_cache(mut self, cache: &Cache) -> Self {
-        self.kept = Kept::load(&self.device, &self.adapter, &self.identity, cache);
+        let key = self.pipelines.as_deref();
+        let kept = key.and_then(|key| Kept::load(&self.device, key, &self.identity, cache));
+        self.kept = kept.map(Arc::new);
         self.cache = cache.clone();
         self
     }

@@ -1,7 +1,7 @@
 //! Pipelines: each kernel with its constants compiled once, several at a time.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
@@ -13,22 +13,22 @@ use crate::kernel::{Access, Kernel};
 use crate::plan::{Launch, Plan};
 
 /// The driver's compiled pipelines, kept between runs.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Kept {
     pipelines: wgpu::PipelineCache,
     cache: Cache,
     name: String,
     good_for: String,
     /// What the file holds.
-    stored: Arc<Mutex<Vec<u8>>>,
+    stored: Mutex<Vec<u8>>,
 }
 
 impl Kept {
-    /// What `cache` has for the adapter; none where wgpu or the driver offers no cache.
+    /// What `cache` has under wgpu's key for the adapter; none where wgpu or the driver offers no cache.
     #[allow(unsafe_code)]
     pub(super) fn load(
         device: &wgpu::Device,
-        adapter: &wgpu::AdapterInfo,
+        key: &str,
         good_for: &str,
         cache: &Cache,
     ) -> Option<Self> {
@@ -36,7 +36,6 @@ impl Kept {
         if !device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return None;
         }
-        let key = wgpu::util::pipeline_cache_key(adapter)?;
         let name = format!("{key}-{}", digits(good_for));
         let create = |data: Option<&[u8]>| {
             let refused = device.push_error_scope(wgpu::ErrorFilter::Validation);
@@ -62,7 +61,7 @@ impl Kept {
             cache: cache.clone(),
             name,
             good_for: good_for.into(),
-            stored: Arc::new(Mutex::new(stored)),
+            stored: Mutex::new(stored),
         })
     }
 
