@@ -184,6 +184,8 @@ pub mod streams {
     pub const DROPOUT: u32 = 0x2_0000;
     /// Which launch the sentinel looks at.
     pub const SENTINEL: u32 = 0x0200;
+    /// What stands in the buffers that ways are timed on.
+    pub const TUNING: u32 = 0x0400;
     /// Distortion of mini-batches.
     pub const DISTORT: u32 = 0x0300;
     /// The synthetic digits.

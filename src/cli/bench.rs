@@ -5,8 +5,10 @@ use std::time::Instant;
 
 use serde::Serialize;
 use wgrad::data::Source;
+use wgrad::exec::profile::Clock;
 use wgrad::exec::{Choice, Device};
 use wgrad::nn::recipe;
+use wgrad::plan::Launch;
 use wgrad::train::{Settings, Trainer};
 use wgrad::{Error, Result};
 
@@ -43,9 +45,12 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Also time every launch by itself
+    /// Also show where a step's time goes: each launch, and the pauses between them
     #[arg(long)]
     profile: bool,
+    /// On a GPU: where a launch can be done in several ways, time each and take the fastest
+    #[arg(long)]
+    tune: bool,
     /// Launch every op on its own
     #[arg(long)]
     no_fuse: bool,
@@ -72,9 +77,25 @@ struct Timing {
     slowest: f64,
     images_per_second: f64,
     steps_timed: u64,
-    /// Label, kernel and microseconds of every launch.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    profile: Vec<(String, &'static str, f64)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<Breakdown>,
+}
+
+/// Where a step's time goes, in microseconds.
+#[derive(Serialize)]
+struct Breakdown {
+    clock: Clock,
+    step: f64,
+    launches: Vec<Part>,
+}
+
+#[derive(Serialize)]
+struct Part {
+    label: String,
+    kernel: &'static str,
+    /// The pause before it.
+    gap: f64,
+    time: f64,
 }
 
 #[derive(Serialize)]
@@ -86,6 +107,9 @@ struct Report {
 
 /// Rounds of a measurement, of which the median counts.
 const ROUNDS: u64 = 5;
+
+/// Steps of a profile, at most.
+const PROFILED: u64 = 1000;
 
 /// Times and prints.
 pub fn run(args: &Args) -> Result<()> {
@@ -105,7 +129,7 @@ pub fn run(args: &Args) -> Result<()> {
             return Err(Error::unknown("workload", name, &known));
         }
     }
-    let device = Device::open(choice)?;
+    let device = super::open(choice, args.tune)?;
     if let Some(folder) = &args.growth {
         return growth::run(&device, seconds, folder);
     }
@@ -134,12 +158,8 @@ pub fn run(args: &Args) -> Result<()> {
                     timing.images_per_second
                 ))?;
             }
-            if !args.json {
-                for (label, kernel, microseconds) in &timing.profile {
-                    print(&format!(
-                        "    {label:<24} {kernel:<28} {microseconds:>9.1}\n"
-                    ))?;
-                }
+            if let Some(breakdown) = timing.profile.as_ref().filter(|_| !args.json) {
+                print(&table(breakdown))?;
             }
             timings.push(timing);
         }
@@ -189,6 +209,60 @@ pub fn measure(trainer: &mut Trainer, seconds: f64, least: u64) -> Result<Rounds
     })
 }
 
+/// The profile of a training step.
+fn breakdown(trainer: &mut Trainer, steps: u64) -> Result<Breakdown> {
+    let profile = trainer.profile(steps)?;
+    let launches = &trainer.executed_plan().programs["train"];
+    let times = profile.gaps.iter().zip(&profile.launches);
+    let part = |(launch, (gap, time)): (&Launch, (&f64, &f64))| Part {
+        label: launch.label.clone(),
+        kernel: launch.kernel.name,
+        gap: gap * 1e6,
+        time: time * 1e6,
+    };
+    Ok(Breakdown {
+        clock: profile.clock,
+        step: profile.whole * 1e6,
+        launches: launches.iter().zip(times).map(part).collect(),
+    })
+}
+
+fn table(breakdown: &Breakdown) -> String {
+    let sum = |of: fn(&Part) -> f64| breakdown.launches.iter().map(of).sum::<f64>();
+    let mut text = match breakdown.clock {
+        Clock::Device => {
+            format!(
+                "    {:<53} {:>9} {:>9}\n",
+                "by the device's clock", "µs", "pause before"
+            )
+        }
+        Clock::Host => format!(
+            "    {:<53} {:>9}\n",
+            "each launch alone, by the host's clock", "µs"
+        ),
+    };
+    for part in &breakdown.launches {
+        text += &format!(
+            "    {:<24} {:<28} {:>9.1}",
+            part.label, part.kernel, part.time
+        );
+        text += &match breakdown.clock {
+            Clock::Device => format!(" {:>9.1}\n", part.gap),
+            Clock::Host => "\n".into(),
+        };
+    }
+    if breakdown.clock == Clock::Device {
+        text += &format!(
+            "    {:<53} {:>9.1} {:>9.1}; the step {:.1}\n",
+            "together",
+            sum(|p| p.time),
+            sum(|p| p.gap),
+            breakdown.step
+        );
+    }
+    text
+}
+
 fn time(args: &Args, seconds: f64, name: &str, replicas: usize, device: &Device) -> Result<Timing> {
     let workload = WORKLOADS.iter().find(|w| w.0 == name);
     let &(_, net, batch, _) = workload.ok_or_else(|| Error::unknown("workload", name, &[]))?;
@@ -205,14 +279,11 @@ fn time(args: &Args, seconds: f64, name: &str, replicas: usize, device: &Device)
     let mut trainer = Trainer::new(&recipe.network, &data, &settings, device)?;
     trainer.prepare()?;
     let rounds = measure(&mut trainer, seconds, 3)?;
-    let mut profile = vec![];
-    if args.profile {
-        let seconds = trainer.profile(rounds.steps)?;
-        let launches = &trainer.executed_plan().programs["train"];
-        for (launch, seconds) in launches.iter().zip(seconds) {
-            profile.push((launch.label.clone(), launch.kernel.name, seconds * 1e6));
-        }
-    }
+    let profile = if args.profile {
+        Some(breakdown(&mut trainer, rounds.steps.min(PROFILED))?)
+    } else {
+        None
+    };
     Ok(Timing {
         workload: name.into(),
         replicas,

@@ -51,6 +51,9 @@ pub struct Run {
     /// auto (a hardware GPU, else the CPU), cpu, gpu, or an index of `wgrad devices`
     #[arg(long, default_value = "auto")]
     device: String,
+    /// On a GPU: where a launch can be done in several ways, time each and take the fastest
+    #[arg(long)]
+    tune: bool,
     /// Where to write; an experiment's folder is named by its id
     #[arg(long, value_name = "DIR", default_value = "runs/book")]
     out: PathBuf,
@@ -111,7 +114,7 @@ fn load(named: Option<&str>) -> Result<Option<Split>> {
 
 fn experiments(args: &Run) -> Result<()> {
     let chosen = book::select(&args.ids)?;
-    let device = Device::open(args.device.parse()?)?;
+    let device = super::open(args.device.parse()?, args.tune)?;
     let data = load(args.data.as_deref())?;
     let mut failed = None;
     for experiment in chosen {
@@ -176,6 +179,9 @@ fn command(id: &str, args: &Run) -> String {
     }
     if args.device != "auto" {
         text += &format!(" --device {}", args.device);
+    }
+    if args.tune {
+        text += " --tune";
     }
     text
 }
@@ -259,7 +265,7 @@ fn report(out: &Path) -> Result<()> {
 }
 
 fn verify(args: &Verify) -> Result<()> {
-    let device = Device::open(args.device.parse()?)?;
+    let device = super::open(args.device.parse()?, false)?;
     let data = load(args.data.as_deref())?.ok_or_else(book::missing)?;
     let claims = verify_certificate(&args.file, &data.test, &device)?;
     let mut text = String::new();

@@ -7,7 +7,12 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 use wgrad::Result;
+use wgrad::exec::{Cache, Choice, Device};
 
 mod answer;
 mod bench;
@@ -74,17 +79,27 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Warnings of the library go to the terminal; `RUST_LOG` chooses others.
+/// Warnings of the library go to the terminal; `RUST_LOG` chooses others (`debug`,
+/// `wgrad=debug,wgpu_core=warn`). Filters by field would cost a regular expression engine.
 fn log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| "wgrad=info,off".into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let chosen = std::env::var("RUST_LOG").ok();
+    let chosen = chosen.and_then(|text| text.parse::<Targets>().ok());
+    let filter = chosen.unwrap_or_else(|| Targets::new().with_target("wgrad", Level::INFO));
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .without_time()
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_target(false)
+        .with_target(false);
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(filter)
         .init();
+}
+
+/// Opens a device for work. What saves a later run time is kept in the user's cache.
+fn open(choice: Choice, tune: bool) -> Result<Device> {
+    let device = Device::open(choice)?.with_cache(&Cache::of_user());
+    Ok(if tune { device.tuned() } else { device })
 }
 
 /// A percentage with the two digits that 10,000 test images carry.

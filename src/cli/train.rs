@@ -6,7 +6,6 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressStyle};
 use wgrad::Result;
 use wgrad::data::Images;
-use wgrad::exec::Device;
 use wgrad::files::write_whole;
 use wgrad::report::curves::curves_svg;
 use wgrad::report::misses::{Miss, misses_html};
@@ -27,6 +26,9 @@ pub struct Args {
     /// Go on from the last checkpoint of this very run in --out
     #[arg(long, requires = "out")]
     resume: bool,
+    /// On a GPU: where a launch can be done in several ways, time each and take the fastest
+    #[arg(long)]
+    tune: bool,
 }
 
 /// Checkpoints kept in a run's folder.
@@ -36,7 +38,7 @@ const CHECKPOINTS: usize = 2;
 pub fn run(args: Args) -> Result<()> {
     let start = Instant::now();
     let session = args.session.resolve()?;
-    let device = Device::open(session.device)?;
+    let device = super::open(session.device, args.tune)?;
     let info = device.info();
     let plan = Trainer::plan(&session.network, &session.data, &session.settings, info)?;
     let launches = plan.account().programs["train"].launches as u64;
@@ -70,7 +72,7 @@ pub fn run(args: Args) -> Result<()> {
     model.save(&folder.join("model.safetensors"))?;
     let report = report(
         &session,
-        &info.name,
+        &trainer.device().name,
         launches,
         &outcome,
         model.sha256(),

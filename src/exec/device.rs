@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use super::cpu::{Cpu, Text};
-use super::{DeviceInfo, Executor};
+use super::{Cache, DeviceInfo, Executor};
 use crate::error::{Error, Result};
 use crate::plan::{Limits, Plan};
 
@@ -82,6 +82,36 @@ impl Device {
                 wanted: "a GPU adapter".into(),
                 fix: "Build with default features, or use --device cpu.".into(),
             }),
+        }
+    }
+
+    /// The same device, which keeps in `cache` what saves a later run time: on a GPU the
+    /// driver's compiled pipelines and what [`Device::tuned`] measured. Without this, nothing
+    /// is kept.
+    pub fn with_cache(self, cache: &Cache) -> Self {
+        match self {
+            #[cfg(feature = "gpu")]
+            Self::Gpu(gpu) => Self::Gpu(gpu.with_cache(cache)),
+            cpu @ Self::Cpu(_) => {
+                // It compiles nothing.
+                let _ = cache;
+                cpu
+            }
+        }
+    }
+
+    /// The same device, but where a launch can be done in several ways, each is timed before
+    /// a plan runs, and the fastest is taken. What was measured stays with this device and
+    /// in its cache; a device that is not tuned does not look there. The CPU has one way.
+    ///
+    /// Two ways round differently, so a tuned device has a name of its own, and its
+    /// executors' name says by a number which ways they go: the same name and seed, the
+    /// same bits.
+    pub fn tuned(self) -> Self {
+        match self {
+            #[cfg(feature = "gpu")]
+            Self::Gpu(gpu) => Self::Gpu(gpu.tuned()),
+            cpu @ Self::Cpu(_) => cpu,
         }
     }
 

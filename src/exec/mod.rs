@@ -4,15 +4,19 @@
 use crate::error::Result;
 use crate::plan::{Binding, Limits, Plan};
 use crate::tensor::Host;
+use profile::Span;
 
+mod cache;
 pub mod cpu;
 mod device;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 mod memory;
+pub mod profile;
 mod replay;
 pub mod tolerance;
 
+pub use cache::Cache;
 pub use device::{Choice, Device, devices};
 pub use replay::run_verified;
 
@@ -108,6 +112,18 @@ pub trait Executor: Send {
     /// As [`Executor::run`]; [`Error::Setting`](crate::Error::Setting) for launches the
     /// program lacks.
     fn run_part(&mut self, program: &str, launches: std::ops::Range<usize>) -> Result<()>;
+
+    /// Runs a program `times` times with the device's clock read around each launch, and
+    /// returns for each run when its launches began and ended. `None`, and nothing has run,
+    /// where the device has no clock of its own. [`profile::Profile`] works everywhere.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    fn timed(&mut self, program: &str, times: u64) -> Result<Option<Vec<Vec<Span>>>> {
+        self::program(self.plan(), program)?;
+        let _ = times;
+        Ok(None)
+    }
 
     /// Waits until all work handed over is done.
     ///

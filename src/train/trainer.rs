@@ -14,6 +14,7 @@ use super::{Decay, Settings, Standing};
 use crate::compile::{Options, compile};
 use crate::data::{Images, Split};
 use crate::error::{Error, Result};
+use crate::exec::profile::Profile;
 use crate::exec::{Device, DeviceInfo, Executor, Traffic, run_verified};
 use crate::json::{nullable, nullable_one};
 use crate::nn::{Network, Parameter};
@@ -199,10 +200,12 @@ impl Trainer {
         device: &Device,
     ) -> Result<Self> {
         let (plan, parameters, steps) = plan(network, data, settings, device.info())?;
+        let executor = device.executor(plan)?;
+        let name = executor.device().name.clone();
         let mut this = Self {
             network: network.clone(),
             parameters,
-            executor: device.executor(plan)?,
+            executor,
             settings: settings.clone(),
             steps,
             history: vec![],
@@ -213,7 +216,7 @@ impl Trainer {
             given: None,
             origins: vec![Origin {
                 version: env!("CARGO_PKG_VERSION").into(),
-                device: device.info().name.clone(),
+                device: name,
             }],
             identity: checkpoint::identity(network, settings, data)?,
             keeper: None,
@@ -352,24 +355,13 @@ impl Trainer {
         self.executor.wait()
     }
 
-    /// Runs training steps launch by launch, waiting after each, and returns the mean
-    /// seconds of each launch of [`Trainer::executed_plan`]'s program `train`. On a GPU
-    /// the wait itself is in every number.
+    /// Runs training steps and tells where the time goes, over the launches of
+    /// [`Trainer::executed_plan`]'s program `train`.
     ///
     /// # Errors
     /// [`Error::Device`] when the device failed.
-    pub fn profile(&mut self, steps: u64) -> Result<Vec<f64>> {
-        let launches = self.executor.plan().programs["train"].len();
-        let mut seconds = vec![0.0; launches];
-        for _ in 0..steps {
-            for (i, seconds) in seconds.iter_mut().enumerate() {
-                let begun = Instant::now();
-                self.executor.run_part("train", i..i + 1)?;
-                self.executor.wait()?;
-                *seconds += begun.elapsed().as_secs_f64() / steps as f64;
-            }
-        }
-        Ok(seconds)
+    pub fn profile(&mut self, steps: u64) -> Result<Profile> {
+        Profile::measure(self.executor.as_mut(), "train", steps)
     }
 
     /// Step number `step`, with one launch of it held against the reference.

@@ -1,0 +1,301 @@
+//! Adapters: which there are, and one of them opened.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::pipelines::Kept;
+use super::tuning::{self, Tuning};
+use crate::error::{Error, Result};
+use crate::exec::{Cache, Choice, DeviceInfo};
+use crate::kernel::Suits;
+use crate::plan::{Alternative, Launch, Limits, Plan};
+
+/// How much of its memory a device may be asked for.
+const BUDGET_PERCENT: u8 = 95;
+
+/// What is used where an adapter has it.
+const WANTED: wgpu::Features =
+    wgpu::Features::PIPELINE_CACHE.union(wgpu::Features::TIMESTAMP_QUERY);
+
+fn instance() -> wgpu::Instance {
+    // WGPU_BACKEND and wgpu's other variables are honoured.
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    // GL's compute is an emulation with fewer bindings than the portable eight.
+    if std::env::var_os("WGPU_BACKEND").is_none() {
+        descriptor.backends = wgpu::Backends::PRIMARY;
+    }
+    // Running out must be an error at allocation and not the death of the machine.
+    descriptor.memory_budget_thresholds = wgpu::MemoryBudgetThresholds {
+        for_resource_creation: Some(BUDGET_PERCENT),
+        for_device_loss: None,
+    };
+    wgpu::Instance::new(descriptor)
+}
+
+fn info_of(adapter: &wgpu::Adapter) -> DeviceInfo {
+    let info = adapter.get_info();
+    let limits = adapter.limits();
+    let software = info.device_type == wgpu::DeviceType::Cpu;
+    let note = if software { ", a software adapter" } else { "" };
+    DeviceInfo {
+        name: format!(
+            "{} ({:?}, {} {}{note})",
+            info.name, info.backend, info.driver, info.driver_info
+        ),
+        cpu: false,
+        software,
+        limits: Limits {
+            binding_bytes: limits
+                .max_storage_buffer_binding_size
+                .min(limits.max_buffer_size),
+            bindings: limits.max_storage_buffers_per_shader_stage as usize,
+            workgroups: limits.max_compute_workgroups_per_dimension,
+        },
+    }
+}
+
+fn enumerate() -> Vec<wgpu::Adapter> {
+    pollster::block_on(instance().enumerate_adapters(wgpu::Backends::all()))
+}
+
+/// Every adapter.
+pub fn adapters() -> Vec<DeviceInfo> {
+    enumerate().iter().map(info_of).collect()
+}
+
+/// Failures that wgpu reports outside the call that caused them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Faults(Arc<Mutex<Noted>>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    /// Why the device was lost: the cause of whatever else fails after it.
+    lost: Option<String>,
+    /// The first other failure.
+    first: Option<String>,
+}
+
+impl Faults {
+    pub(super) fn note(&self, what: String) {
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.first.get_or_insert(what);
+    }
+
+    fn note_lost(&self, what: String) {
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.lost.get_or_insert(what);
+    }
+
+    pub(super) fn check(&self, action: &str) -> Result<()> {
+        let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match noted.lost.as_ref().or(noted.first.as_ref()) {
+            Some(found) => Err(fault(action, found)),
+            None => Ok(()),
+        }
+    }
+}
+
+pub(super) fn fault(action: &str, found: &str) -> Error {
+    Error::Device {
+        action: action.into(),
+        found: found.into(),
+        fix: "Train on with --device cpu, or with fewer replicas or a smaller batch if memory ran out."
+            .into(),
+    }
+}
+
+/// An opened adapter.
+#[derive(Clone, Debug)]
+pub struct GpuDevice {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) info: DeviceInfo,
+    pub(super) faults: Faults,
+    /// Whether shaders are compiled with bounds checks.
+    pub(super) checks: bool,
+    /// The name of its pipelines in a cache, where wgpu has one for it.
+    pipelines: Option<String>,
+    pub(super) cache: Cache,
+    /// The driver's pipelines of earlier runs.
+    pub(super) kept: Option<Arc<Kept>>,
+    /// Adapter and driver: what cached files are good for.
+    pub(super) identity: String,
+    pub(super) tuning: Option<Tuning>,
+}
+
+impl GpuDevice {
+    /// Opens an adapter: [`Choice::Auto`] takes hardware only, [`Choice::Gpu`] software
+    /// too. `WGPU_ADAPTER_NAME` restricts both to names that contain it.
+    ///
+    /// # Errors
+    /// [`Error::Adapter`] if none fits, [`Error::Device`] if it does not open.
+    pub fn open(choice: Choice) -> Result<Self> {
+        let all = enumerate();
+        let found = || {
+            let names: Vec<_> = all.iter().map(|a| info_of(a).name).collect();
+            if names.is_empty() {
+                "no adapter".into()
+            } else {
+                names.join("; ")
+            }
+        };
+        let none = |wanted: String| Error::Adapter {
+            found: found(),
+            wanted,
+            fix: "`wgrad devices` lists the adapters; --device cpu needs none.".into(),
+        };
+        let named = std::env::var("WGPU_ADAPTER_NAME")
+            .ok()
+            .map(|n| n.to_lowercase());
+        let adapter = match choice {
+            Choice::Index(i) => all.get(i).ok_or_else(|| none(format!("adapter {i}")))?,
+            _ => all
+                .iter()
+                .filter(|a| {
+                    let name = a.get_info().name.to_lowercase();
+                    named.as_ref().is_none_or(|n| name.contains(n))
+                })
+                .filter(|a| choice == Choice::Gpu || !info_of(a).software)
+                .min_by_key(|a| match a.get_info().device_type {
+                    wgpu::DeviceType::DiscreteGpu => 0,
+                    wgpu::DeviceType::IntegratedGpu => 1,
+                    wgpu::DeviceType::VirtualGpu => 2,
+                    wgpu::DeviceType::Other => 3,
+                    wgpu::DeviceType::Cpu => 4,
+                })
+                .ok_or_else(|| {
+                    none(
+                        if choice == Choice::Gpu {
+                            "a GPU"
+                        } else {
+                            "a hardware GPU"
+                        }
+                        .into(),
+                    )
+                })?,
+        };
+        let info = info_of(adapter);
+        let offered = adapter.limits();
+        // The portable defaults, but buffers as large as the adapter allows.
+        let required = wgpu::Limits {
+            max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
+            max_buffer_size: offered.max_buffer_size,
+            ..wgpu::Limits::default()
+        };
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("wgrad"),
+            required_limits: required,
+            // Wanted, not needed.
+            required_features: adapter.features() & WANTED,
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..Default::default()
+        };
+        let (device, queue) =
+            pollster::block_on(adapter.request_device(&descriptor)).map_err(|e| {
+                Error::Adapter {
+                    found: format!("{}: {e}", info.name),
+                    wanted: "WebGPU's portable limits".into(),
+                    fix: "Choose another adapter (`wgrad devices`) or --device cpu.".into(),
+                }
+            })?;
+        let faults = Faults::default();
+        let noted = faults.clone();
+        device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| noted.note(e.to_string())));
+        let noted = faults.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            noted.note_lost(format!("device lost ({reason:?}): {message}"));
+        });
+        let info = DeviceInfo {
+            limits: Limits {
+                bindings: wgpu::Limits::default().max_storage_buffers_per_shader_stage as usize,
+                workgroups: wgpu::Limits::default().max_compute_workgroups_per_dimension,
+                ..info.limits
+            },
+            ..info
+        };
+        Ok(Self {
+            device,
+            queue,
+            faults,
+            checks: false,
+            pipelines: wgpu::util::pipeline_cache_key(&adapter.get_info()),
+            cache: Cache::off(),
+            kept: None,
+            identity: info.name.clone(),
+            tuning: None,
+            info,
+        })
+    }
+
+    /// The same adapter, and what the driver compiles is kept in `cache` for later runs:
+    /// where wgpu can (on Vulkan), in a file for each adapter and driver. Results are the
+    /// same bits with it and without.
+    pub fn with_cache(mut self, cache: &Cache) -> Self {
+        let key = self.pipelines.as_deref();
+        let kept = key.and_then(|key| Kept::load(&self.device, key, &self.identity, cache));
+        self.kept = kept.map(Arc::new);
+        self.cache = cache.clone();
+        self
+    }
+
+    /// [`Device::tuned`](crate::exec::Device::tuned).
+    pub fn tuned(mut self) -> Self {
+        if self.tuning.is_none() {
+            self.tuning = Some(Tuning::default());
+            self.info.name += ", tuned";
+        }
+        self
+    }
+
+    /// The plan with the ways that suit the device, or that were measured to be fastest;
+    /// and what the device is called then.
+    pub(super) fn choose(&self, plan: Plan) -> Result<(Plan, DeviceInfo)> {
+        let suiting = |launch: &Launch| self.way(launch);
+        let Some(tuning) = &self.tuning else {
+            return Ok((plan.choose(suiting), self.info.clone()));
+        };
+        let plain = Self {
+            tuning: None,
+            ..self.clone()
+        };
+        let files = (&self.cache, self.identity.as_str());
+        let (plan, ways) = tuning.choose(plan, files, suiting, &mut |trial| {
+            tuning::measure(&plain, trial)
+        })?;
+        let mut info = self.info.clone();
+        if let Some(ways) = ways {
+            info.name += &format!(" {ways}");
+        }
+        Ok((plan, info))
+    }
+
+    /// The same adapter, but its shaders keep naga's bounds checks and loop limits. They
+    /// cost time and guard against nothing in kernels that the parity suite has passed with
+    /// them on; a kernel that is still being written or broken on purpose needs them.
+    pub fn with_checks(mut self) -> Self {
+        self.checks = true;
+        self
+    }
+
+    /// The way of a launch that suits the adapter.
+    fn way(&self, launch: &Launch) -> usize {
+        if !self.info.software {
+            return 0;
+        }
+        let suits = |other: &Alternative| other.suits == Suits::Processor;
+        launch
+            .alternatives
+            .iter()
+            .position(suits)
+            .map_or(0, |i| i + 1)
+    }
+
+    /// What it is and allows.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    /// Loses the device on purpose, as a driver's reset would: to test what follows.
+    pub fn lose(&self) {
+        self.device.destroy();
+    }
+}

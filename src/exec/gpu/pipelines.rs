@@ -1,0 +1,210 @@
+//! Pipelines: each kernel with its constants compiled once, several at a time.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use super::adapter::{GpuDevice, fault};
+use crate::error::Result;
+use crate::exec::Cache;
+use crate::exec::cache::digits;
+use crate::kernel::{Access, Kernel};
+use crate::plan::{Launch, Plan};
+
+/// The driver's compiled pipelines, kept between runs.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pipelines: wgpu::PipelineCache,
+    cache: Cache,
+    name: String,
+    good_for: String,
+    /// What the file holds.
+    stored: Mutex<Vec<u8>>,
+}
+
+impl Kept {
+    /// What `cache` has under wgpu's key for the adapter; none where wgpu or the driver offers no cache.
+    #[allow(unsafe_code)]
+    pub(super) fn load(
+        device: &wgpu::Device,
+        key: &str,
+        good_for: &str,
+        cache: &Cache,
+    ) -> Option<Self> {
+        cache.folder()?;
+        if !device.features().contains(wgpu::Features::PIPELINE_CACHE) {
+            return None;
+        }
+        let name = format!("{key}-{}", digits(good_for));
+        let create = |data: Option<&[u8]>| {
+            let refused = device.push_error_scope(wgpu::ErrorFilter::Validation);
+            let descriptor = wgpu::PipelineCacheDescriptor {
+                label: Some("wgrad"),
+                data,
+                fallback: true,
+            };
+            // SAFETY: `data` is what `PipelineCache::get_data` has returned for this adapter
+            // and driver: the cache has compared a SHA-256 over their names and every byte.
+            // wgpu holds its own header against the device before the driver sees the rest.
+            let made = unsafe { device.create_pipeline_cache(&descriptor) };
+            pollster::block_on(refused.pop()).is_none().then_some(made)
+        };
+        let known = cache.load(&name, good_for);
+        let warm = known.and_then(|data| Some((create(Some(&data))?, data)));
+        let (pipelines, stored) = match warm {
+            Some(warm) => warm,
+            None => (create(None)?, vec![]),
+        };
+        Some(Self {
+            pipelines,
+            cache: cache.clone(),
+            name,
+            good_for: good_for.into(),
+            stored: Mutex::new(stored),
+        })
+    }
+
+    /// Writes the file where it holds something else: less, or what wgpu has passed over.
+    fn store(&self) {
+        let Some(data) = self.pipelines.get_data() else {
+            return;
+        };
+        let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        if data != *stored {
+            self.cache.store(&self.name, &self.good_for, &data);
+            *stored = data;
+        }
+    }
+}
+
+/// A compiled kernel.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    pub(super) pipeline: wgpu::ComputePipeline,
+    pub(super) layout: wgpu::BindGroupLayout,
+}
+
+/// The compiled kernels of a plan.
+pub(super) struct Pipelines(BTreeMap<String, Compiled>);
+
+/// What two launches share where they share a pipeline.
+fn key(launch: &Launch) -> String {
+    format!("{} {:?}", launch.kernel.name, launch.constants)
+}
+
+impl Pipelines {
+    /// Compiles what a plan launches, each module and each pipeline once. wgpu translates,
+    /// and many drivers compile, while a pipeline is made: the threads share that work.
+    pub(super) fn compile(gpu: &GpuDevice, plan: &Plan) -> Result<Self> {
+        let launches = plan.programs.values().flatten();
+        let launches: BTreeMap<_, _> = launches.map(|launch| (key(launch), launch)).collect();
+        let kernels = launches.values().map(|launch| launch.kernel);
+        let kernels: BTreeMap<_, _> = kernels.map(|kernel| (kernel.stem, kernel)).collect();
+        let modules = each(kernels, |kernel| {
+            guarded(gpu, kernel, || module(&gpu.device, kernel, gpu.checks))
+        })?;
+        let pipelines = each(launches, |launch| {
+            let module = &modules[launch.kernel.stem];
+            guarded(gpu, launch.kernel, || pipeline(gpu, module, launch))
+        })?;
+        if let Some(kept) = &gpu.kept {
+            kept.store();
+        }
+        Ok(Self(pipelines))
+    }
+
+    /// What a launch of the plan runs.
+    pub(super) fn of(&self, launch: &Launch) -> &Compiled {
+        &self.0[&key(launch)]
+    }
+}
+
+/// Does `work` for several entries at once; of several errors, the first in order counts.
+fn each<K: Ord + Send, T: Send, R: Send>(
+    entries: BTreeMap<K, T>,
+    work: impl Fn(T) -> Result<R> + Sync,
+) -> Result<BTreeMap<K, R>> {
+    let done: Vec<_> = entries
+        .into_par_iter()
+        .map(|(key, entry)| (key, work(entry)))
+        .collect();
+    done.into_iter().map(|(key, r)| Ok((key, r?))).collect()
+}
+
+/// What `make` makes of a kernel, unless wgpu refuses it.
+fn guarded<R>(gpu: &GpuDevice, kernel: &Kernel, make: impl FnOnce() -> R) -> Result<R> {
+    let refused = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let made = make();
+    match pollster::block_on(refused.pop()) {
+        None => Ok(made),
+        Some(e) => {
+            let action = format!("compile kernel {}", kernel.name);
+            Err(fault(&action, &e.to_string()))
+        }
+    }
+}
+
+/// The shader module of a kernel's file.
+#[allow(unsafe_code)]
+fn module(device: &wgpu::Device, kernel: &Kernel, checks: bool) -> wgpu::ShaderModule {
+    let descriptor = wgpu::ShaderModuleDescriptor {
+        label: Some(kernel.stem),
+        source: wgpu::ShaderSource::Wgsl(kernel.source.into()),
+    };
+    if checks {
+        return device.create_shader_module(descriptor);
+    }
+    // SAFETY: the shaders are this crate's own. They index private and workgroup memory by
+    // constants and by what they have compared with a size; sizes are those that the plan's
+    // checker has held against the buffers. Loops end: their bounds are sizes. The parity
+    // suite runs every case with the checks and without, and the driver's robust access to
+    // storage buffers stays on.
+    unsafe {
+        device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+    }
+}
+
+/// The pipeline of a kernel with a launch's constants.
+fn pipeline(gpu: &GpuDevice, module: &wgpu::ShaderModule, launch: &Launch) -> Compiled {
+    let (device, kernel) = (&gpu.device, launch.kernel);
+    let entries: Vec<_> = kernel
+        .bindings
+        .iter()
+        .enumerate()
+        .map(|(i, b)| wgpu::BindGroupLayoutEntry {
+            binding: i as u32,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty: wgpu::BufferBindingType::Storage {
+                    read_only: b.access == Access::Read,
+                },
+                has_dynamic_offset: false,
+                min_binding_size: None,
+            },
+            count: None,
+        })
+        .collect();
+    let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+        label: Some(kernel.name),
+        entries: &entries,
+    });
+    let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        label: Some(kernel.name),
+        bind_group_layouts: &[Some(&layout)],
+        immediate_size: 0,
+    });
+    let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some(kernel.name),
+        layout: Some(&pipeline_layout),
+        module,
+        entry_point: Some(kernel.name),
+        compilation_options: wgpu::PipelineCompilationOptions {
+            constants: &launch.constants,
+            // Kernels write their workgroup memory before they read it.
+            zero_initialize_workgroup_memory: false,
+        },
+        cache: gpu.kept.as_ref().map(|kept| &kept.pipelines),
+    });
+    Compiled { pipeline, layout }
+}

@@ -1,0 +1,359 @@
+//! Which way of a launch is fastest: measured once for each adapter, driver, kernel text,
+//! constants and grid, on buffers of the right sizes that belong to nobody.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::Gpu;
+use super::adapter::GpuDevice;
+use crate::error::Result;
+use crate::exec::cache::digits;
+use crate::exec::{Cache, Executor};
+use crate::kernel::Access;
+use crate::plan::{Buffer, Launch, Plan, Role};
+use crate::rng::{Stream, key, streams, uniform};
+use crate::shape::DType;
+use crate::tensor::Host;
+
+/// Rounds of a measurement. The ways take turns, and the fastest round of each counts:
+/// other work on the machine only ever adds time.
+const ROUNDS: usize = 5;
+/// Seconds of a round for each way, about.
+const ROUND: f64 = 0.005;
+/// Launches in a round, at most.
+const MOST: f64 = 1000.0;
+/// Another way than the one that suits the device must take at most this share of its
+/// time: what is within the noise would be decided by it.
+const WORTH: f64 = 0.97;
+/// Different values in a scratch buffer; a prime, so that no row repeats another.
+const VALUES: usize = 4093;
+
+/// What was measured for a launch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Measured {
+    /// The way to go.
+    way: usize,
+    /// What each way took.
+    microseconds: Vec<f64>,
+}
+
+/// By everything that a launch's time depends on.
+type Table = BTreeMap<String, Measured>;
+
+/// What was measured on a device so far, shared by its copies.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tuning(Arc<Mutex<Option<Table>>>);
+
+impl Tuning {
+    /// The plan with each launch done in its fastest way, and a number for the ways that
+    /// were chosen, where there was a choice. `suiting` is the way that is taken where
+    /// measuring makes no difference; `measure` gets a plan with a program for each way
+    /// (`"0"`, `"1"`, …) and returns the seconds of each.
+    pub(super) fn choose(
+        &self,
+        plan: Plan,
+        (cache, identity): (&Cache, &str),
+        suiting: impl Fn(&Launch) -> usize,
+        measure: &mut dyn FnMut(Plan) -> Result<Vec<f64>>,
+    ) -> Result<(Plan, Option<String>)> {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = format!("tuning-{}", digits(identity));
+        let table = table.get_or_insert_with(|| {
+            let stored = cache.load(&name, identity);
+            let parsed = stored.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            parsed.unwrap_or_default()
+        });
+        let before = table.len();
+        let mut chosen = String::new();
+        let mut ways = BTreeMap::new();
+        let open = plan.programs.values().flatten().filter(|l| l.ways() > 1);
+        for launch in open {
+            let key = describe(&plan, launch);
+            if !table.contains_key(&key) {
+                let seconds = measure(trial(&plan, launch))?;
+                let way = fastest(&seconds, suiting(launch));
+                tracing::debug!("{}: way {way} of {seconds:?}", launch.label);
+                let microseconds = seconds.iter().map(|s| s * 1e6).collect();
+                table.insert(key.clone(), Measured { way, microseconds });
+            }
+            let way = table[&key].way;
+            chosen += &format!("{key}\n{way}\n");
+            ways.insert(key, way);
+        }
+        if table.len() > before
+            && let Ok(json) = serde_json::to_vec_pretty(table)
+        {
+            cache.store(&name, identity, &json);
+        }
+        let original = plan.clone();
+        let plan = plan.choose(|launch| match launch.ways() {
+            1 => 0,
+            _ => ways[&describe(&original, launch)],
+        });
+        Ok((plan, (!ways.is_empty()).then(|| digits(&chosen))))
+    }
+}
+
+/// Everything that a launch's time depends on.
+fn describe(plan: &Plan, launch: &Launch) -> String {
+    let ways = (0..launch.ways()).map(|way| {
+        let launch = launch.done(way);
+        let constants = launch.constants.iter().map(|(n, v)| format!(" {n}={v}"));
+        let [x, y, z] = launch.grid;
+        format!(
+            "{} {}{} grid {x} {y} {z}",
+            launch.kernel.name,
+            digits(launch.kernel.source),
+            constants.collect::<String>(),
+        )
+    });
+    let bindings = launch.bindings.iter().map(|b| {
+        let shared = if plan.buffers[b.buffer].shared {
+            " shared"
+        } else {
+            ""
+        };
+        // Which bindings are one buffer.
+        let first = launch.bindings.iter().position(|o| o.buffer == b.buffer);
+        format!("{}: {}{shared}", first.unwrap_or(0), b.elements)
+    });
+    let list = |parts: Vec<String>| parts.join("; ");
+    format!("{} | {}", list(ways.collect()), list(bindings.collect()))
+}
+
+/// A plan that has nothing but the launch, with a program for each of its ways.
+fn trial(plan: &Plan, launch: &Launch) -> Plan {
+    let mut buffers: Vec<Buffer> = Vec::new();
+    let mut places: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut launch = launch.clone();
+    for binding in &mut launch.bindings {
+        let place = *places.entry(binding.buffer).or_insert(buffers.len());
+        match buffers.get_mut(place) {
+            Some(buffer) => buffer.elements = buffer.elements.max(binding.elements),
+            None => buffers.push(Buffer {
+                name: format!("scratch {place}"),
+                elements: binding.elements,
+                role: Role::State,
+                ..plan.buffers[binding.buffer].clone()
+            }),
+        }
+        binding.buffer = place;
+    }
+    Plan {
+        replicas: plan.replicas,
+        buffers,
+        programs: (0..launch.ways())
+            .map(|way| (way.to_string(), vec![launch.done(way)]))
+            .collect(),
+    }
+}
+
+/// The way that takes least; `suiting` unless another is worth it.
+fn fastest(seconds: &[f64], suiting: usize) -> usize {
+    let least = (0..seconds.len()).min_by(|&a, &b| seconds[a].total_cmp(&seconds[b]));
+    least
+        .filter(|&way| seconds[way] <= WORTH * seconds[suiting])
+        .unwrap_or(suiting)
+}
+
+/// Small numbers, of either sign and none of them tiny: what is slow about subnormal
+/// numbers must not count. Integers are 0, which every kernel can take for an index.
+fn scratch(buffer: &Buffer, replicas: usize) -> Host {
+    let total = buffer.total(replicas);
+    match buffer.dtype {
+        DType::U32 => Host::U32(vec![0; total]),
+        DType::F32 => {
+            let stream = Stream {
+                seed: key(0),
+                replica: 0,
+                stream: streams::TUNING,
+            };
+            let words = (0..VALUES as u32).map(|i| stream.words(0, i)[0]);
+            let small = |word: u32| {
+                let size = 0.02 + 0.08 * uniform(word);
+                if word & 1 == 1 { size } else { -size }
+            };
+            let values: Vec<f32> = words.map(small).collect();
+            Host::F32(values.into_iter().cycle().take(total).collect())
+        }
+    }
+}
+
+/// The seconds that each program of a trial takes on the device.
+pub(super) fn measure(gpu: &GpuDevice, trial: Plan) -> Result<Vec<f64>> {
+    let programs: Vec<String> = (0..trial.programs.len()).map(|w| w.to_string()).collect();
+    let mut executor = Gpu::new(gpu, trial)?;
+    let all = 0..executor.plan().buffers.len();
+    fill(&mut executor, all)?;
+    let launch = executor.plan().programs["0"][0].clone();
+    let updated: Vec<usize> = (launch.bindings.iter().zip(launch.kernel.bindings))
+        .filter(|(_, declared)| declared.access == Access::ReadWrite)
+        .map(|(binding, _)| binding.buffer)
+        .collect();
+    let mut seconds = |program: &str, times: u64| -> Result<f64> {
+        // What is updated in place would drift away, further the more launches there are.
+        fill(&mut executor, updated.iter().copied())?;
+        executor.wait()?;
+        let begun = Instant::now();
+        executor.run(program, times)?;
+        executor.wait()?;
+        Ok(begun.elapsed().as_secs_f64() / times as f64)
+    };
+    let mut times = Vec::new();
+    for program in &programs {
+        // Some drivers compile at the first launch.
+        seconds(program, 1)?;
+        let one = seconds(program, 1)?;
+        times.push((ROUND / one.max(1e-9)).clamp(1.0, MOST) as u64);
+    }
+    let mut best = vec![f64::INFINITY; programs.len()];
+    for _ in 0..ROUNDS {
+        for ((program, &times), best) in programs.iter().zip(&times).zip(&mut best) {
+            *best = best.min(seconds(program, times)?);
+        }
+    }
+    Ok(best)
+}
+
+fn fill(executor: &mut Gpu, buffers: impl Iterator<Item = usize>) -> Result<()> {
+    for i in buffers {
+        let host = scratch(&executor.plan().buffers[i], executor.plan().replicas);
+        executor.write(i, &host)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::harness::plan_of;
+    use crate::kernel::{Kernel, Suits};
+    use crate::ops::TABLE;
+    use crate::plan::Alternative;
+
+    /// The first kernel of an op.
+    fn case(stem: &str) -> Plan {
+        let row = TABLE.iter().find(|row| row.stem == stem).unwrap();
+        plan_of(&(row.cases)()[0], 2).unwrap()
+    }
+
+    fn kernel(plan: &Plan) -> &'static Kernel {
+        plan.programs["run"][0].kernel
+    }
+
+    /// `add`, which `hadamard` claims to do as well.
+    fn plan() -> Plan {
+        let mut plan = case("add");
+        let other = kernel(&case("hadamard"));
+        let launch = &mut plan.programs.get_mut("run").unwrap()[0];
+        launch.alternatives.push(Alternative {
+            kernel: other,
+            suits: Suits::Processor,
+            constants: launch.constants.clone(),
+            grid: launch.grid,
+        });
+        plan
+    }
+
+    /// The chosen kernel, the ways' number, how often was measured.
+    fn chosen(
+        tuning: &Tuning,
+        plan: Plan,
+        files: (&Cache, &str),
+        seconds: [f64; 2],
+    ) -> (&'static str, Option<String>, usize) {
+        let mut count = 0;
+        let mut measure = |trial: Plan| {
+            trial.check(&crate::plan::Limits::default()).unwrap();
+            let ways: Vec<_> = trial.programs.values().map(|l| l[0].kernel.name).collect();
+            assert_eq!(ways, ["add", "hadamard"]);
+            count += 1;
+            Ok(seconds.to_vec())
+        };
+        let (plan, ways) = tuning.choose(plan, files, |_| 0, &mut measure).unwrap();
+        assert_eq!(plan.programs["run"][0].ways(), 1);
+        (kernel(&plan).name, ways, count)
+    }
+
+    #[test]
+    fn the_fastest_way_is_taken_and_remembered() {
+        let off = (&Cache::off(), "device");
+        let tuning = Tuning::default();
+        let (name, ways, count) = chosen(&tuning, plan(), off, [2.0, 1.0]);
+        assert_eq!((name, count), ("hadamard", 1));
+        // The answer stays, whatever a second measurement would say.
+        assert_eq!(
+            chosen(&tuning, plan(), off, [1.0, 2.0]),
+            ("hadamard", ways.clone(), 0)
+        );
+        // Another size is another launch.
+        let mut larger = plan();
+        larger.programs.get_mut("run").unwrap()[0].grid[0] += 1;
+        let (name, other, count) = chosen(&tuning, larger, off, [1.0, 2.0]);
+        assert_eq!((name, count), ("add", 1));
+        assert!(ways.is_some() && other.is_some() && ways != other);
+        // The same launch done otherwise has another number.
+        let (_, slower, _) = chosen(&Tuning::default(), plan(), off, [1.0, 2.0]);
+        assert_ne!(slower, ways);
+    }
+
+    #[test]
+    fn what_has_one_way_is_not_measured() {
+        let never = &mut |_| unreachable!("nothing to measure");
+        let (_, ways) = Tuning::default()
+            .choose(case("add"), (&Cache::off(), "device"), |_| 0, never)
+            .unwrap();
+        assert_eq!(ways, None);
+    }
+
+    #[test]
+    fn a_difference_within_the_noise_changes_nothing() {
+        assert_eq!(fastest(&[1.0, 0.99], 0), 0);
+        assert_eq!(fastest(&[1.0, 0.9], 0), 1);
+        assert_eq!(fastest(&[0.99, 1.0], 1), 1);
+        assert_eq!(fastest(&[0.9, 1.0], 1), 0);
+        assert_eq!(fastest(&[3.0, 2.0, 1.0], 0), 2);
+    }
+
+    #[test]
+    fn the_cache_answers_for_its_device_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path());
+        let fresh = |identity, seconds| {
+            let (name, _, count) = chosen(&Tuning::default(), plan(), (&cache, identity), seconds);
+            (name, count)
+        };
+        assert_eq!(fresh("device", [2.0, 1.0]), ("hadamard", 1));
+        assert_eq!(fresh("device", [1.0, 2.0]), ("hadamard", 0));
+        assert_eq!(fresh("another", [1.0, 2.0]), ("add", 1));
+        assert_eq!(fresh("device", [1.0, 2.0]), ("hadamard", 0));
+        let path = folder.path().join(format!("tuning-{}", digits("device")));
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("\"way\": 1", "\"way\": 7")).unwrap();
+        assert_eq!(fresh("device", [1.0, 2.0]), ("add", 1), "a damaged file");
+    }
+
+    #[test]
+    fn a_trial_has_buffers_of_its_own_and_small_numbers() {
+        let mut source = plan();
+        let launch = &mut source.programs.get_mut("run").unwrap()[0];
+        // `add` of a buffer and itself.
+        launch.bindings[1] = launch.bindings[0];
+        let launch = launch.clone();
+        let trial = trial(&source, &launch);
+        let at: Vec<_> = trial.programs["1"][0]
+            .bindings
+            .iter()
+            .map(|b| b.buffer)
+            .collect();
+        assert_eq!(at, [0, 0, 1]);
+        assert!(trial.buffers.iter().all(|b| b.role == Role::State));
+        let host = scratch(&trial.buffers[0], trial.replicas);
+        assert_eq!(host.len(), trial.buffers[0].total(2));
+        let values = host.floats().unwrap();
+        assert!(values.iter().all(|x| (0.02..=0.1).contains(&x.abs())));
+    }
+}

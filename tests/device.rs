@@ -1,0 +1,237 @@
+//! What a device does beside computing: it keeps pipelines, times launches, picks ways.
+//! None of it may change a result.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::gpu;
+use sha2::{Digest, Sha256};
+use wgrad::data::Split;
+use wgrad::data::digits::{Part, generate};
+use wgrad::doctor::harness::{inputs, plan_of};
+use wgrad::exec::profile::{Clock, Profile};
+use wgrad::exec::{Cache, Choice, Device};
+use wgrad::kernel::Suits;
+use wgrad::nn::Network;
+use wgrad::ops::TABLE;
+use wgrad::plan::{Alternative, Plan};
+use wgrad::train::{Settings, Trainer};
+
+fn data() -> Split {
+    let part = |part, n| generate(5, part, n).unwrap();
+    Split {
+        train: part(Part::Train, 40),
+        validation: part(Part::Validation, 10),
+        test: part(Part::Test, 10),
+        synthetic: true,
+    }
+}
+
+fn trainer(device: &Device) -> Trainer {
+    let network = Network::new([1, 28, 28])
+        .flatten()
+        .dense(12)
+        .relu()
+        .dense(10)
+        .softmax();
+    let settings = Settings {
+        replicas: 2,
+        ..Settings::default()
+    };
+    let mut trainer = Trainer::new(&network, &data(), &settings, device).unwrap();
+    trainer.prepare().unwrap();
+    trainer
+}
+
+/// The weights after three steps.
+fn trained(device: &Device) -> Vec<String> {
+    let mut trainer = trainer(device);
+    trainer.steps(3).unwrap();
+    trainer.model().unwrap().sha256()
+}
+
+/// The files in a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+#[test]
+fn cached_pipelines_change_no_bit_whatever_the_file_holds() {
+    let Some(plain) = gpu() else { return };
+    let wanted = trained(&plain);
+    let folder = tempfile::tempdir().unwrap();
+    let cached = |cache: &Cache| trained(&gpu().unwrap().with_cache(cache));
+    let cache = Cache::at(&folder.path().join("deep/down"));
+    assert_eq!(cached(&cache), wanted, "cold");
+    if !plain.info().name.contains("(Vulkan") {
+        return;
+    }
+    let [file] = &files(cache.folder().unwrap())[..] else {
+        panic!("one file for the adapter");
+    };
+    let whole = fs::read(file).unwrap();
+    assert_eq!(cached(&cache), wanted, "warm");
+    assert_eq!(
+        fs::read(file).unwrap(),
+        whole,
+        "nothing new, nothing written"
+    );
+
+    // A file as it must be, with a checksum that fits.
+    let sealed = |content: &[u8]| {
+        let mut hash = Sha256::new();
+        hash.update((plain.info().name.len() as u64).to_le_bytes());
+        hash.update(&plain.info().name);
+        hash.update(content);
+        let sum: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+        [format!("{sum}\n").as_bytes(), content].concat()
+    };
+    let content = &whole[65..];
+    assert_eq!(sealed(content), whole);
+    // wgpu's header: magic, versions, backend; from byte 17 the adapter, from 32 the driver.
+    let but = |at: usize| {
+        let mut changed = content.to_vec();
+        changed[at] ^= 1;
+        changed
+    };
+    let mut flipped = whole.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    for (what, bytes) in [
+        ("empty", vec![]),
+        ("cut off", whole[..whole.len() / 2].to_vec()),
+        ("a flipped bit", flipped),
+        ("nonsense with a fitting checksum", sealed(b"nonsense")),
+        ("nothing with a fitting checksum", sealed(b"")),
+        ("another adapter's header", sealed(&but(20))),
+        ("another driver's header", sealed(&but(32))),
+        (
+            "a header that is longer than the rest",
+            sealed(&content[..content.len() - 1]),
+        ),
+    ] {
+        fs::write(file, bytes).unwrap();
+        assert_eq!(cached(&cache), wanted, "{what}");
+        assert_eq!(fs::read(file).unwrap(), whole, "{what}: written anew");
+    }
+    // A folder that cannot be made, and none.
+    assert_eq!(cached(&Cache::at(&file.join("below"))), wanted);
+    assert_eq!(cached(&Cache::off()), wanted);
+}
+
+#[test]
+fn a_profile_has_an_entry_for_each_launch_and_changes_no_bit() {
+    let cpu = Device::open(Choice::Cpu).unwrap();
+    for device in std::iter::once(cpu).chain(gpu()) {
+        let mut trainer = trainer(&device);
+        let launches = trainer.executed_plan().programs["train"].len();
+        let profile = trainer.profile(3).unwrap();
+        assert_eq!(profile.launches.len(), launches);
+        assert_eq!(profile.gaps.len(), launches);
+        let all = profile.launches.iter().chain(&profile.gaps);
+        assert!(
+            all.chain([&profile.whole])
+                .all(|s| s.is_finite() && *s >= 0.0)
+        );
+        if device.info().cpu {
+            assert_eq!(profile.clock, Clock::Host);
+        }
+        assert_eq!(trainer.model().unwrap().sha256(), trained(&device));
+    }
+}
+
+#[test]
+fn many_timed_runs_take_several_submits() {
+    let Some(device) = gpu() else { return };
+    let mut executor = device.executor(case("add")).unwrap();
+    // More than the queries of one set.
+    let spans = executor.timed("run", 5000).unwrap();
+    if let Some(spans) = spans {
+        assert_eq!(spans.len(), 5000);
+        for run in spans {
+            assert_eq!(run.len(), 1);
+            assert_eq!(run[0].begin, 0.0);
+            assert!(run[0].end >= 0.0 && run[0].end < 60.0, "{run:?}");
+        }
+    }
+    assert!(executor.timed("walk", 1).is_err());
+    assert!(Profile::measure(executor.as_mut(), "walk", 1).is_err());
+}
+
+/// An op's first case, for two replicas.
+fn case(stem: &str) -> Plan {
+    let row = TABLE.iter().find(|row| row.stem == stem).unwrap();
+    plan_of(&(row.cases)()[0], 2).unwrap()
+}
+
+/// `add`, done in a wasteful way and a thrifty one.
+fn wasteful_first() -> (Plan, [u32; 3]) {
+    let mut plan = case("add");
+    let launch = &mut plan.programs.get_mut("run").unwrap()[0];
+    let thrifty = launch.grid;
+    launch.alternatives.push(Alternative {
+        kernel: launch.kernel,
+        suits: Suits::Gpu,
+        constants: launch.constants.clone(),
+        grid: thrifty,
+    });
+    // Threads past the end do nothing, and there are a hundred thousand workgroups of them.
+    launch.grid[1] = 50_000;
+    (plan, thrifty)
+}
+
+#[test]
+fn a_tuned_device_takes_the_faster_way_and_says_so() {
+    let Some(plain) = gpu() else { return };
+    let name = plain.info().name.clone();
+    let tuned = gpu().unwrap().tuned();
+    assert_eq!(tuned.info().name, format!("{name}, tuned"));
+    let (plan, thrifty) = wasteful_first();
+    let row = TABLE.iter().find(|row| row.stem == "add").unwrap();
+    let host = inputs(&(row.cases)()[0], 2);
+    let run = |device: &Device| {
+        let mut executor = device.executor(plan.clone()).unwrap();
+        for (i, host) in host.iter().enumerate() {
+            let buffer = executor.plan().state(&format!("input {i}")).unwrap();
+            executor.write(buffer, host).unwrap();
+        }
+        executor.run("run", 1).unwrap();
+        let output = executor.plan().state("output 0").unwrap();
+        let grid = executor.plan().programs["run"][0].grid;
+        let values = executor.read(output).unwrap().floats().unwrap();
+        (executor.device().name.clone(), grid, values)
+    };
+    let (plain_name, plain_grid, wanted) = run(&plain);
+    assert_eq!((plain_name, plain_grid[1]), (name.clone(), 50_000));
+    let (tuned_name, tuned_grid, found) = run(&tuned);
+    assert_eq!((tuned_grid, &found), (thrifty, &wanted));
+    let number = tuned_name.strip_prefix(&format!("{name}, tuned ")).unwrap();
+    assert_eq!(number.len(), 8);
+    // What was measured is kept, for tuned devices.
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::at(folder.path());
+    let kept = || {
+        files(folder.path())
+            .into_iter()
+            .find(|f| f.to_string_lossy().contains("tuning"))
+    };
+    assert_eq!(run(&gpu().unwrap().with_cache(&cache)).1[1], 50_000);
+    assert_eq!(kept(), None);
+    assert_eq!(run(&gpu().unwrap().tuned().with_cache(&cache)).1, thrifty);
+    let text = fs::read_to_string(kept().unwrap()).unwrap();
+    assert!(text.contains("\"way\": 1"), "{text}");
+    assert_eq!(run(&gpu().unwrap().with_cache(&cache).tuned()).1, thrifty);
+    assert_eq!(run(&gpu().unwrap().with_cache(&cache)).1[1], 50_000);
+}
+
+#[test]
+fn the_cpu_has_nothing_to_tune() {
+    let cpu = || Device::open(Choice::Cpu).unwrap();
+    assert_eq!(cpu().tuned().info(), cpu().info());
+    let folder = tempfile::tempdir().unwrap();
+    let tuned = cpu().with_cache(&Cache::at(folder.path())).tuned();
+    assert_eq!(trained(&tuned), trained(&cpu()));
+    assert!(files(folder.path()).is_empty());
+}
