@@ -8,6 +8,7 @@ use wgrad::Error;
 use wgrad::data::digits::{Part, generate};
 use wgrad::data::{Images, Split};
 use wgrad::exec::{Choice, Device};
+use wgrad::kernel::Suits;
 use wgrad::nn::{Cost, Init, Layer, Network, recipe};
 use wgrad::ops::gather::Expansion;
 use wgrad::train::{Decay, Epoch, Model, Outcome, Predictor, Settings, Trainer};
@@ -201,20 +202,30 @@ fn fused_equals_unfused() {
 
 #[test]
 fn the_gpu_follows_the_cpu() {
-    let Some(gpu) = gpu() else { return };
     let data = digits(200, 50);
-    let settings = Settings {
-        epochs: 3,
-        ..settings()
-    };
-    let (cpu, _) = train(&network(), &data, &settings, &cpu());
-    let (gpu, _) = train(&network(), &data, &settings, &gpu);
-    for (c, g) in cpu.epochs.iter().zip(&gpu.epochs) {
-        let (c, g) = (c.training_cost[0], g.training_cost[0]);
-        assert!(
-            (c - g).abs() <= 0.01 * c,
-            "cost {c} on the CPU, {g} on the GPU"
-        );
+    // Without momentum other ops are fused, and those have kernels of both kinds.
+    for (momentum, suits) in [
+        (0.5, Suits::Gpu),
+        (0.0, Suits::Gpu),
+        (0.0, Suits::Processor),
+    ] {
+        let Some(Device::Gpu(gpu)) = gpu() else {
+            return;
+        };
+        let gpu = Device::Gpu(gpu.preferring(suits));
+        let settings = Settings {
+            momentum,
+            ..settings()
+        };
+        let (cpu, _) = train(&network(), &data, &settings, &cpu());
+        let (gpu, _) = train(&network(), &data, &settings, &gpu);
+        for (c, g) in cpu.epochs.iter().zip(&gpu.epochs) {
+            let (c, g) = (c.training_cost[0], g.training_cost[0]);
+            assert!(
+                (c - g).abs() <= 0.01 * c,
+                "cost {c} on the CPU, {g} on the GPU by kernels for {suits:?}"
+            );
+        }
     }
 }
 

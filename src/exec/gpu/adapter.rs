@@ -110,6 +110,8 @@ pub struct GpuDevice {
     pub(super) queue: wgpu::Queue,
     pub(super) info: DeviceInfo,
     pub(super) faults: Faults,
+    /// Of several kernels for a launch, those that are taken.
+    suits: Suits,
     /// Whether shaders are compiled with bounds checks.
     pub(super) checks: bool,
     /// The name of its pipelines in a cache, where wgpu has one for it.
@@ -216,6 +218,11 @@ impl GpuDevice {
             device,
             queue,
             faults,
+            suits: if info.software {
+                Suits::Processor
+            } else {
+                Suits::Gpu
+            },
             checks: false,
             pipelines: wgpu::util::pipeline_cache_key(&adapter.get_info()),
             cache: Cache::off(),
@@ -276,12 +283,19 @@ impl GpuDevice {
         self
     }
 
+    /// The same adapter, but with kernels that are made for such devices, whatever it is:
+    /// to hold both kinds to each other.
+    pub fn preferring(mut self, suits: Suits) -> Self {
+        self.suits = suits;
+        self
+    }
+
     /// The way of a launch that suits the adapter.
     fn way(&self, launch: &Launch) -> usize {
-        if !self.info.software {
+        if self.suits == Suits::Gpu {
             return 0;
         }
-        let suits = |other: &Alternative| other.suits == Suits::Processor;
+        let suits = |other: &Alternative| other.suits == self.suits;
         launch
             .alternatives
             .iter()
