@@ -1,5 +1,7 @@
 //! The command as people use it: what it writes, and what it says to bad input.
 
+mod common;
+
 use std::fs;
 use std::path::Path;
 
@@ -12,6 +14,7 @@ use wgrad::data::picture::write_png_grey;
 fn wgrad() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wgrad"));
     command.env_remove("MNIST_DIR").env_remove("RUST_LOG");
+    command.env("WGRAD_CACHE", "");
     command
 }
 
@@ -411,4 +414,42 @@ fn rules_end_a_run() {
     assert_eq!(epochs("halve", ["--halve-after", "1"]), 8);
     let args = ["plan", "--halve-after", "1", "--average-from", "2"];
     assert!(refused(&args, home.path()).contains("--average-from"));
+}
+
+#[test]
+fn a_bench_tells_where_the_time_goes_and_can_tune() {
+    let home = tempfile::tempdir().unwrap();
+    let cache = home.path().join("cache");
+    let bench = |device: &str, more: &[&str]| {
+        let output = wgrad()
+            .current_dir(home.path())
+            .env("WGRAD_CACHE", &cache)
+            .args(["bench", "--workloads", "D", "--replicas", "1"])
+            .args(["--seconds", "0.01", "--profile", "--tune"])
+            .args(["--device", device])
+            .args(more)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let json =
+        |device: &str| -> Value { serde_json::from_str(&bench(device, &["--json"])).unwrap() };
+    let launches = |report: &Value| {
+        let profile = &report["timings"][0]["profile"];
+        assert!(profile["step"].as_f64().unwrap() > 0.0, "{profile}");
+        profile["launches"].as_array().unwrap().len()
+    };
+    let report = json("cpu");
+    assert_eq!(launches(&report), 5);
+    assert_eq!(report["timings"][0]["profile"]["clock"], "host");
+    assert!(!report["device"].as_str().unwrap().contains("tuned"));
+    assert!(bench("cpu", &[]).contains("each launch alone"));
+    assert!(!cache.exists(), "the CPU keeps nothing");
+    if common::gpu().is_none() {
+        return;
+    }
+    let report = json("gpu");
+    assert_eq!(launches(&report), 5);
+    assert!(report["device"].as_str().unwrap().ends_with(", tuned"));
 }

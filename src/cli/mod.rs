@@ -82,7 +82,7 @@ pub fn main() -> ExitCode {
 /// Warnings of the library go to the terminal; `RUST_LOG` chooses others (`debug`,
 /// `wgrad=debug,wgpu_core=warn`). Filters by field would cost a regular expression engine.
 fn log() {
-    let chosen = std::env::var("RUST_LOG").ok();
+    let chosen = std::env::var("RUST_LOG").ok().filter(|t| !t.is_empty());
     let chosen = chosen.and_then(|text| text.parse::<Targets>().ok());
     let filter = chosen.unwrap_or_else(|| Targets::new().with_target("wgrad", Level::INFO));
     let lines = tracing_subscriber::fmt::layer()

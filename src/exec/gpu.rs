@@ -53,8 +53,8 @@ impl Gpu {
     /// Allocates the plan's buffers and compiles its pipelines.
     ///
     /// # Errors
-    /// What [`Plan::check`] finds; [`Error::Device`] if a shader is refused or memory
-    /// runs out.
+    /// What [`Plan::check`] finds; [`Error::Device`](crate::Error::Device) if a shader is
+    /// refused or memory runs out.
     pub fn new(gpu: &GpuDevice, plan: Plan) -> Result<Self> {
         plan.check(&gpu.info.limits)?;
         let (plan, info) = gpu.choose(plan)?;

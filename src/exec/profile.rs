@@ -113,13 +113,13 @@ mod tests {
         };
         let runs = [
             run(&[0.0, 1.0, 3.0, 7.0]),
-            run(&[0.0, 2.0, 3.0, 4.0]),
-            // The second overlaps the first.
+            // In these the second overlaps the first.
+            run(&[0.0, 2.0, 1.0, 4.0]),
             run(&[0.0, 9.0, 8.0, 10.0]),
         ];
         let profile = Profile::of(Clock::Device, 2, &runs);
-        assert_eq!(profile.launches, [2.0, 2.0]);
-        assert_eq!(profile.gaps, [0.0, 1.0]);
+        assert_eq!(profile.launches, [2.0, 3.0]);
+        assert_eq!(profile.gaps, [0.0, 0.0]);
         assert_eq!(profile.whole, 7.0);
         let empty = Profile::of(Clock::Host, 0, &[vec![]]);
         assert_eq!((empty.whole, empty.launches.len()), (0.0, 0));

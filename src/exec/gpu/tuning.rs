@@ -351,9 +351,13 @@ mod tests {
             .collect();
         assert_eq!(at, [0, 0, 1]);
         assert!(trial.buffers.iter().all(|b| b.role == Role::State));
-        let host = scratch(&trial.buffers[0], trial.replicas);
-        assert_eq!(host.len(), trial.buffers[0].total(2));
+        let mut buffer = trial.buffers[0].clone();
+        buffer.elements = 5000;
+        let host = scratch(&buffer, 2);
+        assert_eq!(host.len(), 10_000);
         let values = host.floats().unwrap();
         assert!(values.iter().all(|x| (0.02..=0.1).contains(&x.abs())));
+        buffer.dtype = DType::U32;
+        assert_eq!(scratch(&buffer, 2), Host::U32(vec![0; 10_000]));
     }
 }
