@@ -3,6 +3,7 @@
 
     python3 benches/compare/compare.py --wgrad target/release/wgrad --out table.md
     python3 benches/compare/compare.py --gpu --cuda --burn path/to/burn-bench --out table.md
+    python3 benches/compare/compare.py --gpu --burn path/to/burn-bench --only wgrad,burn --out table.md
 
 One step is: gather a mini-batch from data that lives on the device, forward, backward, SGD
 update, in f32 (TF32 off). All contestants take turns, round after round, so that whatever
@@ -258,6 +259,8 @@ def measure(args, workload, facts):
     """Rows (name, device, networks, µs per step, launches) and notes on what failed."""
     ready, rows, notes = [], [], []
     for name, device, nets, make in contestants(args, workload):
+        if name.split()[0].lower() not in args.only.lower().split(","):
+            continue
         try:
             one = make()
             one.run(min(args.seconds, 0.5))  # warm-up, and the first that fails
@@ -316,6 +319,7 @@ def main():
     ap.add_argument("--cuda", action="store_true", help="also PyTorch's CUDA modes")
     ap.add_argument("--compile", action="store_true", help="also torch.compile on the CPU (needs a C++ compiler)")
     ap.add_argument("--workloads", default="A,B,C,D")
+    ap.add_argument("--only", default="wgrad,Burn,PyTorch", help="the frameworks that run")
     ap.add_argument("--threads", type=int, default=os.cpu_count(), help="of every CPU contestant")
     ap.add_argument("--rounds", type=int, default=5)
     ap.add_argument("--seconds", type=float, default=1.0, help="of each contestant in each round")
