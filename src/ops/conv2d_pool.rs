@@ -438,6 +438,7 @@ const SOURCE: &str = concat!(
     include_str!("../../shaders/shared/activation.wgsl"),
     include_str!("../../shaders/shared/sgd.wgsl"),
     include_str!("../../shaders/conv2d_pool.wgsl"),
+    include_str!("../../shaders/conv2d_pool/wide.wgsl"),
 );
 
 /// The constants of every kernel here, then `more`.

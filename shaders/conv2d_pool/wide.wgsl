@@ -1,0 +1,434 @@
+// The same work where a load costs more than arithmetic: WIDE threads that keep their sums
+// in registers. Goes on from shaders/conv2d_pool.wgsl.
+const WIDE: u32 = 8u;
+
+// Winners beside each other that a thread has at a time, and the columns that they reach:
+// the largest kernel's edge is 5.
+const STRIP: u32 = 4u;
+const STRIP_WIDTH: u32 = 12u;
+const STRIP_FILTERS: u32 = 4u;
+
+// Columns of a row of an image from `left` on; beyond the last column, the last one.
+fn pixels_of(row: u32, left: u32) -> array<f32, 12> {
+    var pixels: array<f32, 12>;
+    for (var j = 0u; j < 2u * STRIP + KW - 1u; j++) {
+        pixels[j] = x[row + min(left + j, W - 1u)];
+    }
+    return pixels;
+}
+
+struct Winners {
+    value: vec4<f32>,
+    at: vec4<u32>,
+}
+
+// The first of equal maxima stays.
+fn winners_of(best: Winners, candidate: vec4<f32>, at: u32) -> Winners {
+    let wins = candidate > best.value;
+    return Winners(select(best.value, candidate, wins), select(best.at, vec4<u32>(at), wins));
+}
+
+// Where a strip of pooled places stands: image, filters, row, first column.
+struct StripPlace {
+    image: u32,
+    first: u32,
+    last: u32,
+    p: u32,
+    q: u32,
+}
+
+// Stores the winners of window number i of a strip among its four places.
+fn store_winners(to: StripPlace, i: u32, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) {
+    let q = to.q + i;
+    if q >= QO {
+        return;
+    }
+    let at = 2u * to.p * WO + 2u * q;
+    var best = Winners(a, vec4<u32>(at));
+    best = winners_of(best, b, at + 1u);
+    best = winners_of(best, c, at + WO);
+    best = winners_of(best, d, at + WO + 1u);
+    for (var k = 0u; k < STRIP_FILTERS; k++) {
+        if to.first + k <= to.last {
+            let element = ((to.image * F + to.first + k) * PO + to.p) * QO + q;
+            y[element] = activate(best.value[k]);
+            argmax[element] = best.at[k];
+        }
+    }
+}
+
+// The convolution with its pool of 2 x 2, stride 1 and no padding: a thread has
+// STRIP_FILTERS filters of a strip of pooled places.
+@compute @workgroup_size(WIDE)
+fn conv2d_pool_strip(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let row = row_of(group, groups);
+    let tiles = (N * PO + WIDE - 1u) / WIDE;
+    let strips = (QO + STRIP - 1u) / STRIP;
+    let blocks = (group_filters() + STRIP_FILTERS - 1u) / STRIP_FILTERS;
+    let place = row % tiles * WIDE + thread;
+    let block = row / (tiles * strips);
+    if block >= blocks * GROUPS || place >= N * PO {
+        return;
+    }
+    let n = place / PO;
+    let p = place % PO;
+    let q = row / tiles % strips * STRIP;
+    let first = block / blocks * group_filters() + block % blocks * STRIP_FILTERS;
+    // The last filter stands in for those that are not there.
+    let last = (block / blocks + 1u) * group_filters() - 1u;
+    let f = min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(last));
+    let w_at = (group.z * F + f) * taps();
+    var sums: array<vec4<f32>, 16>;
+    for (var i = 0u; i < 4u * STRIP; i++) {
+        sums[i] = vec4<f32>(0.0);
+    }
+    for (var c = 0u; c < group_channels(); c++) {
+        let channel = (group.z * N + n) * C + block / blocks * group_channels() + c;
+        let image = (channel * H + 2u * p) * W;
+        var above = pixels_of(image, 2u * q);
+        for (var kh = 0u; kh < KH; kh++) {
+            let below = pixels_of(image + (kh + 1u) * W, 2u * q);
+            for (var kw = 0u; kw < KW; kw++) {
+                let at = w_at + (c * KH + kh) * KW + kw;
+                let weights = vec4<f32>(w[at.x], w[at.y], w[at.z], w[at.w]);
+                for (var j = 0u; j < 2u * STRIP; j++) {
+                    sums[j] += above[j + kw] * weights;
+                    sums[2u * STRIP + j] += below[j + kw] * weights;
+                }
+            }
+            above = below;
+        }
+    }
+    let added = vec4<f32>(
+        bias[group.z * F + f.x], bias[group.z * F + f.y], bias[group.z * F + f.z], bias[group.z * F + f.w]
+    );
+    // No loop: it would be too long for a compiler to unroll, and the sums would leave the
+    // registers.
+    let to = StripPlace(group.z * N + n, first, last, p, q);
+    store_winners(to, 0u, sums[0] + added, sums[1] + added, sums[8] + added, sums[9] + added);
+    store_winners(to, 1u, sums[2] + added, sums[3] + added, sums[10] + added, sums[11] + added);
+    store_winners(to, 2u, sums[4] + added, sums[5] + added, sums[12] + added, sums[13] + added);
+    store_winners(to, 3u, sums[6] + added, sums[7] + added, sums[14] + added, sums[15] + added);
+}
+
+// The weight gradients, of convolutions of stride 1 without padding or dilation.
+const MOST_TAPS: u32 = 32u;
+
+var<workgroup> wide_partial: array<f32, (MOST_TAPS + 1u) * WIDE>;
+
+// WIDE / SHARES neighbouring channels of filter f from `first` on; the threads of a channel
+// share the places.
+struct Span {
+    f: u32,
+    first: u32,
+    width: u32,
+}
+
+fn spans() -> u32 {
+    let width = WIDE / SHARES;
+    return (group_channels() + width - 1u) / width;
+}
+
+fn span_of(row: u32) -> Span {
+    let width = WIDE / SHARES;
+    return Span(row / spans(), row % spans() * width, width);
+}
+
+// Leaves every thread's sums in `wide_partial`, the one of the slopes alone last. Every
+// thread must call it: it holds a barrier.
+fn wide_sums(replica: u32, span: Span, thread: u32) {
+    let f = span.f;
+    let within = min(span.first + thread % span.width, group_channels() - 1u);
+    let c = f / group_filters() * group_channels() + within;
+    var sums: array<f32, MOST_TAPS>;
+    for (var tap = 0u; tap < KH * KW; tap++) {
+        sums[tap] = 0.0;
+    }
+    var slopes = 0.0;
+    for (var i = thread / span.width; i < N * PO * QO; i += SHARES) {
+        let n = i / (PO * QO);
+        let at = ((replica * N + n) * F + f) * PO * QO + i - n * (PO * QO);
+        let slope = upstream[at];
+        if slope == 0.0 {
+            continue;
+        }
+        slopes += slope;
+        let winner = winners[at];
+        let above = winner / WO;
+        let image = (((replica * N + n) * C + c) * H + above) * W + winner - above * WO;
+        for (var kh = 0u; kh < KH; kh++) {
+            for (var kw = 0u; kw < KW; kw++) {
+                sums[kh * KW + kw] += slope * x[image + kh * W + kw];
+            }
+        }
+    }
+    for (var tap = 0u; tap < KH * KW; tap++) {
+        wide_partial[tap * WIDE + thread] = sums[tap];
+    }
+    wide_partial[KH * KW * WIDE + thread] = slopes;
+    workgroupBarrier();
+}
+
+// Sum number r of a span: channels beside each other, then taps.
+fn wide_sum(span: Span, r: u32) -> f32 {
+    let first = r / span.width * WIDE + r % span.width;
+    var sum = 0.0;
+    for (var share = 0u; share < SHARES; share++) {
+        sum += wide_partial[first + share * span.width];
+    }
+    return sum;
+}
+
+// Where sum number r of a span stands among the weights, or NOWHERE.
+fn weight_at(replica: u32, span: Span, r: u32) -> u32 {
+    let c = span.first + r % span.width;
+    let at = ((replica * F + span.f) * group_channels() + c) * KH * KW + r / span.width;
+    return select(NOWHERE, at, c < group_channels());
+}
+
+@compute @workgroup_size(WIDE)
+fn conv2d_pool_weight_grad_wide(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let row = row_of(group, groups);
+    if row >= F * spans() {
+        return;
+    }
+    let span = span_of(row);
+    wide_sums(group.z, span, thread);
+    for (var r = thread; r < span.width * KH * KW; r += WIDE) {
+        let at = weight_at(group.z, span, r);
+        if at != NOWHERE {
+            dw[at] = wide_sum(span, r);
+        }
+    }
+}
+
+@compute @workgroup_size(WIDE)
+fn conv2d_pool_weight_grad_sgd_wide(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let row = row_of(group, groups);
+    if row >= F * spans() {
+        return;
+    }
+    let span = span_of(row);
+    wide_sums(group.z, span, thread);
+    for (var r = thread; r < span.width * KH * KW; r += WIDE) {
+        let at = weight_at(group.z, span, r);
+        if at != NOWHERE {
+            parameter[at] += sgd_velocity(parameter[at], 0.0, wide_sum(span, r), sgd_rates(group.z));
+        }
+    }
+}
+
+@compute @workgroup_size(WIDE)
+fn conv2d_pool_weight_grad_sgd_momentum_wide(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let row = row_of(group, groups);
+    if row >= F * spans() {
+        return;
+    }
+    let span = span_of(row);
+    wide_sums(group.z, span, thread);
+    for (var r = thread; r < span.width * KH * KW; r += WIDE) {
+        let at = weight_at(group.z, span, r);
+        if at != NOWHERE {
+            velocity[at] = sgd_velocity(parameter[at], velocity[at], wide_sum(span, r), sgd_rates(group.z));
+            parameter[at] += velocity[at];
+        }
+    }
+}
+
+@compute @workgroup_size(WIDE)
+fn conv2d_pool_weight_grad_sgd_bias_wide(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let row = row_of(group, groups);
+    if row >= F * spans() {
+        return;
+    }
+    let span = span_of(row);
+    let rates = sgd_rates(group.z);
+    wide_sums(group.z, span, thread);
+    for (var r = thread; r < span.width * KH * KW; r += WIDE) {
+        let at = weight_at(group.z, span, r);
+        if at != NOWHERE {
+            parameter[at] += sgd_velocity(parameter[at], 0.0, wide_sum(span, r), rates);
+        }
+    }
+    if thread == 0u && span.first == 0u {
+        let slopes = wide_sum(span, KH * KW * span.width);
+        bias_parameter[group.z * F + span.f] += sgd_velocity(0.0, 0.0, slopes, rates);
+    }
+}
+
+// The input gradient, for pools of 2 x 2 that cover the convolution's output: a thread goes
+// down an image's channel with the rows that a row of winners reaches, a strip at a time.
+// Which of a window's four places has won is a factor 0 or 1, so that all places are known
+// when the pipeline is made.
+
+// In vectors, for a compiler unrolls short loops only.
+var<private> strip: array<vec4<f32>, 18>;
+var<private> strip_filter: array<f32, 25>;
+
+fn send_from(row: u32, col: u32, slope: f32) {
+    for (var kh = 0u; kh < KH; kh++) {
+        for (var kw = 0u; kw < KW; kw++) {
+            let at = (row + kh) * STRIP_WIDTH + col + kw;
+            strip[at / 4u][at % 4u] += slope * strip_filter[kh * KW + kw];
+        }
+    }
+}
+
+// Adds what winner number q of a strip sends back. No loop: it would be too long for a
+// compiler to unroll, and the strip would leave the registers.
+fn send_back(q: u32, slope: f32, winner: u32, place: u32) {
+    send_from(0u, 2u * q, select(0.0, slope, winner == place));
+    send_from(0u, 2u * q + 1u, select(0.0, slope, winner == place + 1u));
+    send_from(1u, 2u * q, select(0.0, slope, winner == place + WO));
+    send_from(1u, 2u * q + 1u, select(0.0, slope, winner == place + WO + 1u));
+}
+
+// Adds all filters' share to the strip for the winners of row p from column q on.
+fn add_winners(replica: u32, n: u32, c: u32, p: u32, q: u32) {
+    let first_filter = c / group_channels() * group_filters();
+    let place = 2u * p * WO + 2u * q;
+    for (var f = first_filter; f < first_filter + group_filters(); f++) {
+        let taps_at = ((replica * F + f) * group_channels() + c % group_channels()) * KH * KW;
+        for (var tap = 0u; tap < KH * KW; tap++) {
+            strip_filter[tap] = filters[taps_at + tap];
+        }
+        let at = (((replica * N + n) * F + f) * PO + p) * QO + q;
+        // Beyond the last column stands the last one; its winner has none of those places.
+        let one = at + min(1u, QO - 1u - q);
+        let two = at + min(2u, QO - 1u - q);
+        let three = at + min(3u, QO - 1u - q);
+        send_back(0u, g[at], saved_argmax[at], place);
+        send_back(1u, g[one], saved_argmax[one], place + 2u);
+        send_back(2u, g[two], saved_argmax[two], place + 4u);
+        send_back(3u, g[three], saved_argmax[three], place + 6u);
+    }
+}
+
+// Where column j of the strip's row r stands in an image's channel, once rows 2p and 2p + 1
+// have all they get, or NOWHERE.
+fn strip_at(plane: u32, p: u32, q: u32, r: u32, j: u32) -> u32 {
+    let h = 2u * p + r;
+    let v = 2u * q + j;
+    let inside = h < H && v < W && j < 2u * STRIP + KW - 1u;
+    return select(NOWHERE, (plane * H + h) * W + v, inside);
+}
+
+// Whether the strip before has left something at column j.
+fn joins(q: u32, j: u32) -> bool {
+    return q > 0u && j < KW - 1u;
+}
+
+fn clear_strip() {
+    for (var i = 0u; i < 18u; i++) {
+        strip[i] = vec4<f32>(0.0);
+    }
+}
+
+fn move_strip_down() {
+    for (var i = 0u; i < 12u; i++) {
+        strip[i] = strip[i + 6u];
+    }
+    for (var i = 12u; i < 18u; i++) {
+        strip[i] = vec4<f32>(0.0);
+    }
+}
+
+// Rows of winners, and as many again as the last one's taps reach further.
+fn strip_rows() -> u32 {
+    return PO + KH / 2u;
+}
+
+fn store_row(plane: u32, p: u32, q: u32, r: u32) {
+    for (var j = 0u; j < STRIP_WIDTH; j++) {
+        let at = strip_at(plane, p, q, r, j);
+        let sum = strip[(r * STRIP_WIDTH + j) / 4u][j % 4u];
+        if at != NOWHERE {
+            if joins(q, j) {
+                dx[at] += sum;
+            } else {
+                dx[at] = sum;
+            }
+        }
+    }
+}
+
+@compute @workgroup_size(WIDE)
+fn conv2d_pool_input_grad_strip(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let plane = row_of(group, groups) * WIDE + thread;
+    if plane >= N * C {
+        return;
+    }
+    for (var q = 0u; q < QO; q += STRIP) {
+        clear_strip();
+        for (var p = 0u; p < strip_rows(); p++) {
+            if p < PO {
+                add_winners(group.z, plane / C, plane % C, p, q);
+            }
+            store_row(group.z * N * C + plane, p, q, 0u);
+            store_row(group.z * N * C + plane, p, q, 1u);
+            move_strip_down();
+        }
+    }
+}
+
+fn store_sloped_row(plane: u32, p: u32, q: u32, r: u32) {
+    for (var j = 0u; j < STRIP_WIDTH; j++) {
+        let at = strip_at(plane, p, q, r, j);
+        let sum = strip[(r * STRIP_WIDTH + j) / 4u][j % 4u];
+        if at != NOWHERE {
+            let sloped = sum * activation_slope_of(saved_x[at]);
+            if joins(q, j) {
+                delta[at] += sloped;
+            } else {
+                delta[at] = sloped;
+            }
+        }
+    }
+}
+
+@compute @workgroup_size(WIDE)
+fn conv2d_pool_input_grad_slope_strip(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let plane = row_of(group, groups) * WIDE + thread;
+    if plane >= N * C {
+        return;
+    }
+    for (var q = 0u; q < QO; q += STRIP) {
+        clear_strip();
+        for (var p = 0u; p < strip_rows(); p++) {
+            if p < PO {
+                add_winners(group.z, plane / C, plane % C, p, q);
+            }
+            store_sloped_row(group.z * N * C + plane, p, q, 0u);
+            store_sloped_row(group.z * N * C + plane, p, q, 1u);
+            move_strip_down();
+        }
+    }
+}
