@@ -8,7 +8,9 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::checked_gpu;
 use wgrad::doctor::harness::{inputs, plan_of, run};
@@ -301,7 +303,6 @@ fn every_mutant_is_caught() {
         device.info().name
     )
     .unwrap();
-    let mut alive = Vec::new();
     for mutant in MUTANTS {
         let row = TABLE.iter().find(|row| row.stem == mutant.stem);
         let row = row.unwrap_or_else(|| panic!("no op {}", mutant.stem));
@@ -311,7 +312,24 @@ fn every_mutant_is_caught() {
             mutant.stem,
             mutant.from
         );
-        match caught(mutant, &device) {
+    }
+    // Most of the time goes into compiling broken shaders, by one thread each.
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let device = checked_gpu().unwrap();
+        let mine = std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)));
+        let mine = mine.map_while(|i| Some((i, caught(MUTANTS.get(i)?, &device))));
+        mine.collect()
+    };
+    let workers = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
+    let mut found: BTreeMap<usize, Option<String>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let lists = threads.into_iter().map(|t| t.join().unwrap());
+        lists.flat_map(|list: Vec<_>| list).collect()
+    });
+    let mut alive = Vec::new();
+    for (i, mutant) in MUTANTS.iter().enumerate() {
+        match found.remove(&i).flatten() {
             Some(by) => {
                 let by = by.replace('|', "\\|");
                 writeln!(table, "| {} | {} | {by} |", mutant.stem, mutant.what).unwrap();
