@@ -18,6 +18,13 @@ fn position(replica: u32, n: u32) -> u32 {
     return (step[2u * replica] % EPOCH_STEPS) * BATCH + n;
 }
 
+// The launch's first thread begins the step. Nobody in this launch reads what it writes.
+fn begin(replica: u32, i: u32) {
+    if i == 0u {
+        step[2u * replica + 1u] = step[2u * replica];
+    }
+}
+
 // Element e of an image that is moved by one pixel: 0 not at all, 1 up, 2 down, 3 left,
 // 4 right. What comes in at the edge is 0.
 fn pixel(image: u32, e: u32, move_by: u32) -> f32 {
@@ -48,10 +55,7 @@ fn gather(
 ) {
     let size = C * H * W;
     let i = item(group, groups, lane);
-    if i == 0u {
-        // Nobody in this launch reads it.
-        step[2u * group.z + 1u] = step[2u * group.z];
-    }
+    begin(group.z, i);
     if i < BATCH * size {
         // The last mini-batch may reach past the end; whoever reads it knows.
         let image = min(position(group.z, i / size), IMAGES - 1u);
@@ -68,6 +72,12 @@ override EXPANSION: u32 = 1u;
 @group(0) @binding(4) var<storage, read_write> shuffled_x: array<f32>;
 @group(0) @binding(5) var<storage, read_write> shuffled_y: array<u32>;
 
+// The example that stands at mini-batch place n: an image, moved in one of EXPANSION ways.
+fn shuffled_example(replica: u32, n: u32) -> u32 {
+    let examples = IMAGES * EXPANSION;
+    return order[replica * examples + min(position(replica, n), examples - 1u)];
+}
+
 @compute @workgroup_size(64)
 fn gather_shuffled(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -76,13 +86,9 @@ fn gather_shuffled(
 ) {
     let size = C * H * W;
     let i = item(group, groups, lane);
-    if i == 0u {
-        // Nobody in this launch reads it.
-        step[2u * group.z + 1u] = step[2u * group.z];
-    }
+    begin(group.z, i);
     if i < BATCH * size {
-        let examples = IMAGES * EXPANSION;
-        let example = order[group.z * examples + min(position(group.z, i / size), examples - 1u)];
+        let example = shuffled_example(group.z, i / size);
         let image = example % IMAGES;
         shuffled_x[group.z * BATCH * size + i] = pixel(image, i % size, example / IMAGES);
         if i % size == 0u {
@@ -117,17 +123,13 @@ fn gather_shuffled_wide(
     let size = C * H * W;
     let runs = (size + RUN - 1u) / RUN;
     let i = item(group, groups, lane);
-    if i == 0u {
-        // Nobody in this launch reads it.
-        step[2u * group.z + 1u] = step[2u * group.z];
-    }
+    begin(group.z, i);
     if i >= BATCH * runs {
         return;
     }
     let n = i / runs;
     let first = i % runs * RUN;
-    let examples = IMAGES * EXPANSION;
-    let example = order[group.z * examples + min(position(group.z, n), examples - 1u)];
+    let example = shuffled_example(group.z, n);
     let image = example % IMAGES;
     let move_by = example / IMAGES;
     if first == 0u {

@@ -121,6 +121,24 @@ fn cached_pipelines_change_no_bit_whatever_the_file_holds() {
 }
 
 #[test]
+fn a_device_takes_the_kernels_that_suit_it() {
+    let takes = |device: Device| {
+        let trainer = trainer(&device);
+        let launches = &trainer.executed_plan().programs["train"];
+        launches.iter().any(|l| l.kernel.name.ends_with("_wide"))
+    };
+    let Some(Device::Gpu(opened)) = gpu() else {
+        return;
+    };
+    let software = opened.info().software;
+    assert_eq!(takes(Device::Gpu(opened.clone())), software);
+    for suits in [Suits::Gpu, Suits::Processor] {
+        let device = Device::Gpu(opened.clone().preferring(suits));
+        assert_eq!(takes(device), suits == Suits::Processor, "{suits:?}");
+    }
+}
+
+#[test]
 fn a_profile_has_an_entry_for_each_launch_and_changes_no_bit() {
     let cpu = Device::open(Choice::Cpu).unwrap();
     for device in std::iter::once(cpu).chain(gpu()) {

@@ -99,7 +99,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "gather" "shift wraps around": "col < 0 ||" => "";
     "gather" "up and down swapped": "case 1u: { row += 1; }" => "case 1u: { row -= 1; }";
     "gather" "labels of the position": "shuffled_y[group.z * BATCH + i / size] = labels[image]" => "shuffled_y[group.z * BATCH + i / size] = labels[position(group.z, i / size) % IMAGES]";
-    "gather" "the step never begins": "step[2u * group.z + 1u] = step[2u * group.z];" => "step[2u * group.z + 1u] = step[2u * group.z + 1u];";
+    "gather" "the step never begins": "step[2u * replica + 1u] = step[2u * replica];" => "step[2u * replica + 1u] = step[2u * replica + 1u];";
     "advance" "counts the step to come": "= step[2u * group.z + 1u] + 1u" => "= step[2u * group.z] + 1u";
     "gather" "scale forgotten": "SCALE * f32(" => "f32(";
     "hadamard" "one factor forgotten": "a[at] * b[at]" => "a[at]";

@@ -281,7 +281,8 @@ fn conv2d_pool_weight_grad_sgd_bias_wide(
 // Which of a window's four places has won is a factor 0 or 1, so that all places are known
 // when the pipeline is made.
 
-// In vectors, for a compiler unrolls short loops only.
+// Six rows of STRIP_WIDTH; in vectors, three to a row, for a compiler unrolls short loops
+// only, and an array that is indexed in another leaves the registers.
 var<private> strip: array<vec4<f32>, 18>;
 var<private> strip_filter: array<f32, 25>;
 
