@@ -161,3 +161,36 @@ fn gather_shuffled_wide(
         }
     }
 }
+
+// The same for images that are not moved and whose size is a multiple of RUN: a workgroup
+// takes an example, a thread a run of its pixels.
+const FEW: u32 = 8u;
+
+@group(0) @binding(0) var<storage, read> images_fours: array<vec4<u32>>;
+@group(0) @binding(4) var<storage, read_write> shuffled_x_fours: array<vec4<f32>>;
+
+fn four_pixels(word: u32) -> vec4<f32> {
+    return SCALE * vec4<f32>((vec4(word) >> vec4(0u, 8u, 16u, 24u)) & vec4(255u));
+}
+
+@compute @workgroup_size(FEW)
+fn gather_shuffled_runs(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let runs = C * H * W / RUN;
+    let n = group.x;
+    begin(group.z, n * FEW + thread);
+    let image = shuffled_example(group.z, n);
+    if thread == 0u {
+        shuffled_y[group.z * BATCH + n] = labels[image];
+    }
+    for (var run = thread; run < runs; run += FEW) {
+        let words = images_fours[image * runs + run];
+        let at = ((group.z * BATCH + n) * runs + run) * 4u;
+        shuffled_x_fours[at] = four_pixels(words.x);
+        shuffled_x_fours[at + 1u] = four_pixels(words.y);
+        shuffled_x_fours[at + 2u] = four_pixels(words.z);
+        shuffled_x_fours[at + 3u] = four_pixels(words.w);
+    }
+}

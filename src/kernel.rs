@@ -34,6 +34,9 @@ pub enum Suits {
     /// An adapter that is a program on a processor: a load costs it as much as many
     /// multiplications, shared or not, so each thread keeps much in registers.
     Processor,
+    /// Such an adapter whose subgroups are the eight lanes of a vector: what one lane has
+    /// loaded reaches the others without memory.
+    Lanes,
 }
 
 /// One binding of a kernel; its index in [`Kernel::bindings`] is its `@binding`.

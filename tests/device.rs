@@ -29,18 +29,24 @@ fn data() -> Split {
     }
 }
 
-fn trainer(device: &Device) -> Trainer {
-    let network = Network::new([1, 28, 28])
+fn network() -> Network {
+    Network::new([1, 28, 28])
         .flatten()
         .dense(12)
         .relu()
         .dense(10)
-        .softmax();
-    let settings = Settings {
+        .softmax()
+}
+
+fn settings() -> Settings {
+    Settings {
         replicas: 2,
         ..Settings::default()
-    };
-    let mut trainer = Trainer::new(&network, &data(), &settings, device).unwrap();
+    }
+}
+
+fn trainer(device: &Device) -> Trainer {
+    let mut trainer = Trainer::new(&network(), &data(), &settings(), device).unwrap();
     trainer.prepare().unwrap();
     trainer
 }
@@ -122,20 +128,32 @@ fn cached_pipelines_change_no_bit_whatever_the_file_holds() {
 
 #[test]
 fn a_device_takes_the_kernels_that_suit_it() {
-    let takes = |device: Device| {
+    let kind = |device: Device| {
         let trainer = trainer(&device);
         let launches = &trainer.executed_plan().programs["train"];
-        launches.iter().any(|l| l.kernel.name.ends_with("_wide"))
+        let takes = |ending| launches.iter().any(|l| l.kernel.name.ends_with(ending));
+        match (takes("_lanes"), takes("_wide")) {
+            (true, _) => Suits::Lanes,
+            (_, true) => Suits::Processor,
+            _ => Suits::Gpu,
+        }
     };
     let Some(Device::Gpu(opened)) = gpu() else {
         return;
     };
-    let software = opened.info().software;
-    assert_eq!(takes(Device::Gpu(opened.clone())), software);
+    let by_itself = kind(Device::Gpu(opened.clone()));
+    assert_eq!(by_itself != Suits::Gpu, opened.info().software);
     for suits in [Suits::Gpu, Suits::Processor] {
         let device = Device::Gpu(opened.clone().preferring(suits));
-        assert_eq!(takes(device), suits == Suits::Processor, "{suits:?}");
+        assert_eq!(kind(device), suits);
     }
+    // Where there are no lanes of a vector, what suits any processor must do.
+    let lanes = kind(Device::Gpu(opened.clone().preferring(Suits::Lanes)));
+    let plan = Trainer::plan(&network(), &data(), &settings(), opened.info()).unwrap();
+    let able = opened.possible(plan);
+    let mut able = able.programs["train"].iter().flat_map(|l| &l.alternatives);
+    let able = able.any(|other| other.suits == Suits::Lanes);
+    assert_eq!(lanes, if able { Suits::Lanes } else { Suits::Processor });
 }
 
 #[test]

@@ -78,6 +78,14 @@ const MUTANTS: &[Mutant] = mutants! {
     "dense_grad" "wide: a column of another thread": "row + first + c * THREADS] = new_weight" => "row + first + (c ^ 1u) * THREADS] = new_weight";
     "dense_grad" "wide: biases by one thread": "for (var o = thread; o < OUT; o += THREADS)" => "for (var o = thread; o < THREADS; o += THREADS)";
     "dense_grad" "wide: sums of half the columns": "sums[n][1] += delta * weights[1]" => "sums[n][1] += delta * weights[0]";
+    "dense_grad" "lanes: gradients of a neighbouring row": "subgroupShuffle(gradients[n], r)" => "subgroupShuffle(gradients[n], r ^ 1u)";
+    "dense_grad" "lanes: second columns slope by the first's inputs": "slopes_2 += delta * inputs_2[n]" => "slopes_2 += delta * inputs[n]";
+    "dense_grad" "lanes: second columns never written": "has_columns(group.x, lane, 1u) {\n                w_fours" => "false {\n                w_fours";
+    "dense_grad" "lanes: biases of the first rows alone": "update_bias(&gradients, replica, first + lane, rates)" => "update_bias(&gradients, replica, lane, rates)";
+    "dense_grad" "lanes: the last of four updated like the third": "sgd_velocity(weights.w, 0.0, slopes.w, rates)" => "sgd_velocity(weights.w, 0.0, slopes.z, rates)";
+    "dense_loss" "lanes: a sum for the neighbour": "select(first, second, is_second)" => "select(second, first, is_second)";
+    "dense_loss" "lanes: the last output without weights": "if first + t < K {\n            weights" => "if first + t < K - 1u {\n            weights";
+    "dense_loss" "lanes: second block of outputs again": "let k = first + lane;" => "let k = lane;";
     "dense_loss" "wide: second block of outputs again": "min(first + t, K - 1u)" => "min(t, K - 1u)";
     "dense_loss" "wide: second block of examples again": "min(block + i, N - 1u)" => "min(i, N - 1u)";
     "dense_loss" "wide: a share lost": "share < WIDE; share++) {\n                        sum" => "share < WIDE - 1u; share++) {\n                        sum";
@@ -110,10 +118,16 @@ const MUTANTS: &[Mutant] = mutants! {
     "gather" "run: one byte too far": "let bits = 8u * u32(start & 3);" => "let bits = 8u * u32((start + 1) & 3);";
     "gather" "run: edge of a moved image not cleared": "case 3u: { return col + 1u < W; }" => "case 3u: { return true; }";
     "gather" "run: next word not fetched": "        word = next;" => "        word = word;";
+    "gather" "whole runs: bytes of a word turned round": "vec4(0u, 8u, 16u, 24u)" => "vec4(24u, 16u, 8u, 0u)";
+    "gather" "whole runs: the first eight alone": "run < runs; run += FEW" => "run < FEW; run += FEW";
     "log_likelihood" "maximum not subtracted from the label's score": "(e.x - right)" => "(0.0 - right)";
     "log_likelihood" "label off by one": "k == labels[row]" => "k == labels[row] + 1u";
     "log_softmax" "gradient's sum forgotten": "exp(saved_y[first + k]) * sum" => "exp(saved_y[first + k])";
     "matmul" "wide: last columns missed": "for (var p = thread; p < K; p += WIDE)" => "for (var p = thread; p + WIDE <= K; p += WIDE)";
+    "matmul" "lanes: rows of A from the first again": "min(above + i, M - 1u)) * (K / 4u)" => "min(i, M - 1u)) * (K / 4u)";
+    "matmul" "lanes: last fours missed": "p < K / 4u; p += VECTOR" => "p + VECTOR <= K / 4u; p += VECTOR";
+    "matmul" "lanes: half of the lanes added up": "fold(fold(a, b, lane, 2u), fold(c, d, lane, 2u), lane, 4u)" => "select(fold(a, b, lane, 2u), fold(c, d, lane, 2u), lane >= 4u)";
+    "matmul" "lanes: left rows for right": "four_products(value, &right)" => "four_products(value, &left)";
     "matmul" "wide: a row's neighbour": "min(first + t, N - 1u)) * K + p" => "min(first + t + 1u, N - 1u)) * K + p";
     "matmul" "wide: shares of another row": "wide_shares[(i * WIDE + t) * WIDE + share]" => "wide_shares[(i * WIDE + t ^ 1u) * WIDE + share]";
     "matmul" "off by one at the tile's edge": "if i >= M || p >= K" => "if i >= M || p >= K - 1u";
@@ -227,9 +241,7 @@ fn caught(mutant: &Mutant, device: &Device) -> Option<String> {
             let sound = plan_of(&case, replicas).unwrap();
             let given = inputs(&case, replicas);
             let wanted = truth(&sound, &given).unwrap();
-            let ways = sound.programs.values().flatten().map(Launch::ways).max();
-            for way in 0..ways.unwrap() {
-                let mut plan = sound.clone().choose(|_| way);
+            for mut plan in device.ways(sound) {
                 let mut changed = false;
                 for launch in plan.programs.values_mut().flatten() {
                     let name = launch.kernel.name;

@@ -4,13 +4,15 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use common::{checked_gpu, gpu, words};
 use wgrad::compile::{Options, compile};
 use wgrad::doctor::harness::{fill, plan_of};
 use wgrad::doctor::tolerance::Side;
 use wgrad::doctor::{Comparison, examine};
-use wgrad::exec::Executor;
 use wgrad::exec::cpu::{Cpu, Text};
+use wgrad::exec::{Device, Executor};
 use wgrad::graph::Graph;
 use wgrad::kernel::Access;
 use wgrad::ops::activation::{Activate, Activation};
@@ -31,47 +33,71 @@ fn rows() -> Vec<&'static Row> {
         .collect()
 }
 
-/// Reference in f32 and CPU executor and GPU, each against the reference in f64.
+/// One op: reference in f32 and CPU executor and GPU, each against the reference in f64.
+fn parity_of(row: &Row, replicas: &[usize], gpus: &[(&str, &Option<Device>)]) -> Comparison {
+    let mut all = Comparison::default();
+    let mut hold = |side, what: &str, found: wgrad::Result<Comparison>| {
+        let found = found.unwrap_or_else(|e| panic!("{} {what}: {e}", row.stem));
+        if let Some(failure) = &found.failure {
+            panic!("{} {what}: {failure}", row.stem);
+        }
+        println!(
+            "{:<16} {what:<10} {side:?} worst {:.3} of what is allowed",
+            row.stem, found.worst
+        );
+        all.merge(found);
+    };
+    for text in [Text::Reference, Text::Fast] {
+        let found = examine(row, replicas, Side::Cpu, &mut |plan| {
+            Ok(vec![Box::new(Cpu::<f32>::new(plan, text)?)])
+        });
+        hold(Side::Cpu, &format!("{text:?}"), found);
+    }
+    for (what, gpu) in gpus {
+        let Some(gpu) = gpu else { continue };
+        let found = examine(row, replicas, Side::Gpu, &mut |plan| {
+            let ways = gpu.ways(plan).into_iter();
+            ways.map(|plan| gpu.executor(plan)).collect()
+        });
+        hold(Side::Gpu, what, found);
+    }
+    all
+}
+
 #[test]
 fn parity() {
     let (gpu, checked) = (gpu(), checked_gpu());
+    let gpus = [("GPU", &gpu), ("checked", &checked)];
     let replicas = [1, 3];
-    let (mut all, mut cases) = (Comparison::default(), 0);
-    for row in rows() {
-        cases += (row.cases)().len();
-        let mut hold = |side, what: &str, found: wgrad::Result<Comparison>| {
-            let found = found.unwrap_or_else(|e| panic!("{} {what}: {e}", row.stem));
-            if let Some(failure) = &found.failure {
-                panic!("{} {what}: {failure}", row.stem);
-            }
-            println!(
-                "{:<16} {what:<10} {side:?} worst {:.3} of what is allowed",
-                row.stem, found.worst
-            );
-            all.merge(found);
-        };
-        for text in [Text::Reference, Text::Fast] {
-            let found = examine(row, &replicas, Side::Cpu, &mut |plan| {
-                Ok(Box::new(Cpu::<f32>::new(plan, text)?))
-            });
-            hold(Side::Cpu, &format!("{text:?}"), found);
+    let rows = rows();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut all = Comparison::default();
+        while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
+            all.merge(parity_of(row, &replicas, &gpus));
         }
-        for (what, gpu) in [("GPU", &gpu), ("checked", &checked)] {
-            let Some(gpu) = gpu else { continue };
-            let found = examine(row, &replicas, Side::Gpu, &mut |plan| gpu.executor(plan));
-            hold(Side::Gpu, what, found);
-        }
-    }
+        all
+    };
+    // Most of the time goes into compiling shaders, by one thread each.
+    let workers = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
+    let mut all = Comparison::default();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        threads
+            .into_iter()
+            .for_each(|t| all.merge(t.join().unwrap()));
+    });
     println!(
-        "{} ops, {cases} shapes and settings with {} numbers of replicas, {} ways against the \
+        "{} ops, {} shapes and settings with {} numbers of replicas, {} ways against the \
          reference in f64: {} results compared",
-        rows().len(),
+        rows.len(),
+        rows.iter().map(|row| (row.cases)().len()).sum::<usize>(),
         replicas.len(),
         if gpu.is_some() { 4 } else { 2 },
         all.buffers
     );
     // Less would mean that cases got lost.
-    if gpu.is_some() && rows().len() == TABLE.len() {
+    if gpu.is_some() && rows.len() == TABLE.len() {
         assert!(all.buffers >= 2000, "{} comparisons", all.buffers);
     }
 }
@@ -281,15 +307,22 @@ fn declarations(kernel: &wgrad::kernel::Kernel, module: &naga::Module) {
             let naga::TypeInner::Array { base, .. } = module.types[v.ty].inner else {
                 panic!("arrays only")
             };
-            let naga::TypeInner::Scalar(scalar) = module.types[base].inner else {
-                panic!("scalars only")
+            // Four neighbours at once are called `<name>_fours`.
+            let name = v.name.as_deref().unwrap();
+            let (scalar, name) = match module.types[base].inner {
+                naga::TypeInner::Scalar(scalar) => (scalar, name),
+                naga::TypeInner::Vector {
+                    size: naga::VectorSize::Quad,
+                    scalar,
+                } => (scalar, name.strip_suffix("_fours").unwrap()),
+                _ => panic!("numbers only, one at a time or four"),
             };
             let dtype = match scalar.kind {
                 naga::ScalarKind::Float => DType::F32,
                 naga::ScalarKind::Uint => DType::U32,
                 _ => panic!("f32 or u32 only"),
             };
-            Some((binding.binding, v.name.clone().unwrap(), dtype, writes))
+            Some((binding.binding, name.to_string(), dtype, writes))
         })
         .collect();
     found.sort_by_key(|(binding, ..)| *binding);

@@ -203,11 +203,12 @@ fn fused_equals_unfused() {
 #[test]
 fn the_gpu_follows_the_cpu() {
     let data = digits(200, 50);
-    // Without momentum other ops are fused, and those have kernels of both kinds.
+    // Without momentum other ops are fused, and those have kernels of every kind.
     for (momentum, suits) in [
         (0.5, Suits::Gpu),
         (0.0, Suits::Gpu),
         (0.0, Suits::Processor),
+        (0.0, Suits::Lanes),
     ] {
         let Some(Device::Gpu(gpu)) = gpu() else {
             return;

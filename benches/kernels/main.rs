@@ -90,16 +90,15 @@ fn bench(device: &Device, labels: &[String], trial: bool) -> Result<()> {
             continue;
         }
         let plan = plan_of(case, 1)?;
-        let ways = match &plan.programs["run"][..] {
-            // On the CPU all ways are one function.
-            [launch] if !info.cpu => launch.ways(),
-            _ => 1,
+        let ways = match plan.programs["run"].len() {
+            1 => device.ways(plan),
+            _ => vec![plan],
         };
-        for way in 0..ways {
-            let plan = plan.clone().choose(|_| way);
-            let label = match ways {
-                1 => label.clone(),
-                _ => format!("{label}: {}", name(&plan.programs["run"][0])),
+        let several = ways.len() > 1;
+        for plan in ways {
+            let label = match several {
+                false => label.clone(),
+                true => format!("{label}: {}", name(&plan.programs["run"][0])),
             };
             rows.push((label, time(plan, case, device, trial)?));
         }

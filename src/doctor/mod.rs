@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::exec::cpu::{Cpu, Text};
 use crate::kernel::Access;
 use crate::ops::{Case, Row};
-use crate::plan::{Launch, Plan};
+use crate::plan::Plan;
 use crate::tensor::Host;
 
 mod checkup;
@@ -133,8 +133,8 @@ pub fn truth(plan: &Plan, inputs: &[Host]) -> Result<BTreeMap<String, Host>> {
     harness::run(&mut wide, inputs)
 }
 
-/// Runs every case of an op on executors that `make` makes from plans, for each number of
-/// replicas and with every kernel that does the work, against the truth.
+/// Runs every case of an op for each number of replicas, on every executor that `make` makes
+/// of its plan, against the truth.
 ///
 /// # Errors
 /// What an executor says; a wrong result is no error but a [`Comparison`] that fails.
@@ -142,7 +142,7 @@ pub fn examine(
     row: &Row,
     replicas: &[usize],
     side: Side,
-    make: &mut dyn FnMut(Plan) -> Result<Box<dyn crate::exec::Executor>>,
+    make: &mut dyn FnMut(Plan) -> Result<Vec<Box<dyn crate::exec::Executor>>>,
 ) -> Result<Comparison> {
     let mut all = Comparison::default();
     for case in (row.cases)() {
@@ -150,17 +150,14 @@ pub fn examine(
             let plan = harness::plan_of(&case, replicas)?;
             let inputs = harness::inputs(&case, replicas);
             let wanted = truth(&plan, &inputs)?;
-            let launches = plan.programs.values().flatten();
-            let ways = launches.map(Launch::ways).max().unwrap_or(1);
             // What is only read is compared too, but that it stays as it was is no merit.
             let read_only = |launch: &crate::plan::Launch| {
                 let bindings = launch.kernel.bindings.iter();
                 bindings.filter(|b| b.access == Access::Read).count()
             };
             let untouched: usize = plan.programs.values().flatten().map(read_only).sum();
-            for way in 0..ways {
-                let plan = plan.clone().choose(|_| way);
-                let found = harness::run(make(plan)?.as_mut(), &inputs)?;
+            for mut executor in make(plan)? {
+                let found = harness::run(executor.as_mut(), &inputs)?;
                 let mut one = compare(&case, &found, &wanted, tolerance::allowed(&case, side));
                 one.buffers = one.buffers.saturating_sub(untouched);
                 all.merge(one);

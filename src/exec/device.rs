@@ -5,6 +5,8 @@ use std::str::FromStr;
 use super::cpu::{Cpu, Text};
 use super::{Cache, DeviceInfo, Executor};
 use crate::error::{Error, Result};
+#[cfg(feature = "gpu")]
+use crate::plan::Launch;
 use crate::plan::{Limits, Plan};
 
 /// What the user asked for.
@@ -121,6 +123,21 @@ impl Device {
             Self::Cpu(info) => info,
             #[cfg(feature = "gpu")]
             Self::Gpu(gpu) => gpu.info(),
+        }
+    }
+
+    /// The plan in each way that the device can go, the first of every launch first. A launch
+    /// with fewer ways than others goes its first again. The CPU has one way.
+    pub fn ways(&self, plan: Plan) -> Vec<Plan> {
+        match self {
+            Self::Cpu(_) => vec![plan.choose(|_| 0)],
+            #[cfg(feature = "gpu")]
+            Self::Gpu(gpu) => {
+                let plan = gpu.possible(plan);
+                let most = plan.programs.values().flatten().map(Launch::ways).max();
+                let ways = 0..most.unwrap_or(1);
+                ways.map(|way| plan.clone().choose(|_| way)).collect()
+            }
         }
     }
 

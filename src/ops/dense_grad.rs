@@ -103,10 +103,18 @@ impl Op for DenseGrad {
             return vec![];
         };
         let n_in = inputs[0].shape.extents()[1];
-        let wide = if self.input_gradient { &DENSE_GRAD_WIDE } else { &DENSE_UPDATE_WIDE };
+        let (wide, lanes) = match self.input_gradient {
+            true => (&DENSE_GRAD_WIDE, &DENSE_GRAD_LANES),
+            false => (&DENSE_UPDATE_WIDE, &DENSE_UPDATE_LANES),
+        };
+        let groups = n_in.div_ceil(WIDE) as u32;
+        let mut ways = Vec::new();
+        if n_in % 4 == 0 {
+            ways.push(lowered.clone().otherwise(Suits::Lanes, lanes, [groups, 1]));
+        }
         // The last workgroup has the biases.
-        let grid = [n_in.div_ceil(WIDE) as u32 + 1, 1];
-        vec![lowered.otherwise(Suits::Processor, wide, grid)]
+        ways.push(lowered.otherwise(Suits::Processor, wide, [groups + 1, 1]));
+        ways
     }
 }
 
@@ -164,9 +172,38 @@ pub static DENSE_UPDATE_WIDE: Kernel = Kernel {
     ..DENSE_UPDATE
 };
 
+/// A module of its own: not every adapter compiles it.
+const LANES_SOURCE: &str = concat!(
+    include_str!("../../shaders/shared/activation.wgsl"),
+    include_str!("../../shaders/shared/sgd.wgsl"),
+    include_str!("../../shaders/dense_grad.wgsl"),
+    include_str!("../../shaders/shared/lanes.wgsl"),
+    include_str!("../../shaders/dense_grad/lanes.wgsl"),
+);
+
+/// [`DENSE_GRAD_WIDE`] by lanes of a subgroup.
+pub static DENSE_GRAD_LANES: Kernel = Kernel {
+    name: "dense_grad_lanes",
+    source: LANES_SOURCE,
+    ..DENSE_GRAD
+};
+
+/// [`DENSE_UPDATE_WIDE`] by lanes of a subgroup.
+pub static DENSE_UPDATE_LANES: Kernel = Kernel {
+    name: "dense_update_lanes",
+    source: LANES_SOURCE,
+    ..DENSE_UPDATE
+};
+
 /// The kernels of this file.
-pub static KERNELS: &[&Kernel] =
-    &[&DENSE_GRAD, &DENSE_UPDATE, &DENSE_GRAD_WIDE, &DENSE_UPDATE_WIDE];
+pub static KERNELS: &[&Kernel] = &[
+    &DENSE_GRAD,
+    &DENSE_UPDATE,
+    &DENSE_GRAD_WIDE,
+    &DENSE_UPDATE_WIDE,
+    &DENSE_GRAD_LANES,
+    &DENSE_UPDATE_LANES,
+];
 
 fn dense_grad<T: Real>(a: &mut Args<'_, T>) {
     let (n_in, out) = (a.size("IN"), a.size("OUT"));
@@ -224,6 +261,9 @@ pub fn cases() -> Vec<Case> {
         (Tanh, 1.0, true, [2, 31, 65]),
         (Relu, 1.0, true, [10, 33, 30]),
         (Relu, 2.0, true, [16, 64, 129]),
+        (Tanh, 1.0, false, [3, 4, 9]),
+        (Sigmoid, 1.25, true, [10, 36, 8]),
+        (Relu, 1.0, true, [7, 132, 31]),
         (Sigmoid, 1.25, false, [7, 67, 10]),
         (Relu, 1.0, true, [5, 130, 257]),
     ] {

@@ -99,10 +99,13 @@ impl Op for DenseLoss {
     }
 
     fn alternatives(&self, inputs: &[Type], outputs: &[Type]) -> Vec<Alternative> {
-        let lowered = self.lower(inputs, outputs).into_iter();
-        lowered
-            .map(|usual| usual.otherwise(Suits::Processor, &DENSE_LOSS_WIDE, [1, 1]))
-            .collect()
+        let Some(usual) = self.lower(inputs, outputs) else {
+            return vec![];
+        };
+        vec![
+            usual.clone().otherwise(Suits::Lanes, &DENSE_LOSS_LANES, [1, 1]),
+            usual.otherwise(Suits::Processor, &DENSE_LOSS_WIDE, [1, 1]),
+        ]
     }
 }
 
@@ -139,8 +142,22 @@ pub static DENSE_LOSS_WIDE: Kernel = Kernel {
     ..DENSE_LOSS
 };
 
+/// [`DENSE_LOSS_WIDE`] by lanes of a subgroup, in a module that not every adapter compiles.
+pub static DENSE_LOSS_LANES: Kernel = Kernel {
+    name: "dense_loss_lanes",
+    source: concat!(
+        include_str!("../../shaders/shared/activation.wgsl"),
+        include_str!("../../shaders/shared/terms.wgsl"),
+        include_str!("../../shaders/shared/metrics.wgsl"),
+        include_str!("../../shaders/dense_loss.wgsl"),
+        include_str!("../../shaders/shared/lanes.wgsl"),
+        include_str!("../../shaders/dense_loss/lanes.wgsl"),
+    ),
+    ..DENSE_LOSS
+};
+
 /// The kernels of this file.
-pub static KERNELS: &[&Kernel] = &[&DENSE_LOSS, &DENSE_LOSS_WIDE];
+pub static KERNELS: &[&Kernel] = &[&DENSE_LOSS, &DENSE_LOSS_WIDE, &DENSE_LOSS_LANES];
 
 fn dense_loss<T: Real>(args: &mut Args<'_, T>) {
     let (n, n_in, k) = (args.size("N"), args.size("IN"), args.size("K"));

@@ -128,11 +128,17 @@ impl Op for Gather {
         if !self.shuffled || self.images * size >= 1 << 31 {
             return vec![];
         }
+        let Some(usual) = self.lower(inputs, outputs) else {
+            return vec![];
+        };
+        let mut ways = Vec::new();
+        if self.expansion.factor() == 1 && size % RUN == 0 && self.batch <= 65_535 {
+            let grid = [self.batch as u32, 1];
+            ways.push(usual.clone().otherwise(Suits::Processor, &GATHER_SHUFFLED_RUNS, grid));
+        }
         let grid = grid(self.batch * size.div_ceil(RUN), ELEMENTWISE);
-        let lowered = self.lower(inputs, outputs).into_iter();
-        lowered
-            .map(|usual| usual.otherwise(Suits::Processor, &GATHER_SHUFFLED_WIDE, grid))
-            .collect()
+        ways.push(usual.otherwise(Suits::Processor, &GATHER_SHUFFLED_WIDE, grid));
+        ways
     }
 }
 
@@ -182,8 +188,15 @@ pub static GATHER_SHUFFLED_WIDE: Kernel = Kernel {
     ..GATHER_SHUFFLED
 };
 
+/// [`GATHER_SHUFFLED_WIDE`] of images that are not moved and whose pixels are whole runs.
+pub static GATHER_SHUFFLED_RUNS: Kernel = Kernel {
+    name: "gather_shuffled_runs",
+    ..GATHER_SHUFFLED
+};
+
 /// The kernels of this file.
-pub static KERNELS: &[&Kernel] = &[&GATHER, &GATHER_SHUFFLED, &GATHER_SHUFFLED_WIDE];
+pub static KERNELS: &[&Kernel] =
+    &[&GATHER, &GATHER_SHUFFLED, &GATHER_SHUFFLED_WIDE, &GATHER_SHUFFLED_RUNS];
 
 fn gather<T: Real>(a: &mut Args<'_, T>) {
     let last = a.size("IMAGES") - 1;
@@ -343,6 +356,8 @@ pub fn cases() -> Vec<Case> {
         (3, 7, [1, 5, 3], 1),
         (5, 9, [2, 3, 3], 3),
         (4, 6, [3, 7, 5], 5),
+        (3, 5, [1, 4, 12], 1),
+        (2, 3, [2, 12, 12], 3),
     ] {
         for expansion in [None, Some(Expansion::None), Some(Expansion::Shifts)] {
             let gather = Gather {

@@ -152,6 +152,14 @@ impl Plan {
         self
     }
 
+    /// The plan without the ways that are made for other devices than those `keep` names.
+    pub fn with_ways(mut self, mut keep: impl FnMut(Suits) -> bool) -> Self {
+        for launch in self.programs.values_mut().flatten() {
+            launch.alternatives.retain(|other| keep(other.suits));
+        }
+        self
+    }
+
     /// The plan as JSON.
     ///
     /// # Errors

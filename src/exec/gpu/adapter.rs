@@ -13,8 +13,13 @@ use crate::plan::{Alternative, Launch, Limits, Plan};
 const BUDGET_PERCENT: u8 = 95;
 
 /// What is used where an adapter has it.
-const WANTED: wgpu::Features =
-    wgpu::Features::PIPELINE_CACHE.union(wgpu::Features::TIMESTAMP_QUERY);
+const WANTED: wgpu::Features = wgpu::Features::PIPELINE_CACHE
+    .union(wgpu::Features::TIMESTAMP_QUERY)
+    .union(wgpu::Features::SUBGROUP);
+
+/// Threads of a subgroup that kernels for [`Suits::Lanes`] count on; `VECTOR` in their
+/// shaders.
+const VECTOR: u32 = 8;
 
 fn instance() -> wgpu::Instance {
     // WGPU_BACKEND and wgpu's other variables are honoured.
@@ -112,6 +117,8 @@ pub struct GpuDevice {
     pub(super) faults: Faults,
     /// Of several kernels for a launch, those that are taken.
     suits: Suits,
+    /// Whether every subgroup has [`VECTOR`] lanes.
+    vectors: bool,
     /// Whether shaders are compiled with bounds checks.
     pub(super) checks: bool,
     /// The name of its pipelines in a cache, where wgpu has one for it.
@@ -214,12 +221,16 @@ impl GpuDevice {
             },
             ..info
         };
+        let subgroup = adapter.get_info();
         Ok(Self {
+            vectors: device.features().contains(wgpu::Features::SUBGROUP)
+                && [subgroup.subgroup_min_size, subgroup.subgroup_max_size] == [VECTOR; 2],
             device,
             queue,
             faults,
+            // Where there are no lanes, `way` takes what suits any processor.
             suits: if info.software {
-                Suits::Processor
+                Suits::Lanes
             } else {
                 Suits::Gpu
             },
@@ -256,6 +267,7 @@ impl GpuDevice {
     /// The plan with the ways that suit the device, or that were measured to be fastest;
     /// and what the device is called then.
     pub(super) fn choose(&self, plan: Plan) -> Result<(Plan, DeviceInfo)> {
+        let plan = self.possible(plan);
         let suiting = |launch: &Launch| self.way(launch);
         let Some(tuning) = &self.tuning else {
             return Ok((plan.choose(suiting), self.info.clone()));
@@ -290,17 +302,23 @@ impl GpuDevice {
         self
     }
 
+    /// The plan without the ways that the adapter cannot go.
+    pub fn possible(&self, plan: Plan) -> Plan {
+        plan.with_ways(|suits| suits != Suits::Lanes || self.vectors)
+    }
+
     /// The way of a launch that suits the adapter.
     fn way(&self, launch: &Launch) -> usize {
-        if self.suits == Suits::Gpu {
-            return 0;
-        }
-        let suits = |other: &Alternative| other.suits == self.suits;
-        launch
-            .alternatives
-            .iter()
-            .position(suits)
-            .map_or(0, |i| i + 1)
+        let suiting: &[Suits] = match self.suits {
+            Suits::Gpu => &[],
+            Suits::Processor => &[Suits::Processor],
+            Suits::Lanes => &[Suits::Lanes, Suits::Processor],
+        };
+        let of = |suits: &Suits| {
+            let mut others = launch.alternatives.iter();
+            others.position(|other: &Alternative| other.suits == *suits)
+        };
+        suiting.iter().find_map(of).map_or(0, |i| i + 1)
     }
 
     /// What it is and allows.

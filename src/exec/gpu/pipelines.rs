@@ -100,12 +100,12 @@ impl Pipelines {
         let launches = plan.programs.values().flatten();
         let launches: BTreeMap<_, _> = launches.map(|launch| (key(launch), launch)).collect();
         let kernels = launches.values().map(|launch| launch.kernel);
-        let kernels: BTreeMap<_, _> = kernels.map(|kernel| (kernel.stem, kernel)).collect();
+        let kernels: BTreeMap<_, _> = kernels.map(|kernel| (kernel.source, kernel)).collect();
         let modules = each(kernels, |kernel| {
             guarded(gpu, kernel, || module(&gpu.device, kernel, gpu.checks))
         })?;
         let pipelines = each(launches, |launch| {
-            let module = &modules[launch.kernel.stem];
+            let module = &modules[launch.kernel.source];
             guarded(gpu, launch.kernel, || pipeline(gpu, module, launch))
         })?;
         if let Some(kept) = &gpu.kept {
@@ -145,7 +145,7 @@ fn guarded<R>(gpu: &GpuDevice, kernel: &Kernel, make: impl FnOnce() -> R) -> Res
     }
 }
 
-/// The shader module of a kernel's file.
+/// The shader module that a kernel stands in.
 #[allow(unsafe_code)]
 fn module(device: &wgpu::Device, kernel: &Kernel, checks: bool) -> wgpu::ShaderModule {
     let descriptor = wgpu::ShaderModuleDescriptor {
