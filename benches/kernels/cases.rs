@@ -1,7 +1,7 @@
 //! What is timed: the shapes of workload A, and squares.
 
 use wgrad::ops::activation::Activation;
-use wgrad::ops::conv2d::{Conv2d, ConvEnd};
+use wgrad::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, ConvEnd};
 use wgrad::ops::conv2d_pool::{
     Conv2dPool, Conv2dPoolInputGrad, Conv2dPoolWeightGrad, ConvPool, Update,
 };
@@ -61,6 +61,46 @@ pub fn workload_a(batch: usize) -> Vec<(String, Case)> {
     cases.extend(dense(batch, [1000, 1000]));
     cases.extend(rest(batch));
     cases
+}
+
+/// Convolutions without a pool, `[N, C, H, H]` to as many channels, by filters of 3 × 3 that
+/// keep the image's size: forward and both gradients.
+pub fn convolutions(trial: bool) -> Vec<(String, Case)> {
+    let sizes: &[[usize; 3]] = if trial {
+        &[[1, 8, 5]]
+    } else {
+        &[[10, 32, 14], [32, 128, 28]]
+    };
+    let of = |&[n, c, h]: &[usize; 3]| {
+        let conv = Conv2d {
+            stride: [1; 2],
+            padding: [1; 2],
+            dilation: [1; 2],
+            groups: 1,
+            end: ConvEnd::Store,
+        };
+        let (images, filters) = ([n, c, h, h], [c, c, 3, 3]);
+        let input = Conv2dInputGrad {
+            conv,
+            input: [h; 2],
+            slope: None,
+        };
+        let weights = Conv2dWeightGrad {
+            conv,
+            kernel: [3; 2],
+            update: None,
+        };
+        let forward = Case::new(conv, 9 * c).fixed(&images, UNIFORM);
+        let input = Case::new(input, 9 * c).fixed(&images, UNIFORM);
+        let weights = Case::new(weights, n * h * h).fixed(&images, UNIFORM);
+        let label = |part| format!("conv2d {part} {n}x{c}x{h}x{h}");
+        [
+            (label("forward"), forward.fixed(&filters, UNIFORM)),
+            (label("input gradient"), input.fixed(&filters, UNIFORM)),
+            (label("weight gradient"), weights.fixed(&images, UNIFORM)),
+        ]
+    };
+    sizes.iter().flat_map(of).collect()
 }
 
 /// A case with the inputs of an update of `parameter`; the rate is 0, so that no number

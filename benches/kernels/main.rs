@@ -82,6 +82,7 @@ fn bench(device: &Device, labels: &[String], trial: bool) -> Result<()> {
     let [_, bytes, seconds] = time(plan_of(&scale, 1)?, &scale, device, trial)?;
     let byte_rate = bytes / seconds;
     let products = cases.len();
+    cases.extend(cases::convolutions(trial));
     cases.extend([10, 128].into_iter().flat_map(cases::workload_a));
     let asked = |name: &str| labels.is_empty() || labels.iter().any(|l| name.contains(l));
     let mut rows = Vec::new();

@@ -1,156 +1,9 @@
-// C = op(A) op(B) by larger blocks of C, so that what a thread reads from workgroup memory
-// serves 4 x 4 products, or 8 x 8: workgroups of BLOCK = 64 (4 x 4) or 128 (8 x 8) and, where
-// C is small and K long, BLOCK = 32 with SHARES = 4: four teams of 8 x 8 threads that each
-// take every fourth step of K. Which when: src/ops/matmul/blocks.rs.
-//
-// A tile is STEP rows (of K) by BLOCK; a step is as long as gives each thread one vec4 of
-// A's tile and one of B's. Component c of a row's vec4 number v is element v + c * FOURS of
-// the block. So whichever way a matrix lies, neighbours load (and in the end store)
-// neighbouring elements and write whole vec4s. Rows are a vec4 longer than they need be:
-// threads that write below each other meet different banks.
-override BLOCK: u32 = 64u;
-override SHARES: u32 = 1u;
-override FOURS: u32 = BLOCK / 4u;
-override STEP: u32 = 1024u / (BLOCK * SHARES);
-override EDGE: u32 = min(FOURS, 16u);
-
-const TILE_B: u32 = 288u;
-
-// A's tiles, then B's: SHARES * STEP * (FOURS + 1) vec4s each, 288 at most.
-var<workgroup> tiles: array<vec4<f32>, 576>;
-
-// What this thread makes: of the block's quarters (BLOCK = 128; else one is all), rows by
-// columns. Indexed by constants alone, to stay in registers.
-var<private> sums: array<mat4x4<f32>, 4>;
-
-fn outer(a: vec4<f32>, b: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4<f32>(a.x * b, a.y * b, a.z * b, a.w * b);
-}
-
-fn four_of_a(replica: u32, i: u32, p: u32) -> vec4<f32> {
-    return vec4<f32>(
-        element_a(replica, i, p),
-        element_a(replica, i + FOURS, p),
-        element_a(replica, i + 2u * FOURS, p),
-        element_a(replica, i + 3u * FOURS, p),
-    );
-}
-
-fn four_of_b(replica: u32, p: u32, j: u32) -> vec4<f32> {
-    return vec4<f32>(
-        element_b(replica, p, j),
-        element_b(replica, p, j + FOURS),
-        element_b(replica, p, j + 2u * FOURS),
-        element_b(replica, p, j + 3u * FOURS),
-    );
-}
-
-// Leaves the workgroup's block of C in `sums`. Every thread of the workgroup must call it:
-// it holds barriers.
-fn block_product(group: vec3<u32>, thread: u32) {
-    let share = thread / (EDGE * EDGE);
-    let lane = thread % (EDGE * EDGE);
-    let tile = share * STEP * (FOURS + 1u);
-    // The vec4 and the row of the tile that this thread loads.
-    let along_k = vec2<u32>(lane / STEP, lane % STEP);
-    let across_k = vec2<u32>(lane % FOURS, lane / FOURS);
-    let from_a = select(along_k, across_k, TRANS_A == 1u);
-    let from_b = select(across_k, along_k, TRANS_B == 1u);
-    let first = group.yx * BLOCK + vec2<u32>(from_a.x, from_b.x);
-    let to_a = tile + from_a.y * (FOURS + 1u) + from_a.x;
-    let to_b = TILE_B + tile + from_b.y * (FOURS + 1u) + from_b.x;
-    let left = tile + lane / EDGE;
-    let right = TILE_B + tile + lane % EDGE;
-    var next_a = four_of_a(group.z, first.x, share * STEP + from_a.y);
-    var next_b = four_of_b(group.z, share * STEP + from_b.y, first.y);
-    for (var p = 0u; p < K; p += SHARES * STEP) {
-        tiles[to_a] = next_a;
-        tiles[to_b] = next_b;
-        workgroupBarrier();
-        // The next step's loads are under way while this one is multiplied.
-        let next = p + (SHARES + share) * STEP;
-        next_a = four_of_a(group.z, first.x, next + from_a.y);
-        next_b = four_of_b(group.z, next + from_b.y, first.y);
-        for (var q = 0u; q < STEP * (FOURS + 1u); q += FOURS + 1u) {
-            let above = tiles[left + q];
-            let beside = tiles[right + q];
-            sums[0] += outer(above, beside);
-            if BLOCK == 128u {
-                let below = tiles[left + q + EDGE];
-                let beyond = tiles[right + q + EDGE];
-                sums[1] += outer(above, beyond);
-                sums[2] += outer(below, beside);
-                sums[3] += outer(below, beyond);
-            }
-        }
-        // Nobody may store the next tiles while somebody still reads these.
-        workgroupBarrier();
-    }
-    if SHARES > 1u {
-        add_shares(share, lane, thread);
-    }
-}
-
-// The sum of the teams' shares, in their order: team s leaves row s in `sums`.
-fn add_shares(team: u32, lane: u32, thread: u32) {
-    var sum = vec4<f32>();
-    for (var row = 0u; row < 4u; row++) {
-        tiles[thread] = four_results(row);
-        workgroupBarrier();
-        if team == row {
-            for (var share = 0u; share < SHARES; share++) {
-                sum += tiles[share * EDGE * EDGE + lane];
-            }
-        }
-        workgroupBarrier();
-    }
-    sums[0][0] = sum;
-}
-
-fn row_of(quarter: mat4x4<f32>, row: u32) -> vec4<f32> {
-    switch row {
-        case 0u: { return quarter[0]; }
-        case 1u: { return quarter[1]; }
-        case 2u: { return quarter[2]; }
-        default: { return quarter[3]; }
-    }
-}
-
-fn four_results(n: u32) -> vec4<f32> {
-    switch n / 4u {
-        case 0u: { return row_of(sums[0], n % 4u); }
-        case 1u: { return row_of(sums[1], n % 4u); }
-        case 2u: { return row_of(sums[2], n % 4u); }
-        default: { return row_of(sums[3], n % 4u); }
-    }
-}
-
-// A thread's results, and one of them: where it stands in C, in which column, and whether
-// there is such a place.
-override RESULTS: u32 = BLOCK * BLOCK / 256u;
-
-struct Result {
-    inside: bool,
-    at: u32,
-    column: u32,
-    sum: f32,
-}
-
-var<private> four: vec4<f32>;
-
-// Result `r`; to be asked for in turn from 0.
-fn result(group: vec3<u32>, thread: u32, r: u32) -> Result {
-    let lane = thread % (EDGE * EDGE);
-    let quarter = vec2<u32>(r / 32u, r / 16u % 2u);
-    let within = vec2<u32>(r / 4u % 4u + thread / (EDGE * EDGE), r % 4u);
-    let place = group.yx * BLOCK + quarter * EDGE + within * FOURS
-        + vec2<u32>(lane / EDGE, lane % EDGE);
-    if r % 4u == 0u {
-        four = four_results(r / 4u);
-    }
-    let values = four;
-    return Result(place.x < M && place.y < N, place.x * N + place.y, place.y, values[r % 4u]);
-}
+// C = op(A) op(B) in blocks (shared/blocks.wgsl).
+override ROWS: u32 = M;
+override COLUMNS: u32 = N;
+override DEPTH: u32 = K;
+override ACROSS_A: u32 = TRANS_A;
+override ACROSS_B: u32 = 1u - TRANS_B;
 
 @compute @workgroup_size(256)
 fn matmul_block(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
@@ -158,7 +11,7 @@ fn matmul_block(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
     for (var r = 0u; r < RESULTS; r++) {
         let e = result(group, thread, r);
         if e.inside {
-            c[group.z * M * N + e.at] = e.sum;
+            c[group.z * M * N + e.row * N + e.column] = e.sum;
         }
     }
 }
@@ -169,7 +22,7 @@ fn matmul_block_bias(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
     for (var r = 0u; r < RESULTS; r++) {
         let e = result(group, thread, r);
         if e.inside {
-            biased[group.z * M * N + e.at] = activate(e.sum + bias[group.z * N + e.column]);
+            biased[group.z * M * N + e.row * N + e.column] = activate(e.sum + bias[group.z * N + e.column]);
         }
     }
 }
@@ -181,7 +34,7 @@ fn matmul_block_bias_dropout(@builtin(workgroup_id) group: vec3<u32>, @builtin(l
         let e = result(group, thread, r);
         if e.inside {
             let value = activate(e.sum + bias[group.z * N + e.column]);
-            dropped[group.z * M * N + e.at] = masked(group.z, e.at, value);
+            dropped[group.z * M * N + e.row * N + e.column] = masked(group.z, e.row * N + e.column, value);
         }
     }
 }
@@ -192,7 +45,7 @@ fn matmul_block_slope(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_in
     for (var r = 0u; r < RESULTS; r++) {
         let e = result(group, thread, r);
         if e.inside {
-            let at = group.z * M * N + e.at;
+            let at = group.z * M * N + e.row * N + e.column;
             delta[at] = e.sum * activation_slope_of(y[at]);
         }
     }
@@ -205,7 +58,7 @@ fn matmul_block_sgd(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
     for (var r = 0u; r < RESULTS; r++) {
         let e = result(group, thread, r);
         if e.inside {
-            let at = group.z * M * N + e.at;
+            let at = group.z * M * N + e.row * N + e.column;
             w[at] += sgd_velocity(w[at], 0.0, e.sum, rates);
         }
     }
@@ -218,7 +71,7 @@ fn matmul_block_sgd_momentum(@builtin(workgroup_id) group: vec3<u32>, @builtin(l
     for (var r = 0u; r < RESULTS; r++) {
         let e = result(group, thread, r);
         if e.inside {
-            let at = group.z * M * N + e.at;
+            let at = group.z * M * N + e.row * N + e.column;
             v[at] = sgd_velocity(w[at], v[at], e.sum, rates);
             w[at] += v[at];
         }

@@ -19,7 +19,7 @@ use super::activation::Activation;
 use super::sgd::{self, Sgd};
 use super::window::Window;
 use super::{
-    Backward, Case, ELEMENTWISE, Epilogue, Fill, Lowered, Op, Operand, Value, arity, exactly,
+    Alternative, Backward, Case, ELEMENTWISE, Epilogue, Fill, Lowered, Op, Operand, Value, arity, exactly,
     floats, grid,
 };
 use crate::error::{Error, Result};
@@ -27,7 +27,10 @@ use crate::kernel::{Bind, Kernel};
 use crate::shape::Type;
 
 mod fast;
+mod implicit;
 mod reference;
+
+use implicit::direct_cost;
 
 /// What is done with an output before it is stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -136,6 +139,35 @@ impl Conv2d {
         2 * (s.n * s.f * s.output[0] * s.output[1] * taps) as u64
     }
 
+    /// The direct kernel, and every way, the best for a GPU first.
+    fn ways(&self, inputs: &[Type], outputs: &[Type]) -> Option<(Lowered, Vec<Alternative>)> {
+        let filters = four(FILTERS, &inputs[1]).ok()?;
+        let s = self.sizes(four(IMAGES, &inputs[0]).ok()?, filters).ok()?;
+        let kernel = [filters[2], filters[3]];
+        let mut constants = self.constants(kernel, &s);
+        let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
+        operands.push(Operand::Out(0));
+        let (launched, blocks) = match self.end {
+            ConvEnd::Store => (&CONV2D, &implicit::FORWARD),
+            ConvEnd::Bias(act) => {
+                constants.push(("ACTIVATION", act.constant()));
+                (&CONV2D_BIAS, &implicit::FORWARD_BIAS)
+            }
+        };
+        let direct = Lowered {
+            kernel: launched,
+            constants,
+            operands,
+            grid: grid(outputs[0].elements(), ELEMENTWISE),
+            flops: self.flops(kernel, &s),
+        };
+        let taps = filters[1] * kernel[0] * kernel[1];
+        let sizes = [s.f / self.groups, s.n * s.output[0] * s.output[1], taps];
+        let cost = direct_cost(outputs[0].elements(), taps);
+        let ways = implicit::ways(&direct, cost, blocks, sizes, self.groups);
+        Some((direct, ways))
+    }
+
     fn bare(&self) -> Self {
         Self {
             end: ConvEnd::Store,
@@ -143,6 +175,9 @@ impl Conv2d {
         }
     }
 }
+
+/// Threads that share the sum of a weight's gradient; `LANES` of the shader.
+const LANES: usize = 64;
 
 pub(super) const IMAGES: &str = "images [N, C, H, W]";
 pub(super) const FILTERS: &str = "filters [F, C / groups, K_h, K_w]";
@@ -176,26 +211,13 @@ impl Op for Conv2d {
     }
 
     fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered> {
-        let filters = four(FILTERS, &inputs[1]).ok()?;
-        let sizes = self.sizes(four(IMAGES, &inputs[0]).ok()?, filters).ok()?;
-        let kernel = [filters[2], filters[3]];
-        let mut constants = self.constants(kernel, &sizes);
-        let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
-        operands.push(Operand::Out(0));
-        let launched = match self.end {
-            ConvEnd::Store => &CONV2D,
-            ConvEnd::Bias(act) => {
-                constants.push(("ACTIVATION", act.constant()));
-                &CONV2D_BIAS
-            }
-        };
-        Some(Lowered {
-            kernel: launched,
-            constants,
-            operands,
-            grid: grid(outputs[0].elements(), ELEMENTWISE),
-            flops: self.flops(kernel, &sizes),
-        })
+        let (direct, mut ways) = self.ways(inputs, outputs)?;
+        Some(direct.done(ways.swap_remove(0)))
+    }
+
+    fn alternatives(&self, inputs: &[Type], outputs: &[Type]) -> Vec<Alternative> {
+        let ways = self.ways(inputs, outputs);
+        ways.map_or(vec![], |(_, mut ways)| ways.split_off(1))
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
@@ -247,6 +269,35 @@ impl Conv2dInputGrad {
         }
         Ok(s)
     }
+
+    /// The direct kernel, and every way, the best for a GPU first.
+    fn ways(&self, inputs: &[Type], outputs: &[Type]) -> Option<(Lowered, Vec<Alternative>)> {
+        let s = self.sizes(&inputs[0], &inputs[1]).ok()?;
+        let [_, per, kh, kw] = four(FILTERS, &inputs[1]).ok()?;
+        let mut constants = self.conv.constants([kh, kw], &s);
+        let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
+        operands.push(Operand::Out(0));
+        let (kernel, blocks) = match self.slope {
+            None => (&CONV2D_INPUT_GRAD, &implicit::INPUT_GRAD),
+            Some(act) => {
+                constants.push(("ACTIVATION", act.constant()));
+                (&CONV2D_INPUT_GRAD_SLOPE, &implicit::INPUT_GRAD_SLOPE)
+            }
+        };
+        let direct = Lowered {
+            kernel,
+            constants,
+            operands,
+            grid: grid(outputs[0].elements(), ELEMENTWISE),
+            flops: self.conv.flops([kh, kw], &s),
+        };
+        let groups = self.conv.groups;
+        let taps = s.f / groups * kh * kw;
+        let sizes = [per, s.n * s.input[0] * s.input[1], taps];
+        let cost = direct_cost(outputs[0].elements(), taps);
+        let ways = implicit::ways(&direct, cost, blocks, sizes, groups);
+        Some((direct, ways))
+    }
 }
 
 impl Op for Conv2dInputGrad {
@@ -273,25 +324,13 @@ impl Op for Conv2dInputGrad {
     }
 
     fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered> {
-        let sizes = self.sizes(&inputs[0], &inputs[1]).ok()?;
-        let [_, _, kh, kw] = four(FILTERS, &inputs[1]).ok()?;
-        let mut constants = self.conv.constants([kh, kw], &sizes);
-        let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
-        operands.push(Operand::Out(0));
-        let kernel = match self.slope {
-            None => &CONV2D_INPUT_GRAD,
-            Some(act) => {
-                constants.push(("ACTIVATION", act.constant()));
-                &CONV2D_INPUT_GRAD_SLOPE
-            }
-        };
-        Some(Lowered {
-            kernel,
-            constants,
-            operands,
-            grid: grid(outputs[0].elements(), ELEMENTWISE),
-            flops: self.conv.flops([kh, kw], &sizes),
-        })
+        let (direct, mut ways) = self.ways(inputs, outputs)?;
+        Some(direct.done(ways.swap_remove(0)))
+    }
+
+    fn alternatives(&self, inputs: &[Type], outputs: &[Type]) -> Vec<Alternative> {
+        let ways = self.ways(inputs, outputs);
+        ways.map_or(vec![], |(_, mut ways)| ways.split_off(1))
     }
 
     fn with_epilogue(&self, epilogue: &Epilogue) -> Option<Arc<dyn Op>> {
@@ -315,6 +354,42 @@ impl Conv2dWeightGrad {
             return Err(Error::shape("conv2d weight gradient", g.to_string(), wanted));
         }
         Ok(s)
+    }
+
+    /// The direct kernel, and every way, the best for a GPU first.
+    fn ways(&self, inputs: &[Type], _: &[Type]) -> Option<(Lowered, Vec<Alternative>)> {
+        let s = self.sizes(&inputs[0], &inputs[1]).ok()?;
+        let mut constants = self.conv.constants(self.kernel, &s);
+        let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
+        let (kernel, blocks) = match &self.update {
+            None => {
+                operands.push(Operand::Out(0));
+                (&CONV2D_WEIGHT_GRAD, &implicit::WEIGHT_GRAD)
+            }
+            Some(sgd) => {
+                constants.extend(sgd.constants());
+                match sgd.momentum {
+                    true => (
+                        &CONV2D_WEIGHT_GRAD_SGD_MOMENTUM,
+                        &implicit::WEIGHT_GRAD_SGD_MOMENTUM,
+                    ),
+                    false => (&CONV2D_WEIGHT_GRAD_SGD, &implicit::WEIGHT_GRAD_SGD),
+                }
+            }
+        };
+        let groups = self.conv.groups;
+        let taps = s.c / groups * self.kernel[0] * self.kernel[1];
+        let direct = Lowered {
+            kernel,
+            constants,
+            operands,
+            grid: grid(s.f * taps, 1),
+            flops: self.conv.flops(self.kernel, &s),
+        };
+        let places = s.n * s.output[0] * s.output[1];
+        let cost = direct_cost(s.f * taps * LANES, places.div_ceil(LANES));
+        let ways = implicit::ways(&direct, cost, blocks, [s.f / groups, taps, places], groups);
+        Some((direct, ways))
     }
 }
 
@@ -343,28 +418,14 @@ impl Op for Conv2dWeightGrad {
         }
     }
 
-    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
-        let sizes = self.sizes(&inputs[0], &inputs[1]).ok()?;
-        let mut constants = self.conv.constants(self.kernel, &sizes);
-        let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
-        let kernel = match &self.update {
-            None => {
-                operands.push(Operand::Out(0));
-                &CONV2D_WEIGHT_GRAD
-            }
-            Some(sgd) => {
-                constants.extend(sgd.constants());
-                if sgd.momentum { &CONV2D_WEIGHT_GRAD_SGD_MOMENTUM } else { &CONV2D_WEIGHT_GRAD_SGD }
-            }
-        };
-        let weights = sizes.f * (sizes.c / self.conv.groups) * self.kernel[0] * self.kernel[1];
-        Some(Lowered {
-            kernel,
-            constants,
-            operands,
-            grid: grid(weights, 1),
-            flops: self.conv.flops(self.kernel, &sizes),
-        })
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered> {
+        let (direct, mut ways) = self.ways(inputs, outputs)?;
+        Some(direct.done(ways.swap_remove(0)))
+    }
+
+    fn alternatives(&self, inputs: &[Type], outputs: &[Type]) -> Vec<Alternative> {
+        let ways = self.ways(inputs, outputs);
+        ways.map_or(vec![], |(_, mut ways)| ways.split_off(1))
     }
 
     fn with_epilogue(&self, epilogue: &Epilogue) -> Option<Arc<dyn Op>> {
@@ -488,10 +549,18 @@ pub static KERNELS: &[&Kernel] = &[
     &CONV2D_WEIGHT_GRAD,
     &CONV2D_WEIGHT_GRAD_SGD,
     &CONV2D_WEIGHT_GRAD_SGD_MOMENTUM,
+    &implicit::FORWARD,
+    &implicit::FORWARD_BIAS,
+    &implicit::INPUT_GRAD,
+    &implicit::INPUT_GRAD_SLOPE,
+    &implicit::WEIGHT_GRAD,
+    &implicit::WEIGHT_GRAD_SGD,
+    &implicit::WEIGHT_GRAD_SGD_MOMENTUM,
 ];
 
 /// One of each, primes, everything asymmetric, stride, padding, dilation, groups,
-/// depthwise; places of the image that no window sees.
+/// depthwise; places of the image that no window sees; channels enough for products in
+/// blocks.
 pub fn cases() -> Vec<Case> {
     let uniform = Fill::Uniform(-1.0, 1.0);
     let mut cases = Vec::new();
@@ -506,6 +575,8 @@ pub fn cases() -> Vec<Case> {
         ([2, 3, 5, 5], [3, 1, 3, 3], [1, 1], [1, 1], [1, 1], 3),
         ([1, 2, 4, 4], [4, 1, 2, 2], [3, 3], [0, 0], [1, 1], 2),
         ([3, 1, 12, 13], [2, 1, 5, 4], [1, 1], [0, 0], [1, 1], 1),
+        ([2, 9, 7, 8], [37, 9, 3, 2], [2, 1], [1, 1], [1, 2], 1),
+        ([3, 16, 5, 6], [70, 8, 2, 3], [1, 1], [1, 0], [1, 1], 2),
     ] {
         let conv = Conv2d {
             stride,
@@ -517,7 +588,9 @@ pub fn cases() -> Vec<Case> {
         let Ok(s) = conv.sizes(x, w) else { continue };
         let [n, f, ho, wo] = [s.n, s.f, s.output[0], s.output[1]];
         let taps = w[1] * w[2] * w[3];
-        cases.push(Case::new(conv, taps).float(&x, uniform).float(&w, uniform));
+        let bare = Case::new(conv, taps).float(&x, uniform).float(&w, uniform);
+        // Central differences of many weights take long, and find nothing that few do not.
+        cases.push(if f < 8 { bare } else { bare.forward_only() });
         let act = Activation::Sigmoid;
         let biased = Conv2d {
             end: ConvEnd::Bias(act),

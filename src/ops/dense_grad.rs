@@ -109,7 +109,7 @@ impl Op for DenseGrad {
         };
         let groups = n_in.div_ceil(WIDE) as u32;
         let mut ways = Vec::new();
-        if n_in % 4 == 0 {
+        if n_in.is_multiple_of(4) {
             ways.push(lowered.clone().otherwise(Suits::Lanes, lanes, [groups, 1]));
         }
         // The last workgroup has the biases.

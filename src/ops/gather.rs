@@ -132,7 +132,7 @@ impl Op for Gather {
             return vec![];
         };
         let mut ways = Vec::new();
-        if self.expansion.factor() == 1 && size % RUN == 0 && self.batch <= 65_535 {
+        if self.expansion.factor() == 1 && size.is_multiple_of(RUN) && self.batch <= 65_535 {
             let grid = [self.batch as u32, 1];
             ways.push(usual.clone().otherwise(Suits::Processor, &GATHER_SHUFFLED_RUNS, grid));
         }

@@ -128,7 +128,7 @@ impl Matmul {
             constants: constants.clone(),
             grid: [n.div_ceil(TEAMS) as u32, m.div_ceil(FEW) as u32],
         };
-        if k % 4 == 0 {
+        if k.is_multiple_of(4) {
             ways.push(way(Suits::Lanes, lanes));
         }
         if m <= FEW {
@@ -270,6 +270,7 @@ const SOURCE: &str = concat!(
     include_str!("../../shaders/shared/rng.wgsl"),
     include_str!("../../shaders/shared/sgd.wgsl"),
     include_str!("../../shaders/matmul.wgsl"),
+    include_str!("../../shaders/shared/blocks.wgsl"),
     include_str!("../../shaders/matmul/blocks.wgsl"),
 );
 

@@ -14,6 +14,7 @@ use crate::shape::{DType, Type};
 
 #[cfg(test)]
 mod arithmetic_tests;
+mod blocks;
 mod case;
 mod cost;
 mod gemm;
@@ -102,6 +103,16 @@ impl Lowered {
             kernel,
             constants: self.constants,
             grid,
+        }
+    }
+
+    /// The same launch done in another way.
+    pub(crate) fn done(self, way: Alternative) -> Self {
+        Self {
+            kernel: way.kernel,
+            constants: way.constants,
+            grid: way.grid,
+            ..self
         }
     }
 }
