@@ -139,11 +139,15 @@ impl<T: Scalar> Cpu<T> {
     fn all(&mut self, launches: &[Launch], times: u64) {
         let (shared, text) = (&self.shared, self.text);
         if let [own] = &mut self.replicas[..] {
-            for _ in 0..times {
-                for launch in launches {
-                    Self::launch(own, shared, launch, text);
+            // On one of the pool's threads: from outside, each launch that has work for
+            // several would fall asleep until the others have done it.
+            rayon::scope(|_| {
+                for _ in 0..times {
+                    for launch in launches {
+                        Self::launch(own, shared, launch, text);
+                    }
                 }
-            }
+            });
             return;
         }
         let turn = times.div_ceil(TURNS);

@@ -22,7 +22,7 @@ use crate::kernel::{Args, Bind, Kernel, Suits};
 use crate::shape::Type;
 use crate::tensor::Real;
 
-mod fast;
+pub(super) mod fast;
 
 /// The most examples in a mini-batch: each work item keeps one sum for each.
 pub const MOST_EXAMPLES: usize = 16;

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 /// The most examples that count as few.
 pub(super) const FEW: usize = 16;
 /// Multiply-adds of one task for the threads.
-const TASK: usize = 1 << 19;
+const TASK: usize = 1 << 20;
 
 /// cᵀ = b aᵀ: a `[m, k]`, b `[n, k]`, cᵀ `[n, m]`. Every sum goes through k in the order
 /// that the register's width asks for, whatever the number of threads.

@@ -65,6 +65,22 @@ fn back<const DX: bool>(a: &mut Args<'_, f32>, shares: &mut Vec<f32>) -> usize {
         let sum: f32 = (0..n).map(|n| g[n * out + o]).sum();
         *b += plain.velocity(*b, 0.0, sum);
     }
+    weights::<DX>([n, n_in, out], [x, g], w, &rates, shares)
+}
+
+/// W ← W − η (gᵀ x + decay) without momentum: x `[N, in]`, g `[N, out]`, W `[out, in]`.
+pub(in crate::ops) fn update(sizes: [usize; 3], x_g: [&[f32]; 2], w: &mut [f32], rates: &Rates<f32>) {
+    weights::<false>(sizes, x_g, w, rates, &mut vec![]);
+}
+
+/// [`back`] without the biases.
+fn weights<const DX: bool>(
+    [n, n_in, out]: [usize; 3],
+    [x, g]: [&[f32]; 2],
+    w: &mut [f32],
+    rates: &Rates<f32>,
+    shares: &mut Vec<f32>,
+) -> usize {
     let tasks = (n * n_in * out / TASK).clamp(1, MOST_TASKS);
     let rows = out.div_ceil(tasks).next_multiple_of(MOST_ROWS);
     let tasks = out.div_ceil(rows);
@@ -142,14 +158,21 @@ impl<const DX: bool> Rows<'_, DX> {
         for from in (0..n_in).step_by(STRIP) {
             let strip = [from, n_in.min(from + STRIP)];
             let mut o = first;
-            let mut rows = w.chunks_exact_mut(R * n_in);
-            for w in rows.by_ref() {
-                block::<S, DX, R>(simd, [n, n_in, out, o], strip, x, g, w, dx, rates);
-                o += R;
-            }
-            for w in rows.into_remainder().chunks_exact_mut(n_in) {
-                block::<S, DX, 1>(simd, [n, n_in, out, o], strip, x, g, w, dx, rates);
-                o += 1;
+            let mut rest = &mut w[..];
+            while !rest.is_empty() {
+                let left = rest.len() / n_in;
+                // One row at a time would wait for one sum at a time.
+                let rows = [R, 4, 2, 1].into_iter().find(|&rows| rows <= left).unwrap_or(1);
+                let (w, others) = rest.split_at_mut(rows * n_in);
+                let sizes = [n, n_in, out, o];
+                match rows {
+                    1 => block::<S, DX, 1>(simd, sizes, strip, x, g, w, dx, rates),
+                    2 => block::<S, DX, 2>(simd, sizes, strip, x, g, w, dx, rates),
+                    4 => block::<S, DX, 4>(simd, sizes, strip, x, g, w, dx, rates),
+                    _ => block::<S, DX, R>(simd, sizes, strip, x, g, w, dx, rates),
+                }
+                o += rows;
+                rest = others;
             }
         }
     }
