@@ -137,7 +137,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "matmul" "lanes: rows of A from the first again": "min(above + i, M - 1u)) * (K / 4u)" => "min(i, M - 1u)) * (K / 4u)";
     "matmul" "lanes: last fours missed": "p < K / 4u; p += VECTOR" => "p + VECTOR <= K / 4u; p += VECTOR";
     "matmul" "lanes: half of the lanes added up": "fold(fold(a, b, lane, 2u), fold(c, d, lane, 2u), lane, 4u)" => "select(fold(a, b, lane, 2u), fold(c, d, lane, 2u), lane >= 4u)";
-    "matmul" "lanes: left rows for right": "four_products(value, &right)" => "four_products(value, &left)";
+    "matmul" "lanes: the third four rows for the fourth": "(*sums)[i][3] += four_products(value, (*beside).fourth)" => "(*sums)[i][3] += four_products(value, (*beside).third)";
     "matmul" "wide: a row's neighbour": "min(first + t, N - 1u)) * K + p" => "min(first + t + 1u, N - 1u)) * K + p";
     "matmul" "wide: shares of another row": "wide_shares[(i * WIDE + t) * WIDE + share]" => "wide_shares[(i * WIDE + t ^ 1u) * WIDE + share]";
     "matmul" "off by one at the tile's edge": "if i >= M || p >= K" => "if i >= M || p >= K - 1u";

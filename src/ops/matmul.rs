@@ -122,17 +122,17 @@ impl Matmul {
         if groups > 65_535 || self.trans_a || !self.trans_b {
             return ways;
         }
-        let way = |suits, kernel| Alternative {
+        let way = |suits, kernel, columns| Alternative {
             suits,
             kernel,
             constants: constants.clone(),
-            grid: [n.div_ceil(TEAMS) as u32, m.div_ceil(FEW) as u32],
+            grid: [n.div_ceil(columns) as u32, m.div_ceil(FEW) as u32],
         };
         if k.is_multiple_of(4) {
-            ways.push(way(Suits::Lanes, lanes));
+            ways.push(way(Suits::Lanes, lanes, LANE_ROWS));
         }
         if m <= FEW {
-            ways.splice(0..0, [way(Suits::Gpu, few), way(Suits::Processor, wide)]);
+            ways.splice(0..0, [way(Suits::Gpu, few, TEAMS), way(Suits::Processor, wide, TEAMS)]);
         }
         ways
     }
@@ -236,6 +236,8 @@ impl Op for Matmul {
 /// Columns of C that one workgroup makes where A has few rows; `TEAMS` and `WIDE` of the
 /// shader.
 const TEAMS: usize = 8;
+/// The same of the kernels for lanes; `LANE_ROWS` of their shader.
+const LANE_ROWS: usize = 16;
 
 /// Kernels for lanes of a subgroup, in a module of their own: not every adapter compiles it.
 mod lanes {
