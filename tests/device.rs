@@ -170,6 +170,8 @@ fn a_profile_has_an_entry_for_each_launch_and_changes_no_bit() {
             all.chain([&profile.whole])
                 .all(|s| s.is_finite() && *s >= 0.0)
         );
+        assert_eq!(profile.recording.is_none(), device.info().cpu);
+        assert!(profile.recording.is_none_or(|s| s > 0.0 && s < 1.0));
         if device.info().cpu {
             assert_eq!(profile.clock, Clock::Host);
         }

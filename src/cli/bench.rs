@@ -86,6 +86,8 @@ struct Timing {
 struct Breakdown {
     clock: Clock,
     step: f64,
+    /// The host's time for each launch.
+    recording: Option<f64>,
     launches: Vec<Part>,
 }
 
@@ -223,6 +225,7 @@ fn breakdown(trainer: &mut Trainer, steps: u64) -> Result<Breakdown> {
     Ok(Breakdown {
         clock: profile.clock,
         step: profile.whole * 1e6,
+        recording: profile.recording.map(|seconds| seconds * 1e6),
         launches: launches.iter().zip(times).map(part).collect(),
     })
 }
@@ -259,6 +262,9 @@ fn table(breakdown: &Breakdown) -> String {
             sum(|p| p.gap),
             breakdown.step
         );
+    }
+    if let Some(recording) = breakdown.recording {
+        text += &format!("    recorded by the host in {recording:.2} µs a launch\n");
     }
     text
 }

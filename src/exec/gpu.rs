@@ -2,6 +2,7 @@
 //! recording and submitting.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
 
 use super::profile::Span;
 use super::{DeviceInfo, Executor, Traffic, check_write, program};
@@ -272,6 +273,23 @@ impl Executor for Gpu {
     fn timed(&mut self, name: &str, times: u64) -> Result<Option<Vec<Vec<Span>>>> {
         program(&self.plan, name)?;
         self.stamped(name, times)
+    }
+
+    fn recording(&mut self, name: &str, times: u64) -> Result<Option<f64>> {
+        program(&self.plan, name)?;
+        let launches = &self.programs[name];
+        let runs = (LAUNCHES_PER_SUBMIT / launches.len().max(1)).max(1);
+        let mut recorded = 0;
+        let begun = Instant::now();
+        for _ in 0..times.div_ceil(runs as u64).max(1) {
+            let mut encoder = self.encoder();
+            record(&mut encoder, (0..runs).flat_map(|_| launches));
+            drop(encoder.finish());
+            recorded += runs * launches.len();
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        self.gpu.faults.check("record")?;
+        Ok((recorded > 0).then(|| seconds / recorded as f64))
     }
 
     fn wait(&mut self) -> Result<()> {

@@ -125,6 +125,18 @@ pub trait Executor: Send {
         Ok(None)
     }
 
+    /// The seconds of the host's time in which a launch of a program is recorded for the
+    /// device, over `times` runs; nothing of it is handed over. `None` where nothing is
+    /// recorded.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    fn recording(&mut self, program: &str, times: u64) -> Result<Option<f64>> {
+        self::program(self.plan(), program)?;
+        let _ = times;
+        Ok(None)
+    }
+
     /// Waits until all work handed over is done.
     ///
     /// # Errors

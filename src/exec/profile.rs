@@ -38,6 +38,8 @@ pub struct Profile {
     pub gaps: Vec<f64>,
     /// The whole run, from the first launch's beginning to the last one's end.
     pub whole: f64,
+    /// The host's time to record a launch for the device; none where nothing is recorded.
+    pub recording: Option<f64>,
 }
 
 impl Profile {
@@ -48,8 +50,13 @@ impl Profile {
     pub fn measure(executor: &mut dyn Executor, program: &str, runs: u64) -> Result<Self> {
         let count = super::program(executor.plan(), program)?.len();
         let runs = runs.max(1);
+        let recording = executor.recording(program, runs)?;
         if let Some(spans) = executor.timed(program, runs)? {
-            return Ok(Self::of(Clock::Device, count, &spans));
+            let profile = Self::of(Clock::Device, count, &spans);
+            return Ok(Self {
+                recording,
+                ..profile
+            });
         }
         let mut spans = Vec::new();
         for _ in 0..runs {
@@ -65,7 +72,11 @@ impl Profile {
             }
             spans.push(run);
         }
-        Ok(Self::of(Clock::Host, count, &spans))
+        let profile = Self::of(Clock::Host, count, &spans);
+        Ok(Self {
+            recording,
+            ..profile
+        })
     }
 
     /// The medians of runs of `count` launches.
@@ -92,6 +103,7 @@ impl Profile {
                 .collect(),
             gaps: (0..count).map(|i| median(&|run| gap(i, run))).collect(),
             whole: median(&whole),
+            recording: None,
         }
     }
 }
