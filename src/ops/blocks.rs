@@ -11,7 +11,7 @@
 //! than [`MULTIPROCESSORS`] leave some of those idle.
 
 /// WebGPU's most workgroups in a dimension.
-const WORKGROUPS: usize = 65_535;
+pub(super) const WORKGROUPS: usize = 65_535;
 /// Of the GPU that is to be filled.
 pub(super) const MULTIPROCESSORS: usize = 100;
 /// Multiply-adds of a subgroup in the time of one read from workgroup memory.

@@ -13,7 +13,7 @@
 use super::{CONV2D, CONV2D_BIAS, CONV2D_INPUT_GRAD, CONV2D_INPUT_GRAD_SLOPE};
 use super::{CONV2D_WEIGHT_GRAD, CONV2D_WEIGHT_GRAD_SGD, CONV2D_WEIGHT_GRAD_SGD_MOMENTUM};
 use crate::kernel::{Kernel, Suits};
-use crate::ops::blocks::{MULTIPROCESSORS, READ, cuts};
+use crate::ops::blocks::{MULTIPROCESSORS, READ, WORKGROUPS, cuts};
 use crate::ops::{Alternative, Lowered};
 
 /// Fewer rows or columns than these leave even the smallest block mostly empty.
@@ -45,7 +45,8 @@ pub(super) fn ways(
         return vec![usual];
     };
     let [x, y] = cut.grid(sizes);
-    if y * groups > 65_535 {
+    // Where no cut fits, there is one all the same; the direct kernels use both axes.
+    if x.max(y * groups) > WORKGROUPS {
         return vec![usual];
     }
     let more = [("BLOCK", cut.block as f64), ("SHARES", cut.shares as f64)];
@@ -185,6 +186,14 @@ mod tests {
         let implicit = [("conv2d_implicit", 2), ("conv2d_implicit_weight_grad", 2)];
         assert_eq!(kernels([32, 128, 28, 128], 1), implicit);
         assert_eq!(kernels([64, 64, 56, 64], 2), implicit);
+    }
+
+    #[test]
+    fn more_places_than_a_grid_has_room_for_are_not() {
+        // 65,536 blocks of 128 places; the weight gradient has places along k.
+        let [forward, weights] = kernels([1 << 9, 8, 1 << 7, 8], 1);
+        assert_eq!(forward, ("conv2d", 1));
+        assert_eq!(weights.1, 2);
     }
 
     #[test]
