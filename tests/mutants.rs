@@ -90,7 +90,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "dense_grad" "wide: sums of half the columns": "sums[n][1] += delta * weights[1]" => "sums[n][1] += delta * weights[0]";
     "dense_grad" "lanes: gradients of a neighbouring row": "subgroupShuffle(gradients[n], r)" => "subgroupShuffle(gradients[n], r ^ 1u)";
     "dense_grad" "lanes: second columns slope by the first's inputs": "slopes_2 += delta * inputs_2[n]" => "slopes_2 += delta * inputs[n]";
-    "dense_grad" "lanes: second columns never written": "has_columns(group.x, lane, 1u) {\n                w_fours" => "false {\n                w_fours";
+    "dense_grad" "lanes: second columns never written": "has_columns(group, lane, second) {" => "second == 0u && has_columns(group, lane, second) {";
     "dense_grad" "lanes: biases of the first rows alone": "update_bias(&gradients, replica, first + lane, rates)" => "update_bias(&gradients, replica, lane, rates)";
     "dense_grad" "lanes: the last of four updated like the third": "sgd_velocity(weights.w, 0.0, slopes.w, rates)" => "sgd_velocity(weights.w, 0.0, slopes.z, rates)";
     "dense_loss" "lanes: a sum for the neighbour": "select(first, second, is_second)" => "select(second, first, is_second)";

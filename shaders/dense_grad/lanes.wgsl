@@ -48,13 +48,16 @@ fn update_bias(gradients: ptr<function, Gradients>, replica: u32, row: u32, rate
     }
 }
 
-fn updated(weights: vec4<f32>, slopes: vec4<f32>, rates: vec4<f32>) -> vec4<f32> {
-    return weights + vec4(
-        sgd_velocity(weights.x, 0.0, slopes.x, rates),
-        sgd_velocity(weights.y, 0.0, slopes.y, rates),
-        sgd_velocity(weights.z, 0.0, slopes.z, rates),
-        sgd_velocity(weights.w, 0.0, slopes.w, rates),
-    );
+// The lane's first or second four columns of a row.
+fn update_columns(group: u32, lane: u32, second: u32, row: u32, weights: vec4<f32>, slopes: vec4<f32>, rates: vec4<f32>) {
+    if has_columns(group, lane, second) {
+        w_fours[row + place_of_columns(group, lane, second)] = weights + vec4(
+            sgd_velocity(weights.x, 0.0, slopes.x, rates),
+            sgd_velocity(weights.y, 0.0, slopes.y, rates),
+            sgd_velocity(weights.z, 0.0, slopes.z, rates),
+            sgd_velocity(weights.w, 0.0, slopes.w, rates),
+        );
+    }
 }
 
 @compute @workgroup_size(VECTOR)
@@ -82,12 +85,8 @@ fn dense_update_lanes(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup
             }
             let weights = w_fours[row + place];
             let weights_2 = w_fours[row + place_2];
-            if has_columns(group.x, lane, 0u) {
-                w_fours[row + place] = updated(weights, slopes, rates);
-            }
-            if has_columns(group.x, lane, 1u) {
-                w_fours[row + place_2] = updated(weights_2, slopes_2, rates);
-            }
+            update_columns(group.x, lane, 0u, row, weights, slopes, rates);
+            update_columns(group.x, lane, 1u, row, weights_2, slopes_2, rates);
         }
     }
 }
@@ -138,12 +137,8 @@ fn dense_grad_lanes(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_i
                 slopes += delta * inputs[n];
                 slopes_2 += delta * inputs_2[n];
             }
-            if has_columns(group.x, lane, 0u) {
-                w_fours[row + place] = updated(weights, slopes, rates);
-            }
-            if has_columns(group.x, lane, 1u) {
-                w_fours[row + place_2] = updated(weights_2, slopes_2, rates);
-            }
+            update_columns(group.x, lane, 0u, row, weights, slopes, rates);
+            update_columns(group.x, lane, 1u, row, weights_2, slopes_2, rates);
         }
     }
     if has_columns(group.x, lane, 0u) {
