@@ -158,21 +158,14 @@ impl<const DX: bool> Rows<'_, DX> {
         for from in (0..n_in).step_by(STRIP) {
             let strip = [from, n_in.min(from + STRIP)];
             let mut o = first;
-            let mut rest = &mut w[..];
-            while !rest.is_empty() {
-                let left = rest.len() / n_in;
-                // One row at a time would wait for one sum at a time.
-                let rows = [R, 4, 2, 1].into_iter().find(|&rows| rows <= left).unwrap_or(1);
-                let (w, others) = rest.split_at_mut(rows * n_in);
-                let sizes = [n, n_in, out, o];
-                match rows {
-                    1 => block::<S, DX, 1>(simd, sizes, strip, x, g, w, dx, rates),
-                    2 => block::<S, DX, 2>(simd, sizes, strip, x, g, w, dx, rates),
-                    4 => block::<S, DX, 4>(simd, sizes, strip, x, g, w, dx, rates),
-                    _ => block::<S, DX, R>(simd, sizes, strip, x, g, w, dx, rates),
-                }
-                o += rows;
-                rest = others;
+            let mut rows = w.chunks_exact_mut(R * n_in);
+            for w in rows.by_ref() {
+                block::<S, DX, R>(simd, [n, n_in, out, o], strip, x, g, w, dx, rates);
+                o += R;
+            }
+            for w in rows.into_remainder().chunks_exact_mut(n_in) {
+                block::<S, DX, 1>(simd, [n, n_in, out, o], strip, x, g, w, dx, rates);
+                o += 1;
             }
         }
     }
