@@ -35,9 +35,20 @@ pub enum Suits {
     /// multiplications, shared or not, so each thread keeps much in registers.
     Processor,
     /// Such an adapter whose subgroups are the eight lanes of a vector: what one lane has
-    /// loaded reaches the others without memory.
+    /// loaded reaches the others without memory. They have words of 64 bits: what loads one
+    /// loads two floats.
     Lanes,
+    /// An adapter with units that multiply matrices of `edge` × `edge`, factors in f16 and sums
+    /// in f32, for a subgroup of 2 `edge` threads (of 16: NVIDIA's 32) or `edge` (of 8:
+    /// llvmpipe's 8). Rounds factors, so only a device in mixed precision takes it.
+    MatrixUnits {
+        /// Rows and columns.
+        edge: u32,
+    },
 }
+
+/// Lanes of a vector that kernels for [`Suits::Lanes`] count on; `VECTOR` in their shaders.
+pub const LANES: usize = 8;
 
 /// One binding of a kernel; its index in [`Kernel::bindings`] is its `@binding`.
 #[derive(Clone, Copy, Debug)]
@@ -139,6 +150,15 @@ pub struct Kernel {
 impl std::fmt::Debug for Kernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Kernel({})", self.name)
+    }
+}
+
+impl Kernel {
+    /// The bindings whose values it rounds to f16 before it multiplies them: A and B of
+    /// kernels for [`Suits::MatrixUnits`], which alone enable f16.
+    pub fn factors_in_f16(&self) -> &'static [usize] {
+        let enabled = self.source.lines().any(|line| line == "enable f16;");
+        if enabled { &[0, 1] } else { &[] }
     }
 }
 

@@ -10,13 +10,14 @@ use common::gpu;
 use sha2::{Digest, Sha256};
 use wgrad::data::Split;
 use wgrad::data::digits::{Part, generate};
-use wgrad::doctor::harness::{inputs, plan_of};
+use wgrad::doctor::harness::{inputs, plan_of, run};
 use wgrad::exec::profile::{Clock, Profile};
-use wgrad::exec::{Cache, Choice, Device};
+use wgrad::exec::{Cache, Choice, Device, run_verified};
 use wgrad::kernel::Suits;
 use wgrad::nn::Network;
-use wgrad::ops::TABLE;
+use wgrad::ops::{Case, TABLE};
 use wgrad::plan::{Alternative, Plan};
+use wgrad::tensor::Host;
 use wgrad::train::{Settings, Trainer};
 
 fn data() -> Split {
@@ -154,6 +155,48 @@ fn a_device_takes_the_kernels_that_suit_it() {
     let mut able = able.programs["train"].iter().flat_map(|l| &l.alternatives);
     let able = able.any(|other| other.suits == Suits::Lanes);
     assert_eq!(lanes, if able { Suits::Lanes } else { Suits::Processor });
+}
+
+#[test]
+fn mixed_precision_is_asked_for_and_said() {
+    let refused = Device::open_mixed(Choice::Cpu).unwrap_err();
+    assert!(refused.to_string().contains("matrix units"), "{refused}");
+    let Some(plain) = gpu() else { return };
+    let row = TABLE.iter().find(|row| row.stem == "matmul").unwrap();
+    let rounds = |device: &Device, case: &Case| {
+        let executor = device.executor(plan_of(case, 2).unwrap()).unwrap();
+        let launch = &executor.plan().programs["run"][0];
+        !launch.kernel.factors_in_f16().is_empty()
+    };
+    let cases = (row.cases)();
+    assert!(!cases.iter().any(|case| rounds(&plain, case)));
+    let mixed = match Device::open_mixed(Choice::Gpu) {
+        Ok(mixed) => mixed,
+        Err(e) => {
+            let text = e.to_string();
+            assert!(
+                text.contains("matrix units") && text.contains(&plain.info().name),
+                "{e}"
+            );
+            return;
+        }
+    };
+    assert!(mixed.info().name.ends_with(", mixed precision"));
+    let case = cases.iter().find(|case| rounds(&mixed, case)).unwrap();
+    let outputs = |device: &Device| {
+        let mut executor = device.executor(plan_of(case, 2).unwrap()).unwrap();
+        let outputs = run(executor.as_mut(), &inputs(case, 2)).unwrap();
+        // The reference that stands beside a run rounds the same factors.
+        run_verified(executor.as_mut(), "run", 0).unwrap();
+        outputs["output 0"].clone()
+    };
+    let (Host::F32(exact), Host::F32(rounded)) = (outputs(&plain), outputs(&mixed)) else {
+        panic!("floats");
+    };
+    let apart = exact.iter().zip(&rounded).map(|(e, r)| (e - r).abs());
+    let apart = apart.fold(0.0, f32::max);
+    // 35 products of numbers below 1, each off by 2^-11 at most twice; and not by none.
+    assert!(apart > 1e-6 && apart < 35.0 / 1024.0, "{apart}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{checked_gpu, gpu, words};
+use common::{checked_gpu, gpu, mixed_gpu, words};
 use wgrad::compile::{Options, compile};
 use wgrad::doctor::harness::{fill, plan_of};
 use wgrad::doctor::tolerance::Side;
@@ -17,7 +17,7 @@ use wgrad::graph::Graph;
 use wgrad::kernel::Access;
 use wgrad::ops::activation::{Activate, Activation};
 use wgrad::ops::{Case, Row, TABLE, Tape, Value};
-use wgrad::plan::Limits;
+use wgrad::plan::{Limits, Plan};
 use wgrad::rng::uniform;
 use wgrad::shape::DType;
 
@@ -32,6 +32,9 @@ fn rows() -> Vec<&'static Row> {
         })
         .collect()
 }
+
+/// The device whose products round their factors.
+const MIXED: &str = "mixed";
 
 /// One op: reference in f32 and CPU executor and GPU, each against the reference in f64.
 fn parity_of(row: &Row, replicas: &[usize], gpus: &[(&str, &Option<Device>)]) -> Comparison {
@@ -56,7 +59,13 @@ fn parity_of(row: &Row, replicas: &[usize], gpus: &[(&str, &Option<Device>)]) ->
     for (what, gpu) in gpus {
         let Some(gpu) = gpu else { continue };
         let found = examine(row, replicas, Side::Gpu, &mut |plan| {
+            let rounds = |plan: &Plan| {
+                let mut launches = plan.programs.values().flatten();
+                launches.any(|launch| !launch.kernel.factors_in_f16().is_empty())
+            };
             let ways = gpu.ways(plan).into_iter();
+            // In mixed precision only what the other devices do not have.
+            let ways = ways.filter(|plan| *what != MIXED || rounds(plan));
             ways.map(|plan| gpu.executor(plan)).collect()
         });
         hold(Side::Gpu, what, found);
@@ -66,8 +75,8 @@ fn parity_of(row: &Row, replicas: &[usize], gpus: &[(&str, &Option<Device>)]) ->
 
 #[test]
 fn parity() {
-    let (gpu, checked) = (gpu(), checked_gpu());
-    let gpus = [("GPU", &gpu), ("checked", &checked)];
+    let (gpu, checked, mixed) = (gpu(), checked_gpu(), mixed_gpu());
+    let gpus = [("GPU", &gpu), ("checked", &checked), (MIXED, &mixed)];
     let replicas = [1, 3];
     let rows = rows();
     let next = AtomicUsize::new(0);
@@ -307,10 +316,15 @@ fn declarations(kernel: &wgrad::kernel::Kernel, module: &naga::Module) {
             let naga::TypeInner::Array { base, .. } = module.types[v.ty].inner else {
                 panic!("arrays only")
             };
-            // Four neighbours at once are called `<name>_fours`.
+            // Four neighbours at once are called `<name>_fours`, eight floats as four words of
+            // 64 bits `<name>_octets`.
             let name = v.name.as_deref().unwrap();
             let (scalar, name) = match module.types[base].inner {
                 naga::TypeInner::Scalar(scalar) => (scalar, name),
+                naga::TypeInner::Vector {
+                    size: naga::VectorSize::Quad,
+                    scalar: naga::Scalar::U64,
+                } => (naga::Scalar::F32, name.strip_suffix("_octets").unwrap()),
                 naga::TypeInner::Vector {
                     size: naga::VectorSize::Quad,
                     scalar,

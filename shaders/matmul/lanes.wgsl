@@ -1,29 +1,33 @@
 // Products with rows of B as they lie in memory (TRANS_A = 0, TRANS_B = 1, K a multiple of
-// 4) where a load costs more than arithmetic and four neighbours cost no more than one: the
+// 8) where a load costs more than arithmetic and eight neighbours little more than one: the
 // lanes of a subgroup share the sums of LANE_ROWS rows of B with up to FEW rows of A, each
 // all of them over its share of K, in registers.
 const LANE_ROWS: u32 = 16u;
 
-@group(0) @binding(0) var<storage, read> a_fours: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> b_fours: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> a_octets: array<vec4<u64>>;
+@group(0) @binding(1) var<storage, read> b_octets: array<vec4<u64>>;
 
-alias FourRows = array<vec4<f32>, 4>;
-alias LaneSums = array<FourRows, FEW>;
+alias FourRows = array<Octet, 4>;
+alias LaneSums = array<array<vec4<f32>, 4>, FEW>;
 
 fn four_rows(replica: u32, first: u32, p: u32) -> FourRows {
     var rows: FourRows;
     for (var t = 0u; t < 4u; t++) {
         // Beyond the last row stands the last one.
-        rows[t] = b_fours[(replica * N + min(first + t, N - 1u)) * (K / 4u) + p];
+        rows[t] = octet_of(b_octets[(replica * N + min(first + t, N - 1u)) * (K / VECTOR) + p]);
     }
     return rows;
 }
 
-fn four_products(value: vec4<f32>, rows: FourRows) -> vec4<f32> {
-    return vec4(dot(value, rows[0]), dot(value, rows[1]), dot(value, rows[2]), dot(value, rows[3]));
+fn octet_product(a: Octet, b: Octet) -> f32 {
+    return dot(a.even, b.even) + dot(a.odd, b.odd);
 }
 
-// LANE_ROWS rows of B at four places of K.
+fn four_products(value: Octet, rows: FourRows) -> vec4<f32> {
+    return vec4(octet_product(value, rows[0]), octet_product(value, rows[1]), octet_product(value, rows[2]), octet_product(value, rows[3]));
+}
+
+// LANE_ROWS rows of B at eight places of K.
 struct Beside {
     first: FourRows,
     second: FourRows,
@@ -46,7 +50,7 @@ fn add_row(sums: ptr<function, LaneSums>, i: u32, replica: u32, above: u32, p: u
     if i >= M {
         return;
     }
-    let value = a_fours[(replica * M + min(above + i, M - 1u)) * (K / 4u) + p];
+    let value = octet_of(a_octets[(replica * M + min(above + i, M - 1u)) * (K / VECTOR) + p]);
     (*sums)[i][0] += four_products(value, (*beside).first);
     (*sums)[i][1] += four_products(value, (*beside).second);
     (*sums)[i][2] += four_products(value, (*beside).third);
@@ -58,9 +62,9 @@ fn add_row(sums: ptr<function, LaneSums>, i: u32, replica: u32, above: u32, p: u
 fn lane_products(replica: u32, above: u32, first: u32, lane: u32) -> LaneSums {
     var sums: LaneSums;
     for (var i = 0u; i < min(M, FEW); i++) {
-        sums[i] = FourRows();
+        sums[i] = array<vec4<f32>, 4>();
     }
-    for (var p = lane; p < K / 4u; p += VECTOR) {
+    for (var p = lane; p < K / VECTOR; p += VECTOR) {
         var beside = beside_of(replica, first, p);
         add_row(&sums, 0u, replica, above, p, &beside);
         add_row(&sums, 1u, replica, above, p, &beside);

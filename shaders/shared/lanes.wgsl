@@ -2,6 +2,25 @@
 // lane has loaded reaches the others without memory.
 const VECTOR: u32 = 8u;
 
+// Eight neighbours, loaded and stored as four words of 64 bits, since that costs what four
+// of 32 do: those at even places and those at odd ones.
+struct Octet {
+    even: vec4<f32>,
+    odd: vec4<f32>,
+}
+
+fn octet_of(words: vec4<u64>) -> Octet {
+    return Octet(
+        bitcast<vec4<f32>>(vec4<u32>(words)),
+        bitcast<vec4<f32>>(vec4<u32>(words >> vec4(32u))),
+    );
+}
+
+fn words_of(octet: Octet) -> vec4<u64> {
+    return vec4<u64>(bitcast<vec4<u32>>(octet.even)) |
+        (vec4<u64>(bitcast<vec4<u32>>(octet.odd)) << vec4(32u));
+}
+
 // Adds up two values over pairs of lanes that differ in `bit`: the lane with the bit
 // clear gets the sum of the first, the other that of the second.
 fn fold(first: f32, second: f32, lane: u32, bit: u32) -> f32 {

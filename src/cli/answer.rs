@@ -43,7 +43,7 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
     let choice: Choice = args.device.parse()?;
     let model = Model::load(&args.model)?;
     let data = Source::resolve(args.data.as_deref())?.load()?;
-    let device = super::open(choice, false)?;
+    let device = super::Ways::default().open(choice)?;
     let mut predictor = Predictor::new(&model, &data.test, &device)?;
     let answers = predictor.evaluate()?;
     let mut text = format!(
@@ -74,7 +74,7 @@ pub fn predict(args: &PredictArgs) -> Result<()> {
     }
     let labels = vec![0; args.images.len()];
     let images = Images::new("pictures", height, width, classes, pixels, labels)?;
-    let device = super::open(choice, false)?;
+    let device = super::Ways::default().open(choice)?;
     let mut predictor = Predictor::new(&model, &images, &device)?;
     let read = plurality(&predictor.evaluate()?.predictions);
     let outputs = predictor.outputs()?;

@@ -48,9 +48,8 @@ pub struct Args {
     /// Also show where a step's time goes: each launch, and the pauses between them
     #[arg(long)]
     profile: bool,
-    /// On a GPU: where a launch can be done in several ways, time each and take the fastest
-    #[arg(long)]
-    tune: bool,
+    #[command(flatten)]
+    ways: super::Ways,
     /// Launch every op on its own
     #[arg(long)]
     no_fuse: bool,
@@ -131,7 +130,7 @@ pub fn run(args: &Args) -> Result<()> {
             return Err(Error::unknown("workload", name, &known));
         }
     }
-    let device = super::open(choice, args.tune)?;
+    let device = args.ways.open(choice)?;
     if let Some(folder) = &args.growth {
         return growth::run(&device, seconds, folder);
     }

@@ -51,9 +51,8 @@ pub struct Run {
     /// auto (a hardware GPU, else the CPU), cpu, gpu, or an index of `wgrad devices`
     #[arg(long, default_value = "auto")]
     device: String,
-    /// On a GPU: where a launch can be done in several ways, time each and take the fastest
-    #[arg(long)]
-    tune: bool,
+    #[command(flatten)]
+    ways: super::Ways,
     /// Where to write; an experiment's folder is named by its id
     #[arg(long, value_name = "DIR", default_value = "runs/book")]
     out: PathBuf,
@@ -114,7 +113,7 @@ fn load(named: Option<&str>) -> Result<Option<Split>> {
 
 fn experiments(args: &Run) -> Result<()> {
     let chosen = book::select(&args.ids)?;
-    let device = super::open(args.device.parse()?, args.tune)?;
+    let device = args.ways.open(args.device.parse()?)?;
     let data = load(args.data.as_deref())?;
     let mut failed = None;
     for experiment in chosen {
@@ -180,8 +179,11 @@ fn command(id: &str, args: &Run) -> String {
     if args.device != "auto" {
         text += &format!(" --device {}", args.device);
     }
-    if args.tune {
+    if args.ways.tune {
         text += " --tune";
+    }
+    if args.ways.mixed_precision {
+        text += " --mixed-precision";
     }
     text
 }
@@ -265,7 +267,7 @@ fn report(out: &Path) -> Result<()> {
 }
 
 fn verify(args: &Verify) -> Result<()> {
-    let device = super::open(args.device.parse()?, false)?;
+    let device = super::Ways::default().open(args.device.parse()?)?;
     let data = load(args.data.as_deref())?.ok_or_else(book::missing)?;
     let claims = verify_certificate(&args.file, &data.test, &device)?;
     let mut text = String::new();

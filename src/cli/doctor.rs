@@ -12,6 +12,9 @@ pub struct Args {
     /// gpu, cpu, or an index of `wgrad devices`
     #[arg(long, default_value = "gpu")]
     device: String,
+    /// With the adapter's matrix units: also the kernels that round their factors to f16
+    #[arg(long)]
+    mixed_precision: bool,
     /// Print the findings as JSON, for a bug report
     #[arg(long)]
     json: bool,
@@ -20,7 +23,10 @@ pub struct Args {
 /// Examines the device; findings that are not healthy are an error.
 pub fn run(args: &Args) -> Result<()> {
     let choice: Choice = args.device.parse()?;
-    let device = Device::open(choice)?;
+    let device = match args.mixed_precision {
+        true => Device::open_mixed(choice)?,
+        false => Device::open(choice)?,
+    };
     let info = device.info();
     if !args.json {
         let warning = if info.software {

@@ -96,10 +96,27 @@ fn log() {
         .init();
 }
 
-/// Opens a device for work. What saves a later run time is kept in the user's cache.
-fn open(choice: Choice, tune: bool) -> Result<Device> {
-    let device = Device::open(choice)?.with_cache(&Cache::of_user());
-    Ok(if tune { device.tuned() } else { device })
+/// How launches are done on a GPU.
+#[derive(clap::Args, Default)]
+struct Ways {
+    /// On a GPU: where a launch can be done in several ways, time each and take the fastest
+    #[arg(long)]
+    tune: bool,
+    /// On a GPU with matrix units: large products of forward passes with factors rounded to f16
+    #[arg(long)]
+    mixed_precision: bool,
+}
+
+impl Ways {
+    /// Opens a device for work. What saves a later run time is kept in the user's cache.
+    fn open(&self, choice: Choice) -> Result<Device> {
+        let device = match self.mixed_precision {
+            true => Device::open_mixed(choice)?,
+            false => Device::open(choice)?,
+        };
+        let device = device.with_cache(&Cache::of_user());
+        Ok(if self.tune { device.tuned() } else { device })
+    }
 }
 
 /// A percentage with the two digits that 10,000 test images carry.

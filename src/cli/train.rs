@@ -26,9 +26,8 @@ pub struct Args {
     /// Go on from the last checkpoint of this very run in --out
     #[arg(long, requires = "out")]
     resume: bool,
-    /// On a GPU: where a launch can be done in several ways, time each and take the fastest
-    #[arg(long)]
-    tune: bool,
+    #[command(flatten)]
+    ways: super::Ways,
 }
 
 /// Checkpoints kept in a run's folder.
@@ -38,7 +37,7 @@ const CHECKPOINTS: usize = 2;
 pub fn run(args: Args) -> Result<()> {
     let start = Instant::now();
     let session = args.session.resolve()?;
-    let device = super::open(session.device, args.tune)?;
+    let device = args.ways.open(session.device)?;
     let info = device.info();
     let plan = Trainer::plan(&session.network, &session.data, &session.settings, info)?;
     let launches = plan.account().programs["train"].launches as u64;

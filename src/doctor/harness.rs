@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use half::f16;
+
 use crate::compile::{Options, compile};
 use crate::error::Result;
 use crate::exec::Executor;
@@ -99,6 +101,14 @@ pub fn inputs(case: &Case, replicas: usize) -> Vec<Host> {
     (0..case.inputs.len())
         .map(|i| fill(case, i, replicas))
         .collect()
+}
+
+/// The floats that f16 has for these.
+pub fn in_f16(host: &Host) -> Host {
+    match host {
+        Host::F32(values) => Host::F32(values.iter().map(|&x| f16::from_f32(x).to_f32()).collect()),
+        integers @ Host::U32(_) => integers.clone(),
+    }
 }
 
 /// A graph with one variable per input of the case (`input <i>`), a program `run` that

@@ -87,6 +87,28 @@ impl Device {
         }
     }
 
+    /// Opens a GPU whose matrix units do the large products of forward passes in mixed
+    /// precision: factors rounded to f16 (11 bits; infinite beyond 65,504), products and sums
+    /// in f32 (Micikevicius et al. 2018). Gradients and updates stay in f32. The device's name
+    /// says so, since it does not compute the same bits.
+    ///
+    /// The units are an experiment of wgpu's, which is why nobody gets them unasked.
+    ///
+    /// # Errors
+    /// [`Error::Adapter`] if there is no such adapter; the CPU is none.
+    pub fn open_mixed(choice: Choice) -> Result<Self> {
+        #[cfg(feature = "gpu")]
+        if choice != Choice::Cpu {
+            return super::gpu::GpuDevice::open_mixed(choice).map(Self::Gpu);
+        }
+        let _ = choice;
+        Err(Error::Adapter {
+            found: "the CPU".into(),
+            wanted: "a GPU adapter with matrix units".into(),
+            fix: "Train without --mixed-precision, or with --device gpu.".into(),
+        })
+    }
+
     /// The same device, which keeps in `cache` what saves a later run time: on a GPU the
     /// driver's compiled pipelines and what [`Device::tuned`] measured. Without this, nothing
     /// is kept.

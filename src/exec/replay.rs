@@ -4,6 +4,8 @@
 //! outputs are read back, and the reference computes in f64, from the same inputs, what
 //! they should be. The run's own results do not change by it.
 
+use half::f16;
+
 use super::Executor;
 use super::tolerance::{Side, allowed};
 use crate::error::{Error, Result};
@@ -65,9 +67,14 @@ fn reference(launch: &Launch, before: &[Host], replica: usize) -> Vec<Store> {
         .map(|(i, host)| {
             // What is only written must not be read: garbage shows if it is.
             let garbage = launch.kernel.bindings[i].access == Access::Write;
+            let in_f16 = launch.kernel.factors_in_f16().contains(&i);
             match host {
                 Host::F32(v) => {
-                    let wide = |&x: &f32| if garbage { f64::NAN } else { f64::from(x) };
+                    let wide = |&x: &f32| match (garbage, in_f16) {
+                        (true, _) => f64::NAN,
+                        (_, true) => f64::from(f16::from_f32(x)),
+                        _ => f64::from(x),
+                    };
                     Store::F(part(launch, i, v, replica).iter().map(wide).collect())
                 }
                 Host::U32(v) => {

@@ -18,7 +18,7 @@ use super::activation::Activation;
 use super::sgd::{self, Rates, Sgd};
 use super::{Alternative, Case, Fill, Lowered, Op, Operand, exactly, floats};
 use crate::error::{Error, Result};
-use crate::kernel::{Args, Bind, Kernel, Suits};
+use crate::kernel::{Args, Bind, Kernel, LANES, Suits};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -109,7 +109,7 @@ impl Op for DenseGrad {
         };
         let groups = n_in.div_ceil(WIDE) as u32;
         let mut ways = Vec::new();
-        if n_in.is_multiple_of(4) {
+        if n_in.is_multiple_of(LANES) {
             ways.push(lowered.clone().otherwise(Suits::Lanes, lanes, [groups, 1]));
         }
         // The last workgroup has the biases.
@@ -261,9 +261,9 @@ pub fn cases() -> Vec<Case> {
         (Tanh, 1.0, true, [2, 31, 65]),
         (Relu, 1.0, true, [10, 33, 30]),
         (Relu, 2.0, true, [16, 64, 129]),
-        (Tanh, 1.0, false, [3, 4, 9]),
-        (Sigmoid, 1.25, true, [10, 36, 8]),
-        (Relu, 1.0, true, [7, 132, 31]),
+        (Tanh, 1.0, false, [3, 8, 9]),
+        (Sigmoid, 1.25, true, [10, 40, 8]),
+        (Relu, 1.0, true, [7, 136, 31]),
         (Sigmoid, 1.25, false, [7, 67, 10]),
         (Relu, 1.0, true, [5, 130, 257]),
     ] {

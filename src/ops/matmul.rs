@@ -22,12 +22,13 @@ use super::small_batch::FEW;
 use super::{Alternative, Backward, Case, Epilogue, Fill, Lowered, Op, Operand, Value};
 use super::{exactly, floats};
 use crate::error::{Error, Result};
-use crate::kernel::{Args, Bind, Kernel, Suits};
+use crate::kernel::{Args, Bind, Kernel, LANES, Suits};
 use crate::shape::Type;
 use crate::tensor::Real;
 
 mod blocks;
 mod fast;
+mod fragments;
 
 /// What is done with a result before it is stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -109,6 +110,7 @@ impl Matmul {
             End::Sgd(sgd) => constants.extend(sgd.constants()),
         }
         let mut ways = blocks::ways(&self.end, [m, n, k], &constants);
+        ways.extend(fragments::ways(&self.end, [m, n, k], &constants));
         let (few, wide, lanes) = match self.end {
             End::Bias(_) => (&MATMUL_FEW_BIAS, &MATMUL_WIDE_BIAS, &lanes::MATMUL_LANES_BIAS),
             End::BiasDropout(..) => (
@@ -128,7 +130,7 @@ impl Matmul {
             constants: constants.clone(),
             grid: [n.div_ceil(columns) as u32, m.div_ceil(FEW) as u32],
         };
-        if k.is_multiple_of(4) {
+        if k.is_multiple_of(LANES) {
             ways.push(way(Suits::Lanes, lanes, LANE_ROWS));
         }
         if m <= FEW {
@@ -252,14 +254,14 @@ mod lanes {
         include_str!("../../shaders/matmul/lanes.wgsl"),
     );
 
-    /// [`MATMUL_WIDE_BIAS`] where K is a multiple of 4.
+    /// [`MATMUL_WIDE_BIAS`] where K is a multiple of 8.
     pub static MATMUL_LANES_BIAS: Kernel = Kernel {
         name: "matmul_lanes_bias",
         source: SOURCE,
         ..MATMUL_BIAS
     };
 
-    /// [`MATMUL_WIDE_BIAS_DROPOUT`] where K is a multiple of 4.
+    /// [`MATMUL_WIDE_BIAS_DROPOUT`] where K is a multiple of 8.
     pub static MATMUL_LANES_BIAS_DROPOUT: Kernel = Kernel {
         name: "matmul_lanes_bias_dropout",
         source: SOURCE,
@@ -400,6 +402,10 @@ pub static KERNELS: &[&Kernel] =
     &MATMUL_SLOPE,
     &MATMUL_SGD,
     &MATMUL_SGD_MOMENTUM,
+    &fragments::MATMUL_FRAGMENTS16_BIAS,
+    &fragments::MATMUL_FRAGMENTS16_BIAS_DROPOUT,
+    &fragments::MATMUL_FRAGMENTS8_BIAS,
+    &fragments::MATMUL_FRAGMENTS8_BIAS_DROPOUT,
     &lanes::MATMUL_LANES_BIAS,
     &lanes::MATMUL_LANES_BIAS_DROPOUT,
     &blocks::MATMUL_BLOCK,
@@ -504,14 +510,19 @@ pub fn cases() -> Vec<Case> {
         epoch_steps: 3,
         schedule: 2,
     };
-    for (trans_a, trans_b, [m, n, k]) in [
-        (false, true, [2, 3, 5]),
-        (false, true, [10, 13, 36]),
-        (false, true, [3, 2, 257]),
-        (false, true, [19, 9, 68]),
-        (false, false, [17, 15, 33]),
-        (true, false, [65, 63, 17]),
-        (true, true, [129, 131, 7]),
+    // Lanes and matrix units do forward products alone.
+    let (all, forward) = (false, true);
+    for (trans_a, trans_b, [m, n, k], ends) in [
+        (false, true, [2, 3, 5], all),
+        (false, true, [10, 13, 40], all),
+        (false, true, [3, 2, 257], all),
+        (false, true, [19, 9, 72], forward),
+        (false, true, [17, 130, 35], forward),
+        (false, false, [17, 15, 33], all),
+        (false, false, [66, 16, 64], forward),
+        (true, false, [65, 63, 17], all),
+        (true, true, [16, 65, 97], forward),
+        (true, true, [129, 131, 7], all),
     ] {
         for end in [
             End::Bias(act),
@@ -520,8 +531,7 @@ pub fn cases() -> Vec<Case> {
             End::Sgd(sgd(false)),
             End::Sgd(sgd(true)),
         ] {
-            // Only these have a way of their own where K is a multiple of 4.
-            if m == 19 && !matches!(end, End::Bias(_) | End::BiasDropout(..)) {
+            if ends == forward && !matches!(end, End::Bias(_) | End::BiasDropout(..)) {
                 continue;
             }
             let product = Matmul { trans_a, trans_b, end };

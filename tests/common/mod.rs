@@ -16,6 +16,11 @@ pub fn checked_gpu() -> Option<Device> {
     }
 }
 
+/// The GPU in mixed precision, where its matrix units are such as kernels are made for.
+pub fn mixed_gpu() -> Option<Device> {
+    Device::open_mixed(Choice::Gpu).ok()
+}
+
 /// The GPU to test on. Without one the GPU half of the tests is skipped, unless
 /// `WGRAD_REQUIRE_GPU` is set: then its absence is a failure.
 pub fn gpu() -> Option<Device> {

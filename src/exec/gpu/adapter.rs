@@ -6,7 +6,7 @@ use super::pipelines::Kept;
 use super::tuning::{self, Tuning};
 use crate::error::{Error, Result};
 use crate::exec::{Cache, Choice, DeviceInfo};
-use crate::kernel::Suits;
+use crate::kernel::{LANES, Suits};
 use crate::plan::{Alternative, Launch, Limits, Plan};
 
 /// How much of its memory a device may be asked for.
@@ -15,11 +15,36 @@ const BUDGET_PERCENT: u8 = 95;
 /// What is used where an adapter has it.
 const WANTED: wgpu::Features = wgpu::Features::PIPELINE_CACHE
     .union(wgpu::Features::TIMESTAMP_QUERY)
+    .union(VECTORS);
+
+/// What kernels for [`Suits::Lanes`] use.
+const VECTORS: wgpu::Features = wgpu::Features::SUBGROUP.union(wgpu::Features::SHADER_INT64);
+
+/// What mixed precision needs beside a unit of a known size ([`units_of`]).
+const UNITS: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+    .union(wgpu::Features::SHADER_F16)
     .union(wgpu::Features::SUBGROUP);
 
-/// Threads of a subgroup that kernels for [`Suits::Lanes`] count on; `VECTOR` in their
-/// shaders.
-const VECTOR: u32 = 8;
+/// Rows and columns of the matrices that an adapter multiplies for [`Suits::MatrixUnits`], if
+/// it does: factors in f16, sums in f32, by subgroups of the size that the kernels count on.
+fn units_of(adapter: &wgpu::Adapter) -> Option<u32> {
+    let info = adapter.get_info();
+    let all = adapter.cooperative_matrix_properties();
+    let has = |edge: u32| {
+        let unit = all.iter().find(|p| {
+            [p.m_size, p.n_size, p.k_size] == [edge; 3]
+                && p.ab_type == wgpu::CooperativeScalarType::F16
+                && p.cr_type == wgpu::CooperativeScalarType::F32
+        });
+        // Two fragments by two for each subgroup of a workgroup: `THREADS` and `SPAN` of
+        // shaders/shared/fragments.wgsl.
+        let subgroup = 128 / (64 / (2 * edge)).pow(2);
+        let subgroups = [info.subgroup_min_size, info.subgroup_max_size];
+        unit.is_some() && subgroups == [subgroup; 2]
+    };
+    let able = adapter.features().contains(UNITS);
+    [16, 8].into_iter().find(|&edge| able && has(edge))
+}
 
 fn instance() -> wgpu::Instance {
     // WGPU_BACKEND and wgpu's other variables are honoured.
@@ -117,8 +142,10 @@ pub struct GpuDevice {
     pub(super) faults: Faults,
     /// Of several kernels for a launch, those that are taken.
     suits: Suits,
-    /// Whether every subgroup has [`VECTOR`] lanes.
+    /// Whether every subgroup has [`LANES`] lanes, which load words of 64 bits.
     vectors: bool,
+    /// In mixed precision, the matrices that its units multiply.
+    units: Option<u32>,
     /// Whether shaders are compiled with bounds checks.
     pub(super) checks: bool,
     /// The name of its pipelines in a cache, where wgpu has one for it.
@@ -138,6 +165,19 @@ impl GpuDevice {
     /// # Errors
     /// [`Error::Adapter`] if none fits, [`Error::Device`] if it does not open.
     pub fn open(choice: Choice) -> Result<Self> {
+        Self::open_as(choice, false)
+    }
+
+    /// [`Device::open_mixed`](crate::exec::Device::open_mixed).
+    ///
+    /// # Errors
+    /// As [`GpuDevice::open`]; [`Error::Adapter`] too if the adapter has no fitting units.
+    pub fn open_mixed(choice: Choice) -> Result<Self> {
+        Self::open_as(choice, true)
+    }
+
+    #[allow(unsafe_code)]
+    fn open_as(choice: Choice, mixed: bool) -> Result<Self> {
         let all = enumerate();
         let found = || {
             let names: Vec<_> = all.iter().map(|a| info_of(a).name).collect();
@@ -182,7 +222,30 @@ impl GpuDevice {
                     )
                 })?,
         };
-        let info = info_of(adapter);
+        let mut info = info_of(adapter);
+        let units = units_of(adapter).filter(|_| mixed);
+        let mut features = adapter.features() & WANTED;
+        let mut experiments = wgpu::ExperimentalFeatures::disabled();
+        if mixed {
+            if units.is_none() {
+                return Err(Error::Adapter {
+                    found: info.name,
+                    wanted: "matrix units with factors in f16 and sums in f32, of 16 x 16 for \
+                             subgroups of 32 or of 8 x 8 for subgroups of 8"
+                        .into(),
+                    fix: "Train without --mixed-precision, or choose another adapter \
+                          (`wgrad devices`)."
+                        .into(),
+                });
+            }
+            info.name += ", mixed precision";
+            features |= UNITS;
+            // SAFETY: wgpu calls an experiment unsafe because it may have undefined behaviour
+            // that wgpu does not know of. Cooperative matrices are the only one among
+            // `features`; the kernels that use them are held to their reference like all
+            // others, and nobody gets them who did not ask.
+            experiments = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        }
         let offered = adapter.limits();
         // The portable defaults, but buffers as large as the adapter allows.
         let required = wgpu::Limits {
@@ -194,7 +257,8 @@ impl GpuDevice {
             label: Some("wgrad"),
             required_limits: required,
             // Wanted, not needed.
-            required_features: adapter.features() & WANTED,
+            required_features: features,
+            experimental_features: experiments,
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
         };
@@ -223,8 +287,8 @@ impl GpuDevice {
         };
         let subgroup = adapter.get_info();
         Ok(Self {
-            vectors: device.features().contains(wgpu::Features::SUBGROUP)
-                && [subgroup.subgroup_min_size, subgroup.subgroup_max_size] == [VECTOR; 2],
+            vectors: device.features().contains(VECTORS)
+                && [subgroup.subgroup_min_size, subgroup.subgroup_max_size] == [LANES as u32; 2],
             device,
             queue,
             faults,
@@ -234,6 +298,7 @@ impl GpuDevice {
             } else {
                 Suits::Gpu
             },
+            units,
             checks: false,
             pipelines: wgpu::util::pipeline_cache_key(&adapter.get_info()),
             cache: Cache::off(),
@@ -304,21 +369,32 @@ impl GpuDevice {
 
     /// The plan without the ways that the adapter cannot go.
     pub fn possible(&self, plan: Plan) -> Plan {
-        plan.with_ways(|suits| suits != Suits::Lanes || self.vectors)
+        plan.with_ways(|suits| match suits {
+            Suits::Gpu | Suits::Processor => true,
+            Suits::Lanes => self.vectors,
+            Suits::MatrixUnits { edge } => self.units == Some(edge),
+        })
     }
 
     /// The way of a launch that suits the adapter.
     fn way(&self, launch: &Launch) -> usize {
         let suiting: &[Suits] = match self.suits {
-            Suits::Gpu => &[],
+            Suits::Gpu | Suits::MatrixUnits { .. } => &[],
             Suits::Processor => &[Suits::Processor],
             Suits::Lanes => &[Suits::Lanes, Suits::Processor],
         };
+        // Whoever asked for mixed precision wants it; what an adapter lacks is gone from the
+        // plan by now.
+        let units = self.units.map(|edge| Suits::MatrixUnits { edge });
         let of = |suits: &Suits| {
             let mut others = launch.alternatives.iter();
             others.position(|other: &Alternative| other.suits == *suits)
         };
-        suiting.iter().find_map(of).map_or(0, |i| i + 1)
+        units
+            .iter()
+            .chain(suiting)
+            .find_map(of)
+            .map_or(0, |i| i + 1)
     }
 
     /// What it is and allows.

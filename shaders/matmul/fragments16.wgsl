@@ -1,0 +1,27 @@
+// Matrix units of 16 x 16 and subgroups of 32 threads (NVIDIA). These two lines must come
+// first in a module.
+enable f16;
+enable wgpu_cooperative_matrix;
+
+alias FragmentA = coop_mat16x16<f16, A>;
+alias FragmentB = coop_mat16x16<f16, B>;
+alias FragmentC = coop_mat16x16<f32, C>;
+const FRAGMENT: u32 = 16u;
+
+@compute @workgroup_size(THREADS)
+fn matmul_fragments16_bias(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+    @builtin(subgroup_id) crew: u32,
+) {
+    store_biased(group, thread, crew);
+}
+
+@compute @workgroup_size(THREADS)
+fn matmul_fragments16_bias_dropout(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+    @builtin(subgroup_id) crew: u32,
+) {
+    store_dropped(group, thread, crew);
+}
