@@ -193,7 +193,11 @@ const MUTANTS: &[Mutant] = mutants! {
     "conv2d_pool" "strip: wrong place of a window": "winner == place + WO)" => "winner == place + WO - 1u)";
     "conv2d_pool" "strip: row below not kept": "            above = below;" => "            above = above;";
     "conv2d_pool" "strip: last of equal maxima": "let wins = candidate > best.value;" => "let wins = candidate >= best.value;";
-    "conv2d_pool" "strip: every group the first one's channels": "* C + block / blocks * group_channels() + c" => "* C + c";
+    "conv2d_pool" "strip: every group the first one's channels": "* C + strip.block / strip_blocks() * group_channels() + c" => "* C + c";
+    "conv2d_pool" "lanes: weights of the neighbouring tap": "subgroupShuffle(share[i / VECTOR], i % VECTOR)" => "subgroupShuffle(share[i / VECTOR], (i ^ 1u) % VECTOR)";
+    "conv2d_pool" "lanes: the last share never loaded": "t < 3u; t++" => "t < 2u; t++";
+    "conv2d_pool" "lanes: pixels exchanged": "pixels[4u * t + 2u] = even.y;" => "pixels[4u * t + 2u] = odd.y;";
+    "conv2d_pool" "lanes: every strip the first one's pixels": "left / 4u + t" => "t";
     "conv2d_pool" "wide: shares of a place lost": "i < N * PO * QO; i += SHARES) {\n        let n = i / (PO * QO);\n        let at = ((replica * N + n) * F + f) * PO * QO + i - n * (PO * QO);\n        let slope = upstream[at];\n        if" => "i + 1u < N * PO * QO; i += SHARES) {\n        let n = i / (PO * QO);\n        let at = ((replica * N + n) * F + f) * PO * QO + i - n * (PO * QO);\n        let slope = upstream[at];\n        if";
     "conv2d_pool" "wide: bias of the last share alone": "sum += wide_partial[first + share * span.width]" => "sum = wide_partial[first + share * span.width]";
     "conv2d_pool" "wide: weights of a channel beyond the last": "return select(NOWHERE, at, c < group_channels());" => "return at;";

@@ -317,7 +317,7 @@ fn declarations(kernel: &wgrad::kernel::Kernel, module: &naga::Module) {
                 panic!("arrays only")
             };
             // Four neighbours at once are called `<name>_fours`, eight floats as four words of
-            // 64 bits `<name>_octets`.
+            // 64 bits `<name>_octets`, four as two `<name>_pairs`.
             let name = v.name.as_deref().unwrap();
             let (scalar, name) = match module.types[base].inner {
                 naga::TypeInner::Scalar(scalar) => (scalar, name),
@@ -325,6 +325,10 @@ fn declarations(kernel: &wgrad::kernel::Kernel, module: &naga::Module) {
                     size: naga::VectorSize::Quad,
                     scalar: naga::Scalar::U64,
                 } => (naga::Scalar::F32, name.strip_suffix("_octets").unwrap()),
+                naga::TypeInner::Vector {
+                    size: naga::VectorSize::Bi,
+                    scalar: naga::Scalar::U64,
+                } => (naga::Scalar::F32, name.strip_suffix("_pairs").unwrap()),
                 naga::TypeInner::Vector {
                     size: naga::VectorSize::Quad,
                     scalar,

@@ -8,9 +8,11 @@ const STRIP: u32 = 4u;
 const STRIP_WIDTH: u32 = 12u;
 const STRIP_FILTERS: u32 = 4u;
 
+alias Pixels = array<f32, STRIP_WIDTH>;
+
 // Columns of a row of an image from `left` on; beyond the last column, the last one.
-fn pixels_of(row: u32, left: u32) -> array<f32, 12> {
-    var pixels: array<f32, 12>;
+fn pixels_of(row: u32, left: u32) -> Pixels {
+    var pixels: Pixels;
     for (var j = 0u; j < 2u * STRIP + KW - 1u; j++) {
         pixels[j] = x[row + min(left + j, W - 1u)];
     }
@@ -57,6 +59,68 @@ fn store_winners(to: StripPlace, i: u32, a: vec4<f32>, b: vec4<f32>, c: vec4<f32
     }
 }
 
+// A thread's strip: its pooled place among N * PO rows of them, its first column, its
+// filters' block.
+struct Strip {
+    place: u32,
+    q: u32,
+    block: u32,
+}
+
+// Blocks of filters of a group.
+fn strip_blocks() -> u32 {
+    return (group_filters() + STRIP_FILTERS - 1u) / STRIP_FILTERS;
+}
+
+// That of a workgroup's thread.
+fn strip_of(row: u32, thread: u32) -> Strip {
+    let tiles = (N * PO + WIDE - 1u) / WIDE;
+    let strips = (QO + STRIP - 1u) / STRIP;
+    return Strip(row % tiles * WIDE + thread, row / tiles % strips * STRIP, row / (tiles * strips));
+}
+
+struct StripFilters {
+    first: u32,
+    last: u32,
+}
+
+// A block's filters and the group's last one, which stands in for those that are not there.
+fn filters_of(block: u32) -> StripFilters {
+    let first = block / strip_blocks() * group_filters() + block % strip_blocks() * STRIP_FILTERS;
+    return StripFilters(first, (block / strip_blocks() + 1u) * group_filters() - 1u);
+}
+
+// For each place of the convolution that a strip covers, by rows, one sum a filter.
+alias StripSums = array<vec4<f32>, 16>;
+
+// What tap kw of a row of taps adds, the rows of the image above and below. Kernels call it
+// with constants, one by one: the loop would be too long for a compiler to unroll, and sums
+// and pixels would leave the registers.
+fn add_tap(sums: ptr<function, StripSums>, above: Pixels, below: Pixels, weights: vec4<f32>, kw: u32) {
+    for (var j = 0u; j < 2u * STRIP; j++) {
+        (*sums)[j] += above[j + kw] * weights;
+        (*sums)[2u * STRIP + j] += below[j + kw] * weights;
+    }
+}
+
+fn store_strip(to: StripPlace, sums: StripSums, replica: u32) {
+    let f = replica * F + min(vec4<u32>(to.first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(to.last));
+    let added = vec4<f32>(bias[f.x], bias[f.y], bias[f.z], bias[f.w]);
+    // No loop: it would be too long for a compiler to unroll, and the sums would leave the
+    // registers.
+    store_winners(to, 0u, sums[0] + added, sums[1] + added, sums[8] + added, sums[9] + added);
+    store_winners(to, 1u, sums[2] + added, sums[3] + added, sums[10] + added, sums[11] + added);
+    store_winners(to, 2u, sums[4] + added, sums[5] + added, sums[12] + added, sums[13] + added);
+    store_winners(to, 3u, sums[6] + added, sums[7] + added, sums[14] + added, sums[15] + added);
+}
+
+fn add_loaded_tap(sums: ptr<function, StripSums>, above: Pixels, below: Pixels, row: vec4<u32>, kw: u32) {
+    if kw < KW {
+        let at = row + kw;
+        add_tap(sums, above, below, vec4<f32>(w[at.x], w[at.y], w[at.z], w[at.w]), kw);
+    }
+}
+
 // The convolution with its pool of 2 x 2, stride 1 and no padding: a thread has
 // STRIP_FILTERS filters of a strip of pooled places.
 @compute @workgroup_size(WIDE)
@@ -65,54 +129,35 @@ fn conv2d_pool_strip(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let row = row_of(group, groups);
-    let tiles = (N * PO + WIDE - 1u) / WIDE;
-    let strips = (QO + STRIP - 1u) / STRIP;
-    let blocks = (group_filters() + STRIP_FILTERS - 1u) / STRIP_FILTERS;
-    let place = row % tiles * WIDE + thread;
-    let block = row / (tiles * strips);
-    if block >= blocks * GROUPS || place >= N * PO {
+    let strip = strip_of(row_of(group, groups), thread);
+    if strip.block >= strip_blocks() * GROUPS || strip.place >= N * PO {
         return;
     }
-    let n = place / PO;
-    let p = place % PO;
-    let q = row / tiles % strips * STRIP;
-    let first = block / blocks * group_filters() + block % blocks * STRIP_FILTERS;
-    // The last filter stands in for those that are not there.
-    let last = (block / blocks + 1u) * group_filters() - 1u;
-    let f = min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(last));
+    let n = strip.place / PO;
+    let p = strip.place % PO;
+    let own = filters_of(strip.block);
+    let f = min(vec4<u32>(own.first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(own.last));
     let w_at = (group.z * F + f) * taps();
-    var sums: array<vec4<f32>, 16>;
+    var sums: StripSums;
     for (var i = 0u; i < 4u * STRIP; i++) {
         sums[i] = vec4<f32>(0.0);
     }
     for (var c = 0u; c < group_channels(); c++) {
-        let channel = (group.z * N + n) * C + block / blocks * group_channels() + c;
+        let channel = (group.z * N + n) * C + strip.block / strip_blocks() * group_channels() + c;
         let image = (channel * H + 2u * p) * W;
-        var above = pixels_of(image, 2u * q);
+        var above = pixels_of(image, 2u * strip.q);
         for (var kh = 0u; kh < KH; kh++) {
-            let below = pixels_of(image + (kh + 1u) * W, 2u * q);
-            for (var kw = 0u; kw < KW; kw++) {
-                let at = w_at + (c * KH + kh) * KW + kw;
-                let weights = vec4<f32>(w[at.x], w[at.y], w[at.z], w[at.w]);
-                for (var j = 0u; j < 2u * STRIP; j++) {
-                    sums[j] += above[j + kw] * weights;
-                    sums[2u * STRIP + j] += below[j + kw] * weights;
-                }
-            }
+            let below = pixels_of(image + (kh + 1u) * W, 2u * strip.q);
+            let row = w_at + (c * KH + kh) * KW;
+            add_loaded_tap(&sums, above, below, row, 0u);
+            add_loaded_tap(&sums, above, below, row, 1u);
+            add_loaded_tap(&sums, above, below, row, 2u);
+            add_loaded_tap(&sums, above, below, row, 3u);
+            add_loaded_tap(&sums, above, below, row, 4u);
             above = below;
         }
     }
-    let added = vec4<f32>(
-        bias[group.z * F + f.x], bias[group.z * F + f.y], bias[group.z * F + f.z], bias[group.z * F + f.w]
-    );
-    // No loop: it would be too long for a compiler to unroll, and the sums would leave the
-    // registers.
-    let to = StripPlace(group.z * N + n, first, last, p, q);
-    store_winners(to, 0u, sums[0] + added, sums[1] + added, sums[8] + added, sums[9] + added);
-    store_winners(to, 1u, sums[2] + added, sums[3] + added, sums[10] + added, sums[11] + added);
-    store_winners(to, 2u, sums[4] + added, sums[5] + added, sums[12] + added, sums[13] + added);
-    store_winners(to, 3u, sums[6] + added, sums[7] + added, sums[14] + added, sums[15] + added);
+    store_strip(StripPlace(group.z * N + n, own.first, own.last, p, strip.q), sums, group.z);
 }
 
 // The weight gradients, of convolutions of stride 1 without padding or dilation.
@@ -138,16 +183,33 @@ fn span_of(row: u32) -> Span {
     return Span(row / spans(), row % spans() * width, width);
 }
 
+alias Taps = array<f32, MOST_TAPS>;
+
+// What a winner's place adds to eight taps' sums. Kernels call it with constants: a loop would
+// be too long for a compiler to unroll, and the sums would leave the registers.
+fn add_place(sums: ptr<function, Taps>, first: u32, slope: f32, image: u32) {
+    for (var tap = first; tap < first + 8u; tap++) {
+        if tap < KH * KW {
+            (*sums)[tap] += slope * x[image + tap / KW * W + tap % KW];
+        }
+    }
+}
+
+fn share_sums(sums: ptr<function, Taps>, first: u32, thread: u32) {
+    for (var tap = first; tap < first + 8u; tap++) {
+        if tap < KH * KW {
+            wide_partial[tap * WIDE + thread] = (*sums)[tap];
+        }
+    }
+}
+
 // Leaves every thread's sums in `wide_partial`, the one of the slopes alone last. Every
 // thread must call it: it holds a barrier.
 fn wide_sums(replica: u32, span: Span, thread: u32) {
     let f = span.f;
     let within = min(span.first + thread % span.width, group_channels() - 1u);
     let c = f / group_filters() * group_channels() + within;
-    var sums: array<f32, MOST_TAPS>;
-    for (var tap = 0u; tap < KH * KW; tap++) {
-        sums[tap] = 0.0;
-    }
+    var sums = Taps();
     var slopes = 0.0;
     for (var i = thread / span.width; i < N * PO * QO; i += SHARES) {
         let n = i / (PO * QO);
@@ -160,15 +222,15 @@ fn wide_sums(replica: u32, span: Span, thread: u32) {
         let winner = winners[at];
         let above = winner / WO;
         let image = (((replica * N + n) * C + c) * H + above) * W + winner - above * WO;
-        for (var kh = 0u; kh < KH; kh++) {
-            for (var kw = 0u; kw < KW; kw++) {
-                sums[kh * KW + kw] += slope * x[image + kh * W + kw];
-            }
-        }
+        add_place(&sums, 0u, slope, image);
+        add_place(&sums, 8u, slope, image);
+        add_place(&sums, 16u, slope, image);
+        add_place(&sums, 24u, slope, image);
     }
-    for (var tap = 0u; tap < KH * KW; tap++) {
-        wide_partial[tap * WIDE + thread] = sums[tap];
-    }
+    share_sums(&sums, 0u, thread);
+    share_sums(&sums, 8u, thread);
+    share_sums(&sums, 16u, thread);
+    share_sums(&sums, 24u, thread);
     wide_partial[KH * KW * WIDE + thread] = slopes;
     workgroupBarrier();
 }

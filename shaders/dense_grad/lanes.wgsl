@@ -64,8 +64,8 @@ fn updated(weights: vec4<f32>, slopes: vec4<f32>, rates: vec4<f32>) -> vec4<f32>
     );
 }
 
-fn updated_octet(weights: Octet, slopes: Octet, rates: vec4<f32>) -> vec4<u64> {
-    return words_of(Octet(
+fn updated_octet(weights: EightFloats, slopes: EightFloats, rates: vec4<f32>) -> vec4<u64> {
+    return words_of(EightFloats(
         updated(weights.even, slopes.even, rates),
         updated(weights.odd, slopes.odd, rates),
     ));
@@ -85,7 +85,7 @@ fn dense_update_lanes(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup
         for (var r = 0u; r < VECTOR; r++) {
             if first + r >= OUT { break; }
             let at = (replica * OUT + first + r) * OCTETS + place;
-            var slopes = Octet();
+            var slopes = EightFloats();
             for (var n = 0u; n < N; n++) {
                 let delta = subgroupShuffle(gradients[n], r);
                 slopes.even += delta * inputs.even[n];
@@ -115,7 +115,7 @@ fn store_input_gradient(sums: ptr<function, Columns>, inputs: Columns, n: u32, r
     if n >= N {
         return;
     }
-    dx_octets[(replica * N + n) * OCTETS + place] = words_of(Octet(
+    dx_octets[(replica * N + n) * OCTETS + place] = words_of(EightFloats(
         input_gradient((*sums).even[n], inputs.even[n]),
         input_gradient((*sums).odd[n], inputs.odd[n]),
     ));
@@ -141,7 +141,7 @@ fn dense_grad_lanes(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_i
             if first + r >= OUT { break; }
             let at = (replica * OUT + first + r) * OCTETS + place;
             let weights = octet_of(w_octets[at]);
-            var slopes = Octet();
+            var slopes = EightFloats();
             for (var n = 0u; n < N; n++) {
                 let delta = subgroupShuffle(gradients[n], r);
                 slopes.even += delta * inputs.even[n];

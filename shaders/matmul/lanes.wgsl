@@ -7,7 +7,7 @@ const LANE_ROWS: u32 = 16u;
 @group(0) @binding(0) var<storage, read> a_octets: array<vec4<u64>>;
 @group(0) @binding(1) var<storage, read> b_octets: array<vec4<u64>>;
 
-alias FourRows = array<Octet, 4>;
+alias FourRows = array<EightFloats, 4>;
 alias LaneSums = array<array<vec4<f32>, 4>, FEW>;
 
 fn four_rows(replica: u32, first: u32, p: u32) -> FourRows {
@@ -19,11 +19,11 @@ fn four_rows(replica: u32, first: u32, p: u32) -> FourRows {
     return rows;
 }
 
-fn octet_product(a: Octet, b: Octet) -> f32 {
+fn octet_product(a: EightFloats, b: EightFloats) -> f32 {
     return dot(a.even, b.even) + dot(a.odd, b.odd);
 }
 
-fn four_products(value: Octet, rows: FourRows) -> vec4<f32> {
+fn four_products(value: EightFloats, rows: FourRows) -> vec4<f32> {
     return vec4(octet_product(value, rows[0]), octet_product(value, rows[1]), octet_product(value, rows[2]), octet_product(value, rows[3]));
 }
 

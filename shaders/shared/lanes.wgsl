@@ -4,19 +4,19 @@ const VECTOR: u32 = 8u;
 
 // Eight neighbours, loaded and stored as four words of 64 bits, since that costs what four
 // of 32 do: those at even places and those at odd ones.
-struct Octet {
+struct EightFloats {
     even: vec4<f32>,
     odd: vec4<f32>,
 }
 
-fn octet_of(words: vec4<u64>) -> Octet {
-    return Octet(
+fn octet_of(words: vec4<u64>) -> EightFloats {
+    return EightFloats(
         bitcast<vec4<f32>>(vec4<u32>(words)),
         bitcast<vec4<f32>>(vec4<u32>(words >> vec4(32u))),
     );
 }
 
-fn words_of(octet: Octet) -> vec4<u64> {
+fn words_of(octet: EightFloats) -> vec4<u64> {
     return vec4<u64>(bitcast<vec4<u32>>(octet.even)) |
         (vec4<u64>(bitcast<vec4<u32>>(octet.odd)) << vec4(32u));
 }

@@ -229,7 +229,12 @@ impl Op for Conv2dPool {
         let blocks = groups * (s.f / groups).div_ceil(STRIP[1]);
         let tiles = (s.n * po).div_ceil(WIDE);
         let grid = grid(tiles * qo.div_ceil(STRIP[0]) * blocks, 1);
-        vec![lowered.otherwise(Suits::Processor, &wide::FORWARD, grid)]
+        let mut ways = Vec::new();
+        if s.input[1].is_multiple_of(4) {
+            ways.push(lowered.clone().otherwise(Suits::Lanes, &wide::FORWARD_LANES, grid));
+        }
+        ways.push(lowered.otherwise(Suits::Processor, &wide::FORWARD, grid));
+        ways
     }
 }
 
@@ -584,6 +589,7 @@ pub static KERNELS: &[&Kernel] = &[
     &CONV2D_POOL_WEIGHT_GRAD_SGD_MOMENTUM,
     &CONV2D_POOL_WEIGHT_GRAD_SGD_BIAS,
     &wide::FORWARD,
+    &wide::FORWARD_LANES,
     &wide::INPUT_GRAD,
     &wide::INPUT_GRAD_SLOPE,
     &wide::WEIGHT_GRAD,

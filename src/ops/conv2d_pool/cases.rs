@@ -16,10 +16,10 @@ const PLAIN: ([usize; 2], [usize; 2], [usize; 2], usize) = ([1, 1], [0, 0], [1, 
 const HALVES: ([usize; 2], [usize; 2], [usize; 2]) = ([2, 2], [2, 2], [0, 0]);
 
 /// One of each; windows that halve, on sizes that do not divide; more filters than a
-/// thread takes; windows that cover all of several strips; windows that overlap, leave
+/// thread takes; rows of whole fours; windows that cover all of several strips; windows that overlap, leave
 /// gaps and hang over the edge; strides, padding, dilation, groups; more weights than a
 /// workgroup has threads; more places than a thread adds up; little but padding.
-const SHAPES: [Shapes; 16] = [
+const SHAPES: [Shapes; 17] = [
     ([1, 1, 1, 1], [1, 1, 1, 1], PLAIN, ([1, 1], [1, 1], [0, 0])),
     ([1, 1, 2, 2], [1, 1, 1, 1], PLAIN, HALVES),
     ([3, 2, 8, 9], [5, 2, 3, 2], PLAIN, HALVES),
@@ -34,6 +34,7 @@ const SHAPES: [Shapes; 16] = [
     ([1, 13, 6, 7], [2, 13, 5, 4], PLAIN, HALVES),
     ([2, 3, 10, 16], [5, 3, 5, 5], PLAIN, HALVES),
     ([1, 4, 7, 21], [6, 2, 4, 4], ([1, 1], [0, 0], [1, 1], 2), HALVES),
+    ([3, 4, 9, 12], [10, 2, 3, 4], ([1, 1], [0, 0], [1, 1], 2), HALVES),
     ([37, 1, 10, 10], [2, 1, 3, 3], PLAIN, HALVES),
     ([1, 2, 3, 3], [2, 2, 2, 2], ([80, 50], [301, 200], [1, 1], 1), ([2, 2], [2, 2], [0, 0])),
 ];
