@@ -68,7 +68,7 @@ step warm start-warm.txt "$wgrad" train --net conv-dropout --data synthetic --tr
 step tuned tuned.txt "$wgrad" bench --device gpu --tune --profile --replicas 1,5,16,64
 rm -rf "$out/start"
 unset WGRAD_CACHE
-# Refused, with exit code 2 or so, where the adapter has no fitting units.
+# Both fail, by name, where the adapter's matrix units are none that wgrad knows.
 step mixed mixed.txt "$wgrad" bench --device gpu --mixed-precision --profile --workloads A,C
 step halves doctor-mixed.json "$wgrad" doctor --json --device gpu --mixed-precision
 step growth growth.txt "$wgrad" bench --device gpu --growth "$out"

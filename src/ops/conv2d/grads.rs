@@ -1,0 +1,271 @@
+//! The gradients of a convolution; their equations stand at the head of `conv2d.rs`.
+
+use super::*;
+
+/// ∂x: inputs g `[N, F, H_o, W_o]`, w and, with a slope, x's values as an activation's
+/// outputs `[N, C, H, W]`; output `[N, C, H, W]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Conv2dInputGrad {
+    /// The convolution.
+    pub conv: Conv2d,
+    /// `[H, W]`.
+    pub input: [usize; 2],
+    /// Multiply by this activation's slope.
+    pub slope: Option<Activation>,
+}
+
+/// ∂w: inputs x, g and, with an update, those of [`Sgd`] after its gradient; output ∂w
+/// `[F, C / groups, K_h, K_w]`, or none.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Conv2dWeightGrad {
+    /// The convolution.
+    pub conv: Conv2d,
+    /// `[K_h, K_w]`.
+    pub kernel: [usize; 2],
+    /// ∂w is the gradient that updates a parameter.
+    pub update: Option<Sgd>,
+}
+
+impl Conv2dInputGrad {
+    fn sizes(&self, g: &Type, w: &Type) -> Result<Sizes> {
+        let ([n, gf, ho, wo], filters) = (four(UPSTREAM, g)?, four(FILTERS, w)?);
+        let [f, per, ..] = filters;
+        let channels = per.saturating_mul(self.conv.groups);
+        let [h, w] = self.input;
+        let s = self.conv.sizes([n, channels, h, w], filters)?;
+        if [gf, ho, wo] != [f, s.output[0], s.output[1]] {
+            let wanted = format!("[{n}, {f}, {}, {}]", s.output[0], s.output[1]);
+            return Err(Error::shape("conv2d input gradient", g.to_string(), wanted));
+        }
+        Ok(s)
+    }
+
+    /// The direct kernel, and every way, the best for a GPU first.
+    fn ways(&self, inputs: &[Type], outputs: &[Type]) -> Option<(Lowered, Vec<Alternative>)> {
+        let s = self.sizes(&inputs[0], &inputs[1]).ok()?;
+        let [_, per, kh, kw] = four(FILTERS, &inputs[1]).ok()?;
+        let mut constants = self.conv.constants([kh, kw], &s);
+        let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
+        operands.push(Operand::Out(0));
+        let (kernel, blocks) = match self.slope {
+            None => (&CONV2D_INPUT_GRAD, &implicit::INPUT_GRAD),
+            Some(act) => {
+                constants.push(("ACTIVATION", act.constant()));
+                (&CONV2D_INPUT_GRAD_SLOPE, &implicit::INPUT_GRAD_SLOPE)
+            }
+        };
+        let direct = Lowered {
+            kernel,
+            constants,
+            operands,
+            grid: grid(outputs[0].elements(), ELEMENTWISE),
+            flops: self.conv.flops([kh, kw], &s),
+        };
+        let groups = self.conv.groups;
+        let taps = s.f / groups * kh * kw;
+        let sizes = [per, s.n * s.input[0] * s.input[1], taps];
+        let cost = direct_cost(outputs[0].elements(), taps);
+        let ways = implicit::ways(&direct, cost, blocks, sizes, groups);
+        Some((direct, ways))
+    }
+}
+
+impl Op for Conv2dInputGrad {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        let (g, w, y) = match (self.slope, inputs) {
+            (None, [g, w]) => (g, w, None),
+            (Some(_), [g, w, y]) => (g, w, Some(y)),
+            _ => {
+                let found = format!("{} inputs", inputs.len());
+                let wanted = "gradient, filters and, with a slope, outputs";
+                return Err(Error::shape("conv2d input gradient", found, wanted));
+            }
+        };
+        let s = self.sizes(g, w)?;
+        let dx = Type::f32("conv2d", &[s.n, s.c, s.input[0], s.input[1]])?;
+        if let Some(y) = y {
+            exactly("conv2d", "outputs [N, C, H, W]", y, &dx)?;
+        }
+        Ok(vec![dx])
+    }
+
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered> {
+        let (direct, mut ways) = self.ways(inputs, outputs)?;
+        Some(direct.done(ways.swap_remove(0)))
+    }
+
+    fn alternatives(&self, inputs: &[Type], outputs: &[Type]) -> Vec<Alternative> {
+        let ways = self.ways(inputs, outputs);
+        ways.map_or(vec![], |(_, mut ways)| ways.split_off(1))
+    }
+
+    fn with_epilogue(&self, epilogue: &Epilogue) -> Option<Arc<dyn Op>> {
+        match (self.slope, epilogue) {
+            (None, Epilogue::ActivationSlope(act)) => Some(Arc::new(Self {
+                slope: Some(*act),
+                ..*self
+            })),
+            _ => None,
+        }
+    }
+}
+
+impl Conv2dWeightGrad {
+    fn sizes(&self, x: &Type, g: &Type) -> Result<Sizes> {
+        let (images, [n, f, ho, wo]) = (four(IMAGES, x)?, four(UPSTREAM, g)?);
+        let per = images[1] / self.conv.groups.max(1);
+        let s = self.conv.sizes(images, [f, per, self.kernel[0], self.kernel[1]])?;
+        if [n, ho, wo] != [s.n, s.output[0], s.output[1]] {
+            let wanted = format!("[{}, {f}, {}, {}]", s.n, s.output[0], s.output[1]);
+            return Err(Error::shape("conv2d weight gradient", g.to_string(), wanted));
+        }
+        Ok(s)
+    }
+
+    /// The direct kernel, and every way, the best for a GPU first.
+    fn ways(&self, inputs: &[Type], _: &[Type]) -> Option<(Lowered, Vec<Alternative>)> {
+        let s = self.sizes(&inputs[0], &inputs[1]).ok()?;
+        let mut constants = self.conv.constants(self.kernel, &s);
+        let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
+        let (kernel, blocks) = match &self.update {
+            None => {
+                operands.push(Operand::Out(0));
+                (&CONV2D_WEIGHT_GRAD, &implicit::WEIGHT_GRAD)
+            }
+            Some(sgd) => {
+                constants.extend(sgd.constants());
+                match sgd.momentum {
+                    true => (
+                        &CONV2D_WEIGHT_GRAD_SGD_MOMENTUM,
+                        &implicit::WEIGHT_GRAD_SGD_MOMENTUM,
+                    ),
+                    false => (&CONV2D_WEIGHT_GRAD_SGD, &implicit::WEIGHT_GRAD_SGD),
+                }
+            }
+        };
+        let groups = self.conv.groups;
+        let taps = s.c / groups * self.kernel[0] * self.kernel[1];
+        let direct = Lowered {
+            kernel,
+            constants,
+            operands,
+            grid: grid(s.f * taps, 1),
+            flops: self.conv.flops(self.kernel, &s),
+        };
+        let places = s.n * s.output[0] * s.output[1];
+        let cost = direct_cost(s.f * taps * LANES, places.div_ceil(LANES));
+        let ways = implicit::ways(&direct, cost, blocks, [s.f / groups, taps, places], groups);
+        Some((direct, ways))
+    }
+}
+
+impl Op for Conv2dWeightGrad {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        let (x, g, rest) = match inputs {
+            [x, g, rest @ ..] if self.update.is_some() || rest.is_empty() => (x, g, rest),
+            _ => {
+                arity::<2>("conv2d weight gradient", inputs, "images, gradient")?;
+                return Ok(vec![]);
+            }
+        };
+        let s = self.sizes(x, g)?;
+        let per = s.c / self.conv.groups;
+        let dw = Type::f32("conv2d", &[s.f, per, self.kernel[0], self.kernel[1]])?;
+        match &self.update {
+            None => Ok(vec![dw]),
+            Some(sgd) => {
+                sgd.check(&dw, rest)?;
+                Ok(vec![])
+            }
+        }
+    }
+
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered> {
+        let (direct, mut ways) = self.ways(inputs, outputs)?;
+        Some(direct.done(ways.swap_remove(0)))
+    }
+
+    fn alternatives(&self, inputs: &[Type], outputs: &[Type]) -> Vec<Alternative> {
+        let ways = self.ways(inputs, outputs);
+        ways.map_or(vec![], |(_, mut ways)| ways.split_off(1))
+    }
+
+    fn with_epilogue(&self, epilogue: &Epilogue) -> Option<Arc<dyn Op>> {
+        match (self.update, epilogue) {
+            (None, Epilogue::Sgd(sgd)) => Some(Arc::new(Self {
+                update: Some(*sgd),
+                ..*self
+            })),
+            _ => None,
+        }
+    }
+}
+
+/// ∂x.
+pub static CONV2D_INPUT_GRAD: Kernel = Kernel {
+    name: "conv2d_input_grad",
+    bindings: &[Bind::read("g"), Bind::read("w"), Bind::write("dx")],
+    reference: crate::reference!(reference::input_grad),
+    fast: Some(fast::input_grad),
+    ..CONV2D
+};
+
+/// ∂x ⊙ σ′(y).
+pub static CONV2D_INPUT_GRAD_SLOPE: Kernel = Kernel {
+    name: "conv2d_input_grad_slope",
+    bindings: &[Bind::read("g"), Bind::read("w"), Bind::read("saved_x"), Bind::write("delta")],
+    constants: constants!("ACTIVATION"),
+    reference: crate::reference!(reference::input_grad_slope),
+    fast: Some(fast::input_grad_slope),
+    ..CONV2D
+};
+
+/// ∂w.
+pub static CONV2D_WEIGHT_GRAD: Kernel = Kernel {
+    name: "conv2d_weight_grad",
+    bindings: &[Bind::read("x"), Bind::read("upstream"), Bind::write("dw")],
+    reference: crate::reference!(reference::weight_grad),
+    fast: Some(fast::weight_grad),
+    ..CONV2D
+};
+
+/// ∂w is the gradient that updates `parameter`.
+pub static CONV2D_WEIGHT_GRAD_SGD: Kernel = Kernel {
+    name: "conv2d_weight_grad_sgd",
+    bindings: &[
+        Bind::read("x"),
+        Bind::read("upstream"),
+        Bind::update("parameter"),
+        Bind::read("hyper"),
+        Bind::read("step").u32(),
+    ],
+    constants: constants!("DECAY", "EPOCH_STEPS", "SCHEDULE"),
+    reference: crate::reference!(reference::weight_grad_sgd),
+    fast: Some(fast::weight_grad_sgd),
+    ..CONV2D
+};
+
+/// The same with momentum.
+pub static CONV2D_WEIGHT_GRAD_SGD_MOMENTUM: Kernel = Kernel {
+    name: "conv2d_weight_grad_sgd_momentum",
+    bindings: &[
+        Bind::read("x"),
+        Bind::read("upstream"),
+        Bind::update("parameter"),
+        Bind::read("hyper"),
+        Bind::read("step").u32(),
+        Bind::update("velocity"),
+    ],
+    constants: constants!("DECAY", "EPOCH_STEPS", "SCHEDULE"),
+    reference: crate::reference!(reference::weight_grad_sgd_momentum),
+    fast: Some(fast::weight_grad_sgd_momentum),
+    ..CONV2D
+};
