@@ -417,6 +417,19 @@ fn rules_end_a_run() {
 }
 
 #[test]
+fn mixed_precision_wants_matrix_units() {
+    let home = tempfile::tempdir().unwrap();
+    for command in ["train", "bench", "doctor"] {
+        let text = refused(
+            &[command, "--device", "cpu", "--mixed-precision"],
+            home.path(),
+        );
+        assert!(text.contains("matrix units"), "{text}");
+    }
+    assert!(!home.path().join("runs").exists());
+}
+
+#[test]
 fn a_bench_tells_where_the_time_goes_and_can_tune() {
     let home = tempfile::tempdir().unwrap();
     let cache = home.path().join("cache");

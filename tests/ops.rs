@@ -102,7 +102,7 @@ fn parity() {
         rows.len(),
         rows.iter().map(|row| (row.cases)().len()).sum::<usize>(),
         replicas.len(),
-        if gpu.is_some() { 4 } else { 2 },
+        2 + gpus.iter().filter(|(_, gpu)| gpu.is_some()).count(),
         all.buffers
     );
     // Less would mean that cases got lost.
