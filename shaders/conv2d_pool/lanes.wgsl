@@ -1,5 +1,6 @@
-// `conv2d_pool_strip` where four neighbours of an image load like one (W a multiple of 4)
-// and what one lane has loaded reaches the others: the weights, which all of them need.
+// `conv2d_pool_strip` where four neighbours of an image cost less than four loads (W a
+// multiple of 4) and what one lane has loaded reaches the others: the weights, which all of
+// them need.
 
 @group(0) @binding(0) var<storage, read> x_pairs: array<vec2<u64>>;
 
@@ -62,10 +63,7 @@ fn conv2d_pool_lanes(
     let n = min(strip.place, N * PO - 1u) / PO;
     let p = min(strip.place, N * PO - 1u) % PO;
     let own = filters_of(strip.block);
-    var sums: StripSums;
-    for (var i = 0u; i < 4u * STRIP; i++) {
-        sums[i] = vec4<f32>(0.0);
-    }
+    var sums = StripSums();
     for (var c = 0u; c < group_channels(); c++) {
         let channel = (group.z * N + n) * C + strip.block / strip_blocks() * group_channels() + c;
         let image = (channel * H + 2u * p) * W;

@@ -138,10 +138,7 @@ fn conv2d_pool_strip(
     let own = filters_of(strip.block);
     let f = min(vec4<u32>(own.first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(own.last));
     let w_at = (group.z * F + f) * taps();
-    var sums: StripSums;
-    for (var i = 0u; i < 4u * STRIP; i++) {
-        sums[i] = vec4<f32>(0.0);
-    }
+    var sums = StripSums();
     for (var c = 0u; c < group_channels(); c++) {
         let channel = (group.z * N + n) * C + strip.block / strip_blocks() * group_channels() + c;
         let image = (channel * H + 2u * p) * W;

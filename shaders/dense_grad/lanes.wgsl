@@ -1,5 +1,5 @@
-// The same where a load costs more than arithmetic and eight neighbours little more than
-// one (IN a multiple of 8): a lane owns eight columns for all rows, their inputs and sums
+// The same where a load costs more than arithmetic and eight neighbours half of
+// eight loads (IN a multiple of 8): a lane owns eight columns for all rows, their inputs and sums
 // in registers. The gradients of VECTOR rows are loaded at a time, a row by each lane,
 // and handed round.
 

@@ -1,5 +1,5 @@
 // Products with rows of B as they lie in memory (TRANS_A = 0, TRANS_B = 1, K a multiple of
-// 8) where a load costs more than arithmetic and eight neighbours little more than one: the
+// 8) where a load costs more than arithmetic and eight neighbours half of eight loads: the
 // lanes of a subgroup share the sums of LANE_ROWS rows of B with up to FEW rows of A, each
 // all of them over its share of K, in registers.
 const LANE_ROWS: u32 = 16u;

@@ -436,15 +436,26 @@ fn shares(sums: usize, places: usize) -> usize {
     idle.max(long).min(most).min(LANES / 8)
 }
 
-const SOURCE: &str = concat!(
-    include_str!("../../shaders/shared/grid.wgsl"),
-    include_str!("../../shaders/shared/tree.wgsl"),
-    include_str!("../../shaders/shared/window.wgsl"),
-    include_str!("../../shaders/shared/activation.wgsl"),
-    include_str!("../../shaders/shared/sgd.wgsl"),
-    include_str!("../../shaders/conv2d_pool.wgsl"),
-    include_str!("../../shaders/conv2d_pool/wide.wgsl"),
-);
+/// The module of every kernel here, then `more`.
+macro_rules! source {
+    ($($more:literal),*) => {
+        concat!(
+            include_str!("../../shaders/shared/grid.wgsl"),
+            include_str!("../../shaders/shared/tree.wgsl"),
+            include_str!("../../shaders/shared/window.wgsl"),
+            include_str!("../../shaders/shared/activation.wgsl"),
+            include_str!("../../shaders/shared/sgd.wgsl"),
+            include_str!("../../shaders/conv2d_pool.wgsl"),
+            include_str!("../../shaders/conv2d_pool/wide.wgsl"),
+            $(include_str!($more)),*
+        )
+    };
+}
+
+const SOURCE: &str = source!();
+/// A module of its own: not every adapter compiles it.
+const LANES_SOURCE: &str =
+    source!("../../shaders/shared/lanes.wgsl", "../../shaders/conv2d_pool/lanes.wgsl");
 
 /// The constants of every kernel here, then `more`.
 macro_rules! constants {

@@ -16,8 +16,8 @@ const PLAIN: ([usize; 2], [usize; 2], [usize; 2], usize) = ([1, 1], [0, 0], [1, 
 const HALVES: ([usize; 2], [usize; 2], [usize; 2]) = ([2, 2], [2, 2], [0, 0]);
 
 /// One of each; windows that halve, on sizes that do not divide; more filters than a
-/// thread takes; rows of whole fours; windows that cover all of several strips; windows that overlap, leave
-/// gaps and hang over the edge; strides, padding, dilation, groups; more weights than a
+/// thread takes; rows of whole fours; windows that cover all of several strips; windows that
+/// overlap, leave gaps and hang over the edge; strides, padding, dilation, groups; more weights than a
 /// workgroup has threads; more places than a thread adds up; little but padding.
 const SHAPES: [Shapes; 17] = [
     ([1, 1, 1, 1], [1, 1, 1, 1], PLAIN, ([1, 1], [1, 1], [0, 0])),

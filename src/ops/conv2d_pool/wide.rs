@@ -38,20 +38,9 @@ wide! {
         of CONV2D_POOL_WEIGHT_GRAD_SGD_BIAS;
 }
 
-/// [`FORWARD`] by lanes of a subgroup, for rows of whole fours. A module of its own: not
-/// every adapter compiles it.
+/// [`FORWARD`] by lanes of a subgroup, for rows of whole fours.
 pub(super) static FORWARD_LANES: Kernel = Kernel {
     name: "conv2d_pool_lanes",
-    source: concat!(
-        include_str!("../../../shaders/shared/grid.wgsl"),
-        include_str!("../../../shaders/shared/tree.wgsl"),
-        include_str!("../../../shaders/shared/window.wgsl"),
-        include_str!("../../../shaders/shared/activation.wgsl"),
-        include_str!("../../../shaders/shared/sgd.wgsl"),
-        include_str!("../../../shaders/conv2d_pool.wgsl"),
-        include_str!("../../../shaders/conv2d_pool/wide.wgsl"),
-        include_str!("../../../shaders/shared/lanes.wgsl"),
-        include_str!("../../../shaders/conv2d_pool/lanes.wgsl"),
-    ),
+    source: LANES_SOURCE,
     ..CONV2D_POOL
 };
