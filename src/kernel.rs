@@ -39,8 +39,8 @@ pub enum Suits {
     /// loads two floats.
     Lanes,
     /// An adapter with units that multiply matrices of `edge` × `edge`, factors in f16 and sums
-    /// in f32, for a subgroup of 2 `edge` threads (of 16: NVIDIA's 32) or `edge` (of 8:
-    /// llvmpipe's 8). Rounds factors, so only a device in mixed precision takes it.
+    /// in f32: of 16 for subgroups of 32 threads (NVIDIA), of 8 for subgroups of 8 (llvmpipe).
+    /// Rounds factors, so only a device in mixed precision takes it.
     MatrixUnits {
         /// Rows and columns.
         edge: u32,

@@ -32,7 +32,7 @@ struct Mutant {
 }
 
 /// Begins what is broken of kernels that a device in mixed precision takes alone. Where
-/// there is none (llvmpipe has units since Mesa 25.2 or so), these are left out.
+/// there is none, these are left out; llvmpipe has units in Mesa 26.2, not in 22.3.
 const UNITS: &str = "units: ";
 
 macro_rules! mutants {

@@ -17,7 +17,7 @@ use wgrad::graph::Graph;
 use wgrad::kernel::Access;
 use wgrad::ops::activation::{Activate, Activation};
 use wgrad::ops::{Case, Row, TABLE, Tape, Value};
-use wgrad::plan::{Limits, Plan};
+use wgrad::plan::Limits;
 use wgrad::rng::uniform;
 use wgrad::shape::DType;
 
@@ -59,13 +59,9 @@ fn parity_of(row: &Row, replicas: &[usize], gpus: &[(&str, &Option<Device>)]) ->
     for (what, gpu) in gpus {
         let Some(gpu) = gpu else { continue };
         let found = examine(row, replicas, Side::Gpu, &mut |plan| {
-            let rounds = |plan: &Plan| {
-                let mut launches = plan.programs.values().flatten();
-                launches.any(|launch| !launch.kernel.factors_in_f16().is_empty())
-            };
             let ways = gpu.ways(plan).into_iter();
             // In mixed precision only what the other devices do not have.
-            let ways = ways.filter(|plan| *what != MIXED || rounds(plan));
+            let ways = ways.filter(|plan| *what != MIXED || plan.rounds_factors());
             ways.map(|plan| gpu.executor(plan)).collect()
         });
         hold(Side::Gpu, what, found);

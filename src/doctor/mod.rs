@@ -158,19 +158,17 @@ pub fn examine(
             let untouched: usize = plan.programs.values().flatten().map(read_only).sum();
             // Where factors are rounded, they are given such as rounding leaves alone: so the
             // same tolerance holds for what is then exact.
-            let halves: Vec<_> = inputs.iter().map(harness::in_f16).collect();
-            let mut wanted_of_halves = None;
+            let mut rounded = None;
+            let exact = (inputs, wanted);
             for mut executor in make(plan.clone())? {
-                let mut launches = executor.plan().programs.values().flatten();
-                let rounds = launches.any(|launch| !launch.kernel.factors_in_f16().is_empty());
-                let (inputs, wanted) = if rounds {
-                    let wanted = match wanted_of_halves.take() {
-                        Some(wanted) => wanted,
-                        None => truth(&plan, &halves)?,
-                    };
-                    (&halves, &*wanted_of_halves.insert(wanted))
-                } else {
-                    (&inputs, &wanted)
+                if rounded.is_none() && executor.plan().rounds_factors() {
+                    let halves: Vec<_> = exact.0.iter().map(harness::in_f16).collect();
+                    let wanted = truth(&plan, &halves)?;
+                    rounded = Some((halves, wanted));
+                }
+                let (inputs, wanted) = match &rounded {
+                    Some(rounded) if executor.plan().rounds_factors() => rounded,
+                    _ => &exact,
                 };
                 let found = harness::run(executor.as_mut(), inputs)?;
                 let mut one = compare(&case, &found, wanted, tolerance::allowed(&case, side));

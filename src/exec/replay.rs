@@ -61,13 +61,14 @@ fn part<'a, T>(launch: &Launch, i: usize, values: &'a [T], replica: usize) -> &'
 
 /// All bindings of one replica after the reference has run.
 fn reference(launch: &Launch, before: &[Host], replica: usize) -> Vec<Store> {
+    let factors_in_f16 = launch.kernel.factors_in_f16();
     let mut stores: Vec<Store> = before
         .iter()
         .enumerate()
         .map(|(i, host)| {
             // What is only written must not be read: garbage shows if it is.
             let garbage = launch.kernel.bindings[i].access == Access::Write;
-            let in_f16 = launch.kernel.factors_in_f16().contains(&i);
+            let in_f16 = factors_in_f16.contains(&i);
             match host {
                 Host::F32(v) => {
                     let wide = |&x: &f32| match (garbage, in_f16) {

@@ -512,7 +512,7 @@ pub fn cases() -> Vec<Case> {
     };
     // Lanes and matrix units do forward products alone.
     let (all, forward) = (false, true);
-    for (trans_a, trans_b, [m, n, k], ends) in [
+    for (trans_a, trans_b, [m, n, k], forward_only) in [
         (false, true, [2, 3, 5], all),
         (false, true, [10, 13, 40], all),
         (false, true, [3, 2, 257], all),
@@ -531,7 +531,7 @@ pub fn cases() -> Vec<Case> {
             End::Sgd(sgd(false)),
             End::Sgd(sgd(true)),
         ] {
-            if ends == forward && !matches!(end, End::Bias(_) | End::BiasDropout(..)) {
+            if forward_only && !matches!(end, End::Bias(_) | End::BiasDropout(..)) {
                 continue;
             }
             let product = Matmul { trans_a, trans_b, end };

@@ -160,6 +160,12 @@ impl Plan {
         self
     }
 
+    /// Whether one of its launches rounds its factors to f16.
+    pub fn rounds_factors(&self) -> bool {
+        let mut launches = self.programs.values().flatten();
+        launches.any(|launch| !launch.kernel.factors_in_f16().is_empty())
+    }
+
     /// The plan as JSON.
     ///
     /// # Errors

@@ -25,25 +25,28 @@ const UNITS: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
     .union(wgpu::Features::SHADER_F16)
     .union(wgpu::Features::SUBGROUP);
 
+/// Matrix units that there are kernels for: rows and columns of their matrices, and threads of
+/// the subgroup that multiplies them. `THREADS` of shaders/shared/fragments.wgsl are as many
+/// subgroups as its block has squares of 2 x 2 matrices.
+const KNOWN_UNITS: [(u32, u32); 2] = [(16, 32), (8, 8)];
+
 /// Rows and columns of the matrices that an adapter multiplies for [`Suits::MatrixUnits`], if
-/// it does: factors in f16, sums in f32, by subgroups of the size that the kernels count on.
+/// it does: factors in f16, sums in f32.
 fn units_of(adapter: &wgpu::Adapter) -> Option<u32> {
     let info = adapter.get_info();
     let all = adapter.cooperative_matrix_properties();
-    let has = |edge: u32| {
+    let has = |(edge, subgroup): (u32, u32)| {
         let unit = all.iter().find(|p| {
             [p.m_size, p.n_size, p.k_size] == [edge; 3]
                 && p.ab_type == wgpu::CooperativeScalarType::F16
                 && p.cr_type == wgpu::CooperativeScalarType::F32
         });
-        // Two fragments by two for each subgroup of a workgroup: `THREADS` and `SPAN` of
-        // shaders/shared/fragments.wgsl.
-        let subgroup = 128 / (64 / (2 * edge)).pow(2);
         let subgroups = [info.subgroup_min_size, info.subgroup_max_size];
         unit.is_some() && subgroups == [subgroup; 2]
     };
     let able = adapter.features().contains(UNITS);
-    [16, 8].into_iter().find(|&edge| able && has(edge))
+    let mut known = KNOWN_UNITS.into_iter();
+    known.find(|&unit| able && has(unit)).map(|(edge, _)| edge)
 }
 
 fn instance() -> wgpu::Instance {
