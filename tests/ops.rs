@@ -276,6 +276,12 @@ fn table() {
             declarations(kernel, &module);
         }
     }
+    // No op without a row: modules are declared beside the table, not by it.
+    let text = std::fs::read_to_string(format!("{root}/src/ops/mod.rs")).unwrap();
+    let public = |line: &str| Some(line.strip_prefix("pub mod ")?.strip_suffix(';')?.to_owned());
+    let declared: Vec<String> = text.lines().filter_map(public).collect();
+    let rows: Vec<_> = TABLE.iter().map(|row| row.stem).collect();
+    assert_eq!(declared, rows, "modules and rows of src/ops/mod.rs");
     // No shader without an op.
     for entry in std::fs::read_dir(format!("{root}/shaders")).unwrap() {
         let path = entry.unwrap().path();

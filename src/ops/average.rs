@@ -9,7 +9,8 @@
 //! a is what is to be evaluated at any time. No gradient.
 
 use super::{
-    Case, ELEMENTWISE, Fill, Lowered, NEXT, Op, Operand, arity, counter, epoch_steps, floats, grid, same,
+    Case, ELEMENTWISE, Fill, Lowered, NEXT, Op, Operand, arity, counter, epoch_steps, floats, grid,
+    same,
 };
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel};
@@ -38,7 +39,11 @@ impl Op for Average {
         counter("average", step)?;
         epoch_steps("average", self.epoch_steps)?;
         if !(1..=u32::MAX as usize).contains(&self.from) {
-            return Err(Error::setting("first epoch averaged", self.from, "1 to 2^32 - 1"));
+            return Err(Error::setting(
+                "first epoch averaged",
+                self.from,
+                "1 to 2^32 - 1",
+            ));
         }
         Ok(vec![])
     }
@@ -67,11 +72,7 @@ pub static AVERAGE: Kernel = Kernel {
         include_str!("../../shaders/shared/grid.wgsl"),
         include_str!("../../shaders/average.wgsl"),
     ),
-    bindings: &[
-        Bind::update("a"),
-        Bind::read("w"),
-        Bind::read("step").u32(),
-    ],
+    bindings: &[Bind::update("a"), Bind::read("w"), Bind::read("step").u32()],
     constants: &["N", "EPOCH_STEPS", "FROM"],
     reference: crate::reference!(average),
     fast: None,
@@ -86,7 +87,11 @@ fn average<T: Real>(a: &mut Args<'_, T>) {
     let count = T::of(k as f64 + 1.0);
     let (w, mean) = (a.f(1), a.f_mut(0)); // [N], [N]
     for (mean, &w) in mean.iter_mut().zip(w) {
-        *mean = if k == 0 { w } else { *mean + (w - *mean) / count };
+        *mean = if k == 0 {
+            w
+        } else {
+            *mean + (w - *mean) / count
+        };
     }
 }
 
@@ -94,13 +99,23 @@ fn average<T: Real>(a: &mut Args<'_, T>) {
 /// after it.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (step, garbage) in [(0, true), (11, true), (12, true), (16, false), (4_000_000, false)] {
+    for (step, garbage) in [
+        (0, true),
+        (11, true),
+        (12, true),
+        (16, false),
+        (4_000_000, false),
+    ] {
         for extents in [&[1usize][..], &[63], &[2, 5, 13]] {
             let average = Average {
                 epoch_steps: 4,
                 from: 3,
             };
-            let mean = if garbage { Fill::Number(f64::NAN) } else { Fill::Uniform(-1.0, 1.0) };
+            let mean = if garbage {
+                Fill::Number(f64::NAN)
+            } else {
+                Fill::Uniform(-1.0, 1.0)
+            };
             cases.push(
                 Case::new(average, 1)
                     .fixed(extents, mean)

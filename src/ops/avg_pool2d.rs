@@ -76,7 +76,12 @@ impl Op for AvgPool2d {
     fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered> {
         let [n, c, h, w] = inputs[0].shape.axes("avg_pool2d", IMAGES).ok()?;
         let [_, _, ho, wo] = outputs[0].shape.axes("avg_pool2d", IMAGES).ok()?;
-        self.lowered(&AVG_POOL2D, n * c, [[h, w], [ho, wo]], outputs[0].elements())
+        self.lowered(
+            &AVG_POOL2D,
+            n * c,
+            [[h, w], [ho, wo]],
+            outputs[0].elements(),
+        )
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
@@ -97,16 +102,27 @@ impl Op for AvgPool2dGrad {
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
         let [g] = arity("avg_pool2d gradient", inputs, "gradient")?;
         floats("avg_pool2d", "gradient", g)?;
-        let [n, c, ..] = g.shape.axes::<4>("avg_pool2d", "gradient [N, C, H_o, W_o]")?;
+        let [n, c, ..] = g
+            .shape
+            .axes::<4>("avg_pool2d", "gradient [N, C, H_o, W_o]")?;
         let [ho, wo] = self.pool.window()?.output("avg_pool2d", self.input)?;
-        exactly("avg_pool2d", "gradient", g, &Type::f32("avg_pool2d", &[n, c, ho, wo])?)?;
-        Ok(vec![Type::f32("avg_pool2d", &[n, c, self.input[0], self.input[1]])?])
+        exactly(
+            "avg_pool2d",
+            "gradient",
+            g,
+            &Type::f32("avg_pool2d", &[n, c, ho, wo])?,
+        )?;
+        Ok(vec![Type::f32(
+            "avg_pool2d",
+            &[n, c, self.input[0], self.input[1]],
+        )?])
     }
 
     fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered> {
         let [n, c, ho, wo] = inputs[0].shape.axes("avg_pool2d", IMAGES).ok()?;
         let sizes = [self.input, [ho, wo]];
-        self.pool.lowered(&AVG_POOL2D_GRAD, n * c, sizes, outputs[0].elements())
+        self.pool
+            .lowered(&AVG_POOL2D_GRAD, n * c, sizes, outputs[0].elements())
     }
 }
 
@@ -120,7 +136,9 @@ pub static AVG_POOL2D: Kernel = Kernel {
         include_str!("../../shaders/avg_pool2d.wgsl"),
     ),
     bindings: &[Bind::read("x"), Bind::write("y")],
-    constants: &["PLANES", "H", "W", "HO", "WO", "KH", "KW", "SH", "SW", "PH", "PW", "DH", "DW"],
+    constants: &[
+        "PLANES", "H", "W", "HO", "WO", "KH", "KW", "SH", "SW", "PH", "PW", "DH", "DW",
+    ],
     reference: crate::reference!(avg_pool2d),
     fast: None,
 };

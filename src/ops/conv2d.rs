@@ -19,8 +19,8 @@ use super::activation::Activation;
 use super::sgd::{self, Sgd};
 use super::window::Window;
 use super::{
-    Alternative, Backward, Case, ELEMENTWISE, Epilogue, Fill, Lowered, Op, Operand, Value, arity, exactly,
-    floats, grid,
+    Alternative, Backward, Case, ELEMENTWISE, Epilogue, Fill, Lowered, Op, Operand, Value, arity,
+    exactly, floats, grid,
 };
 use crate::error::{Error, Result};
 use crate::kernel::{Bind, Kernel};
@@ -90,7 +90,11 @@ impl Conv2d {
     }
 
     /// The sizes for images `[n, c, h, w]` and filters `[f, c / groups, kh, kw]`.
-    pub(super) fn sizes(&self, [n, c, h, w]: [usize; 4], [f, per, kh, kw]: [usize; 4]) -> Result<Sizes> {
+    pub(super) fn sizes(
+        &self,
+        [n, c, h, w]: [usize; 4],
+        [f, per, kh, kw]: [usize; 4],
+    ) -> Result<Sizes> {
         let groups = self.groups;
         if groups == 0 || !c.is_multiple_of(groups) || !f.is_multiple_of(groups) {
             return Err(Error::shape(
@@ -191,11 +195,18 @@ impl Op for Conv2d {
             }
             _ => {
                 let found = format!("{} inputs", inputs.len());
-                return Err(Error::shape("conv2d", found, "images, filters and, at its end, a bias"));
+                return Err(Error::shape(
+                    "conv2d",
+                    found,
+                    "images, filters and, at its end, a bias",
+                ));
             }
         };
         let s = self.sizes(four(IMAGES, x)?, four(FILTERS, w)?)?;
-        Ok(vec![Type::f32("conv2d", &[s.n, s.f, s.output[0], s.output[1]])?])
+        Ok(vec![Type::f32(
+            "conv2d",
+            &[s.n, s.f, s.output[0], s.output[1]],
+        )?])
     }
 
     fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered> {
@@ -267,7 +278,12 @@ pub static CONV2D: Kernel = Kernel {
 /// y = σ(x ∗ w + bias).
 pub static CONV2D_BIAS: Kernel = Kernel {
     name: "conv2d_bias",
-    bindings: &[Bind::read("x"), Bind::read("w"), Bind::read("bias"), Bind::write("biased")],
+    bindings: &[
+        Bind::read("x"),
+        Bind::read("w"),
+        Bind::read("bias"),
+        Bind::write("biased"),
+    ],
     constants: constants!("ACTIVATION"),
     reference: crate::reference!(reference::forward_bias),
     fast: Some(fast::forward_bias),
@@ -330,7 +346,9 @@ pub fn cases() -> Vec<Case> {
             end: ConvEnd::Bias(act),
             ..conv
         };
-        let case = Case::new(biased, taps).fixed(&x, uniform).fixed(&w, uniform);
+        let case = Case::new(biased, taps)
+            .fixed(&x, uniform)
+            .fixed(&w, uniform);
         cases.push(case.fixed(&[f], uniform));
         for slope in [None, Some(act)] {
             let grad = Conv2dInputGrad {
@@ -340,7 +358,11 @@ pub fn cases() -> Vec<Case> {
             };
             let case = Case::new(grad, f / groups * w[2] * w[3]);
             let case = case.fixed(&[n, f, ho, wo], uniform).fixed(&w, uniform);
-            cases.push(if slope.is_some() { case.fixed(&x, uniform) } else { case });
+            cases.push(if slope.is_some() {
+                case.fixed(&x, uniform)
+            } else {
+                case
+            });
         }
         let update = |momentum| Sgd {
             decay: true,
@@ -379,10 +401,11 @@ mod tests {
             end: ConvEnd::Store,
         };
         let ty = |e: &[usize]| Type::f32("x", e).unwrap();
-        let refused = |x: &[usize], w: &[usize]| {
-            conv.infer(&[ty(x), ty(w)]).unwrap_err().to_string()
-        };
-        assert!(refused(&[1, 3, 5, 5], &[2, 1, 2, 2]).contains("3 channels and 2 filters in 2 groups"));
+        let refused =
+            |x: &[usize], w: &[usize]| conv.infer(&[ty(x), ty(w)]).unwrap_err().to_string();
+        assert!(
+            refused(&[1, 3, 5, 5], &[2, 1, 2, 2]).contains("3 channels and 2 filters in 2 groups")
+        );
         assert!(refused(&[1, 4, 5, 5], &[3, 2, 2, 2]).contains("4 channels and 3 filters"));
         assert!(refused(&[1, 4, 5, 5], &[2, 4, 2, 2]).contains("filters over 4 channels"));
         assert!(refused(&[1, 4, 5, 5], &[2, 2, 6, 2]).contains("reaches over 6, height 5"));

@@ -113,7 +113,12 @@ fn four(name: &str, ty: &Type) -> Result<[usize; 4]> {
 
 impl ConvPool {
     fn window(&self) -> Result<Window> {
-        pool_window("conv2d_pool", self.pool.kernel, self.pool.stride, self.pool.padding)
+        pool_window(
+            "conv2d_pool",
+            self.pool.kernel,
+            self.pool.stride,
+            self.pool.padding,
+        )
     }
 
     /// The convolution's sizes and the pool's output.
@@ -180,11 +185,22 @@ impl Op for Conv2dPool {
         let [x, w, bias] = super::arity("conv2d_pool", inputs, "images, filters, bias")?;
         let filters = four(FILTERS, w)?;
         let (s, [po, qo]) = self.0.sizes(four(IMAGES, x)?, filters)?;
-        exactly("conv2d_pool", "bias [F]", bias, &Type::f32("conv2d_pool", &[s.f])?)?;
+        exactly(
+            "conv2d_pool",
+            "bias [F]",
+            bias,
+            &Type::f32("conv2d_pool", &[s.f])?,
+        )?;
         // Indices into the convolution's output are 32 bits, though it does not exist.
-        Type::f32("conv2d_pool, before the pool", &[s.n, s.f, s.output[0], s.output[1]])?;
+        Type::f32(
+            "conv2d_pool, before the pool",
+            &[s.n, s.f, s.output[0], s.output[1]],
+        )?;
         let extents = [s.n, s.f, po, qo];
-        Ok(vec![Type::f32("conv2d_pool", &extents)?, Type::u32("conv2d_pool", &extents)?])
+        Ok(vec![
+            Type::f32("conv2d_pool", &extents)?,
+            Type::u32("conv2d_pool", &extents)?,
+        ])
     }
 
     fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
@@ -197,7 +213,11 @@ impl Op for Conv2dPool {
         let blocks = groups * (s.f / groups).div_ceil(THREAD_FILTERS);
         let tiles = (s.n * pooled[0] * pooled[1]).div_ceil(ELEMENTWISE);
         Some(Lowered {
-            kernel: if self.0.pairs() { &CONV2D_POOL_PAIRS } else { &CONV2D_POOL },
+            kernel: if self.0.pairs() {
+                &CONV2D_POOL_PAIRS
+            } else {
+                &CONV2D_POOL
+            },
             constants,
             operands: vec![
                 Operand::In(0),
@@ -231,7 +251,11 @@ impl Op for Conv2dPool {
         let grid = grid(tiles * qo.div_ceil(STRIP[0]) * blocks, 1);
         let mut ways = Vec::new();
         if s.input[1].is_multiple_of(4) {
-            ways.push(lowered.clone().otherwise(Suits::Lanes, &wide::FORWARD_LANES, grid));
+            ways.push(
+                lowered
+                    .clone()
+                    .otherwise(Suits::Lanes, &wide::FORWARD_LANES, grid),
+            );
         }
         ways.push(lowered.otherwise(Suits::Processor, &wide::FORWARD, grid));
         ways
@@ -264,7 +288,8 @@ impl Op for Conv2dPoolInputGrad {
             }
         };
         let (s, [po, qo]) = self.sizes(g, w)?;
-        self.conv_pool.check_upstream(g, argmax, [s.n, s.f, po, qo])?;
+        self.conv_pool
+            .check_upstream(g, argmax, [s.n, s.f, po, qo])?;
         let dx = Type::f32("conv2d_pool", &[s.n, s.c, s.input[0], s.input[1]])?;
         if let Some(y) = y {
             exactly("conv2d_pool", "outputs [N, C, H, W]", y, &dx)?;
@@ -322,7 +347,8 @@ impl Conv2dPoolWeightGrad {
         let images = four(IMAGES, x)?;
         let [_, f, ..] = four("gradient [N, F, P_o, Q_o]", g)?;
         let per = images[1] / self.conv_pool.conv.groups.max(1);
-        self.conv_pool.sizes(images, [f, per, self.kernel[0], self.kernel[1]])
+        self.conv_pool
+            .sizes(images, [f, per, self.kernel[0], self.kernel[1]])
     }
 }
 
@@ -338,7 +364,8 @@ impl Op for Conv2dPoolWeightGrad {
             return Err(Error::shape(op, found, "images, gradient and argmax first"));
         };
         let (s, [po, qo]) = self.sizes(x, g)?;
-        self.conv_pool.check_upstream(g, argmax, [s.n, s.f, po, qo])?;
+        self.conv_pool
+            .check_upstream(g, argmax, [s.n, s.f, po, qo])?;
         let per = s.c / self.conv_pool.conv.groups;
         let dw = Type::f32(op, &[s.f, per, self.kernel[0], self.kernel[1]])?;
         match (&self.update, rest) {
@@ -357,7 +384,11 @@ impl Op for Conv2dPoolWeightGrad {
                 exactly(op, "bias [F]", bias, &Type::f32(op, &[s.f])?)?;
             }
             (Update::WeightsAndBias(_), []) => {
-                return Err(Error::shape(op, "3 inputs", "those of the update and a bias"));
+                return Err(Error::shape(
+                    op,
+                    "3 inputs",
+                    "those of the update and a bias",
+                ));
             }
         }
         Ok(vec![])
@@ -400,9 +431,10 @@ impl Op for Conv2dPoolWeightGrad {
     }
 
     fn alternatives(&self, inputs: &[Type], outputs: &[Type]) -> Vec<Alternative> {
-        let (Some(mut lowered), Ok((s, _))) =
-            (self.lower(inputs, outputs), self.sizes(&inputs[0], &inputs[1]))
-        else {
+        let (Some(mut lowered), Ok((s, _))) = (
+            self.lower(inputs, outputs),
+            self.sizes(&inputs[0], &inputs[1]),
+        ) else {
             return vec![];
         };
         let conv = &self.conv_pool.conv;
@@ -432,7 +464,11 @@ impl Op for Conv2dPoolWeightGrad {
 fn shares(sums: usize, places: usize) -> usize {
     let idle = LANES / sums.next_power_of_two().min(LANES);
     let long = places.div_ceil(SHARE).next_power_of_two();
-    let most = if places.is_power_of_two() { places } else { places.next_power_of_two() / 2 };
+    let most = if places.is_power_of_two() {
+        places
+    } else {
+        places.next_power_of_two() / 2
+    };
     idle.max(long).min(most).min(LANES / 8)
 }
 
@@ -454,8 +490,10 @@ macro_rules! source {
 
 const SOURCE: &str = source!();
 /// A module of its own: not every adapter compiles it.
-const LANES_SOURCE: &str =
-    source!("../../shaders/shared/lanes.wgsl", "../../shaders/conv2d_pool/lanes.wgsl");
+const LANES_SOURCE: &str = source!(
+    "../../shaders/shared/lanes.wgsl",
+    "../../shaders/conv2d_pool/lanes.wgsl"
+);
 
 /// The constants of every kernel here, then `more`.
 macro_rules! constants {

@@ -71,7 +71,11 @@ impl Op for DenseGrad {
         }
         let rest = [std::slice::from_ref(w), rest].concat();
         self.sgd.check(&float(&[out, n_in])?, &rest)?;
-        Ok(if self.input_gradient { vec![x.clone()] } else { vec![] })
+        Ok(if self.input_gradient {
+            vec![x.clone()]
+        } else {
+            vec![]
+        })
     }
 
     fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
@@ -137,7 +141,14 @@ pub static DENSE_GRAD: Kernel = Kernel {
         Bind::write("dx"),
     ],
     constants: &[
-        "N", "IN", "OUT", "ACTIVATION", "SCALE", "DECAY", "EPOCH_STEPS", "SCHEDULE",
+        "N",
+        "IN",
+        "OUT",
+        "ACTIVATION",
+        "SCALE",
+        "DECAY",
+        "EPOCH_STEPS",
+        "SCHEDULE",
     ],
     reference: crate::reference!(dense_grad),
     fast: Some(fast::dense_grad),
@@ -279,12 +290,17 @@ pub fn cases() -> Vec<Case> {
                     schedule: 2,
                 },
             };
-            let outputs = if activation == Tanh { uniform } else { Fill::Sparse };
+            let outputs = if activation == Tanh {
+                uniform
+            } else {
+                Fill::Sparse
+            };
             let case = Case::new(op, out.max(n))
                 .fixed(&[n, n_in], outputs)
                 .fixed(&[n, out], uniform);
             let mut case = sgd::case_inputs(case, op.sgd, &[out, n_in]);
-            case.inputs.insert(3, Case::new(op, 1).fixed(&[out], uniform).inputs.remove(0));
+            case.inputs
+                .insert(3, Case::new(op, 1).fixed(&[out], uniform).inputs.remove(0));
             cases.push(case);
         }
     }

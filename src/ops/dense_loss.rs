@@ -13,9 +13,8 @@ use super::activation::Activation;
 use super::cost::Cost;
 use super::tally::{self, Epoch, Tally};
 use super::{
-    Alternative,
-    Case, Fill, Lowered, NEXT, NOW, Op, Operand, cross_entropy, exactly, floats, log_likelihood,
-    quadratic, small_batch,
+    Alternative, Case, Fill, Lowered, NEXT, NOW, Op, Operand, cross_entropy, exactly, floats,
+    log_likelihood, quadratic, small_batch,
 };
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel, Suits};
@@ -72,7 +71,8 @@ impl Op for DenseLoss {
         }
         let z = float(&[n, k])?;
         let losses = float(&[n])?;
-        self.tally.infer(&[&z, &losses, labels, step, metrics, guard].map(Clone::clone))?;
+        self.tally
+            .infer(&[&z, &losses, labels, step, metrics, guard].map(Clone::clone))?;
         Ok(vec![z])
     }
 
@@ -103,7 +103,9 @@ impl Op for DenseLoss {
             return vec![];
         };
         vec![
-            usual.clone().otherwise(Suits::Lanes, &DENSE_LOSS_LANES, [1, 1]),
+            usual
+                .clone()
+                .otherwise(Suits::Lanes, &DENSE_LOSS_LANES, [1, 1]),
             usual.otherwise(Suits::Processor, &DENSE_LOSS_WIDE, [1, 1]),
         ]
     }
@@ -130,7 +132,14 @@ pub static DENSE_LOSS: Kernel = Kernel {
         Bind::write("delta"),
     ],
     constants: &[
-        "N", "IN", "K", "ACTIVATION", "COST", "SEED", "COUNT", "EPOCH_STEPS",
+        "N",
+        "IN",
+        "K",
+        "ACTIVATION",
+        "COST",
+        "SEED",
+        "COUNT",
+        "EPOCH_STEPS",
     ],
     reference: crate::reference!(dense_loss),
     fast: Some(dense_loss_fast),

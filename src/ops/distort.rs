@@ -44,8 +44,8 @@
 use std::sync::Arc;
 
 use super::{
-    Case, ELEMENTWISE, Fill, Lowered, NOW, Op, Operand, Tape, Value, arity, counter, exactly, floats,
-    grid, key_words,
+    Case, ELEMENTWISE, Fill, Lowered, NOW, Op, Operand, Tape, Value, arity, counter, exactly,
+    floats, grid, key_words,
 };
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel};
@@ -118,7 +118,11 @@ impl Op for Draw {
         // The counter of the random numbers has 32 bits.
         if self.batch.saturating_mul(self.threads() + 1) > u32::MAX as usize {
             let found = format!("{} images of {:?} pixels", self.batch, self.size);
-            return Err(Error::shape("distort", found, "fewer than 2^32 random blocks in a step"));
+            return Err(Error::shape(
+                "distort",
+                found,
+                "fewer than 2^32 random blocks in a step",
+            ));
         }
         let row = self.distortion.row(self.size);
         Ok(vec![Type::f32("distort", &[self.batch, row])?])
@@ -206,7 +210,9 @@ pub static DRAW: Kernel = Kernel {
         Bind::read("step").u32(),
         Bind::write("maps"),
     ],
-    constants: &["N", "ROW", "ROTATION", "SCALE", "SHEAR", "SHIFT", "GAIN", "STREAM"],
+    constants: &[
+        "N", "ROW", "ROTATION", "SCALE", "SHEAR", "SHIFT", "GAIN", "STREAM",
+    ],
     reference: crate::reference!(draw),
     fast: None,
 };
@@ -215,7 +221,9 @@ pub static DRAW: Kernel = Kernel {
 pub static DISTORT: Kernel = Kernel {
     name: "distort",
     bindings: &[Bind::read("x"), Bind::read("drawn"), Bind::write("y")],
-    constants: &["N", "C", "H", "W", "ROW", "NODES", "SPACING", "REACH", "FALL"],
+    constants: &[
+        "N", "C", "H", "W", "ROW", "NODES", "SPACING", "REACH", "FALL",
+    ],
     reference: crate::reference!(sample),
     fast: Some(sample_fast),
     ..DRAW
@@ -234,7 +242,13 @@ fn sin_cos<T: Real>(angle: T) -> [T; 2] {
     let t = T::of;
     let x = t(0.25) * angle;
     let x2 = x * x;
-    let sine = [2.755_732e-6, -0.000_198_412_7, 0.008_333_334, -0.166_666_67, 1.0];
+    let sine = [
+        2.755_732e-6,
+        -0.000_198_412_7,
+        0.008_333_334,
+        -0.166_666_67,
+        1.0,
+    ];
     let cosine = [2.480_158_8e-5, -0.001_388_888_9, 0.041_666_668, -0.5, 1.0];
     let horner = |c: [f64; 5]| c.into_iter().fold(T::ZERO, |sum, c| sum * x2 + t(c));
     let (mut s, mut c) = (x * horner(sine), horner(cosine));
@@ -253,7 +267,11 @@ fn draw<T: Real>(a: &mut Args<'_, T>) {
     let (shift, gain) = (limit("SHIFT"), limit("GAIN"));
     let (step, maps) = (a.u(1)[NOW], a.f_mut(2)); // [2], [N, ROW]
     for (n, map) in (0u32..).zip(maps.chunks_mut(row)) {
-        let words = |block| stream.words(step, n * (threads + 1) + block).map(signed::<T>);
+        let words = |block| {
+            stream
+                .words(step, n * (threads + 1) + block)
+                .map(signed::<T>)
+        };
         let ([angle, wide, high, slant], [right, down, ..]) = (words(0), words(1));
         let [s, c] = sin_cos(rotation * angle);
         let (wide, high, slant) = (T::ONE + scale * wide, T::ONE + scale * high, shear * slant);
@@ -338,8 +356,13 @@ impl<T: Real> Geometry<T> {
     fn bilinear(&self, plane: &[T], q: [T; 2]) -> T {
         let [left, top] = q.map(|q| q.wide().floor());
         let at = |row: i64, col: i64| {
-            let inside = (0..self.height as i64).contains(&row) && (0..self.width as i64).contains(&col);
-            if inside { plane[row as usize * self.width + col as usize] } else { T::ZERO }
+            let inside =
+                (0..self.height as i64).contains(&row) && (0..self.width as i64).contains(&col);
+            if inside {
+                plane[row as usize * self.width + col as usize]
+            } else {
+                T::ZERO
+            }
         };
         let mix = |a: T, b: T, share: T| a + share * (b - a);
         let (col, row, share) = (left as i64, top as i64, q[0] - T::of(left));
@@ -365,7 +388,11 @@ fn sample<T: Real>(a: &mut Args<'_, T>) {
     let g = Geometry::of(a);
     let (x, drawn, y) = (a.f(0), a.f(1), a.f_mut(2)); // [N, C, H, W], [N, ROW], [N, C, H, W]
     let size = g.channels * g.height * g.width;
-    for ((x, map), y) in x.chunks(size).zip(drawn.chunks(g.row)).zip(y.chunks_mut(size)) {
+    for ((x, map), y) in x
+        .chunks(size)
+        .zip(drawn.chunks(g.row))
+        .zip(y.chunks_mut(size))
+    {
         let (affine, noise) = map.split_at(AFFINE);
         g.image(x, affine, &|x, y| g.displacement(noise, x, y), y);
     }
@@ -385,7 +412,11 @@ fn sample_fast(a: &mut Args<'_, f32>) {
     let weights = |place: usize| &weights[place % g.spacing * taps..][..taps];
     let rows = (g.row - AFFINE) / 2 / g.nodes.max(1);
     let mut smooth = vec![[0.0f32; 2]; rows * g.width]; // [node rows, W, 2]
-    for ((x, map), y) in x.chunks(size).zip(drawn.chunks(g.row)).zip(y.chunks_mut(size)) {
+    for ((x, map), y) in x
+        .chunks(size)
+        .zip(drawn.chunks(g.row))
+        .zip(y.chunks_mut(size))
+    {
         let (affine, noise) = map.split_at(AFFINE);
         for (at, sum) in smooth.iter_mut().enumerate() {
             let (row, col) = (at / g.width, at % g.width);
@@ -436,12 +467,25 @@ pub fn case(distortion: Distortion, shape: [usize; 4]) -> Case {
 /// the image.
 pub fn cases() -> Vec<Case> {
     let none = Distortion::NONE;
-    let elastic = |alpha, sigma| Distortion { alpha, sigma, ..none };
-    let all = Distortion { rotation: 180.0, scale: 0.99, shear: 1.0, shift: 3.0, ..elastic(34.0, 4.0) };
+    let elastic = |alpha, sigma| Distortion {
+        alpha,
+        sigma,
+        ..none
+    };
+    let all = Distortion {
+        rotation: 180.0,
+        scale: 0.99,
+        shear: 1.0,
+        shift: 3.0,
+        ..elastic(34.0, 4.0)
+    };
     let mut cases = Vec::new();
     let limits = [
         none,
-        Distortion { rotation: 180.0, ..none },
+        Distortion {
+            rotation: 180.0,
+            ..none
+        },
         Distortion { scale: 0.5, ..none },
         Distortion { shear: 1.0, ..none },
         Distortion { shift: 2.5, ..none },
@@ -456,7 +500,11 @@ pub fn cases() -> Vec<Case> {
         for (batch, size) in [(1, [1, 1]), (3, [13, 7]), (67, [5, 28])] {
             // Both series are off by at most 2 ε at θ/4; each doubling makes 4 times that
             // and one rounding: 37 ε. Shear and scale double it at most, and add three.
-            let draw = Draw { distortion, batch, size };
+            let draw = Draw {
+                distortion,
+                batch,
+                size,
+            };
             cases.push(
                 Case::new(draw, 80)
                     .u32(&[4], Fill::Keys)
@@ -464,8 +512,21 @@ pub fn cases() -> Vec<Case> {
             );
         }
     }
-    for distortion in [none, Distortion::affine(), elastic(34.0, 4.0), elastic(5.0, 1.0), elastic(5.0, 1.99), elastic(40.0, 7.3)] {
-        for shape in [[1, 1, 1, 1], [1, 3, 13, 7], [3, 1, 1, 17], [2, 2, 28, 28], [5, 1, 9, 4]] {
+    for distortion in [
+        none,
+        Distortion::affine(),
+        elastic(34.0, 4.0),
+        elastic(5.0, 1.0),
+        elastic(5.0, 1.99),
+        elastic(40.0, 7.3),
+    ] {
+        for shape in [
+            [1, 1, 1, 1],
+            [1, 3, 13, 7],
+            [3, 1, 1, 17],
+            [2, 2, 28, 28],
+            [5, 1, 9, 4],
+        ] {
             cases.push(case(distortion, shape));
         }
     }

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::{
-    Backward, Case, ELEMENTWISE, Epilogue, Fill, Lowered, NOW, Op, Operand, Value, arity, counter, floats, grid,
-    key_words, stream_number,
+    Backward, Case, ELEMENTWISE, Epilogue, Fill, Lowered, NOW, Op, Operand, Value, arity, counter,
+    floats, grid, key_words, stream_number,
 };
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel};
@@ -37,7 +37,11 @@ pub struct Dropout {
 impl Dropout {
     /// What kept elements are multiplied by.
     pub fn scale(&self) -> f64 {
-        if self.rescale { 1.0 / (1.0 - self.p) } else { 1.0 }
+        if self.rescale {
+            1.0 / (1.0 - self.p)
+        } else {
+            1.0
+        }
     }
 
     /// The constants of every kernel that draws this mask.
@@ -73,7 +77,12 @@ impl Op for Dropout {
         Some(Lowered {
             kernel: &DROPOUT,
             constants: [&[("N", n as f64)][..], &self.constants()].concat(),
-            operands: vec![Operand::In(0), Operand::In(1), Operand::In(2), Operand::Out(0)],
+            operands: vec![
+                Operand::In(0),
+                Operand::In(1),
+                Operand::In(2),
+                Operand::Out(0),
+            ],
             grid: grid(n.div_ceil(4), ELEMENTWISE),
             flops: n as u64,
         })
@@ -144,7 +153,9 @@ pub(super) fn mask_in_place<T: Real>(a: &Args<'_, T>, [keys, step]: [usize; 2], 
     if y.len() <= 4 * BLOCKS * TASK {
         mask((0, y));
     } else {
-        y.par_chunks_mut(4 * BLOCKS * TASK).enumerate().for_each(mask);
+        y.par_chunks_mut(4 * BLOCKS * TASK)
+            .enumerate()
+            .for_each(mask);
     }
 }
 
@@ -157,7 +168,12 @@ fn dropout_fast(a: &mut Args<'_, f32>) {
 /// Nothing dropped, nearly everything dropped, partial blocks; masks seen as they are.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (p, layer, rescale) in [(0.0, 0, true), (0.5, 1, false), (0.3, 65_535, true), (0.999, 2, true)] {
+    for (p, layer, rescale) in [
+        (0.0, 0, true),
+        (0.5, 1, false),
+        (0.3, 65_535, true),
+        (0.999, 2, true),
+    ] {
         for extents in [&[1usize][..], &[7, 9], &[2, 3, 5, 13]] {
             let case = |fill| {
                 Case::new(Dropout { p, layer, rescale }, 1)
@@ -190,9 +206,14 @@ mod tests {
         use crate::kernel::Slot;
         dropout(&mut Args {
             constants: &lowered.constants,
-            slots: [Slot::F(&ones), Slot::U(&keys), Slot::U(&step), Slot::FMut(&mut y)]
-                .into_iter()
-                .collect(),
+            slots: [
+                Slot::F(&ones),
+                Slot::U(&keys),
+                Slot::U(&step),
+                Slot::FMut(&mut y),
+            ]
+            .into_iter()
+            .collect(),
         });
         y
     }
@@ -222,7 +243,10 @@ mod tests {
             let both: f32 = base.iter().zip(&other).map(|(a, b)| a * b).sum();
             // Both kept: binomial with p = ¼.
             let sigma = (n as f64 * 3.0 / 16.0).sqrt();
-            assert!((f64::from(both) - n as f64 / 4.0).abs() < 5.0 * sigma, "{both}");
+            assert!(
+                (f64::from(both) - n as f64 / 4.0).abs() < 5.0 * sigma,
+                "{both}"
+            );
         }
     }
 }

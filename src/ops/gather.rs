@@ -8,8 +8,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Alternative,
-    Case, ELEMENTWISE, Fill, Lowered, NEXT, NOW, Op, Operand, counter, epoch_steps, exactly, grid,
+use super::{
+    Alternative, Case, ELEMENTWISE, Fill, Lowered, NEXT, NOW, Op, Operand, counter, epoch_steps,
+    exactly, grid,
 };
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel, Suits};
@@ -76,18 +77,32 @@ impl Op for Gather {
             ));
         }
         if self.expansion != Expansion::None && !self.shuffled {
-            return Err(Error::setting("expansion", "data in order", "shuffled data"));
+            return Err(Error::setting(
+                "expansion",
+                "data in order",
+                "shuffled data",
+            ));
         }
         let [c, h, w] = self.shape;
         let x = Type::f32("gather", &[self.batch, c, h, w])?;
         let bytes = crate::shape::Shape::new("images", &[self.images, c, h, w])?.elements();
         let shared = |extents: &[usize]| Type::u32("gather", extents).map(Type::shared);
-        exactly("gather", "images", &inputs[0], &shared(&[bytes.div_ceil(4)])?)?;
+        exactly(
+            "gather",
+            "images",
+            &inputs[0],
+            &shared(&[bytes.div_ceil(4)])?,
+        )?;
         exactly("gather", "labels", &inputs[1], &shared(&[self.images])?)?;
         counter("gather", &inputs[2])?;
         if self.shuffled {
             let examples = self.images.saturating_mul(self.expansion.factor());
-            exactly("gather", "order", &inputs[3], &Type::u32("order", &[examples])?)?;
+            exactly(
+                "gather",
+                "order",
+                &inputs[3],
+                &Type::u32("order", &[examples])?,
+            )?;
         }
         epoch_steps("gather", self.epoch_steps)?;
         Ok(vec![x, Type::u32("gather", &[self.batch])?])
@@ -134,7 +149,11 @@ impl Op for Gather {
         let mut ways = Vec::new();
         if self.expansion.factor() == 1 && size.is_multiple_of(RUN) && self.batch <= 65_535 {
             let grid = [self.batch as u32, 1];
-            ways.push(usual.clone().otherwise(Suits::Processor, &GATHER_SHUFFLED_RUNS, grid));
+            ways.push(
+                usual
+                    .clone()
+                    .otherwise(Suits::Processor, &GATHER_SHUFFLED_RUNS, grid),
+            );
         }
         let grid = grid(self.batch * size.div_ceil(RUN), ELEMENTWISE);
         ways.push(usual.otherwise(Suits::Processor, &GATHER_SHUFFLED_WIDE, grid));
@@ -176,7 +195,16 @@ pub static GATHER_SHUFFLED: Kernel = Kernel {
         Bind::write("shuffled_x"),
         Bind::write("shuffled_y").u32(),
     ],
-    constants: &["BATCH", "IMAGES", "C", "H", "W", "EPOCH_STEPS", "SCALE", "EXPANSION"],
+    constants: &[
+        "BATCH",
+        "IMAGES",
+        "C",
+        "H",
+        "W",
+        "EPOCH_STEPS",
+        "SCALE",
+        "EXPANSION",
+    ],
     reference: crate::reference!(gather_shuffled),
     fast: Some(gather_shuffled_fast),
     ..GATHER
@@ -195,8 +223,12 @@ pub static GATHER_SHUFFLED_RUNS: Kernel = Kernel {
 };
 
 /// The kernels of this file.
-pub static KERNELS: &[&Kernel] =
-    &[&GATHER, &GATHER_SHUFFLED, &GATHER_SHUFFLED_WIDE, &GATHER_SHUFFLED_RUNS];
+pub static KERNELS: &[&Kernel] = &[
+    &GATHER,
+    &GATHER_SHUFFLED,
+    &GATHER_SHUFFLED_WIDE,
+    &GATHER_SHUFFLED_RUNS,
+];
 
 fn gather<T: Real>(a: &mut Args<'_, T>) {
     let last = a.size("IMAGES") - 1;
@@ -330,8 +362,10 @@ fn examples<T: Real>(
         let (image, view) = find(first + n);
         *y = labels[image];
         // (row, column) that a pixel comes from.
-        let (down, right): (isize, isize) =
-            [(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)].get(view).copied().unwrap_or((0, 0));
+        let (down, right): (isize, isize) = [(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)]
+            .get(view)
+            .copied()
+            .unwrap_or((0, 0));
         for (e, x) in x.iter_mut().enumerate() {
             let row = (e / w % h).checked_add_signed(down).filter(|&r| r < h);
             let col = (e % w).checked_add_signed(right).filter(|&c| c < w);

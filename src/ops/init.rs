@@ -144,7 +144,11 @@ pub fn cases() -> Vec<Case> {
                 distribution,
                 parameter,
             };
-            cases.push(Case::new(init, 1).fixed(extents, Fill::Number(9.0)).u32(&[4], Fill::Keys));
+            cases.push(
+                Case::new(init, 1)
+                    .fixed(extents, Fill::Number(9.0))
+                    .u32(&[4], Fill::Keys),
+            );
         }
     }
     cases

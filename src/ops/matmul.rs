@@ -112,7 +112,11 @@ impl Matmul {
         let mut ways = blocks::ways(&self.end, [m, n, k], &constants);
         ways.extend(fragments::ways(&self.end, [m, n, k], &constants));
         let (few, wide, lanes) = match self.end {
-            End::Bias(_) => (&MATMUL_FEW_BIAS, &MATMUL_WIDE_BIAS, &lanes::MATMUL_LANES_BIAS),
+            End::Bias(_) => (
+                &MATMUL_FEW_BIAS,
+                &MATMUL_WIDE_BIAS,
+                &lanes::MATMUL_LANES_BIAS,
+            ),
             End::BiasDropout(..) => (
                 &MATMUL_FEW_BIAS_DROPOUT,
                 &MATMUL_WIDE_BIAS_DROPOUT,
@@ -134,7 +138,13 @@ impl Matmul {
             ways.push(way(Suits::Lanes, lanes, LANE_ROWS));
         }
         if m <= FEW {
-            ways.splice(0..0, [way(Suits::Gpu, few, TEAMS), way(Suits::Processor, wide, TEAMS)]);
+            ways.splice(
+                0..0,
+                [
+                    way(Suits::Gpu, few, TEAMS),
+                    way(Suits::Processor, wide, TEAMS),
+                ],
+            );
         }
         ways
     }
@@ -147,7 +157,11 @@ impl Op for Matmul {
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
         let [a, b, rest @ ..] = inputs else {
-            return Err(Error::shape("matmul", format!("{} inputs", inputs.len()), "A and B"));
+            return Err(Error::shape(
+                "matmul",
+                format!("{} inputs", inputs.len()),
+                "A and B",
+            ));
         };
         floats("matmul", "A", a)?;
         floats("matmul", "B", b)?;
@@ -164,13 +178,21 @@ impl Op for Matmul {
         match &self.end {
             End::Store if rest.is_empty() => {}
             End::Store => {
-                return Err(Error::shape("matmul", format!("{} inputs", inputs.len()), "2: A and B"));
+                return Err(Error::shape(
+                    "matmul",
+                    format!("{} inputs", inputs.len()),
+                    "2: A and B",
+                ));
             }
             End::Bias(_) => third("bias [N]", &Type::f32("matmul", &[n])?)?,
             End::BiasDropout(_, dropout) => {
                 let [bias, keys, step] = rest else {
                     let found = format!("{} inputs", inputs.len());
-                    return Err(Error::shape("matmul", found, "5: A, B, bias, keys and step"));
+                    return Err(Error::shape(
+                        "matmul",
+                        found,
+                        "5: A, B, bias, keys and step",
+                    ));
                 };
                 exactly("matmul", "bias [N]", bias, &Type::f32("matmul", &[n])?)?;
                 dropout.infer(&[c.clone(), keys.clone(), step.clone()])?;
@@ -292,7 +314,12 @@ pub static MATMUL: Kernel = Kernel {
 /// C = σ(op(A) op(B) + bias).
 pub static MATMUL_BIAS: Kernel = Kernel {
     name: "matmul_bias",
-    bindings: &[Bind::read("a"), Bind::read("b"), Bind::read("bias"), Bind::write("biased")],
+    bindings: &[
+        Bind::read("a"),
+        Bind::read("b"),
+        Bind::read("bias"),
+        Bind::write("biased"),
+    ],
     constants: &["M", "N", "K", "TRANS_A", "TRANS_B", "ACTIVATION"],
     reference: crate::reference!(matmul_bias),
     fast: Some(fast::matmul_bias),
@@ -311,7 +338,15 @@ pub static MATMUL_BIAS_DROPOUT: Kernel = Kernel {
         Bind::write("dropped"),
     ],
     constants: &[
-        "M", "N", "K", "TRANS_A", "TRANS_B", "ACTIVATION", "DROP", "STREAM", "MASK_SCALE",
+        "M",
+        "N",
+        "K",
+        "TRANS_A",
+        "TRANS_B",
+        "ACTIVATION",
+        "DROP",
+        "STREAM",
+        "MASK_SCALE",
     ],
     reference: crate::reference!(matmul_bias_dropout),
     fast: Some(fast::matmul_bias_dropout),
@@ -345,7 +380,12 @@ pub static MATMUL_WIDE_BIAS_DROPOUT: Kernel = Kernel {
 /// C = op(A) op(B) ⊙ σ′(y).
 pub static MATMUL_SLOPE: Kernel = Kernel {
     name: "matmul_slope",
-    bindings: &[Bind::read("a"), Bind::read("b"), Bind::read("y"), Bind::write("delta")],
+    bindings: &[
+        Bind::read("a"),
+        Bind::read("b"),
+        Bind::read("y"),
+        Bind::write("delta"),
+    ],
     constants: &["M", "N", "K", "TRANS_A", "TRANS_B", "ACTIVATION"],
     reference: crate::reference!(matmul_slope),
     fast: Some(fast::matmul_slope),
@@ -386,12 +426,18 @@ pub static MATMUL_SGD_MOMENTUM: Kernel = Kernel {
 };
 
 const SGD_CONSTANTS: &[&str] = &[
-    "M", "N", "K", "TRANS_A", "TRANS_B", "DECAY", "EPOCH_STEPS", "SCHEDULE",
+    "M",
+    "N",
+    "K",
+    "TRANS_A",
+    "TRANS_B",
+    "DECAY",
+    "EPOCH_STEPS",
+    "SCHEDULE",
 ];
 
 /// The kernels of this file.
-pub static KERNELS: &[&Kernel] =
-    &[
+pub static KERNELS: &[&Kernel] = &[
     &MATMUL,
     &MATMUL_BIAS,
     &MATMUL_BIAS_DROPOUT,
@@ -534,7 +580,11 @@ pub fn cases() -> Vec<Case> {
             if forward_only && !matches!(end, End::Bias(_) | End::BiasDropout(..)) {
                 continue;
             }
-            let product = Matmul { trans_a, trans_b, end };
+            let product = Matmul {
+                trans_a,
+                trans_b,
+                end,
+            };
             let case = product.case([m, n, k]).forward_only();
             cases.push(match end {
                 End::Store => case,

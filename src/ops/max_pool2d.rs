@@ -98,7 +98,10 @@ impl Op for MaxPool2d {
         let [n, c, h, w] = x.shape.axes("max_pool2d", IMAGES)?;
         let [ho, wo] = self.window()?.output("max_pool2d", [h, w])?;
         let extents = [n, c, ho, wo];
-        Ok(vec![Type::f32("max_pool2d", &extents)?, Type::u32("max_pool2d", &extents)?])
+        Ok(vec![
+            Type::f32("max_pool2d", &extents)?,
+            Type::u32("max_pool2d", &extents)?,
+        ])
     }
 
     fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered> {
@@ -120,7 +123,9 @@ impl Op for MaxPool2d {
         let [_, _, h, w] = b.tape.ty(b.inputs[0]).shape.axes("max_pool2d", IMAGES)?;
         let g = match self.activation {
             Activation::Linear => b.upstream,
-            act => b.tape.op1(Arc::new(ActivationSlope(act)), &[b.upstream, b.outputs[0]])?,
+            act => b
+                .tape
+                .op1(Arc::new(ActivationSlope(act)), &[b.upstream, b.outputs[0]])?,
         };
         let grad = MaxPool2dGrad {
             pool: *self,
@@ -157,11 +162,23 @@ impl Op for MaxPool2dGrad {
             }
         };
         floats("max_pool2d", "gradient", g)?;
-        let [n, c, ..] = g.shape.axes::<4>("max_pool2d", "gradient [N, C, H_o, W_o]")?;
+        let [n, c, ..] = g
+            .shape
+            .axes::<4>("max_pool2d", "gradient [N, C, H_o, W_o]")?;
         let [ho, wo] = self.pool.window()?.output("max_pool2d", self.input)?;
         let extents = [n, c, ho, wo];
-        exactly("max_pool2d", "gradient", g, &Type::f32("max_pool2d", &extents)?)?;
-        exactly("max_pool2d", "argmax", argmax, &Type::u32("max_pool2d", &extents)?)?;
+        exactly(
+            "max_pool2d",
+            "gradient",
+            g,
+            &Type::f32("max_pool2d", &extents)?,
+        )?;
+        exactly(
+            "max_pool2d",
+            "argmax",
+            argmax,
+            &Type::u32("max_pool2d", &extents)?,
+        )?;
         let dx = Type::f32("max_pool2d", &[n, c, self.input[0], self.input[1]])?;
         if let Some(y) = y {
             exactly("max_pool2d", "outputs", y, &dx)?;
@@ -213,9 +230,26 @@ pub static MAX_POOL2D: Kernel = Kernel {
     name: "max_pool2d",
     stem: "max_pool2d",
     source: SOURCE,
-    bindings: &[Bind::read("x"), Bind::write("y"), Bind::write("argmax").u32()],
+    bindings: &[
+        Bind::read("x"),
+        Bind::write("y"),
+        Bind::write("argmax").u32(),
+    ],
     constants: &[
-        "PLANES", "H", "W", "HO", "WO", "KH", "KW", "SH", "SW", "PH", "PW", "DH", "DW", "ACTIVATION",
+        "PLANES",
+        "H",
+        "W",
+        "HO",
+        "WO",
+        "KH",
+        "KW",
+        "SH",
+        "SW",
+        "PH",
+        "PW",
+        "DH",
+        "DW",
+        "ACTIVATION",
     ],
     reference: crate::reference!(max_pool2d),
     fast: None,
@@ -224,8 +258,14 @@ pub static MAX_POOL2D: Kernel = Kernel {
 /// ∂x.
 pub static MAX_POOL2D_GRAD: Kernel = Kernel {
     name: "max_pool2d_grad",
-    bindings: &[Bind::read("g"), Bind::read("saved_argmax").u32(), Bind::write("dx")],
-    constants: &["PLANES", "H", "W", "HO", "WO", "KH", "KW", "SH", "SW", "PH", "PW", "DH", "DW"],
+    bindings: &[
+        Bind::read("g"),
+        Bind::read("saved_argmax").u32(),
+        Bind::write("dx"),
+    ],
+    constants: &[
+        "PLANES", "H", "W", "HO", "WO", "KH", "KW", "SH", "SW", "PH", "PW", "DH", "DW",
+    ],
     reference: crate::reference!(max_pool2d_grad),
     fast: Some(max_pool2d_grad_fast),
     ..MAX_POOL2D
@@ -307,7 +347,10 @@ fn max_pool2d_grad_fast(a: &mut Args<'_, f32>) {
     let ([sh, sw], [ph, pw]) = (p.window.stride, p.window.padding);
     let (g, argmax, dx) = (a.f(0), a.u(1), a.f_mut(2));
     dx.fill(0.0);
-    let planes = g.chunks(ho * wo).zip(argmax.chunks(ho * wo)).zip(dx.chunks_mut(h * w));
+    let planes = g
+        .chunks(ho * wo)
+        .zip(argmax.chunks(ho * wo))
+        .zip(dx.chunks_mut(h * w));
     for ((g, argmax), dx) in planes {
         for (e, (&g, &at)) in g.iter().zip(argmax).enumerate() {
             let at = at as usize;
@@ -372,7 +415,11 @@ pub fn cases() -> Vec<Case> {
                 .fixed(&y, Fill::Uniform(-1.0, 1.0))
                 .u32(&y, Fill::Below((x[2] * x[3]) as u32));
             let saved = slope.is_some();
-            cases.push(if saved { case.fixed(&x, Fill::Uniform(-1.0, 1.0)) } else { case });
+            cases.push(if saved {
+                case.fixed(&x, Fill::Uniform(-1.0, 1.0))
+            } else {
+                case
+            });
         }
     }
     cases

@@ -204,16 +204,51 @@ pub struct Row {
     pub cases: fn() -> Vec<Case>,
 }
 
-/// Declares the modules and the table together: one line per op.
+/// The table's rows: one line per op.
 macro_rules! table {
     ($($stem:ident),* $(,)?) => {
-        $(pub mod $stem;)*
         /// Every op of the crate.
         pub static TABLE: &[Row] = &[
             $(Row { stem: stringify!($stem), kernels: $stem::KERNELS, cases: $stem::cases }),*
         ];
     };
 }
+
+// Modules stand outside of the macro: rustfmt finds no file that a macro declares.
+pub mod activation;
+pub mod add;
+pub mod add_bias;
+pub mod advance;
+pub mod argmax;
+pub mod average;
+pub mod avg_pool2d;
+pub mod broadcast;
+pub mod concat;
+pub mod constant;
+pub mod conv2d;
+pub mod conv2d_pool;
+pub mod cross_entropy;
+pub mod dense_grad;
+pub mod dense_loss;
+pub mod distort;
+pub mod dropout;
+pub mod gather;
+pub mod hadamard;
+pub mod init;
+pub mod log_likelihood;
+pub mod log_softmax;
+pub mod matmul;
+pub mod max_pool2d;
+pub mod pad;
+pub mod quadratic;
+pub mod reduce;
+pub mod reshape;
+pub mod scale;
+pub mod sgd;
+pub mod shuffle;
+pub mod slice;
+pub mod softmax;
+pub mod tally;
 
 table! {
     activation,

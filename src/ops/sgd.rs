@@ -13,7 +13,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Case, ELEMENTWISE, Epilogue, Fill, Lowered, NOW, Op, Operand, counter, exactly, floats, grid, same,
+    Case, ELEMENTWISE, Epilogue, Fill, Lowered, NOW, Op, Operand, counter, exactly, floats, grid,
+    same,
 };
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel};
@@ -59,7 +60,12 @@ impl Sgd {
         }
         floats("sgd", "gradient", gradient)?;
         same("sgd", "gradient and parameter", gradient, &rest[0])?;
-        exactly("sgd", "hyper", &rest[1], &Type::f32("sgd", &[HYPER + self.schedule])?)?;
+        exactly(
+            "sgd",
+            "hyper",
+            &rest[1],
+            &Type::f32("sgd", &[HYPER + self.schedule])?,
+        )?;
         counter("sgd", &rest[2])?;
         if self.momentum {
             same("sgd", "parameter and velocity", &rest[0], &rest[3])?;
@@ -240,9 +246,12 @@ pub(crate) fn case_inputs(case: Case, sgd: Sgd, parameter: &[usize]) -> Case {
 /// Decay on and off, momentum on and off, schedule shorter and longer than the run.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (decay, momentum, schedule) in
-        [(false, false, 1), (true, false, 2), (true, true, 9), (false, true, 3)]
-    {
+    for (decay, momentum, schedule) in [
+        (false, false, 1),
+        (true, false, 2),
+        (true, true, 9),
+        (false, true, 3),
+    ] {
         let sgd = Sgd {
             decay,
             momentum,

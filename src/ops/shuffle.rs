@@ -9,8 +9,8 @@
 //! takes four rounds at most on average.
 
 use super::{
-    Case, ELEMENTWISE, Fill, Lowered, NEXT, Op, Operand, arity, counter, epoch_steps, exactly, grid,
-    key_words,
+    Case, ELEMENTWISE, Fill, Lowered, NEXT, Op, Operand, arity, counter, epoch_steps, exactly,
+    grid, key_words,
 };
 use crate::error::Result;
 use crate::kernel::{Args, Bind, Kernel};
@@ -163,7 +163,11 @@ mod tests {
     #[test]
     fn seeds_replicas_and_epochs_differ() {
         let base = order(1, 0, 0, 1000);
-        for other in [order(2, 0, 0, 1000), order(1, 1, 0, 1000), order(1, 0, 1, 1000)] {
+        for other in [
+            order(2, 0, 0, 1000),
+            order(1, 1, 0, 1000),
+            order(1, 0, 1, 1000),
+        ] {
             // Random permutations agree in one place on average.
             let agree = base.iter().zip(&other).filter(|(a, b)| a == b).count();
             assert!(agree < 10, "{agree} places agree");
@@ -179,7 +183,10 @@ mod tests {
             counts[order(9, 0, epoch, n)[0] as usize] += 1.0;
         }
         let expected = f64::from(epochs) / n as f64;
-        let chi2: f64 = counts.iter().map(|c| (c - expected).powi(2) / expected).sum();
+        let chi2: f64 = counts
+            .iter()
+            .map(|c| (c - expected).powi(2) / expected)
+            .sum();
         assert!(chi2 < 37.7, "χ² = {chi2}, p < 0.001");
     }
 }

@@ -45,7 +45,9 @@ impl Op for Tally {
             return Err(Error::shape(
                 "tally",
                 format!("{} inputs", inputs.len()),
-                format!("{wanted}: scores, losses, labels, step, metrics, guard and, to predict, predictions"),
+                format!(
+                    "{wanted}: scores, losses, labels, step, metrics, guard and, to predict, predictions"
+                ),
             ));
         }
         floats("tally", "scores", &inputs[0])?;
@@ -56,10 +58,19 @@ impl Op for Tally {
         exactly("tally", "metrics", &inputs[4], &Type::f32("tally", &[4])?)?;
         exactly("tally", "guard", &inputs[5], &Type::u32("tally", &[4])?)?;
         if self.predict {
-            exactly("tally", "predictions", &inputs[6], &Type::u32("tally", &[self.count])?)?;
+            exactly(
+                "tally",
+                "predictions",
+                &inputs[6],
+                &Type::u32("tally", &[self.count])?,
+            )?;
         }
         if self.count == 0 || self.count > MOST {
-            return Err(Error::setting("examples in an epoch", self.count, format!("1 to {MOST}")));
+            return Err(Error::setting(
+                "examples in an epoch",
+                self.count,
+                format!("1 to {MOST}"),
+            ));
         }
         epoch_steps("tally", self.epoch_steps)?;
         Ok(vec![])
@@ -181,7 +192,9 @@ impl Epoch {
 
     /// Rows of this mini-batch that count.
     fn seen(&self) -> usize {
-        self.count.saturating_sub(self.place() * self.batch).min(self.batch)
+        self.count
+            .saturating_sub(self.place() * self.batch)
+            .min(self.batch)
     }
 
     /// Adds a mini-batch's rows, (answered correctly, loss) each, to metrics and guard.

@@ -134,7 +134,10 @@ fn convolve(a: &Args<'_, f32>, y: &mut [f32]) {
             with_columns(taps * places, |columns| {
                 s.unfold(x, group, columns);
                 let w = &w[group * filters * taps..][..filters * taps];
-                let (w, columns) = (Matrix::of(w, taps, false), Matrix::of(columns, places, false));
+                let (w, columns) = (
+                    Matrix::of(w, taps, false),
+                    Matrix::of(columns, places, false),
+                );
                 serial([filters, places, taps], w, columns, y, false);
             });
         }
@@ -186,7 +189,9 @@ fn weight_gradient(a: &Args<'_, f32>) -> Vec<f32> {
     let (x, g) = (a.f(0), a.f(1));
     let (taps, places, filters) = (s.taps(), s.places(), s.f / s.groups);
     let part = s.n.div_ceil(PARTS);
-    let images = x.par_chunks(part * s.image()).zip(g.par_chunks(part * s.f * places));
+    let images = x
+        .par_chunks(part * s.image())
+        .zip(g.par_chunks(part * s.f * places));
     let parts: Vec<Vec<f32>> = images
         .map(|(x, g)| {
             let mut dw = vec![0.0; s.f * taps];

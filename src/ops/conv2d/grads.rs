@@ -118,10 +118,16 @@ impl Conv2dWeightGrad {
     fn sizes(&self, x: &Type, g: &Type) -> Result<Sizes> {
         let (images, [n, f, ho, wo]) = (four(IMAGES, x)?, four(UPSTREAM, g)?);
         let per = images[1] / self.conv.groups.max(1);
-        let s = self.conv.sizes(images, [f, per, self.kernel[0], self.kernel[1]])?;
+        let s = self
+            .conv
+            .sizes(images, [f, per, self.kernel[0], self.kernel[1]])?;
         if [n, ho, wo] != [s.n, s.output[0], s.output[1]] {
             let wanted = format!("[{}, {f}, {}, {}]", s.n, s.output[0], s.output[1]);
-            return Err(Error::shape("conv2d weight gradient", g.to_string(), wanted));
+            return Err(Error::shape(
+                "conv2d weight gradient",
+                g.to_string(),
+                wanted,
+            ));
         }
         Ok(s)
     }
@@ -221,7 +227,12 @@ pub static CONV2D_INPUT_GRAD: Kernel = Kernel {
 /// ∂x ⊙ σ′(y).
 pub static CONV2D_INPUT_GRAD_SLOPE: Kernel = Kernel {
     name: "conv2d_input_grad_slope",
-    bindings: &[Bind::read("g"), Bind::read("w"), Bind::read("saved_x"), Bind::write("delta")],
+    bindings: &[
+        Bind::read("g"),
+        Bind::read("w"),
+        Bind::read("saved_x"),
+        Bind::write("delta"),
+    ],
     constants: constants!("ACTIVATION"),
     reference: crate::reference!(reference::input_grad_slope),
     fast: Some(fast::input_grad_slope),

@@ -37,7 +37,9 @@ pub(super) fn ways(
     sizes: [usize; 3],
     groups: usize,
 ) -> Vec<Alternative> {
-    let usual = direct.clone().otherwise(Suits::Gpu, direct.kernel, direct.grid);
+    let usual = direct
+        .clone()
+        .otherwise(Suits::Gpu, direct.kernel, direct.grid);
     let [rows, columns, _] = sizes;
     // Of several cuts one: they are one text, which the matrix product tests in all of them.
     let cut = cuts(groups, sizes).into_iter().find(|cut| cut.shares > 0);
@@ -164,7 +166,11 @@ mod tests {
             end: ConvEnd::Store,
         };
         let ty = |e: &[usize]| Type::f32("test", e).unwrap();
-        let (x, y, w) = (ty(&[n, c, h, h]), ty(&[n, f, h, h]), ty(&[f, c / groups, 3, 3]));
+        let (x, y, w) = (
+            ty(&[n, c, h, h]),
+            ty(&[n, f, h, h]),
+            ty(&[f, c / groups, 3, 3]),
+        );
         let weights = Conv2dWeightGrad {
             conv,
             kernel: [3; 2],

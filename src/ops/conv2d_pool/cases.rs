@@ -24,19 +24,69 @@ const SHAPES: [Shapes; 17] = [
     ([1, 1, 2, 2], [1, 1, 1, 1], PLAIN, HALVES),
     ([3, 2, 8, 9], [5, 2, 3, 2], PLAIN, HALVES),
     ([2, 3, 7, 11], [17, 3, 2, 5], PLAIN, HALVES),
-    ([2, 4, 9, 8], [22, 2, 3, 3], ([1, 1], [0, 0], [1, 1], 2), ([2, 2], [1, 3], [0, 0])),
-    ([2, 3, 6, 6], [4, 3, 5, 5], ([1, 1], [2, 1], [1, 1], 1), ([3, 2], [2, 1], [1, 1])),
-    ([2, 1, 13, 12], [3, 1, 3, 3], ([2, 3], [0, 1], [1, 1], 1), ([2, 2], [3, 1], [0, 0])),
-    ([1, 2, 11, 9], [9, 2, 3, 2], ([3, 2], [1, 0], [1, 2], 1), ([2, 3], [2, 3], [1, 0])),
-    ([2, 4, 7, 8], [6, 2, 2, 3], ([1, 2], [1, 1], [2, 1], 2), ([3, 3], [1, 1], [1, 0])),
-    ([2, 3, 5, 5], [3, 1, 3, 3], ([1, 1], [1, 1], [1, 1], 3), ([5, 4], [1, 1], [2, 2])),
-    ([1, 2, 4, 4], [4, 1, 2, 2], ([3, 3], [0, 0], [1, 1], 2), ([1, 2], [1, 2], [0, 1])),
+    (
+        [2, 4, 9, 8],
+        [22, 2, 3, 3],
+        ([1, 1], [0, 0], [1, 1], 2),
+        ([2, 2], [1, 3], [0, 0]),
+    ),
+    (
+        [2, 3, 6, 6],
+        [4, 3, 5, 5],
+        ([1, 1], [2, 1], [1, 1], 1),
+        ([3, 2], [2, 1], [1, 1]),
+    ),
+    (
+        [2, 1, 13, 12],
+        [3, 1, 3, 3],
+        ([2, 3], [0, 1], [1, 1], 1),
+        ([2, 2], [3, 1], [0, 0]),
+    ),
+    (
+        [1, 2, 11, 9],
+        [9, 2, 3, 2],
+        ([3, 2], [1, 0], [1, 2], 1),
+        ([2, 3], [2, 3], [1, 0]),
+    ),
+    (
+        [2, 4, 7, 8],
+        [6, 2, 2, 3],
+        ([1, 2], [1, 1], [2, 1], 2),
+        ([3, 3], [1, 1], [1, 0]),
+    ),
+    (
+        [2, 3, 5, 5],
+        [3, 1, 3, 3],
+        ([1, 1], [1, 1], [1, 1], 3),
+        ([5, 4], [1, 1], [2, 2]),
+    ),
+    (
+        [1, 2, 4, 4],
+        [4, 1, 2, 2],
+        ([3, 3], [0, 0], [1, 1], 2),
+        ([1, 2], [1, 2], [0, 1]),
+    ),
     ([1, 13, 6, 7], [2, 13, 5, 4], PLAIN, HALVES),
     ([2, 3, 10, 16], [5, 3, 5, 5], PLAIN, HALVES),
-    ([1, 4, 7, 21], [6, 2, 4, 4], ([1, 1], [0, 0], [1, 1], 2), HALVES),
-    ([3, 4, 9, 12], [10, 2, 3, 4], ([1, 1], [0, 0], [1, 1], 2), HALVES),
+    (
+        [1, 4, 7, 21],
+        [6, 2, 4, 4],
+        ([1, 1], [0, 0], [1, 1], 2),
+        HALVES,
+    ),
+    (
+        [3, 4, 9, 12],
+        [10, 2, 3, 4],
+        ([1, 1], [0, 0], [1, 1], 2),
+        HALVES,
+    ),
     ([37, 1, 10, 10], [2, 1, 3, 3], PLAIN, HALVES),
-    ([1, 2, 3, 3], [2, 2, 2, 2], ([80, 50], [301, 200], [1, 1], 1), ([2, 2], [2, 2], [0, 0])),
+    (
+        [1, 2, 3, 3],
+        [2, 2, 2, 2],
+        ([80, 50], [301, 200], [1, 1], 1),
+        ([2, 2], [2, 2], [0, 0]),
+    ),
 ];
 
 /// Forward with data and with exactly representable ties, and every gradient.
@@ -83,7 +133,11 @@ pub fn cases() -> Vec<Case> {
             };
             let case = Case::new(grad, f / groups * w[2] * w[3]);
             let case = case.fixed(&y, uniform).u32(&y, winner).fixed(&w, uniform);
-            cases.push(if slope.is_some() { case.fixed(&x, uniform) } else { case });
+            cases.push(if slope.is_some() {
+                case.fixed(&x, uniform)
+            } else {
+                case
+            });
         }
         let sgd = |momentum| Sgd {
             decay: true,
@@ -104,14 +158,16 @@ pub fn cases() -> Vec<Case> {
             };
             let case = Case::new(grad, n * po * qo).fixed(&x, uniform);
             // A ReLU after the pool leaves many zeros, which the fast texts pass over.
-            let g = if update == Update::Store { Fill::Ties } else { uniform };
+            let g = if update == Update::Store {
+                Fill::Ties
+            } else {
+                uniform
+            };
             let case = case.fixed(&y, g).u32(&y, winner);
             cases.push(match update {
                 Update::Store => case,
                 Update::Weights(sgd) => sgd::case_inputs(case, sgd, &w),
-                Update::WeightsAndBias(sgd) => {
-                    sgd::case_inputs(case, sgd, &w).fixed(&[f], uniform)
-                }
+                Update::WeightsAndBias(sgd) => sgd::case_inputs(case, sgd, &w).fixed(&[f], uniform),
             });
         }
     }
@@ -198,9 +254,14 @@ mod tests {
     #[test]
     fn shares_leave_no_thread_idle_and_none_alone() {
         // Weights of a filter, pooled places: the book's two layers, batch 10 and 128.
-        for (sums, places, wanted) in
-            [(26, 1440, 8), (501, 160, 1), (26, 18432, 32), (501, 2048, 4), (1, 1, 1), (1, 3, 2)]
-        {
+        for (sums, places, wanted) in [
+            (26, 1440, 8),
+            (501, 160, 1),
+            (26, 18432, 32),
+            (501, 2048, 4),
+            (1, 1, 1),
+            (1, 3, 2),
+        ] {
             assert_eq!(shares(sums, places), wanted, "{sums} sums over {places}");
         }
     }

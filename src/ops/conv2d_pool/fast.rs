@@ -18,8 +18,8 @@ use rayon::prelude::*;
 
 use super::super::activation::Activation;
 use super::super::sgd::Rates;
-use super::layout::Layout;
 use super::lanes::{LANES, Lanes, Work, widest};
+use super::layout::Layout;
 use super::reference::{self, Launched};
 use super::scratch::{Lent, lend};
 use crate::kernel::Args;
@@ -28,11 +28,8 @@ use crate::kernel::Args;
 const SPLIT: usize = 1 << 16;
 
 /// Runs `each` on all items, on several threads if there is enough `work`.
-fn spread<I: IndexedParallelIterator>(
-    work: usize,
-    many: I,
-    each: impl Fn(I::Item) + Send + Sync,
-) where
+fn spread<I: IndexedParallelIterator>(work: usize, many: I, each: impl Fn(I::Item) + Send + Sync)
+where
     I::Item: Send,
 {
     let least = if work < SPLIT { many.len() } else { 1 };
@@ -153,24 +150,28 @@ pub(super) fn forward(a: &mut Args<'_, f32>) {
     let pooled = s.f * s.pool.output[0] * s.pool.output[1];
     let work = s.n * s.f * layout.places() * layout.taps();
     let images = y.par_chunks_mut(pooled).zip(argmax.par_chunks_mut(pooled));
-    spread(work, images.zip(x.par_chunks(layout.image())), |((y, argmax), x)| {
-        let mut image = lend(layout.laid());
-        let mut plane = lend(layout.places() * LANES);
-        layout.lay(x, &mut image);
-        widest(Forward {
-            s: &s,
-            layout: &layout,
-            image: &image,
-            w: &filters,
-            bias,
-            plane: &mut plane,
-            y,
-            argmax,
-        });
-        for y in y {
-            *y = act.apply(*y);
-        }
-    });
+    spread(
+        work,
+        images.zip(x.par_chunks(layout.image())),
+        |((y, argmax), x)| {
+            let mut image = lend(layout.laid());
+            let mut plane = lend(layout.places() * LANES);
+            layout.lay(x, &mut image);
+            widest(Forward {
+                s: &s,
+                layout: &layout,
+                image: &image,
+                w: &filters,
+                bias,
+                plane: &mut plane,
+                y,
+                argmax,
+            });
+            for y in y {
+                *y = act.apply(*y);
+            }
+        },
+    );
 }
 
 /// The filters, scaled by gradients, added at the winners of one image.
@@ -220,20 +221,24 @@ fn input_gradient(a: &Args<'_, f32>, dx: &mut [f32], slope: impl Fn(usize, &mut 
     let pooled = s.f * s.pool.output[0] * s.pool.output[1];
     let upstream = g.par_chunks(pooled).zip(argmax.par_chunks(pooled));
     let images = dx.par_chunks_mut(layout.image()).zip(upstream).enumerate();
-    spread(s.n * pooled * layout.taps(), images, |(n, (dx, (g, argmax)))| {
-        let mut laid = lend(layout.laid());
-        laid.fill(0.0);
-        widest(InputGradient {
-            s: &s,
-            layout: &layout,
-            w: &w,
-            g,
-            argmax,
-            dx: &mut laid,
-        });
-        layout.take(&laid, dx);
-        slope(n, dx);
-    });
+    spread(
+        s.n * pooled * layout.taps(),
+        images,
+        |(n, (dx, (g, argmax)))| {
+            let mut laid = lend(layout.laid());
+            laid.fill(0.0);
+            widest(InputGradient {
+                s: &s,
+                layout: &layout,
+                w: &w,
+                g,
+                argmax,
+                dx: &mut laid,
+            });
+            layout.take(&laid, dx);
+            slope(n, dx);
+        },
+    );
 }
 
 pub(super) fn input_grad(a: &mut Args<'_, f32>) {
@@ -346,7 +351,11 @@ fn weight_gradient(a: &Args<'_, f32>) -> (Lent<f32>, Lent<f32>) {
     let mut images = lend(s.n * layout.size() + LANES);
     images[s.n * layout.size()..].fill(0.0);
     let all = images[..s.n * layout.size()].par_chunks_mut(layout.size());
-    spread(x.len(), all.zip(x.par_chunks(layout.image())), |(laid, x)| layout.lay(x, laid));
+    spread(
+        x.len(),
+        all.zip(x.par_chunks(layout.image())),
+        |(laid, x)| layout.lay(x, laid),
+    );
     let mut sums = lend(s.f * layout.sums());
     // Sums are within a filter: how many of them a thread takes changes nothing.
     let band = s.f.div_ceil(4 * rayon::current_num_threads());
@@ -367,7 +376,10 @@ fn weight_gradient(a: &Args<'_, f32>) -> (Lent<f32>, Lent<f32>) {
     let (mut dw, mut dbias) = (lend(s.f * layout.taps()), lend(s.f));
     for (f, sums) in sums.chunks(layout.sums()).enumerate() {
         dbias[f] = sums[0];
-        layout.filter(&sums[LANES..], &mut dw[f * layout.taps()..][..layout.taps()]);
+        layout.filter(
+            &sums[LANES..],
+            &mut dw[f * layout.taps()..][..layout.taps()],
+        );
     }
     (dw, dbias)
 }

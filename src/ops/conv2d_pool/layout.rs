@@ -44,7 +44,11 @@ impl Layout {
         let window = &s.conv.window;
         let (channels, [kh, kw], [dh, dw]) = (s.c / s.groups, window.kernel, window.dilation);
         let line = (s.conv.input[1] + 2 * window.padding[1]) * channels;
-        let (run, across) = if dw == 1 { (kw * channels, 1) } else { (channels, kw) };
+        let (run, across) = if dw == 1 {
+            (kw * channels, 1)
+        } else {
+            (channels, kw)
+        };
         let mut runs = lend(kh * across);
         for (r, at) in runs.iter_mut().enumerate() {
             *at = (r / across * dh * line + r % across * dw * channels) as u32;
@@ -114,7 +118,9 @@ impl Layout {
     /// What the winners see; `None` for an index outside the plane.
     #[inline(always)]
     pub(super) fn seen(&self, argmax: &[u32]) -> impl Iterator<Item = Option<u32>> {
-        argmax.iter().map(|&at| self.starts.get(at as usize).copied())
+        argmax
+            .iter()
+            .map(|&at| self.starts.get(at as usize).copied())
     }
 
     /// Calls `each(row of the image, where the same row begins in the layout)`, a row
@@ -151,7 +157,10 @@ impl Layout {
     pub(super) fn take(&self, laid: &[f32], x: &mut [f32]) {
         let (w, step) = (self.extents[1], self.channels);
         self.image_rows(|to, from| {
-            for (x, &laid) in x[to..to + w].iter_mut().zip(laid[from..].iter().step_by(step)) {
+            for (x, &laid) in x[to..to + w]
+                .iter_mut()
+                .zip(laid[from..].iter().step_by(step))
+            {
                 *x = laid;
             }
         });

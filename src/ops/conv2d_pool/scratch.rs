@@ -36,7 +36,11 @@ pub(super) fn lend<T: Kept>(size: usize) -> Lent<T> {
     // The smallest that is large enough, so that large ones stay for large launches.
     let mut space = T::free().with_borrow_mut(|free| {
         let fits = |(_, v): &(usize, &Vec<T>)| v.capacity() >= size;
-        let best = free.iter().enumerate().filter(fits).min_by_key(|(_, v)| v.capacity());
+        let best = free
+            .iter()
+            .enumerate()
+            .filter(fits)
+            .min_by_key(|(_, v)| v.capacity());
         match best {
             Some((i, _)) => free.swap_remove(i),
             None => free.pop().unwrap_or_default(),

@@ -69,7 +69,12 @@ fn back<const DX: bool>(a: &mut Args<'_, f32>, shares: &mut Vec<f32>) -> usize {
 }
 
 /// W ← W − η (gᵀ x + decay) without momentum: x `[N, in]`, g `[N, out]`, W `[out, in]`.
-pub(in crate::ops) fn update(sizes: [usize; 3], x_g: [&[f32]; 2], w: &mut [f32], rates: &Rates<f32>) {
+pub(in crate::ops) fn update(
+    sizes: [usize; 3],
+    x_g: [&[f32]; 2],
+    w: &mut [f32],
+    rates: &Rates<f32>,
+) {
     weights::<false>(sizes, x_g, w, rates, &mut vec![]);
 }
 
@@ -102,7 +107,10 @@ fn weights<const DX: bool>(
         (1, _) => work((0, (w, &mut shares[..size]))),
         (_, true) => {
             let shares = shares.par_chunks_mut(size);
-            w.par_chunks_mut(rows * n_in).zip(shares).enumerate().for_each(work);
+            w.par_chunks_mut(rows * n_in)
+                .zip(shares)
+                .enumerate()
+                .for_each(work);
         }
         (_, false) => {
             let rows = w.par_chunks_mut(rows * n_in).enumerate();
@@ -231,7 +239,11 @@ fn columns<S: Simd, const DX: bool, const R: usize>(
     for i in 0..n {
         let g = &g[i * out + o..][..R];
         let x = load(simd, &x[i * n_in + at..][..len]);
-        let mut back = if DX { load(simd, &dx[i * n_in + at..][..len]) } else { zero };
+        let mut back = if DX {
+            load(simd, &dx[i * n_in + at..][..len])
+        } else {
+            zero
+        };
         for r in 0..R {
             let delta = simd.splat_f32s(g[r]);
             slopes[r] = simd.mul_add_e_f32s(delta, x, slopes[r]);

@@ -65,7 +65,11 @@ impl Distortion {
             "none" => Ok(Self::NONE),
             "affine" => Ok(Self::affine()),
             "elastic" => Ok(Self::elastic()),
-            _ => Err(Error::unknown("distortion", name, &["none", "affine", "elastic"])),
+            _ => Err(Error::unknown(
+                "distortion",
+                name,
+                &["none", "affine", "elastic"],
+            )),
         }
     }
 

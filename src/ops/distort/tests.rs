@@ -49,15 +49,33 @@ fn simard(d: Distortion) -> f64 {
 
 #[test]
 fn the_variance_is_simards_at_every_pixel() {
-    for (sigma, alpha) in [(1.0, 3.0), (1.5, 8.0), (1.99, 8.0), (4.0, 34.0), (6.7, 36.0), (9.0, 90.0)] {
-        let d = Distortion { alpha, sigma, ..Distortion::NONE };
+    for (sigma, alpha) in [
+        (1.0, 3.0),
+        (1.5, 8.0),
+        (1.99, 8.0),
+        (4.0, 34.0),
+        (6.7, 36.0),
+        (9.0, 90.0),
+    ] {
+        let d = Distortion {
+            alpha,
+            sigma,
+            ..Distortion::NONE
+        };
         let g = geometry(d, [19, 23]);
         let wanted = simard(d);
         for (x, y) in (0..23).flat_map(|x| (0..19).map(move |y| (x, y))) {
-            let axis = |place| (0..2 * g.reach).map(|t| g.weight(place, t).powi(2)).sum::<f64>();
+            let axis = |place| {
+                (0..2 * g.reach)
+                    .map(|t| g.weight(place, t).powi(2))
+                    .sum::<f64>()
+            };
             let found = d.gain().powi(2) / 3.0 * axis(x) * axis(y);
             // Ripple of 1e-4 per axis, as much cut off, 2 exp(−π²) of Simard's own sum.
-            assert!((found / wanted - 1.0).abs() < 1e-3, "σ = {sigma}: {found}, {wanted}");
+            assert!(
+                (found / wanted - 1.0).abs() < 1e-3,
+                "σ = {sigma}: {found}, {wanted}"
+            );
         }
         let closed = alpha / (sigma * (12.0 * PI).sqrt());
         assert!((closed / wanted.sqrt() - 1.0).abs() < 2e-4, "{closed}");
@@ -68,7 +86,11 @@ fn the_variance_is_simards_at_every_pixel() {
 fn displacements_have_mean_zero_and_the_deviation_derived() {
     let d = Distortion::elastic();
     let n = 20_000;
-    let draw = Draw { distortion: d, batch: n, size: [28, 28] };
+    let draw = Draw {
+        distortion: d,
+        batch: n,
+        size: [28, 28],
+    };
     let (maps, g) = (maps(draw, [7, 0, 3]), geometry(d, [28, 28]));
     let variance = simard(d);
     for (x, y) in [(0, 0), (14, 13), (27, 5)] {
@@ -89,14 +111,30 @@ fn displacements_have_mean_zero_and_the_deviation_derived() {
             let off = squares[k] / variance - 1.0;
             assert!(off.abs() < five * 2f64.sqrt(), "variance off by {off}");
         }
-        assert!((product / variance).abs() < five, "parts correlate: {product}");
+        assert!(
+            (product / variance).abs() < five,
+            "parts correlate: {product}"
+        );
     }
 }
 
 #[test]
 fn affine_numbers_fill_their_limits() {
-    let d = Distortion { rotation: 180.0, scale: 0.5, shear: 0.0, shift: 3.0, ..Distortion::NONE };
-    let maps = maps(Draw { distortion: d, batch: 10_000, size: [5, 5] }, [1, 2, 3]);
+    let d = Distortion {
+        rotation: 180.0,
+        scale: 0.5,
+        shear: 0.0,
+        shift: 3.0,
+        ..Distortion::NONE
+    };
+    let maps = maps(
+        Draw {
+            distortion: d,
+            batch: 10_000,
+            size: [5, 5],
+        },
+        [1, 2, 3],
+    );
     let mut quarters = [0; 4];
     for m in maps.chunks(AFFINE) {
         // Columns of A are orthogonal and as long as 1 + a.
@@ -108,18 +146,36 @@ fn affine_numbers_fill_their_limits() {
         quarters[usize::from(m[0] > 0.0) * 2 + usize::from(m[2] > 0.0)] += 1;
     }
     // Binomial with p = ¼: a deviation of 43.
-    assert!(quarters.iter().all(|q: &i32| (q - 2500).abs() < 5 * 43), "{quarters:?}");
+    assert!(
+        quarters.iter().all(|q: &i32| (q - 2500).abs() < 5 * 43),
+        "{quarters:?}"
+    );
     for k in -180..=180 {
         let angle = f64::from(k).to_radians();
         let [s, c] = sin_cos(angle);
-        assert!((s - angle.sin()).abs() < 1e-6 && (c - angle.cos()).abs() < 1e-6, "{k}°");
+        assert!(
+            (s - angle.sin()).abs() < 1e-6 && (c - angle.cos()).abs() < 1e-6,
+            "{k}°"
+        );
     }
 }
 
 #[test]
 fn seeds_replicas_steps_and_examples_are_independent() {
-    let all = Distortion { alpha: 34.0, ..Distortion::affine() };
-    let of = |batch, place| maps(Draw { distortion: all, batch, size: [28, 28] }, place);
+    let all = Distortion {
+        alpha: 34.0,
+        ..Distortion::affine()
+    };
+    let of = |batch, place| {
+        maps(
+            Draw {
+                distortion: all,
+                batch,
+                size: [28, 28],
+            },
+            place,
+        )
+    };
     let row = all.row([28, 28]);
     let base = of(100, [5, 0, 9]);
     let mut others = vec![of(100, [6, 0, 9]), of(100, [5, 1, 9]), of(100, [5, 0, 10])];
@@ -143,12 +199,41 @@ fn seeds_replicas_steps_and_examples_are_independent() {
 fn limits_out_of_range_are_named() {
     let bad = |d: Distortion| d.check().unwrap_err().to_string();
     let none = Distortion::NONE;
-    assert!(bad(Distortion { rotation: 181.0, ..none }).starts_with("distortion rotation: found 181"));
+    assert!(
+        bad(Distortion {
+            rotation: 181.0,
+            ..none
+        })
+        .starts_with("distortion rotation: found 181")
+    );
     assert!(bad(Distortion { scale: 1.0, ..none }).contains("scale"));
-    assert!(bad(Distortion { shear: f64::NAN, ..none }).contains("shear"));
-    assert!(bad(Distortion { shift: -1.0, ..none }).contains("shift"));
-    assert!(bad(Distortion { alpha: f64::INFINITY, ..none }).contains("alpha"));
+    assert!(
+        bad(Distortion {
+            shear: f64::NAN,
+            ..none
+        })
+        .contains("shear")
+    );
+    assert!(
+        bad(Distortion {
+            shift: -1.0,
+            ..none
+        })
+        .contains("shift")
+    );
+    assert!(
+        bad(Distortion {
+            alpha: f64::INFINITY,
+            ..none
+        })
+        .contains("alpha")
+    );
     assert!(bad(Distortion { sigma: 0.5, ..none }).contains("sigma"));
-    assert!(Distortion::named("elastik").unwrap_err().to_string().contains("elastic"));
+    assert!(
+        Distortion::named("elastik")
+            .unwrap_err()
+            .to_string()
+            .contains("elastic")
+    );
     assert!(none.is_none() && !Distortion::affine().is_none() && !Distortion::elastic().is_none());
 }

@@ -20,9 +20,17 @@ pub(super) fn ways(
     let reuse = m.min(n).next_power_of_two().clamp(32, 128);
     let way = |cut: Cut| {
         let more = [("BLOCK", cut.block as f64), ("SHARES", cut.shares as f64)];
-        let (kernel, more) = if cut.shares == 0 { (tile, &more[..0]) } else { (block, &more[..]) };
+        let (kernel, more) = if cut.shares == 0 {
+            (tile, &more[..0])
+        } else {
+            (block, &more[..])
+        };
         Alternative {
-            suits: if cut.block == reuse { Suits::Processor } else { Suits::Gpu },
+            suits: if cut.block == reuse {
+                Suits::Processor
+            } else {
+                Suits::Gpu
+            },
             kernel,
             constants: [constants, more].concat(),
             grid: cut.grid(sizes).map(|g| g as u32),

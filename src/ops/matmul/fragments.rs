@@ -66,9 +66,10 @@ pub(super) fn ways(
     let units = match end {
         _ if m.min(n).min(k) < LEAST => return vec![],
         End::Bias(_) => [&MATMUL_FRAGMENTS16_BIAS, &MATMUL_FRAGMENTS8_BIAS],
-        End::BiasDropout(..) => {
-            [&MATMUL_FRAGMENTS16_BIAS_DROPOUT, &MATMUL_FRAGMENTS8_BIAS_DROPOUT]
-        }
+        End::BiasDropout(..) => [
+            &MATMUL_FRAGMENTS16_BIAS_DROPOUT,
+            &MATMUL_FRAGMENTS8_BIAS_DROPOUT,
+        ],
         End::Store | End::Slope(_) | End::Sgd(_) => return vec![],
     };
     let way = |(kernel, edge)| Alternative {
