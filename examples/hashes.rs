@@ -1,0 +1,34 @@
+//! What a redesign is held to: the weights' SHA-256 of `wgrad bench`'s workloads after some
+//! steps. `cargo run --example hashes -- [DEVICE] [STEPS]`, before and after, on one machine.
+
+use wgrad::data::Source;
+use wgrad::exec::Device;
+use wgrad::nn::recipe;
+use wgrad::train::{Settings, Trainer};
+
+fn main() -> wgrad::Result<()> {
+    let mut words = std::env::args().skip(1);
+    let device = words.next().unwrap_or_else(|| "cpu".into());
+    let steps = words.next().and_then(|word| word.parse().ok());
+    let device = Device::open(device.parse()?)?;
+    println!("{}", device.info().name);
+    let data = Source::resolve(Some("synthetic"))?.load()?;
+    let workloads = [
+        ("A", "conv-dropout", 10),
+        ("B", "conv-relu", 10),
+        ("C", "conv-dropout", 128),
+        ("D", "mlp-30", 10),
+    ];
+    for (workload, network, batch) in workloads {
+        let recipe = recipe(network, [1, data.train.height, data.train.width], 10)?;
+        let settings = Settings {
+            batch,
+            ..Settings::from(&recipe)
+        };
+        let mut trainer = Trainer::new(&recipe.network, &data, &settings, &device)?;
+        trainer.prepare()?;
+        trainer.steps(steps.unwrap_or(100))?;
+        println!("{workload} {}", trainer.model()?.sha256()[0]);
+    }
+    Ok(())
+}
