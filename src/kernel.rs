@@ -10,6 +10,8 @@ use smallvec::SmallVec;
 use crate::shape::DType;
 use crate::tensor::Real;
 
+mod extent;
+
 /// Bindings that a launch on the CPU holds without asking for memory.
 pub const BINDINGS: usize = 8;
 
@@ -61,6 +63,9 @@ pub struct Bind {
     pub access: Access,
     /// True where all replicas share one copy.
     pub shared: bool,
+    /// How many elements it has, by the launch's constants ([`Bind::of`]); empty where that is
+    /// not said.
+    pub elements: &'static str,
 }
 
 impl Bind {
@@ -71,6 +76,7 @@ impl Bind {
             dtype: DType::F32,
             access: Access::Read,
             shared: false,
+            elements: "",
         }
     }
 
@@ -96,6 +102,25 @@ impl Bind {
             dtype: DType::U32,
             ..self
         }
+    }
+
+    /// The same binding with so many elements of each replica: numbers and names of the kernel's
+    /// constants with `+`, `*`, `/` (which rounds up) and parentheses, such as
+    /// `"N * C * H * W"`. The plan's checker then holds a launch's constants against its buffers.
+    ///
+    /// ```
+    /// use wgrad::kernel::Bind;
+    /// const X: Bind = Bind::read("x").of("N * K");
+    /// assert_eq!(X.elements_by(&[("N", 3.0), ("K", 4.0)]), Some(12));
+    /// ```
+    pub const fn of(self, elements: &'static str) -> Self {
+        Self { elements, ..self }
+    }
+
+    /// What [`Bind::elements`] comes to with these constants; `None` where it says nothing or
+    /// names a constant that is not among them.
+    pub fn elements_by(&self, constants: &[(&str, f64)]) -> Option<u64> {
+        extent::value(self.elements, constants)
     }
 
     /// The same binding, one copy for all replicas.
@@ -129,8 +154,10 @@ macro_rules! reference {
 }
 
 /// A kernel: declaration, GPU text, CPU text.
+///
+/// One of another crate is made by [`Kernel::new`].
 pub struct Kernel {
-    /// The entry point's name; unique in the crate.
+    /// The entry point's name.
     pub name: &'static str,
     /// The stem of the shader file and of the op's Rust file.
     pub stem: &'static str,
@@ -140,11 +167,17 @@ pub struct Kernel {
     pub bindings: &'static [Bind],
     /// Names of the `override`s that a launch must give.
     pub constants: &'static [&'static str],
+    /// The most turns that the loops of one thread take together, by the constants as in
+    /// [`Bind::of`]; empty where that is not said. Mesa's llvmpipe ends a thread's loops, without
+    /// a word, after 65,535 turns.
+    pub turns: &'static str,
     /// The readable CPU function.
     pub reference: Reference,
     /// A faster CPU function that the CPU executor takes instead; held against the
     /// reference by the same tests as the GPU.
     pub fast: Option<fn(&mut Args<'_, f32>)>,
+    /// Whether the text is this crate's own, which its suite has run with and without checks.
+    pub(crate) trusted: bool,
 }
 
 impl std::fmt::Debug for Kernel {
@@ -154,6 +187,72 @@ impl std::fmt::Debug for Kernel {
 }
 
 impl Kernel {
+    /// A kernel of another crate: `source` is a whole WGSL module with the entry point `name`,
+    /// `bindings` and `constants` stand in the order of its `@binding`s and as its `override`s.
+    /// It has no fast CPU function until [`Kernel::with_fast`] gives it one.
+    ///
+    /// The GPU compiles it with bounds checks; only this crate's own kernels, which its tests
+    /// have run with checks and without, go without.
+    pub const fn new(
+        name: &'static str,
+        source: &'static str,
+        bindings: &'static [Bind],
+        constants: &'static [&'static str],
+        reference: Reference,
+    ) -> Self {
+        Self {
+            name,
+            stem: name,
+            source,
+            bindings,
+            constants,
+            turns: "",
+            reference,
+            fast: None,
+            trusted: false,
+        }
+    }
+
+    /// The same kernel with the most turns that the loops of one thread take together: numbers
+    /// and names of constants as in [`Bind::of`].
+    pub const fn with_turns(self, turns: &'static str) -> Self {
+        Self { turns, ..self }
+    }
+
+    /// What [`Kernel::turns`] comes to with these constants; `None` where it says nothing or
+    /// names a constant that is not among them.
+    pub fn turns_by(&self, constants: &[(&str, f64)]) -> Option<u64> {
+        extent::value(self.turns, constants)
+    }
+
+    /// The same kernel with a faster CPU function.
+    pub const fn with_fast(self, fast: fn(&mut Args<'_, f32>)) -> Self {
+        Self {
+            fast: Some(fast),
+            ..self
+        }
+    }
+
+    /// The same declaration over another text, which compiles with bounds checks.
+    pub const fn with_source(&self, source: &'static str) -> Self {
+        Self {
+            name: self.name,
+            stem: self.stem,
+            source,
+            bindings: self.bindings,
+            constants: self.constants,
+            turns: self.turns,
+            reference: self.reference,
+            fast: self.fast,
+            trusted: false,
+        }
+    }
+
+    /// Whether it is one of this crate's own, which a GPU runs without bounds checks.
+    pub const fn trusted(&self) -> bool {
+        self.trusted
+    }
+
     /// The bindings whose values it rounds to f16 before it multiplies them: A and B of
     /// kernels for [`Suits::MatrixUnits`], which alone enable f16.
     pub fn factors_in_f16(&self) -> &'static [usize] {

@@ -31,7 +31,7 @@ fn graph_of((x, w, conv_pool): Network) -> wgrad::Result<Graph> {
     let images = graph.variable("x", Type::f32("x", &x)?)?;
     let filters = graph.variable("w", Type::f32("w", &w)?)?;
     let bias = graph.variable("bias", Type::f32("bias", &[w[0]])?)?;
-    let ins = [images, filters, bias].map(|v| graph.ty(v).clone());
+    let ins = [images, filters, bias].map(|v| graph.ty(v).unwrap().clone());
     let pooled = Conv2dPool(conv_pool).infer(&ins)?.swap_remove(0);
     let g = graph.variable("g", pooled)?;
     graph.begin("run");
@@ -48,7 +48,7 @@ fn graph_of((x, w, conv_pool): Network) -> wgrad::Result<Graph> {
     let fused = graph.op(Arc::new(Conv2dPool(conv_pool)), &[images, filters, bias])?;
     both(&mut graph, "y", fused[0], apart[0])?;
     both(&mut graph, "argmax", fused[1], apart[1])?;
-    let [_, _, ho, wo] = graph.ty(z).shape.axes("z", "four")?;
+    let [_, _, ho, wo] = graph.ty(z)?.shape.axes("z", "four")?;
     let pool_grad = MaxPool2dGrad {
         pool,
         input: [ho, wo],

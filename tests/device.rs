@@ -225,6 +225,12 @@ fn a_profile_has_an_entry_for_each_launch_and_changes_no_bit() {
 fn many_timed_runs_take_several_submits() {
     let Some(device) = gpu() else { return };
     let mut executor = device.executor(case("add")).unwrap();
+    for buffer in 0..executor.plan().buffers.len() {
+        let total = executor.plan().buffers[buffer].total(executor.plan().replicas);
+        executor
+            .write(buffer, &Host::F32(vec![1.0; total]))
+            .unwrap();
+    }
     // More than the queries of one set.
     let spans = executor.timed("run", 5000).unwrap();
     if let Some(spans) = spans {

@@ -165,6 +165,8 @@ fn three_steps(plan: &Plan, data: &Split, settings: &Settings) -> Vec<(String, V
     let labels = data.train.labels.iter().map(|&l| u32::from(l));
     write("train labels", Host::U32(labels.collect()));
     write("train step", Host::U32(vec![0; COUNTER * replicas]));
+    write("train metrics", Host::F32(vec![0.0; 4 * replicas]));
+    write("train guard", Host::U32(vec![0; 4 * replicas]));
     for program in ["init", "shuffle"] {
         cpu.run(program, 1).unwrap();
     }

@@ -127,6 +127,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "gather" "labels of the position": "shuffled_y[group.z * BATCH + i / size] = labels[image]" => "shuffled_y[group.z * BATCH + i / size] = labels[position(group.z, i / size) % IMAGES]";
     "gather" "the step never begins": "step[2u * replica + 1u] = step[2u * replica];" => "step[2u * replica + 1u] = step[2u * replica + 1u];";
     "advance" "counts the step to come": "= step[2u * group.z + 1u] + 1u" => "= step[2u * group.z] + 1u";
+    "advance" "does not begin it": "step[2u * group.z + 1u] = to_come;" => "";
     "gather" "scale forgotten": "SCALE * f32(" => "f32(";
     "hadamard" "one factor forgotten": "a[at] * b[at]" => "a[at]";
     "init" "variance for deviation": "VALUE * vec4<f32>(normal" => "VALUE * VALUE * vec4<f32>(normal";
@@ -256,15 +257,7 @@ const MUTANTS: &[Mutant] = mutants! {
 /// The kernel with a broken source. Leaked: a test process ends soon.
 fn broken(kernel: &'static Kernel, mutant: &Mutant) -> &'static Kernel {
     let source = kernel.source.replacen(mutant.from, mutant.to, 1);
-    Box::leak(Box::new(Kernel {
-        name: kernel.name,
-        stem: kernel.stem,
-        source: String::leak(source),
-        bindings: kernel.bindings,
-        constants: kernel.constants,
-        reference: kernel.reference,
-        fast: kernel.fast,
-    }))
+    Box::leak(Box::new(kernel.with_source(String::leak(source))))
 }
 
 /// The first disagreement that the mutant causes.

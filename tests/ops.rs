@@ -123,24 +123,16 @@ impl Middle {
             .enumerate()
             .map(|(i, g)| graph.variable(&format!("input {i}"), g.ty.clone()).unwrap())
             .collect();
-        let wanted: Vec<Value> = inputs
-            .iter()
-            .zip(&case.inputs)
-            .filter(|(_, g)| g.differentiate)
-            .map(|(v, _)| *v)
+        let variables: Vec<usize> = (0..inputs.len())
+            .filter(|&i| case.inputs[i].differentiate)
             .collect();
+        let wanted: Vec<Value> = variables.iter().map(|&i| inputs[i]).collect();
         if wanted.is_empty() {
             return None;
         }
-        let (probe, outputs) = {
-            let mut probe = graph.clone();
-            probe.begin("probe");
-            let out = probe.op(case.op.clone(), &inputs).unwrap();
-            (probe, out)
-        };
-        let seed = graph
-            .variable("upstream", probe.ty(outputs[0]).clone())
-            .unwrap();
+        let types: Vec<_> = case.inputs.iter().map(|g| g.ty.clone()).collect();
+        let output = case.op.infer(&types).unwrap().swap_remove(0);
+        let seed = graph.variable("upstream", output).unwrap();
         graph.begin("run");
         let before: Vec<Value> = inputs
             .iter()
@@ -181,7 +173,6 @@ impl Middle {
         cpu.values_mut(0, buffer)
             .unwrap()
             .copy_from_slice(&upstream);
-        let variables = wanted.iter().map(|v| v.node).collect();
         Some(Self {
             cpu,
             variables,
@@ -271,6 +262,16 @@ fn table() {
                 "no case launches {}",
                 kernel.name
             );
+            assert!(kernel.trusted(), "{}", kernel.name);
+            assert!(!kernel.turns.is_empty(), "{}: how many turns?", kernel.name);
+            for bind in kernel.bindings {
+                let said = !bind.elements.is_empty();
+                assert!(
+                    said,
+                    "{}: how many elements has {}?",
+                    kernel.name, bind.name
+                );
+            }
             let module = naga::front::wgsl::parse_str(kernel.source)
                 .unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(kernel.source)));
             declarations(kernel, &module);

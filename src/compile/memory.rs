@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 
+use super::fuse::Nodes;
 use super::variable;
 use crate::graph::{Kind, Node};
-use crate::ops::Value;
+use crate::ops::{GraphId, Value};
 use crate::plan::{Buffer, Role};
 use crate::shape::Type;
 
 /// Assigns buffers while programs are lowered in order.
 pub(super) struct Allocation {
+    graph: GraphId,
     buffers: Vec<Buffer>,
     place: HashMap<Value, usize>,
     /// How many launches still read a temporary's buffer.
@@ -22,8 +24,10 @@ pub(super) struct Allocation {
 }
 
 impl Allocation {
-    pub(super) fn new(nodes: &[Option<Node>], results: &[(String, Value)]) -> Self {
+    pub(super) fn new(graph: &Nodes) -> Self {
+        let nodes = &graph.nodes;
         let mut this = Self {
+            graph: graph.graph,
             buffers: vec![],
             place: HashMap::new(),
             readers: HashMap::new(),
@@ -31,7 +35,7 @@ impl Allocation {
             free: vec![],
             current: vec![],
         };
-        for (name, value) in results {
+        for (name, value) in &graph.kept {
             if let Some(node) = &nodes[value.node] {
                 this.place.insert(*value, this.buffers.len());
                 this.buffers
@@ -41,7 +45,7 @@ impl Allocation {
         for (i, node) in nodes.iter().enumerate() {
             let Some(node) = node else { continue };
             if let Kind::Variable(name) = &node.kind {
-                let value = Value { node: i, output: 0 };
+                let value = graph.value(i, 0);
                 this.place.insert(value, this.buffers.len());
                 this.buffers.push(variable(name, &node.outputs[0]));
             }
@@ -54,7 +58,7 @@ impl Allocation {
 
     /// Node `i` is a view of `of`: the same buffer under another name.
     pub(super) fn alias(&mut self, i: usize, of: Value) {
-        let view = Value { node: i, output: 0 };
+        let view = self.value(i, 0);
         let buffer = self.place[&of];
         self.place.insert(view, buffer);
         let uses = self.uses.get(&view).copied().unwrap_or(0);
@@ -69,7 +73,7 @@ impl Allocation {
     pub(super) fn enter(&mut self, i: usize, node: &Node) {
         self.current.clone_from(&node.inputs);
         for (output, ty) in node.outputs.iter().enumerate() {
-            let value = Value { node: i, output };
+            let value = self.value(i, output);
             if self.place.contains_key(&value) {
                 continue;
             }
@@ -77,6 +81,14 @@ impl Allocation {
             let uses = self.uses.get(&value).copied().unwrap_or(0);
             self.readers.insert(buffer, uses);
             self.place.insert(value, buffer);
+        }
+    }
+
+    fn value(&self, node: usize, output: usize) -> Value {
+        Value {
+            graph: self.graph,
+            node,
+            output,
         }
     }
 
@@ -96,7 +108,7 @@ impl Allocation {
         }
         // Outputs that nobody reads are free at once.
         let mut output = 0;
-        while let Some(&buffer) = self.place.get(&Value { node: i, output }) {
+        while let Some(&buffer) = self.place.get(&self.value(i, output)) {
             self.release(buffer);
             output += 1;
         }

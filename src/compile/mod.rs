@@ -8,8 +8,9 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Kind, Node};
-use crate::ops::{Operand, Value};
+use crate::graph::Graph;
+use crate::kernel::{Kernel, Suits};
+use crate::ops::{Lowered, Lowering, Operand};
 use crate::plan::{Alternative, Binding, Buffer, Launch, Limits, Plan, Role};
 use crate::shape::Type;
 
@@ -37,50 +38,66 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Plan> {
     if options.replicas == 0 || options.replicas > 65_535 {
         return Err(Error::setting("replicas", options.replicas, "1 to 65535"));
     }
-    let mut nodes = fuse::Nodes::of(graph);
+    let mut nodes = fuse::Nodes::of(graph)?;
     nodes.drop_dead();
     if options.fuse {
-        fuse::fuse(&mut nodes);
+        fuse::fuse(&mut nodes)?;
         nodes.drop_dead();
     }
-    let fuse::Nodes { nodes, kept } = nodes;
-    let mut allocation = memory::Allocation::new(&nodes, &kept);
+    let mut lowerings = std::mem::take(&mut nodes.lowerings);
+    let mut allocation = memory::Allocation::new(&nodes);
     let mut programs = BTreeMap::new();
     for (p, name) in graph.programs().iter().enumerate() {
         let mut launches = Vec::new();
-        for (i, node) in nodes.iter().enumerate() {
+        for (i, node) in nodes.nodes.iter().enumerate() {
             let Some(node) = node.as_ref().filter(|n| n.program == Some(p)) else {
                 continue;
             };
-            let Kind::Op(op) = &node.kind else { continue };
-            let inputs: Vec<Type> = node
-                .inputs
-                .iter()
-                .map(|&v| ty(&nodes, v).cloned())
-                .collect::<Result<_>>()?;
-            let Some(lowered) = op.lower(&inputs, &node.outputs) else {
-                allocation.alias(i, node.inputs[0]);
-                continue;
+            let wrong = |found: String, wanted: &str| Error::Plan {
+                launch: launches.len(),
+                label: node.label.clone(),
+                found,
+                wanted: wanted.into(),
+            };
+            let lowered = match lowerings[i].take() {
+                None => continue,
+                Some(Lowering::View) => {
+                    let (Some(&of), [ty]) = (node.inputs.first(), &node.outputs[..]) else {
+                        let found = format!("a view with {} outputs", node.outputs.len());
+                        return Err(wrong(found, "one input or more and one output"));
+                    };
+                    let source = nodes.known(of)?;
+                    let alike = (source.dtype, source.shared) == (ty.dtype, ty.shared);
+                    if !alike || source.elements() != ty.elements() {
+                        let found = format!("a view of {source} as {ty}");
+                        return Err(wrong(found, "as many elements of the same type"));
+                    }
+                    allocation.alias(i, of);
+                    continue;
+                }
+                Some(Lowering::Launch(lowered)) => within(lowered, options.limits.turns),
             };
             allocation.enter(i, node);
             let kernel = lowered.kernel;
-            let bindings = lowered
-                .operands
-                .iter()
-                .map(|operand| {
-                    let (value, ty) = match *operand {
-                        Operand::In(k) => (node.inputs[k], &inputs[k]),
-                        Operand::Out(output) => (Value { node: i, output }, &node.outputs[output]),
-                    };
-                    Binding {
-                        buffer: allocation.buffer(value),
-                        elements: ty.elements(),
-                    }
+            let binding = |operand: &Operand| {
+                let value = match *operand {
+                    Operand::In(k) => node.inputs.get(k).copied(),
+                    Operand::Out(k) => (k < node.outputs.len()).then(|| nodes.value(i, k)),
+                };
+                let Some(value) = value else {
+                    let found = format!("operand {operand:?} of {}", kernel.name);
+                    return Err(wrong(found, "an input or output that the op has"));
+                };
+                Ok(Binding {
+                    buffer: allocation.buffer(value),
+                    elements: nodes.known(value)?.elements(),
                 })
-                .collect();
+            };
+            let bindings = lowered.operands.iter().map(binding);
+            let bindings = bindings.collect::<Result<_>>()?;
             let copies = options.replicas;
             let grid = |[x, y]: [u32; 2]| [x, y, copies as u32];
-            let alternatives = op.alternatives(&inputs, &node.outputs).into_iter();
+            let alternatives = lowered.alternatives.into_iter();
             launches.push(Launch {
                 label: node.label.clone(),
                 kernel,
@@ -113,16 +130,30 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Plan> {
     Ok(plan)
 }
 
-fn ty(nodes: &[Option<Node>], value: Value) -> Result<&Type> {
-    nodes[value.node]
-        .as_ref()
-        .and_then(|n| n.outputs.get(value.output))
-        .ok_or_else(|| Error::Plan {
-            launch: value.node,
-            label: "compile".into(),
-            found: "a value of a node that fusion removed".into(),
-            wanted: "every use of a removed node rewritten".into(),
-        })
+/// The launch without the ways in which a thread's loops take more turns than `turns`. Where its
+/// own kernel is such a way, another that any adapter compiles stands in for it; where there is
+/// none, the launch stays as it is and the plan's checker refuses it.
+fn within(mut lowered: Lowered, turns: u64) -> Lowered {
+    let long = |kernel: &Kernel, constants: &[(&str, f64)]| {
+        kernel.turns_by(constants).is_some_and(|t| t > turns)
+    };
+    lowered
+        .alternatives
+        .retain(|way| !long(way.kernel, &way.constants));
+    if long(lowered.kernel, &lowered.constants) {
+        let anywhere = |suits| matches!(suits, Suits::Gpu | Suits::Processor);
+        let other = lowered
+            .alternatives
+            .iter()
+            .position(|way| anywhere(way.suits));
+        if let Some(other) = other {
+            let way = lowered.alternatives.remove(other);
+            lowered.kernel = way.kernel;
+            lowered.constants = way.constants;
+            lowered.grid = way.grid;
+        }
+    }
+    lowered
 }
 
 /// The buffer of a variable.

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use smallvec::SmallVec;
 
+use super::written::Written;
 use super::{DeviceInfo, Executor, Traffic, check_write, program};
 use crate::error::Result;
 use crate::kernel::{Access, Args, BINDINGS, Kernel, Slot};
@@ -68,6 +69,7 @@ pub struct Cpu<T> {
     text: Text,
     info: DeviceInfo,
     traffic: Traffic,
+    written: Written,
 }
 
 /// A replica's way through a program.
@@ -102,6 +104,7 @@ impl<T: Scalar> Cpu<T> {
         Ok(Self {
             shared: stores(true),
             replicas: (0..plan.replicas).map(|_| stores(false)).collect(),
+            written: Written::none_of(&plan),
             plan,
             text,
             info: super::device::cpu_info(),
@@ -118,8 +121,11 @@ impl<T: Scalar> Cpu<T> {
         }
     }
 
-    /// [`Cpu::values`], to be changed.
+    /// [`Cpu::values`], to be changed; counts as written.
     pub fn values_mut(&mut self, replica: usize, buffer: usize) -> Option<&mut [T]> {
+        if buffer < self.plan.buffers.len() {
+            self.written.fill(buffer);
+        }
         match self.replicas.get_mut(replica)?.get_mut(buffer) {
             Some(Store::F(v)) => Some(v),
             _ => None,
@@ -235,6 +241,7 @@ impl<T: Scalar> Executor for Cpu<T> {
 
     fn write(&mut self, buffer: usize, data: &Host) -> Result<()> {
         check_write(&self.plan, buffer, data)?;
+        self.written.fill(buffer);
         self.traffic.uploaded += data.bytes().len() as u64;
         let spec = &self.plan.buffers[buffer];
         let (n, shared) = (spec.elements, spec.shared);
@@ -259,6 +266,7 @@ impl<T: Scalar> Executor for Cpu<T> {
     }
 
     fn read_bindings(&mut self, bindings: &[Binding]) -> Result<Vec<Host>> {
+        self.written.read(&self.plan, bindings)?;
         let mut hosts = Vec::with_capacity(bindings.len());
         for b in bindings {
             let host = match super::binding(&self.plan, b)?.dtype {
@@ -290,6 +298,7 @@ impl<T: Scalar> Executor for Cpu<T> {
 
     fn run(&mut self, name: &str, times: u64) -> Result<()> {
         let launches = program(&self.plan, name)?.to_vec();
+        self.written.run(&self.plan, name)?;
         self.all(&launches, times);
         self.traffic.launches += times * launches.len() as u64;
         self.traffic.submits += 1;
@@ -299,6 +308,7 @@ impl<T: Scalar> Executor for Cpu<T> {
     fn run_part(&mut self, name: &str, part: std::ops::Range<usize>) -> Result<()> {
         super::check_part(&self.plan, name, &part)?;
         let launches = program(&self.plan, name)?[part].to_vec();
+        self.written.part(&self.plan, name, &launches)?;
         self.all(&launches, 1);
         self.traffic.launches += launches.len() as u64;
         Ok(())

@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
 use super::profile::Span;
+use super::written::Written;
 use super::{DeviceInfo, Executor, Traffic, check_write, program};
 use crate::error::Result;
 use crate::plan::{Binding, Launch, Plan};
@@ -48,6 +49,7 @@ pub struct Gpu {
     staging: Option<wgpu::Buffer>,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
     traffic: Traffic,
+    written: Written,
 }
 
 impl Gpu {
@@ -89,6 +91,7 @@ impl Gpu {
             staging: None,
             in_flight: VecDeque::new(),
             traffic: Traffic::default(),
+            written: Written::none_of(&plan),
             plan,
         };
         let pipelines = Pipelines::compile(gpu, &this.plan)?;
@@ -101,7 +104,7 @@ impl Gpu {
     }
 
     fn ready(&self, pipelines: &Pipelines, launch: &Launch) -> Ready {
-        let Compiled { pipeline, layout } = pipelines.of(launch);
+        let Compiled { pipeline, layout } = pipelines.of(&self.gpu, launch);
         let copies = |shared: bool| if shared { 1 } else { self.plan.replicas };
         let entries: Vec<_> = launch
             .bindings
@@ -190,6 +193,7 @@ impl Executor for Gpu {
 
     fn write(&mut self, buffer: usize, data: &Host) -> Result<()> {
         check_write(&self.plan, buffer, data)?;
+        self.written.fill(buffer);
         self.gpu
             .queue
             .write_buffer(&self.buffers[buffer], 0, data.bytes());
@@ -198,6 +202,7 @@ impl Executor for Gpu {
     }
 
     fn read_bindings(&mut self, bindings: &[Binding]) -> Result<Vec<Host>> {
+        self.written.read(&self.plan, bindings)?;
         let mut places = Vec::with_capacity(bindings.len());
         let mut total = 0;
         for b in bindings {
@@ -240,7 +245,7 @@ impl Executor for Gpu {
     }
 
     fn run(&mut self, name: &str, times: u64) -> Result<()> {
-        program(&self.plan, name)?;
+        self.written.run(&self.plan, name)?;
         let launches = self.programs[name].len();
         let flops: u64 = self.programs[name].iter().map(|l| l.flops).sum();
         let by_launches = (LAUNCHES_PER_SUBMIT / launches.max(1)) as u64;
@@ -263,6 +268,8 @@ impl Executor for Gpu {
         if part.is_empty() {
             return Ok(());
         }
+        let launches = &program(&self.plan, name)?[part.clone()];
+        self.written.part(&self.plan, name, launches)?;
         let mut encoder = self.encoder();
         record(&mut encoder, self.programs[name][part.clone()].iter());
         self.submit(encoder)?;
@@ -271,7 +278,7 @@ impl Executor for Gpu {
     }
 
     fn timed(&mut self, name: &str, times: u64) -> Result<Option<Vec<Vec<Span>>>> {
-        program(&self.plan, name)?;
+        self.written.run(&self.plan, name)?;
         self.stamped(name, times)
     }
 

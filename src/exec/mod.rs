@@ -15,6 +15,7 @@ mod memory;
 pub mod profile;
 mod replay;
 pub mod tolerance;
+mod written;
 
 pub use cache::Cache;
 pub use device::{Choice, Device, devices};
@@ -71,8 +72,9 @@ pub trait Executor: Send {
     /// through a binding of that launch.
     ///
     /// # Errors
-    /// [`Error::Setting`](crate::Error::Setting) for a buffer the plan lacks or more
-    /// elements than it has, [`Error::Device`](crate::Error::Device) when the device fails.
+    /// [`Error::Setting`](crate::Error::Setting) for a buffer the plan lacks, more elements
+    /// than it has or a variable that nothing has written,
+    /// [`Error::Device`](crate::Error::Device) when the device fails.
     fn read_bindings(&mut self, bindings: &[Binding]) -> Result<Vec<Host>>;
 
     /// Reads whole state buffers back in one go, after all work before it.
@@ -103,7 +105,8 @@ pub trait Executor: Send {
     ///
     /// # Errors
     /// [`Error::UnknownName`](crate::Error::UnknownName) for a program the plan lacks,
-    /// [`Error::Device`](crate::Error::Device) when the device fails.
+    /// [`Error::Setting`](crate::Error::Setting) naming a variable that the program would read
+    /// and nothing has written, [`Error::Device`](crate::Error::Device) when the device fails.
     fn run(&mut self, program: &str, times: u64) -> Result<()>;
 
     /// Runs some of a program's launches once, in order.

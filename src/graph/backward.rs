@@ -9,12 +9,16 @@ pub(super) fn gradients(
     seed: Value,
     with_respect_to: &[Value],
 ) -> Result<Vec<Option<Value>>> {
-    if graph.ty(cost) != graph.ty(seed) {
+    let (cost_ty, seed_ty) = (graph.ty(cost)?, graph.ty(seed)?);
+    if cost_ty != seed_ty {
         return Err(Error::shape(
             "gradients",
-            format!("cost {} with seed {}", graph.ty(cost), graph.ty(seed)),
+            format!("cost {cost_ty} with seed {seed_ty}"),
             "a seed of the cost's type",
         ));
+    }
+    for &value in with_respect_to {
+        graph.ty(value)?;
     }
     let depends = dependants(graph, with_respect_to);
     let label = std::mem::take(&mut graph.label);
@@ -26,21 +30,17 @@ pub(super) fn gradients(
         let (Kind::Op(op), true) = (&node.kind, depends[index]) else {
             continue;
         };
-        let out = Value {
+        let value = |output| Value {
+            graph: graph.id,
             node: index,
-            output: 0,
+            output,
         };
-        let Some(&up) = upstream.get(&out) else {
+        let Some(&up) = upstream.get(&value(0)) else {
             continue;
         };
         let wanted: Vec<bool> = node.inputs.iter().map(|v| depends[v.node]).collect();
         graph.label = node.label.replace("forward", "backward");
-        let outputs: Vec<Value> = (0..node.outputs.len())
-            .map(|output| Value {
-                node: index,
-                output,
-            })
-            .collect();
+        let outputs: Vec<Value> = (0..node.outputs.len()).map(value).collect();
         let shares = op.gradient(&mut Backward {
             tape: graph,
             inputs: &node.inputs,

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::ops::{Backward, Op, Tape, Value};
+use crate::ops::{Backward, GraphId, Lowering, Op, Tape, Value};
 use crate::shape::Type;
 
 mod backward;
@@ -39,18 +39,49 @@ pub struct Node {
 }
 
 /// The layer graph.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub struct Graph {
+    id: GraphId,
     nodes: Vec<Node>,
     programs: Vec<String>,
     results: Vec<(String, Value)>,
     label: String,
 }
 
+impl Default for Graph {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Graph {
     /// An empty graph.
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            id: GraphId::new(),
+            nodes: vec![],
+            programs: vec![],
+            results: vec![],
+            label: String::new(),
+        }
+    }
+
+    /// What values of this graph are marked with.
+    pub(crate) fn id(&self) -> GraphId {
+        self.id
+    }
+
+    /// The node that makes a value, which must be one of this graph.
+    fn maker(&self, value: Value) -> Result<&Node> {
+        match self.nodes.get(value.node) {
+            Some(node) if value.graph == self.id => Ok(node),
+            _ => Err(Error::setting(
+                "graph",
+                "a value of another graph",
+                "values that this graph has made",
+            )
+            .within(&self.label)),
+        }
     }
 
     /// Adds a variable.
@@ -87,20 +118,18 @@ impl Graph {
     ///
     /// # Errors
     /// [`Error::Setting`] if the name is taken, or the value is a variable (which can be
-    /// read as it is).
+    /// read as it is) or one of another graph.
     pub fn result(&mut self, name: &str, value: Value) -> Result<()> {
         let mut source = value;
         // A view lives in the buffer of what it views.
-        while let Kind::Op(op) = &self.nodes[source.node].kind {
-            let types: Vec<Type> = self.nodes[source.node]
-                .inputs
-                .iter()
-                .map(|&v| self.ty(v).clone())
-                .collect();
-            if op.lower(&types, &self.nodes[source.node].outputs).is_some() {
-                break;
+        loop {
+            let node = self.maker(source)?;
+            let Kind::Op(op) = &node.kind else { break };
+            let types = self.types(&node.inputs)?;
+            match (op.lower(&types, &node.outputs)?, node.inputs.first()) {
+                (Lowering::View, Some(&of)) => source = of,
+                _ => break,
             }
-            source = self.nodes[source.node].inputs[0];
         }
         let taken = self.results.iter().any(|(n, v)| n == name || *v == source);
         if taken || matches!(self.nodes[source.node].kind, Kind::Variable(_)) {
@@ -129,8 +158,13 @@ impl Graph {
         &self.programs
     }
 
+    fn types(&self, values: &[Value]) -> Result<Vec<Type>> {
+        values.iter().map(|&v| self.ty(v).cloned()).collect()
+    }
+
     fn last(&self, output: usize) -> Value {
         Value {
+            graph: self.id,
             node: self.nodes.len() - 1,
             output,
         }
@@ -144,7 +178,7 @@ impl Graph {
     ///
     /// # Errors
     /// [`Error::Shape`] if the seed's type is not the cost's; [`Error::Setting`] if an
-    /// op on the way has no gradient rule.
+    /// op on the way has no gradient rule, or a value is of another graph.
     pub fn gradients(
         &mut self,
         cost: Value,
@@ -161,7 +195,7 @@ impl Tape for Graph {
             0 => return Err(Error::setting("graph", "an op", "a program begun before")),
             n => n - 1,
         };
-        let types: Vec<Type> = inputs.iter().map(|&v| self.ty(v).clone()).collect();
+        let types = self.types(inputs)?;
         let outputs = op.infer(&types).map_err(|e| e.within(&self.label))?;
         for &v in inputs {
             if self.nodes[v.node].program.is_some_and(|p| p != program) {
@@ -186,7 +220,8 @@ impl Tape for Graph {
         Ok((0..count).map(|output| self.last(output)).collect())
     }
 
-    fn ty(&self, value: Value) -> &Type {
-        &self.nodes[value.node].outputs[value.output]
+    fn ty(&self, value: Value) -> Result<&Type> {
+        // Values are made with an output that their node has.
+        Ok(&self.maker(value)?.outputs[value.output])
     }
 }

@@ -110,7 +110,7 @@ fn dry(network: &Network) -> Result<(Vec<Parameter>, usize)> {
     let forward = walk.run(x)?;
     let parameters = walk.parameters;
     let [_, classes] = graph
-        .ty(forward.output)
+        .ty(forward.output)?
         .shape
         .axes("output", "[N, classes]")?;
     Ok((parameters, classes))
@@ -142,7 +142,7 @@ impl Walk<'_> {
             x = self.layer(index, layer, x).map_err(|e| at_layer(e, &at))?;
         }
         let at = place(layers.len() - 1, last);
-        let shape = &self.graph.ty(x).shape;
+        let shape = &self.graph.ty(x)?.shape;
         if shape.rank() != 2 {
             let wanted = "[N, classes]: end in flatten, dense or softmax";
             return Err(Error::shape(at, shape.to_string(), wanted));
@@ -173,7 +173,7 @@ impl Walk<'_> {
                 groups,
             } => {
                 let wanted = "[N, C, H, W] images";
-                let [_, c, ..] = self.graph.ty(x).shape.axes::<4>("conv2d", wanted)?;
+                let [_, c, ..] = self.graph.ty(x)?.shape.axes::<4>("conv2d", wanted)?;
                 if groups == 0 || !c.is_multiple_of(groups) {
                     let found = format!("{c} input channels in {groups} groups");
                     return Err(Error::shape(
@@ -197,7 +197,7 @@ impl Walk<'_> {
             }
             Layer::Dense { units } => {
                 let wanted = "[N, in] rows (put a flatten layer before it)";
-                let [_, n_in] = self.graph.ty(x).shape.axes::<2>("dense", wanted)?;
+                let [_, n_in] = self.graph.ty(x)?.shape.axes::<2>("dense", wanted)?;
                 let fans = Fans::dense(n_in, units);
                 let [w, b] = self.parameters(index, &[units, n_in], &fans)?;
                 let y = self
@@ -248,7 +248,7 @@ impl Walk<'_> {
                 }
             }
             Layer::Flatten => {
-                let shape = &self.graph.ty(x).shape;
+                let shape = &self.graph.ty(x)?.shape;
                 let n = shape.extents()[0];
                 let extents = vec![n, shape.elements() / n];
                 self.graph.op1(Arc::new(Reshape { extents }), &[x])
@@ -265,26 +265,27 @@ impl Walk<'_> {
     fn parameters(&mut self, index: usize, weight: &[usize], fans: &Fans) -> Result<[Value; 2]> {
         let layers = &self.network.layers;
         let before_softmax = layers.get(index + 1) == Some(&Layer::Softmax);
-        let distributions = self.network.init.of(fans, before_softmax);
-        let mut made = [Value { node: 0, output: 0 }; 2];
-        let kinds = [("weight", weight), ("bias", &weight[..1])];
-        for (k, ((kind, extents), distribution)) in kinds.into_iter().zip(distributions).enumerate()
-        {
+        let [of_weight, of_bias] = self.network.init.of(fans, before_softmax);
+        let mut parameter = |kind, extents: &[usize], distribution| {
             let name = format!("{index}.{}.{kind}", layers[index].name());
             let ty = Type::f32(kind, extents)?;
-            made[k] = match self.variables.get(&name) {
+            let value = match self.variables.get(&name) {
                 Some(&v) => v,
                 None => self.graph.variable(&name, ty.clone())?,
             };
-            self.variables.insert(name.clone(), made[k]);
+            self.variables.insert(name.clone(), value);
             self.parameters.push(Parameter {
                 name,
                 ty,
                 distribution,
                 decay: kind == "weight",
             });
-        }
-        Ok(made)
+            Ok(value)
+        };
+        Ok([
+            parameter("weight", weight, of_weight)?,
+            parameter("bias", &weight[..1], of_bias)?,
+        ])
     }
 }
 

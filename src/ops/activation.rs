@@ -17,8 +17,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Backward, Case, ELEMENTWISE, Epilogue, Fill, Lowered, Op, Operand, Value, arity, floats, grid,
-    same,
+    Backward, Case, ELEMENTWISE, Epilogue, Fill, Lowered, Lowering, Op, Operand, Value, arity,
+    floats, grid, same,
 };
 use crate::error::Result;
 use crate::kernel::{Args, Bind, Kernel};
@@ -108,15 +108,16 @@ impl Op for Activate {
         Ok(vec![x.clone()])
     }
 
-    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
         let n = inputs[0].elements();
-        Some(Lowered {
+        Ok(Lowering::Launch(Lowered {
             kernel: &ACTIVATION,
             constants: vec![("N", n as f64), ("ACTIVATION", self.0.constant())],
             operands: vec![Operand::In(0), Operand::Out(0)],
             grid: grid(n, ELEMENTWISE),
             flops: n as u64,
-        })
+            alternatives: vec![],
+        }))
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
@@ -141,15 +142,16 @@ impl Op for ActivationSlope {
         Ok(vec![g.clone()])
     }
 
-    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
         let n = inputs[0].elements();
-        Some(Lowered {
+        Ok(Lowering::Launch(Lowered {
             kernel: &ACTIVATION_SLOPE,
             constants: vec![("N", n as f64), ("ACTIVATION", self.0.constant())],
             operands: vec![Operand::In(0), Operand::In(1), Operand::Out(0)],
             grid: grid(n, ELEMENTWISE),
             flops: 2 * n as u64,
-        })
+            alternatives: vec![],
+        }))
     }
 
     fn epilogue(&self) -> Option<Epilogue> {
@@ -166,23 +168,31 @@ const SOURCE: &str = concat!(
 /// y = σ(x).
 pub static ACTIVATION: Kernel = Kernel {
     name: "activation",
+    turns: "0",
     stem: "activation",
     source: SOURCE,
-    bindings: &[Bind::read("x"), Bind::write("y")],
+    bindings: &[Bind::read("x").of("N"), Bind::write("y").of("N")],
     constants: &["N", "ACTIVATION"],
     reference: crate::reference!(activation),
     fast: None,
+    trusted: true,
 };
 
 /// δ = g ⊙ σ′.
 pub static ACTIVATION_SLOPE: Kernel = Kernel {
     name: "activation_slope",
+    turns: "0",
     stem: "activation",
     source: SOURCE,
-    bindings: &[Bind::read("g"), Bind::read("saved_y"), Bind::write("delta")],
+    bindings: &[
+        Bind::read("g").of("N"),
+        Bind::read("saved_y").of("N"),
+        Bind::write("delta").of("N"),
+    ],
     constants: &["N", "ACTIVATION"],
     reference: crate::reference!(activation_slope),
     fast: None,
+    trusted: true,
 };
 
 /// The kernels of this file.

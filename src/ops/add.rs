@@ -5,7 +5,7 @@
 //! its gradient add up.
 
 use super::launch::per_element;
-use super::{Backward, Case, Fill, Lowered, Op, Value, arity, floats, same};
+use super::{Backward, Case, Fill, Lowering, Op, Value, arity, floats, same};
 use crate::error::Result;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
@@ -27,8 +27,8 @@ impl Op for Add {
         Ok(vec![a.clone()])
     }
 
-    fn lower(&self, _: &[Type], outputs: &[Type]) -> Option<Lowered> {
-        Some(per_element(&ADD, 2, &outputs[0], &[]))
+    fn lower(&self, _: &[Type], outputs: &[Type]) -> Result<Lowering> {
+        Ok(Lowering::Launch(per_element(&ADD, 2, &outputs[0], &[])))
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
@@ -39,15 +39,21 @@ impl Op for Add {
 /// y = a + b.
 pub static ADD: Kernel = Kernel {
     name: "add",
+    turns: "0",
     stem: "add",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
         include_str!("../../shaders/add.wgsl"),
     ),
-    bindings: &[Bind::read("a"), Bind::read("b"), Bind::write("y")],
+    bindings: &[
+        Bind::read("a").of("N"),
+        Bind::read("b").of("N"),
+        Bind::write("y").of("N"),
+    ],
     constants: &["N"],
     reference: crate::reference!(add),
     fast: None,
+    trusted: true,
 };
 
 /// The kernels of this file.

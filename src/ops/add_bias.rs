@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::launch::{around, per_element};
 use super::reduce::Reduce;
-use super::{Backward, Case, Epilogue, Fill, Lowered, Op, Value, arity, exactly, floats};
+use super::{Backward, Case, Epilogue, Fill, Lowering, Op, Value, arity, exactly, floats};
 use crate::error::Result;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
@@ -31,10 +31,15 @@ impl Op for AddBias {
         Ok(vec![x.clone()])
     }
 
-    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered> {
-        let [_, c, inner] = around("add_bias", &inputs[0], Some(1)).ok()?;
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
+        let [_, c, inner] = around("add_bias", &inputs[0], Some(1))?;
         let constants = [("C", c as f64), ("INNER", inner as f64)];
-        Some(per_element(&ADD_BIAS, 2, &outputs[0], &constants))
+        Ok(Lowering::Launch(per_element(
+            &ADD_BIAS,
+            2,
+            &outputs[0],
+            &constants,
+        )))
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
@@ -56,15 +61,21 @@ impl Op for AddBias {
 /// y = x + b.
 pub static ADD_BIAS: Kernel = Kernel {
     name: "add_bias",
+    turns: "0",
     stem: "add_bias",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
         include_str!("../../shaders/add_bias.wgsl"),
     ),
-    bindings: &[Bind::read("x"), Bind::read("bias"), Bind::write("y")],
+    bindings: &[
+        Bind::read("x").of("N"),
+        Bind::read("bias").of("C"),
+        Bind::write("y").of("N"),
+    ],
     constants: &["N", "C", "INNER"],
     reference: crate::reference!(add_bias),
     fast: None,
+    trusted: true,
 };
 
 /// The kernels of this file.

@@ -1,18 +1,20 @@
-//! next ← now + 1, on the device: a training step needs nothing from the host, not even
+//! now, next ← now + 1, on the device: a training step needs nothing from the host, not even
 //! its own number.
 //!
-//! A replica's counter holds two words, [`NEXT`](super::NEXT) and [`NOW`](super::NOW).
-//! The launch that begins a step ([`gather`](super::gather)) copies the first into the
-//! second, and whoever asks for the step's number reads the second. So `next` may be
-//! counted up by any launch after the first, and need not wait for the last.
+//! A replica's counter holds two words, [`NEXT`](super::NEXT) and [`NOW`](super::NOW), and
+//! whoever asks for the number of the step under way reads the second. This op ends a step:
+//! afterwards both words hold the number of the step to come. Where a step begins with
+//! [`gather`](super::gather), which copies the first word into the second, a fused kernel may
+//! count `next` up in the middle of the step and leave `now` alone.
 
-use super::{Case, Fill, Lowered, Op, Operand, arity, counter};
+use super::{Case, Fill, Lowered, Lowering, Op, Operand, arity, counter};
 use crate::error::Result;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
-/// Input: the replica's step counter `[2]`, updated. No outputs.
+/// Input: the replica's step counter `[2]`, updated. No outputs. Stands after every op that
+/// asks for the number of the step.
 #[derive(Debug)]
 pub struct Advance;
 
@@ -27,26 +29,29 @@ impl Op for Advance {
         Ok(vec![])
     }
 
-    fn lower(&self, _: &[Type], _: &[Type]) -> Option<Lowered> {
-        Some(Lowered {
+    fn lower(&self, _: &[Type], _: &[Type]) -> Result<Lowering> {
+        Ok(Lowering::Launch(Lowered {
             kernel: &ADVANCE,
             constants: vec![],
             operands: vec![Operand::In(0)],
             grid: [1, 1],
             flops: 0,
-        })
+            alternatives: vec![],
+        }))
     }
 }
 
-/// next ← now + 1.
+/// now, next ← now + 1.
 pub static ADVANCE: Kernel = Kernel {
     name: "advance",
+    turns: "0",
     stem: "advance",
     source: include_str!("../../shaders/advance.wgsl"),
-    bindings: &[Bind::update("step").u32()],
+    bindings: &[Bind::update("step").u32().of("2")],
     constants: &[],
     reference: crate::reference!(advance),
     fast: None,
+    trusted: true,
 };
 
 /// The kernels of this file.
@@ -55,6 +60,7 @@ pub static KERNELS: &[&Kernel] = &[&ADVANCE];
 fn advance<T: Real>(a: &mut Args<'_, T>) {
     let step = a.u_mut(0); // [2]
     step[super::NEXT] = step[super::NOW].wrapping_add(1);
+    step[super::NOW] = step[super::NEXT];
 }
 
 /// Zero, and a count far along.

@@ -2,7 +2,7 @@
 //! without a gradient.
 
 use super::launch::per_element;
-use super::{Case, Fill, Lowered, Op, arity, floats};
+use super::{Case, Fill, Lowered, Lowering, Op, arity, floats};
 use crate::error::Result;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
@@ -24,27 +24,32 @@ impl Op for Argmax {
         Ok(vec![Type::u32("argmax", &[n])?])
     }
 
-    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered> {
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
         let k = inputs[0].elements() / outputs[0].elements();
-        Some(Lowered {
+        Ok(Lowering::Launch(Lowered {
             flops: inputs[0].elements() as u64,
             ..per_element(&ARGMAX, 1, &outputs[0], &[("K", k as f64)])
-        })
+        }))
     }
 }
 
 /// index = argmax x, row by row.
 pub static ARGMAX: Kernel = Kernel {
     name: "argmax",
+    turns: "K + 8",
     stem: "argmax",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
         include_str!("../../shaders/argmax.wgsl"),
     ),
-    bindings: &[Bind::read("x"), Bind::write("index").u32()],
+    bindings: &[
+        Bind::read("x").of("N * K"),
+        Bind::write("index").u32().of("N"),
+    ],
     constants: &["N", "K"],
     reference: crate::reference!(argmax),
     fast: None,
+    trusted: true,
 };
 
 /// The kernels of this file.

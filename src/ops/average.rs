@@ -9,8 +9,8 @@
 //! a is what is to be evaluated at any time. No gradient.
 
 use super::{
-    Case, ELEMENTWISE, Fill, Lowered, NEXT, Op, Operand, arity, counter, epoch_steps, floats, grid,
-    same,
+    Case, ELEMENTWISE, Fill, Lowered, Lowering, NEXT, Op, Operand, arity, counter, epoch_steps,
+    floats, grid, same,
 };
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel};
@@ -48,9 +48,9 @@ impl Op for Average {
         Ok(vec![])
     }
 
-    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
         let n = inputs[0].elements();
-        Some(Lowered {
+        Ok(Lowering::Launch(Lowered {
             kernel: &AVERAGE,
             constants: vec![
                 ("N", n as f64),
@@ -60,22 +60,29 @@ impl Op for Average {
             operands: vec![Operand::In(0), Operand::In(1), Operand::In(2)],
             grid: grid(n, ELEMENTWISE),
             flops: 3 * n as u64,
-        })
+            alternatives: vec![],
+        }))
     }
 }
 
 /// a ← a + (w − a)/(k + 1).
 pub static AVERAGE: Kernel = Kernel {
     name: "average",
+    turns: "0",
     stem: "average",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
         include_str!("../../shaders/average.wgsl"),
     ),
-    bindings: &[Bind::update("a"), Bind::read("w"), Bind::read("step").u32()],
+    bindings: &[
+        Bind::update("a").of("N"),
+        Bind::read("w").of("N"),
+        Bind::read("step").u32().of("2"),
+    ],
     constants: &["N", "EPOCH_STEPS", "FROM"],
     reference: crate::reference!(average),
     fast: None,
+    trusted: true,
 };
 
 /// The kernels of this file.

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use super::max_pool2d::{WINDOWS, pool_constants, pool_window};
 use super::window::{Placed, Window};
 use super::{
-    Backward, Case, ELEMENTWISE, Fill, Lowered, Op, Operand, Value, arity, exactly, floats, grid,
+    Backward, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Operand, Value, arity, exactly,
+    floats, grid,
 };
 use crate::error::Result;
 use crate::kernel::{Args, Bind, Kernel};
@@ -49,14 +50,15 @@ impl AvgPool2d {
         planes: usize,
         sizes: [[usize; 2]; 2],
         elements: usize,
-    ) -> Option<Lowered> {
-        Some(Lowered {
+    ) -> Result<Lowering> {
+        Ok(Lowering::Launch(Lowered {
             kernel,
-            constants: pool_constants(&self.window().ok()?, planes, sizes[0], sizes[1]),
+            constants: pool_constants(&self.window()?, planes, sizes[0], sizes[1]),
             operands: vec![Operand::In(0), Operand::Out(0)],
             grid: grid(elements, ELEMENTWISE),
             flops: (elements * self.kernel[0] * self.kernel[1]) as u64,
-        })
+            alternatives: vec![],
+        }))
     }
 }
 
@@ -73,9 +75,9 @@ impl Op for AvgPool2d {
         Ok(vec![Type::f32("avg_pool2d", &[n, c, ho, wo])?])
     }
 
-    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered> {
-        let [n, c, h, w] = inputs[0].shape.axes("avg_pool2d", IMAGES).ok()?;
-        let [_, _, ho, wo] = outputs[0].shape.axes("avg_pool2d", IMAGES).ok()?;
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
+        let [n, c, h, w] = inputs[0].shape.axes("avg_pool2d", IMAGES)?;
+        let [_, _, ho, wo] = outputs[0].shape.axes("avg_pool2d", IMAGES)?;
         self.lowered(
             &AVG_POOL2D,
             n * c,
@@ -85,7 +87,7 @@ impl Op for AvgPool2d {
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
-        let [_, _, h, w] = b.tape.ty(b.inputs[0]).shape.axes("avg_pool2d", IMAGES)?;
+        let [_, _, h, w] = b.tape.ty(b.inputs[0])?.shape.axes("avg_pool2d", IMAGES)?;
         let grad = AvgPool2dGrad {
             pool: *self,
             input: [h, w],
@@ -118,8 +120,8 @@ impl Op for AvgPool2dGrad {
         )?])
     }
 
-    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered> {
-        let [n, c, ho, wo] = inputs[0].shape.axes("avg_pool2d", IMAGES).ok()?;
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
+        let [n, c, ho, wo] = inputs[0].shape.axes("avg_pool2d", IMAGES)?;
         let sizes = [self.input, [ho, wo]];
         self.pool
             .lowered(&AVG_POOL2D_GRAD, n * c, sizes, outputs[0].elements())
@@ -129,24 +131,33 @@ impl Op for AvgPool2dGrad {
 /// y = the mean of x.
 pub static AVG_POOL2D: Kernel = Kernel {
     name: "avg_pool2d",
+    turns: "(KH + 1) * (KW + 2)",
     stem: "avg_pool2d",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
         include_str!("../../shaders/shared/window.wgsl"),
         include_str!("../../shaders/avg_pool2d.wgsl"),
     ),
-    bindings: &[Bind::read("x"), Bind::write("y")],
+    bindings: &[
+        Bind::read("x").of("PLANES * H * W"),
+        Bind::write("y").of("PLANES * HO * WO"),
+    ],
     constants: &[
         "PLANES", "H", "W", "HO", "WO", "KH", "KW", "SH", "SW", "PH", "PW", "DH", "DW",
     ],
     reference: crate::reference!(avg_pool2d),
     fast: None,
+    trusted: true,
 };
 
 /// ∂x.
 pub static AVG_POOL2D_GRAD: Kernel = Kernel {
     name: "avg_pool2d_grad",
-    bindings: &[Bind::read("g"), Bind::write("dx")],
+    turns: "(KH + 1) * (KW + 2)",
+    bindings: &[
+        Bind::read("g").of("PLANES * HO * WO"),
+        Bind::write("dx").of("PLANES * H * W"),
+    ],
     reference: crate::reference!(avg_pool2d_grad),
     ..AVG_POOL2D
 };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::launch::{around, finite, per_element};
 use super::reduce::Reduce;
-use super::{Backward, Case, Fill, Lowered, Op, Value, arity, exactly, floats};
+use super::{Backward, Case, Fill, Lowering, Op, Value, arity, exactly, floats};
 use crate::error::Result;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
@@ -38,14 +38,19 @@ impl Op for Broadcast {
         Ok(vec![y])
     }
 
-    fn lower(&self, _: &[Type], outputs: &[Type]) -> Option<Lowered> {
-        let [_, c, inner] = around("broadcast", &outputs[0], self.axis).ok()?;
+    fn lower(&self, _: &[Type], outputs: &[Type]) -> Result<Lowering> {
+        let [_, c, inner] = around("broadcast", &outputs[0], self.axis)?;
         let constants = [
             ("C", c as f64),
             ("INNER", inner as f64),
             ("FACTOR", self.factor),
         ];
-        Some(per_element(&BROADCAST, 1, &outputs[0], &constants))
+        Ok(Lowering::Launch(per_element(
+            &BROADCAST,
+            1,
+            &outputs[0],
+            &constants,
+        )))
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
@@ -57,15 +62,17 @@ impl Op for Broadcast {
 /// y = f x, repeated.
 pub static BROADCAST: Kernel = Kernel {
     name: "broadcast",
+    turns: "0",
     stem: "broadcast",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
         include_str!("../../shaders/broadcast.wgsl"),
     ),
-    bindings: &[Bind::read("x"), Bind::write("y")],
+    bindings: &[Bind::read("x").of("C"), Bind::write("y").of("N")],
     constants: &["N", "C", "INNER", "FACTOR"],
     reference: crate::reference!(broadcast),
     fast: None,
+    trusted: true,
 };
 
 /// The kernels of this file.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::launch::{around, per_element, resized};
 use super::slice::Slice;
-use super::{Backward, Case, Fill, Lowered, Op, Value, arity, floats};
+use super::{Backward, Case, Fill, Lowered, Lowering, Op, Value, arity, floats};
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
@@ -39,23 +39,23 @@ impl Op for Concat {
         Ok(vec![resized("concat", a, self.axis, from_a + from_b)?])
     }
 
-    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered> {
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
         let run = |ty| {
-            let [_, extent, inner] = around("concat", ty, Some(self.axis)).ok()?;
-            Some((extent * inner) as f64)
+            let [_, extent, inner] = around("concat", ty, Some(self.axis))?;
+            Ok((extent * inner) as f64)
         };
         let constants = [("FROM_A", run(&inputs[0])?), ("FROM_B", run(&inputs[1])?)];
-        Some(Lowered {
+        Ok(Lowering::Launch(Lowered {
             flops: 0,
             ..per_element(&CONCAT, 2, &outputs[0], &constants)
-        })
+        }))
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
         let mut start = 0;
         let mut shares = Vec::new();
         for (&input, &wanted) in b.inputs.iter().zip(b.wanted) {
-            let [_, extent, _] = around("concat", b.tape.ty(input), Some(self.axis))?;
+            let [_, extent, _] = around("concat", b.tape.ty(input)?, Some(self.axis))?;
             let slice = Slice {
                 axis: self.axis,
                 start,
@@ -74,15 +74,21 @@ impl Op for Concat {
 /// y = a, then b.
 pub static CONCAT: Kernel = Kernel {
     name: "concat",
+    turns: "0",
     stem: "concat",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
         include_str!("../../shaders/concat.wgsl"),
     ),
-    bindings: &[Bind::read("a"), Bind::read("b"), Bind::write("y")],
+    bindings: &[
+        Bind::read("a").of("N * FROM_A / (FROM_A + FROM_B)"),
+        Bind::read("b").of("N * FROM_B / (FROM_A + FROM_B)"),
+        Bind::write("y").of("N"),
+    ],
     constants: &["N", "FROM_A", "FROM_B"],
     reference: crate::reference!(concat),
     fast: None,
+    trusted: true,
 };
 
 /// The kernels of this file.

@@ -2,7 +2,7 @@
 //! gradients of its examples is such a value, 1/batch.
 
 use super::launch::{finite, per_element};
-use super::{Case, Lowered, Op, arity};
+use super::{Case, Lowered, Lowering, Op, arity};
 use crate::error::Result;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
@@ -28,28 +28,30 @@ impl Op for Constant {
         Ok(vec![Type::f32("constant", &self.extents)?])
     }
 
-    fn lower(&self, _: &[Type], outputs: &[Type]) -> Option<Lowered> {
+    fn lower(&self, _: &[Type], outputs: &[Type]) -> Result<Lowering> {
         let value = [("VALUE", self.value)];
         let lowered = per_element(&CONSTANT, 0, &outputs[0], &value);
-        Some(Lowered {
+        Ok(Lowering::Launch(Lowered {
             flops: 0,
             ..lowered
-        })
+        }))
     }
 }
 
 /// y = c.
 pub static CONSTANT: Kernel = Kernel {
     name: "constant",
+    turns: "0",
     stem: "constant",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
         include_str!("../../shaders/constant.wgsl"),
     ),
-    bindings: &[Bind::write("y")],
+    bindings: &[Bind::write("y").of("N")],
     constants: &["N", "VALUE"],
     reference: crate::reference!(constant),
     fast: None,
+    trusted: true,
 };
 
 /// The kernels of this file.

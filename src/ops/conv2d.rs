@@ -19,8 +19,8 @@ use super::activation::Activation;
 use super::sgd::{self, Sgd};
 use super::window::Window;
 use super::{
-    Alternative, Backward, Case, ELEMENTWISE, Epilogue, Fill, Lowered, Op, Operand, Value, arity,
-    exactly, floats, grid,
+    Alternative, Backward, Case, ELEMENTWISE, Epilogue, Fill, Lowered, Lowering, Op, Operand,
+    Value, arity, exactly, floats, grid,
 };
 use crate::error::{Error, Result};
 use crate::kernel::{Bind, Kernel};
@@ -132,9 +132,9 @@ impl Conv2d {
     }
 
     /// The direct kernel, and every way, the best for a GPU first.
-    fn ways(&self, inputs: &[Type], outputs: &[Type]) -> Option<(Lowered, Vec<Alternative>)> {
-        let filters = four(FILTERS, &inputs[1]).ok()?;
-        let s = self.sizes(four(IMAGES, &inputs[0]).ok()?, filters).ok()?;
+    fn ways(&self, inputs: &[Type], outputs: &[Type]) -> Result<(Lowered, Vec<Alternative>)> {
+        let filters = four(FILTERS, &inputs[1])?;
+        let s = self.sizes(four(IMAGES, &inputs[0])?, filters)?;
         let kernel = [filters[2], filters[3]];
         let mut constants = self.constants(kernel, &s);
         let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
@@ -152,12 +152,13 @@ impl Conv2d {
             operands,
             grid: grid(outputs[0].elements(), ELEMENTWISE),
             flops: self.flops(kernel, &s),
+            alternatives: vec![],
         };
         let taps = filters[1] * kernel[0] * kernel[1];
         let sizes = [s.f / self.groups, s.n * s.output[0] * s.output[1], taps];
         let cost = direct_cost(outputs[0].elements(), taps);
         let ways = implicit::ways(&direct, cost, blocks, sizes, self.groups);
-        Some((direct, ways))
+        Ok((direct, ways))
     }
 
     fn bare(&self) -> Self {
@@ -209,19 +210,14 @@ impl Op for Conv2d {
         )?])
     }
 
-    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered> {
-        let (direct, mut ways) = self.ways(inputs, outputs)?;
-        Some(direct.done(ways.swap_remove(0)))
-    }
-
-    fn alternatives(&self, inputs: &[Type], outputs: &[Type]) -> Vec<Alternative> {
-        let ways = self.ways(inputs, outputs);
-        ways.map_or(vec![], |(_, mut ways)| ways.split_off(1))
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
+        let (direct, ways) = self.ways(inputs, outputs)?;
+        Ok(Lowering::Launch(direct.by(ways)))
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
-        let [_, _, h, w] = four(IMAGES, b.tape.ty(b.inputs[0]))?;
-        let [_, _, kh, kw] = four(FILTERS, b.tape.ty(b.inputs[1]))?;
+        let [_, _, h, w] = four(IMAGES, b.tape.ty(b.inputs[0])?)?;
+        let [_, _, kh, kw] = four(FILTERS, b.tape.ty(b.inputs[1])?)?;
         let conv = self.bare();
         let input = Conv2dInputGrad {
             conv,
@@ -267,22 +263,29 @@ const SOURCE: &str = concat!(
 /// y = x ∗ w.
 pub static CONV2D: Kernel = Kernel {
     name: "conv2d",
+    turns: "(C / GROUPS + 1) * (2 + KH * (KW + 2)) + 8",
     stem: "conv2d",
     source: SOURCE,
-    bindings: &[Bind::read("x"), Bind::read("w"), Bind::write("y")],
+    bindings: &[
+        Bind::read("x").of("N * C * H * W"),
+        Bind::read("w").of("F * C * KH * KW / GROUPS"),
+        Bind::write("y").of("N * F * HO * WO"),
+    ],
     constants: constants!(),
     reference: crate::reference!(reference::forward),
     fast: Some(fast::forward),
+    trusted: true,
 };
 
 /// y = σ(x ∗ w + bias).
 pub static CONV2D_BIAS: Kernel = Kernel {
     name: "conv2d_bias",
+    turns: "(C / GROUPS + 1) * (2 + KH * (KW + 2)) + 8",
     bindings: &[
-        Bind::read("x"),
-        Bind::read("w"),
-        Bind::read("bias"),
-        Bind::write("biased"),
+        Bind::read("x").of("N * C * H * W"),
+        Bind::read("w").of("F * C * KH * KW / GROUPS"),
+        Bind::read("bias").of("F"),
+        Bind::write("biased").of("N * F * HO * WO"),
     ],
     constants: constants!("ACTIVATION"),
     reference: crate::reference!(reference::forward_bias),

@@ -27,7 +27,9 @@ use super::conv2d::{Conv2d, FILTERS, IMAGES, Sizes};
 use super::max_pool2d::{MaxPool2d, pool_window};
 use super::sgd::{self, Sgd};
 use super::window::Window;
-use super::{Alternative, Case, ELEMENTWISE, Fill, Lowered, Op, Operand, exactly, floats, grid};
+use super::{
+    Alternative, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Operand, exactly, floats, grid,
+};
 use crate::error::{Error, Result};
 use crate::kernel::{Bind, Kernel, Suits};
 use crate::shape::Type;
@@ -203,16 +205,16 @@ impl Op for Conv2dPool {
         ])
     }
 
-    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
-        let filters = four(FILTERS, &inputs[1]).ok()?;
-        let (s, pooled) = self.0.sizes(four(IMAGES, &inputs[0]).ok()?, filters).ok()?;
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
+        let filters = four(FILTERS, &inputs[1])?;
+        let (s, pooled) = self.0.sizes(four(IMAGES, &inputs[0])?, filters)?;
         let kernel = [filters[2], filters[3]];
         let mut constants = self.0.constants(kernel, &s, pooled);
         constants.push(("ACTIVATION", self.0.pool.activation.constant()));
         let groups = self.0.conv.groups;
         let blocks = groups * (s.f / groups).div_ceil(THREAD_FILTERS);
         let tiles = (s.n * pooled[0] * pooled[1]).div_ceil(ELEMENTWISE);
-        Some(Lowered {
+        let mut lowered = Lowered {
             kernel: if self.0.pairs() {
                 &CONV2D_POOL_PAIRS
             } else {
@@ -228,20 +230,21 @@ impl Op for Conv2dPool {
             ],
             grid: grid(tiles * blocks, 1),
             flops: self.0.flops(kernel, &s, s.output[0] * s.output[1]),
-        })
+            alternatives: vec![],
+        };
+        lowered.alternatives = self.alternatives(&lowered, filters, (s, pooled));
+        Ok(Lowering::Launch(lowered))
     }
+}
 
-    fn alternatives(&self, inputs: &[Type], outputs: &[Type]) -> Vec<Alternative> {
-        let (Some(lowered), Ok(images), Ok(filters)) = (
-            self.lower(inputs, outputs),
-            four(IMAGES, &inputs[0]),
-            four(FILTERS, &inputs[1]),
-        ) else {
-            return vec![];
-        };
-        let Ok((s, [po, qo])) = self.0.sizes(images, filters) else {
-            return vec![];
-        };
+impl Conv2dPool {
+    /// Other ways of the usual launch.
+    fn alternatives(
+        &self,
+        usual: &Lowered,
+        filters: [usize; 4],
+        (s, [po, qo]): (Sizes, [usize; 2]),
+    ) -> Vec<Alternative> {
         if !self.0.pairs() || self.0.pool.stride != [2, 2] || filters[3] > STRIP_KERNEL {
             return vec![];
         }
@@ -251,13 +254,9 @@ impl Op for Conv2dPool {
         let grid = grid(tiles * qo.div_ceil(STRIP[0]) * blocks, 1);
         let mut ways = Vec::new();
         if s.input[1].is_multiple_of(4) {
-            ways.push(
-                lowered
-                    .clone()
-                    .otherwise(Suits::Lanes, &wide::FORWARD_LANES, grid),
-            );
+            ways.push(usual.otherwise(Suits::Lanes, &wide::FORWARD_LANES, grid));
         }
-        ways.push(lowered.otherwise(Suits::Processor, &wide::FORWARD, grid));
+        ways.push(usual.otherwise(Suits::Processor, &wide::FORWARD, grid));
         ways
     }
 }
@@ -297,9 +296,9 @@ impl Op for Conv2dPoolInputGrad {
         Ok(vec![dx])
     }
 
-    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
-        let (s, pooled) = self.sizes(&inputs[0], &inputs[2]).ok()?;
-        let [_, _, kh, kw] = four(FILTERS, &inputs[2]).ok()?;
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
+        let (s, pooled) = self.sizes(&inputs[0], &inputs[2])?;
+        let [_, _, kh, kw] = four(FILTERS, &inputs[2])?;
         let mut constants = self.conv_pool.constants([kh, kw], &s, pooled);
         let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
         operands.push(Operand::Out(0));
@@ -312,33 +311,25 @@ impl Op for Conv2dPoolInputGrad {
         };
         let groups = self.conv_pool.conv.groups;
         let blocks = groups * (s.c / groups).div_ceil(THREAD_CHANNELS);
-        Some(Lowered {
+        let mut lowered = Lowered {
             kernel,
             constants,
             operands,
             grid: grid(s.n * blocks * s.input[0] * s.input[1], ELEMENTWISE),
             flops: self.conv_pool.flops([kh, kw], &s, pooled[0] * pooled[1]),
-        })
-    }
-
-    fn alternatives(&self, inputs: &[Type], outputs: &[Type]) -> Vec<Alternative> {
-        let (Some(lowered), Ok((s, pooled)), Ok([_, _, kh, kw])) = (
-            self.lower(inputs, outputs),
-            self.sizes(&inputs[0], &inputs[2]),
-            four(FILTERS, &inputs[2]),
-        ) else {
-            return vec![];
+            alternatives: vec![],
         };
         // Pairs of places cover the convolution's output, none twice.
         let covered = self.conv_pool.pool.stride == [2, 2] && s.output == pooled.map(|o| 2 * o);
-        if !(self.conv_pool.pairs() && covered && kh <= STRIP_KERNEL && kw <= STRIP_KERNEL) {
-            return vec![];
+        if self.conv_pool.pairs() && covered && kh <= STRIP_KERNEL && kw <= STRIP_KERNEL {
+            let kernel = match self.slope {
+                None => &wide::INPUT_GRAD,
+                Some(_) => &wide::INPUT_GRAD_SLOPE,
+            };
+            let grid = grid(s.n * s.c, WIDE);
+            lowered.alternatives = vec![lowered.otherwise(Suits::Processor, kernel, grid)];
         }
-        let kernel = match self.slope {
-            None => &wide::INPUT_GRAD,
-            Some(_) => &wide::INPUT_GRAD_SLOPE,
-        };
-        vec![lowered.otherwise(Suits::Processor, kernel, grid(s.n * s.c, WIDE))]
+        Ok(Lowering::Launch(lowered))
     }
 }
 
@@ -394,8 +385,8 @@ impl Op for Conv2dPoolWeightGrad {
         Ok(vec![])
     }
 
-    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
-        let (s, pooled) = self.sizes(&inputs[0], &inputs[1]).ok()?;
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
+        let (s, pooled) = self.sizes(&inputs[0], &inputs[1])?;
         let mut constants = self.conv_pool.constants(self.kernel, &s, pooled);
         let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
         let kernel = match &self.update {
@@ -421,22 +412,22 @@ impl Op for Conv2dPoolWeightGrad {
         let sums = taps + usize::from(matches!(self.update, Update::WeightsAndBias(_)));
         let shares = shares(sums, s.n * pooled[0] * pooled[1]);
         constants.push(("SHARES", shares as f64));
-        Some(Lowered {
+        let mut lowered = Lowered {
             kernel,
             constants,
             operands,
             grid: grid(s.f * sums.div_ceil(LANES / shares), 1),
             flops: self.conv_pool.flops(self.kernel, &s, pooled[0] * pooled[1]),
-        })
-    }
-
-    fn alternatives(&self, inputs: &[Type], outputs: &[Type]) -> Vec<Alternative> {
-        let (Some(mut lowered), Ok((s, _))) = (
-            self.lower(inputs, outputs),
-            self.sizes(&inputs[0], &inputs[1]),
-        ) else {
-            return vec![];
+            alternatives: vec![],
         };
+        lowered.alternatives = self.alternatives(&lowered, &s);
+        Ok(Lowering::Launch(lowered))
+    }
+}
+
+impl Conv2dPoolWeightGrad {
+    /// Other ways of the usual launch.
+    fn alternatives(&self, usual: &Lowered, s: &Sizes) -> Vec<Alternative> {
         let conv = &self.conv_pool.conv;
         let plain = (conv.stride, conv.dilation, conv.padding) == ([1, 1], [1, 1], [0, 0]);
         if !plain || self.kernel[0] * self.kernel[1] > MOST_TAPS {
@@ -450,11 +441,12 @@ impl Op for Conv2dPoolWeightGrad {
         };
         let channels = s.c / conv.groups;
         let width = channels.next_power_of_two().min(WIDE);
-        if let Some(("SHARES", shares)) = lowered.constants.last_mut() {
+        let grid = grid(s.f * channels.div_ceil(width), 1);
+        let mut way = usual.otherwise(Suits::Processor, kernel, grid);
+        if let Some(("SHARES", shares)) = way.constants.last_mut() {
             *shares = (WIDE / width) as f64;
         }
-        let grid = grid(s.f * channels.div_ceil(width), 1);
-        vec![lowered.otherwise(Suits::Processor, kernel, grid)]
+        vec![way]
     }
 }
 
@@ -508,34 +500,38 @@ macro_rules! constants {
 /// y = σ(maxpool(x ∗ w + bias)).
 pub static CONV2D_POOL: Kernel = Kernel {
     name: "conv2d_pool",
+    turns: "PKH * PKW * (C / GROUPS * (2 + KH * (KW + 2)) + 4) + 2 * PKH + 64",
     stem: "conv2d_pool",
     source: SOURCE,
     bindings: &[
-        Bind::read("x"),
-        Bind::read("w"),
-        Bind::read("bias"),
-        Bind::write("y"),
-        Bind::write("argmax").u32(),
+        Bind::read("x").of("N * C * H * W"),
+        Bind::read("w").of("F * C * KH * KW / GROUPS"),
+        Bind::read("bias").of("F"),
+        Bind::write("y").of("N * F * PO * QO"),
+        Bind::write("argmax").u32().of("N * F * PO * QO"),
     ],
     constants: constants!("ACTIVATION"),
     reference: crate::reference!(reference::forward),
     fast: Some(fast::forward),
+    trusted: true,
 };
 
 /// The same for windows of 2 × 2 over a convolution of stride 1 without padding.
 pub static CONV2D_POOL_PAIRS: Kernel = Kernel {
     name: "conv2d_pool_pairs",
+    turns: "(C / GROUPS + 1) * (2 + KH * (KW + 2)) + 64",
     ..CONV2D_POOL
 };
 
 /// ∂x.
 pub static CONV2D_POOL_INPUT_GRAD: Kernel = Kernel {
     name: "conv2d_pool_input_grad",
+    turns: "(F / GROUPS + 1) * (2 + ((DH * KH + PKH) / (SH * PSH) + 1) * ((DW * KW + PKW) / (SW * PSW) + 3)) + 16",
     bindings: &[
-        Bind::read("g"),
-        Bind::read("saved_argmax").u32(),
-        Bind::read("filters"),
-        Bind::write("dx"),
+        Bind::read("g").of("N * F * PO * QO"),
+        Bind::read("saved_argmax").u32().of("N * F * PO * QO"),
+        Bind::read("filters").of("F * C * KH * KW / GROUPS"),
+        Bind::write("dx").of("N * C * H * W"),
     ],
     constants: constants!(),
     reference: crate::reference!(reference::input_grad),
@@ -546,12 +542,13 @@ pub static CONV2D_POOL_INPUT_GRAD: Kernel = Kernel {
 /// ∂x ⊙ σ′(y).
 pub static CONV2D_POOL_INPUT_GRAD_SLOPE: Kernel = Kernel {
     name: "conv2d_pool_input_grad_slope",
+    turns: "(F / GROUPS + 1) * (2 + ((DH * KH + PKH) / (SH * PSH) + 1) * ((DW * KW + PKW) / (SW * PSW) + 3)) + 16",
     bindings: &[
-        Bind::read("g"),
-        Bind::read("saved_argmax").u32(),
-        Bind::read("filters"),
-        Bind::read("saved_x"),
-        Bind::write("delta"),
+        Bind::read("g").of("N * F * PO * QO"),
+        Bind::read("saved_argmax").u32().of("N * F * PO * QO"),
+        Bind::read("filters").of("F * C * KH * KW / GROUPS"),
+        Bind::read("saved_x").of("N * C * H * W"),
+        Bind::write("delta").of("N * C * H * W"),
     ],
     constants: constants!("ACTIVATION"),
     reference: crate::reference!(reference::input_grad_slope),
@@ -562,11 +559,12 @@ pub static CONV2D_POOL_INPUT_GRAD_SLOPE: Kernel = Kernel {
 /// ∂w.
 pub static CONV2D_POOL_WEIGHT_GRAD: Kernel = Kernel {
     name: "conv2d_pool_weight_grad",
+    turns: "N * PO * QO / SHARES + SHARES + 32",
     bindings: &[
-        Bind::read("x"),
-        Bind::read("upstream"),
-        Bind::read("winners").u32(),
-        Bind::write("dw"),
+        Bind::read("x").of("N * C * H * W"),
+        Bind::read("upstream").of("N * F * PO * QO"),
+        Bind::read("winners").u32().of("N * F * PO * QO"),
+        Bind::write("dw").of("F * C * KH * KW / GROUPS"),
     ],
     constants: constants!("SHARES"),
     reference: crate::reference!(reference::weight_grad),
@@ -577,13 +575,14 @@ pub static CONV2D_POOL_WEIGHT_GRAD: Kernel = Kernel {
 /// ∂w is the gradient that updates `parameter`.
 pub static CONV2D_POOL_WEIGHT_GRAD_SGD: Kernel = Kernel {
     name: "conv2d_pool_weight_grad_sgd",
+    turns: "N * PO * QO / SHARES + SHARES + 32",
     bindings: &[
-        Bind::read("x"),
-        Bind::read("upstream"),
-        Bind::read("winners").u32(),
-        Bind::update("parameter"),
-        Bind::read("hyper"),
-        Bind::read("step").u32(),
+        Bind::read("x").of("N * C * H * W"),
+        Bind::read("upstream").of("N * F * PO * QO"),
+        Bind::read("winners").u32().of("N * F * PO * QO"),
+        Bind::update("parameter").of("F * C * KH * KW / GROUPS"),
+        Bind::read("hyper").of("4 + SCHEDULE"),
+        Bind::read("step").u32().of("2"),
     ],
     constants: constants!("DECAY", "EPOCH_STEPS", "SCHEDULE", "SHARES"),
     reference: crate::reference!(reference::weight_grad_sgd),
@@ -594,14 +593,15 @@ pub static CONV2D_POOL_WEIGHT_GRAD_SGD: Kernel = Kernel {
 /// The same with momentum.
 pub static CONV2D_POOL_WEIGHT_GRAD_SGD_MOMENTUM: Kernel = Kernel {
     name: "conv2d_pool_weight_grad_sgd_momentum",
+    turns: "N * PO * QO / SHARES + SHARES + 32",
     bindings: &[
-        Bind::read("x"),
-        Bind::read("upstream"),
-        Bind::read("winners").u32(),
-        Bind::update("parameter"),
-        Bind::read("hyper"),
-        Bind::read("step").u32(),
-        Bind::update("velocity"),
+        Bind::read("x").of("N * C * H * W"),
+        Bind::read("upstream").of("N * F * PO * QO"),
+        Bind::read("winners").u32().of("N * F * PO * QO"),
+        Bind::update("parameter").of("F * C * KH * KW / GROUPS"),
+        Bind::read("hyper").of("4 + SCHEDULE"),
+        Bind::read("step").u32().of("2"),
+        Bind::update("velocity").of("F * C * KH * KW / GROUPS"),
     ],
     constants: constants!("DECAY", "EPOCH_STEPS", "SCHEDULE", "SHARES"),
     reference: crate::reference!(reference::weight_grad_sgd_momentum),
@@ -612,14 +612,15 @@ pub static CONV2D_POOL_WEIGHT_GRAD_SGD_MOMENTUM: Kernel = Kernel {
 /// ∂w updates `parameter`, ∂bias updates `bias_parameter`.
 pub static CONV2D_POOL_WEIGHT_GRAD_SGD_BIAS: Kernel = Kernel {
     name: "conv2d_pool_weight_grad_sgd_bias",
+    turns: "N * PO * QO / SHARES + SHARES + 32",
     bindings: &[
-        Bind::read("x"),
-        Bind::read("upstream"),
-        Bind::read("winners").u32(),
-        Bind::update("parameter"),
-        Bind::read("hyper"),
-        Bind::read("step").u32(),
-        Bind::update("bias_parameter"),
+        Bind::read("x").of("N * C * H * W"),
+        Bind::read("upstream").of("N * F * PO * QO"),
+        Bind::read("winners").u32().of("N * F * PO * QO"),
+        Bind::update("parameter").of("F * C * KH * KW / GROUPS"),
+        Bind::read("hyper").of("4 + SCHEDULE"),
+        Bind::read("step").u32().of("2"),
+        Bind::update("bias_parameter").of("F"),
     ],
     constants: constants!("DECAY", "EPOCH_STEPS", "SCHEDULE", "SHARES"),
     reference: crate::reference!(reference::weight_grad_sgd_bias),

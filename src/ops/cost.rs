@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use super::launch::per_row;
-use super::{Backward, Case, Fill, Lowered, Op, Value, arity, exactly, floats};
+use super::{Backward, Case, Fill, Lowering, Op, Value, arity, exactly, floats};
 use crate::error::Result;
 use crate::kernel::{Args, Bind, Kernel, Reference};
 use crate::shape::Type;
@@ -22,8 +22,6 @@ use crate::tensor::Real;
 pub struct Cost {
     /// The stem of its files.
     pub name: &'static str,
-    /// The constant `COST` of `shaders/dense_loss.wgsl`.
-    pub number: u32,
     /// Scores, labels → losses.
     pub loss: &'static Kernel,
     /// Scores, labels, g → δ.
@@ -59,9 +57,9 @@ impl Op for Loss {
         Ok(vec![Type::f32(self.0.name, &[n])?])
     }
 
-    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
-        let sizes = sizes(self.0.name, &inputs[0], &inputs[1]).ok()?;
-        Some(per_row(self.0.loss, 2, sizes, 5))
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
+        let sizes = sizes(self.0.name, &inputs[0], &inputs[1])?;
+        Ok(Lowering::Launch(per_row(self.0.loss, 2, sizes, 5)))
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
@@ -90,23 +88,23 @@ impl Op for LossGrad {
         Ok(vec![scores.clone()])
     }
 
-    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
-        let sizes = sizes(self.0.name, &inputs[0], &inputs[1]).ok()?;
-        Some(per_row(self.0.slope, 3, sizes, 5))
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
+        let sizes = sizes(self.0.name, &inputs[0], &inputs[1])?;
+        Ok(Lowering::Launch(per_row(self.0.slope, 3, sizes, 5)))
     }
 }
 
 const LOSS_BINDINGS: &[Bind] = &[
-    Bind::read("scores"),
-    Bind::read("labels").u32(),
-    Bind::write("loss"),
+    Bind::read("scores").of("N * K"),
+    Bind::read("labels").u32().of("N"),
+    Bind::write("loss").of("N"),
 ];
 
 const SLOPE_BINDINGS: &[Bind] = &[
-    Bind::read("scores"),
-    Bind::read("labels").u32(),
-    Bind::read("g"),
-    Bind::write("delta"),
+    Bind::read("scores").of("N * K"),
+    Bind::read("labels").u32().of("N"),
+    Bind::read("g").of("N"),
+    Bind::write("delta").of("N * K"),
 ];
 
 /// The kernel that makes losses `[N]`.
@@ -117,12 +115,14 @@ pub(super) const fn loss_kernel(
 ) -> Kernel {
     Kernel {
         name: stem,
+        turns: "2 * (K / 64 + 1) + 64",
         stem,
         source,
         bindings: LOSS_BINDINGS,
         constants: &["N", "K"],
         reference,
         fast: None,
+        trusted: true,
     }
 }
 

@@ -34,7 +34,6 @@ pub static CROSS_ENTROPY_GRAD: Kernel = slope_kernel(
 /// The cost.
 pub static COST: Cost = Cost {
     name: "cross_entropy",
-    number: 1,
     loss: &CROSS_ENTROPY,
     slope: &CROSS_ENTROPY_GRAD,
 };

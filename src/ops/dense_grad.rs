@@ -16,7 +16,7 @@
 
 use super::activation::Activation;
 use super::sgd::{self, Rates, Sgd};
-use super::{Alternative, Case, Fill, Lowered, Op, Operand, exactly, floats};
+use super::{Case, Fill, Lowered, Lowering, Op, Operand, exactly, floats};
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel, LANES, Suits};
 use crate::shape::Type;
@@ -78,9 +78,9 @@ impl Op for DenseGrad {
         })
     }
 
-    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
-        let [n, n_in] = inputs[0].shape.axes("dense_grad", "x [N, in]").ok()?;
-        let [_, out] = inputs[1].shape.axes("dense_grad", "g [N, out]").ok()?;
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
+        let [n, n_in] = inputs[0].shape.axes("dense_grad", "x [N, in]")?;
+        let [_, out] = inputs[1].shape.axes("dense_grad", "g [N, out]")?;
         let mut constants = vec![("N", n as f64), ("IN", n_in as f64), ("OUT", out as f64)];
         let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
         let kernel = if self.input_gradient {
@@ -93,20 +93,14 @@ impl Op for DenseGrad {
         };
         constants.extend(self.sgd.constants());
         let products = if self.input_gradient { 4 } else { 2 };
-        Some(Lowered {
+        let mut lowered = Lowered {
             kernel,
             constants,
             operands,
             grid: [n_in.div_ceil(COLUMNS) as u32, 1],
             flops: (products * n * n_in * out) as u64,
-        })
-    }
-
-    fn alternatives(&self, inputs: &[Type], outputs: &[Type]) -> Vec<Alternative> {
-        let Some(lowered) = self.lower(inputs, outputs) else {
-            return vec![];
+            alternatives: vec![],
         };
-        let n_in = inputs[0].shape.extents()[1];
         let (wide, lanes) = match self.input_gradient {
             true => (&DENSE_GRAD_WIDE, &DENSE_GRAD_LANES),
             false => (&DENSE_UPDATE_WIDE, &DENSE_UPDATE_LANES),
@@ -114,17 +108,19 @@ impl Op for DenseGrad {
         let groups = n_in.div_ceil(WIDE) as u32;
         let mut ways = Vec::new();
         if n_in.is_multiple_of(LANES) {
-            ways.push(lowered.clone().otherwise(Suits::Lanes, lanes, [groups, 1]));
+            ways.push(lowered.otherwise(Suits::Lanes, lanes, [groups, 1]));
         }
         // The last workgroup has the biases.
         ways.push(lowered.otherwise(Suits::Processor, wide, [groups + 1, 1]));
-        ways
+        lowered.alternatives = ways;
+        Ok(Lowering::Launch(lowered))
     }
 }
 
 /// ∂x and the updates.
 pub static DENSE_GRAD: Kernel = Kernel {
     name: "dense_grad",
+    turns: "(OUT / 64 + 1) * (10 * N + 24) + 16 * N + 16",
     stem: "dense_grad",
     source: concat!(
         include_str!("../../shaders/shared/activation.wgsl"),
@@ -132,13 +128,13 @@ pub static DENSE_GRAD: Kernel = Kernel {
         include_str!("../../shaders/dense_grad.wgsl"),
     ),
     bindings: &[
-        Bind::read("x"),
-        Bind::read("g"),
-        Bind::update("w"),
-        Bind::update("b"),
-        Bind::read("hyper"),
-        Bind::read("step").u32(),
-        Bind::write("dx"),
+        Bind::read("x").of("N * IN"),
+        Bind::read("g").of("N * OUT"),
+        Bind::update("w").of("IN * OUT"),
+        Bind::update("b").of("OUT"),
+        Bind::read("hyper").of("4 + SCHEDULE"),
+        Bind::read("step").u32().of("2"),
+        Bind::write("dx").of("N * IN"),
     ],
     constants: &[
         "N",
@@ -152,18 +148,20 @@ pub static DENSE_GRAD: Kernel = Kernel {
     ],
     reference: crate::reference!(dense_grad),
     fast: Some(fast::dense_grad),
+    trusted: true,
 };
 
 /// The updates alone.
 pub static DENSE_UPDATE: Kernel = Kernel {
     name: "dense_update",
+    turns: "(OUT / 64 + 1) * (10 * N + 24) + 16 * N + 16",
     bindings: &[
-        Bind::read("x"),
-        Bind::read("g"),
-        Bind::update("w"),
-        Bind::update("b"),
-        Bind::read("hyper"),
-        Bind::read("step").u32(),
+        Bind::read("x").of("N * IN"),
+        Bind::read("g").of("N * OUT"),
+        Bind::update("w").of("IN * OUT"),
+        Bind::update("b").of("OUT"),
+        Bind::read("hyper").of("4 + SCHEDULE"),
+        Bind::read("step").u32().of("2"),
     ],
     constants: &["N", "IN", "OUT", "DECAY", "EPOCH_STEPS", "SCHEDULE"],
     reference: crate::reference!(dense_update),
@@ -174,12 +172,14 @@ pub static DENSE_UPDATE: Kernel = Kernel {
 /// [`DENSE_GRAD`] with the columns of a thread in registers.
 pub static DENSE_GRAD_WIDE: Kernel = Kernel {
     name: "dense_grad_wide",
+    turns: "(OUT + 1) * (N + 20) + 20 * N + 64",
     ..DENSE_GRAD
 };
 
 /// [`DENSE_UPDATE`] with the columns of a thread in registers.
 pub static DENSE_UPDATE_WIDE: Kernel = Kernel {
     name: "dense_update_wide",
+    turns: "(OUT + 1) * (N + 20) + 20 * N + 64",
     ..DENSE_UPDATE
 };
 
@@ -195,6 +195,7 @@ const LANES_SOURCE: &str = concat!(
 /// [`DENSE_GRAD_WIDE`] by lanes of a subgroup.
 pub static DENSE_GRAD_LANES: Kernel = Kernel {
     name: "dense_grad_lanes",
+    turns: "(OUT / 8 + 1) * (10 * N + 32) + 8 * N + 128",
     source: LANES_SOURCE,
     ..DENSE_GRAD
 };
@@ -202,6 +203,7 @@ pub static DENSE_GRAD_LANES: Kernel = Kernel {
 /// [`DENSE_UPDATE_WIDE`] by lanes of a subgroup.
 pub static DENSE_UPDATE_LANES: Kernel = Kernel {
     name: "dense_update_lanes",
+    turns: "(OUT / 8 + 1) * (10 * N + 32) + 8 * N + 128",
     source: LANES_SOURCE,
     ..DENSE_UPDATE
 };

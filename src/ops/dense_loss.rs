@@ -13,7 +13,7 @@ use super::activation::Activation;
 use super::cost::Cost;
 use super::tally::{self, Epoch, Tally};
 use super::{
-    Alternative, Case, Fill, Lowered, NEXT, NOW, Op, Operand, cross_entropy, exactly, floats,
+    Case, Fill, Lowered, Lowering, NEXT, NOW, Op, Operand, cross_entropy, exactly, floats,
     log_likelihood, quadratic, small_batch,
 };
 use crate::error::{Error, Result};
@@ -38,6 +38,30 @@ pub struct DenseLoss {
     pub seed: f64,
     /// What the step is added to, without predictions.
     pub tally: Tally,
+}
+
+/// The costs that this kernel knows; a cost's place is the constant `COST` of the shader.
+static KNOWN: [&Cost; 3] = [
+    &quadratic::COST,
+    &cross_entropy::COST,
+    &log_likelihood::COST,
+];
+
+/// The constant `COST` of a cost that this kernel knows. A cost is known by its identity: one
+/// that merely looks like it, a user's own, computes something else.
+pub fn constant_of(cost: &'static Cost) -> Option<usize> {
+    KNOWN.iter().position(|known| std::ptr::eq(*known, cost))
+}
+
+fn known(cost: &'static Cost) -> Result<usize> {
+    constant_of(cost).ok_or_else(|| {
+        let known = KNOWN.map(|cost| cost.name).join(", ");
+        Error::setting(
+            "cost of dense_loss",
+            cost.name,
+            format!("one of wgrad's own: {known}"),
+        )
+    })
 }
 
 fn sizes(a: &Type, w: &Type) -> Result<[usize; 3]> {
@@ -69,6 +93,7 @@ impl Op for DenseLoss {
             );
             return Err(Error::shape("dense_loss", found, wanted));
         }
+        known(self.cost)?;
         let z = float(&[n, k])?;
         let losses = float(&[n])?;
         self.tally
@@ -76,18 +101,18 @@ impl Op for DenseLoss {
         Ok(vec![z])
     }
 
-    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
-        let [n, n_in, k] = sizes(&inputs[0], &inputs[1]).ok()?;
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
+        let [n, n_in, k] = sizes(&inputs[0], &inputs[1])?;
         let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
         operands.push(Operand::Out(0));
-        Some(Lowered {
+        let mut lowered = Lowered {
             kernel: &DENSE_LOSS,
             constants: vec![
                 ("N", n as f64),
                 ("IN", n_in as f64),
                 ("K", k as f64),
                 ("ACTIVATION", self.activation.constant()),
-                ("COST", f64::from(self.cost.number)),
+                ("COST", known(self.cost)? as f64),
                 ("SEED", self.seed),
                 ("COUNT", self.tally.count as f64),
                 ("EPOCH_STEPS", self.tally.epoch_steps as f64),
@@ -95,25 +120,20 @@ impl Op for DenseLoss {
             operands,
             grid: [1, 1],
             flops: (2 * n * n_in * k) as u64,
-        })
-    }
-
-    fn alternatives(&self, inputs: &[Type], outputs: &[Type]) -> Vec<Alternative> {
-        let Some(usual) = self.lower(inputs, outputs) else {
-            return vec![];
+            alternatives: vec![],
         };
-        vec![
-            usual
-                .clone()
-                .otherwise(Suits::Lanes, &DENSE_LOSS_LANES, [1, 1]),
-            usual.otherwise(Suits::Processor, &DENSE_LOSS_WIDE, [1, 1]),
-        ]
+        lowered.alternatives = vec![
+            lowered.otherwise(Suits::Lanes, &DENSE_LOSS_LANES, [1, 1]),
+            lowered.otherwise(Suits::Processor, &DENSE_LOSS_WIDE, [1, 1]),
+        ];
+        Ok(Lowering::Launch(lowered))
     }
 }
 
 /// Layer, cost, tally, output error, step counter.
 pub static DENSE_LOSS: Kernel = Kernel {
     name: "dense_loss",
+    turns: "(N * K / 16 + 1) * (IN / 16 + 20) + 4 * K + N + 128",
     stem: "dense_loss",
     source: concat!(
         include_str!("../../shaders/shared/activation.wgsl"),
@@ -122,14 +142,14 @@ pub static DENSE_LOSS: Kernel = Kernel {
         include_str!("../../shaders/dense_loss.wgsl"),
     ),
     bindings: &[
-        Bind::read("a"),
-        Bind::read("w"),
-        Bind::read("b"),
-        Bind::read("labels").u32(),
-        Bind::update("step").u32(),
-        Bind::update("metrics"),
-        Bind::update("guard").u32(),
-        Bind::write("delta"),
+        Bind::read("a").of("N * IN"),
+        Bind::read("w").of("IN * K"),
+        Bind::read("b").of("K"),
+        Bind::read("labels").u32().of("N"),
+        Bind::update("step").u32().of("2"),
+        Bind::update("metrics").of("4"),
+        Bind::update("guard").u32().of("4"),
+        Bind::write("delta").of("N * K"),
     ],
     constants: &[
         "N",
@@ -143,17 +163,20 @@ pub static DENSE_LOSS: Kernel = Kernel {
     ],
     reference: crate::reference!(dense_loss),
     fast: Some(dense_loss_fast),
+    trusted: true,
 };
 
 /// [`DENSE_LOSS`] with sums in registers.
 pub static DENSE_LOSS_WIDE: Kernel = Kernel {
     name: "dense_loss_wide",
+    turns: "N / 16 * (K / 8) * ((IN / 8 + 1) * 27 + 512) + N / 8 * (4 * K + 8) + N + 128",
     ..DENSE_LOSS
 };
 
 /// [`DENSE_LOSS_WIDE`] by lanes of a subgroup, in a module that not every adapter compiles.
 pub static DENSE_LOSS_LANES: Kernel = Kernel {
     name: "dense_loss_lanes",
+    turns: "N / 16 * (K / 8) * ((IN / 8 + 1) * 27 + 512) + N / 8 * (4 * K + 8) + N + 128",
     source: concat!(
         include_str!("../../shaders/shared/activation.wgsl"),
         include_str!("../../shaders/shared/terms.wgsl"),

@@ -44,8 +44,8 @@
 use std::sync::Arc;
 
 use super::{
-    Case, ELEMENTWISE, Fill, Lowered, NOW, Op, Operand, Tape, Value, arity, counter, exactly,
-    floats, grid, key_words,
+    Case, ELEMENTWISE, Fill, Lowered, Lowering, NOW, Op, Operand, Tape, Value, arity, counter,
+    exactly, floats, grid, key_words,
 };
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel};
@@ -76,7 +76,7 @@ pub fn distort(
         return Ok(x);
     }
     let wanted = "[N, C, H, W] images";
-    let [batch, _, h, w] = tape.ty(x).shape.axes::<4>("distort", wanted)?;
+    let [batch, _, h, w] = tape.ty(x)?.shape.axes::<4>("distort", wanted)?;
     let draw = Draw {
         distortion,
         batch,
@@ -128,9 +128,9 @@ impl Op for Draw {
         Ok(vec![Type::f32("distort", &[self.batch, row])?])
     }
 
-    fn lower(&self, _: &[Type], outputs: &[Type]) -> Option<Lowered> {
+    fn lower(&self, _: &[Type], outputs: &[Type]) -> Result<Lowering> {
         let d = &self.distortion;
-        Some(Lowered {
+        Ok(Lowering::Launch(Lowered {
             kernel: &DRAW,
             constants: vec![
                 ("N", self.batch as f64),
@@ -145,7 +145,8 @@ impl Op for Draw {
             operands: vec![Operand::In(0), Operand::In(1), Operand::Out(0)],
             grid: grid(self.batch * self.threads(), ELEMENTWISE),
             flops: outputs[0].elements() as u64,
-        })
+            alternatives: vec![],
+        }))
     }
 }
 
@@ -169,12 +170,12 @@ impl Op for Distort {
         Ok(vec![x.clone()])
     }
 
-    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
         let e = inputs[0].shape.extents();
         let (n, c, h, w) = (e[0], e[1], e[2], e[3]);
         let reach = self.0.reach();
         let pixels = n * h * w;
-        Some(Lowered {
+        Ok(Lowering::Launch(Lowered {
             kernel: &DISTORT,
             constants: vec![
                 ("N", n as f64),
@@ -190,7 +191,8 @@ impl Op for Distort {
             operands: vec![Operand::In(0), Operand::In(1), Operand::Out(0)],
             grid: grid(pixels, ELEMENTWISE),
             flops: (pixels * (10 + 24 * reach * reach + 9 * c)) as u64,
-        })
+            alternatives: vec![],
+        }))
     }
 }
 
@@ -203,24 +205,31 @@ const SOURCE: &str = concat!(
 /// The numbers of each image.
 pub static DRAW: Kernel = Kernel {
     name: "distort_draw",
+    turns: "128",
     stem: "distort",
     source: SOURCE,
     bindings: &[
-        Bind::read("keys").u32(),
-        Bind::read("step").u32(),
-        Bind::write("maps"),
+        Bind::read("keys").u32().of("4"),
+        Bind::read("step").u32().of("2"),
+        Bind::write("maps").of("N * ROW"),
     ],
     constants: &[
         "N", "ROW", "ROTATION", "SCALE", "SHEAR", "SHIFT", "GAIN", "STREAM",
     ],
     reference: crate::reference!(draw),
     fast: None,
+    trusted: true,
 };
 
 /// y(p) = x(q(p)).
 pub static DISTORT: Kernel = Kernel {
     name: "distort",
-    bindings: &[Bind::read("x"), Bind::read("drawn"), Bind::write("y")],
+    turns: "C + 4 * REACH * REACH + 4 * REACH + 16",
+    bindings: &[
+        Bind::read("x").of("N * C * H * W"),
+        Bind::read("drawn").of("N * ROW"),
+        Bind::write("y").of("N * C * H * W"),
+    ],
     constants: &[
         "N", "C", "H", "W", "ROW", "NODES", "SPACING", "REACH", "FALL",
     ],

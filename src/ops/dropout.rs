@@ -14,8 +14,8 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::{
-    Backward, Case, ELEMENTWISE, Epilogue, Fill, Lowered, NOW, Op, Operand, Value, arity, counter,
-    floats, grid, key_words, stream_number,
+    Backward, Case, ELEMENTWISE, Epilogue, Fill, Lowered, Lowering, NOW, Op, Operand, Value, arity,
+    counter, floats, grid, key_words, stream_number,
 };
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel};
@@ -72,9 +72,9 @@ impl Op for Dropout {
         Ok(vec![x.clone()])
     }
 
-    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
         let n = inputs[0].elements();
-        Some(Lowered {
+        Ok(Lowering::Launch(Lowered {
             kernel: &DROPOUT,
             constants: [&[("N", n as f64)][..], &self.constants()].concat(),
             operands: vec![
@@ -85,7 +85,8 @@ impl Op for Dropout {
             ],
             grid: grid(n.div_ceil(4), ELEMENTWISE),
             flops: n as u64,
-        })
+            alternatives: vec![],
+        }))
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
@@ -102,6 +103,7 @@ impl Op for Dropout {
 /// y = x ⊙ m.
 pub static DROPOUT: Kernel = Kernel {
     name: "dropout",
+    turns: "64",
     stem: "dropout",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
@@ -109,14 +111,15 @@ pub static DROPOUT: Kernel = Kernel {
         include_str!("../../shaders/dropout.wgsl"),
     ),
     bindings: &[
-        Bind::read("x"),
-        Bind::read("keys").u32(),
-        Bind::read("step").u32(),
-        Bind::write("y"),
+        Bind::read("x").of("N"),
+        Bind::read("keys").u32().of("4"),
+        Bind::read("step").u32().of("2"),
+        Bind::write("y").of("N"),
     ],
     constants: &["N", "DROP", "STREAM", "MASK_SCALE"],
     reference: crate::reference!(dropout),
     fast: Some(dropout_fast),
+    trusted: true,
 };
 
 /// The kernels of this file.
@@ -200,7 +203,7 @@ mod tests {
             rescale: false,
         };
         let x = Type::f32("x", &[n]).unwrap();
-        let lowered = op.lower(&[x], &[]).unwrap();
+        let lowered = op.lower(&[x], &[]).unwrap().launch().unwrap();
         let (ones, keys, step) = (vec![1.0; n], keys(seed, replica), [0, step]);
         let mut y = vec![f32::NAN; n];
         use crate::kernel::Slot;

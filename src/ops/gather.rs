@@ -9,8 +9,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Alternative, Case, ELEMENTWISE, Fill, Lowered, NEXT, NOW, Op, Operand, counter, epoch_steps,
-    exactly, grid,
+    Alternative, Case, ELEMENTWISE, Fill, Lowered, Lowering, NEXT, NOW, Op, Operand, counter,
+    epoch_steps, exactly, grid,
 };
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel, Suits};
@@ -108,7 +108,7 @@ impl Op for Gather {
         Ok(vec![x, Type::u32("gather", &[self.batch])?])
     }
 
-    fn lower(&self, _: &[Type], outputs: &[Type]) -> Option<Lowered> {
+    fn lower(&self, _: &[Type], outputs: &[Type]) -> Result<Lowering> {
         let [c, h, w] = self.shape.map(|e| e as f64);
         let mut constants = vec![
             ("BATCH", self.batch as f64),
@@ -128,32 +128,31 @@ impl Op for Gather {
             &GATHER
         };
         operands.extend([Operand::Out(0), Operand::Out(1)]);
-        Some(Lowered {
+        let mut lowered = Lowered {
             kernel,
             constants,
             operands,
             grid: grid(outputs[0].elements(), ELEMENTWISE),
             flops: outputs[0].elements() as u64,
-        })
+            alternatives: vec![],
+        };
+        lowered.alternatives = self.alternatives(&lowered);
+        Ok(Lowering::Launch(lowered))
     }
+}
 
-    fn alternatives(&self, inputs: &[Type], outputs: &[Type]) -> Vec<Alternative> {
+impl Gather {
+    /// Other ways of the usual launch.
+    fn alternatives(&self, usual: &Lowered) -> Vec<Alternative> {
         let size: usize = self.shape.iter().product();
         // That kernel counts bytes in 31 bits.
         if !self.shuffled || self.images * size >= 1 << 31 {
             return vec![];
         }
-        let Some(usual) = self.lower(inputs, outputs) else {
-            return vec![];
-        };
         let mut ways = Vec::new();
         if self.expansion.factor() == 1 && size.is_multiple_of(RUN) && self.batch <= 65_535 {
             let grid = [self.batch as u32, 1];
-            ways.push(
-                usual
-                    .clone()
-                    .otherwise(Suits::Processor, &GATHER_SHUFFLED_RUNS, grid),
-            );
+            ways.push(usual.otherwise(Suits::Processor, &GATHER_SHUFFLED_RUNS, grid));
         }
         let grid = grid(self.batch * size.div_ceil(RUN), ELEMENTWISE);
         ways.push(usual.otherwise(Suits::Processor, &GATHER_SHUFFLED_WIDE, grid));
@@ -167,33 +166,42 @@ const RUN: usize = 16;
 /// Examples in their own order.
 pub static GATHER: Kernel = Kernel {
     name: "gather",
+    turns: "0",
     stem: "gather",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
         include_str!("../../shaders/gather.wgsl"),
     ),
     bindings: &[
-        Bind::read("images").u32().shared(),
-        Bind::read("labels").u32().shared(),
-        Bind::update("step").u32(),
-        Bind::write("x"),
-        Bind::write("y").u32(),
+        Bind::read("images")
+            .u32()
+            .shared()
+            .of("IMAGES * C * H * W / 4"),
+        Bind::read("labels").u32().shared().of("IMAGES"),
+        Bind::update("step").u32().of("2"),
+        Bind::write("x").of("BATCH * C * H * W"),
+        Bind::write("y").u32().of("BATCH"),
     ],
     constants: &["BATCH", "IMAGES", "C", "H", "W", "EPOCH_STEPS", "SCALE"],
     reference: crate::reference!(gather),
     fast: Some(gather_fast),
+    trusted: true,
 };
 
 /// Examples in the epoch's order, perhaps expanded.
 pub static GATHER_SHUFFLED: Kernel = Kernel {
     name: "gather_shuffled",
+    turns: "0",
     bindings: &[
-        Bind::read("images").u32().shared(),
-        Bind::read("labels").u32().shared(),
-        Bind::update("step").u32(),
-        Bind::read("order").u32(),
-        Bind::write("shuffled_x"),
-        Bind::write("shuffled_y").u32(),
+        Bind::read("images")
+            .u32()
+            .shared()
+            .of("IMAGES * C * H * W / 4"),
+        Bind::read("labels").u32().shared().of("IMAGES"),
+        Bind::update("step").u32().of("2"),
+        Bind::read("order").u32().of("IMAGES * EXPANSION"),
+        Bind::write("shuffled_x").of("BATCH * C * H * W"),
+        Bind::write("shuffled_y").u32().of("BATCH"),
     ],
     constants: &[
         "BATCH",
@@ -213,12 +221,14 @@ pub static GATHER_SHUFFLED: Kernel = Kernel {
 /// [`GATHER_SHUFFLED`] by threads that each take a run of pixels.
 pub static GATHER_SHUFFLED_WIDE: Kernel = Kernel {
     name: "gather_shuffled_wide",
+    turns: "32",
     ..GATHER_SHUFFLED
 };
 
 /// [`GATHER_SHUFFLED_WIDE`] of images that are not moved and whose pixels are whole runs.
 pub static GATHER_SHUFFLED_RUNS: Kernel = Kernel {
     name: "gather_shuffled_runs",
+    turns: "C * H * W / 128 + 2",
     ..GATHER_SHUFFLED
 };
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::launch::per_element;
-use super::{Backward, Case, Fill, Lowered, Op, Value, arity, floats, same};
+use super::{Backward, Case, Fill, Lowering, Op, Value, arity, floats, same};
 use crate::error::Result;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
@@ -27,8 +27,13 @@ impl Op for Hadamard {
         Ok(vec![a.clone()])
     }
 
-    fn lower(&self, _: &[Type], outputs: &[Type]) -> Option<Lowered> {
-        Some(per_element(&HADAMARD, 2, &outputs[0], &[]))
+    fn lower(&self, _: &[Type], outputs: &[Type]) -> Result<Lowering> {
+        Ok(Lowering::Launch(per_element(
+            &HADAMARD,
+            2,
+            &outputs[0],
+            &[],
+        )))
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
@@ -47,15 +52,21 @@ impl Op for Hadamard {
 /// y = a ⊙ b.
 pub static HADAMARD: Kernel = Kernel {
     name: "hadamard",
+    turns: "0",
     stem: "hadamard",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
         include_str!("../../shaders/hadamard.wgsl"),
     ),
-    bindings: &[Bind::read("a"), Bind::read("b"), Bind::write("y")],
+    bindings: &[
+        Bind::read("a").of("N"),
+        Bind::read("b").of("N"),
+        Bind::write("y").of("N"),
+    ],
     constants: &["N"],
     reference: crate::reference!(hadamard),
     fast: None,
+    trusted: true,
 };
 
 /// The kernels of this file.

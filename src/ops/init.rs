@@ -7,7 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Case, ELEMENTWISE, Fill, Lowered, Op, Operand, arity, floats, grid, key_words, stream_number,
+    Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Operand, arity, floats, grid, key_words,
+    stream_number,
 };
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel};
@@ -73,10 +74,10 @@ impl Op for Init {
         Ok(vec![])
     }
 
-    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
         let n = inputs[0].elements();
         let (kind, value) = self.distribution.constants();
-        Some(Lowered {
+        Ok(Lowering::Launch(Lowered {
             kernel: &INIT,
             constants: vec![
                 ("N", n as f64),
@@ -87,23 +88,26 @@ impl Op for Init {
             operands: vec![Operand::In(0), Operand::In(1)],
             grid: grid(n.div_ceil(4), ELEMENTWISE),
             flops: n as u64,
-        })
+            alternatives: vec![],
+        }))
     }
 }
 
 /// Draws a parameter.
 pub static INIT: Kernel = Kernel {
     name: "init",
+    turns: "128",
     stem: "init",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
         include_str!("../../shaders/shared/rng.wgsl"),
         include_str!("../../shaders/init.wgsl"),
     ),
-    bindings: &[Bind::write("w"), Bind::read("keys").u32()],
+    bindings: &[Bind::write("w").of("N"), Bind::read("keys").u32().of("4")],
     constants: &["N", "KIND", "VALUE", "STREAM"],
     reference: crate::reference!(init),
     fast: None,
+    trusted: true,
 };
 
 /// The kernels of this file.

@@ -20,6 +20,7 @@ pub(super) fn per_element(
         operands: operands(inputs),
         grid: grid(n, ELEMENTWISE),
         flops: n as u64,
+        alternatives: vec![],
     }
 }
 
@@ -36,6 +37,7 @@ pub(super) fn per_row(
         operands: operands(inputs),
         grid: grid(n, 1),
         flops: (n * k * work) as u64,
+        alternatives: vec![],
     }
 }
 

@@ -34,7 +34,6 @@ pub static LOG_LIKELIHOOD_GRAD: Kernel = slope_kernel(
 /// The cost.
 pub static COST: Cost = Cost {
     name: "log_likelihood",
-    number: 2,
     loss: &LOG_LIKELIHOOD,
     slope: &LOG_LIKELIHOOD_GRAD,
 };

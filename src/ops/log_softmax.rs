@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::launch::per_row;
 use super::softmax::exponents;
-use super::{Backward, Case, Fill, Lowered, Op, Value, arity, floats, same};
+use super::{Backward, Case, Fill, Lowering, Op, Value, arity, floats, same};
 use crate::error::Result;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
@@ -33,9 +33,9 @@ impl Op for LogSoftmax {
         Ok(vec![x.clone()])
     }
 
-    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
-        let sizes = inputs[0].shape.axes("log_softmax", "x as [N, K]").ok()?;
-        Some(per_row(&LOG_SOFTMAX, 1, sizes, 5))
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
+        let sizes = inputs[0].shape.axes("log_softmax", "x as [N, K]")?;
+        Ok(Lowering::Launch(per_row(&LOG_SOFTMAX, 1, sizes, 5)))
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
@@ -58,12 +58,9 @@ impl Op for LogSoftmaxGrad {
         Ok(vec![g.clone()])
     }
 
-    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
-        let sizes = inputs[0]
-            .shape
-            .axes("log_softmax gradient", "[N, K]")
-            .ok()?;
-        Some(per_row(&LOG_SOFTMAX_GRAD, 2, sizes, 4))
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
+        let sizes = inputs[0].shape.axes("log_softmax gradient", "[N, K]")?;
+        Ok(Lowering::Launch(per_row(&LOG_SOFTMAX_GRAD, 2, sizes, 4)))
     }
 }
 
@@ -75,18 +72,25 @@ const SOURCE: &str = concat!(
 /// y = ln softmax x, row by row.
 pub static LOG_SOFTMAX: Kernel = Kernel {
     name: "log_softmax",
+    turns: "3 * (K / 64 + 1) + 64",
     stem: "log_softmax",
     source: SOURCE,
-    bindings: &[Bind::read("x"), Bind::write("y")],
+    bindings: &[Bind::read("x").of("N * K"), Bind::write("y").of("N * K")],
     constants: &["N", "K"],
     reference: crate::reference!(log_softmax),
     fast: None,
+    trusted: true,
 };
 
 /// δ = g − e^y Σ g, row by row.
 pub static LOG_SOFTMAX_GRAD: Kernel = Kernel {
     name: "log_softmax_grad",
-    bindings: &[Bind::read("g"), Bind::read("saved_y"), Bind::write("delta")],
+    turns: "3 * (K / 64 + 1) + 64",
+    bindings: &[
+        Bind::read("g").of("N * K"),
+        Bind::read("saved_y").of("N * K"),
+        Bind::write("delta").of("N * K"),
+    ],
     reference: crate::reference!(log_softmax_grad),
     ..LOG_SOFTMAX
 };

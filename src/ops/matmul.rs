@@ -19,7 +19,7 @@ use super::activation::Activation;
 use super::dropout::{self, Dropout};
 use super::sgd::{self, Rates, Sgd};
 use super::small_batch::FEW;
-use super::{Alternative, Backward, Case, Epilogue, Fill, Lowered, Op, Operand, Value};
+use super::{Alternative, Backward, Case, Epilogue, Fill, Lowered, Lowering, Op, Operand, Value};
 use super::{exactly, floats};
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel, LANES, Suits};
@@ -206,25 +206,22 @@ impl Op for Matmul {
         Ok(vec![c])
     }
 
-    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
-        let [m, n, k] = self.sizes(&inputs[0], &inputs[1]).ok()?;
-        let best = self.ways([m, n, k]).swap_remove(0);
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
+        let [m, n, k] = self.sizes(&inputs[0], &inputs[1])?;
+        let mut ways = self.ways([m, n, k]);
+        let best = ways.remove(0);
         let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
         if !matches!(self.end, End::Sgd(_)) {
             operands.push(Operand::Out(0));
         }
-        Some(Lowered {
+        Ok(Lowering::Launch(Lowered {
             kernel: best.kernel,
             constants: best.constants,
             operands,
             grid: best.grid,
             flops: 2 * (m * n * k) as u64,
-        })
-    }
-
-    fn alternatives(&self, inputs: &[Type], _: &[Type]) -> Vec<Alternative> {
-        let sizes = self.sizes(&inputs[0], &inputs[1]);
-        sizes.map_or(vec![], |sizes| self.ways(sizes).split_off(1))
+            alternatives: ways,
+        }))
     }
 
     fn gradient(&self, g: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
@@ -279,6 +276,7 @@ mod lanes {
     /// [`MATMUL_WIDE_BIAS`] where K is a multiple of 8.
     pub static MATMUL_LANES_BIAS: Kernel = Kernel {
         name: "matmul_lanes_bias",
+        turns: "(K / 64 + 1) * 8 + 512",
         source: SOURCE,
         ..MATMUL_BIAS
     };
@@ -286,6 +284,7 @@ mod lanes {
     /// [`MATMUL_WIDE_BIAS_DROPOUT`] where K is a multiple of 8.
     pub static MATMUL_LANES_BIAS_DROPOUT: Kernel = Kernel {
         name: "matmul_lanes_bias_dropout",
+        turns: "(K / 64 + 1) * 8 + 512",
         source: SOURCE,
         ..MATMUL_BIAS_DROPOUT
     };
@@ -303,22 +302,29 @@ const SOURCE: &str = concat!(
 /// C = op(A) op(B).
 pub static MATMUL: Kernel = Kernel {
     name: "matmul",
+    turns: "(K / 16 + 1) * 19 + 64",
     stem: "matmul",
     source: SOURCE,
-    bindings: &[Bind::read("a"), Bind::read("b"), Bind::write("c")],
+    bindings: &[
+        Bind::read("a").of("M * K"),
+        Bind::read("b").of("N * K"),
+        Bind::write("c").of("M * N"),
+    ],
     constants: &["M", "N", "K", "TRANS_A", "TRANS_B"],
     reference: crate::reference!(matmul),
     fast: Some(fast::matmul),
+    trusted: true,
 };
 
 /// C = σ(op(A) op(B) + bias).
 pub static MATMUL_BIAS: Kernel = Kernel {
     name: "matmul_bias",
+    turns: "(K / 16 + 1) * 19 + 64",
     bindings: &[
-        Bind::read("a"),
-        Bind::read("b"),
-        Bind::read("bias"),
-        Bind::write("biased"),
+        Bind::read("a").of("M * K"),
+        Bind::read("b").of("N * K"),
+        Bind::read("bias").of("N"),
+        Bind::write("biased").of("M * N"),
     ],
     constants: &["M", "N", "K", "TRANS_A", "TRANS_B", "ACTIVATION"],
     reference: crate::reference!(matmul_bias),
@@ -329,13 +335,14 @@ pub static MATMUL_BIAS: Kernel = Kernel {
 /// C = σ(op(A) op(B) + bias) ⊙ m.
 pub static MATMUL_BIAS_DROPOUT: Kernel = Kernel {
     name: "matmul_bias_dropout",
+    turns: "(K / 16 + 1) * 19 + 64",
     bindings: &[
-        Bind::read("a"),
-        Bind::read("b"),
-        Bind::read("bias"),
-        Bind::read("keys").u32(),
-        Bind::read("step").u32(),
-        Bind::write("dropped"),
+        Bind::read("a").of("M * K"),
+        Bind::read("b").of("N * K"),
+        Bind::read("bias").of("N"),
+        Bind::read("keys").u32().of("4"),
+        Bind::read("step").u32().of("2"),
+        Bind::write("dropped").of("M * N"),
     ],
     constants: &[
         "M",
@@ -356,35 +363,40 @@ pub static MATMUL_BIAS_DROPOUT: Kernel = Kernel {
 /// [`MATMUL_BIAS`] of few rows.
 pub static MATMUL_FEW_BIAS: Kernel = Kernel {
     name: "matmul_few_bias",
+    turns: "(K / 32 + 1) * (M + 2) + 160",
     ..MATMUL_BIAS
 };
 
 /// [`MATMUL_BIAS_DROPOUT`] of few rows.
 pub static MATMUL_FEW_BIAS_DROPOUT: Kernel = Kernel {
     name: "matmul_few_bias_dropout",
+    turns: "(K / 32 + 1) * (M + 2) + 160",
     ..MATMUL_BIAS_DROPOUT
 };
 
 /// [`MATMUL_FEW_BIAS`] with all of a thread's sums in registers.
 pub static MATMUL_WIDE_BIAS: Kernel = Kernel {
     name: "matmul_wide_bias",
+    turns: "(K / 8 + 1) * (M + 11) + 512",
     ..MATMUL_BIAS
 };
 
 /// [`MATMUL_FEW_BIAS_DROPOUT`] with all of a thread's sums in registers.
 pub static MATMUL_WIDE_BIAS_DROPOUT: Kernel = Kernel {
     name: "matmul_wide_bias_dropout",
+    turns: "(K / 8 + 1) * (M + 11) + 512",
     ..MATMUL_BIAS_DROPOUT
 };
 
 /// C = op(A) op(B) ⊙ σ′(y).
 pub static MATMUL_SLOPE: Kernel = Kernel {
     name: "matmul_slope",
+    turns: "(K / 16 + 1) * 19 + 64",
     bindings: &[
-        Bind::read("a"),
-        Bind::read("b"),
-        Bind::read("y"),
-        Bind::write("delta"),
+        Bind::read("a").of("M * K"),
+        Bind::read("b").of("N * K"),
+        Bind::read("y").of("M * N"),
+        Bind::write("delta").of("M * N"),
     ],
     constants: &["M", "N", "K", "TRANS_A", "TRANS_B", "ACTIVATION"],
     reference: crate::reference!(matmul_slope),
@@ -395,12 +407,13 @@ pub static MATMUL_SLOPE: Kernel = Kernel {
 /// op(A) op(B) is the gradient that updates w.
 pub static MATMUL_SGD: Kernel = Kernel {
     name: "matmul_sgd",
+    turns: "(K / 16 + 1) * 19 + 64",
     bindings: &[
-        Bind::read("a"),
-        Bind::read("b"),
-        Bind::update("w"),
-        Bind::read("hyper"),
-        Bind::read("step").u32(),
+        Bind::read("a").of("M * K"),
+        Bind::read("b").of("N * K"),
+        Bind::update("w").of("M * N"),
+        Bind::read("hyper").of("4 + SCHEDULE"),
+        Bind::read("step").u32().of("2"),
     ],
     constants: SGD_CONSTANTS,
     reference: crate::reference!(matmul_sgd),
@@ -411,13 +424,14 @@ pub static MATMUL_SGD: Kernel = Kernel {
 /// The same with momentum.
 pub static MATMUL_SGD_MOMENTUM: Kernel = Kernel {
     name: "matmul_sgd_momentum",
+    turns: "(K / 16 + 1) * 19 + 64",
     bindings: &[
-        Bind::read("a"),
-        Bind::read("b"),
-        Bind::update("w"),
-        Bind::read("hyper"),
-        Bind::read("step").u32(),
-        Bind::update("v"),
+        Bind::read("a").of("M * K"),
+        Bind::read("b").of("N * K"),
+        Bind::update("w").of("M * N"),
+        Bind::read("hyper").of("4 + SCHEDULE"),
+        Bind::read("step").u32().of("2"),
+        Bind::update("v").of("M * N"),
     ],
     constants: SGD_CONSTANTS,
     reference: crate::reference!(matmul_sgd_momentum),

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use super::activation::{Activation, ActivationSlope};
 use super::window::{Placed, Window};
 use super::{
-    Backward, Case, ELEMENTWISE, Epilogue, Fill, Lowered, Op, Operand, Value, exactly, floats, grid,
+    Backward, Case, ELEMENTWISE, Epilogue, Fill, Lowered, Lowering, Op, Operand, Value, exactly,
+    floats, grid,
 };
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel};
@@ -104,23 +105,24 @@ impl Op for MaxPool2d {
         ])
     }
 
-    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered> {
-        let [n, c, h, w] = inputs[0].shape.axes("max_pool2d", IMAGES).ok()?;
-        let [_, _, ho, wo] = outputs[0].shape.axes("max_pool2d", IMAGES).ok()?;
-        let mut constants = pool_constants(&self.window().ok()?, n * c, [h, w], [ho, wo]);
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
+        let [n, c, h, w] = inputs[0].shape.axes("max_pool2d", IMAGES)?;
+        let [_, _, ho, wo] = outputs[0].shape.axes("max_pool2d", IMAGES)?;
+        let mut constants = pool_constants(&self.window()?, n * c, [h, w], [ho, wo]);
         constants.push(("ACTIVATION", self.activation.constant()));
         let places = outputs[0].elements();
-        Some(Lowered {
+        Ok(Lowering::Launch(Lowered {
             kernel: &MAX_POOL2D,
             constants,
             operands: vec![Operand::In(0), Operand::Out(0), Operand::Out(1)],
             grid: grid(places, ELEMENTWISE),
             flops: (places * self.kernel[0] * self.kernel[1]) as u64,
-        })
+            alternatives: vec![],
+        }))
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
-        let [_, _, h, w] = b.tape.ty(b.inputs[0]).shape.axes("max_pool2d", IMAGES)?;
+        let [_, _, h, w] = b.tape.ty(b.inputs[0])?.shape.axes("max_pool2d", IMAGES)?;
         let g = match self.activation {
             Activation::Linear => b.upstream,
             act => b
@@ -186,9 +188,9 @@ impl Op for MaxPool2dGrad {
         Ok(vec![dx])
     }
 
-    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered> {
-        let [n, c, ho, wo] = inputs[0].shape.axes("max_pool2d", IMAGES).ok()?;
-        let mut constants = pool_constants(&self.pool.window().ok()?, n * c, self.input, [ho, wo]);
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
+        let [n, c, ho, wo] = inputs[0].shape.axes("max_pool2d", IMAGES)?;
+        let mut constants = pool_constants(&self.pool.window()?, n * c, self.input, [ho, wo]);
         let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
         operands.push(Operand::Out(0));
         let kernel = match self.slope {
@@ -198,13 +200,14 @@ impl Op for MaxPool2dGrad {
                 &MAX_POOL2D_GRAD_SLOPE
             }
         };
-        Some(Lowered {
+        Ok(Lowering::Launch(Lowered {
             kernel,
             constants,
             operands,
             grid: grid(outputs[0].elements(), ELEMENTWISE),
             flops: outputs[0].elements() as u64,
-        })
+            alternatives: vec![],
+        }))
     }
 
     fn with_epilogue(&self, epilogue: &Epilogue) -> Option<Arc<dyn Op>> {
@@ -228,12 +231,13 @@ const SOURCE: &str = concat!(
 /// y = σ(max x).
 pub static MAX_POOL2D: Kernel = Kernel {
     name: "max_pool2d",
+    turns: "(KH + 1) * (KW + 2)",
     stem: "max_pool2d",
     source: SOURCE,
     bindings: &[
-        Bind::read("x"),
-        Bind::write("y"),
-        Bind::write("argmax").u32(),
+        Bind::read("x").of("PLANES * H * W"),
+        Bind::write("y").of("PLANES * HO * WO"),
+        Bind::write("argmax").u32().of("PLANES * HO * WO"),
     ],
     constants: &[
         "PLANES",
@@ -253,15 +257,17 @@ pub static MAX_POOL2D: Kernel = Kernel {
     ],
     reference: crate::reference!(max_pool2d),
     fast: None,
+    trusted: true,
 };
 
 /// ∂x.
 pub static MAX_POOL2D_GRAD: Kernel = Kernel {
     name: "max_pool2d_grad",
+    turns: "(KH + 1) * (KW + 2)",
     bindings: &[
-        Bind::read("g"),
-        Bind::read("saved_argmax").u32(),
-        Bind::write("dx"),
+        Bind::read("g").of("PLANES * HO * WO"),
+        Bind::read("saved_argmax").u32().of("PLANES * HO * WO"),
+        Bind::write("dx").of("PLANES * H * W"),
     ],
     constants: &[
         "PLANES", "H", "W", "HO", "WO", "KH", "KW", "SH", "SW", "PH", "PW", "DH", "DW",
@@ -274,11 +280,12 @@ pub static MAX_POOL2D_GRAD: Kernel = Kernel {
 /// ∂x ⊙ σ′(y).
 pub static MAX_POOL2D_GRAD_SLOPE: Kernel = Kernel {
     name: "max_pool2d_grad_slope",
+    turns: "(KH + 1) * (KW + 2)",
     bindings: &[
-        Bind::read("g"),
-        Bind::read("saved_argmax").u32(),
-        Bind::read("saved_x"),
-        Bind::write("delta"),
+        Bind::read("g").of("PLANES * HO * WO"),
+        Bind::read("saved_argmax").u32().of("PLANES * HO * WO"),
+        Bind::read("saved_x").of("PLANES * H * W"),
+        Bind::write("delta").of("PLANES * H * W"),
     ],
     reference: crate::reference!(max_pool2d_grad_slope),
     fast: None,

@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel, Suits};
@@ -25,13 +26,25 @@ pub use case::{Case, Fill, Given};
 pub use cost::{Cost, Loss, LossGrad};
 pub use window::Window;
 
-/// A value of the graph: output `output` of node `node`.
+/// Which graph a value belongs to: a number that no other graph of this process has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct GraphId(u64);
+
+impl GraphId {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// A value of a graph: one output of one of its nodes. Only the graph that made it takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Value {
+    pub(crate) graph: GraphId,
     /// The node's index in the graph.
-    pub node: usize,
+    pub(crate) node: usize,
     /// Which of its outputs.
-    pub output: usize,
+    pub(crate) output: usize,
 }
 
 /// Where gradient rules write their ops.
@@ -42,7 +55,10 @@ pub trait Tape {
     /// What the op's shape rule says.
     fn op(&mut self, op: Arc<dyn Op>, inputs: &[Value]) -> Result<Vec<Value>>;
     /// The type of a value.
-    fn ty(&self, value: Value) -> &Type;
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a value of another graph.
+    fn ty(&self, value: Value) -> Result<&Type>;
     /// Adds an op of one output and returns it.
     ///
     /// # Errors
@@ -88,12 +104,34 @@ pub struct Lowered {
     pub grid: [u32; 2],
     /// Floating-point operations of one replica (a multiply-add counts two).
     pub flops: u64,
+    /// Other kernels that do the same over the same operands as `kernel`, which is made for a
+    /// GPU; of those for a kind of device, the best comes first.
+    pub alternatives: Vec<Alternative>,
+}
+
+/// What a node becomes.
+#[derive(Clone, Debug)]
+pub enum Lowering {
+    /// Nothing: its output is input 0 under another shape.
+    View,
+    /// A launch.
+    Launch(Lowered),
+}
+
+impl Lowering {
+    /// The launch, if it is one.
+    pub fn launch(self) -> Option<Lowered> {
+        match self {
+            Self::Launch(lowered) => Some(lowered),
+            Self::View => None,
+        }
+    }
 }
 
 impl Lowered {
     /// The same launch by another kernel, which has the same constants.
     pub(crate) fn otherwise(
-        self,
+        &self,
         suits: Suits,
         kernel: &'static Kernel,
         grid: [u32; 2],
@@ -101,17 +139,22 @@ impl Lowered {
         Alternative {
             suits,
             kernel,
-            constants: self.constants,
+            constants: self.constants.clone(),
             grid,
         }
     }
 
-    /// The same launch done in another way.
-    pub(crate) fn done(self, way: Alternative) -> Self {
+    /// The same launch in the first of these ways, the others being its alternatives.
+    pub(crate) fn by(self, ways: Vec<Alternative>) -> Self {
+        let mut ways = ways.into_iter();
+        let Some(first) = ways.next() else {
+            return self;
+        };
         Self {
-            kernel: way.kernel,
-            constants: way.constants,
-            grid: way.grid,
+            kernel: first.kernel,
+            constants: first.constants,
+            grid: first.grid,
+            alternatives: ways.collect(),
             ..self
         }
     }
@@ -141,15 +184,11 @@ pub trait Op: Any + Debug + Send + Sync {
     /// [`Error::Shape`] naming the sizes and the relation that should hold.
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>>;
 
-    /// The launch, or `None` for a view of input 0.
-    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered>;
-
-    /// Other kernels that do the same over the same operands as [`Op::lower`]'s, which is
-    /// made for a GPU; of those for a kind of device, the best comes first.
-    fn alternatives(&self, inputs: &[Type], outputs: &[Type]) -> Vec<Alternative> {
-        let _ = (inputs, outputs);
-        vec![]
-    }
+    /// What the node becomes, given the types that [`Op::infer`] has passed and made.
+    ///
+    /// # Errors
+    /// What keeps the op from being launched at these sizes; compilation ends with it.
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering>;
 
     /// The gradient with respect to each input, as ops on the tape.
     ///

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::launch::{around, per_element, resized};
 use super::slice::Slice;
-use super::{Backward, Case, Fill, Lowered, Op, Value, arity, floats};
+use super::{Backward, Case, Fill, Lowered, Lowering, Op, Value, arity, floats};
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
@@ -41,22 +41,22 @@ impl Op for Pad {
         Ok(vec![resized("pad", x, self.axis, self.extent)?])
     }
 
-    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered> {
-        let [_, part, inner] = around("pad", &inputs[0], Some(self.axis)).ok()?;
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
+        let [_, part, inner] = around("pad", &inputs[0], Some(self.axis))?;
         let run = |extent: usize| (extent * inner) as f64;
         let constants = [
             ("WHOLE", run(self.extent)),
             ("START", run(self.start)),
             ("PART", run(part)),
         ];
-        Some(Lowered {
+        Ok(Lowering::Launch(Lowered {
             flops: 0,
             ..per_element(&PAD, 1, &outputs[0], &constants)
-        })
+        }))
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
-        let [_, extent, _] = around("pad", b.tape.ty(b.inputs[0]), Some(self.axis))?;
+        let [_, extent, _] = around("pad", b.tape.ty(b.inputs[0])?, Some(self.axis))?;
         let slice = Slice {
             axis: self.axis,
             start: self.start,
@@ -69,15 +69,20 @@ impl Op for Pad {
 /// y = x with zeros around it.
 pub static PAD: Kernel = Kernel {
     name: "pad",
+    turns: "0",
     stem: "pad",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
         include_str!("../../shaders/pad.wgsl"),
     ),
-    bindings: &[Bind::read("x"), Bind::write("y")],
+    bindings: &[
+        Bind::read("x").of("N * PART / WHOLE"),
+        Bind::write("y").of("N"),
+    ],
     constants: &["N", "WHOLE", "START", "PART"],
     reference: crate::reference!(pad),
     fast: None,
+    trusted: true,
 };
 
 /// The kernels of this file.

@@ -27,7 +27,6 @@ pub static QUADRATIC_GRAD: Kernel = slope_kernel(
 /// The cost.
 pub static COST: Cost = Cost {
     name: "quadratic",
-    number: 0,
     loss: &QUADRATIC,
     slope: &QUADRATIC_GRAD,
 };

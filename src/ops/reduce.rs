@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::broadcast::Broadcast;
 use super::launch::{around, finite};
 use super::sgd::{self, Rates, Sgd};
-use super::{Backward, Case, Epilogue, Fill, Lowered, Op, Operand, Value, floats, grid};
+use super::{Backward, Case, Epilogue, Fill, Lowered, Lowering, Op, Operand, Value, floats, grid};
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
@@ -75,8 +75,8 @@ impl Op for Reduce {
         }
     }
 
-    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
-        let [outer, c, inner] = around("reduce", &inputs[0], self.axis).ok()?;
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
+        let [outer, c, inner] = around("reduce", &inputs[0], self.axis)?;
         let mut constants = vec![
             ("OUTER", outer as f64),
             ("C", c as f64),
@@ -98,18 +98,19 @@ impl Op for Reduce {
                 }
             }
         };
-        Some(Lowered {
+        Ok(Lowering::Launch(Lowered {
             kernel,
             constants,
             operands,
             grid: grid(c, 1),
             flops: inputs[0].elements() as u64,
-        })
+            alternatives: vec![],
+        }))
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
         let broadcast = Broadcast {
-            extents: b.tape.ty(b.inputs[0]).shape.extents().to_vec(),
+            extents: b.tape.ty(b.inputs[0])?.shape.extents().to_vec(),
             axis: self.axis,
             factor: self.factor,
         };
@@ -136,22 +137,28 @@ const SOURCE: &str = concat!(
 /// y = f Σ x.
 pub static REDUCE: Kernel = Kernel {
     name: "reduce",
+    turns: "OUTER * INNER / 256 + 32",
     stem: "reduce",
     source: SOURCE,
-    bindings: &[Bind::read("x"), Bind::write("y")],
+    bindings: &[
+        Bind::read("x").of("OUTER * C * INNER"),
+        Bind::write("y").of("C"),
+    ],
     constants: &["OUTER", "C", "INNER", "FACTOR"],
     reference: crate::reference!(reduce),
     fast: None,
+    trusted: true,
 };
 
 /// f Σ x is the gradient that updates w.
 pub static REDUCE_SGD: Kernel = Kernel {
     name: "reduce_sgd",
+    turns: "OUTER * INNER / 256 + 32",
     bindings: &[
-        Bind::read("x"),
-        Bind::update("w"),
-        Bind::read("hyper"),
-        Bind::read("step").u32(),
+        Bind::read("x").of("OUTER * C * INNER"),
+        Bind::update("w").of("C"),
+        Bind::read("hyper").of("4 + SCHEDULE"),
+        Bind::read("step").u32().of("2"),
     ],
     constants: SGD_CONSTANTS,
     reference: crate::reference!(reduce_sgd),
@@ -161,12 +168,13 @@ pub static REDUCE_SGD: Kernel = Kernel {
 /// The same with momentum.
 pub static REDUCE_SGD_MOMENTUM: Kernel = Kernel {
     name: "reduce_sgd_momentum",
+    turns: "OUTER * INNER / 256 + 32",
     bindings: &[
-        Bind::read("x"),
-        Bind::update("w"),
-        Bind::read("hyper"),
-        Bind::read("step").u32(),
-        Bind::update("v"),
+        Bind::read("x").of("OUTER * C * INNER"),
+        Bind::update("w").of("C"),
+        Bind::read("hyper").of("4 + SCHEDULE"),
+        Bind::read("step").u32().of("2"),
+        Bind::update("v").of("C"),
     ],
     constants: SGD_CONSTANTS,
     reference: crate::reference!(reduce_sgd_momentum),

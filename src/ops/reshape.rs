@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Backward, Case, Fill, Lowered, Op, Value, arity, floats};
+use super::{Backward, Case, Fill, Lowering, Op, Value, arity, floats};
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::shape::Type;
@@ -40,12 +40,12 @@ impl Op for Reshape {
         ))
     }
 
-    fn lower(&self, _: &[Type], _: &[Type]) -> Option<Lowered> {
-        None
+    fn lower(&self, _: &[Type], _: &[Type]) -> Result<Lowering> {
+        Ok(Lowering::View)
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
-        let extents = b.tape.ty(b.inputs[0]).shape.extents().to_vec();
+        let extents = b.tape.ty(b.inputs[0])?.shape.extents().to_vec();
         let back = Arc::new(Reshape { extents });
         Ok(vec![Some(b.tape.op1(back, &[b.upstream])?)])
     }

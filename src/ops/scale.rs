@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::launch::{finite, per_element};
-use super::{Backward, Case, Fill, Lowered, Op, Value, arity, floats};
+use super::{Backward, Case, Fill, Lowering, Op, Value, arity, floats};
 use crate::error::Result;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
@@ -25,8 +25,13 @@ impl Op for Scale {
         Ok(vec![x.clone()])
     }
 
-    fn lower(&self, _: &[Type], outputs: &[Type]) -> Option<Lowered> {
-        Some(per_element(&SCALE, 1, &outputs[0], &[("FACTOR", self.0)]))
+    fn lower(&self, _: &[Type], outputs: &[Type]) -> Result<Lowering> {
+        Ok(Lowering::Launch(per_element(
+            &SCALE,
+            1,
+            &outputs[0],
+            &[("FACTOR", self.0)],
+        )))
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
@@ -39,15 +44,17 @@ impl Op for Scale {
 /// y = c x.
 pub static SCALE: Kernel = Kernel {
     name: "scale",
+    turns: "0",
     stem: "scale",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
         include_str!("../../shaders/scale.wgsl"),
     ),
-    bindings: &[Bind::read("x"), Bind::write("y")],
+    bindings: &[Bind::read("x").of("N"), Bind::write("y").of("N")],
     constants: &["N", "FACTOR"],
     reference: crate::reference!(scale),
     fast: None,
+    trusted: true,
 };
 
 /// The kernels of this file.

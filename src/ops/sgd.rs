@@ -13,8 +13,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Case, ELEMENTWISE, Epilogue, Fill, Lowered, NOW, Op, Operand, counter, exactly, floats, grid,
-    same,
+    Case, ELEMENTWISE, Epilogue, Fill, Lowered, Lowering, NOW, Op, Operand, counter, exactly,
+    floats, grid, same,
 };
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel};
@@ -161,17 +161,18 @@ impl Op for Sgd {
         Ok(vec![])
     }
 
-    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
         let n = inputs[0].elements();
         let mut constants = vec![("N", n as f64)];
         constants.extend(self.constants());
-        Some(Lowered {
+        Ok(Lowering::Launch(Lowered {
             kernel: if self.momentum { &SGD_MOMENTUM } else { &SGD },
             constants,
             operands: (0..inputs.len()).map(Operand::In).collect(),
             grid: grid(n, ELEMENTWISE),
             flops: 4 * n as u64,
-        })
+            alternatives: vec![],
+        }))
     }
 
     fn epilogue(&self) -> Option<Epilogue> {
@@ -188,28 +189,31 @@ const SOURCE: &str = concat!(
 /// Without momentum.
 pub static SGD: Kernel = Kernel {
     name: "sgd",
+    turns: "0",
     stem: "sgd",
     source: SOURCE,
     bindings: &[
-        Bind::read("g"),
-        Bind::update("w"),
-        Bind::read("hyper"),
-        Bind::read("step").u32(),
+        Bind::read("g").of("N"),
+        Bind::update("w").of("N"),
+        Bind::read("hyper").of("4 + SCHEDULE"),
+        Bind::read("step").u32().of("2"),
     ],
     constants: &["N", "DECAY", "EPOCH_STEPS", "SCHEDULE"],
     reference: crate::reference!(sgd),
     fast: None,
+    trusted: true,
 };
 
 /// With momentum.
 pub static SGD_MOMENTUM: Kernel = Kernel {
     name: "sgd_momentum",
+    turns: "0",
     bindings: &[
-        Bind::read("g"),
-        Bind::update("w"),
-        Bind::read("hyper"),
-        Bind::read("step").u32(),
-        Bind::update("v"),
+        Bind::read("g").of("N"),
+        Bind::update("w").of("N"),
+        Bind::read("hyper").of("4 + SCHEDULE"),
+        Bind::read("step").u32().of("2"),
+        Bind::update("v").of("N"),
     ],
     reference: crate::reference!(sgd_momentum),
     ..SGD

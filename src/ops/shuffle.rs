@@ -9,8 +9,8 @@
 //! takes four rounds at most on average.
 
 use super::{
-    Case, ELEMENTWISE, Fill, Lowered, NEXT, Op, Operand, arity, counter, epoch_steps, exactly,
-    grid, key_words,
+    Case, ELEMENTWISE, Fill, Lowered, Lowering, NEXT, Op, Operand, arity, counter, epoch_steps,
+    exactly, grid, key_words,
 };
 use crate::error::Result;
 use crate::kernel::{Args, Bind, Kernel};
@@ -51,8 +51,8 @@ impl Op for Shuffle {
         Ok(vec![])
     }
 
-    fn lower(&self, _: &[Type], _: &[Type]) -> Option<Lowered> {
-        Some(Lowered {
+    fn lower(&self, _: &[Type], _: &[Type]) -> Result<Lowering> {
+        Ok(Lowering::Launch(Lowered {
             kernel: &SHUFFLE,
             constants: vec![
                 ("N", self.n as f64),
@@ -62,13 +62,15 @@ impl Op for Shuffle {
             operands: vec![Operand::In(0), Operand::In(1), Operand::In(2)],
             grid: grid(self.n, ELEMENTWISE),
             flops: 0,
-        })
+            alternatives: vec![],
+        }))
     }
 }
 
 /// order\[i\] = π(i).
 pub static SHUFFLE: Kernel = Kernel {
     name: "shuffle",
+    turns: "1000",
     stem: "shuffle",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
@@ -76,13 +78,14 @@ pub static SHUFFLE: Kernel = Kernel {
         include_str!("../../shaders/shuffle.wgsl"),
     ),
     bindings: &[
-        Bind::write("order").u32(),
-        Bind::read("keys").u32(),
-        Bind::read("step").u32(),
+        Bind::write("order").u32().of("N"),
+        Bind::read("keys").u32().of("4"),
+        Bind::read("step").u32().of("2"),
     ],
     constants: &["N", "EPOCH_STEPS", "HALF"],
     reference: crate::reference!(shuffle),
     fast: None,
+    trusted: true,
 };
 
 /// The kernels of this file.
@@ -139,7 +142,7 @@ mod tests {
         use crate::kernel::Slot;
         let op = Shuffle { n, epoch_steps: 1 };
         shuffle(&mut Args::<f32> {
-            constants: &op.lower(&[], &[]).unwrap().constants,
+            constants: &op.lower(&[], &[]).unwrap().launch().unwrap().constants,
             slots: [
                 Slot::UMut(&mut order),
                 Slot::U(&keys(seed, replica)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::launch::{around, per_element, resized};
 use super::pad::Pad;
-use super::{Backward, Case, Fill, Lowered, Op, Value, arity, floats};
+use super::{Backward, Case, Fill, Lowered, Lowering, Op, Value, arity, floats};
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
@@ -41,22 +41,22 @@ impl Op for Slice {
         Ok(vec![resized("slice", x, self.axis, self.extent)?])
     }
 
-    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered> {
-        let [_, whole, inner] = around("slice", &inputs[0], Some(self.axis)).ok()?;
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
+        let [_, whole, inner] = around("slice", &inputs[0], Some(self.axis))?;
         let run = |extent: usize| (extent * inner) as f64;
         let constants = [
             ("WHOLE", run(whole)),
             ("START", run(self.start)),
             ("PART", run(self.extent)),
         ];
-        Some(Lowered {
+        Ok(Lowering::Launch(Lowered {
             flops: 0,
             ..per_element(&SLICE, 1, &outputs[0], &constants)
-        })
+        }))
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
-        let [_, extent, _] = around("slice", b.tape.ty(b.inputs[0]), Some(self.axis))?;
+        let [_, extent, _] = around("slice", b.tape.ty(b.inputs[0])?, Some(self.axis))?;
         let pad = Pad {
             axis: self.axis,
             start: self.start,
@@ -69,15 +69,20 @@ impl Op for Slice {
 /// y = a part of x.
 pub static SLICE: Kernel = Kernel {
     name: "slice",
+    turns: "0",
     stem: "slice",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
         include_str!("../../shaders/slice.wgsl"),
     ),
-    bindings: &[Bind::read("x"), Bind::write("y")],
+    bindings: &[
+        Bind::read("x").of("N * WHOLE / PART"),
+        Bind::write("y").of("N"),
+    ],
     constants: &["N", "WHOLE", "START", "PART"],
     reference: crate::reference!(slice),
     fast: None,
+    trusted: true,
 };
 
 /// The kernels of this file.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::launch::per_row;
-use super::{Backward, Case, Fill, Lowered, Op, Value, arity, floats, same};
+use super::{Backward, Case, Fill, Lowering, Op, Value, arity, floats, same};
 use crate::error::Result;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
@@ -32,9 +32,9 @@ impl Op for Softmax {
         Ok(vec![x.clone()])
     }
 
-    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
-        let sizes = inputs[0].shape.axes("softmax", "x as [N, K]").ok()?;
-        Some(per_row(&SOFTMAX, 1, sizes, 5))
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
+        let sizes = inputs[0].shape.axes("softmax", "x as [N, K]")?;
+        Ok(Lowering::Launch(per_row(&SOFTMAX, 1, sizes, 5)))
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
@@ -57,9 +57,9 @@ impl Op for SoftmaxGrad {
         Ok(vec![g.clone()])
     }
 
-    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
-        let sizes = inputs[0].shape.axes("softmax gradient", "[N, K]").ok()?;
-        Some(per_row(&SOFTMAX_GRAD, 2, sizes, 4))
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
+        let sizes = inputs[0].shape.axes("softmax gradient", "[N, K]")?;
+        Ok(Lowering::Launch(per_row(&SOFTMAX_GRAD, 2, sizes, 4)))
     }
 }
 
@@ -71,18 +71,25 @@ const SOURCE: &str = concat!(
 /// y = softmax x, row by row.
 pub static SOFTMAX: Kernel = Kernel {
     name: "softmax",
+    turns: "3 * (K / 64 + 1) + 64",
     stem: "softmax",
     source: SOURCE,
-    bindings: &[Bind::read("x"), Bind::write("y")],
+    bindings: &[Bind::read("x").of("N * K"), Bind::write("y").of("N * K")],
     constants: &["N", "K"],
     reference: crate::reference!(softmax),
     fast: None,
+    trusted: true,
 };
 
 /// δ = y ⊙ (g − Σ g y), row by row.
 pub static SOFTMAX_GRAD: Kernel = Kernel {
     name: "softmax_grad",
-    bindings: &[Bind::read("g"), Bind::read("saved_y"), Bind::write("delta")],
+    turns: "3 * (K / 64 + 1) + 64",
+    bindings: &[
+        Bind::read("g").of("N * K"),
+        Bind::read("saved_y").of("N * K"),
+        Bind::write("delta").of("N * K"),
+    ],
     reference: crate::reference!(softmax_grad),
     ..SOFTMAX
 };

@@ -9,7 +9,9 @@
 //! The answer is the class of the largest score, the first of equal ones; with one score
 //! it is 1 from ½ on, else 0.
 
-use super::{Case, Fill, Lowered, NOW, Op, Operand, counter, epoch_steps, exactly, floats};
+use super::{
+    Case, Fill, Lowered, Lowering, NOW, Op, Operand, counter, epoch_steps, exactly, floats,
+};
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
@@ -76,9 +78,9 @@ impl Op for Tally {
         Ok(vec![])
     }
 
-    fn lower(&self, inputs: &[Type], _: &[Type]) -> Option<Lowered> {
-        let [n, k] = inputs[0].shape.axes("tally", "scores [N, K]").ok()?;
-        Some(Lowered {
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
+        let [n, k] = inputs[0].shape.axes("tally", "scores [N, K]")?;
+        Ok(Lowering::Launch(Lowered {
             kernel: if self.predict { &TALLY_PREDICT } else { &TALLY },
             constants: vec![
                 ("N", n as f64),
@@ -89,13 +91,15 @@ impl Op for Tally {
             operands: (0..inputs.len()).map(Operand::In).collect(),
             grid: [1, 1],
             flops: (n * (k + 2)) as u64,
-        })
+            alternatives: vec![],
+        }))
     }
 }
 
 /// Without predictions.
 pub static TALLY: Kernel = Kernel {
     name: "tally",
+    turns: "(N / 64 + 1) * (2 * K + 6) + 128",
     stem: "tally",
     source: concat!(
         include_str!("../../shaders/shared/tree.wgsl"),
@@ -103,29 +107,31 @@ pub static TALLY: Kernel = Kernel {
         include_str!("../../shaders/tally.wgsl"),
     ),
     bindings: &[
-        Bind::read("scores"),
-        Bind::read("losses"),
-        Bind::read("labels").u32(),
-        Bind::read("step").u32(),
-        Bind::update("metrics"),
-        Bind::update("guard").u32(),
+        Bind::read("scores").of("N * K"),
+        Bind::read("losses").of("N"),
+        Bind::read("labels").u32().of("N"),
+        Bind::read("step").u32().of("2"),
+        Bind::update("metrics").of("4"),
+        Bind::update("guard").u32().of("4"),
     ],
     constants: &["N", "K", "COUNT", "EPOCH_STEPS"],
     reference: crate::reference!(tally),
     fast: None,
+    trusted: true,
 };
 
 /// With predictions.
 pub static TALLY_PREDICT: Kernel = Kernel {
     name: "tally_predict",
+    turns: "(N / 64 + 1) * (2 * K + 6) + 128",
     bindings: &[
-        Bind::read("scores"),
-        Bind::read("losses"),
-        Bind::read("labels").u32(),
-        Bind::read("step").u32(),
-        Bind::update("metrics"),
-        Bind::update("guard").u32(),
-        Bind::update("predictions").u32(),
+        Bind::read("scores").of("N * K"),
+        Bind::read("losses").of("N"),
+        Bind::read("labels").u32().of("N"),
+        Bind::read("step").u32().of("2"),
+        Bind::update("metrics").of("4"),
+        Bind::update("guard").u32().of("4"),
+        Bind::update("predictions").u32().of("COUNT"),
     ],
     reference: crate::reference!(tally_predict),
     ..TALLY

@@ -15,6 +15,9 @@ pub struct Limits {
     pub bindings: usize,
     /// Workgroups in one dimension.
     pub workgroups: u32,
+    /// Turns that the loops of one thread may take together. Mesa's llvmpipe ends them, without a
+    /// word, after 65,535 (`LP_MAX_TGSI_LOOP_ITERATIONS`).
+    pub turns: u64,
 }
 
 impl Default for Limits {
@@ -23,6 +26,7 @@ impl Default for Limits {
             binding_bytes: 128 << 20,
             bindings: 8,
             workgroups: 65_535,
+            turns: 65_535,
         }
     }
 }
@@ -33,6 +37,7 @@ impl Limits {
         binding_bytes: u64::MAX,
         bindings: usize::MAX,
         workgroups: u32::MAX,
+        turns: u64::MAX,
     };
 }
 
@@ -131,6 +136,17 @@ impl Plan {
                 format!("1 to {} workgroups in each dimension", limits.workgroups),
             );
         }
+        if let Some(turns) = kernel.turns_by(&launch.constants)
+            && turns > limits.turns
+        {
+            return fail(
+                format!("{turns} turns of a thread's loops in {}", kernel.name),
+                format!(
+                    "at most {}; smaller sizes, or the CPU, which has no such limit",
+                    limits.turns
+                ),
+            );
+        }
         // Replicas run beside each other and in no order.
         if let Some(d) = kernel
             .bindings
@@ -177,6 +193,22 @@ impl Plan {
                     format!("{} elements in {what}", binding.elements),
                     format!("1 to {}", buffer.elements),
                 );
+            }
+            if !declared.elements.is_empty() {
+                let said = declared.elements_by(&launch.constants);
+                if said != Some(binding.elements as u64) {
+                    let constants = launch.constants.iter();
+                    let constants: Vec<_> = constants.map(|(n, x)| format!("{n} = {x}")).collect();
+                    let said = said.map_or("no number".into(), |n| format!("{n} elements"));
+                    return fail(
+                        format!("{} elements in {what}", binding.elements),
+                        format!(
+                            "{said}: {} with {}",
+                            declared.elements,
+                            constants.join(", ")
+                        ),
+                    );
+                }
             }
             let aliased =
                 launch

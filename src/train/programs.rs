@@ -2,7 +2,7 @@
 //!
 //! | program | what it does |
 //! |---|---|
-//! | `init` | draws parameters, clears velocities |
+//! | `init` | draws parameters, clears velocities and running means |
 //! | `shuffle` | writes the epoch's permutation |
 //! | `train` | one step: gather, distort, forward, cost, tally, backward, update, count |
 //! | `average` | where asked for, after an epoch: takes the weights into their running mean |
@@ -279,6 +279,14 @@ pub(super) fn build(
     };
     graph.op(Arc::new(shuffle), &[order, keys, set.step])?;
 
+    let mut means = Vec::new();
+    if settings.average_from.is_some() {
+        for p in &parameters {
+            let mean = graph.variable(&average(&p.name), p.ty.clone())?;
+            means.push((p, mean));
+        }
+    }
+
     graph.begin("init");
     let constant = |value| Distribution::Constant { value };
     let starts = parameters
@@ -288,7 +296,10 @@ pub(super) fn build(
     let zeros = velocities
         .iter()
         .map(|(p, v)| (p.name.as_str(), *v, constant(0.0)));
-    for (number, (name, value, distribution)) in starts.chain(zeros).enumerate() {
+    let cleared = means
+        .iter()
+        .map(|(p, v)| (p.name.as_str(), *v, constant(0.0)));
+    for (number, (name, value, distribution)) in starts.chain(zeros).chain(cleared).enumerate() {
         graph.label(format!("{name} init"));
         let init = Init {
             distribution,
@@ -299,8 +310,7 @@ pub(super) fn build(
 
     if let Some(from) = settings.average_from {
         graph.begin("average");
-        for (p, &w) in parameters.iter().zip(&values) {
-            let mean = graph.variable(&average(&p.name), p.ty.clone())?;
+        for (&(p, mean), &w) in means.iter().zip(&values) {
             graph.label(format!("{} average", p.name));
             let op = Average {
                 epoch_steps: steps,

@@ -21,6 +21,7 @@ use crate::nn::{Network, Parameter};
 use crate::ops::{COUNTER, NEXT};
 use crate::plan::Plan;
 use crate::rng::{Stream, key, keys, streams};
+use crate::shape::DType;
 use crate::tensor::Host;
 
 /// Steps between two progress events.
@@ -230,8 +231,7 @@ impl Trainer {
         this.write_hyper()?;
         upload(this.executor.as_mut(), "train", &data.train)?;
         if settings.measure_training {
-            let counters = counters(this.executor.plan(), 0);
-            this.write(&format!("{TRAINING} step"), &counters)?;
+            begin(this.executor.as_mut(), TRAINING)?;
             let batch = settings.evaluation_batch.min(data.train.len());
             this.sets.push((TRAINING, data.train.len().div_ceil(batch)));
         }
@@ -567,16 +567,35 @@ fn counters(plan: &Plan, next: u32) -> Host {
     Host::U32(counter.repeat(plan.replicas))
 }
 
-/// Uploads a data set and sets its step counter to 0.
+/// Uploads a data set and begins its pass.
 pub(super) fn upload(executor: &mut dyn Executor, name: &str, images: &Images) -> Result<()> {
     let labels = images.labels.iter().map(|&l| u32::from(l)).collect();
     for (part, data) in [
         ("images", Host::pack(&images.pixels)),
         ("labels", Host::U32(labels)),
-        ("step", counters(executor.plan(), 0)),
     ] {
         let buffer = state(executor.plan(), &format!("{name} {part}"))?;
         executor.write(buffer, &data)?;
+    }
+    begin(executor, name)
+}
+
+/// Sets the step counter of a pass to 0 and clears what its steps add to, where it has such.
+pub(super) fn begin(executor: &mut dyn Executor, name: &str) -> Result<()> {
+    let buffer = state(executor.plan(), &format!("{name} step"))?;
+    let counters = counters(executor.plan(), 0);
+    executor.write(buffer, &counters)?;
+    for part in ["metrics", "guard", "predictions"] {
+        let Some(buffer) = executor.plan().state(&format!("{name} {part}")) else {
+            continue;
+        };
+        let spec = &executor.plan().buffers[buffer];
+        let total = spec.total(executor.plan().replicas);
+        let zeros = match spec.dtype {
+            DType::F32 => Host::F32(vec![0.0; total]),
+            DType::U32 => Host::U32(vec![0; total]),
+        };
+        executor.write(buffer, &zeros)?;
     }
     Ok(())
 }

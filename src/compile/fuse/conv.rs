@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::nodes::{Join, Nodes};
-use crate::ops::Value;
+use crate::error::Result;
 use crate::ops::activation::Activation;
 use crate::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, ConvEnd};
 use crate::ops::conv2d_pool::{
@@ -16,18 +16,19 @@ use crate::ops::max_pool2d::{MaxPool2d, MaxPool2dGrad};
 use crate::ops::reduce::Reduce;
 use crate::ops::sgd::Sgd;
 
-pub(super) fn fuse(nodes: &mut Nodes) {
+pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
     for i in nodes.indices() {
         if let Some(join) = forward(nodes, i) {
-            nodes.join(join);
+            nodes.join(join)?;
         }
-        backward(nodes, i);
+        backward(nodes, i)?;
     }
     for i in nodes.indices() {
         if let Some(join) = weights_and_bias(nodes, i) {
-            nodes.join(join);
+            nodes.join(join)?;
         }
     }
+    Ok(())
 }
 
 /// `i` is the pool of a biased convolution.
@@ -38,30 +39,29 @@ fn forward(nodes: &Nodes, i: usize) -> Option<Join> {
     if conv.end != ConvEnd::Bias(Activation::Linear) || nodes.sole_reader(before) != Some(i) {
         return None;
     }
-    let output = |output| Value { node: i, output };
     Some(Join {
         members: vec![before.node, i],
         at: i,
         named: before.node,
         op: Arc::new(Conv2dPool(ConvPool { conv, pool })),
         inputs: nodes.inputs(before.node).to_vec(),
-        outputs: vec![output(0), output(1)],
+        outputs: vec![nodes.value(i, 0), nodes.value(i, 1)],
         unseen: None,
     })
 }
 
 /// `i` is a pool's input gradient: its readers are given what it is made of.
-fn backward(nodes: &mut Nodes, i: usize) {
+fn backward(nodes: &mut Nodes, i: usize) -> Result<()> {
     let Some(&MaxPool2dGrad {
         pool, slope: None, ..
     }) = nodes.op::<MaxPool2dGrad>(i)
     else {
-        return;
+        return Ok(());
     };
     let &[g, argmax] = nodes.inputs(i) else {
-        return;
+        return Ok(());
     };
-    for reader in nodes.readers(Nodes::first(i)) {
+    for reader in nodes.readers(nodes.first(i)) {
         let inputs = nodes.inputs(reader).to_vec();
         if let Some(&Conv2dInputGrad { conv, input, slope }) = nodes.op(reader) {
             let op = Conv2dPoolInputGrad {
@@ -69,7 +69,7 @@ fn backward(nodes: &mut Nodes, i: usize) {
                 input,
                 slope,
             };
-            nodes.rewrite(reader, Arc::new(op), [&[g, argmax], &inputs[1..]].concat());
+            nodes.rewrite(reader, Arc::new(op), [&[g, argmax], &inputs[1..]].concat())?;
         } else if let Some(&Conv2dWeightGrad {
             conv,
             kernel,
@@ -82,14 +82,15 @@ fn backward(nodes: &mut Nodes, i: usize) {
                 update: update.map_or(Update::Store, Update::Weights),
             };
             let inputs = [&[inputs[0], g, argmax], &inputs[2..]].concat();
-            nodes.rewrite(reader, Arc::new(op), inputs);
+            nodes.rewrite(reader, Arc::new(op), inputs)?;
         } else if let Some(&reduce) = nodes.op::<Reduce>(reader)
             && reduce.axis == Some(1)
         {
             // Zeros between the winners add nothing.
-            nodes.rewrite(reader, Arc::new(reduce), [&[g], &inputs[1..]].concat());
+            nodes.rewrite(reader, Arc::new(reduce), [&[g], &inputs[1..]].concat())?;
         }
     }
+    Ok(())
 }
 
 /// `i` updates the filters, and another node the bias from the same gradient.

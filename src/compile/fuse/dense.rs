@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::nodes::{Join, Nodes};
+use crate::error::Result;
 use crate::ops::Value;
 use crate::ops::activation::{Activation, ActivationSlope};
 use crate::ops::dense_grad::{DenseGrad, MOST_COLUMNS, MOST_EXAMPLES};
@@ -14,12 +15,13 @@ use crate::ops::reduce::Reduce;
 use crate::ops::reshape::Reshape;
 use crate::ops::sgd::Sgd;
 
-pub(super) fn fuse(nodes: &mut Nodes) {
+pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
     for i in nodes.indices() {
         if let Some(join) = recognise(nodes, i) {
-            nodes.join(join);
+            nodes.join(join)?;
         }
     }
+    Ok(())
 }
 
 /// The way from ∂x = g W to the gradient before the activation that made x.
@@ -78,7 +80,7 @@ fn recognise(nodes: &Nodes, i: usize) -> Option<Join> {
         named: i,
         op: Arc::new(op),
         inputs: vec![x, g, w, b, hyper, step],
-        outputs: last.map(Nodes::first).into_iter().collect(),
+        outputs: last.map(|last| nodes.first(last)).into_iter().collect(),
         unseen: None,
     })
 }
@@ -106,13 +108,13 @@ fn follow(nodes: &Nodes, r: usize, x: Value, w: Value) -> Option<Back> {
 /// From ∂x through mask and views to the slope of the activation that made x.
 fn through_mask(nodes: &Nodes, r: usize, x: Value) -> Option<Back> {
     let mut members = vec![r];
-    let mut next = nodes.sole_reader(Nodes::first(r))?;
+    let mut next = nodes.sole_reader(nodes.first(r))?;
     let mut made = nodes.viewed(x);
     let mut scale = 1.0;
     let mut masked = false;
     while nodes.op::<Reshape>(next).is_some() {
         members.push(next);
-        next = nodes.sole_reader(Nodes::first(next))?;
+        next = nodes.sole_reader(nodes.first(next))?;
     }
     if let Some(mask) = nodes.op::<Dropout>(next) {
         // The same mask as on the way there, over what the activation gave.
@@ -127,11 +129,11 @@ fn through_mask(nodes: &Nodes, r: usize, x: Value) -> Option<Back> {
         }
         made = nodes.viewed(nodes.inputs(made.node)[0]);
         members.push(next);
-        next = nodes.sole_reader(Nodes::first(next))?;
+        next = nodes.sole_reader(nodes.first(next))?;
     }
     while nodes.op::<Reshape>(next).is_some() {
         members.push(next);
-        next = nodes.sole_reader(Nodes::first(next))?;
+        next = nodes.sole_reader(nodes.first(next))?;
     }
     let &ActivationSlope(activation) = nodes.op::<ActivationSlope>(next)?;
     let zero_slope_at_zero = matches!(activation, Activation::Relu | Activation::Sigmoid);

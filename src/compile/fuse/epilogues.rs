@@ -3,14 +3,15 @@
 //! else reads the value in between, the two become one at the later place.
 
 use super::nodes::{Join, Nodes};
-use crate::ops::Value;
+use crate::error::Result;
 
-pub(super) fn fuse(nodes: &mut Nodes) {
+pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
     for i in nodes.indices() {
         if let Some(join) = merge(nodes, i) {
-            nodes.join(join);
+            nodes.join(join)?;
         }
     }
+    Ok(())
 }
 
 /// Node `i` merged with the producer of its first input, if the two ops agree.
@@ -24,11 +25,8 @@ fn merge(nodes: &Nodes, i: usize) -> Option<Join> {
     let op = nodes.dyn_op(producer)?.with_epilogue(&epilogue)?;
     let count = |i: usize| nodes.nodes[i].as_ref().map_or(0, |n| n.outputs.len());
     // Further outputs of the producer (an argmax, say) go with it.
-    let further = (1..count(producer)).map(|output| Value {
-        node: producer,
-        output,
-    });
-    let result = (count(i) > 0).then(|| Nodes::first(i));
+    let further = (1..count(producer)).map(|output| nodes.value(producer, output));
+    let result = (count(i) > 0).then(|| nodes.first(i));
     Some(Join {
         members: vec![producer, i],
         at: i,

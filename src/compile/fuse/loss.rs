@@ -3,28 +3,32 @@
 //! workgroup's memory and are few enough for one workgroup to be quicker than the launches
 //! it spares.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::nodes::{Join, Nodes};
+use crate::error::Result;
 use crate::ops::activation::{Activation, ActivationSlope};
 use crate::ops::advance::Advance;
+use crate::ops::average::Average;
 use crate::ops::constant::Constant;
-use crate::ops::dense_loss::{DenseLoss, MOST_EXAMPLES, MOST_SCORES};
+use crate::ops::dense_loss::{DenseLoss, MOST_EXAMPLES, MOST_SCORES, constant_of};
 use crate::ops::gather::Gather;
 use crate::ops::matmul::{End, Matmul};
 use crate::ops::shuffle::Shuffle;
 use crate::ops::tally::Tally;
-use crate::ops::{Loss, LossGrad, Value};
+use crate::ops::{Loss, LossGrad, Lowering, Value};
 
 /// Multiply-adds that one workgroup may do by itself.
 const MOST_WORK: usize = 1 << 18;
 
-pub(super) fn fuse(nodes: &mut Nodes) {
+pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
     for i in nodes.indices() {
         if let Some(join) = recognise(nodes, i) {
-            nodes.join(join);
+            nodes.join(join)?;
         }
     }
+    Ok(())
 }
 
 /// `i` is the tally.
@@ -54,6 +58,7 @@ fn recognise(nodes: &Nodes, i: usize) -> Option<Join> {
     }
     let loss = losses.node;
     let &Loss(cost) = nodes.op::<Loss>(loss)?;
+    constant_of(cost)?;
     if nodes.inputs(loss) != [scores, labels] || nodes.sole_reader(losses) != Some(i) {
         return None;
     }
@@ -61,7 +66,7 @@ fn recognise(nodes: &Nodes, i: usize) -> Option<Join> {
     let grad = readers.into_iter().find(|&r| {
         nodes
             .op::<LossGrad>(r)
-            .is_some_and(|grad| grad.0.number == cost.number)
+            .is_some_and(|grad| std::ptr::eq(grad.0, cost))
             && nodes.inputs(r)[..2] == [scores, labels]
     })?;
     let seed = nodes.inputs(grad)[2].node;
@@ -69,7 +74,7 @@ fn recognise(nodes: &Nodes, i: usize) -> Option<Join> {
     let mut members = vec![layer, loss, i, seed, grad];
     let mut last = grad;
     if activation != Activation::Linear {
-        last = nodes.sole_reader(Nodes::first(grad))?;
+        last = nodes.sole_reader(nodes.first(grad))?;
         let slope = nodes.op::<ActivationSlope>(last)?;
         if slope.0 != activation || nodes.inputs(last)[1] != scores {
             return None;
@@ -89,28 +94,52 @@ fn recognise(nodes: &Nodes, i: usize) -> Option<Join> {
         named: layer,
         op: Arc::new(op),
         inputs: vec![a, w, b, labels, step, metrics, guard],
-        outputs: vec![Nodes::first(last)],
+        outputs: vec![nodes.first(last)],
         // Who reads `now` does not see `next` change, and nobody else reads `next`: that is
         // what `advance` makes sure of.
         unseen: Some(step),
     })
 }
 
-/// The node that counts the step, if nobody after node `last` asks for the step to come.
+/// The node that counts the step, if it may do so right behind node `last`.
+///
+/// [`Advance`] gives both words of the counter the number of the step to come, the fused kernel
+/// only `next`; [`Gather`] then makes up for `now`. So every program that reads the counter's
+/// `now` must begin with a gather, and until the counter was to be counted nobody may ask for
+/// `next`: wgrad's own ops say which word they read, others may read both.
 fn advance(nodes: &Nodes, last: usize, step: Value) -> Option<usize> {
-    let program = nodes.nodes[last].as_ref()?.program;
-    let mut readers = nodes.readers(step);
-    readers.retain(|&r| {
-        r > last
-            && nodes.nodes[r]
-                .as_ref()
-                .is_some_and(|n| n.program == program)
+    let program = |i: usize| nodes.nodes[i].as_ref().and_then(|n| n.program);
+    let here = program(last)?;
+    let readers = nodes.readers(step);
+    let counts = |r: &usize| nodes.op::<Advance>(*r).is_some();
+    let advance = *readers
+        .iter()
+        .find(|r| program(**r) == Some(here) && counts(r))?;
+    let own = |r: usize| {
+        let Some(Lowering::Launch(lowered)) = &nodes.lowerings[r] else {
+            return false;
+        };
+        lowered.kernel.trusted()
+    };
+    let gathers = |r: usize| nodes.op::<Gather>(r).is_some();
+    let next_only = |r: usize| nodes.op::<Shuffle>(r).is_some() || nodes.op::<Average>(r).is_some();
+    let begun: HashSet<usize> = readers
+        .iter()
+        .filter(|&&r| gathers(r) && first_reader(&readers, r, program))
+        .filter_map(|&r| program(r))
+        .collect();
+    let sound = readers.iter().all(|&r| {
+        let begins = next_only(r) || program(r).is_some_and(|p| begun.contains(&p));
+        let between = program(r) == Some(here) && r > last && r != advance;
+        let unmoved = !between || (r < advance && own(r) && !gathers(r) && !next_only(r));
+        begins && unmoved
     });
-    let next = |r: usize| nodes.op::<Gather>(r).is_some() || nodes.op::<Shuffle>(r).is_some();
-    if readers.iter().any(|&r| next(r)) {
-        return None;
-    }
+    (advance > last && sound).then_some(advance)
+}
+
+/// Whether no reader of the counter in the program of `r` stands before it.
+fn first_reader(readers: &[usize], r: usize, program: impl Fn(usize) -> Option<usize>) -> bool {
     readers
-        .into_iter()
-        .find(|&r| nodes.op::<Advance>(r).is_some())
+        .iter()
+        .all(|&other| program(other) != program(r) || other >= r)
 }

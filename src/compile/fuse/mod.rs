@@ -18,15 +18,19 @@ mod loss;
 
 mod nodes;
 
+use crate::error::Result;
 pub(super) use nodes::Nodes;
 
 /// Applies every rule.
-pub(super) fn fuse(nodes: &mut Nodes) {
-    epilogues::fuse(nodes);
-    conv::fuse(nodes);
-    dense::fuse(nodes);
-    loss::fuse(nodes);
+///
+/// # Errors
+/// What a fused op's lowering says.
+pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
+    epilogues::fuse(nodes)?;
+    conv::fuse(nodes)?;
+    dense::fuse(nodes)?;
+    loss::fuse(nodes)?;
     // A dense layer's way back no longer reads what stood before a mask, so the mask may
     // now go to the end of the layer before it.
-    epilogues::fuse(nodes);
+    epilogues::fuse(nodes)
 }

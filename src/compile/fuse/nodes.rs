@@ -4,16 +4,19 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::error::{Error, Result};
 use crate::graph::{Graph, Kind, Node};
 use crate::kernel::Access;
-use crate::ops::reshape::Reshape;
-use crate::ops::{Op, Operand, Value};
+use crate::ops::{GraphId, Lowering, Op, Operand, Value};
 use crate::shape::Type;
 
 /// The nodes of a graph (`None` where one was merged into another) and the values that
 /// are kept.
 pub(crate) struct Nodes {
+    pub(crate) graph: GraphId,
     pub(crate) nodes: Vec<Option<Node>>,
+    /// What each op becomes; an op is lowered once, when it enters.
+    pub(crate) lowerings: Vec<Option<Lowering>>,
     pub(crate) kept: Vec<(String, Value)>,
 }
 
@@ -36,11 +39,45 @@ pub(super) struct Join {
 }
 
 impl Nodes {
-    pub(crate) fn of(graph: &Graph) -> Self {
-        Self {
+    /// # Errors
+    /// What an op's lowering says.
+    pub(crate) fn of(graph: &Graph) -> Result<Self> {
+        let mut this = Self {
+            graph: graph.id(),
             nodes: graph.nodes().iter().cloned().map(Some).collect(),
+            lowerings: vec![],
             kept: graph.results().to_vec(),
+        };
+        for node in graph.nodes() {
+            let lowering = match &node.kind {
+                Kind::Op(op) => Some(this.lower(op, &node.inputs, &node.outputs, &node.label)?),
+                Kind::Variable(_) => None,
+            };
+            this.lowerings.push(lowering);
         }
+        Ok(this)
+    }
+
+    fn lower(
+        &self,
+        op: &Arc<dyn Op>,
+        inputs: &[Value],
+        outputs: &[Type],
+        label: &str,
+    ) -> Result<Lowering> {
+        let types = inputs.iter().map(|&v| self.known(v).cloned());
+        let types = types.collect::<Result<Vec<Type>>>()?;
+        op.lower(&types, outputs).map_err(|e| e.within(label))
+    }
+
+    /// The type of a value whose node must still be there.
+    pub(crate) fn known(&self, value: Value) -> Result<&Type> {
+        self.ty(value).ok_or_else(|| Error::Plan {
+            launch: value.node,
+            label: "compile".into(),
+            found: "a value of a node that fusion removed".into(),
+            wanted: "every use of a removed node rewritten".into(),
+        })
     }
 
     /// Drops ops whose outputs nobody reads and that update nothing.
@@ -52,6 +89,7 @@ impl Nodes {
         for i in (0..self.nodes.len()).rev() {
             if !used[i] && self.dyn_op(i).is_some() && self.updated(i).is_empty() {
                 self.nodes[i] = None;
+                self.lowerings[i] = None;
             }
             for v in self.inputs(i).to_vec() {
                 used[v.node] = true;
@@ -103,26 +141,34 @@ impl Nodes {
         }
     }
 
+    /// An output of a node.
+    pub(crate) fn value(&self, node: usize, output: usize) -> Value {
+        Value {
+            graph: self.graph,
+            node,
+            output,
+        }
+    }
+
     /// Output 0 of a node.
-    pub(super) fn first(i: usize) -> Value {
-        Value { node: i, output: 0 }
+    pub(super) fn first(&self, i: usize) -> Value {
+        self.value(i, 0)
     }
 
     /// What a value is a view of, in the end.
     pub(super) fn viewed(&self, mut value: Value) -> Value {
-        while self.op::<Reshape>(value.node).is_some() {
-            value = self.inputs(value.node)[0];
+        while let (Some(Lowering::View), Some(&of)) =
+            (&self.lowerings[value.node], self.inputs(value.node).first())
+        {
+            value = of;
         }
         value
     }
 
     /// The inputs that a node changes in place.
     fn updated(&self, i: usize) -> Vec<Value> {
-        let (Some(node), Some(op)) = (&self.nodes[i], self.dyn_op(i)) else {
-            return vec![];
-        };
-        let types: Option<Vec<Type>> = node.inputs.iter().map(|&v| self.ty(v).cloned()).collect();
-        let Some(lowered) = types.and_then(|types| op.lower(&types, &node.outputs)) else {
+        let (Some(node), Some(Lowering::Launch(lowered))) = (&self.nodes[i], &self.lowerings[i])
+        else {
             return vec![];
         };
         let bindings = lowered.operands.iter().zip(lowered.kernel.bindings);
@@ -149,16 +195,23 @@ impl Nodes {
     }
 
     /// Gives a node another op and other inputs; what it makes or updates is the same.
-    pub(super) fn rewrite(&mut self, i: usize, op: Arc<dyn Op>, inputs: Vec<Value>) {
-        if let Some(node) = &mut self.nodes[i] {
-            node.kind = Kind::Op(op);
-            node.inputs = inputs;
-        }
+    pub(super) fn rewrite(&mut self, i: usize, op: Arc<dyn Op>, inputs: Vec<Value>) -> Result<()> {
+        let Some(mut node) = self.nodes[i].clone() else {
+            return Ok(());
+        };
+        self.lowerings[i] = Some(self.lower(&op, &inputs, &node.outputs, &node.label)?);
+        node.kind = Kind::Op(op);
+        node.inputs = inputs;
+        self.nodes[i] = Some(node);
+        Ok(())
     }
 
     /// Replaces nodes by one, unless somebody could tell: a value would be read before it
     /// is made or after it is changed, or a value that others read would be gone.
-    pub(super) fn join(&mut self, join: Join) -> bool {
+    ///
+    /// # Errors
+    /// What the new op's lowering says.
+    pub(super) fn join(&mut self, join: Join) -> Result<bool> {
         let Join {
             members,
             at,
@@ -174,28 +227,30 @@ impl Nodes {
         others.retain(|&i| !inside(i));
         let same_program = |&i: &usize| self.nodes[i].as_ref().and_then(|n| n.program) == program;
         if !members.iter().all(same_program) || inputs.iter().any(|v| inside(v.node)) {
-            return false;
+            return Ok(false);
         }
         let passes = |&i: &usize| members.iter().all(|&m| self.passes(m, at, i, unseen));
         let vanishes = |v: &Value| inside(v.node) && !outputs.contains(v);
         let lost = others.iter().any(|&i| self.inputs(i).iter().any(vanishes))
             || self.kept.iter().any(|(_, v)| vanishes(v));
         if lost || !others.iter().filter(|i| same_program(i)).all(passes) {
-            return false;
+            return Ok(false);
         }
         let types: Option<Vec<Type>> = outputs.iter().map(|&v| self.ty(v).cloned()).collect();
         let (Some(outputs_ty), Some(node)) = (types, self.nodes[named].clone()) else {
-            return false;
+            return Ok(false);
         };
-        let new = |output| Value { node: at, output };
+        let lowering = self.lower(&op, &inputs, &outputs_ty, &node.label)?;
         let map: HashMap<Value, Value> = outputs
             .iter()
             .enumerate()
-            .map(|(k, &v)| (v, new(k)))
+            .map(|(k, &v)| (v, self.value(at, k)))
             .collect();
         for &m in &members {
             self.nodes[m] = None;
+            self.lowerings[m] = None;
         }
+        self.lowerings[at] = Some(lowering);
         let read = self.nodes.iter_mut().flatten().flat_map(|n| &mut n.inputs);
         let kept = self.kept.iter_mut().map(|(_, v)| v);
         for v in read.chain(kept) {
@@ -209,7 +264,7 @@ impl Nodes {
             outputs: outputs_ty,
             ..node
         });
-        true
+        Ok(true)
     }
 }
 
@@ -237,7 +292,8 @@ mod tests {
     /// Whether the nodes of `outputs` may become one node at the place of `at`.
     fn joins(graph: &Graph, outputs: &[Value], at: Value, inputs: &[Value]) -> bool {
         let members: Vec<usize> = outputs.iter().map(|v| v.node).collect();
-        Nodes::of(graph).join(Join {
+        let mut nodes = Nodes::of(graph).unwrap();
+        let join = Join {
             at: at.node,
             named: at.node,
             members,
@@ -245,7 +301,8 @@ mod tests {
             inputs: inputs.to_vec(),
             outputs: outputs.to_vec(),
             unseen: None,
-        })
+        };
+        nodes.join(join).unwrap()
     }
 
     #[test]

@@ -64,6 +64,10 @@ fn instance() -> wgpu::Instance {
     wgpu::Instance::new(descriptor)
 }
 
+/// Turns of a thread's loops on hardware, which does not count them: so few that a launch ends
+/// long before a driver's watchdog loses patience.
+const MOST_TURNS: u64 = 1 << 24;
+
 fn info_of(adapter: &wgpu::Adapter) -> DeviceInfo {
     let info = adapter.get_info();
     let limits = adapter.limits();
@@ -82,6 +86,11 @@ fn info_of(adapter: &wgpu::Adapter) -> DeviceInfo {
                 .min(limits.max_buffer_size),
             bindings: limits.max_storage_buffers_per_shader_stage as usize,
             workgroups: limits.max_compute_workgroups_per_dimension,
+            turns: if software {
+                Limits::default().turns
+            } else {
+                MOST_TURNS
+            },
         },
     }
 }

@@ -85,27 +85,55 @@ pub(super) struct Compiled {
     pub(super) layout: wgpu::BindGroupLayout,
 }
 
-/// The compiled kernels of a plan.
-pub(super) struct Pipelines(BTreeMap<String, Compiled>);
+/// What two kernels share where they share a module: the text, and whether it is checked.
+type Module = (&'static str, bool);
 
-/// What two launches share where they share a pipeline.
-fn key(launch: &Launch) -> String {
-    format!("{} {:?}", launch.kernel.name, launch.constants)
+/// What two launches share where they share a pipeline: a name alone would be another kernel's
+/// as well, since whoever writes a kernel names it.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    module: Module,
+    entry_point: &'static str,
+    /// Which bindings are only read.
+    read_only: Vec<bool>,
+    /// Names and bits.
+    constants: Vec<(&'static str, u64)>,
 }
+
+impl Key {
+    fn of(gpu: &GpuDevice, launch: &Launch) -> Self {
+        let bindings = launch.kernel.bindings.iter();
+        let constants = launch.constants.iter();
+        Self {
+            module: module_of(gpu, launch.kernel),
+            entry_point: launch.kernel.name,
+            read_only: bindings.map(|b| b.access == Access::Read).collect(),
+            constants: constants.map(|(name, x)| (*name, x.to_bits())).collect(),
+        }
+    }
+}
+
+fn module_of(gpu: &GpuDevice, kernel: &Kernel) -> Module {
+    (kernel.source, gpu.checks || !kernel.trusted())
+}
+
+/// The compiled kernels of a plan.
+pub(super) struct Pipelines(BTreeMap<Key, Compiled>);
 
 impl Pipelines {
     /// Compiles what a plan launches, each module and each pipeline once. wgpu translates,
     /// and many drivers compile, while a pipeline is made: the threads share that work.
     pub(super) fn compile(gpu: &GpuDevice, plan: &Plan) -> Result<Self> {
         let launches = plan.programs.values().flatten();
-        let launches: BTreeMap<_, _> = launches.map(|launch| (key(launch), launch)).collect();
+        let launches: BTreeMap<_, _> = launches.map(|l| (Key::of(gpu, l), l)).collect();
         let kernels = launches.values().map(|launch| launch.kernel);
-        let kernels: BTreeMap<_, _> = kernels.map(|kernel| (kernel.source, kernel)).collect();
+        let kernels: BTreeMap<_, _> = kernels.map(|k| (module_of(gpu, k), k)).collect();
         let modules = each(kernels, |kernel| {
-            guarded(gpu, kernel, || module(&gpu.device, kernel, gpu.checks))
+            let (_, checks) = module_of(gpu, kernel);
+            guarded(gpu, kernel, || module(&gpu.device, kernel, checks))
         })?;
         let pipelines = each(launches, |launch| {
-            let module = &modules[launch.kernel.source];
+            let module = &modules[&module_of(gpu, launch.kernel)];
             guarded(gpu, launch.kernel, || pipeline(gpu, module, launch))
         })?;
         if let Some(kept) = &gpu.kept {
@@ -115,8 +143,8 @@ impl Pipelines {
     }
 
     /// What a launch of the plan runs.
-    pub(super) fn of(&self, launch: &Launch) -> &Compiled {
-        &self.0[&key(launch)]
+    pub(super) fn of(&self, gpu: &GpuDevice, launch: &Launch) -> &Compiled {
+        &self.0[&Key::of(gpu, launch)]
     }
 }
 
@@ -145,7 +173,7 @@ fn guarded<R>(gpu: &GpuDevice, kernel: &Kernel, make: impl FnOnce() -> R) -> Res
     }
 }
 
-/// The shader module that a kernel stands in.
+/// The shader module that a kernel stands in, with bounds checks or without.
 #[allow(unsafe_code)]
 fn module(device: &wgpu::Device, kernel: &Kernel, checks: bool) -> wgpu::ShaderModule {
     let descriptor = wgpu::ShaderModuleDescriptor {
@@ -155,7 +183,8 @@ fn module(device: &wgpu::Device, kernel: &Kernel, checks: bool) -> wgpu::ShaderM
     if checks {
         return device.create_shader_module(descriptor);
     }
-    // SAFETY: the shaders are this crate's own. They index private and workgroup memory by
+    // SAFETY: only this crate's own shaders go without checks (`Kernel::trusted`, which no other
+    // crate can set). They index private and workgroup memory by
     // constants and by what they have compared with a size; sizes are those that the plan's
     // checker has held against the buffers. Loops end: their bounds are sizes. The parity
     // suite runs every case with the checks and without, and the driver's robust access to

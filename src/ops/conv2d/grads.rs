@@ -41,9 +41,9 @@ impl Conv2dInputGrad {
     }
 
     /// The direct kernel, and every way, the best for a GPU first.
-    fn ways(&self, inputs: &[Type], outputs: &[Type]) -> Option<(Lowered, Vec<Alternative>)> {
-        let s = self.sizes(&inputs[0], &inputs[1]).ok()?;
-        let [_, per, kh, kw] = four(FILTERS, &inputs[1]).ok()?;
+    fn ways(&self, inputs: &[Type], outputs: &[Type]) -> Result<(Lowered, Vec<Alternative>)> {
+        let s = self.sizes(&inputs[0], &inputs[1])?;
+        let [_, per, kh, kw] = four(FILTERS, &inputs[1])?;
         let mut constants = self.conv.constants([kh, kw], &s);
         let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
         operands.push(Operand::Out(0));
@@ -60,13 +60,14 @@ impl Conv2dInputGrad {
             operands,
             grid: grid(outputs[0].elements(), ELEMENTWISE),
             flops: self.conv.flops([kh, kw], &s),
+            alternatives: vec![],
         };
         let groups = self.conv.groups;
         let taps = s.f / groups * kh * kw;
         let sizes = [per, s.n * s.input[0] * s.input[1], taps];
         let cost = direct_cost(outputs[0].elements(), taps);
         let ways = implicit::ways(&direct, cost, blocks, sizes, groups);
-        Some((direct, ways))
+        Ok((direct, ways))
     }
 }
 
@@ -93,14 +94,9 @@ impl Op for Conv2dInputGrad {
         Ok(vec![dx])
     }
 
-    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered> {
-        let (direct, mut ways) = self.ways(inputs, outputs)?;
-        Some(direct.done(ways.swap_remove(0)))
-    }
-
-    fn alternatives(&self, inputs: &[Type], outputs: &[Type]) -> Vec<Alternative> {
-        let ways = self.ways(inputs, outputs);
-        ways.map_or(vec![], |(_, mut ways)| ways.split_off(1))
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
+        let (direct, ways) = self.ways(inputs, outputs)?;
+        Ok(Lowering::Launch(direct.by(ways)))
     }
 
     fn with_epilogue(&self, epilogue: &Epilogue) -> Option<Arc<dyn Op>> {
@@ -133,8 +129,8 @@ impl Conv2dWeightGrad {
     }
 
     /// The direct kernel, and every way, the best for a GPU first.
-    fn ways(&self, inputs: &[Type], _: &[Type]) -> Option<(Lowered, Vec<Alternative>)> {
-        let s = self.sizes(&inputs[0], &inputs[1]).ok()?;
+    fn ways(&self, inputs: &[Type], _: &[Type]) -> Result<(Lowered, Vec<Alternative>)> {
+        let s = self.sizes(&inputs[0], &inputs[1])?;
         let mut constants = self.conv.constants(self.kernel, &s);
         let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
         let (kernel, blocks) = match &self.update {
@@ -161,11 +157,12 @@ impl Conv2dWeightGrad {
             operands,
             grid: grid(s.f * taps, 1),
             flops: self.conv.flops(self.kernel, &s),
+            alternatives: vec![],
         };
         let places = s.n * s.output[0] * s.output[1];
         let cost = direct_cost(s.f * taps * LANES, places.div_ceil(LANES));
         let ways = implicit::ways(&direct, cost, blocks, [s.f / groups, taps, places], groups);
-        Some((direct, ways))
+        Ok((direct, ways))
     }
 }
 
@@ -194,14 +191,9 @@ impl Op for Conv2dWeightGrad {
         }
     }
 
-    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Option<Lowered> {
-        let (direct, mut ways) = self.ways(inputs, outputs)?;
-        Some(direct.done(ways.swap_remove(0)))
-    }
-
-    fn alternatives(&self, inputs: &[Type], outputs: &[Type]) -> Vec<Alternative> {
-        let ways = self.ways(inputs, outputs);
-        ways.map_or(vec![], |(_, mut ways)| ways.split_off(1))
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
+        let (direct, ways) = self.ways(inputs, outputs)?;
+        Ok(Lowering::Launch(direct.by(ways)))
     }
 
     fn with_epilogue(&self, epilogue: &Epilogue) -> Option<Arc<dyn Op>> {
@@ -218,7 +210,12 @@ impl Op for Conv2dWeightGrad {
 /// ∂x.
 pub static CONV2D_INPUT_GRAD: Kernel = Kernel {
     name: "conv2d_input_grad",
-    bindings: &[Bind::read("g"), Bind::read("w"), Bind::write("dx")],
+    turns: "(F / GROUPS + 1) * (2 + KH * (KW + 2)) + 8",
+    bindings: &[
+        Bind::read("g").of("N * F * HO * WO"),
+        Bind::read("w").of("F * C * KH * KW / GROUPS"),
+        Bind::write("dx").of("N * C * H * W"),
+    ],
     reference: crate::reference!(reference::input_grad),
     fast: Some(fast::input_grad),
     ..CONV2D
@@ -227,11 +224,12 @@ pub static CONV2D_INPUT_GRAD: Kernel = Kernel {
 /// ∂x ⊙ σ′(y).
 pub static CONV2D_INPUT_GRAD_SLOPE: Kernel = Kernel {
     name: "conv2d_input_grad_slope",
+    turns: "(F / GROUPS + 1) * (2 + KH * (KW + 2)) + 8",
     bindings: &[
-        Bind::read("g"),
-        Bind::read("w"),
-        Bind::read("saved_x"),
-        Bind::write("delta"),
+        Bind::read("g").of("N * F * HO * WO"),
+        Bind::read("w").of("F * C * KH * KW / GROUPS"),
+        Bind::read("saved_x").of("N * C * H * W"),
+        Bind::write("delta").of("N * C * H * W"),
     ],
     constants: constants!("ACTIVATION"),
     reference: crate::reference!(reference::input_grad_slope),
@@ -242,7 +240,12 @@ pub static CONV2D_INPUT_GRAD_SLOPE: Kernel = Kernel {
 /// ∂w.
 pub static CONV2D_WEIGHT_GRAD: Kernel = Kernel {
     name: "conv2d_weight_grad",
-    bindings: &[Bind::read("x"), Bind::read("upstream"), Bind::write("dw")],
+    turns: "N * HO * WO / 64 + 32",
+    bindings: &[
+        Bind::read("x").of("N * C * H * W"),
+        Bind::read("upstream").of("N * F * HO * WO"),
+        Bind::write("dw").of("F * C * KH * KW / GROUPS"),
+    ],
     reference: crate::reference!(reference::weight_grad),
     fast: Some(fast::weight_grad),
     ..CONV2D
@@ -251,12 +254,13 @@ pub static CONV2D_WEIGHT_GRAD: Kernel = Kernel {
 /// ∂w is the gradient that updates `parameter`.
 pub static CONV2D_WEIGHT_GRAD_SGD: Kernel = Kernel {
     name: "conv2d_weight_grad_sgd",
+    turns: "N * HO * WO / 64 + 32",
     bindings: &[
-        Bind::read("x"),
-        Bind::read("upstream"),
-        Bind::update("parameter"),
-        Bind::read("hyper"),
-        Bind::read("step").u32(),
+        Bind::read("x").of("N * C * H * W"),
+        Bind::read("upstream").of("N * F * HO * WO"),
+        Bind::update("parameter").of("F * C * KH * KW / GROUPS"),
+        Bind::read("hyper").of("4 + SCHEDULE"),
+        Bind::read("step").u32().of("2"),
     ],
     constants: constants!("DECAY", "EPOCH_STEPS", "SCHEDULE"),
     reference: crate::reference!(reference::weight_grad_sgd),
@@ -267,13 +271,14 @@ pub static CONV2D_WEIGHT_GRAD_SGD: Kernel = Kernel {
 /// The same with momentum.
 pub static CONV2D_WEIGHT_GRAD_SGD_MOMENTUM: Kernel = Kernel {
     name: "conv2d_weight_grad_sgd_momentum",
+    turns: "N * HO * WO / 64 + 32",
     bindings: &[
-        Bind::read("x"),
-        Bind::read("upstream"),
-        Bind::update("parameter"),
-        Bind::read("hyper"),
-        Bind::read("step").u32(),
-        Bind::update("velocity"),
+        Bind::read("x").of("N * C * H * W"),
+        Bind::read("upstream").of("N * F * HO * WO"),
+        Bind::update("parameter").of("F * C * KH * KW / GROUPS"),
+        Bind::read("hyper").of("4 + SCHEDULE"),
+        Bind::read("step").u32().of("2"),
+        Bind::update("velocity").of("F * C * KH * KW / GROUPS"),
     ],
     constants: constants!("DECAY", "EPOCH_STEPS", "SCHEDULE"),
     reference: crate::reference!(reference::weight_grad_sgd_momentum),

@@ -37,9 +37,7 @@ pub(super) fn ways(
     sizes: [usize; 3],
     groups: usize,
 ) -> Vec<Alternative> {
-    let usual = direct
-        .clone()
-        .otherwise(Suits::Gpu, direct.kernel, direct.grid);
+    let usual = direct.otherwise(Suits::Gpu, direct.kernel, direct.grid);
     let [rows, columns, _] = sizes;
     // Of several cuts one: they are one text, which the matrix product tests in all of them.
     let cut = cuts(groups, sizes).into_iter().find(|cut| cut.shares > 0);
@@ -96,6 +94,7 @@ macro_rules! constants {
 /// [`CONV2D`] in blocks.
 pub static FORWARD: Kernel = Kernel {
     name: "conv2d_implicit",
+    turns: "(C * KH * KW / GROUPS / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
     source: source!("forward"),
     constants: constants!(),
     ..CONV2D
@@ -104,6 +103,7 @@ pub static FORWARD: Kernel = Kernel {
 /// [`CONV2D_BIAS`] in blocks.
 pub static FORWARD_BIAS: Kernel = Kernel {
     name: "conv2d_implicit_bias",
+    turns: "(C * KH * KW / GROUPS / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
     source: source!("forward"),
     constants: constants!("ACTIVATION"),
     ..CONV2D_BIAS
@@ -112,6 +112,7 @@ pub static FORWARD_BIAS: Kernel = Kernel {
 /// [`CONV2D_INPUT_GRAD`] in blocks.
 pub static INPUT_GRAD: Kernel = Kernel {
     name: "conv2d_implicit_input_grad",
+    turns: "(F * KH * KW / GROUPS / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
     source: source!("input_grad"),
     constants: constants!(),
     ..CONV2D_INPUT_GRAD
@@ -120,6 +121,7 @@ pub static INPUT_GRAD: Kernel = Kernel {
 /// [`CONV2D_INPUT_GRAD_SLOPE`] in blocks.
 pub static INPUT_GRAD_SLOPE: Kernel = Kernel {
     name: "conv2d_implicit_input_grad_slope",
+    turns: "(F * KH * KW / GROUPS / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
     source: source!("input_grad"),
     constants: constants!("ACTIVATION"),
     ..CONV2D_INPUT_GRAD_SLOPE
@@ -128,6 +130,7 @@ pub static INPUT_GRAD_SLOPE: Kernel = Kernel {
 /// [`CONV2D_WEIGHT_GRAD`] in blocks.
 pub static WEIGHT_GRAD: Kernel = Kernel {
     name: "conv2d_implicit_weight_grad",
+    turns: "(N * HO * WO / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
     source: source!("weight_grad"),
     constants: constants!(),
     ..CONV2D_WEIGHT_GRAD
@@ -136,6 +139,7 @@ pub static WEIGHT_GRAD: Kernel = Kernel {
 /// [`CONV2D_WEIGHT_GRAD_SGD`] in blocks.
 pub static WEIGHT_GRAD_SGD: Kernel = Kernel {
     name: "conv2d_implicit_weight_grad_sgd",
+    turns: "(N * HO * WO / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
     source: source!("weight_grad"),
     constants: constants!("DECAY", "EPOCH_STEPS", "SCHEDULE"),
     ..CONV2D_WEIGHT_GRAD_SGD
@@ -144,6 +148,7 @@ pub static WEIGHT_GRAD_SGD: Kernel = Kernel {
 /// [`CONV2D_WEIGHT_GRAD_SGD_MOMENTUM`] in blocks.
 pub static WEIGHT_GRAD_SGD_MOMENTUM: Kernel = Kernel {
     name: "conv2d_implicit_weight_grad_sgd_momentum",
+    turns: "(N * HO * WO / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
     source: source!("weight_grad"),
     constants: constants!("DECAY", "EPOCH_STEPS", "SCHEDULE"),
     ..CONV2D_WEIGHT_GRAD_SGD_MOMENTUM
@@ -178,8 +183,8 @@ mod tests {
         };
         let best = |op: &dyn Op, inputs: &[Type], output| {
             let outputs = [output];
-            let kernel = op.lower(inputs, &outputs).unwrap().kernel.name;
-            (kernel, 1 + op.alternatives(inputs, &outputs).len())
+            let lowered = op.lower(inputs, &outputs).unwrap().launch().unwrap();
+            (lowered.kernel.name, 1 + lowered.alternatives.len())
         };
         [
             best(&conv, &[x.clone(), w.clone()], y.clone()),

@@ -18,29 +18,36 @@ pub(super) const STRIP: [usize; 2] = [4, 4];
 pub(super) const STRIP_KERNEL: usize = 5;
 
 macro_rules! wide {
-    ($($name:ident $entry:literal of $usual:ident;)*) => {
+    ($($name:ident $entry:literal of $usual:ident, turns $turns:expr;)*) => {
         $(pub(super) static $name: Kernel = Kernel {
             name: $entry,
+            turns: $turns,
             ..$usual
         };)*
     };
 }
 
+const FORWARD_TURNS: &str = "(C / GROUPS + 1) * (20 + 20 * KH) + 128";
+const INPUT_TURNS: &str = "(QO / 4 + 1) * (PO + KH / 2 + 1) * (F / GROUPS + 4) + 64";
+const WEIGHT_TURNS: &str = "N * PO * QO / SHARES + 4 * SHARES * KH * KW + 64";
+
 wide! {
-    FORWARD "conv2d_pool_strip" of CONV2D_POOL;
-    INPUT_GRAD "conv2d_pool_input_grad_strip" of CONV2D_POOL_INPUT_GRAD;
-    INPUT_GRAD_SLOPE "conv2d_pool_input_grad_slope_strip" of CONV2D_POOL_INPUT_GRAD_SLOPE;
-    WEIGHT_GRAD "conv2d_pool_weight_grad_wide" of CONV2D_POOL_WEIGHT_GRAD;
-    WEIGHT_GRAD_SGD "conv2d_pool_weight_grad_sgd_wide" of CONV2D_POOL_WEIGHT_GRAD_SGD;
+    FORWARD "conv2d_pool_strip" of CONV2D_POOL, turns FORWARD_TURNS;
+    INPUT_GRAD "conv2d_pool_input_grad_strip" of CONV2D_POOL_INPUT_GRAD, turns INPUT_TURNS;
+    INPUT_GRAD_SLOPE "conv2d_pool_input_grad_slope_strip" of CONV2D_POOL_INPUT_GRAD_SLOPE,
+        turns INPUT_TURNS;
+    WEIGHT_GRAD "conv2d_pool_weight_grad_wide" of CONV2D_POOL_WEIGHT_GRAD, turns WEIGHT_TURNS;
+    WEIGHT_GRAD_SGD "conv2d_pool_weight_grad_sgd_wide" of CONV2D_POOL_WEIGHT_GRAD_SGD, turns WEIGHT_TURNS;
     WEIGHT_GRAD_SGD_MOMENTUM "conv2d_pool_weight_grad_sgd_momentum_wide"
-        of CONV2D_POOL_WEIGHT_GRAD_SGD_MOMENTUM;
+        of CONV2D_POOL_WEIGHT_GRAD_SGD_MOMENTUM, turns WEIGHT_TURNS;
     WEIGHT_GRAD_SGD_BIAS "conv2d_pool_weight_grad_sgd_bias_wide"
-        of CONV2D_POOL_WEIGHT_GRAD_SGD_BIAS;
+        of CONV2D_POOL_WEIGHT_GRAD_SGD_BIAS, turns WEIGHT_TURNS;
 }
 
 /// [`FORWARD`] by lanes of a subgroup, for rows of whole fours.
 pub(super) static FORWARD_LANES: Kernel = Kernel {
     name: "conv2d_pool_lanes",
+    turns: "(C / GROUPS + 1) * (20 + 20 * KH) + 128",
     source: LANES_SOURCE,
     ..CONV2D_POOL
 };

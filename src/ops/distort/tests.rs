@@ -12,7 +12,7 @@ fn maps(draw_: Draw, [seed, replica, step]: [u32; 3]) -> Vec<f64> {
     let mut out = vec![f64::NAN; draw_.batch * row];
     let ty = Type::f32("maps", &[draw_.batch, row]).unwrap();
     draw(&mut Args::<f64> {
-        constants: &draw_.lower(&[], &[ty]).unwrap().constants,
+        constants: &draw_.lower(&[], &[ty]).unwrap().launch().unwrap().constants,
         slots: [
             Slot::U(&keys(u64::from(seed), replica)),
             Slot::U(&[0, step]),

@@ -61,6 +61,7 @@ macro_rules! constants {
 /// [`MATMUL`] in blocks.
 pub static MATMUL_BLOCK: Kernel = Kernel {
     name: "matmul_block",
+    turns: "(K / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
     constants: constants!(),
     ..MATMUL
 };
@@ -68,6 +69,7 @@ pub static MATMUL_BLOCK: Kernel = Kernel {
 /// [`MATMUL_BIAS`] in blocks.
 pub static MATMUL_BLOCK_BIAS: Kernel = Kernel {
     name: "matmul_block_bias",
+    turns: "(K / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
     constants: constants!("ACTIVATION"),
     ..MATMUL_BIAS
 };
@@ -75,6 +77,7 @@ pub static MATMUL_BLOCK_BIAS: Kernel = Kernel {
 /// [`MATMUL_BIAS_DROPOUT`] in blocks.
 pub static MATMUL_BLOCK_BIAS_DROPOUT: Kernel = Kernel {
     name: "matmul_block_bias_dropout",
+    turns: "(K / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
     constants: constants!("ACTIVATION", "DROP", "STREAM", "MASK_SCALE"),
     ..MATMUL_BIAS_DROPOUT
 };
@@ -82,6 +85,7 @@ pub static MATMUL_BLOCK_BIAS_DROPOUT: Kernel = Kernel {
 /// [`MATMUL_SLOPE`] in blocks.
 pub static MATMUL_BLOCK_SLOPE: Kernel = Kernel {
     name: "matmul_block_slope",
+    turns: "(K / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
     constants: constants!("ACTIVATION"),
     ..MATMUL_SLOPE
 };
@@ -89,6 +93,7 @@ pub static MATMUL_BLOCK_SLOPE: Kernel = Kernel {
 /// [`MATMUL_SGD`] in blocks.
 pub static MATMUL_BLOCK_SGD: Kernel = Kernel {
     name: "matmul_block_sgd",
+    turns: "(K / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
     constants: constants!("DECAY", "EPOCH_STEPS", "SCHEDULE"),
     ..MATMUL_SGD
 };
@@ -96,6 +101,7 @@ pub static MATMUL_BLOCK_SGD: Kernel = Kernel {
 /// [`MATMUL_SGD_MOMENTUM`] in blocks.
 pub static MATMUL_BLOCK_SGD_MOMENTUM: Kernel = Kernel {
     name: "matmul_block_sgd_momentum",
+    turns: "(K / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
     constants: constants!("DECAY", "EPOCH_STEPS", "SCHEDULE"),
     ..MATMUL_SGD_MOMENTUM
 };

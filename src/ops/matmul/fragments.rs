@@ -32,6 +32,7 @@ macro_rules! source {
 /// [`MATMUL_BIAS`] by units of 16 × 16.
 pub static MATMUL_FRAGMENTS16_BIAS: Kernel = Kernel {
     name: "matmul_fragments16_bias",
+    turns: "(K / 32 + 1) * 24 + 512",
     source: source!("fragments16"),
     ..MATMUL_BIAS
 };
@@ -39,6 +40,7 @@ pub static MATMUL_FRAGMENTS16_BIAS: Kernel = Kernel {
 /// [`MATMUL_BIAS_DROPOUT`] by units of 16 × 16.
 pub static MATMUL_FRAGMENTS16_BIAS_DROPOUT: Kernel = Kernel {
     name: "matmul_fragments16_bias_dropout",
+    turns: "(K / 32 + 1) * 24 + 512",
     source: source!("fragments16"),
     ..MATMUL_BIAS_DROPOUT
 };
@@ -46,6 +48,7 @@ pub static MATMUL_FRAGMENTS16_BIAS_DROPOUT: Kernel = Kernel {
 /// [`MATMUL_BIAS`] by units of 8 × 8.
 pub static MATMUL_FRAGMENTS8_BIAS: Kernel = Kernel {
     name: "matmul_fragments8_bias",
+    turns: "(K / 32 + 1) * 24 + 512",
     source: source!("fragments8"),
     ..MATMUL_BIAS
 };
@@ -53,6 +56,7 @@ pub static MATMUL_FRAGMENTS8_BIAS: Kernel = Kernel {
 /// [`MATMUL_BIAS_DROPOUT`] by units of 8 × 8.
 pub static MATMUL_FRAGMENTS8_BIAS_DROPOUT: Kernel = Kernel {
     name: "matmul_fragments8_bias_dropout",
+    turns: "(K / 32 + 1) * 24 + 512",
     source: source!("fragments8"),
     ..MATMUL_BIAS_DROPOUT
 };

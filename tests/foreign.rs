@@ -1,0 +1,617 @@
+//! What a crate outside may do to the engine, and what it gets when that is wrong: own ops, own
+//! kernels, values of other graphs, variables that nobody has written.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::gpu;
+use wgrad::compile::{Options, compile};
+use wgrad::exec::{Choice, Device, Executor};
+use wgrad::graph::Graph;
+use wgrad::kernel::{Args, Bind, Kernel};
+use wgrad::ops::activation::{ACTIVATION, Activate, Activation};
+use wgrad::ops::add_bias::AddBias;
+use wgrad::ops::advance::Advance;
+use wgrad::ops::constant::Constant;
+use wgrad::ops::dense_loss::DenseLoss;
+use wgrad::ops::dropout::Dropout;
+use wgrad::ops::gather::{Expansion, Gather};
+use wgrad::ops::matmul::Matmul;
+use wgrad::ops::reshape::Reshape;
+use wgrad::ops::scale::Scale;
+use wgrad::ops::sgd::{HYPER, Sgd};
+use wgrad::ops::tally::Tally;
+use wgrad::ops::{
+    COUNTER, Cost, Loss, LossGrad, Lowered, Lowering, Op, Operand, Tape, Value, quadratic,
+};
+use wgrad::plan::{Limits, Plan};
+use wgrad::shape::Type;
+use wgrad::tensor::{Host, Real};
+use wgrad::{Error, Result};
+
+fn devices() -> Vec<Device> {
+    let cpu = Device::open(Choice::Cpu).unwrap();
+    std::iter::once(cpu).chain(gpu()).collect()
+}
+
+fn f32s(extents: &[usize]) -> Type {
+    Type::f32("test", extents).unwrap()
+}
+
+fn u32s(extents: &[usize]) -> Type {
+    Type::u32("test", extents).unwrap()
+}
+
+fn plan(graph: &Graph, fuse: bool) -> Result<Plan> {
+    let options = Options {
+        replicas: 1,
+        fuse,
+        limits: Limits::default(),
+    };
+    compile(graph, &options)
+}
+
+fn write(executor: &mut dyn Executor, name: &str, data: Host) {
+    let buffer = executor.plan().state(name).unwrap();
+    executor.write(buffer, &data).unwrap();
+}
+
+fn floats(executor: &mut dyn Executor, name: &str) -> Vec<f32> {
+    let buffer = executor.plan().state(name).unwrap();
+    executor.read(buffer).unwrap().floats().unwrap()
+}
+
+/// An op of one input and one output of its type, whatever it lowers to.
+struct Own(fn(&[Type], &[Type]) -> Result<Lowering>);
+
+impl std::fmt::Debug for Own {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Own")
+    }
+}
+
+impl Op for Own {
+    fn name(&self) -> &'static str {
+        "own"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        Ok(vec![inputs[0].clone()])
+    }
+
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
+        (self.0)(inputs, outputs)
+    }
+}
+
+/// A launch of `kernel` over x and y `[N]`, with N as it is told.
+fn over(kernel: &'static Kernel, n: usize, more: &[(&'static str, f64)]) -> Lowering {
+    Lowering::Launch(Lowered {
+        kernel,
+        constants: [&[("N", n as f64)], more].concat(),
+        operands: vec![Operand::In(0), Operand::Out(0)],
+        grid: [n.div_ceil(64) as u32, 1],
+        flops: n as u64,
+        alternatives: vec![],
+    })
+}
+
+/// x `[4]`, a program `run` that applies `op` to it, the result `y`.
+fn applied(op: impl Op) -> Result<Graph> {
+    let mut graph = Graph::new();
+    let x = graph.variable("x", f32s(&[4]))?;
+    graph.begin("run");
+    graph.label("mine");
+    let y = graph.op1(Arc::new(op), &[x])?;
+    graph.result("y", y)?;
+    Ok(graph)
+}
+
+// --- steps -------------------------------------------------------------------------------------
+
+/// A graph that loads no batch counts its steps all the same: other masks, other rates.
+#[test]
+fn a_graph_without_gather_counts_its_steps() {
+    const N: usize = 64;
+    let mut graph = Graph::new();
+    let x = graph.variable("x", f32s(&[N])).unwrap();
+    let w = graph.variable("w", f32s(&[1])).unwrap();
+    let one = graph.variable("one", f32s(&[1])).unwrap();
+    let keys = graph.variable("keys", u32s(&[4])).unwrap();
+    let hyper = graph.variable("hyper", f32s(&[HYPER + 3])).unwrap();
+    let step = graph.variable("step", u32s(&[COUNTER])).unwrap();
+    graph.begin("run");
+    let dropout = Dropout {
+        p: 0.5,
+        layer: 0,
+        rescale: false,
+    };
+    let y = graph.op1(Arc::new(dropout), &[x, keys, step]).unwrap();
+    graph.result("y", y).unwrap();
+    let sgd = Sgd {
+        decay: false,
+        momentum: false,
+        epoch_steps: 1,
+        schedule: 3,
+    };
+    graph.op(Arc::new(sgd), &[one, w, hyper, step]).unwrap();
+    graph.op(Arc::new(Advance), &[step]).unwrap();
+    for device in devices() {
+        for fuse in [false, true] {
+            let mut executor = device.executor(plan(&graph, fuse).unwrap()).unwrap();
+            let executor = executor.as_mut();
+            write(executor, "x", Host::F32(vec![1.0; N]));
+            write(executor, "w", Host::F32(vec![0.0]));
+            write(executor, "one", Host::F32(vec![1.0]));
+            write(executor, "keys", Host::U32(vec![1, 2, 0, 0]));
+            let rates = [1.0, 10.0, 100.0];
+            let hyper = [&[0.0; HYPER][..], &rates].concat();
+            write(executor, "hyper", Host::F32(hyper));
+            write(executor, "step", Host::U32(vec![0; COUNTER]));
+            let mut masks = vec![];
+            for sum in [-1.0, -11.0, -111.0] {
+                executor.run("run", 1).unwrap();
+                assert_eq!(floats(executor, "w"), [sum], "{}", device.info().name);
+                masks.push(floats(executor, "y"));
+            }
+            assert!(masks[0] != masks[1] && masks[1] != masks[2] && masks[0] != masks[2]);
+            // Three more steps in one go are three steps.
+            executor.run("run", 3).unwrap();
+            assert_eq!(floats(executor, "w"), [-411.0]);
+        }
+    }
+}
+
+// --- an own cost -------------------------------------------------------------------------------
+
+fn absolute<T: Real>(a: &mut Args<'_, T>) {
+    let k = a.size("K");
+    let (scores, loss) = (a.f(0), a.f_mut(2));
+    for (loss, z) in loss.iter_mut().zip(scores.chunks(k)) {
+        *loss = z.iter().fold(T::ZERO, |sum, &z| sum + z * z * T::of(3.0));
+    }
+}
+
+fn absolute_grad<T: Real>(a: &mut Args<'_, T>) {
+    let k = a.size("K");
+    let (scores, g, delta) = (a.f(0), a.f(2), a.f_mut(3));
+    for (i, delta) in delta.iter_mut().enumerate() {
+        *delta = g[i / k] * scores[i] * T::of(6.0);
+    }
+}
+
+/// Three times the squares of the scores, whatever the label.
+static OWN_LOSS: Kernel = Kernel::new(
+    "own_loss",
+    "override N: u32 = 1u;
+     override K: u32 = 1u;
+     @group(0) @binding(0) var<storage, read> scores: array<f32>;
+     @group(0) @binding(1) var<storage, read> labels: array<u32>;
+     @group(0) @binding(2) var<storage, read_write> loss: array<f32>;
+     @compute @workgroup_size(1)
+     fn own_loss(@builtin(workgroup_id) group: vec3<u32>) {
+         let n = group.x;
+         var sum = 0.0 * f32(labels[n]);
+         for (var k = 0u; k < K; k++) { sum += 3.0 * scores[n * K + k] * scores[n * K + k]; }
+         loss[n] = sum;
+     }",
+    &[
+        Bind::read("scores"),
+        Bind::read("labels").u32(),
+        Bind::write("loss"),
+    ],
+    &["N", "K"],
+    wgrad::reference!(absolute),
+);
+
+static OWN_GRAD: Kernel = Kernel::new(
+    "own_grad",
+    "override N: u32 = 1u;
+     override K: u32 = 1u;
+     @group(0) @binding(0) var<storage, read> scores: array<f32>;
+     @group(0) @binding(1) var<storage, read> labels: array<u32>;
+     @group(0) @binding(2) var<storage, read> g: array<f32>;
+     @group(0) @binding(3) var<storage, read_write> delta: array<f32>;
+     @compute @workgroup_size(1)
+     fn own_grad(@builtin(workgroup_id) group: vec3<u32>) {
+         let n = group.x;
+         for (var k = 0u; k < K; k++) {
+             delta[n * K + k] = g[n] * 6.0 * scores[n * K + k] + 0.0 * f32(labels[n]);
+         }
+     }",
+    &[
+        Bind::read("scores"),
+        Bind::read("labels").u32(),
+        Bind::read("g"),
+        Bind::write("delta"),
+    ],
+    &["N", "K"],
+    wgrad::reference!(absolute_grad),
+);
+
+/// It even has the name of a cost of the crate's.
+static OWN: Cost = Cost {
+    name: "quadratic",
+    loss: &OWN_LOSS,
+    slope: &OWN_GRAD,
+};
+
+/// A dense layer under a cost, as the crate's training steps have it.
+fn classifier(cost: &'static Cost) -> Graph {
+    let mut graph = Graph::new();
+    let shared = |extents: &[usize]| u32s(extents).shared();
+    let images = graph.variable("images", shared(&[3])).unwrap();
+    let labels = graph.variable("labels", shared(&[3])).unwrap();
+    let step = graph.variable("step", u32s(&[COUNTER])).unwrap();
+    let w = graph.variable("w", f32s(&[2, 4])).unwrap();
+    let b = graph.variable("b", f32s(&[2])).unwrap();
+    let metrics = graph.variable("metrics", f32s(&[4])).unwrap();
+    let guard = graph.variable("guard", u32s(&[4])).unwrap();
+    graph.begin("train");
+    let gather = Gather {
+        batch: 3,
+        images: 3,
+        shape: [1, 2, 2],
+        expansion: Expansion::None,
+        epoch_steps: 1,
+        scale: 1.0,
+        shuffled: false,
+    };
+    let xy = graph.op(Arc::new(gather), &[images, labels, step]).unwrap();
+    let mut one = |op: Arc<dyn Op>, inputs: &[Value]| graph.op1(op, inputs).unwrap();
+    let extents = vec![3, 4];
+    let x = one(Arc::new(Reshape { extents }), &[xy[0]]);
+    let z = one(Arc::new(Matmul::new(false, true)), &[x, w]);
+    let z = one(Arc::new(AddBias), &[z, b]);
+    let losses = one(Arc::new(Loss(cost)), &[z, xy[1]]);
+    let tally = Tally {
+        count: 3,
+        epoch_steps: 1,
+        predict: false,
+    };
+    let tallied = [z, losses, xy[1], step, metrics, guard];
+    graph.op(Arc::new(tally), &tallied).unwrap();
+    let seed = Constant {
+        extents: vec![3],
+        value: 0.5,
+    };
+    let seed = graph.op1(Arc::new(seed), &[]).unwrap();
+    let delta = graph
+        .op1(Arc::new(LossGrad(cost)), &[z, xy[1], seed])
+        .unwrap();
+    let delta = graph.op1(Arc::new(Scale(2.0)), &[delta]).unwrap();
+    graph.result("delta", delta).unwrap();
+    graph.op(Arc::new(Advance), &[step]).unwrap();
+    graph
+}
+
+fn fused(plan: &Plan) -> bool {
+    let mut launches = plan.programs["train"].iter();
+    launches.any(|launch| launch.kernel.name == "dense_loss")
+}
+
+#[test]
+fn only_the_crates_own_costs_are_fused() {
+    assert!(fused(&plan(&classifier(&quadratic::COST), true).unwrap()));
+    let own = plan(&classifier(&OWN), true).unwrap();
+    assert!(!fused(&own));
+    let weights: Vec<f32> = (0..8).map(|i| i as f32 * 0.25 - 1.0).collect();
+    for device in devices() {
+        let mut executor = device.executor(own.clone()).unwrap();
+        let executor = executor.as_mut();
+        write(
+            executor,
+            "images",
+            Host::U32(vec![0x0001_0002, 0x0300, 0x0001_0000]),
+        );
+        write(executor, "labels", Host::U32(vec![0, 1, 1]));
+        write(executor, "step", Host::U32(vec![0; COUNTER]));
+        write(executor, "w", Host::F32(weights.clone()));
+        write(executor, "b", Host::F32(vec![0.5, -0.5]));
+        write(executor, "metrics", Host::F32(vec![0.0; 4]));
+        write(executor, "guard", Host::U32(vec![0; 4]));
+        executor.run("train", 1).unwrap();
+        // z = (-2, 0), (-1.75, 0.25), (0, 0); the cost is 3 Σ z², its slope 6 z.
+        assert_eq!(floats(executor, "metrics")[0], 3.0 * (4.0 + 3.125));
+        let delta = [-12.0, 0.0, -10.5, 1.5, 0.0, 0.0];
+        assert_eq!(floats(executor, "delta"), delta, "{}", device.info().name);
+    }
+}
+
+#[test]
+fn the_fused_kernel_refuses_a_cost_that_it_does_not_know() {
+    let op = DenseLoss {
+        activation: Activation::Linear,
+        cost: &OWN,
+        seed: 1.0,
+        tally: Tally {
+            count: 3,
+            epoch_steps: 1,
+            predict: false,
+        },
+    };
+    let inputs = [
+        f32s(&[3, 4]),
+        f32s(&[2, 4]),
+        f32s(&[2]),
+        u32s(&[3]),
+        u32s(&[2]),
+        f32s(&[4]),
+        u32s(&[4]),
+    ];
+    let refused = op.infer(&inputs).unwrap_err().to_string();
+    assert!(refused.contains("wgrad's own"), "{refused}");
+}
+
+// --- own kernels -------------------------------------------------------------------------------
+
+macro_rules! times {
+    ($kernel:ident, $f:ident, $factor:literal) => {
+        fn $f<T: Real>(a: &mut Args<'_, T>) {
+            let (x, y) = (a.f(0), a.f_mut(1));
+            for (y, &x) in y.iter_mut().zip(x) {
+                *y = x * T::of($factor);
+            }
+        }
+
+        static $kernel: Kernel = Kernel::new(
+            "times",
+            concat!(
+                "override N: u32 = 1u;
+                 @group(0) @binding(0) var<storage, read> x: array<f32>;
+                 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+                 @compute @workgroup_size(64)
+                 fn times(@builtin(global_invocation_id) id: vec3<u32>) {
+                     if id.x < N { y[id.x] = x[id.x] * ",
+                stringify!($factor),
+                "; }
+                 }"
+            ),
+            &[Bind::read("x").of("N"), Bind::write("y").of("N")],
+            &["N"],
+            wgrad::reference!($f),
+        );
+    };
+}
+
+times!(TWICE, twice, 2.0);
+times!(THRICE, thrice, 3.0);
+
+#[test]
+fn two_kernels_of_one_name_are_two() {
+    let mut graph = Graph::new();
+    let x = graph.variable("x", f32s(&[4])).unwrap();
+    graph.begin("run");
+    for (name, op) in [
+        ("y", Own(|x, _| Ok(over(&TWICE, x[0].elements(), &[])))),
+        ("z", Own(|x, _| Ok(over(&THRICE, x[0].elements(), &[])))),
+    ] {
+        let value = graph.op1(Arc::new(op), &[x]).unwrap();
+        graph.result(name, value).unwrap();
+    }
+    for device in devices() {
+        let mut executor = device.executor(plan(&graph, true).unwrap()).unwrap();
+        write(executor.as_mut(), "x", Host::F32(vec![1.0, 2.0, 3.0, 4.0]));
+        executor.run("run", 1).unwrap();
+        assert_eq!(floats(executor.as_mut(), "y"), [2.0, 4.0, 6.0, 8.0]);
+        assert_eq!(floats(executor.as_mut(), "z"), [3.0, 6.0, 9.0, 12.0]);
+    }
+}
+
+fn last_of_table<T: Real>(a: &mut Args<'_, T>) {
+    a.f_mut(1).fill(T::of(4.0));
+}
+
+/// Asks a table of four for its elements 16 to 19; behind the table stands another one.
+static PAST_THE_END: Kernel = Kernel::new(
+    "past_the_end",
+    "override N: u32 = 1u;
+     @group(0) @binding(0) var<storage, read> x: array<f32>;
+     @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+     var<workgroup> table: array<f32, 4>;
+     var<workgroup> behind: array<f32, 64>;
+     @compute @workgroup_size(64)
+     fn past_the_end(@builtin(local_invocation_index) thread: u32) {
+         behind[thread] = 9.0;
+         if thread < 4u { table[thread] = f32(thread + 1u); }
+         workgroupBarrier();
+         if thread < N { y[thread] = table[u32(x[thread])] + 0.0 * behind[63u - thread]; }
+     }",
+    &[Bind::read("x").of("N"), Bind::write("y").of("N")],
+    &["N"],
+    wgrad::reference!(last_of_table),
+);
+
+/// WGSL allows any element of the table then; naga takes the last one.
+#[test]
+fn kernels_of_other_crates_have_bounds_checks() {
+    assert!(ACTIVATION.trusted() && !PAST_THE_END.trusted());
+    assert!(!ACTIVATION.with_source(ACTIVATION.source).trusted());
+    let graph = applied(Own(|_, _| Ok(over(&PAST_THE_END, 4, &[])))).unwrap();
+    for device in devices() {
+        let mut executor = device.executor(plan(&graph, true).unwrap()).unwrap();
+        write(
+            executor.as_mut(),
+            "x",
+            Host::F32(vec![16.0, 17.0, 18.0, 19.0]),
+        );
+        executor.run("run", 1).unwrap();
+        assert_eq!(floats(executor.as_mut(), "y"), [4.0; 4]);
+    }
+}
+
+/// The crate's kernels run without checks, so nobody may call them with sizes that the buffers
+/// do not have.
+#[test]
+fn constants_that_do_not_fit_the_buffers_are_refused() {
+    let with = |op| plan(&applied(op).unwrap(), true).map(|_| ());
+    with(Own(|_, _| Ok(over(&ACTIVATION, 4, &[("ACTIVATION", 0.0)])))).unwrap();
+    let refused = [
+        with(Own(|_, _| {
+            Ok(over(&ACTIVATION, 1000, &[("ACTIVATION", 0.0)]))
+        })),
+        with(Own(|_, _| Ok(over(&ACTIVATION, 3, &[("ACTIVATION", 0.0)])))),
+        with(Own(|_, _| Ok(over(&TWICE, 5, &[])))),
+    ];
+    for (refused, elements) in refused.into_iter().zip(["1000", "3", "5"]) {
+        let error = refused.unwrap_err();
+        assert!(matches!(error, Error::Plan { .. }), "{error}");
+        let said = format!("wanted {elements} elements: N with N = {elements}");
+        assert!(error.to_string().contains(&said), "{error}");
+    }
+}
+
+// --- what an op may become ---------------------------------------------------------------------
+
+#[test]
+fn an_error_of_lowering_is_no_view() {
+    let op = Own(|_, _| Err(Error::setting("own", 4, "a multiple of 5")));
+    // A kept value asks what its op becomes.
+    let refused = applied(op).unwrap_err().to_string();
+    assert!(refused.contains("a multiple of 5"), "{refused}");
+    let mut graph = Graph::new();
+    let x = graph.variable("x", f32s(&[4])).unwrap();
+    graph.begin("run");
+    graph.label("mine");
+    let op = Own(|_, _| Err(Error::shape("own", "4", "a multiple of 5")));
+    let y = graph.op1(Arc::new(op), &[x]).unwrap();
+    let y = graph.op1(Arc::new(Scale(2.0)), &[y]).unwrap();
+    graph.result("y", y).unwrap();
+    for fuse in [false, true] {
+        let refused = plan(&graph, fuse).unwrap_err().to_string();
+        assert!(
+            refused.contains("mine, own: found 4; wanted a multiple of 5"),
+            "{refused}"
+        );
+    }
+}
+
+/// Gives `[8]`, and says that this is `[4]` seen otherwise.
+#[derive(Debug)]
+struct Larger;
+
+impl Op for Larger {
+    fn name(&self) -> &'static str {
+        "larger"
+    }
+
+    fn infer(&self, _: &[Type]) -> Result<Vec<Type>> {
+        Ok(vec![f32s(&[8])])
+    }
+
+    fn lower(&self, _: &[Type], _: &[Type]) -> Result<Lowering> {
+        Ok(Lowering::View)
+    }
+}
+
+#[test]
+fn a_view_has_as_many_elements() {
+    let mut graph = Graph::new();
+    let x = graph.variable("x", f32s(&[4])).unwrap();
+    graph.begin("run");
+    let y = graph.op1(Arc::new(Larger), &[x]).unwrap();
+    let y = graph
+        .op1(Arc::new(Activate(Activation::Relu)), &[y])
+        .unwrap();
+    graph.result("y", y).unwrap();
+    let refused = plan(&graph, true).unwrap_err().to_string();
+    assert!(refused.contains("as many elements"), "{refused}");
+}
+
+#[test]
+fn operands_that_an_op_does_not_have_are_refused() {
+    let graph = applied(Own(|_, _| {
+        let mut lowered = over(&TWICE, 4, &[]).launch().unwrap();
+        lowered.operands[0] = Operand::In(7);
+        Ok(Lowering::Launch(lowered))
+    }));
+    let refused = plan(&graph.unwrap(), true).unwrap_err().to_string();
+    assert!(refused.contains("operand In(7)"), "{refused}");
+}
+
+// --- values ------------------------------------------------------------------------------------
+
+#[test]
+fn a_graph_takes_its_own_values_only() {
+    let (mut one, mut other) = (Graph::new(), Graph::new());
+    let [x, theirs] = [&mut one, &mut other].map(|graph| {
+        let x = graph.variable("x", f32s(&[4])).unwrap();
+        graph.begin("run");
+        graph.op1(Arc::new(Scale(2.0)), &[x]).unwrap()
+    });
+    // Values that stand where this graph has something, and where it has nothing.
+    let far = (0..9).fold(theirs, |x, _| {
+        other.op1(Arc::new(Scale(2.0)), &[x]).unwrap()
+    });
+    for theirs in [theirs, far] {
+        let refused = [
+            one.op1(Arc::new(Scale(2.0)), &[theirs]).map(|_| ()),
+            one.ty(theirs).map(|_| ()),
+            one.result("y", theirs),
+            one.gradients(theirs, theirs, &[x]).map(|_| ()),
+            one.gradients(x, theirs, &[x]).map(|_| ()),
+            one.gradients(x, x, &[theirs]).map(|_| ()),
+        ];
+        for refused in refused {
+            let error = refused.unwrap_err().to_string();
+            assert!(error.contains("a value of another graph"), "{error}");
+        }
+    }
+    assert_eq!(one.ty(x).unwrap(), &f32s(&[4]));
+}
+
+// --- variables ---------------------------------------------------------------------------------
+
+#[test]
+fn a_variable_that_nobody_has_written_is_not_read() {
+    let mut graph = Graph::new();
+    let x = graph.variable("x", f32s(&[4])).unwrap();
+    let w = graph.variable("w", f32s(&[4])).unwrap();
+    graph.begin("init");
+    let init = wgrad::ops::init::Init {
+        distribution: wgrad::ops::init::Distribution::Constant { value: 1.0 },
+        parameter: 0,
+    };
+    let keys = graph.variable("keys", u32s(&[4])).unwrap();
+    graph.op(Arc::new(init), &[w, keys]).unwrap();
+    graph.begin("run");
+    graph.label("sum");
+    let y = graph.op1(Arc::new(wgrad::ops::add::Add), &[x, w]).unwrap();
+    graph.result("y", y).unwrap();
+    let mut said = vec![];
+    for device in devices() {
+        let mut executor = device.executor(plan(&graph, true).unwrap()).unwrap();
+        let executor = executor.as_mut();
+        let [x, y] = ["x", "y"].map(|name| executor.plan().state(name).unwrap());
+        let mut errors = vec![
+            executor.run("run", 1).unwrap_err().to_string(),
+            executor.run_part("run", 0..1).unwrap_err().to_string(),
+            executor.read(x).unwrap_err().to_string(),
+            executor.read(y).unwrap_err().to_string(),
+        ];
+        write(executor, "x", Host::F32(vec![0.5; 4]));
+        assert_eq!(floats(executor, "x"), [0.5; 4]);
+        // Another program's work counts, and there is none yet.
+        errors.push(executor.run("run", 1).unwrap_err().to_string());
+        write(executor, "keys", Host::U32(vec![0; 4]));
+        executor.run("init", 1).unwrap();
+        executor.run("run", 1).unwrap();
+        assert_eq!(floats(executor, "y"), [1.5; 4]);
+        said.push(errors);
+    }
+    let named = [("x", 0), ("x", 1), ("x", 2), ("y", 3), ("w", 4)];
+    for (name, at) in named {
+        let wanted = format!("variable {name}: found nothing written to it");
+        assert!(said[0][at].starts_with(&wanted), "{}", said[0][at]);
+    }
+    assert!(
+        said[0][0].ends_with("program run reads it in sum"),
+        "{}",
+        said[0][0]
+    );
+    assert!(
+        said.iter().all(|other| *other == said[0]),
+        "devices differ: {said:?}"
+    );
+}

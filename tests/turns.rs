@@ -1,0 +1,461 @@
+//! The most turns that the checker lets a thread's loops take are turns that the device takes:
+//! each kernel with a loop over a size, at the largest size that is let through, against the
+//! reference. Mesa's llvmpipe ends a thread's loops after 65,535 turns without a word.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::gpu;
+use wgrad::compile::{Options, compile};
+use wgrad::doctor::harness::{graph_of, inputs, run};
+use wgrad::exec::cpu::{Cpu, Text};
+use wgrad::ops::activation::Activation;
+use wgrad::ops::argmax::Argmax;
+use wgrad::ops::avg_pool2d::AvgPool2d;
+use wgrad::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, ConvEnd};
+use wgrad::ops::conv2d_pool::{
+    Conv2dPool, Conv2dPoolInputGrad, Conv2dPoolWeightGrad, ConvPool, Update,
+};
+use wgrad::ops::dense_grad::DenseGrad;
+use wgrad::ops::dense_loss::DenseLoss;
+use wgrad::ops::gather::{Expansion, Gather};
+use wgrad::ops::matmul::{End, Matmul};
+use wgrad::ops::max_pool2d::{MaxPool2d, MaxPool2dGrad};
+use wgrad::ops::reduce::Reduce;
+use wgrad::ops::sgd::{HYPER, Sgd};
+use wgrad::ops::softmax::Softmax;
+use wgrad::ops::tally::Tally;
+use wgrad::ops::{Case, Fill, TABLE, quadratic};
+use wgrad::plan::{Launch, Limits, Plan};
+use wgrad::tensor::Host;
+
+/// A case of a size.
+type Family = fn(usize) -> Case;
+
+const ONE: Fill = Fill::Number(1.0);
+const SMALL: Fill = Fill::Number(0.0078125);
+
+const CONV: Conv2d = Conv2d {
+    stride: [1, 1],
+    padding: [0, 0],
+    dilation: [1, 1],
+    groups: 1,
+    end: ConvEnd::Store,
+};
+
+const HALVES: ConvPool = ConvPool {
+    conv: CONV,
+    pool: MaxPool2d {
+        kernel: [2, 2],
+        stride: [2, 2],
+        padding: [0, 0],
+        activation: Activation::Linear,
+    },
+};
+
+/// Windows that are no pairs.
+const THIRDS: ConvPool = ConvPool {
+    conv: CONV,
+    pool: MaxPool2d {
+        kernel: [3, 3],
+        stride: [3, 3],
+        padding: [0, 0],
+        activation: Activation::Linear,
+    },
+};
+
+const SGD: Sgd = Sgd {
+    decay: false,
+    momentum: false,
+    epoch_steps: 1,
+    schedule: 1,
+};
+
+const STEP: Fill = Fill::Pair(7, 0);
+
+fn updated(case: Case) -> Case {
+    case.fixed(&[HYPER + 1], SMALL).u32(&[2], STEP)
+}
+
+fn product(n: usize, m: usize, end: End) -> Case {
+    let op = Matmul {
+        trans_a: false,
+        trans_b: true,
+        end,
+    };
+    Case::new(op, n).fixed(&[m, n], ONE).fixed(&[3, n], ONE)
+}
+
+fn dense(n: usize, examples: usize, input_gradient: bool) -> Case {
+    let op = DenseGrad {
+        activation: Activation::Linear,
+        scale: 1.0,
+        input_gradient,
+        sgd: SGD,
+    };
+    let case = Case::new(op, n)
+        .fixed(&[examples, 8], ONE)
+        .fixed(&[examples, n], ONE)
+        .fixed(&[n, 8], ONE)
+        .fixed(&[n], ONE);
+    updated(case)
+}
+
+fn loss(n: usize, examples: usize) -> Case {
+    let tally = Tally {
+        count: examples,
+        epoch_steps: 1,
+        predict: false,
+    };
+    let op = DenseLoss {
+        activation: Activation::Linear,
+        cost: &quadratic::COST,
+        seed: 1.0,
+        tally,
+    };
+    // Scores near 1, so that the losses stay small numbers.
+    Case::new(op, n)
+        .fixed(&[examples, n], ONE)
+        .fixed(&[9, n], SMALL)
+        .fixed(&[9], SMALL)
+        .u32(&[examples], Fill::Below(9))
+        .u32(&[2], STEP)
+        .fixed(&[4], Fill::Number(0.0))
+        .u32(&[4], Fill::Number(0.0))
+}
+
+/// Filters `[F, C, 3, 3]` over images of 5 x 5, or 8 x 8 under a pool.
+fn channels(n: usize, pool: Option<ConvPool>) -> Case {
+    let filters = [9, n, 3, 3];
+    match pool {
+        None => Case::new(CONV, n)
+            .fixed(&[1, n, 5, 5], ONE)
+            .fixed(&filters, ONE),
+        Some(pool) => {
+            let case = Case::new(Conv2dPool(pool), n).fixed(&[1, n, 8, 8], ONE);
+            case.fixed(&filters, ONE).fixed(&[9], ONE)
+        }
+    }
+}
+
+fn gather(n: usize) -> Case {
+    let op = Gather {
+        batch: 1,
+        images: 1,
+        shape: [1, 16, n],
+        expansion: Expansion::None,
+        epoch_steps: 1,
+        scale: 1.0,
+        shuffled: true,
+    };
+    Case::new(op, 1)
+        .shared_u32(&[4 * n], Fill::Words)
+        .shared_u32(&[1], Fill::Below(9))
+        .u32(&[2], STEP)
+        .u32(&[1], Fill::Number(0.0))
+}
+
+fn tally(n: usize, predict: bool) -> Case {
+    let op = Tally {
+        count: 65,
+        epoch_steps: 1,
+        predict,
+    };
+    let case = Case::new(op, n)
+        .fixed(&[65, n], Fill::Distinct)
+        .fixed(&[65], ONE)
+        .u32(&[65], Fill::Below(9))
+        .u32(&[2], STEP)
+        .fixed(&[4], Fill::Number(0.0))
+        .u32(&[4], Fill::Number(0.0));
+    match predict {
+        true => case.u32(&[65], Fill::Words),
+        false => case,
+    }
+}
+
+/// Every loop over a size; the biggest sizes come out of the search.
+const FAMILIES: &[(&str, Family)] = &[
+    ("product", |n| product(8 * n, 3, End::Store)),
+    ("product of few rows", |n| {
+        product(64 * n, 1, End::Bias(Activation::Linear)).fixed(&[3], ONE)
+    }),
+    ("product of 16 rows", |n| {
+        product(64 * n, 16, End::Bias(Activation::Linear)).fixed(&[3], ONE)
+    }),
+    ("dense way back", |n| dense(8 * n, 10, true)),
+    ("dense way back, 16 examples", |n| dense(8 * n, 16, true)),
+    ("dense update", |n| dense(8 * n, 10, false)),
+    ("dense loss", |n| loss(8 * n, 10)),
+    ("dense loss, 64 examples", |n| loss(8 * n, 64)),
+    ("convolution", |n| channels(n, None)),
+    ("pooled convolution", |n| channels(n, Some(HALVES))),
+    ("convolution, pooled by thirds", |n| {
+        channels(n, Some(THIRDS))
+    }),
+    ("convolution input gradient", |n| {
+        let op = Conv2dInputGrad {
+            conv: CONV,
+            input: [5, 5],
+            slope: None,
+        };
+        let case = Case::new(op, n).fixed(&[1, n, 3, 3], ONE);
+        case.fixed(&[n, 9, 3, 3], ONE)
+    }),
+    ("convolution weight gradient", |n| {
+        let op = Conv2dWeightGrad {
+            conv: CONV,
+            kernel: [3, 3],
+            update: None,
+        };
+        let case = Case::new(op, n).fixed(&[1, 1, 66, n + 2], ONE);
+        case.fixed(&[1, 9, 64, n], ONE)
+    }),
+    ("pooled convolution input gradient", |n| {
+        let op = Conv2dPoolInputGrad {
+            conv_pool: HALVES,
+            input: [10, 10],
+            slope: None,
+        };
+        let window = wgrad::ops::Window {
+            kernel: [2, 2],
+            stride: [2, 2],
+            padding: [0, 0],
+            dilation: [1, 1],
+        };
+        Case::new(op, n)
+            .fixed(&[1, n, 4, 4], ONE)
+            .u32(&[1, n, 4, 4], Fill::Winner(window, [8, 8]))
+            .fixed(&[n, 1, 3, 3], ONE)
+    }),
+    ("pooled convolution weight gradient", |n| {
+        let op = Conv2dPoolWeightGrad {
+            conv_pool: HALVES,
+            kernel: [1, 1],
+            update: Update::Store,
+        };
+        let window = wgrad::ops::Window {
+            kernel: [2, 2],
+            stride: [2, 2],
+            padding: [0, 0],
+            dilation: [1, 1],
+        };
+        Case::new(op, n)
+            .fixed(&[1, 1, 16, 2 * n], ONE)
+            .fixed(&[1, 1, 8, n], ONE)
+            .u32(&[1, 1, 8, n], Fill::Winner(window, [16, 2 * n]))
+    }),
+    ("maximum of a window", |n| {
+        let op = MaxPool2d {
+            kernel: [n, n],
+            stride: [n, n],
+            padding: [0, 0],
+            activation: Activation::Linear,
+        };
+        Case::new(op, 1).fixed(&[1, 2, n, n], Fill::Distinct)
+    }),
+    ("gradient of a window's maximum", |n| {
+        let pool = MaxPool2d {
+            kernel: [n, n],
+            stride: [1, 1],
+            padding: [0, 0],
+            activation: Activation::Linear,
+        };
+        let op = MaxPool2dGrad {
+            pool,
+            input: [n, n],
+            slope: None,
+        };
+        let place = Fill::Number((n * n - 1) as f64);
+        Case::new(op, 1)
+            .fixed(&[1, 1, 1, 1], ONE)
+            .u32(&[1, 1, 1, 1], place)
+    }),
+    ("mean of a window", |n| {
+        let op = AvgPool2d {
+            kernel: [n, n],
+            stride: [n, n],
+            padding: [0, 0],
+        };
+        Case::new(op, n * n).fixed(&[1, 1, n, n], ONE)
+    }),
+    ("sum", |n| {
+        Case::new(Reduce::new(None, 1.0), n).fixed(&[8, 32 * n], ONE)
+    }),
+    ("softmax", |n| {
+        Case::new(Softmax, 1).fixed(&[1, 64 * n], Fill::Distinct)
+    }),
+    ("largest of a row", |n| {
+        Case::new(Argmax, 1).fixed(&[2, n], Fill::Distinct)
+    }),
+    ("tally", |n| tally(n, false)),
+    ("tally with answers", |n| tally(n, true)),
+    ("images out of bytes", gather),
+];
+
+/// Kernels with a loop over a size that no family above reaches, and why that is no gap.
+const ALIKE: &[(&str, &str)] = &[
+    ("_sgd", "the sum is that of the kernel without the update"),
+    ("_slope", "the sum is that of the kernel without the slope"),
+    ("_grad", "one loop less than the kernel of the forward pass"),
+    ("_dropout", "the sum is that of the kernel without the mask"),
+    ("fragments", "needs matrix units"),
+    ("log_softmax", "the loops of softmax"),
+    ("cross_entropy", "one loop less than softmax"),
+    ("log_likelihood", "one loop less than softmax"),
+    ("quadratic", "one loop less than softmax"),
+    (
+        "conv2d_implicit",
+        "the loop of matmul_block over another matrix",
+    ),
+    ("distort", "a loop over channels, of which images have few"),
+    ("_bias", "the sum is that of the kernel without the bias"),
+];
+
+/// The plan of a case with every way, however long its loops.
+fn plan_of(case: &Case) -> Plan {
+    let options = Options {
+        replicas: 1,
+        fuse: true,
+        limits: Limits::CPU,
+    };
+    compile(&graph_of(case).unwrap(), &options).unwrap()
+}
+
+fn ways(case: &Case) -> Vec<Launch> {
+    let launch = plan_of(case).programs["run"][0].clone();
+    (0..launch.ways()).map(|way| launch.done(way)).collect()
+}
+
+/// The turns of the way called `kernel`, where the case has it.
+fn turns(case: &Case, kernel: &str) -> Option<u64> {
+    let ways = ways(case);
+    let way = ways.iter().find(|way| way.kernel.name == kernel)?;
+    way.kernel.turns_by(&way.constants)
+}
+
+/// The largest size at which `kernel` may run.
+fn largest(family: Family, kernel: &str, most: u64) -> usize {
+    let fits = |n: usize| turns(&family(n), kernel).is_some_and(|turns| turns <= most);
+    let (mut low, mut high) = (8, 16);
+    assert!(fits(low), "{kernel}");
+    while fits(high) {
+        (low, high) = (high, 2 * high);
+    }
+    while high - low > 1 {
+        let middle = low.midpoint(high);
+        if fits(middle) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}
+
+#[test]
+fn loops_as_long_as_the_checker_allows_are_taken_whole() {
+    let Some(device) = gpu() else { return };
+    let most = Limits::default().turns;
+    let mut reached = BTreeSet::new();
+    for (name, family) in FAMILIES {
+        let sized = |way: &&Launch| way.kernel.turns.contains(|c: char| c.is_ascii_uppercase());
+        let kernels: BTreeSet<_> = (ways(&family(64)).iter().filter(sized))
+            .map(|way| way.kernel.name)
+            .collect();
+        for kernel in kernels {
+            let n = largest(*family, kernel, most);
+            let case = family(n);
+            let plan = plan_of(&case);
+            let given = inputs(&case, 1);
+            let mut cpu = Cpu::<f32>::new(plan.clone(), Text::Reference).unwrap();
+            let wanted = run(&mut cpu, &given).unwrap();
+            let one = plan.choose(|launch| {
+                let names = (0..launch.ways()).map(|way| launch.done(way).kernel.name);
+                names.into_iter().position(|other| other == kernel).unwrap()
+            });
+            let Ok(mut executor) = device.executor(one) else {
+                // Lanes and matrix units are not everywhere.
+                continue;
+            };
+            let found = run(executor.as_mut(), &given).unwrap();
+            let turns = turns(&case, kernel).unwrap();
+            println!("{name}: {kernel} at {n}, {turns} turns at most");
+            // A softmax adds up what is not exact.
+            let allowed = if *name == "softmax" { 1e-3 } else { 1e-5 };
+            same(
+                &format!("{name}: {kernel} at {n}"),
+                allowed,
+                &found,
+                &wanted,
+            );
+            reached.insert(kernel);
+        }
+    }
+    for kernel in TABLE.iter().flat_map(|row| row.kernels) {
+        let sized = kernel.turns.contains(|c: char| c.is_ascii_uppercase());
+        let alike = ALIKE.iter().any(|(part, _)| kernel.name.contains(part));
+        assert!(
+            !sized || alike || reached.contains(kernel.name),
+            "{} has loops and was not reached",
+            kernel.name
+        );
+    }
+}
+
+/// Ones and powers of two are added up exactly, so any turn that is missing shows.
+fn same(what: &str, allowed: f32, found: &BTreeMap<String, Host>, wanted: &BTreeMap<String, Host>) {
+    for (name, wanted) in wanted {
+        match (&found[name], wanted) {
+            (Host::F32(found), Host::F32(wanted)) => {
+                for (i, (f, w)) in found.iter().zip(wanted).enumerate() {
+                    let near = (f - w).abs() <= allowed * w.abs();
+                    assert!(
+                        near || f.to_bits() == w.to_bits(),
+                        "{what}: {name}[{i}] {f} for {w}"
+                    );
+                }
+            }
+            (found, wanted) => assert_eq!(found, wanted, "{what}: {name}"),
+        }
+    }
+}
+
+#[test]
+fn longer_loops_are_another_way_or_refused() {
+    let options = |limits| Options {
+        replicas: 1,
+        fuse: true,
+        limits,
+    };
+    // Windows have one way.
+    let (_, window) = FAMILIES
+        .iter()
+        .find(|(name, _)| *name == "mean of a window")
+        .unwrap();
+    let graph = graph_of(&window(300)).unwrap();
+    let refused = compile(&graph, &options(Limits::default()))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("turns of a thread's loops in avg_pool2d"),
+        "{refused}"
+    );
+    compile(&graph, &options(Limits::CPU)).unwrap();
+    // Products have several: the longest goes first.
+    let long = FAMILIES[1].1(2000);
+    let graph = graph_of(&long).unwrap();
+    let names = |limits| {
+        let plan = compile(&graph, &options(limits)).unwrap();
+        let launch = plan.programs["run"][0].clone();
+        let names = (0..launch.ways()).map(|way| launch.done(way).kernel.name);
+        names.collect::<Vec<_>>()
+    };
+    assert!(names(Limits::CPU).contains(&"matmul_wide_bias"));
+    let left = names(Limits::default());
+    assert!(
+        !left.contains(&"matmul_wide_bias") && left.len() > 1,
+        "{left:?}"
+    );
+}
