@@ -84,7 +84,7 @@ fn readme_has_the_gpu_s_numbers() {
 }
 
 /// `**2.60 ×**` of the comparison's summary.
-fn ratio<'a>(file: &'a str, workload: &str, summary: &str) -> f64 {
+fn ratio(file: &str, workload: &str, summary: &str) -> f64 {
     let (_, section) = file.split_once(&format!("\n## {workload}\n")).unwrap();
     let line = section
         .lines()
