@@ -25,6 +25,23 @@
 //! # Ok::<(), wgrad::Error>(())
 //! ```
 //!
+//! # In a project
+//! ```toml
+//! [dependencies]
+//! wgrad = { path = "../wgrad", default-features = false, features = ["gpu"] }
+//! ```
+//!
+//! It is not on crates.io. Rust 1.89 or later. Features, both on by default: `gpu`, the wgpu
+//! executor, without which only the CPU executor is built; `cli`, the command `wgrad`, which a
+//! library does without.
+//!
+//! # Where to begin
+//! - [`train::Trainer`]: a network, data, settings, weights. [`train::Config`] reads the first and
+//!   the last from a TOML file.
+//! - [`graph::Graph`] with the ops of [`ops`], where a chain of layers is not enough.
+//! - [`doctor::examine`]: an op of your own with a WGSL kernel, and the proof that it computes what
+//!   its reference does.
+//!
 //! # What is promised
 //! - On one device and driver the same seed gives the same weights, bit for bit; a run that
 //!   was killed and resumed equals one that was not; a replica equals the network trained
@@ -33,6 +50,17 @@
 //!   functions are not: WGSL leaves their rounding open. [`doctor::tolerance`] states how
 //!   far results may lie apart and why.
 //! - Library code returns [`Error`]s and does not panic on user input, and prints nothing.
+//!
+//! # What it does not do
+//! - Shapes are fixed when a plan is compiled; no graph is recorded while a program runs.
+//! - A [`nn::Network`] is a chain of the layers of [`nn::Layer`]: no normalisation, residual wires,
+//!   recurrence or attention. A [`graph::Graph`] takes any wiring of the ops in [`ops`].
+//! - [`data::Images`] are grey bytes with one class each, all of them on the device.
+//! - The optimiser is SGD with momentum, L2 and L1, at learning rates per epoch.
+//! - Numbers are f32; f16 stands only in factors of forward products
+//!   ([`exec::Device::open_mixed`]).
+//! - One device for a run.
+//! - Models are safetensors of its own ([`model_file`]); no other framework's are read.
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 

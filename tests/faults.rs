@@ -13,7 +13,6 @@ use wgrad::data::digits::{Part, generate};
 use wgrad::doctor::harness::plan_of;
 use wgrad::exec::{Choice, Device};
 use wgrad::graph::Graph;
-use wgrad::kernel::Kernel;
 use wgrad::nn::Network;
 use wgrad::ops::activation::{Activate, Activation};
 use wgrad::ops::{TABLE, Tape};
@@ -90,19 +89,10 @@ fn a_shader_that_does_not_compile_is_an_error() {
     let mut plan = plan_of(&(row.cases)()[0], 1).unwrap();
     for launch in plan.programs.values_mut().flatten() {
         let kernel = launch.kernel;
-        launch.kernel = Box::leak(Box::new(Kernel {
-            name: kernel.name,
-            stem: kernel.stem,
-            source: String::leak(
-                kernel
-                    .source
-                    .replace("a[at] + b[at]", "a[at] + nothing[at]"),
-            ),
-            bindings: kernel.bindings,
-            constants: kernel.constants,
-            reference: kernel.reference,
-            fast: kernel.fast,
-        }));
+        let source = kernel
+            .source
+            .replace("a[at] + b[at]", "a[at] + nothing[at]");
+        launch.kernel = Box::leak(Box::new(kernel.with_source(String::leak(source))));
     }
     match device.executor(plan).map(|_| ()) {
         Err(Error::Device { action, found, .. }) => {

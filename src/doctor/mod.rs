@@ -134,7 +134,116 @@ pub fn truth(plan: &Plan, inputs: &[Host]) -> Result<BTreeMap<String, Host>> {
 }
 
 /// Runs every case of an op for each number of replicas, on every executor that `make` makes
-/// of its plan, against the truth.
+/// of its plan, against the truth. The crate's own ops are held by it, and so can be one of
+/// yours: a shape rule, a kernel in WGSL, the same in Rust, cases that hurt.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use wgrad::Result;
+/// use wgrad::doctor::{examine, tolerance::Side};
+/// use wgrad::exec::{Choice, Device};
+/// use wgrad::kernel::{Args, Bind, Kernel};
+/// use wgrad::ops::{Backward, Case, Fill, Lowered, Lowering, Op, Operand, Row, Value};
+/// use wgrad::ops::{hadamard::Hadamard, scale::Scale};
+/// use wgrad::shape::Type;
+/// use wgrad::tensor::Real;
+///
+/// /// y = x², element by element.
+/// #[derive(Debug)]
+/// struct Square;
+///
+/// // One workgroup for 64 elements. The grid's z is the replica, whose elements begin at z · N.
+/// static SQUARE: Kernel = Kernel::new(
+///     "square",
+///     "
+///         override N: u32 = 1u;
+///         @group(0) @binding(0) var<storage, read> x: array<f32>;
+///         @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+///
+///         @compute @workgroup_size(64)
+///         fn square(
+///             @builtin(workgroup_id) group: vec3<u32>,
+///             @builtin(local_invocation_index) lane: u32,
+///         ) {
+///             let i = group.x * 64u + lane;
+///             if i < N {
+///                 let at = group.z * N + i;
+///                 y[at] = x[at] * x[at];
+///             }
+///         }
+///     ",
+///     // In the order of the bindings, with their elements: the plan's checker holds every launch
+///     // to them. What the kernel writes is filled with NaN before.
+///     &[Bind::read("x").of("N"), Bind::write("y").of("N")],
+///     &["N"],
+///     wgrad::reference!(square),
+/// );
+///
+/// /// The same for one replica, in f32 and in f64: the CPU's kernel, and the truth.
+/// fn square<T: Real>(args: &mut Args<'_, T>) {
+///     let (x, y) = (args.f(0), args.f_mut(1));
+///     for (y, &x) in y.iter_mut().zip(x) {
+///         *y = x * x;
+///     }
+/// }
+///
+/// impl Op for Square {
+///     fn name(&self) -> &'static str {
+///         "square"
+///     }
+///
+///     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+///         let [x] = inputs else {
+///             let found = format!("{} inputs", inputs.len());
+///             return Err(wgrad::Error::shape("square", found, "1: x"));
+///         };
+///         Ok(vec![x.clone()])
+///     }
+///
+///     fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
+///         let n = inputs[0].elements();
+///         Ok(Lowering::Launch(Lowered {
+///             kernel: &SQUARE,
+///             constants: vec![("N", n as f64)],
+///             operands: vec![Operand::In(0), Operand::Out(0)],
+///             grid: [n.div_ceil(64) as u32, 1],
+///             flops: n as u64,
+///             alternatives: vec![],
+///         }))
+///     }
+///
+///     /// ∂x = 2 g ⊙ x, by ops that are there.
+///     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
+///         let product = b.tape.op1(Arc::new(Hadamard), &[b.upstream, b.inputs[0]])?;
+///         Ok(vec![Some(b.tape.op1(Arc::new(Scale(2.0)), &[product])?)])
+///     }
+/// }
+///
+/// // One element, less than a workgroup, several workgroups.
+/// fn cases() -> Vec<Case> {
+///     let case = |extents: &[usize]| Case::new(Square, 1).float(extents, Fill::Uniform(-1.0, 1.0));
+///     vec![case(&[1]), case(&[7, 9]), case(&[3, 5, 2, 13])]
+/// }
+///
+/// static KERNELS: &[&Kernel] = &[&SQUARE];
+/// let row = Row { stem: "square", kernels: KERNELS, cases };
+/// for (choice, side) in [(Choice::Cpu, Side::Cpu), (Choice::Gpu, Side::Gpu)] {
+///     let Ok(device) = Device::open(choice) else {
+///         continue; // no GPU here
+///     };
+///     let comparison = examine(&row, &[1, 3], side, &mut |plan| {
+///         let ways = device.ways(plan).into_iter();
+///         ways.map(|plan| device.executor(plan)).collect()
+///     })?;
+///     assert_eq!(comparison.failure, None);
+///     assert_eq!(comparison.buffers, 6);
+/// }
+/// # Ok::<(), wgrad::Error>(())
+/// ```
+///
+/// Read `x[i]`, as if there were one replica, and the comparison on a GPU says which element of
+/// which case is wrong. Such an op goes into a [`Graph`](crate::graph::Graph) like any other.
 ///
 /// # Errors
 /// What an executor says; a wrong result is no error but a [`Comparison`] that fails.

@@ -23,7 +23,7 @@ use crate::shape::Type;
 /// What the forward pass is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Training: dropout masks are drawn from these keys `[4]` at this step `[1]`.
+    /// Training: dropout masks are drawn from these keys `[4]` at this step `[2]`.
     Train {
         /// The replica's key.
         keys: Value,

@@ -17,7 +17,7 @@ use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
-/// Inputs: mean a (updated), parameter w of the same shape, step `[1]`. No outputs. To be
+/// Inputs: mean a (updated), parameter w of the same shape, step `[2]`. No outputs. To be
 /// launched once after each epoch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Average {

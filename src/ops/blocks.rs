@@ -5,22 +5,22 @@
 //! GPU with. Of few blocks and a long K, four teams of a workgroup take a quarter of K each
 //! and add up in the end: split-K in one launch and a fixed order.
 //!
-//! Each way's time is estimated by counting, for an NVIDIA multiprocessor: in one cycle it
-//! does 128 multiply-adds, four subgroups', and reads 128 bytes of workgroup memory, one
-//! subgroup's ([`READ`]). To them comes what every step waits for ([`WAIT`]). Fewer blocks
-//! than [`MULTIPROCESSORS`] leave some of those idle.
+//! Each way's time is computed from what an NVIDIA H200 needed (`results/h200/kernels.txt`,
+//! 44 products, each within a quarter of it): every step of K takes a chain of loads and
+//! barriers ([`Cut::alone`]), which the other blocks of a multiprocessor hide, so each of
+//! them only adds the time that it keeps its units busy ([`Cut::busy`]). Fewer blocks than
+//! [`MULTIPROCESSORS`] leave some of those idle.
 
 /// WebGPU's most workgroups in a dimension.
 pub(super) const WORKGROUPS: usize = 65_535;
-/// Of the GPU that is to be filled.
-pub(super) const MULTIPROCESSORS: usize = 100;
-/// Multiply-adds of a subgroup in the time of one read from workgroup memory.
-pub(super) const READ: usize = 4;
-/// Multiply-adds of a subgroup in the time of a step's barriers and of its loads as far as
-/// nothing hides them. A guess: the only number here that is not counted.
-const WAIT: usize = 100;
+/// Of the GPU that was measured.
+pub(super) const MULTIPROCESSORS: usize = 132;
+/// Nanoseconds of a launch that waits for the one before.
+const LAUNCH: usize = 2_300;
+/// Threads of a workgroup.
+const THREADS: usize = 256;
 
-/// A way to cut a product.
+/// A way to cut a product. Times are in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
     /// Rows and columns of a block of C.
@@ -30,10 +30,15 @@ pub(super) struct Cut {
     pub shares: usize,
     /// Elements of K in a step of one team.
     step: usize,
-    /// A thread's multiply-adds for one element of K.
-    work: usize,
-    /// 128-byte reads of its subgroup for these.
-    reads: usize,
+    /// The launch, the sum over the teams and the end.
+    rest: usize,
+    /// A step where a multiprocessor has one block.
+    alone: usize,
+    /// What each further block of a multiprocessor adds to a step.
+    busy: usize,
+    /// A step by counting, in multiply-adds of a subgroup: its own, 4 for each 128 bytes
+    /// that are read of workgroup memory, 100 for barriers and loads.
+    counted: usize,
 }
 
 const CUTS: [Cut; 4] = [
@@ -41,29 +46,37 @@ const CUTS: [Cut; 4] = [
         block: 16,
         shares: 0,
         step: 16,
-        work: 1,
-        reads: 2,
+        rest: 5_200,
+        alone: 370,
+        busy: 135,
+        counted: 16 * (1 + 4 * 2) + 100,
     },
     Cut {
         block: 32,
         shares: 4,
         step: 8,
-        work: 16,
-        reads: 2,
+        rest: 6_500,
+        alone: 420,
+        busy: 400,
+        counted: 8 * (16 + 4 * 2) + 100,
     },
     Cut {
         block: 64,
         shares: 1,
         step: 16,
-        work: 16,
-        reads: 3,
+        rest: 8_000,
+        alone: 640,
+        busy: 540,
+        counted: 16 * (16 + 4 * 3) + 100,
     },
     Cut {
         block: 128,
         shares: 1,
         step: 8,
-        work: 64,
-        reads: 6,
+        rest: 17_000,
+        alone: 1_300,
+        busy: 1_080,
+        counted: 8 * (64 + 4 * 6) + 100,
     },
 ];
 
@@ -73,41 +86,168 @@ impl Cut {
         [n.div_ceil(self.block), m.div_ceil(self.block)]
     }
 
-    /// The time that so many products `[M, K] · [K, N]` at once take, up to a factor.
-    pub fn cost(&self, products: usize, [m, n, k]: [usize; 3]) -> usize {
-        let [x, y] = self.grid([m, n, k]);
-        let steps = k.div_ceil(self.step * self.shares.max(1));
-        let step = self.step * (self.work + READ * self.reads) + WAIT;
-        (products * x * y).max(MULTIPROCESSORS) * steps * step
+    /// Steps of a team.
+    fn steps(&self, k: usize) -> usize {
+        k.div_ceil(self.step * self.shares.max(1))
+    }
+
+    /// Nanoseconds of so many products `[M, K] · [K, N]` at once; `more` for each step and
+    /// block if its loads take longer than a matrix's.
+    pub fn nanoseconds(&self, products: usize, sizes: [usize; 3], more: usize) -> usize {
+        let [x, y] = self.grid(sizes);
+        let step = in_turns(products * x * y, self.alone + more, self.busy + more);
+        self.rest + self.steps(sizes[2]) * step
+    }
+
+    /// The time by counting, up to a factor: what processors choose convolutions by, on which
+    /// one cut was not timed against another.
+    fn counted(&self, products: usize, sizes: [usize; 3]) -> usize {
+        let [x, y] = self.grid(sizes);
+        (products * x * y).max(100) * self.steps(sizes[2]) * self.counted
     }
 }
 
-/// The cuts of so many products `[M, K] · [K, N]` that a grid has room for, the fastest first;
-/// the largest blocks alone if it has room for none, so that the plan's checker says so.
-pub(super) fn cuts(products: usize, sizes: [usize; 3]) -> Vec<Cut> {
-    let beyond = |cut: &Cut| cut.grid(sizes).into_iter().max() > Some(WORKGROUPS);
-    let mut cuts = CUTS.to_vec();
-    cuts.sort_by_key(|cut| (beyond(cut), cut.cost(products, sizes)));
-    let fitting = cuts.iter().filter(|cut| !beyond(cut)).count();
-    cuts.truncate(fitting.max(1));
+/// Nanoseconds of a round of so many workgroups: `alone` for the first of a multiprocessor,
+/// `busy` for each other.
+fn in_turns(workgroups: usize, alone: usize, busy: usize) -> usize {
+    alone + workgroups.saturating_sub(MULTIPROCESSORS) * busy / MULTIPROCESSORS
+}
+
+/// A kernel without blocks: a thread adds up products one by one. Times of a workgroup of 256
+/// threads in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Direct {
+    /// A product where a multiprocessor has one workgroup.
+    pub alone: usize,
+    /// What each further workgroup of a multiprocessor adds.
+    pub busy: usize,
+}
+
+impl Direct {
+    /// Nanoseconds of so many threads, each of which adds up so many products.
+    pub fn nanoseconds(&self, threads: usize, products: usize) -> usize {
+        LAUNCH + products * in_turns(threads.div_ceil(THREADS), self.alone, self.busy)
+    }
+}
+
+/// The cuts of so many products `[M, K] · [K, N]` that a grid has room for, the fastest on a GPU
+/// first; `more` as of [`Cut::nanoseconds`].
+pub(super) fn cuts(products: usize, sizes: [usize; 3], more: usize) -> Vec<Cut> {
+    sorted(sizes, |cut| cut.nanoseconds(products, sizes, more))
+}
+
+/// The same, the one first that counting says is fastest.
+pub(super) fn counted(products: usize, sizes: [usize; 3]) -> Vec<Cut> {
+    sorted(sizes, |cut| cut.counted(products, sizes))
+}
+
+/// The cuts that a grid has room for by their times; the largest blocks alone if it has room for
+/// none, so that the plan's checker says so.
+fn sorted(sizes: [usize; 3], time: impl Fn(&Cut) -> usize) -> Vec<Cut> {
+    let fits = |cut: &Cut| cut.grid(sizes).into_iter().max() <= Some(WORKGROUPS);
+    let mut cuts: Vec<_> = CUTS.into_iter().filter(fits).collect();
+    if cuts.is_empty() {
+        cuts.extend(CUTS.last());
+    }
+    cuts.sort_by_key(time);
     cuts
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
+    /// A way of a launch as it was measured on the GPU of the model.
+    pub struct Row {
+        /// The launch.
+        pub label: &'static str,
+        /// The numbers in its label after `conv2d`.
+        pub sizes: Vec<usize>,
+        /// The kernel.
+        pub kernel: &'static str,
+        /// The kernel's block, if it has one.
+        pub block: Option<usize>,
+        pub nanoseconds: f64,
+    }
+
+    /// Every way of every launch that has several.
+    pub fn measured() -> Vec<Row> {
+        let row = |line: &'static str| {
+            let (label, rest) = line.split_once(": ")?;
+            let words: Vec<_> = rest.split_whitespace().collect();
+            let block = words[1].parse().ok();
+            let microseconds: f64 = words[1 + usize::from(block.is_some())].parse().ok()?;
+            let sizes = label.trim_start_matches("conv2d");
+            let sizes = sizes.split(|c: char| !c.is_ascii_digit());
+            Some(Row {
+                label,
+                sizes: sizes.filter_map(|n| n.parse().ok()).collect(),
+                kernel: words[0],
+                block,
+                nanoseconds: 1e3 * microseconds,
+            })
+        };
+        let table = include_str!("../../results/h200/kernels.txt").lines();
+        table.filter_map(row).collect()
+    }
+
+    /// A product's M, N, K, and the cut of this way.
+    fn product(row: &Row) -> Option<([usize; 3], Cut)> {
+        let part = row.label.strip_prefix("matmul ")?.split(' ').next()?;
+        let few = ["matmul_few", "matmul_wide"];
+        if few.iter().any(|few| row.kernel.starts_with(few)) {
+            return None;
+        }
+        let [a, b, c] = row.sizes[..] else {
+            return None;
+        };
+        let sizes = match part {
+            "dense" => [a, c, b],
+            "weight" => [c, b, a],
+            _ => [a, b, c],
+        };
+        let block = row.block.unwrap_or(16);
+        let cut = CUTS.into_iter().find(|cut| cut.block == block)?;
+        Some((sizes, cut))
+    }
+
+    #[test]
+    fn products_take_as_long_as_computed() {
+        let rows = measured();
+        let products: Vec<_> = rows.iter().filter_map(|r| Some((r, product(r)?))).collect();
+        assert_eq!(products.len(), 44);
+        for (row, (sizes, cut)) in products {
+            let computed = cut.nanoseconds(1, sizes, 0) as f64;
+            let factor = row.nanoseconds / computed;
+            let what = format!("{} in blocks of {}: {factor:.2}", row.label, cut.block);
+            assert!((0.8..1.25).contains(&factor), "{what}");
+        }
+    }
+
+    #[test]
+    fn the_first_cut_is_the_fastest_that_was_measured() {
+        let rows = measured();
+        let products: Vec<_> = rows.iter().filter_map(|r| Some((r, product(r)?))).collect();
+        for (row, (sizes, cut)) in &products {
+            let times = products
+                .iter()
+                .filter(|(other, _)| other.label == row.label);
+            let least = times
+                .map(|(other, _)| other.nanoseconds)
+                .fold(f64::MAX, f64::min);
+            if row.nanoseconds == least {
+                assert_eq!(best(*sizes), cut.block, "{}", row.label);
+            }
+        }
+    }
+
     fn best(sizes: [usize; 3]) -> usize {
-        CUTS.into_iter()
-            .min_by_key(|cut| cut.cost(1, sizes))
-            .unwrap()
-            .block
+        cuts(1, sizes, 0)[0].block
     }
 
     #[test]
     fn blocks_are_as_large_as_fills_a_gpu() {
-        assert_eq!(best([4096, 4096, 4096]), 128);
-        assert_eq!(best([2048, 2048, 2048]), 128);
+        assert_eq!(best([4096, 4096, 4096]), 64);
         assert_eq!(best([1024, 1024, 1024]), 64);
         assert_eq!(best([512, 512, 512]), 32);
     }
@@ -120,5 +260,15 @@ mod tests {
         // Of a short K there is nothing to share.
         assert_eq!(best([30, 784, 10]), 16);
         assert_eq!(best([1000, 1000, 10]), 64);
+    }
+
+    #[test]
+    fn what_counting_says_stays() {
+        let first = |sizes| counted(1, sizes)[0].block;
+        assert_eq!(first([4096, 4096, 4096]), 128);
+        assert_eq!(first([1024, 1024, 1024]), 64);
+        assert_eq!(first([512, 512, 512]), 32);
+        assert_eq!(first([128, 1000, 640]), 32);
+        assert_eq!(first([30, 784, 10]), 16);
     }
 }

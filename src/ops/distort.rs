@@ -61,7 +61,7 @@ pub use limits::Distortion;
 /// Numbers of an image's affine map: A by rows, then t.
 const AFFINE: usize = 6;
 
-/// Distorts x `[N, C, H, W]` by numbers drawn from keys `[4]` at step `[1]`; gives x
+/// Distorts x `[N, C, H, W]` by numbers drawn from keys `[4]` at step `[2]`; gives x
 /// itself, and adds no op, where the distortion is none.
 ///
 /// # Errors
@@ -86,7 +86,7 @@ pub fn distort(
     tape.op1(Arc::new(Distort(distortion)), &[x, drawn])
 }
 
-/// Draws the maps of a mini-batch: inputs keys `[4]`, step `[1]`; output `[N, row]` of
+/// Draws the maps of a mini-batch: inputs keys `[4]`, step `[2]`; output `[N, row]` of
 /// each image's A, t and, if elastic, both parts of g r of every node, horizontal first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Draw {

@@ -7,7 +7,7 @@
 //! epoch, the last one holding on; so a schedule costs no upload.
 //!
 //! Inputs: gradient g, parameter w (updated), `hyper` `[4 + schedule]` of each replica
-//! (μ, λ₂, λ₁, unused, η₀, η₁, …), the step counter `[1]`, and with momentum the
+//! (μ, λ₂, λ₁, unused, η₀, η₁, …), the step counter `[2]`, and with momentum the
 //! velocity v (updated). No outputs.
 
 use serde::{Deserialize, Serialize};

@@ -19,7 +19,7 @@ use crate::tensor::Real;
 
 /// Inputs: scores `[N, K]`, losses `[N]`, labels `[N]`, step `[2]`, metrics
 /// `[4]` (updated: sum of losses, correct, seen, the block's sum), guard `[4]` (updated:
-/// 1 + the first step with a loss that was not finite, or 0; its row; unused) and, with
+/// 1 + the first step with a loss that was not finite, or 0; its row; two unused) and, with
 /// `predict`, predictions `[count]` (updated). No outputs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tally {

@@ -1,33 +1,4 @@
-//! A network and its settings as a TOML file.
-//!
-//! ```
-//! let config = wgrad::train::Config::parse(
-//!     r#"
-//!     name = "tiny"
-//!
-//!     [network]
-//!     input = [1, 28, 28]
-//!     cost = "log_likelihood"
-//!     init = "he"
-//!     layers = [
-//!         { type = "conv2d", filters = 8, kernel = [5, 5] },
-//!         { type = "max_pool2d", kernel = [2, 2] },
-//!         { type = "relu" },
-//!         { type = "flatten" },
-//!         { type = "dense", units = 10 },
-//!         { type = "softmax" },
-//!     ]
-//!
-//!     [train]
-//!     epochs = 3
-//!     learning_rate = 0.1
-//!     l2 = { per_example = 5.0 }
-//!     "#,
-//! )?;
-//! assert_eq!(config.network.layers.len(), 6);
-//! assert_eq!(config.settings.epochs, 3);
-//! # Ok::<(), wgrad::Error>(())
-//! ```
+//! A network and its settings as a TOML file. The form stands at [`Config`].
 
 use std::path::Path;
 
@@ -43,7 +14,67 @@ use crate::ops::gather::Expansion;
 /// Longest configuration that is read.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// A network with a name and the settings to train it with.
+/// A network with a name and the settings to train it with, as a TOML file says them.
+///
+/// ```
+/// let config = wgrad::train::Config::parse(
+///     r#"
+///     name = "tiny"
+///
+///     [network]
+///     input = [1, 28, 28]
+///     cost = "log_likelihood"
+///     init = "he"
+///     layers = [
+///         { type = "conv2d", filters = 8, kernel = [5, 5] },
+///         { type = "max_pool2d", kernel = [2, 2] },
+///         { type = "relu" },
+///         { type = "flatten" },
+///         { type = "dropout", p = 0.5 },
+///         { type = "dense", units = 10 },
+///         { type = "softmax" },
+///     ]
+///
+///     [train]
+///     epochs = 3
+///     learning_rate = 0.1
+///     l2 = { per_example = 5.0 }
+///     "#,
+/// )?;
+/// assert_eq!(config.network.layers.len(), 7);
+/// assert_eq!(config.settings.epochs, 3);
+/// # Ok::<(), wgrad::Error>(())
+/// ```
+///
+/// `name` is what the run is called: letters, digits, `-`, `_`, `.`; without it, the file's stem.
+/// A key that stands nowhere below is refused by name.
+///
+/// # `[network]`
+/// As [`Network`](crate::nn::Network) is in JSON: `input` is `[channels, height, width]`, `cost` one of
+/// [`Cost`](crate::nn::Cost) and `init` one of [`Init`](crate::nn::Init), both in snake case. A layer of
+/// `layers` is a table with its `type` and what else [`Layer`](crate::nn::Layer) says:
+///
+/// | `type` | needs | may have |
+/// |---|---|---|
+/// | `conv2d` | `filters`, `kernel` | `stride`, `padding`, `dilation`, `groups` |
+/// | `max_pool2d`, `avg_pool2d` | `kernel` | `stride`, `padding` |
+/// | `dense` | `units` | |
+/// | `dropout` | `p` | `rescale` |
+/// | `flatten`, `sigmoid`, `tanh`, `relu`, `softmax` | | |
+///
+/// # `[train]`
+/// May be missing, as each of its keys may; then [`Settings`]' defaults hold.
+///
+/// | key | form |
+/// |---|---|
+/// | `epochs`, `batch`, `replicas`, `seed` | a whole number |
+/// | `learning_rate` | a number, or in its place |
+/// | `learning_rates` | a list, one of each epoch; the last holds on |
+/// | `momentum` | a number |
+/// | `l2`, `l1` | `{ per_example = λ }` or `{ per_batch = λ }`, see [`Decay`] |
+/// | `expansion` | `"none"` or `"shifts"` |
+/// | `distortion` | a table of limits, see [`Distortion`] |
+/// | `average_from`, `stop_after`, `halve_after` | a number of epochs, see [`Settings`] |
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// What the run is called.
@@ -192,6 +223,38 @@ mod tests {
             ..elastic
         };
         assert_eq!(s.distortion, distortion);
+    }
+
+    #[test]
+    fn every_key_stands_in_the_documentation() {
+        let text = include_str!("config.rs");
+        let lines = text.lines().filter_map(|line| line.strip_prefix("///"));
+        let documented = lines.collect::<String>();
+        // The parser's message lists what it knows in back quotes.
+        let mut known = 0;
+        for departure in [
+            format!("{NETWORK}\n[train]\nno_such = 1"),
+            format!("no_such = 1\n{NETWORK}"),
+            NETWORK.replace("cost =", "no_such = 1\ncost ="),
+            NETWORK.replace("\"sigmoid\"", "\"no_such\""),
+            NETWORK.replace("units = 3", "no_such = 3"),
+            NETWORK.replace("\"flatten\"", "\"conv2d\", no_such = 1"),
+            NETWORK.replace("\"flatten\"", "\"max_pool2d\", no_such = 1"),
+            NETWORK.replace("\"flatten\"", "\"avg_pool2d\", no_such = 1"),
+            NETWORK.replace("\"flatten\"", "\"dropout\", no_such = 1"),
+        ] {
+            let message = Config::parse(&departure).unwrap_err().to_string();
+            let (_, expected) = message.split_once("expected").expect(&message);
+            for key in expected.split('`').skip(1).step_by(2) {
+                let named = ["`[", "`"].map(|open| format!("{open}{key}"));
+                assert!(
+                    named.iter().any(|n| documented.contains(n.as_str())),
+                    "{key}"
+                );
+                known += 1;
+            }
+        }
+        assert!(known > 30, "{known}");
     }
 
     #[test]

@@ -28,9 +28,10 @@ use crate::ops::tally::Tally;
 use crate::ops::{COUNTER, Tape, Value};
 use crate::shape::Type;
 
-/// Floats in a set's metrics: cost sum, correct, seen, unused.
+/// Floats in a set's metrics: sum of losses, correct, seen, sum of the block under way (see
+/// [`Tally`]).
 pub(super) const METRICS: usize = 4;
-/// Words in a set's guard: 1 + step of the first loss that was not finite, unused ×3.
+/// Words in a set's guard: 1 + step of the first loss that was not finite, its row, two unused.
 pub(super) const GUARD: usize = 4;
 
 /// The name of the pass that evaluates the training images.

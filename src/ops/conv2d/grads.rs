@@ -1,5 +1,6 @@
 //! The gradients of a convolution; their equations stand at the head of `conv2d.rs`.
 
+use super::implicit::direct_weight_cost;
 use super::*;
 
 /// ∂x: inputs g `[N, F, H_o, W_o]`, w and, with a slope, x's values as an activation's
@@ -160,7 +161,7 @@ impl Conv2dWeightGrad {
             alternatives: vec![],
         };
         let places = s.n * s.output[0] * s.output[1];
-        let cost = direct_cost(s.f * taps * LANES, places.div_ceil(LANES));
+        let cost = direct_weight_cost(s.f * taps * LANES, places.div_ceil(LANES));
         let ways = implicit::ways(&direct, cost, blocks, [s.f / groups, taps, places], groups);
         Ok((direct, ways))
     }

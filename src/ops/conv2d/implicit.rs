@@ -13,23 +13,38 @@
 use super::{CONV2D, CONV2D_BIAS, CONV2D_INPUT_GRAD, CONV2D_INPUT_GRAD_SLOPE};
 use super::{CONV2D_WEIGHT_GRAD, CONV2D_WEIGHT_GRAD_SGD, CONV2D_WEIGHT_GRAD_SGD_MOMENTUM};
 use crate::kernel::{Kernel, Suits};
-use crate::ops::blocks::{MULTIPROCESSORS, READ, WORKGROUPS, cuts};
+use crate::ops::blocks::{Cut, Direct, WORKGROUPS, counted, cuts};
 use crate::ops::{Alternative, Lowered};
 
 /// Fewer rows or columns than these leave even the smallest block mostly empty.
 const LEAST: usize = 8;
-/// A direct kernel's time for one product, in that of a multiply-add: itself, two reads and
-/// about six instructions that find the place.
-const DIRECT: usize = 1 + 2 * READ + 6;
+/// Nanoseconds that a step of a product takes longer than a matrix's: finding the pixels.
+const PATCH: usize = 450;
+/// A direct kernel with a thread for each element.
+const ELEMENT: Direct = Direct {
+    alone: 57,
+    busy: 15,
+};
+/// The direct weight gradient, whose threads share the sum of a weight and read all over the
+/// images for it.
+const WEIGHT: Direct = Direct {
+    alone: 288,
+    busy: 55,
+};
 
-/// The time of a direct kernel in the terms of [`Cut::cost`](crate::ops::blocks::Cut::cost):
-/// so many threads, each of which adds up so many products.
+/// Nanoseconds of a direct kernel with a thread for each element, each of which adds up so many
+/// products.
 pub(super) fn direct_cost(threads: usize, products: usize) -> usize {
-    threads.div_ceil(256).max(MULTIPROCESSORS) * products * DIRECT
+    ELEMENT.nanoseconds(threads, products)
 }
 
-/// The ways of a launch, the best for a GPU first: `direct`, and by `kernel` the product of
-/// `sizes` (rows, columns, k) for each of `groups`.
+/// The same of the direct weight gradient.
+pub(super) fn direct_weight_cost(threads: usize, products: usize) -> usize {
+    WEIGHT.nanoseconds(threads, products)
+}
+
+/// The ways of a launch, the best for a GPU first: `direct`, which takes `direct_cost`
+/// nanoseconds, and by `kernel` the product of `sizes` (rows, columns, k) for each of `groups`.
 pub(super) fn ways(
     direct: &Lowered,
     direct_cost: usize,
@@ -37,31 +52,42 @@ pub(super) fn ways(
     sizes: [usize; 3],
     groups: usize,
 ) -> Vec<Alternative> {
-    let usual = direct.otherwise(Suits::Gpu, direct.kernel, direct.grid);
+    let mut ways = vec![direct.otherwise(Suits::Gpu, direct.kernel, direct.grid)];
     let [rows, columns, _] = sizes;
+    if rows.min(columns) < LEAST {
+        return ways;
+    }
+    let blocks = |suits, cut: Cut| {
+        let [x, y] = cut.grid(sizes);
+        let more = [("BLOCK", cut.block as f64), ("SHARES", cut.shares as f64)];
+        Alternative {
+            suits,
+            kernel,
+            constants: [&direct.constants[..], &more].concat(),
+            grid: [x as u32, (y * groups) as u32],
+        }
+    };
     // Of several cuts one: they are one text, which the matrix product tests in all of them.
-    let cut = cuts(groups, sizes).into_iter().find(|cut| cut.shares > 0);
-    let Some(cut) = cut.filter(|_| rows.min(columns) >= LEAST) else {
-        return vec![usual];
-    };
-    let [x, y] = cut.grid(sizes);
     // Where no cut fits, there is one all the same; the direct kernels use both axes.
-    if x.max(y * groups) > WORKGROUPS {
-        return vec![usual];
-    }
-    let more = [("BLOCK", cut.block as f64), ("SHARES", cut.shares as f64)];
-    let blocks = Alternative {
-        // It has few cores to fill, and what is loaded should be used often.
-        suits: Suits::Processor,
-        kernel,
-        constants: [&direct.constants[..], &more].concat(),
-        grid: [x as u32, (y * groups) as u32],
+    let first = |cuts: Vec<Cut>| {
+        let cut = cuts.into_iter().find(|cut| cut.shares > 0)?;
+        let [x, y] = cut.grid(sizes);
+        (x.max(y * groups) <= WORKGROUPS).then_some(cut)
     };
-    if cut.cost(groups, sizes) < direct_cost {
-        vec![blocks, usual]
-    } else {
-        vec![usual, blocks]
+    let for_gpu = first(cuts(groups, sizes, PATCH));
+    // A processor has few cores to fill, and what is loaded should be used often: it takes the
+    // product always.
+    let for_processor = first(counted(groups, sizes));
+    let one = for_gpu.map(|cut| cut.block) == for_processor.map(|cut| cut.block);
+    if let Some(cut) = for_gpu {
+        let at = usize::from(cut.nanoseconds(groups, sizes, PATCH) >= direct_cost);
+        let suits = if one { Suits::Processor } else { Suits::Gpu };
+        ways.insert(at, blocks(suits, cut));
     }
+    if let Some(cut) = for_processor.filter(|_| !one) {
+        ways.push(blocks(Suits::Processor, cut));
+    }
+    ways
 }
 
 /// The modules: everything of the direct kernels, and what the product is made of.
@@ -157,7 +183,9 @@ pub static WEIGHT_GRAD_SGD_MOMENTUM: Kernel = Kernel {
 #[cfg(test)]
 mod tests {
     use super::super::{Conv2d, Conv2dWeightGrad, ConvEnd};
+    use super::*;
     use crate::ops::Op;
+    use crate::ops::blocks::tests::measured;
     use crate::shape::Type;
 
     /// The kernels for `[N, C, H, H]` to F filters of 3 × 3 in groups: the best forward one, the
@@ -205,6 +233,64 @@ mod tests {
         let [forward, weights] = kernels([1 << 9, 8, 1 << 7, 8], 1);
         assert_eq!(forward, ("conv2d", 1));
         assert_eq!(weights.1, 2);
+    }
+
+    #[test]
+    fn what_was_measured_takes_as_long_as_computed() {
+        let rows = measured();
+        let rows = rows.iter().filter(|row| row.label.starts_with("conv2d "));
+        let mut count = 0;
+        for row in rows {
+            let [n, c, h, _] = row.sizes[..] else {
+                panic!("{}", row.label)
+            };
+            let (places, taps) = (n * h * h, 9 * c);
+            let weights = row.label.contains("weight");
+            let computed = match row.block {
+                Some(block) => {
+                    let sizes = if weights {
+                        [c, taps, places]
+                    } else {
+                        [c, places, taps]
+                    };
+                    let cuts = cuts(1, sizes, PATCH);
+                    let cut = cuts.iter().find(|cut| cut.block == block).unwrap();
+                    cut.nanoseconds(1, sizes, PATCH)
+                }
+                None if weights => direct_weight_cost(c * taps * 64, places.div_ceil(64)),
+                None => direct_cost(places * c, taps),
+            };
+            let factor = row.nanoseconds / computed as f64;
+            assert!(
+                (0.77..1.3).contains(&factor),
+                "{} {}: {factor:.2}",
+                row.label,
+                row.kernel
+            );
+            count += 1;
+        }
+        assert_eq!(count, 12);
+    }
+
+    #[test]
+    fn a_processor_has_a_cut_of_its_own() {
+        let conv = Conv2d {
+            stride: [1; 2],
+            padding: [1; 2],
+            dilation: [1; 2],
+            groups: 1,
+            end: ConvEnd::Store,
+        };
+        let ty = |e: &[usize]| Type::f32("test", e).unwrap();
+        let inputs = [ty(&[16, 64, 28, 28]), ty(&[128, 64, 3, 3])];
+        let (_, ways) = conv.ways(&inputs, &[ty(&[16, 128, 28, 28])]).unwrap();
+        let block = |way: &Alternative| {
+            let block = way.constants.iter().find(|(name, _)| *name == "BLOCK");
+            (way.suits, block.map(|(_, block)| *block))
+        };
+        let ways: Vec<_> = ways.iter().map(block).collect();
+        let blocks = [(Suits::Gpu, Some(64.0)), (Suits::Processor, Some(128.0))];
+        assert_eq!(ways, [blocks[0], (Suits::Gpu, None), blocks[1]]);
     }
 
     #[test]

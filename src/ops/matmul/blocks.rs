@@ -36,7 +36,7 @@ pub(super) fn ways(
             grid: cut.grid(sizes).map(|g| g as u32),
         }
     };
-    cuts(1, sizes).into_iter().map(way).collect()
+    cuts(1, sizes, 0).into_iter().map(way).collect()
 }
 
 /// The kernels of an end: one element per thread, and blocks.
