@@ -7,6 +7,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -20,6 +21,8 @@ mod book;
 mod devices;
 mod doctor;
 mod growth;
+mod hint;
+mod interrupt;
 mod plan;
 mod session;
 mod train;
@@ -73,7 +76,10 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("error: {e}");
+            say(&format!("error: {e}\n"));
+            if let Some(hint) = hint::of(&e) {
+                say(&format!("hint: {hint}\n"));
+            }
             ExitCode::from(2)
         }
     }
@@ -83,12 +89,22 @@ pub fn main() -> ExitCode {
 /// `wgrad=debug,wgpu_core=warn`). Filters by field would cost a regular expression engine.
 fn log() {
     let chosen = std::env::var("RUST_LOG").ok().filter(|t| !t.is_empty());
-    let chosen = chosen.and_then(|text| text.parse::<Targets>().ok());
+    let chosen = chosen.and_then(|text| {
+        let parsed = text.parse::<Targets>();
+        let told = |e| {
+            say(&format!(
+                "warning: RUST_LOG, `{text}`, is passed over: {e}\n"
+            ))
+        };
+        parsed.map_err(told).ok()
+    });
     let filter = chosen.unwrap_or_else(|| Targets::new().with_target("wgrad", Level::INFO));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
+        // It would report a line that cannot be written by `eprintln!`, which panics then.
+        .log_internal_errors(false)
         .without_time()
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_ansi(terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()))
         .with_target(false);
     tracing_subscriber::registry()
         .with(lines)
@@ -117,6 +133,28 @@ impl Ways {
         let device = device.with_cache(&Cache::of_user());
         Ok(if self.tune { device.tuned() } else { device })
     }
+}
+
+/// Whether standard error is a terminal that understands more than lines.
+fn terminal() -> bool {
+    std::io::IsTerminal::is_terminal(&std::io::stderr())
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// A bar on a terminal; elsewhere nothing.
+fn bar(steps: u64, style: ProgressStyle) -> ProgressBar {
+    let target = match terminal() {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    };
+    ProgressBar::with_draw_target(Some(steps), target).with_style(style)
+}
+
+/// Writes to standard error; one that is full or closed must not end the work.
+fn say(text: &str) {
+    use std::io::Write;
+    let mut out = std::io::stderr().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// A percentage with the two digits that 10,000 test images carry.
