@@ -232,6 +232,35 @@ fn the_doctor_examines_every_op() {
     assert!(report["training"]["worst"].as_f64().unwrap() == 0.0);
 }
 
+/// A driver may compile for long: what is being done is told before it is done.
+#[test]
+fn the_doctor_says_what_it_is_at() {
+    use wgrad::doctor::{Stage, checkup};
+    let cpu = wgrad::exec::Device::open(wgrad::exec::Choice::Cpu).unwrap();
+    let (mut begun, mut done, mut ops) = (vec![], 0, 0);
+    checkup(&cpu, &mut |stage| match stage {
+        Stage::Begun { what, part, of } => {
+            done = if begun.last().is_some_and(|b| b == what) {
+                done + 1
+            } else {
+                begun.push(what.to_owned());
+                1
+            };
+            assert!(part == done && part <= of, "{what}: {part} of {of}");
+        }
+        Stage::Done(op) => {
+            assert_eq!(begun.last().unwrap(), op.op);
+            assert_eq!(done, 2 * op.cases, "{}", op.op);
+            ops += 1;
+        }
+    })
+    .unwrap();
+    assert_eq!(ops, wgrad::ops::TABLE.len());
+    assert_eq!(begun.first().unwrap(), "time of a launch");
+    assert_eq!(begun.last().unwrap(), "training");
+    assert_eq!(begun.len(), ops + 2);
+}
+
 #[test]
 fn bad_words_are_refused() {
     let home = tempfile::tempdir().unwrap();

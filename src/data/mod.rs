@@ -250,7 +250,7 @@ impl Split {
         let mut order: Vec<usize> = (0..count).collect();
         for last in (kept..count).rev() {
             let word = stream.words(0, last as u32)[0];
-            let at = u64::from(word) * (last as u64 + 1) >> 32;
+            let at = (u64::from(word) * (last as u64 + 1)) >> 32;
             order.swap(last, at as usize);
         }
         let mut is_held = vec![false; count];
