@@ -104,7 +104,7 @@ fn log() {
         // It would report a line that cannot be written by `eprintln!`, which panics then.
         .log_internal_errors(false)
         .without_time()
-        .with_ansi(terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()))
+        .with_ansi(Look::of_stderr().colours)
         .with_target(false);
     tracing_subscriber::registry()
         .with(lines)
@@ -135,15 +135,31 @@ impl Ways {
     }
 }
 
-/// Whether standard error is a terminal that understands more than lines.
-fn terminal() -> bool {
-    std::io::IsTerminal::is_terminal(&std::io::stderr())
-        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+/// What may be written to standard error beside plain lines.
+#[derive(Debug, PartialEq, Eq)]
+struct Look {
+    bars: bool,
+    colours: bool,
+}
+
+impl Look {
+    fn of_stderr() -> Self {
+        let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        Self::of(terminal, |name| std::env::var(name).unwrap_or_default())
+    }
+
+    /// A terminal that calls itself dumb knows lines alone; NO_COLOR, set to anything, asks
+    /// for no colours (no-color.org).
+    fn of(terminal: bool, variable: impl Fn(&str) -> String) -> Self {
+        let bars = terminal && variable("TERM") != "dumb";
+        let colours = bars && variable("NO_COLOR").is_empty();
+        Self { bars, colours }
+    }
 }
 
 /// A bar on a terminal; elsewhere nothing.
 fn bar(steps: u64, style: ProgressStyle) -> ProgressBar {
-    let target = match terminal() {
+    let target = match Look::of_stderr().bars {
         true => ProgressDrawTarget::stderr(),
         false => ProgressDrawTarget::hidden(),
     };
@@ -174,5 +190,26 @@ fn print(text: &str) -> Result<()> {
             "Check where the output goes.",
         )),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terminals_get_what_they_understand() {
+        let look = |terminal, term: &str, no_color: &str| {
+            let Look { bars, colours } = Look::of(terminal, |name| match name {
+                "TERM" => term.into(),
+                _ => no_color.into(),
+            });
+            (bars, colours)
+        };
+        assert_eq!(look(true, "xterm-256color", ""), (true, true));
+        assert_eq!(look(true, "", ""), (true, true));
+        assert_eq!(look(true, "xterm", "1"), (true, false));
+        assert_eq!(look(true, "dumb", ""), (false, false));
+        assert_eq!(look(false, "xterm", ""), (false, false));
     }
 }
