@@ -4,13 +4,17 @@
 //! words that make sense to the person who caused it. Library code returns these and
 //! never panics on user input.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong: what was found, what was wanted, what to do.
-#[derive(Debug, thiserror::Error)]
+///
+/// Its [`Debug`](fmt::Debug) form is its message too: `fn main() -> wgrad::Result<()>` prints
+/// that form, and people read it. A message contains that of its source.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Sizes that do not fit together; raised while a network is described.
@@ -103,8 +107,8 @@ pub enum Error {
     },
     /// The sentinel found a launch that computed something else than its reference.
     #[error(
-        "{launch} ({kernel}): found {found}; wanted {wanted}. This device computes something \
-         wrong: train with --device cpu, and please report the output of `wgrad doctor --json`"
+        "{}: found {found}; wanted {wanted}. This device computes something wrong: train on the \
+         CPU, and please report the output of `wgrad doctor`", named(.launch, .kernel)
     )]
     Disagrees {
         /// Layer and pass of the launch.
@@ -117,7 +121,7 @@ pub enum Error {
         wanted: String,
     },
     /// A plan that breaks one of its rules; a bug in a lowering, caught before it runs.
-    #[error("plan, launch {launch} ({label}): found {found}; wanted {wanted}")]
+    #[error("plan, {}: found {found}; wanted {wanted}", named(&format!("launch {launch}"), .label))]
     Plan {
         /// Index of the launch in its program.
         launch: usize,
@@ -128,6 +132,21 @@ pub enum Error {
         /// The rule.
         wanted: String,
     },
+}
+
+/// A place with what stands there in brackets; either may have no name.
+fn named(place: &str, what: &str) -> String {
+    match (place, what) {
+        ("", what) => what.into(),
+        (place, "") => place.into(),
+        (place, what) => format!("{place} ({what})"),
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 fn nearest_hint(nearest: &Option<String>) -> String {
@@ -211,14 +230,15 @@ impl Error {
     }
 
     /// The same error with `outer` before its place, so that a message names the layer
-    /// as well as the op inside it.
+    /// as well as the op inside it. What has no name, as ops of a graph without labels, adds
+    /// nothing.
     pub fn within(self, outer: &str) -> Self {
         match self {
             Self::Shape {
                 place,
                 found,
                 wanted,
-            } => Self::Shape {
+            } if !outer.is_empty() => Self::Shape {
                 place: format!("{outer}, {place}"),
                 found,
                 wanted,
@@ -251,5 +271,50 @@ mod tests {
             e.to_string(),
             "layer 3 (conv2d), conv2d: found [1, 2]; wanted [C, H, W]"
         );
+    }
+
+    #[test]
+    fn what_has_no_name_leaves_no_marks() {
+        let e = Error::shape("conv2d", "[1, 2]", "[C, H, W]").within("");
+        assert_eq!(e.to_string(), "conv2d: found [1, 2]; wanted [C, H, W]");
+        let plan = |label: &str| {
+            let e = Error::Plan {
+                launch: 3,
+                label: label.into(),
+                found: "2 bindings".into(),
+                wanted: "3".into(),
+            };
+            e.to_string()
+        };
+        assert_eq!(plan(""), "plan, launch 3: found 2 bindings; wanted 3");
+        assert_eq!(
+            plan("add"),
+            "plan, launch 3 (add): found 2 bindings; wanted 3"
+        );
+        let wrong = Error::Disagrees {
+            launch: String::new(),
+            kernel: "add",
+            found: "1 at 0".into(),
+            wanted: "2".into(),
+        };
+        let text = wrong.to_string();
+        assert!(text.starts_with("add: found 1 at 0; wanted 2. "), "{text}");
+    }
+
+    /// What `fn main() -> wgrad::Result<()>` and `unwrap` print.
+    #[test]
+    fn the_debug_form_is_the_message_with_its_source() {
+        let path = Path::new("a/b");
+        let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        for e in [
+            Error::setting("epochs", 0, "1 to 9"),
+            Error::io("read", path, denied, "Check the file's permissions."),
+        ] {
+            assert_eq!(format!("{e:?}"), e.to_string());
+            assert_eq!(format!("{e:#?}"), e.to_string());
+            if let Some(source) = std::error::Error::source(&e) {
+                assert!(e.to_string().contains(&source.to_string()), "{e}");
+            }
+        }
     }
 }

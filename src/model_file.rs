@@ -209,12 +209,14 @@ impl ModelFile {
         })
     }
 
-    /// The name of the first tensor with a value that is infinite or not a number, and
-    /// that value's row-major index. Such a file loads, since one may want to look at it.
-    pub fn first_non_finite(&self) -> Option<(&str, usize)> {
+    /// The name of the first tensor with a value that is infinite or not a number, that
+    /// value's row-major index, and the value. Such a file loads, since one may want to look
+    /// at it; a [`Model`](crate::train::Model) does not.
+    pub fn first_non_finite(&self) -> Option<(&str, usize, f32)> {
         self.tensors.iter().find_map(|(name, values)| {
-            let index = values.iter().position(|v| !v.is_finite())?;
-            Some((name.as_str(), index))
+            let mut all = values.iter().copied().enumerate();
+            let (index, value) = all.find(|(_, v)| !v.is_finite())?;
+            Some((name.as_str(), index, value))
         })
     }
 }
@@ -333,7 +335,7 @@ fn shape_text(shape: &[usize]) -> String {
 }
 
 /// A name out of a file for a message: quoted, without control characters, cut off.
-fn shown(name: &str) -> String {
+pub(crate) fn shown(name: &str) -> String {
     let mut text: String = name.chars().take(80).flat_map(char::escape_debug).collect();
     if name.chars().nth(80).is_some() {
         text.push('…');

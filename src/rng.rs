@@ -186,6 +186,8 @@ pub mod streams {
     pub const SENTINEL: u32 = 0x0200;
     /// What stands in the buffers that ways are timed on.
     pub const TUNING: u32 = 0x0400;
+    /// Which training images are held back for validation.
+    pub const SPLIT: u32 = 0x0500;
     /// Distortion of mini-batches.
     pub const DISTORT: u32 = 0x0300;
     /// The synthetic digits.

@@ -215,9 +215,8 @@ fn missing_data_says_what_to_do() {
         "train-images-idx3-ubyte",
         "t10k-labels-idx1-ubyte",
         "data/mnist",
-        "--data DIR",
         "MNIST_DIR",
-        "--data synthetic",
+        "`synthetic` in its place",
     ] {
         assert!(message.contains(part), "{part} in {message}");
     }

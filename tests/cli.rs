@@ -7,9 +7,11 @@ use std::path::Path;
 
 use assert_cmd::Command;
 use serde_json::Value;
+use wgrad::data::Images;
 use wgrad::data::digits::{Part, generate};
 use wgrad::data::idx::write_idx;
 use wgrad::data::picture::write_png_grey;
+use wgrad::train::Model;
 
 fn wgrad() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wgrad"));
@@ -20,17 +22,21 @@ fn wgrad() -> Command {
 
 /// The four files of a small data set.
 fn data(folder: &Path) {
-    let train = generate(1, Part::Train, 120).unwrap();
-    let test = generate(1, Part::Test, 30).unwrap();
+    let part = |part, n| generate(1, part, n).unwrap();
+    four(folder, &part(Part::Train, 120), &part(Part::Test, 30));
+}
+
+/// Four files of training and test images.
+fn four(folder: &Path, train: &Images, test: &Images) {
     let at = |name: &str| folder.join(name);
     write_idx(
-        &train,
+        train,
         &at("train-images-idx3-ubyte"),
         &at("train-labels-idx1-ubyte"),
     )
     .unwrap();
     write_idx(
-        &test,
+        test,
         &at("t10k-images-idx3-ubyte"),
         &at("t10k-labels-idx1-ubyte"),
     )
@@ -226,6 +232,35 @@ fn the_doctor_examines_every_op() {
     assert!(report["training"]["worst"].as_f64().unwrap() == 0.0);
 }
 
+/// A driver may compile for long: what is being done is told before it is done.
+#[test]
+fn the_doctor_says_what_it_is_at() {
+    use wgrad::doctor::{Stage, checkup};
+    let cpu = wgrad::exec::Device::open(wgrad::exec::Choice::Cpu).unwrap();
+    let (mut begun, mut done, mut ops) = (vec![], 0, 0);
+    checkup(&cpu, &mut |stage| match stage {
+        Stage::Begun { what, part, of } => {
+            done = if begun.last().is_some_and(|b| b == what) {
+                done + 1
+            } else {
+                begun.push(what.to_owned());
+                1
+            };
+            assert!(part == done && part <= of, "{what}: {part} of {of}");
+        }
+        Stage::Done(op) => {
+            assert_eq!(begun.last().unwrap(), op.op);
+            assert_eq!(done, 2 * op.cases, "{}", op.op);
+            ops += 1;
+        }
+    })
+    .unwrap();
+    assert_eq!(ops, wgrad::ops::TABLE.len());
+    assert_eq!(begun.first().unwrap(), "time of a launch");
+    assert_eq!(begun.last().unwrap(), "training");
+    assert_eq!(begun.len(), ops + 2);
+}
+
 #[test]
 fn bad_words_are_refused() {
     let home = tempfile::tempdir().unwrap();
@@ -240,8 +275,22 @@ fn bad_words_are_refused() {
         &["mpl-30", "did you mean `mlp-30`"],
     );
     says(&["train", "--device", "tpu"], &["tpu", "auto, cpu, gpu"]);
-    says(&["train", "--device", "97"], &["adapter 97"]);
-    says(&["train", "--epochs", "0"], &["epochs: found 0"]);
+    says(
+        &["train", "--device", "97"],
+        &["adapter 97", "--device cpu", "`wgrad devices`"],
+    );
+    says(
+        &["train", "--validation", "randon"],
+        &["did you mean `random`"],
+    );
+    says(
+        &["train", "--classes", "9"],
+        &["classes: found 9", "10 to 256"],
+    );
+    says(
+        &["train", "--epochs", "0"],
+        &["epochs: found 0", "\nhint: --epochs sets it\n"],
+    );
     says(&["train", "--batch", "0"], &["batch: found 0"]);
     says(
         &["train", "--batch", "10001"],
@@ -264,7 +313,14 @@ fn bad_words_are_refused() {
         &["train", "--data", "sinthetic"],
         &["did you mean `synthetic`"],
     );
-    says(&["train", "--data", "nowhere"], &["nowhere"]);
+    says(
+        &["train", "--data", "nowhere"],
+        &["nowhere", "hint: --data DIR, --data synthetic"],
+    );
+    says(
+        &["book", "verify", "none.json"],
+        &["MNIST_DIR", "hint: --data DIR, --data synthetic"],
+    );
     says(&["train", "--config", "none.toml"], &["none.toml"]);
     says(
         &["eval", "--model", "none.safetensors"],
@@ -465,4 +521,495 @@ fn a_bench_tells_where_the_time_goes_and_can_tune() {
     let report = json("gpu");
     assert_eq!(launches(&report), 5);
     assert!(report["device"].as_str().unwrap().ends_with(", tuned"));
+}
+
+/// Small, quick and on the CPU.
+fn train(folder: &Path, args: &[&str]) -> std::process::Output {
+    wgrad()
+        .current_dir(folder)
+        .args(["train", "--device", "cpu", "--epochs", "1"])
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn a_model_that_is_not_finite_and_a_checkpoint_are_no_models() {
+    let home = tempfile::tempdir().unwrap();
+    data(home.path());
+    let done = train(
+        home.path(),
+        &["--net", "mlp-30", "--data", ".", "--out", "run"],
+    );
+    assert!(done.status.success(), "{done:?}");
+    let path = home.path().join("broken");
+    let mut model = Model::load(&home.path().join("run/model.safetensors")).unwrap();
+    model.replicas[0][2].1.fill(f32::NAN);
+    let name = model.replicas[0][2].0.clone();
+    model.save(&path).unwrap();
+    let digit = generate(1, Part::Test, 1).unwrap();
+    write_png_grey(&home.path().join("digit.png"), 28, 28, digit.image(0)).unwrap();
+    let asked = |model: &str| {
+        [
+            refused(&["eval", "--data", ".", "--model", model], home.path()),
+            refused(&["predict", "--model", model, "digit.png"], home.path()),
+        ]
+    };
+    for message in asked("broken") {
+        let wanted = format!("NaN at index 0 of tensor `{name}`");
+        assert!(message.contains(&wanted), "{message}");
+    }
+    let checkpoint = fs::read_dir(home.path().join("run/checkpoints")).unwrap();
+    let files = checkpoint.map(|e| e.unwrap().path());
+    let mut files = files.filter(|p| p.extension().is_some_and(|e| e == "safetensors"));
+    let checkpoint = files.next().unwrap();
+    for message in asked(checkpoint.to_str().unwrap()) {
+        assert!(message.contains("found a checkpoint"), "{message}");
+        assert!(
+            message.contains("it writes a model.safetensors"),
+            "{message}"
+        );
+    }
+}
+
+/// Images of `side` × `side` pixels, each marked by its label.
+fn marked(side: usize, labels: Vec<u8>) -> Images {
+    let size = side * side;
+    let mut pixels = vec![0; labels.len() * size];
+    for (image, &label) in pixels.chunks_exact_mut(size).zip(&labels) {
+        image[usize::from(label) % size] = 255;
+    }
+    Images::new("", side, side, 256, pixels, labels).unwrap()
+}
+
+#[test]
+fn a_sorted_file_is_warned_of_and_can_be_divided_by_chance() {
+    let home = tempfile::tempdir().unwrap();
+    let labels = |n: u8| (0..120u8).map(move |i| i / n).collect();
+    four(home.path(), &marked(8, labels(12)), &marked(8, labels(12)));
+    let run = |args: &[&str]| {
+        let more = [&["--net", "mlp-30", "--data", "."], args].concat();
+        let done = train(home.path(), &more);
+        assert!(done.status.success(), "{done:?}");
+        (text(&done.stdout), text(&done.stderr))
+    };
+    let counts = "100 training, 20 validation and 20 test images";
+    let counts = counts.replace("20 test", "120 test");
+    let (out, err) = run(&[]);
+    assert!(out.contains(&counts), "{out}");
+    let training = "warning: no training images of classes 9: a network cannot learn them";
+    assert!(err.contains(training), "{err}");
+    let validation = "warning: no validation images of classes 0, 1, 2, 3, 4, 5, 6, 7:";
+    assert!(err.contains(validation), "{err}");
+    assert!(err.contains("`--validation random`"), "{err}");
+    let (out, err) = run(&["--validation", "random"]);
+    assert!(out.contains(&counts), "{out}");
+    assert!(!err.contains("no training images"), "{err}");
+    // The book's digits are in no order.
+    let (out, err) = {
+        let done = train(home.path(), &["--net", "mlp-30", "--train-images", "100"]);
+        (text(&done.stdout), text(&done.stderr))
+    };
+    let counts = "100 training, 2000 validation and 2000 test images (drawn by a program";
+    assert!(out.contains(counts), "{out}");
+    assert!(!err.contains("warning"), "{err}");
+}
+
+#[test]
+fn outputs_follow_the_labels() {
+    let home = tempfile::tempdir().unwrap();
+    let letters: Vec<u8> = (0..104).map(|i| 1 + i % 26).collect();
+    four(
+        home.path(),
+        &marked(28, letters.clone()),
+        &marked(28, letters),
+    );
+    let done = train(
+        home.path(),
+        &["--net", "mlp-30", "--data", ".", "--out", "letters"],
+    );
+    assert!(done.status.success(), "{done:?}");
+    let model = Model::load(&home.path().join("letters/model.safetensors")).unwrap();
+    assert_eq!(model.network.outputs().unwrap(), 27);
+    // A network of its own that knows ten digits.
+    let config = |units: usize| {
+        let text = format!(
+            "[network]\ninput = [1, 28, 28]\ncost = \"quadratic\"\ninit = \"he\"\n\
+             layers = [{{ type = \"flatten\" }}, {{ type = \"dense\", units = {units} }}, \
+             {{ type = \"sigmoid\" }}]"
+        );
+        fs::write(home.path().join("own.toml"), text).unwrap();
+    };
+    let args = [
+        "train", "--config", "own.toml", "--data", ".", "--device", "cpu",
+    ];
+    config(10);
+    let message = refused(&args, home.path());
+    assert!(
+        message.contains("found 10 outputs for the 27 classes of IDX files"),
+        "{message}"
+    );
+    assert!(message.contains("labels being 0 to 26"), "{message}");
+    config(47);
+    let message = refused(&args, home.path());
+    assert!(
+        message.contains("hint: --classes gives the data more classes"),
+        "{message}"
+    );
+    let done = train(
+        home.path(),
+        &[
+            "--config",
+            "own.toml",
+            "--data",
+            ".",
+            "--classes",
+            "47",
+            "--out",
+            "own",
+        ],
+    );
+    assert!(done.status.success(), "{done:?}");
+    // And is asked about data that show fewer.
+    let eval = [
+        "eval",
+        "--model",
+        "own/model.safetensors",
+        "--data",
+        ".",
+        "--device",
+        "cpu",
+    ];
+    wgrad()
+        .current_dir(home.path())
+        .args(eval)
+        .assert()
+        .success();
+}
+
+/// What the user did not choose is not what they are told of.
+#[test]
+fn few_and_small_images_are_spoken_of_as_such() {
+    let home = tempfile::tempdir().unwrap();
+    let done = train(
+        home.path(),
+        &["--net", "mlp-30", "--train-images", "5", "--out", "five"],
+    );
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(report(&home.path().join("five"))["batch"], 5);
+    let args = ["train", "--train-images", "5", "--batch", "6"];
+    let message = refused(&args, home.path());
+    assert!(
+        message.contains("batch: found 6; wanted 1 to 5"),
+        "{message}"
+    );
+
+    let labels: Vec<u8> = (0..60).map(|i| i % 10).collect();
+    four(home.path(), &marked(8, labels.clone()), &marked(8, labels));
+    let message = refused(&["train", "--data", "."], home.path());
+    assert!(
+        message.contains(
+            "images for conv-relu: found 8 x 8 pixels; wanted 16 x 16 at least; mlp-30 and \
+             mlp-100 take any"
+        ),
+        "{message}"
+    );
+}
+
+/// Words that begin with two dashes are for the command; the library is used without it.
+#[test]
+fn the_library_names_no_flags() {
+    fn files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true if path.ends_with("src/cli") => {}
+                true => files(&path, found),
+                false if path.extension().is_some_and(|e| e == "rs") => found.push(path),
+                false => {}
+            }
+        }
+    }
+    let mut found = Vec::new();
+    files(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+        &mut found,
+    );
+    assert!(found.len() > 100, "{}", found.len());
+    for path in found {
+        let code = fs::read_to_string(&path).unwrap();
+        for (number, line) in code.lines().enumerate() {
+            let is_flag = |at: usize| {
+                let after = line[at + 2..].starts_with(|c: char| c.is_ascii_lowercase());
+                let before = line[..at].ends_with([' ', '`', '(', '"']);
+                // Variables of style sheets look the same.
+                after && before && !line[..at].ends_with("var(") && !line[at..].contains(": ")
+            };
+            let comment = line.trim_start().starts_with("//");
+            let flag = line.match_indices("--").any(|(at, _)| is_flag(at));
+            assert!(
+                comment || !flag,
+                "{}:{}: {line}",
+                path.display(),
+                number + 1
+            );
+        }
+    }
+}
+
+/// A program that runs without a desktop's environment is not told that this is an error.
+#[test]
+fn a_bare_environment_is_no_error() {
+    let home = tempfile::tempdir().unwrap();
+    let bare = |args: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_wgrad"))
+            .args(args)
+            .current_dir(home.path())
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", home.path())
+            .output()
+            .unwrap();
+        let err = text(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {err}");
+        assert!(
+            !err.lines().any(|l| l.starts_with("error")),
+            "{args:?}: {err}"
+        );
+    };
+    bare(&["devices"]);
+    bare(&[
+        "train",
+        "--net",
+        "mlp-30",
+        "--train-images",
+        "20",
+        "--epochs",
+        "1",
+        "--out",
+        "run",
+    ]);
+    bare(&["eval", "--model", "run/model.safetensors"]);
+    let digit = generate(1, Part::Test, 1).unwrap();
+    write_png_grey(&home.path().join("digit.png"), 28, 28, digit.image(0)).unwrap();
+    bare(&["predict", "--model", "run/model.safetensors", "digit.png"]);
+}
+
+#[test]
+fn a_backend_that_is_misspelt_is_named_and_an_empty_name_is_none() {
+    let devices = |backend: Option<&str>| {
+        let mut command = wgrad();
+        match backend {
+            Some(name) => command.env("WGPU_BACKEND", name),
+            None => command.env_remove("WGPU_BACKEND"),
+        };
+        command.arg("devices").output().unwrap()
+    };
+    assert_eq!(devices(Some("")).stdout, devices(None).stdout);
+    let wrong = devices(Some("vlukan"));
+    assert_eq!(wrong.status.code(), Some(2));
+    let message = text(&wrong.stderr);
+    assert!(
+        message.contains("`vlukan` (did you mean `vulkan`?)"),
+        "{message}"
+    );
+    // Nor is the CPU taken instead.
+    let home = tempfile::tempdir().unwrap();
+    let args = ["train", "--net", "mlp-30", "--train-images", "20"];
+    let mut command = wgrad();
+    command
+        .env("WGPU_BACKEND", "vlukan")
+        .current_dir(home.path());
+    command.args(args).assert().code(2);
+}
+
+/// The outputs of a command into a file of the system's that is always full.
+#[cfg(target_os = "linux")]
+fn full(folder: &Path, args: &[&str], out: bool, err: bool) -> std::process::Output {
+    let full = || {
+        fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap()
+    };
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_wgrad"));
+    command
+        .args(args)
+        .current_dir(folder)
+        .env("WGRAD_CACHE", "")
+        .env("RUST_LOG", "trace");
+    if out {
+        command.stdout(full());
+    }
+    if err {
+        command.stderr(full());
+    }
+    let pipe = std::process::Stdio::piped;
+    if !out {
+        command.stdout(pipe());
+    }
+    if !err {
+        command.stderr(pipe());
+    }
+    command.spawn().unwrap().wait_with_output().unwrap()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn output_that_cannot_be_written_ends_no_training() {
+    let home = tempfile::tempdir().unwrap();
+    let train = |out: &'static str| {
+        [
+            "train",
+            "--net",
+            "mlp-30",
+            "--train-images",
+            "20",
+            "--epochs",
+            "1",
+            "--out",
+            out,
+        ]
+    };
+    let done = full(home.path(), &train("out"), true, false);
+    assert_eq!(done.status.code(), Some(2));
+    let message = text(&done.stderr);
+    assert!(
+        message.contains("cannot write standard output"),
+        "{message}"
+    );
+    let done = full(home.path(), &train("err"), false, true);
+    assert!(done.status.success(), "{done:?}");
+    for folder in ["out", "err"] {
+        let folder = home.path().join(folder);
+        assert_eq!(report(&folder)["epochs"].as_array().unwrap().len(), 1);
+        assert!(folder.join("misread.html").exists());
+    }
+    for refused in [
+        &["eval", "--model", "none"][..],
+        &["train", "--epochs", "0"],
+        &["devices", "--frobnicate"],
+    ] {
+        let code = full(home.path(), refused, false, true).status.code();
+        assert_eq!(code, Some(2), "{refused:?}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_run_that_is_interrupted_says_how_to_go_on() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::{Command, Stdio};
+
+    let home = tempfile::tempdir().unwrap();
+    let start = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wgrad"));
+        command
+            .args(args)
+            .current_dir(home.path())
+            .env_remove("MNIST_DIR");
+        command
+            .env("WGRAD_CACHE", "")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let interrupt = |child: &std::process::Child| {
+        let id = child.id().to_string();
+        let sent = Command::new("kill").args(["-INT", &id]).status().unwrap();
+        assert!(sent.success());
+    };
+    let epochs = [
+        "train",
+        "--net",
+        "mlp-30",
+        "--train-images",
+        "100",
+        "--epochs",
+        "100000",
+        "--device",
+        "cpu",
+        "--out",
+        "run",
+    ];
+    let mut child = start(&epochs);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|l| l.unwrap().starts_with("epoch  2/")));
+    interrupt(&child);
+    // Nobody reads the pipe any more, which ends nothing.
+    drop(lines);
+    let done = child.wait_with_output().unwrap();
+    let err = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(130), "{err}");
+    let command = format!("`wgrad {} --resume` goes on after epoch ", epochs.join(" "));
+    assert!(err.contains(&command), "{err}");
+    let told = err.split(&command).nth(1).unwrap().trim();
+    // No half file is left, and the run goes on where it said.
+    for entry in fs::read_dir(home.path().join("run/checkpoints")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(!name.ends_with(".part"), "{name}");
+    }
+    let mut child = start(&[&epochs[..], &["--resume"]].concat());
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let resumed = format!("resumed after epoch {told}");
+    assert!(lines.any(|l| l.unwrap() == resumed), "{resumed}");
+    interrupt(&child);
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
+
+    // Steps that take long: the first Ctrl-C waits for them, the second does not.
+    let mut child = start(&[
+        "train",
+        "--net",
+        "conv-dropout",
+        "--batch",
+        "5000",
+        "--device",
+        "cpu",
+        "--out",
+        "slow",
+    ]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|l| l.unwrap().contains("launches per step")));
+    interrupt(&child);
+    let mut err = child.stderr.take().unwrap();
+    let mut said = String::new();
+    let mut byte = [0];
+    while !said.contains("at once") {
+        err.read_exact(&mut byte).unwrap();
+        said.push(char::from(byte[0]));
+    }
+    interrupt(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+/// What Rust prints of an error that `main` returns.
+#[test]
+fn an_error_that_main_returns_is_its_message() {
+    const ASKED: &str = "WGRAD_TEST_FAILS";
+    let name = "an_error_that_main_returns_is_its_message";
+    if std::env::var_os(ASKED).is_some() {
+        let error = wgrad::train::Settings {
+            epochs: 0,
+            ..Default::default()
+        };
+        let main = || -> wgrad::Result<()> { error.check(10) };
+        let code = std::process::Termination::report(main());
+        assert_eq!(
+            format!("{code:?}"),
+            format!("{:?}", std::process::ExitCode::FAILURE)
+        );
+        return;
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(ASKED, "1")
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    let wanted = "Error: epochs: found 0; wanted 1 to 1000000\n";
+    assert!(said.contains(wanted), "{said}");
 }

@@ -184,6 +184,15 @@ fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let digit = part(Part::Test, 1);
     let picture = png_grey(28, 28, digit.image(0)).unwrap();
     let small = png_grey(5, 3, &[0, 0, 0, 0, 255, 0, 0, 255, 0, 0, 255, 0, 0, 0, 0]).unwrap();
+    // A corner that is to be turned by a right angle.
+    let mut turned = Vec::new();
+    let mut encoder = png::Encoder::new(&mut turned, 3, 2);
+    encoder.set_color(png::ColorType::Grayscale);
+    let mut writer = encoder.write_header().unwrap();
+    let exif = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+    writer.write_chunk(png::chunk::eXIf, exif).unwrap();
+    writer.write_image_data(&[255, 255, 0, 255, 0, 0]).unwrap();
+    writer.finish().unwrap();
     let mut vast = small.clone();
     vast[16..24].copy_from_slice(&[0, 0, 0x1F, 0x40, 0, 0, 0x1F, 0x40]);
     vec![
@@ -198,6 +207,7 @@ fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("config", "all", config.into()),
         ("picture", "digit", picture),
         ("picture", "small", small),
+        ("picture", "turned", turned),
         ("picture", "vast", vast),
     ]
 }

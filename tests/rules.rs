@@ -211,6 +211,35 @@ fn an_overflow_in_the_last_update_is_an_error() {
     }
 }
 
+/// The advice names the checkpoint of the epoch before where there is one, and only there.
+#[test]
+fn an_overflow_is_sent_back_to_a_checkpoint_that_exists() {
+    let overflow = |rates: Vec<f64>, folder: Option<&Path>| {
+        let settings = Settings {
+            epochs: 2,
+            learning_rates: rates,
+            ..Settings::default()
+        };
+        let mut trainer = trainer(&settings);
+        if let Some(folder) = folder {
+            trainer.keep_checkpoints(folder, 1).unwrap();
+        }
+        match trainer.run(&mut |_| {}).unwrap_err() {
+            Error::NotFinite { fix, .. } => fix,
+            e => panic!("{e}"),
+        }
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let lower = "Lower the learning rate.";
+    assert_eq!(overflow(vec![1e38], None), lower);
+    assert_eq!(overflow(vec![1e38], Some(folder.path())), lower);
+    assert_eq!(overflow(vec![0.05, 1e38], None), lower);
+    assert_eq!(
+        overflow(vec![0.05, 1e38], Some(folder.path())),
+        "Lower the learning rate; the checkpoint of the epoch before is finite."
+    );
+}
+
 /// A checkpoint says which version and device wrote it.
 #[test]
 fn origins_are_kept() {

@@ -307,6 +307,58 @@ fn a_model_comes_back_as_it_went() {
     }
 }
 
+/// Such a network answers nothing: whoever reads, asks or trains it is told which tensor.
+#[test]
+fn weights_that_are_not_finite_are_refused_by_name() {
+    let data = digits(40, 20);
+    let settings = Settings {
+        replicas: 2,
+        ..settings()
+    };
+    let mut trainer = Trainer::new(&network(), &data, &settings, &cpu()).unwrap();
+    let model = trainer.model().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut broken = model.clone();
+        let (name, tensor) = &mut broken.replicas[1][0];
+        tensor.as_slice_mut().unwrap()[3] = value;
+        let name = name.clone();
+        broken.save(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let wanted = format!("found {value} at index 3 of tensor `r1.{name}`");
+        for loaded in [Model::load(&path), Model::from_bytes(&path, &bytes)] {
+            let text = loaded.unwrap_err().to_string();
+            assert!(text.contains(&wanted), "{text}");
+        }
+        let given = format!("given weights: found {value} in {name}; wanted finite numbers");
+        let asked = Predictor::new(&broken, &data.test, &cpu()).map(|_| ());
+        assert_eq!(asked.unwrap_err().to_string(), given);
+        let start = trainer.set_weights(&broken);
+        assert_eq!(start.unwrap_err().to_string(), given);
+    }
+}
+
+/// A network may be asked about images that lack its last classes, and not about others.
+#[test]
+fn a_network_answers_on_fewer_classes_than_it_knows() {
+    let data = digits(40, 20);
+    let mut trainer = Trainer::new(&network(), &data, &settings(), &cpu()).unwrap();
+    let model = trainer.model().unwrap();
+    let ask = |classes: usize| {
+        let labels = (0..20).map(|i| (i % classes.min(10)) as u8).collect();
+        let pixels = data.test.pixels[..20 * 784].to_vec();
+        let images = Images::new("asked", 28, 28, classes, pixels, labels).unwrap();
+        Predictor::new(&model, &images, &cpu()).and_then(|mut p| p.evaluate())
+    };
+    assert_eq!(ask(4).unwrap().predictions, ask(10).unwrap().predictions);
+    assert_eq!(
+        ask(11).unwrap_err().to_string(),
+        "output: found 10 outputs for the 11 classes of asked; wanted one output for each \
+         class, labels being 0 to 10"
+    );
+}
+
 /// The sentinel looks at every launch of the plan in turn and finds nothing, and the run
 /// is the run it would have been without.
 #[test]
@@ -412,6 +464,7 @@ fn impossible_sessions_are_refused_with_names() {
     assert!(shaped(new().dense(10).softmax()).contains("layer 0 (dense)"));
     assert!(shaped(new().flatten().dense(0).softmax()).contains("layer 1 (dense)"));
     assert!(shaped(new().flatten().dense(9).softmax()).contains("9 outputs for the 10 classes"));
+    assert!(shaped(new().flatten().dense(11).softmax()).contains("labels being 0 to 9"));
     assert!(shaped(new().flatten().dropout(1.0).dense(10).softmax()).contains("layer 1 (dropout)"));
     assert!(shaped(new().flatten().softmax().dense(10)).contains("layer 1 (softmax)"));
     assert!(shaped(new()).contains("no layers"));

@@ -112,9 +112,9 @@ pub fn missing() -> Error {
         path: PathBuf::from("data").join("mnist"),
         found: "no such folder".into(),
         wanted: FILES_WANTED.into(),
-        fix: "Put them there, or name their folder by --data DIR or by the environment \
-              variable MNIST_DIR; --data synthetic runs the experiment on the embedded digits, \
-              where the book's numbers do not apply"
+        fix: "Put them there, or name their folder, by the environment variable MNIST_DIR for \
+              instance; `synthetic` in its place runs the experiment on the embedded digits, \
+              where the book's numbers do not apply."
             .into(),
     }
 }

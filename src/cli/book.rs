@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressStyle;
 use wgrad::book::certificate::{confirmed, verify as verify_certificate};
 use wgrad::book::{self, Experiment, Options};
 use wgrad::data::Split;
@@ -15,7 +15,8 @@ use wgrad::report::record::{Record, Row};
 use wgrad::train::Event;
 use wgrad::{Error, Result};
 
-use super::print;
+use super::session::{counts, warnings};
+use super::{bar, interrupt, print, say};
 
 /// What to do with the book.
 #[derive(Subcommand)]
@@ -115,12 +116,21 @@ fn experiments(args: &Run) -> Result<()> {
     let chosen = book::select(&args.ids)?;
     let device = args.ways.open(args.device.parse()?)?;
     let data = load(args.data.as_deref())?;
+    // Output that cannot be written is an error in the end, and no end of the work.
     let mut failed = None;
+    if let Some(data) = &data {
+        let text = format!("{}: {}\n\n", data.train.name, counts(data));
+        failed = print(&text).err();
+        // The book's split is the book's.
+        say(&warnings(data, false));
+    }
+    interrupt::watch();
     for experiment in chosen {
         if let Err(e) = one(experiment, args, &device, data.as_ref()) {
             // The others are still worth running; the first error is the command's.
-            print(&format!("{}: {e}\n\n", experiment.id))?;
+            let told = print(&format!("{}: {e}\n\n", experiment.id));
             failed.get_or_insert(e);
+            failed = failed.or(told.err());
         }
     }
     failed.map_or(Ok(()), Err)
@@ -138,12 +148,19 @@ fn one(experiment: &Experiment, args: &Run, device: &Device, data: Option<&Split
         folder: &folder,
         command: command(&experiment.id, args),
     };
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {percent:>3}%  left {eta}  {msg}") {
-        bar.set_style(style);
-    }
+    let style = ProgressStyle::with_template("{wide_bar} {percent:>3}%  left {eta}  {msg}");
+    let bar = bar(0, style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let record = book::run(experiment, &options, &mut |progress| {
         if let Event::Steps { done, total, epoch } = progress.event {
+            if interrupt::asked() {
+                bar.finish_and_clear();
+                let next = match folder.join("checkpoints").is_dir() {
+                    true => "goes on after the last whole epoch",
+                    false => "begins it again",
+                };
+                let id = &experiment.id;
+                interrupt::stop(&format!("stopped in {id}; the same command {next}"));
+            }
             bar.set_length(*total);
             bar.set_position(*done);
             bar.set_message(format!("{} {} epoch {epoch}", experiment.id, progress.run));

@@ -8,7 +8,7 @@ use super::print;
 /// Lists the adapters with their index.
 pub fn run() -> Result<()> {
     let mut text = String::from("cpu  the CPU executor, always there\n");
-    let all = devices();
+    let all = devices()?;
     for (i, device) in all.iter().enumerate() {
         text += &format!(
             "{i:<4} {}; largest binding {} MiB\n",

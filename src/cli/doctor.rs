@@ -1,10 +1,13 @@
 //! `wgrad doctor`: is this adapter fit to be trained on?
 
-use wgrad::doctor::{self, OpResult, TRAINING_ALLOWED};
+use std::time::Duration;
+
+use indicatif::ProgressStyle;
+use wgrad::doctor::{self, OpResult, Stage, TRAINING_ALLOWED};
 use wgrad::exec::{Choice, Device};
 use wgrad::{Error, Result};
 
-use super::print;
+use super::{bar, print};
 
 /// Flags of `wgrad doctor`.
 #[derive(clap::Args)]
@@ -39,12 +42,26 @@ pub fn run(args: &Args) -> Result<()> {
             info.name, "op", "kernels", "cases", "buffers", "worst", "seconds"
         ))?;
     }
-    let report = doctor::checkup(&device, &mut |op| {
-        if !args.json {
+    let style = ProgressStyle::with_template("{spinner} {msg}  {elapsed}");
+    let bar = bar(
+        0,
+        style.unwrap_or_else(|_| ProgressStyle::default_spinner()),
+    );
+    // A driver may be busy with one kernel for long: the time goes on meanwhile.
+    bar.enable_steady_tick(Duration::from_millis(200));
+    let report = doctor::checkup(&device, &mut |stage| match stage {
+        Stage::Begun { what, part, of } => bar.set_message(match of {
+            1 => what.to_owned(),
+            _ => format!("{what}, {part} of {of}"),
+        }),
+        Stage::Done(op) if !args.json => {
             // A closed pipe does not stop the examination.
-            print(&line(op)).ok();
+            bar.suspend(|| print(&line(op)).ok());
         }
-    })?;
+        Stage::Done(_) => {}
+    });
+    bar.finish_and_clear();
+    let report = report?;
     if args.json {
         let json = serde_json::to_string_pretty(&report)
             .map_err(|e| Error::setting("report", e, "finite numbers"))?;

@@ -7,6 +7,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -20,6 +21,8 @@ mod book;
 mod devices;
 mod doctor;
 mod growth;
+mod hint;
+mod interrupt;
 mod plan;
 mod session;
 mod train;
@@ -73,7 +76,10 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("error: {e}");
+            say(&format!("error: {e}\n"));
+            if let Some(hint) = hint::of(&e) {
+                say(&format!("hint: {hint}\n"));
+            }
             ExitCode::from(2)
         }
     }
@@ -83,12 +89,22 @@ pub fn main() -> ExitCode {
 /// `wgrad=debug,wgpu_core=warn`). Filters by field would cost a regular expression engine.
 fn log() {
     let chosen = std::env::var("RUST_LOG").ok().filter(|t| !t.is_empty());
-    let chosen = chosen.and_then(|text| text.parse::<Targets>().ok());
+    let chosen = chosen.and_then(|text| {
+        let parsed = text.parse::<Targets>();
+        let told = |e| {
+            say(&format!(
+                "warning: RUST_LOG, `{text}`, is passed over: {e}\n"
+            ))
+        };
+        parsed.map_err(told).ok()
+    });
     let filter = chosen.unwrap_or_else(|| Targets::new().with_target("wgrad", Level::INFO));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
+        // It would report a line that cannot be written by `eprintln!`, which panics then.
+        .log_internal_errors(false)
         .without_time()
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_ansi(Look::of_stderr().colours)
         .with_target(false);
     tracing_subscriber::registry()
         .with(lines)
@@ -119,6 +135,44 @@ impl Ways {
     }
 }
 
+/// What may be written to standard error beside plain lines.
+#[derive(Debug, PartialEq, Eq)]
+struct Look {
+    bars: bool,
+    colours: bool,
+}
+
+impl Look {
+    fn of_stderr() -> Self {
+        let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        Self::of(terminal, |name| std::env::var(name).unwrap_or_default())
+    }
+
+    /// A terminal that calls itself dumb knows lines alone; NO_COLOR, set to anything, asks
+    /// for no colours (no-color.org).
+    fn of(terminal: bool, variable: impl Fn(&str) -> String) -> Self {
+        let bars = terminal && variable("TERM") != "dumb";
+        let colours = bars && variable("NO_COLOR").is_empty();
+        Self { bars, colours }
+    }
+}
+
+/// A bar on a terminal; elsewhere nothing.
+fn bar(steps: u64, style: ProgressStyle) -> ProgressBar {
+    let target = match Look::of_stderr().bars {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    };
+    ProgressBar::with_draw_target(Some(steps), target).with_style(style)
+}
+
+/// Writes to standard error; one that is full or closed must not end the work.
+fn say(text: &str) {
+    use std::io::Write;
+    let mut out = std::io::stderr().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
 /// A percentage with the two digits that 10,000 test images carry.
 fn percent(share: f64) -> String {
     format!("{:.2} %", 100.0 * share)
@@ -136,5 +190,26 @@ fn print(text: &str) -> Result<()> {
             "Check where the output goes.",
         )),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terminals_get_what_they_understand() {
+        let look = |terminal, term: &str, no_color: &str| {
+            let Look { bars, colours } = Look::of(terminal, |name| match name {
+                "TERM" => term.into(),
+                _ => no_color.into(),
+            });
+            (bars, colours)
+        };
+        assert_eq!(look(true, "xterm-256color", ""), (true, true));
+        assert_eq!(look(true, "", ""), (true, true));
+        assert_eq!(look(true, "xterm", "1"), (true, false));
+        assert_eq!(look(true, "dumb", ""), (false, false));
+        assert_eq!(look(false, "xterm", ""), (false, false));
     }
 }

@@ -18,6 +18,12 @@ const SYNTHETIC_EPOCHS: usize = 6;
 /// Epochs of those at the full rate.
 const SYNTHETIC_FULL: usize = 4;
 
+/// What `--validation` can be told.
+const CHOICES: [&str; 2] = ["last", "random"];
+/// What images are drawn by for validation. It is no flag: validation images that change with
+/// the seed of a run would not compare its networks.
+const SPLIT_SEED: u64 = 1;
+
 /// What to train, on what, how.
 #[derive(Args, Default)]
 pub struct SessionArgs {
@@ -30,6 +36,13 @@ pub struct SessionArgs {
     /// A folder with MNIST's four IDX files, or `synthetic` [default: MNIST_DIR, else synthetic]
     #[arg(long, value_name = "DIR")]
     data: Option<String>,
+    /// Which images are for validation: `last`, the last sixth of the training file as in the
+    /// book, or `random`, as many drawn from all of it, always the same [default: last]
+    #[arg(long, value_name = "NAME")]
+    validation: Option<String>,
+    /// Classes that the images are sorted into [default: the largest label and one]
+    #[arg(long, value_name = "N")]
+    classes: Option<usize>,
     /// Train on the first N training images only
     #[arg(long, value_name = "N")]
     train_images: Option<usize>,
@@ -88,6 +101,8 @@ pub struct Session {
     pub network: Network,
     /// The data.
     pub data: Split,
+    /// Whether the validation images are the last ones of a training file.
+    pub held_back_last: bool,
     /// The settings, checked against network and data when the plan is made.
     pub settings: Settings,
     /// The device.
@@ -115,7 +130,21 @@ impl SessionArgs {
             Some(path) => Some(Config::load(path)?),
             None => None,
         };
+        let random = match self.validation.as_deref() {
+            None | Some("last") => false,
+            Some("random") => true,
+            Some(name) => {
+                let error = Error::unknown("choice of validation images", name, &CHOICES);
+                return Err(error);
+            }
+        };
         let mut data = Source::resolve(self.data.as_deref())?.load()?;
+        if random {
+            data = data.redrawn(SPLIT_SEED);
+        }
+        if let Some(classes) = self.classes {
+            data = data.with_classes(classes)?;
+        }
         if let Some(n) = self.train_images {
             data = data
                 .training_first(n)
@@ -128,7 +157,7 @@ impl SessionArgs {
             }
             None => {
                 let input = [1, data.train.height, data.train.width];
-                let network = recipe(named, input, data.train.classes)?.network;
+                let network = fitting(named, input, data.train.classes)?;
                 if data.synthetic {
                     settings.epochs = SYNTHETIC_EPOCHS;
                     let full = settings.learning_rates[0];
@@ -138,10 +167,17 @@ impl SessionArgs {
                 (named.into(), network)
             }
         };
+        // Fewer images than the usual mini-batch are one mini-batch, if nobody asked for more.
+        if self.config.is_none() {
+            settings.batch = settings
+                .batch
+                .min(data.train.len() * settings.expansion.factor());
+        }
         self.over(&mut settings)?;
         Ok(Session {
             net,
             network,
+            held_back_last: !random && !data.synthetic,
             data,
             settings,
             device,
@@ -172,6 +208,66 @@ impl SessionArgs {
         }
         Ok(())
     }
+}
+
+/// A network by name for images of this size; some have layers that small images do not
+/// fill, and the user knows nothing of these.
+fn fitting(name: &str, input: [usize; 3], classes: usize) -> Result<Network> {
+    let of = |input| recipe(name, input, classes).map(|r| r.network);
+    let network = of(input)?;
+    let Err(Error::Shape { .. }) = network.check() else {
+        return Ok(network);
+    };
+    let [channels, height, width] = input;
+    let enough = |side: &usize| of([channels, *side, *side]).is_ok_and(|n| n.check().is_ok());
+    let wanted = match (1..=64).find(enough) {
+        Some(side) => format!("{side} x {side} at least; mlp-30 and mlp-100 take any"),
+        None => "larger ones; mlp-30 and mlp-100 take any".into(),
+    };
+    let found = format!("{height} x {width} pixels");
+    Err(Error::setting(format!("images for {name}"), found, wanted))
+}
+
+/// How many images there are for what.
+pub fn counts(data: &Split) -> String {
+    format!(
+        "{} training, {} validation and {} test images{}",
+        data.train.len(),
+        data.validation.len(),
+        data.test.len(),
+        match data.synthetic {
+            true => " (drawn by a program, no real handwriting)",
+            false => "",
+        }
+    )
+}
+
+/// A line for each part of the data that lacks classes which another part has;
+/// `held_back_last` says whether another choice of validation images may help.
+pub fn warnings(data: &Split, held_back_last: bool) -> String {
+    let mut text = String::new();
+    for (part, absent) in data.absent_classes() {
+        let shown: Vec<String> = absent.iter().take(10).map(u8::to_string).collect();
+        let more = match absent.len() - shown.len() {
+            0 => String::new(),
+            n => format!(" and {n} more"),
+        };
+        let what = match part {
+            "training" => "a network cannot learn them",
+            "validation" => "validation says nothing of them",
+            _ => "the test says nothing of them",
+        };
+        let help = match held_back_last && part != "test" {
+            true => {
+                "; the validation images are the last of the training file, and `--validation \
+                 random` draws them from all of it"
+            }
+            false => "",
+        };
+        let classes = shown.join(", ");
+        text += &format!("warning: no {part} images of classes {classes}{more}: {what}{help}\n");
+    }
+    text
 }
 
 /// The error with the flag as its place.

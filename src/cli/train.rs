@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressStyle;
 use wgrad::Result;
 use wgrad::data::Images;
 use wgrad::files::write_whole;
@@ -12,8 +12,8 @@ use wgrad::report::misses::{Miss, misses_html};
 use wgrad::report::{EpochReport, Report};
 use wgrad::train::{Epoch, Event, Outcome, Trainer, plurality};
 
-use super::session::{Session, SessionArgs, run_folder};
-use super::{percent, print};
+use super::session::{Session, SessionArgs, counts, run_folder, warnings};
+use super::{bar, interrupt, percent, print, say};
 
 /// Flags of `wgrad train`.
 #[derive(clap::Args, Default)]
@@ -42,31 +42,29 @@ pub fn run(args: Args) -> Result<()> {
     let plan = Trainer::plan(&session.network, &session.data, &session.settings, info)?;
     let launches = plan.account().programs["train"].launches as u64;
     let folder = run_folder(args.out.as_deref(), &session.net)?;
-    print(&format!(
-        "{} on {}: {} training images{}\ndevice: {}\n{} launches per step, seed {}, output in {}\n",
+    interrupt::watch();
+    // Output that cannot be written is an error in the end, and no end of the work.
+    let mut told = print(&format!(
+        "{} on {}: {}\ndevice: {}\n{} launches per step, seed {}, output in {}\n",
         session.net,
         session.data.train.name,
-        session.data.train.len(),
-        if session.data.synthetic {
-            " (drawn by a program, no real handwriting)"
-        } else {
-            ""
-        },
+        counts(&session.data),
         info.name,
         launches,
         session.settings.seed,
         folder.display(),
-    ))?;
+    ));
+    say(&warnings(&session.data, session.held_back_last));
     let mut trainer = Trainer::new(&session.network, &session.data, &session.settings, &device)?;
     trainer.keep_checkpoints(&folder.join("checkpoints"), CHECKPOINTS)?;
     if args.resume {
         let done = trainer.resume()?;
-        print(&match done {
+        told = told.and(print(&match done {
             0 => "no checkpoint of this run: starting at the beginning\n".into(),
             n => format!("resumed after epoch {n}\n"),
-        })?;
+        }));
     }
-    let outcome = watch(&mut trainer, session.settings.epochs)?;
+    let outcome = watch(&mut trainer, session.settings.epochs, &folder)?;
     let model = trainer.model()?;
     model.save(&folder.join("model.safetensors"))?;
     let report = report(
@@ -97,21 +95,26 @@ pub fn run(args: Args) -> Result<()> {
         report.steps_per_second,
         folder.display()
     );
-    print(&text)
+    told.and(print(&text))
 }
 
 /// Runs with a bar on the terminal and a line for each epoch.
-fn watch(trainer: &mut Trainer, epochs: usize) -> Result<Outcome> {
-    let bar = ProgressBar::new((trainer.steps_per_epoch() * epochs) as u64);
+fn watch(trainer: &mut Trainer, epochs: usize, folder: &Path) -> Result<Outcome> {
     let style = "{wide_bar} {percent:>3}%  {per_sec}  left {eta}  {msg}";
     // A template that does not parse leaves the default style.
-    if let Ok(style) = ProgressStyle::with_template(style) {
-        let steps = |state: &indicatif::ProgressState, w: &mut dyn std::fmt::Write| {
-            let _ = write!(w, "{:.0} steps/s", state.per_sec());
-        };
-        bar.set_style(style.with_key("per_sec", steps));
-    }
+    let style =
+        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let steps = |state: &indicatif::ProgressState, w: &mut dyn std::fmt::Write| {
+        let _ = write!(w, "{:.0} steps/s", state.per_sec());
+    };
+    let steps_in_all = (trainer.steps_per_epoch() * epochs) as u64;
+    let bar = bar(steps_in_all, style.with_key("per_sec", steps));
     let outcome = trainer.run(&mut |event| match event {
+        Event::Steps { epoch, .. } if interrupt::asked() => {
+            // Checkpoints are written after an epoch, before its successor's first steps.
+            bar.finish_and_clear();
+            interrupt::stop(&interrupt::of_training(*epoch, folder));
+        }
         Event::Steps { done, .. } => bar.set_position(*done),
         Event::Epoch(epoch) => {
             bar.set_message(format!(

@@ -22,16 +22,13 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use flate2::{Compression, write::GzEncoder};
 
-use super::{Images, Split, label_out_of_range};
+use super::{Images, Split, classes_of};
 use crate::error::{Error, Result};
 
 /// Magic number of a file of images: unsigned bytes, three sizes.
 pub const IMAGES_MAGIC: u32 = 0x0000_0803;
 /// Magic number of a file of labels: unsigned bytes, one size.
 pub const LABELS_MAGIC: u32 = 0x0000_0801;
-/// Labels are 0 to 9.
-pub const CLASSES: usize = 10;
-
 /// Deflate turns one byte into at most this many (zlib's technical notes); rounded up.
 const GZIP_MOST: u64 = 1040;
 /// The last part of the training file, as a fraction, that is kept for validation:
@@ -53,21 +50,13 @@ pub fn read_images(path: &Path) -> Result<([usize; 3], Vec<u8>)> {
     read(path, IMAGES_MAGIC, "images")
 }
 
-/// Reads a file of labels `[N]`, each below [`CLASSES`].
+/// Reads a file of labels `[N]`.
 ///
 /// # Errors
-/// As [`read_images`]; [`Error::File`] names the first label that is out of range.
+/// As [`read_images`].
 pub fn read_labels(path: &Path) -> Result<Vec<u8>> {
     let (_, labels) = read::<1>(path, LABELS_MAGIC, "labels")?;
-    match label_out_of_range(&labels, CLASSES) {
-        None => Ok(labels),
-        Some((i, label)) => Err(Error::file(
-            path,
-            format!("label {label} at index {i}"),
-            format!("labels from 0 to {}", CLASSES - 1),
-            AGAIN,
-        )),
-    }
+    Ok(labels)
 }
 
 /// [`read_images`] from the bytes of a file; `path` only appears in messages.
@@ -78,22 +67,23 @@ pub fn parse_images(path: &Path, bytes: &[u8]) -> Result<([usize; 3], Vec<u8>)> 
     read_from(path, bytes.len() as u64, bytes, IMAGES_MAGIC, "images")
 }
 
-/// Reads a file of images `[N, H, W]` and the file of their labels `[N]`.
+/// Reads a file of images `[N, H, W]` and the file of their labels `[N]`. A file does not say
+/// how many classes there are: they go from 0 to the largest label.
 ///
 /// # Errors
 /// As [`read_images`] and [`read_labels`]; [`Error::File`] if their numbers differ.
 pub fn read_pair(images: &Path, labels: &Path, name: &str) -> Result<Images> {
     let ([n, height, width], pixels) = read_images(images)?;
-    let classes = read_labels(labels)?;
-    if classes.len() != n {
+    let read = read_labels(labels)?;
+    if read.len() != n {
         return Err(Error::file(
             labels,
-            format!("{} labels", classes.len()),
+            format!("{} labels", read.len()),
             format!("{n}, one for each image of {}", images.display()),
             "Use images and labels that belong together",
         ));
     }
-    Images::new(name, height, width, CLASSES, pixels, classes)
+    Images::new(name, height, width, classes_of(&read), pixels, read)
 }
 
 /// The four files of a data set; each may end in `.gz`, and may have a dot for the first
@@ -106,7 +96,10 @@ const FILES: [&str; 4] = [
 ];
 
 /// Loads a data set from the four files in `dir`. The last sixth of the training file
-/// (10,000 of MNIST's 60,000) becomes the validation images.
+/// (10,000 of MNIST's 60,000) becomes the validation images. Classes go from 0 to the
+/// largest label of all files: those of MNIST are ten, and of EMNIST's letters, which are
+/// labelled 1 to 26, twenty-seven, the first of them without an image.
+/// [`Split::with_classes`] makes them more.
 ///
 /// # Errors
 /// [`Error::File`] lists the files that are missing; otherwise as [`read_pair`], and if
@@ -136,6 +129,8 @@ pub fn load_dir(dir: &Path) -> Result<Split> {
             "Use a larger training file",
         ));
     }
+    let classes = train.classes.max(test.classes);
+    (train.classes, test.classes) = (classes, classes);
     let mnist = (train.len(), test.len()) == (60_000, 10_000)
         && (train.height, train.width) == (28, 28)
         && train.labels.starts_with(&MNIST_STARTS);
@@ -161,8 +156,8 @@ pub fn load_dir(dir: &Path) -> Result<Split> {
 
 /// Finds the four files in `dir`.
 fn locate(dir: &Path) -> Result<[PathBuf; 4]> {
-    let fix = "Put the four files into a folder and name it with --data DIR or the variable \
-               MNIST_DIR; `--data synthetic` works without them";
+    let fix = "Put the four files into a folder and name that one, or set the variable \
+               MNIST_DIR to it; `synthetic` in its place needs no files.";
     let refuse = |found: String| {
         let wanted = format!("a folder with {}, each plain or with .gz", FILES.join(", "));
         Error::file(dir, found, wanted, fix)

@@ -32,6 +32,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
+use crate::rng::{self, Stream, streams};
 use digits::Part;
 
 /// The seed of the synthetic digits where none is given.
@@ -174,6 +175,11 @@ impl Images {
     }
 }
 
+/// How many classes there are if the largest label is the last one's.
+fn classes_of(labels: &[u8]) -> usize {
+    labels.iter().max().map_or(0, |most| usize::from(*most) + 1)
+}
+
 /// The first label that names no class, and its index.
 fn label_out_of_range(labels: &[u8], classes: usize) -> Option<(usize, u8)> {
     labels
@@ -204,6 +210,90 @@ impl Split {
     pub fn training_first(mut self, n: usize) -> Result<Self> {
         self.train = self.train.first(n)?;
         Ok(self)
+    }
+
+    /// The same with so many classes: files of labels do not say how many there are, and the
+    /// last ones may have no image.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if it is above 256 or a label would name no class.
+    pub fn with_classes(mut self, classes: usize) -> Result<Self> {
+        let parts = [&mut self.train, &mut self.validation, &mut self.test];
+        let used = parts.iter().map(|part| classes_of(&part.labels));
+        let used = used.max().unwrap_or(1).max(1);
+        if !(used..=256).contains(&classes) {
+            let wanted = format!("{used} to 256, the largest label being {}", used - 1);
+            return Err(Error::setting("classes", classes, wanted));
+        }
+        for part in parts {
+            part.classes = classes;
+        }
+        Ok(self)
+    }
+
+    /// The same with training and validation images put together and divided anew, by chance:
+    /// as many of each as before. For files whose images are sorted, by label for instance,
+    /// where the last ones are not like the others.
+    ///
+    /// The same seed divides the same images in the same way, and each part keeps the order
+    /// that its images had.
+    pub fn redrawn(mut self, seed: u64) -> Self {
+        let (train, held) = (&mut self.train, &mut self.validation);
+        let (kept, size) = (train.len(), train.height * train.width);
+        let count = kept + held.len();
+        let stream = Stream {
+            seed: rng::key(seed),
+            replica: 0,
+            stream: streams::SPLIT,
+        };
+        // Fisher and Yates, from the end, as far as the validation images go.
+        let mut order: Vec<usize> = (0..count).collect();
+        for last in (kept..count).rev() {
+            let word = stream.words(0, last as u32)[0];
+            let at = (u64::from(word) * (last as u64 + 1)) >> 32;
+            order.swap(last, at as usize);
+        }
+        let mut is_held = vec![false; count];
+        order[kept..].iter().for_each(|&i| is_held[i] = true);
+        let pixels = [
+            std::mem::take(&mut train.pixels),
+            std::mem::take(&mut held.pixels),
+        ];
+        let labels = [
+            std::mem::take(&mut train.labels),
+            std::mem::take(&mut held.labels),
+        ];
+        let images = pixels.iter().flat_map(|p| p.chunks_exact(size));
+        let all = images.zip(labels.iter().flatten()).zip(is_held);
+        for ((pixels, &label), is_held) in all {
+            let part = if is_held { &mut *held } else { &mut *train };
+            part.pixels.extend_from_slice(pixels);
+            part.labels.push(label);
+        }
+        self
+    }
+
+    /// Classes that one part has no image of and another has: what a network cannot learn,
+    /// or what nobody sees it fail at. Parts are named `training`, `validation` and `test`;
+    /// those that lack none are left out.
+    pub fn absent_classes(&self) -> Vec<(&'static str, Vec<u8>)> {
+        let parts = [
+            ("training", &self.train),
+            ("validation", &self.validation),
+            ("test", &self.test),
+        ];
+        let there = parts.map(|(_, part)| {
+            let mut there = [false; 256];
+            (part.labels.iter()).for_each(|&label| there[usize::from(label)] = true);
+            there
+        });
+        let somewhere = |class: &u8| there.iter().any(|part| part[usize::from(*class)]);
+        let of = |(part, there): (&'static str, [bool; 256])| {
+            let absent = (0..=255).filter(|class| !there[usize::from(*class)]);
+            (part, absent.filter(somewhere).collect::<Vec<u8>>())
+        };
+        let all = parts.map(|(name, _)| name).into_iter().zip(there).map(of);
+        all.filter(|(_, absent)| !absent.is_empty()).collect()
     }
 }
 
@@ -237,7 +327,7 @@ impl Source {
     fn choose(arg: Option<OsString>, env: Option<OsString>) -> Result<Self> {
         if arg.as_ref().is_some_and(|a| a.is_empty()) {
             let wanted = "a folder with IDX files, or `synthetic`";
-            return Err(Error::setting("--data", "an empty name", wanted));
+            return Err(Error::setting("data source", "an empty name", wanted));
         }
         let Some(name) = arg.or(env).filter(|n| !n.is_empty()) else {
             return Ok(Self::Synthetic { seed: DEFAULT_SEED });
@@ -350,6 +440,73 @@ mod tests {
         );
     }
 
+    /// Sixty images that say which they are, sorted by label, the last sixth held back.
+    fn sorted() -> Split {
+        let images = |from: u8, to: u8| {
+            let labels = (from..to).map(|i| i / 6).collect();
+            Images::new("sorted", 1, 1, 10, (from..to).collect(), labels).unwrap()
+        };
+        Split {
+            train: images(0, 50),
+            validation: images(50, 60),
+            test: images(0, 60),
+            synthetic: false,
+        }
+    }
+
+    #[test]
+    fn absent_classes_are_named() {
+        let split = sorted();
+        let absent = vec![("training", vec![9]), ("validation", (0..8).collect())];
+        assert_eq!(split.absent_classes(), absent);
+        // A class that nobody has is absent from none.
+        let even = Split {
+            train: split.test.clone(),
+            validation: split.test.clone(),
+            ..split
+        };
+        assert_eq!(even.with_classes(12).unwrap().absent_classes(), []);
+    }
+
+    #[test]
+    fn images_are_divided_anew_by_chance() {
+        let old = sorted();
+        let new = old.clone().redrawn(7);
+        assert_eq!((new.train.len(), new.validation.len()), (50, 10));
+        assert_eq!(new.test, old.test);
+        for part in [&new.train, &new.validation] {
+            // Labels stay with their images, which stay in order.
+            let labels: Vec<u8> = part.pixels.iter().map(|i| i / 6).collect();
+            assert_eq!(part.labels, labels);
+            assert!(part.pixels.is_sorted());
+        }
+        let mut all = [&new.train.pixels[..], &new.validation.pixels].concat();
+        all.sort();
+        assert_eq!(all, (0..60).collect::<Vec<u8>>());
+        assert_eq!(old.clone().redrawn(7), new);
+        assert_ne!(old.clone().redrawn(8), new);
+        // Every image is held back about as often as any other: 1,000 draws of 10 in 60, so
+        // 167 times with a deviation of 11.8.
+        let mut held = [0; 60];
+        for seed in 0..1000 {
+            let drawn = old.clone().redrawn(seed).validation;
+            drawn.pixels.iter().for_each(|i| held[usize::from(*i)] += 1);
+        }
+        assert!(held.iter().all(|n| (115..=219).contains(n)), "{held:?}");
+    }
+
+    #[test]
+    fn classes_can_be_more_than_the_labels_and_not_fewer() {
+        let split = sorted().with_classes(12).unwrap();
+        assert_eq!((split.train.classes, split.test.classes), (12, 12));
+        for classes in [0, 9, 257] {
+            assert_eq!(
+                sorted().with_classes(classes).unwrap_err().to_string(),
+                format!("classes: found {classes}; wanted 10 to 256, the largest label being 9")
+            );
+        }
+    }
+
     #[test]
     fn sources_are_resolved() {
         let choose = |arg: Option<&str>, env: Option<&str>| {
@@ -365,7 +522,7 @@ mod tests {
         assert_eq!(choose(Some("b/c"), Some("a")).unwrap(), folder("b/c"));
         assert_eq!(
             choose(Some(""), None).unwrap_err().to_string(),
-            "--data: found an empty name; wanted a folder with IDX files, or `synthetic`"
+            "data source: found an empty name; wanted a folder with IDX files, or `synthetic`"
         );
         assert_eq!(
             choose(Some("sinthetic"), None).unwrap_err().to_string(),

@@ -6,7 +6,8 @@
 //! trained on them knows nothing else, so [`read_digit`] brings any picture into that
 //! frame:
 //!
-//! 1. colours become luma (Rec. 601), transparent parts the ground they lie on;
+//! 1. colours become luma (Rec. 601), transparent parts the ground they lie on, and a picture
+//!    that says how it is to be turned (a camera's, in its `eXIf`) is turned;
 //! 2. the *ground* is the median of the border, and the *ink* is whatever lies farther
 //!    from it, darker or lighter, so dark ink on paper and chalk on a board both work;
 //! 3. the ink's bounding box is scaled by area averaging, aspect preserved;
@@ -144,6 +145,30 @@ impl Ink {
 }
 
 impl Picture {
+    /// The picture as it is to be seen, given its orientation.
+    fn turned(self, orientation: u16) -> Self {
+        let (h, w) = (self.height, self.width);
+        // From 5 on, rows become columns.
+        let (height, width) = if orientation < 5 { (h, w) } else { (w, h) };
+        let from = |y: usize, x: usize| match orientation {
+            2 => (y, w - 1 - x),
+            3 => (h - 1 - y, w - 1 - x),
+            4 => (h - 1 - y, x),
+            5 => (x, y),
+            6 => (h - 1 - x, y),
+            7 => (h - 1 - x, w - 1 - y),
+            8 => (x, w - 1 - y),
+            _ => (y, x),
+        };
+        let places = (0..height).flat_map(|y| (0..width).map(move |x| from(y, x)));
+        let luma = places.map(|(y, x)| self.luma[y * w + x]).collect();
+        Self {
+            height,
+            width,
+            luma,
+        }
+    }
+
     /// Ground and ink; if nothing stands out, by how much the farthest value does.
     fn ink(&self) -> Result<Ink, u8> {
         let border = || border(self.height, self.width).map(|i| self.luma[i]);
@@ -256,11 +281,49 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Picture> {
         let alpha: Vec<u8> = raw.chunks_exact(samples).map(|p| p[samples - 1]).collect();
         lay_on_ground(&mut luma, &alpha, height, width);
     }
-    Ok(Picture {
+    // What follows the pixels may be missing or damaged: it is not needed.
+    let _ = reader.finish();
+    let exif = reader.info().exif_metadata.as_deref().unwrap_or_default();
+    let picture = Picture {
         height,
         width,
         luma,
+    };
+    Ok(match orientation(exif) {
+        Some(value) => picture.turned(value),
+        None => picture,
     })
+}
+
+/// The orientation of a picture by its Exif data, if they tell one that is not the usual: 2 to
+/// 8 (CIPA DC-008, 4.6.5).
+fn orientation(exif: &[u8]) -> Option<u16> {
+    const TAG: u16 = 0x0112;
+    const SHORT: u16 = 3;
+    // Some programs leave the head that JPEG files need.
+    let tiff = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
+    let little = match tiff.get(..4)? {
+        b"II\x2a\0" => true,
+        b"MM\0\x2a" => false,
+        _ => return None,
+    };
+    let short = |at: usize| {
+        let bytes = *tiff.get(at..)?.first_chunk()?;
+        Some(match little {
+            true => u16::from_le_bytes(bytes),
+            false => u16::from_be_bytes(bytes),
+        })
+    };
+    let bytes = *tiff[4..].first_chunk()?;
+    let directory = match little {
+        true => u32::from_le_bytes(bytes),
+        false => u32::from_be_bytes(bytes),
+    } as usize;
+    let entries = usize::from(short(directory)?);
+    // An entry has twelve bytes: tag, type, a count of four bytes, the value.
+    let mut places = (0..entries).map(|k| directory + 2 + 12 * k);
+    let entry = places.find(|&at| short(at) == Some(TAG) && short(at + 2) == Some(SHORT))?;
+    short(entry + 8).filter(|value| (2..=8).contains(value))
 }
 
 /// Mixes transparent pixels with the ground behind them. A file does not say what that

@@ -37,6 +37,23 @@ pub struct OpResult {
     pub seconds: f64,
 }
 
+/// How far an examination is.
+#[derive(Clone, Copy, Debug)]
+pub enum Stage<'a> {
+    /// What is being done now: the time of a launch, a case of an op, the training run. A
+    /// driver that has compiled none of it before may take long.
+    Begun {
+        /// An op's stem, or what it is in words.
+        what: &'a str,
+        /// Which of so many parts, counted from 1.
+        part: usize,
+        /// How many parts there are.
+        of: usize,
+    },
+    /// An op is done.
+    Done(&'a OpResult),
+}
+
 /// A short training run on the device beside the CPU.
 #[derive(Clone, Debug, Serialize)]
 pub struct TrainingResult {
@@ -78,33 +95,51 @@ pub struct Report {
     pub seconds: f64,
 }
 
-/// Examines a device; `tell` hears of each op as it is done.
+/// How many replicas each case is examined with.
+const REPLICAS: [usize; 2] = [1, 3];
+
+/// Examines a device; `tell` hears what is begun, and of each op when it is done.
 ///
 /// # Errors
 /// What the device says when it fails. A kernel that computes something wrong is no error
 /// but stands in the report.
-pub fn checkup(device: &Device, tell: &mut dyn FnMut(&OpResult)) -> Result<Report> {
+pub fn checkup(device: &Device, tell: &mut dyn FnMut(Stage<'_>)) -> Result<Report> {
     let start = Instant::now();
     let info = device.info();
     let side = if info.cpu { Side::Cpu } else { Side::Gpu };
+    let alone = |what| Stage::Begun {
+        what,
+        part: 1,
+        of: 1,
+    };
+    tell(alone("time of a launch"));
     let microseconds_per_launch = launch_cost(device)?;
     let mut ops = Vec::new();
     for row in TABLE {
         let begun = Instant::now();
-        let comparison = examine(row, &[1, 3], side, &mut |plan| {
+        let cases = (row.cases)().len();
+        let mut part = 0;
+        let comparison = examine(row, &REPLICAS, side, &mut |plan| {
+            part += 1;
+            tell(Stage::Begun {
+                what: row.stem,
+                part,
+                of: cases * REPLICAS.len(),
+            });
             let ways = device.ways(plan).into_iter();
             ways.map(|plan| device.executor(plan)).collect()
         })?;
         let result = OpResult {
             op: row.stem,
             kernels: row.kernels.len(),
-            cases: (row.cases)().len(),
+            cases,
             comparison,
             seconds: begun.elapsed().as_secs_f64(),
         };
-        tell(&result);
+        tell(Stage::Done(&result));
         ops.push(result);
     }
+    tell(alone("training"));
     let training = training(device)?;
     let healthy =
         ops.iter().all(|o| o.comparison.failure.is_none()) && training.worst <= TRAINING_ALLOWED;

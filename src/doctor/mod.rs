@@ -20,7 +20,7 @@ mod checkup;
 pub mod harness;
 pub mod tolerance;
 
-pub use checkup::{OpResult, Report, TRAINING_ALLOWED, TrainingResult, checkup};
+pub use checkup::{OpResult, Report, Stage, TRAINING_ALLOWED, TrainingResult, checkup};
 use tolerance::Side;
 
 /// Two results side by side.

@@ -32,7 +32,7 @@ impl FromStr for Choice {
             "cpu" => Ok(Self::Cpu),
             "gpu" => Ok(Self::Gpu),
             other => other.parse().map(Self::Index).map_err(|_| {
-                Error::setting("--device", other, "auto, cpu, gpu or an adapter's index")
+                Error::setting("device", other, "auto, cpu, gpu or an adapter's index")
             }),
         }
     }
@@ -62,14 +62,15 @@ impl Device {
     /// GPU it takes the CPU, and a `tracing` event says so.
     ///
     /// # Errors
-    /// [`Error::Adapter`] if the wanted adapter does not exist.
+    /// [`Error::Adapter`] if the wanted adapter does not exist, [`Error::UnknownName`] if the
+    /// variable `WGPU_BACKEND` names no backend.
     pub fn open(choice: Choice) -> Result<Self> {
         match choice {
             Choice::Cpu => Ok(Self::Cpu(cpu_info())),
             #[cfg(feature = "gpu")]
             _ => match super::gpu::GpuDevice::open(choice) {
                 Ok(gpu) => Ok(Self::Gpu(gpu)),
-                Err(e) if choice == Choice::Auto => {
+                Err(e @ Error::Adapter { .. }) if choice == Choice::Auto => {
                     tracing::info!("no hardware GPU found, so the CPU computes");
                     tracing::debug!("{e}");
                     Ok(Self::Cpu(cpu_info()))
@@ -82,7 +83,7 @@ impl Device {
             _ => Err(Error::Adapter {
                 found: "a build without the `gpu` feature".into(),
                 wanted: "a GPU adapter".into(),
-                fix: "Build with default features, or use --device cpu.".into(),
+                fix: "Build with default features, or use the CPU.".into(),
             }),
         }
     }
@@ -105,7 +106,7 @@ impl Device {
         Err(Error::Adapter {
             found: "the CPU".into(),
             wanted: "a GPU adapter with matrix units".into(),
-            fix: "Train without --mixed-precision, or with --device gpu.".into(),
+            fix: "Choose an adapter that has some, or train without mixed precision.".into(),
         })
     }
 
@@ -178,9 +179,12 @@ impl Device {
 
 /// Every adapter of this machine, in the order of [`Choice::Index`]; not the CPU
 /// executor, which is always there.
-pub fn devices() -> Vec<DeviceInfo> {
+///
+/// # Errors
+/// [`Error::UnknownName`] if the variable `WGPU_BACKEND` names no backend.
+pub fn devices() -> Result<Vec<DeviceInfo>> {
     #[cfg(feature = "gpu")]
     return super::gpu::adapters();
     #[cfg(not(feature = "gpu"))]
-    vec![]
+    Ok(vec![])
 }

@@ -197,7 +197,9 @@ fn values_that_are_not_finite_load_and_are_found() {
     model.tensors[2].1[[1, 0, 0, 1]] = f32::NAN;
     model.tensors[3].1.fill(f32::INFINITY);
     let read = ModelFile::from_bytes(Path::new("m"), &model.to_bytes().unwrap()).unwrap();
-    assert_eq!(read.first_non_finite(), Some(("0.conv.\"weight\"", 10)));
+    let (name, index, value) = read.first_non_finite().unwrap();
+    assert_eq!((name, index), ("0.conv.\"weight\"", 10));
+    assert!(value.is_nan());
 }
 
 #[test]

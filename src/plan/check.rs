@@ -72,7 +72,7 @@ impl Plan {
                 return Err(Error::Adapter {
                     found: format!("a limit of {} bytes for one buffer", limits.binding_bytes),
                     wanted: format!("{bytes} bytes for {}", buffer.name),
-                    fix: "Use fewer replicas, a smaller batch or the CPU (--device cpu).".into(),
+                    fix: "Use fewer replicas, a smaller batch or the CPU.".into(),
                 });
             }
         }
@@ -333,7 +333,7 @@ mod tests {
         assert!(refused(|p| launch(p).grid[2] = 1).contains("in z"));
         assert!(refused(|p| launch(p).constants.truncate(1)).contains("ACTIVATION"));
         assert!(refused(|p| launch(p).bindings.truncate(1)).contains("1 bindings"));
-        assert!(refused(|p| p.buffers[0].elements = 1 << 26).contains("--device cpu"));
+        assert!(refused(|p| p.buffers[0].elements = 1 << 26).contains("or the CPU."));
         assert!(refused(|p| launch(p).kernel = &WRITES_SHARED).contains("only read"));
     }
 }

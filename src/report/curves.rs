@@ -1,5 +1,6 @@
-//! Learning curves as SVG: the training cost on the left, the accuracies on the right, one
-//! value per epoch.
+//! Learning curves as SVG: the training cost above, the accuracies below, one value per
+//! epoch. One above the other, since a telephone is 390 pixels wide and shrinks the picture
+//! to that: side by side its letters would be half as large.
 //!
 //! With several replicas each has a faint line and their mean a bold one. The picture
 //! brings its own ground, so it reads the same on a light and on a dark page.
@@ -18,8 +19,15 @@ use super::style::{
 use super::{EpochReport, Report};
 use crate::error::{Error, Result};
 
-/// Size of the picture on a page, in CSS pixels.
-const SIZE: (u32, u32) = (960, 420);
+/// Width of the picture on a page, in CSS pixels.
+const WIDTH: u32 = 560;
+/// Height of a panel.
+const PANEL: u32 = 320;
+/// Space around the words at the top.
+const MARGIN: u32 = 24;
+/// Size of the letters of the title, and of all others, as the backend takes it: it writes
+/// 1 / 1.24 of that.
+const LETTERS: (u32, u32) = (23, 18);
 /// Up to this many epochs each value gets a dot.
 const MOST_DOTS: usize = 40;
 
@@ -60,27 +68,77 @@ pub fn curves_svg(report: &Report) -> Result<String> {
         ));
     }
     let mut svg = String::new();
-    let (width, height) = (SIZE.0 * FINE, SIZE.1 * FINE);
+    let head = head(report);
+    let size = (WIDTH, head_height(&head) + 2 * PANEL);
     {
-        let root = SVGBackend::with_string(&mut svg, (width, height)).into_drawing_area();
-        draw(&root, report).map_err(|found| {
+        let canvas = (size.0 * FINE, size.1 * FINE);
+        let root = SVGBackend::with_string(&mut svg, canvas).into_drawing_area();
+        draw(&root, report, &head).map_err(|found| {
             Error::setting("learning curves", found, "a report that can be drawn")
         })?;
     }
     let about = format!("Learning curves: {}", title(report));
-    Ok(svg_file(&svg, SIZE, &about))
+    Ok(svg_file(&svg, size, &about))
 }
 
-fn draw(root: &Canvas, report: &Report) -> std::result::Result<(), String> {
+/// A line of words at the top: what it says, the size of its letters, their colour.
+type Line = (String, u32, RGBColor);
+
+/// The lines at the top.
+fn head(report: &Report) -> Vec<Line> {
+    let title = title(report);
+    let words: Vec<&str> = title.split(' ').collect();
+    let above = wrapped(&words, " ", LETTERS.0).into_iter();
+    let facts = facts(report);
+    let facts: Vec<&str> = facts.iter().map(String::as_str).collect();
+    let below = wrapped(&facts, "  ·  ", LETTERS.1).into_iter();
+    let above = above.map(|line| (line, LETTERS.0, TEXT));
+    above
+        .chain(below.map(|line| (line, LETTERS.1, SOFT)))
+        .collect()
+}
+
+/// Where a line ends and the next begins.
+fn line_height(size: u32) -> u32 {
+    size * 6 / 5
+}
+
+fn head_height(head: &[Line]) -> u32 {
+    let lines = head.iter().map(|(_, size, _)| line_height(*size));
+    MARGIN + lines.sum::<u32>()
+}
+
+/// About how wide words are: fonts differ from reader to reader, and 0.6 em is a generous
+/// mean of a character's width.
+fn width_of(words: &str, size: u32) -> f64 {
+    words.chars().count() as f64 * f64::from(size) * 0.6 / 1.24
+}
+
+/// Parts put into as few lines as the picture's width allows.
+fn wrapped(parts: &[&str], between: &str, size: u32) -> Vec<String> {
+    let most = f64::from(WIDTH - 2 * MARGIN);
+    let mut lines: Vec<String> = Vec::new();
+    for part in parts {
+        match lines.last_mut() {
+            Some(line) if width_of(&format!("{line}{between}{part}"), size) <= most => {
+                *line += between;
+                *line += part;
+            }
+            _ => lines.push((*part).into()),
+        }
+    }
+    lines
+}
+
+fn draw(root: &Canvas, report: &Report, head: &[Line]) -> std::result::Result<(), String> {
     root.fill(&GROUND).map_err(text)?;
-    let unit = FINE as i32;
-    let put = |at: (i32, i32), size: u32, colour: RGBColor, words: &str| {
-        let style = font(size, colour);
-        root.draw_text(&clean(words), &style, (at.0 * unit, at.1 * unit))
-            .map_err(text)
-    };
-    put((24, 18), 19, TEXT, &title(report))?;
-    put((24, 46), 13, SOFT, &subtitle(report))?;
+    let mut y = MARGIN * 3 / 4;
+    for (words, size, colour) in head {
+        let at = ((MARGIN * FINE) as i32, (y * FINE) as i32);
+        root.draw_text(&clean(words), &font(*size, *colour), at)
+            .map_err(text)?;
+        y += line_height(*size);
+    }
 
     let measured = |of: fn(&EpochReport) -> &[f64]| report.epochs.iter().any(|e| !of(e).is_empty());
     let mut accuracies = vec![
@@ -101,8 +159,8 @@ fn draw(root: &Canvas, report: &Report) -> std::result::Result<(), String> {
         colour: COST,
         of: |e| &e.training_cost,
     }];
-    let (_, panels) = root.split_vertically(72 * FINE);
-    let (left, right) = panels.split_horizontally(SIZE.0 / 2 * FINE);
+    let (_, panels) = root.split_vertically(head_height(head) * FINE);
+    let (above, below) = panels.split_vertically(PANEL * FINE);
     let range = cost_range(values(report, &costs));
     let cost = Panel {
         title: "Cost",
@@ -117,8 +175,8 @@ fn draw(root: &Canvas, report: &Report) -> std::result::Result<(), String> {
         curves: accuracies,
         range,
     };
-    draw_panel(&left, report, &cost)?;
-    draw_panel(&right, report, &accuracy)?;
+    draw_panel(&above, report, &cost)?;
+    draw_panel(&below, report, &accuracy)?;
     root.present().map_err(text)
 }
 
@@ -139,8 +197,8 @@ fn draw_panel(area: &Canvas, report: &Report, panel: &Panel) -> std::result::Res
         .margin_right(22 * FINE)
         .margin_top(38 * FINE)
         .margin_bottom(10 * FINE)
-        .x_label_area_size(40 * FINE)
-        .y_label_area_size(58 * FINE)
+        .x_label_area_size(48 * FINE)
+        .y_label_area_size(66 * FINE)
         .build_cartesian_2d(
             Axis {
                 range: across,
@@ -163,8 +221,8 @@ fn draw_panel(area: &Canvas, report: &Report, panel: &Panel) -> std::result::Res
         .set_all_tick_mark_size(4 * FINE)
         .x_desc("epoch")
         .y_desc(panel.axis)
-        .axis_desc_style(font(13, SOFT))
-        .label_style(font(13, TEXT))
+        .axis_desc_style(font(LETTERS.1, SOFT))
+        .label_style(font(LETTERS.1, TEXT))
         .x_label_formatter(&|x| format!("{x:.0}"))
         .y_label_formatter(&|y| {
             if y.abs() >= 1e5 {
@@ -234,15 +292,14 @@ fn draw_legend(area: &Canvas, panel: &Panel, lost: bool) -> std::result::Result<
     let unit = FINE as i32;
     let baseline = 16 * unit;
     let middle = |size, colour| font(size, colour).pos(Pos::new(HPos::Left, VPos::Center));
-    let mut x = 76 * unit;
+    let mut x = 84 * unit;
     let say = |words: &str, size: u32, colour: RGBColor, x: &mut i32| {
         area.draw_text(words, &middle(size, colour), (*x, baseline))
             .map_err(text)?;
-        // Fonts differ from reader to reader: 0.56 em is a generous mean width.
-        *x += (words.chars().count() as f64 * f64::from(size * FINE) * 0.56) as i32 + 16 * unit;
+        *x += width_of(words, size * FINE) as i32 + 16 * unit;
         Ok::<(), String>(())
     };
-    say(panel.title, 15, TEXT, &mut x)?;
+    say(panel.title, LETTERS.1 + 2, TEXT, &mut x)?;
     let sample = |colour: RGBAColor, width: u32, x: &mut i32| {
         let line = vec![(*x, baseline), (*x + 22 * unit, baseline)];
         *x += 28 * unit;
@@ -251,13 +308,13 @@ fn draw_legend(area: &Canvas, panel: &Panel, lost: bool) -> std::result::Result<
     };
     for curve in &panel.curves {
         sample(curve.colour.to_rgba(), 9 * FINE / 4, &mut x)?;
-        say(curve.name, 13, TEXT, &mut x)?;
+        say(curve.name, LETTERS.1, TEXT, &mut x)?;
     }
     if lost {
         let mark = Cross::new((x, baseline), 5 * unit, ALARM.stroke_width(2 * FINE));
         area.draw(&mark).map_err(text)?;
         x += 10 * unit;
-        say("not finite", 13, ALARM, &mut x)?;
+        say("not finite", LETTERS.1, ALARM, &mut x)?;
     }
     Ok(())
 }
@@ -267,11 +324,12 @@ fn title(report: &Report) -> String {
     format!(
         "{} on {}",
         short(&report.net, 40),
-        short(&report.data_title(), 60)
+        short(&report.data_title(), 45)
     )
 }
 
-fn subtitle(report: &Report) -> String {
+/// How it was trained and how it went.
+fn facts(report: &Report) -> Vec<String> {
     let mut parts = vec![format!("mini-batch {}", report.batch)];
     parts.push(format!("learning rate {}", report.learning_rate));
     parts.push(format!("seed {}", report.seed));
@@ -289,7 +347,7 @@ fn subtitle(report: &Report) -> String {
         parts.push(format!("{vote:.2} % by vote"));
     }
     parts.push(short(&report.device, 48));
-    parts.join("  ·  ")
+    parts
 }
 
 fn values<'a>(report: &'a Report, curves: &'a [Curve]) -> impl Iterator<Item = f64> + 'a {

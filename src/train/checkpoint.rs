@@ -21,7 +21,7 @@ use crate::model_file::{ModelFile, weights_sha256};
 use crate::nn::Network;
 
 /// Metadata key of the epochs' numbers.
-const HISTORY: &str = "wgrad.history";
+pub(super) const HISTORY: &str = "wgrad.history";
 /// Metadata key of what trained them.
 const ORIGINS: &str = "wgrad.origins";
 /// Metadata key of the content's hash.

@@ -5,14 +5,14 @@ use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn};
 
-use super::programs;
 use super::trainer::{metrics, state, upload};
+use super::{checkpoint, programs};
 use crate::compile::{Options, compile};
 use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::exec::{Device, Executor};
 use crate::graph::Graph;
-use crate::model_file::{ModelFile, weights_sha256};
+use crate::model_file::{ModelFile, shown, weights_sha256};
 use crate::nn::{Network, Parameter};
 use crate::tensor::Host;
 
@@ -73,6 +73,10 @@ impl Model {
                 let (_, tensor) = tensor.ok_or_else(|| {
                     Error::setting("given weights", "those of another network", &p.name)
                 })?;
+                if let Some(value) = tensor.iter().find(|v| !v.is_finite()) {
+                    let found = format!("{value} in {}", p.name);
+                    return Err(Error::setting("given weights", found, "finite numbers"));
+                }
                 Ok(tensor.iter().copied().collect::<Vec<f32>>())
             });
             let mut values = each.collect::<Result<Vec<_>>>()?.concat();
@@ -122,7 +126,8 @@ impl Model {
     }
 
     /// Reads a file that [`Model::save`] wrote, and holds every tensor against the
-    /// network in its header.
+    /// network in its header. A weight that is infinite or not a number is an error: such a
+    /// network answers nothing. [`ModelFile`] reads it all the same.
     ///
     /// # Errors
     /// [`Error::Io`] and [`Error::File`] saying what is wrong with the file.
@@ -141,6 +146,22 @@ impl Model {
     fn from_file(path: &Path, file: ModelFile) -> Result<Self> {
         let fix = "Use a model.safetensors that `wgrad train` wrote.";
         let wrong = |found: String, wanted: String| Error::file(path, found, wanted, fix);
+        if file.extra.contains_key(checkpoint::HISTORY) {
+            return Err(Error::file(
+                path,
+                "a checkpoint, the state of a run that may still go on",
+                "a model",
+                "Let the run that wrote it go on to its end: then it writes a model.safetensors.",
+            ));
+        }
+        if let Some((name, index, value)) = file.first_non_finite() {
+            return Err(Error::file(
+                path,
+                format!("{value} at index {index} of tensor {}", shown(name)),
+                "weights that are finite numbers",
+                "Use another model; one whose training diverged wants a lower learning rate.",
+            ));
+        }
         let network = Network::from_json(&file.network_json)
             .map_err(|e| wrong(e.to_string(), "a network description in the header".into()))?;
         let parameters = network
@@ -178,7 +199,7 @@ impl Model {
         }
         if let Some(name) = tensors.keys().min() {
             return Err(wrong(
-                format!("a tensor {name}"),
+                format!("a tensor {}", shown(name)),
                 "only those of the network".into(),
             ));
         }
@@ -249,7 +270,7 @@ impl Predictor {
     /// # Errors
     /// [`Error::Shape`] if the images do not fit the network; what the device says.
     pub fn new(model: &Model, images: &Images, device: &Device) -> Result<Self> {
-        programs::check_images(&model.network, images)?;
+        programs::check_asked(&model.network, images)?;
         let batch = images.len().min(100);
         let mut graph = Graph::new();
         let mut variables = HashMap::new();

@@ -104,25 +104,46 @@ pub(super) fn gather(
     }
 }
 
-/// The network must take the images it is given.
+/// The network must take the images it is given, and have one output for each of their classes.
 pub(super) fn check_images(network: &Network, images: &Images) -> Result<()> {
+    check_size(network, images)?;
+    let outputs = network.outputs()?;
+    if outputs != images.classes && !(outputs == 1 && images.classes <= 2) {
+        return Err(wrong_outputs(outputs, images));
+    }
+    Ok(())
+}
+
+/// The network must take the images it is given, and have an output for each of their classes;
+/// images that it is only asked about need not have all the classes that it knows.
+pub(super) fn check_asked(network: &Network, images: &Images) -> Result<()> {
+    check_size(network, images)?;
+    let outputs = network.outputs()?;
+    if outputs < images.classes && !(outputs == 1 && images.classes <= 2) {
+        return Err(wrong_outputs(outputs, images));
+    }
+    Ok(())
+}
+
+fn wrong_outputs(outputs: usize, images: &Images) -> Error {
+    let (classes, name) = (images.classes, &images.name);
+    Error::shape(
+        "output",
+        format!("{outputs} outputs for the {classes} classes of {name}"),
+        format!(
+            "one output for each class, labels being 0 to {}",
+            classes - 1
+        ),
+    )
+}
+
+fn check_size(network: &Network, images: &Images) -> Result<()> {
     let found = [1, images.height, images.width];
     if network.input != found {
         return Err(Error::shape(
             "input",
             format!("images {found:?} from {}", images.name),
             format!("{:?} as the network was described", network.input),
-        ));
-    }
-    let classes = network.outputs()?;
-    if classes != images.classes && !(classes == 1 && images.classes <= 2) {
-        return Err(Error::shape(
-            "output",
-            format!(
-                "{classes} outputs for the {} classes of {}",
-                images.classes, images.name
-            ),
-            "one output for each class",
         ));
     }
     Ok(())

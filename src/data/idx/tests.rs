@@ -193,19 +193,36 @@ fn no_bytes_at_all_make_it_panic() {
 }
 
 #[test]
-fn labels_out_of_range_are_named() {
+fn any_byte_is_a_label() {
     let dir = folder();
     let mut bytes = header(&[LABELS_MAGIC, 4]);
-    bytes.extend([0, 9, 10, 11]);
+    bytes.extend([0, 9, 10, 255]);
     let path = file(&dir, &bytes);
-    assert_eq!(
-        read_labels(&path).unwrap_err().to_string(),
-        format!(
-            "{}: found label 10 at index 2; wanted labels from 0 to 9. \
-             Fetch or write the file again",
-            path.display()
-        )
-    );
+    assert_eq!(read_labels(&path).unwrap(), [0, 9, 10, 255]);
+}
+
+/// EMNIST's letters are labelled 1 to 26; two classes may be all that there are. The largest
+/// label of all files decides, whichever has it.
+#[test]
+fn classes_come_from_the_labels() {
+    let images = |labels: Vec<u8>| {
+        let classes = super::super::classes_of(&labels);
+        Images::new("", 1, 1, classes, vec![0; labels.len()], labels).unwrap()
+    };
+    let letters: Vec<u8> = (1..=26).collect();
+    for (train, test, classes) in [
+        (letters.clone(), vec![3], 27),
+        (vec![1; 12], letters, 27),
+        (vec![0, 1, 0, 1, 0, 1], vec![0, 1], 2),
+        (vec![0; 6], vec![255], 256),
+    ] {
+        let dir = folder();
+        write_four(dir.path(), FILES, &images(train), &images(test));
+        let split = load_dir(dir.path()).unwrap();
+        for part in [split.train, split.validation, split.test] {
+            assert_eq!(part.classes, classes);
+        }
+    }
 }
 
 #[test]
@@ -307,8 +324,8 @@ fn mnist_is_split_as_in_the_book_and_known_by_its_labels() {
 #[test]
 fn folders_that_do_not_fit_are_refused() {
     let (dir, images) = (folder(), sample());
-    let fix = "Put the four files into a folder and name it with --data DIR or the variable \
-               MNIST_DIR; `--data synthetic` works without them";
+    let fix = "Put the four files into a folder and name that one, or set the variable \
+               MNIST_DIR to it; `synthetic` in its place needs no files.";
     let message = |path: &Path| load_dir(path).unwrap_err().to_string();
 
     write_idx(

@@ -325,3 +325,122 @@ fn grey_goes_through_the_disk() {
     assert!(write_png_grey(&path, 28, 27, &pixels).is_err());
     assert!(path.exists(), "the earlier file stays");
 }
+
+/// Exif data with an orientation among other entries.
+fn exif(little: bool, orientation: u16) -> Vec<u8> {
+    let short = |v: u16| match little {
+        true => v.to_le_bytes(),
+        false => v.to_be_bytes(),
+    };
+    let long = |v: u32| match little {
+        true => v.to_le_bytes(),
+        false => v.to_be_bytes(),
+    };
+    let mut bytes = if little {
+        b"II".to_vec()
+    } else {
+        b"MM".to_vec()
+    };
+    bytes.extend(short(42));
+    bytes.extend(long(10));
+    bytes.extend([9, 9]);
+    bytes.extend(short(2));
+    for (tag, value) in [(0x0100, 6), (0x0112, orientation)] {
+        bytes.extend([short(tag), short(3)].concat());
+        bytes.extend(long(1));
+        bytes.extend([short(value), short(0)].concat());
+    }
+    bytes.extend(long(0));
+    bytes
+}
+
+/// A grey PNG with Exif data before or after its pixels.
+fn with_exif((h, w): (usize, usize), pixels: &[u8], exif: &[u8], before: bool) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, w as u32, h as u32);
+    encoder.set_color(ColorType::Grayscale);
+    let mut writer = encoder.write_header().unwrap();
+    if before {
+        writer.write_chunk(png::chunk::eXIf, exif).unwrap();
+    }
+    writer.write_image_data(pixels).unwrap();
+    if !before {
+        writer.write_chunk(png::chunk::eXIf, exif).unwrap();
+    }
+    writer.finish().unwrap();
+    bytes
+}
+
+#[test]
+fn a_picture_is_turned_as_it_says() {
+    // Where row 0 and column 0 of what is stored lie in what is seen.
+    const SIDES: [(&str, &str); 8] = [
+        ("top", "left"),
+        ("top", "right"),
+        ("bottom", "right"),
+        ("bottom", "left"),
+        ("left", "top"),
+        ("right", "top"),
+        ("right", "bottom"),
+        ("left", "bottom"),
+    ];
+    // A foot to one side, so that no turn and no mirror image is the same.
+    for (height, width) in [(60, 40), (28, 28)] {
+        let mut seen = drawn(height, width);
+        seen[height / 3 * width + 3..][..width / 2].fill(255);
+        let wanted = read_bytes(&png_grey(height, width, &seen).unwrap()).unwrap();
+        let mut read = Vec::new();
+        for (number, (row, column)) in SIDES.into_iter().enumerate() {
+            let (h, w) = match row {
+                "top" | "bottom" => (height, width),
+                _ => (width, height),
+            };
+            let mut stored = vec![0; h * w];
+            for (at, value) in stored.iter_mut().enumerate() {
+                let (mut y, mut x) = (0, 0);
+                for (side, k) in [(row, at / w), (column, at % w)] {
+                    match side {
+                        "top" => y = k,
+                        "bottom" => y = height - 1 - k,
+                        "left" => x = k,
+                        _ => x = width - 1 - k,
+                    }
+                }
+                *value = seen[y * width + x];
+            }
+            for (little, before) in [(true, true), (false, true), (true, false)] {
+                let exif = exif(little, number as u16 + 1);
+                let picture = with_exif((h, w), &stored, &exif, before);
+                assert_eq!(read_bytes(&picture).unwrap(), wanted, "{row} {column}");
+                let headed = [b"Exif\0\0", exif.as_slice()].concat();
+                let picture = with_exif((h, w), &stored, &headed, before);
+                assert_eq!(read_bytes(&picture).unwrap(), wanted, "{row} {column}");
+            }
+            read.push(read_bytes(&png_grey(h, w, &stored).unwrap()).unwrap());
+        }
+        for (a, one) in read.iter().enumerate() {
+            assert!(!read[..a].contains(one), "{a} looks like another");
+        }
+    }
+}
+
+#[test]
+fn damaged_exif_turns_nothing() {
+    let (h, w) = (30, 50);
+    let pixels = drawn(h, w);
+    let plain = read_bytes(&png_grey(h, w, &pixels).unwrap()).unwrap();
+    let whole = exif(true, 6);
+    let entry = whole.len() - 4 - 4;
+    for cut in 0..entry + 2 {
+        let picture = with_exif((h, w), &pixels, &whole[..cut], true);
+        assert_eq!(read_bytes(&picture).unwrap(), plain, "cut at {cut}");
+    }
+    for orientation in [0, 1, 9, u16::MAX] {
+        let picture = with_exif((h, w), &pixels, &exif(false, orientation), true);
+        assert_eq!(read_bytes(&picture).unwrap(), plain);
+    }
+    let mut far = whole.clone();
+    far[4..8].fill(0xFF);
+    let picture = with_exif((h, w), &pixels, &far, true);
+    assert_eq!(read_bytes(&picture).unwrap(), plain);
+}

@@ -49,19 +49,39 @@ fn units_of(adapter: &wgpu::Adapter) -> Option<u32> {
     known.find(|&unit| able && has(unit)).map(|(edge, _)| edge)
 }
 
-fn instance() -> wgpu::Instance {
-    // WGPU_BACKEND and wgpu's other variables are honoured.
-    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
-    // GL's compute is an emulation with fewer bindings than the portable eight.
-    if std::env::var_os("WGPU_BACKEND").is_none() {
-        descriptor.backends = wgpu::Backends::PRIMARY;
+/// The names of WGPU_BACKEND that mean something here.
+const BACKENDS: [&str; 4] = ["vulkan", "metal", "dx12", "gl"];
+
+/// The backends to look for adapters in: those that the text of WGPU_BACKEND names, separated
+/// by commas. wgpu itself passes over a name that it does not know.
+fn backends(named: &str) -> Result<wgpu::Backends> {
+    let mut chosen = wgpu::Backends::empty();
+    for name in named.split(',').map(str::trim).filter(|n| !n.is_empty()) {
+        match wgpu::Backends::from_comma_list(name) - wgpu::Backends::BROWSER_WEBGPU {
+            none if none.is_empty() => {
+                return Err(Error::unknown("backend in WGPU_BACKEND", name, &BACKENDS));
+            }
+            backend => chosen |= backend,
+        }
     }
+    // GL's compute is an emulation with fewer bindings than the portable eight.
+    Ok(match chosen.is_empty() {
+        true => wgpu::Backends::PRIMARY,
+        false => chosen,
+    })
+}
+
+fn instance() -> Result<wgpu::Instance> {
+    // wgpu's other variables are honoured.
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    let named = std::env::var_os("WGPU_BACKEND").unwrap_or_default();
+    descriptor.backends = backends(&named.to_string_lossy())?;
     // Running out must be an error at allocation and not the death of the machine.
     descriptor.memory_budget_thresholds = wgpu::MemoryBudgetThresholds {
         for_resource_creation: Some(BUDGET_PERCENT),
         for_device_loss: None,
     };
-    wgpu::Instance::new(descriptor)
+    Ok(wgpu::Instance::new(descriptor))
 }
 
 /// Turns of a thread's loops on hardware, which does not count them: so few that a launch ends
@@ -95,13 +115,17 @@ fn info_of(adapter: &wgpu::Adapter) -> DeviceInfo {
     }
 }
 
-fn enumerate() -> Vec<wgpu::Adapter> {
-    pollster::block_on(instance().enumerate_adapters(wgpu::Backends::all()))
+fn enumerate() -> Result<Vec<wgpu::Adapter>> {
+    let all = instance()?.enumerate_adapters(wgpu::Backends::all());
+    Ok(pollster::block_on(all))
 }
 
 /// Every adapter.
-pub fn adapters() -> Vec<DeviceInfo> {
-    enumerate().iter().map(info_of).collect()
+///
+/// # Errors
+/// [`Error::UnknownName`] if `WGPU_BACKEND` names no backend.
+pub fn adapters() -> Result<Vec<DeviceInfo>> {
+    Ok(enumerate()?.iter().map(info_of).collect())
 }
 
 /// Failures that wgpu reports outside the call that caused them.
@@ -140,7 +164,7 @@ pub(super) fn fault(action: &str, found: &str) -> Error {
     Error::Device {
         action: action.into(),
         found: found.into(),
-        fix: "Train on with --device cpu, or with fewer replicas or a smaller batch if memory ran out."
+        fix: "Go on on the CPU, or with fewer replicas or a smaller batch if memory ran out."
             .into(),
     }
 }
@@ -190,7 +214,7 @@ impl GpuDevice {
 
     #[allow(unsafe_code)]
     fn open_as(choice: Choice, mixed: bool) -> Result<Self> {
-        let all = enumerate();
+        let all = enumerate()?;
         let found = || {
             let names: Vec<_> = all.iter().map(|a| info_of(a).name).collect();
             if names.is_empty() {
@@ -202,18 +226,17 @@ impl GpuDevice {
         let none = |wanted: String| Error::Adapter {
             found: found(),
             wanted,
-            fix: "`wgrad devices` lists the adapters; --device cpu needs none.".into(),
+            fix: "Choose another adapter, or the CPU, which needs none.".into(),
         };
-        let named = std::env::var("WGPU_ADAPTER_NAME")
-            .ok()
-            .map(|n| n.to_lowercase());
+        let named = std::env::var("WGPU_ADAPTER_NAME").ok();
+        let named = named.filter(|n| !n.is_empty());
         let adapter = match choice {
             Choice::Index(i) => all.get(i).ok_or_else(|| none(format!("adapter {i}")))?,
             _ => all
                 .iter()
                 .filter(|a| {
                     let name = a.get_info().name.to_lowercase();
-                    named.as_ref().is_none_or(|n| name.contains(n))
+                    (named.as_ref()).is_none_or(|n| name.contains(&n.to_lowercase()))
                 })
                 .filter(|a| choice == Choice::Gpu || !info_of(a).software)
                 .min_by_key(|a| match a.get_info().device_type {
@@ -224,14 +247,16 @@ impl GpuDevice {
                     wgpu::DeviceType::Cpu => 4,
                 })
                 .ok_or_else(|| {
-                    none(
-                        if choice == Choice::Gpu {
-                            "a GPU"
-                        } else {
-                            "a hardware GPU"
+                    let kind = match choice {
+                        Choice::Gpu => "a GPU",
+                        _ => "a hardware GPU",
+                    };
+                    none(match &named {
+                        Some(name) => {
+                            format!("{kind} whose name contains WGPU_ADAPTER_NAME, `{name}`")
                         }
-                        .into(),
-                    )
+                        None => kind.into(),
+                    })
                 })?,
         };
         let mut info = info_of(adapter);
@@ -245,9 +270,7 @@ impl GpuDevice {
                     wanted: "matrix units with factors in f16 and sums in f32, of 16 x 16 for \
                              subgroups of 32 or of 8 x 8 for subgroups of 8"
                         .into(),
-                    fix: "Train without --mixed-precision, or choose another adapter \
-                          (`wgrad devices`)."
-                        .into(),
+                    fix: "Choose another adapter, or train without mixed precision.".into(),
                 });
             }
             info.name += ", mixed precision";
@@ -279,7 +302,7 @@ impl GpuDevice {
                 Error::Adapter {
                     found: format!("{}: {e}", info.name),
                     wanted: "WebGPU's portable limits".into(),
-                    fix: "Choose another adapter (`wgrad devices`) or --device cpu.".into(),
+                    fix: "Choose another adapter or the CPU.".into(),
                 }
             })?;
         let faults = Faults::default();
@@ -417,5 +440,30 @@ impl GpuDevice {
     /// Loses the device on purpose, as a driver's reset would: to test what follows.
     pub fn lose(&self) {
         self.device.destroy();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backends_are_chosen_by_name_and_a_wrong_name_is_told() {
+        use wgpu::Backends;
+        let of = |named: &str| backends(named).map_err(|e| e.to_string());
+        for unset in ["", " ", ","] {
+            assert_eq!(of(unset), Ok(Backends::PRIMARY), "{unset:?}");
+        }
+        assert_eq!(of("vulkan"), Ok(Backends::VULKAN));
+        assert_eq!(of("GL, metal,"), Ok(Backends::GL | Backends::METAL));
+        assert_eq!(
+            of("gl,vlukan"),
+            Err(
+                "unknown backend in WGPU_BACKEND `vlukan` (did you mean `vulkan`?); \
+                 known: vulkan, metal, dx12, gl"
+                    .into()
+            )
+        );
+        assert!(of("webgpu").unwrap_err().contains("`webgpu`"));
     }
 }

@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use super::adapter::{GpuDevice, fault};
-use crate::error::Result;
+use super::adapter::GpuDevice;
+use crate::error::{Error, Result};
 use crate::exec::Cache;
 use crate::exec::cache::digits;
 use crate::kernel::{Access, Kernel};
@@ -167,8 +167,13 @@ fn guarded<R>(gpu: &GpuDevice, kernel: &Kernel, make: impl FnOnce() -> R) -> Res
     match pollster::block_on(refused.pop()) {
         None => Ok(made),
         Some(e) => {
-            let action = format!("compile kernel {}", kernel.name);
-            Err(fault(&action, &e.to_string()))
+            // wgpu's answer is about the text, so another device would say the same.
+            Err(Error::Device {
+                action: format!("compile kernel {}", kernel.name),
+                found: e.to_string(),
+                fix: "Correct the kernel's WGSL; a kernel of wgrad's own should be reported."
+                    .into(),
+            })
         }
     }
 }

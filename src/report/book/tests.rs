@@ -79,6 +79,22 @@ fn check_balanced(page: &str) {
     assert!(open.is_empty(), "{open:?}");
 }
 
+/// A table that is wider than a telephone moves in its own frame, and not the page.
+#[test]
+fn every_table_scrolls_by_itself() {
+    for records in [vec![record("a")], vec![record("a"), record("b")]] {
+        let page = page_html(&records).unwrap();
+        let tables: Vec<_> = page.match_indices("<table>").collect();
+        assert!(!tables.is_empty());
+        for (at, _) in tables {
+            let frame = page[..at].trim_end().rsplit('<').next().unwrap();
+            let can = frame.contains("class=\"scroll\"") && frame.contains("tabindex=\"0\"");
+            assert!(can, "a table in <{frame}");
+        }
+        assert!(page.contains(".scroll { overflow-x: auto; max-width: 100%;"));
+    }
+}
+
 #[test]
 fn a_page_has_everything_and_needs_nothing() {
     let page = page_html(&[record("ch1-a"), record("ch3-b")]).unwrap();

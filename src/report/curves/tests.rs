@@ -29,6 +29,42 @@ fn curves_name_what_they_show() {
     assert!(drawn(&run(10, 5)).contains("5 replicas (bold: their mean)"));
 }
 
+/// Shrunk to the width of a telephone, no letter is smaller than ten pixels, and no line
+/// reaches beyond the picture.
+#[test]
+fn letters_can_be_read_on_a_telephone() {
+    let number = |text: &str, name: &str| -> f64 {
+        let (_, rest) = text.split_once(&format!("{name}=\"")).unwrap();
+        rest.split('"').next().unwrap().parse().unwrap()
+    };
+    let mut long = run(10, 5);
+    long.net = "a-name-of-forty-letters-with-no-space-in".into();
+    long.data = "a folder with a name that is rather longer than most are".into();
+    long.device = "an adapter of a maker with several names (Vulkan, some driver 12.3)".into();
+    for report in [run(10, 1), long] {
+        let svg = drawn(&report);
+        let (head, body) = svg.split_once('>').unwrap();
+        let view = head.split_once("viewBox=\"0 0 ").unwrap().1;
+        let canvas: f64 = view.split(' ').next().unwrap().parse().unwrap();
+        assert_eq!(canvas, number(head, " width") * f64::from(FINE));
+        let shrunk = 390.0 / canvas;
+        let mut texts = 0;
+        for part in body.split("<text ").skip(1) {
+            let (tag, words) = part.split_once('>').unwrap();
+            let size = number(tag, "font-size");
+            assert!(size * shrunk >= 10.0, "{} px: {words}", size * shrunk);
+            let words = words.split('<').next().unwrap().trim();
+            let tag = format!(" {tag}");
+            if !tag.contains("rotate") && tag.contains("text-anchor=\"start\"") {
+                let wide = words.chars().count() as f64 * size * 0.56;
+                assert!(number(&tag, " x") + wide <= canvas, "too long: {words}");
+            }
+            texts += 1;
+        }
+        assert!(texts > 15, "{texts}");
+    }
+}
+
 #[test]
 fn odd_runs_are_drawn() {
     for (epochs, replicas) in [(1, 1), (1, 5), (2, 1), (1000, 2), (3, 0)] {

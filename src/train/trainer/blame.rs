@@ -19,13 +19,17 @@ impl Trainer {
     ) -> Result<Error> {
         let found = self.first_not_finite(step, replica)?;
         let (place, step) = found.unwrap_or_else(|| (otherwise.into(), step));
-        let number = self.history.len() + 1;
+        let epochs = self.history.len();
+        let kept = self.keeper.as_ref().and_then(|k| k.after(epochs));
+        let fix = match kept {
+            Some(_) => "Lower the learning rate; the checkpoint of the epoch before is finite.",
+            None => "Lower the learning rate.",
+        };
         Ok(Error::NotFinite {
-            place: format!("epoch {number}, {place}"),
+            place: format!("epoch {}, {place}", epochs + 1),
             step,
             replica,
-            fix: "Lower the learning rate (--lr); the checkpoint of the epoch before is finite."
-                .into(),
+            fix: fix.into(),
         })
     }
 
