@@ -232,6 +232,7 @@ pub mod dense_grad;
 pub mod dense_loss;
 pub mod distort;
 pub mod dropout;
+pub mod finite;
 pub mod gather;
 pub mod hadamard;
 pub mod init;
@@ -268,6 +269,7 @@ table! {
     dense_loss,
     distort,
     dropout,
+    finite,
     gather,
     hadamard,
     init,
