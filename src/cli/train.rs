@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use wgrad::Result;
 use wgrad::data::Images;
 use wgrad::files::write_whole;
 use wgrad::report::curves::curves_svg;
 use wgrad::report::misses::{Miss, misses_html};
 use wgrad::report::{EpochReport, Report};
 use wgrad::train::{Epoch, Event, Outcome, Trainer, plurality};
+use wgrad::{Error, Result};
 
-use super::session::{Session, SessionArgs, run_folder};
+use super::session::{RunFolder, Session, SessionArgs};
 use super::{percent, print};
 
 /// Flags of `wgrad train`.
@@ -30,6 +30,8 @@ pub struct Args {
     ways: super::Ways,
 }
 
+/// The trained model's file.
+const MODEL: &str = "model.safetensors";
 /// Checkpoints kept in a run's folder.
 const CHECKPOINTS: usize = 2;
 
@@ -41,7 +43,8 @@ pub fn run(args: Args) -> Result<()> {
     let info = device.info();
     let plan = Trainer::plan(&session.network, &session.data, &session.settings, info)?;
     let launches = plan.account().programs["train"].launches as u64;
-    let folder = run_folder(args.out.as_deref(), &session.net)?;
+    let held = RunFolder::take(args.out.as_deref(), &session.net)?;
+    let folder = &held.path;
     print(&format!(
         "{} on {}: {} training images{}\ndevice: {}\n{} launches per step, seed {}, output in {}\n",
         session.net,
@@ -58,17 +61,16 @@ pub fn run(args: Args) -> Result<()> {
         folder.display(),
     ))?;
     let mut trainer = Trainer::new(&session.network, &session.data, &session.settings, &device)?;
-    trainer.keep_checkpoints(&folder.join("checkpoints"), CHECKPOINTS)?;
+    trainer.keep_checkpoints(&held.checkpoints(), CHECKPOINTS)?;
     if args.resume {
-        let done = trainer.resume()?;
-        print(&match done {
-            0 => "no checkpoint of this run: starting at the beginning\n".into(),
-            n => format!("resumed after epoch {n}\n"),
-        })?;
+        resume(&mut trainer, folder)?;
+    } else {
+        // Else a later --resume could take an earlier run's for this one's.
+        trainer.clear_checkpoints()?;
     }
     let outcome = watch(&mut trainer, session.settings.epochs)?;
     let model = trainer.model()?;
-    model.save(&folder.join("model.safetensors"))?;
+    model.save(&folder.join(MODEL))?;
     let report = report(
         &session,
         &trainer.device().name,
@@ -81,7 +83,7 @@ pub fn run(args: Args) -> Result<()> {
     let svg = curves_svg(&report)?;
     write_whole(&folder.join("curves.svg"), svg.as_bytes())?;
     let predictions = plurality(&outcome.test.predictions);
-    let misread = misread(&folder, &report, &session.data.test, &predictions)?;
+    let misread = misread(folder, &report, &session.data.test, &predictions)?;
     let mut text = format!("test accuracy on {}:", session.data.test.name);
     for accuracy in &outcome.test.accuracy {
         text += &format!(" {}", percent(*accuracy));
@@ -98,6 +100,31 @@ pub fn run(args: Args) -> Result<()> {
         folder.display()
     );
     print(&text)
+}
+
+/// Goes on where an earlier run in the folder was; never begins anew where that would replace
+/// something.
+fn resume(trainer: &mut Trainer, folder: &Path) -> Result<()> {
+    let anew = "--resume goes on with the very same settings; begin anew without it, or in another \
+                folder (--out)";
+    let done = trainer.resume_sole().map_err(|e| match e {
+        Error::File {
+            path,
+            found,
+            wanted,
+            ..
+        } => Error::file(&path, found, wanted, anew),
+        other => other,
+    })?;
+    let model = folder.join(MODEL);
+    if done == 0 && model.exists() {
+        let found = "a finished run without a checkpoint";
+        return Err(Error::file(&model, found, "one to go on from", anew));
+    }
+    print(&match done {
+        0 => "no checkpoint of this run: starting at the beginning\n".into(),
+        n => format!("resumed after epoch {n}\n"),
+    })
 }
 
 /// Runs with a bar on the terminal and a line for each epoch.

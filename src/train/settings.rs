@@ -37,7 +37,10 @@ impl Decay {
 }
 
 /// What a training run is told. [`Default`] is plain SGD at mini-batch 10.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+///
+/// As JSON, names that are missing have their default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Epochs.
     pub epochs: usize,
