@@ -177,7 +177,12 @@ fn a_changed_setting_is_refused_by_name() {
     let (net, images) = (["--net", "mlp-30"], ["--train-images", "200"]);
     let same = [&net[..], &images].concat();
     for (others, changed, ours, theirs) in [
-        (&same, ["--lr", "0.25"], "learning rates [0.25]", "learning rates ["),
+        (
+            &same,
+            ["--lr", "0.25"],
+            "learning rates [0.25]",
+            "learning rates [",
+        ),
         (&same, ["--seed", "2"], "seed 2", "seed 1"),
         (&same, ["--momentum", "0.5"], "momentum 0.5", "momentum 0.0"),
         (&same, ["--batch", "20"], "batch 20", "batch 10"),
@@ -211,7 +216,10 @@ fn a_changed_setting_is_refused_by_name() {
         let (done, said) = said(home.path(), &flags);
         assert!(!done, "{flags:?}");
         let both = said.contains(ours) && said.contains(theirs);
-        assert!(both && said.contains("run/checkpoints"), "{flags:?}: {said}");
+        assert!(
+            both && said.contains("run/checkpoints"),
+            "{flags:?}: {said}"
+        );
         assert_eq!(report(home.path(), "run"), before, "{flags:?}");
     }
     // Fewer epochs than it has had; more are gone on to.
@@ -226,7 +234,10 @@ fn a_changed_setting_is_refused_by_name() {
         &["--train-images", "200", "--epochs", "6", "--resume"],
     );
     assert!(done && said.contains("resumed after epoch 4"), "{said}");
-    let epochs = report(home.path(), "run")["epochs"].as_array().unwrap().len();
+    let epochs = report(home.path(), "run")["epochs"]
+        .as_array()
+        .unwrap()
+        .len();
     assert_eq!(epochs, 6);
     // A finished run whose checkpoints are gone is not replaced either.
     std::fs::remove_dir_all(home.path().join("run/checkpoints")).unwrap();
@@ -324,4 +335,67 @@ fn runs_that_name_no_folder_do_not_meet() {
         let report = home.path().join("runs").join(name).join("report.json");
         assert!(report.exists(), "{name}");
     }
+}
+
+/// A run again from what its report says of it: by the command line, and by network, settings
+/// and numbers of images.
+#[test]
+fn a_report_says_how_the_run_is_repeated() {
+    use wgrad::data::Source;
+    use wgrad::exec::{Choice, Device};
+    use wgrad::nn::Network;
+    use wgrad::train::{Settings, Trainer};
+    let home = tempfile::tempdir().unwrap();
+    let (done, text) = short(
+        home.path(),
+        &[
+            "--train-images",
+            "150",
+            "--epochs",
+            "3",
+            "--batch",
+            "7",
+            "--lr",
+            "0.3",
+            "--momentum",
+            "0.3",
+            "--seed",
+            "9",
+            "--replicas",
+            "2",
+            "--first-replica",
+            "3",
+            "--distort",
+            "affine",
+            "--average-from",
+            "2",
+        ],
+    );
+    assert!(done, "{text}");
+    let first = report(home.path(), "run");
+    let command = first["command"].as_str().unwrap();
+    let mut words = command.split(' ');
+    assert_eq!(words.next(), Some("wgrad"));
+    let other = tempfile::tempdir().unwrap();
+    let mut again = Command::new(env!("CARGO_BIN_EXE_wgrad"));
+    again.current_dir(other.path()).stdout(Stdio::null());
+    assert!(again.args(words).status().unwrap().success(), "{command}");
+    let second = report(other.path(), "run");
+    assert_eq!(second["weights_sha256"], first["weights_sha256"]);
+
+    let network = Network::from_json(&first["network"].to_string()).unwrap();
+    let settings: Settings = serde_json::from_value(first["settings"].clone()).unwrap();
+    let images = first["images"]["training"].as_u64().unwrap() as usize;
+    assert_eq!((images, settings.momentum, settings.seed), (150, 0.3, 9));
+    let data = Source::resolve(Some("synthetic")).unwrap().load().unwrap();
+    let data = data.training_first(images).unwrap();
+    assert_eq!(first["images"]["validation"], data.validation.len());
+    assert_eq!(first["images"]["test"], data.test.len());
+    let cpu = Device::open(Choice::Cpu).unwrap();
+    let mut trainer = Trainer::new(&network, &data, &settings, &cpu).unwrap();
+    trainer.run(&mut |_| {}).unwrap();
+    let weights = trainer.model().unwrap().sha256();
+    assert_eq!(first["weights_sha256"], serde_json::json!(weights));
+    let by = format!("{} on {}", env!("CARGO_PKG_VERSION"), cpu.info().name);
+    assert_eq!(first["origins"], serde_json::json!([by]));
 }

@@ -58,7 +58,9 @@ fn resumed_anywhere(settings: &Settings) -> Vec<Standing> {
         .collect();
     files.sort();
     // All checkpoints share one history.
-    let history = files.iter().position(|f| f.extension().is_some_and(|e| e == "history"));
+    let history = files
+        .iter()
+        .position(|f| f.extension().is_some_and(|e| e == "history"));
     let history = files.remove(history.unwrap());
     assert_eq!(files.len(), epochs.len());
     for (k, file) in files.iter().enumerate() {
@@ -249,7 +251,10 @@ fn a_lost_parameter_is_named_though_no_loss_sees_it() {
                     replica: 1,
                     fix,
                 } => {
-                    let lost = ["epoch 2, 1.dense.weight", "epoch 2, 1.dense.weight velocity"];
+                    let lost = [
+                        "epoch 2, 1.dense.weight",
+                        "epoch 2, 1.dense.weight velocity",
+                    ];
                     let named = lost.iter().any(|lost| place.starts_with(lost));
                     assert!(named, "{place} on {}", device.info().name);
                     assert_eq!(place.contains(", first in "), kept, "{place}");
@@ -302,7 +307,10 @@ fn a_checkpoint_beyond_the_end_is_refused() {
     let mut fewer = trainer(&settings(2));
     fewer.keep_checkpoints(folder.path(), 2).unwrap();
     let e = fewer.resume().unwrap_err().to_string();
-    assert!(e.starts_with("epochs: found 2; wanted at least the 3"), "{e}");
+    assert!(
+        e.starts_with("epochs: found 2; wanted at least the 3"),
+        "{e}"
+    );
     // It may begin anew, and then what lies there is its own.
     let outcome = fewer.run(&mut |_| {}).unwrap();
     assert_eq!(outcome.epochs.len(), 2);

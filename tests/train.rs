@@ -439,9 +439,9 @@ fn a_run_goes_on_after_steps() {
             assert_eq!(numbers(&again), numbers(&outcome));
             assert_eq!(trainer.model().unwrap().sha256(), weights);
             let files = std::fs::read_dir(folder.path()).unwrap();
-            let newest = files.map(|e| e.unwrap().path()).filter(|p| {
-                p.extension().is_some_and(|e| e == "safetensors")
-            });
+            let newest = files
+                .map(|e| e.unwrap().path())
+                .filter(|p| p.extension().is_some_and(|e| e == "safetensors"));
             std::fs::remove_file(newest.max().unwrap()).unwrap();
         }
     }

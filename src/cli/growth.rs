@@ -151,7 +151,7 @@ fn data(side: usize, count: usize) -> Result<Split> {
 
 /// Launches of a step, and what the clock says.
 fn time(point: &Point, device: &Device, seconds: f64) -> Result<(usize, Rounds)> {
-    let data = data(point.network.input[1], (4 * point.batch).max(256))?;
+    let data = data(point.network.input[1], (16 * point.batch).max(4096))?;
     let settings = Settings {
         batch: point.batch,
         replicas: point.replicas,

@@ -8,7 +8,7 @@ use wgrad::data::Images;
 use wgrad::files::write_whole;
 use wgrad::report::curves::curves_svg;
 use wgrad::report::misses::{Miss, misses_html};
-use wgrad::report::{EpochReport, Report};
+use wgrad::report::{Counts, EpochReport, Report};
 use wgrad::train::{Epoch, Event, Outcome, Trainer, plurality};
 use wgrad::{Error, Result};
 
@@ -73,12 +73,12 @@ pub fn run(args: Args) -> Result<()> {
     model.save(&folder.join(MODEL))?;
     let report = report(
         &session,
-        &trainer.device().name,
+        &trainer,
         launches,
         &outcome,
         model.sha256(),
         start,
-    );
+    )?;
     report.write_json(&folder.join("report.json"))?;
     let svg = curves_svg(&report)?;
     write_whole(&folder.join("curves.svg"), svg.as_bytes())?;
@@ -176,20 +176,34 @@ fn mean(values: &[f64]) -> f64 {
 
 fn report(
     session: &Session,
-    device: &str,
+    trainer: &Trainer,
     launches_per_step: u64,
     outcome: &Outcome,
     weights_sha256: Vec<String>,
     start: Instant,
-) -> Report {
+) -> Result<Report> {
     let percents = |shares: &[f64]| shares.iter().map(|s| 100.0 * s).collect::<Vec<_>>();
     let settings = &session.settings;
     let vote = (settings.replicas > 1)
         .then(|| 100.0 * outcome.test.ensemble_accuracy(&session.data.test.labels));
-    Report {
+    let data = &session.data;
+    let unwritable = |e: serde_json::Error| Error::setting("report", e, "finite numbers");
+    let origins = trainer.origins().iter();
+    Ok(Report {
         version: env!("CARGO_PKG_VERSION").into(),
-        device: device.into(),
+        device: trainer.device().name.clone(),
+        origins: origins
+            .map(|o| format!("{} on {}", o.version, o.device))
+            .collect(),
+        command: command_line(std::env::args_os().skip(1)),
         net: session.net.clone(),
+        network: serde_json::to_value(&session.network).map_err(unwritable)?,
+        settings: serde_json::to_value(settings).map_err(unwritable)?,
+        images: Counts {
+            training: data.train.len(),
+            validation: data.validation.len(),
+            test: data.test.len(),
+        },
         data: session.data.train.name.clone(),
         synthetic: session.data.synthetic,
         seed: settings.seed,
@@ -213,7 +227,21 @@ fn report(
         wall_seconds: start.elapsed().as_secs_f64(),
         weights_sha256,
         launches_per_step,
-    }
+    })
+}
+
+/// The command line that repeats the run, quoted for a shell.
+fn command_line(args: impl Iterator<Item = std::ffi::OsString>) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+".contains(c);
+    let quoted = |arg: std::ffi::OsString| {
+        let arg = arg.to_string_lossy().into_owned();
+        match !arg.is_empty() && arg.chars().all(plain) {
+            true => format!(" {arg}"),
+            false => format!(" '{}'", arg.replace('\'', "'\\''")),
+        }
+    };
+    args.map(quoted)
+        .fold("wgrad".into(), |line, arg| line + &arg)
 }
 
 /// Writes the page of misread digits; returns how many there are.

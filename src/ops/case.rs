@@ -32,7 +32,7 @@ pub enum Fill {
     Pair(u32, u32),
     /// This number in every element.
     Number(f64),
-    /// Uniform in `[-1, 1)`, but for this number at this place in each replica.
+    /// Uniform in `[-1, 1)`, but for this number at this place in the last replica.
     Spoiled(usize, f64),
 }
 

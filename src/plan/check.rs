@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::{Launch, Plan, Role};
 use crate::error::{Error, Result};
 use crate::kernel::{Access, Kernel};
+use crate::tensor::held;
 
 /// What an adapter allows. The default is WebGPU's portable minimum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +124,12 @@ impl Plan {
             return fail(
                 format!("constants {names:?}"),
                 format!("{:?}", kernel.constants),
+            );
+        }
+        if let Some((name, value)) = launch.constants.iter().find(|(_, v)| !held(*v)) {
+            return fail(
+                format!("constant {name} = {value:e}"),
+                "a number that 32-bit floats have: finite, and 0 only if it is 0".into(),
             );
         }
         if launch.grid.iter().any(|&g| g == 0 || g > limits.workgroups) {

@@ -361,7 +361,12 @@ impl Keeper {
     fn difference(&self, path: &Path) -> Result<Option<identity::Difference>> {
         let wrong = |found: &str| {
             let fix = "Begin anew elsewhere, or with the version that wrote it.";
-            Error::file(path, found, "a checkpoint that says of which run it is", fix)
+            Error::file(
+                path,
+                found,
+                "a checkpoint that says of which run it is",
+                fix,
+            )
         };
         let file = ModelFile::load(path)?;
         let Some(run) = file.extra.get(RUN) else {
@@ -397,7 +402,8 @@ impl Keeper {
         let mut last = 0;
         for epoch in &history {
             if epoch.epoch <= last || epoch.epoch > epochs || !epoch.fits(self.replicas) {
-                let found = format!("an entry after epoch {last} of {epochs} that is none of theirs");
+                let found =
+                    format!("an entry after epoch {last} of {epochs} that is none of theirs");
                 return Err(wrong(&format!("{found}, of {} replicas", self.replicas)));
             }
             last = epoch.epoch;

@@ -46,7 +46,10 @@ impl Trainer {
                 self.executor.run("check", 1)?;
                 let words = self.executor.read(guard)?.integers().unwrap_or_default();
                 let word = words.get(replica * GUARD + KEPT).copied().unwrap_or(0);
-                if let Some(kept) = (word as usize).checked_sub(1).and_then(|k| self.kept.get(k)) {
+                if let Some(kept) = (word as usize)
+                    .checked_sub(1)
+                    .and_then(|k| self.kept.get(k))
+                {
                     (name, at) = (kept.clone(), step);
                     break;
                 }

@@ -53,8 +53,9 @@ impl Trainer {
         if checkpoint.state.epochs > self.settings.epochs {
             let folder = keeper.folder().display();
             let done = checkpoint.state.epochs;
-            let wanted =
-                format!("at least the {done} that the checkpoint in {folder} has, or other settings");
+            let wanted = format!(
+                "at least the {done} that the checkpoint in {folder} has, or other settings"
+            );
             return Err(Error::setting("epochs", self.settings.epochs, wanted));
         }
         keeper.take_up(&checkpoint);

@@ -120,7 +120,10 @@ fn what_differs_is_named() {
             &|s| s.halve_after = Some(2),
             "halve after none / halve after 2",
         ),
-        (&|s| s.stop_after = Some(2), "stop after none / stop after 2"),
+        (
+            &|s| s.stop_after = Some(2),
+            "stop after none / stop after 2",
+        ),
     ] {
         assert_eq!(named(change).as_deref(), Some(wanted));
     }
