@@ -222,8 +222,25 @@ fn an_epoch_writes_no_more_than_those_before() {
     let mut keeper = keeper(folder.path(), "a");
     let length = |path: PathBuf| fs::metadata(path).unwrap().len();
     let (mut history, mut written) = (0, vec![]);
+    // What is written again would be sound again.
+    let path = keeper.history_path();
+    let spoil = |byte: u8| {
+        let mut file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all(&[byte]).unwrap();
+    };
     for epochs in 1..=300 {
+        if epochs > 1 {
+            spoil(b'!');
+        }
         write(&mut keeper, &after(epochs));
+        if epochs > 1 {
+            let first = fs::read(keeper.history_path()).unwrap()[0];
+            assert_eq!(
+                first, b'!',
+                "epoch {epochs} has written the first one again"
+            );
+            spoil(b'{');
+        }
         let now = length(keeper.history_path());
         written.push(now - history + length(keeper.path(epochs)));
         history = now;
