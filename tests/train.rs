@@ -460,16 +460,16 @@ fn a_run_goes_on_after_steps() {
     assert!(with.steps(u64::from(u32::MAX)).is_err());
 }
 
-/// Runs at rates that break them: one that ends well has finite weights, velocities and costs,
-/// and one that does not says so.
+/// Runs at rates and decays that break them: an epoch that ends well leaves finite weights, also
+/// where nothing was evaluated after its last update, and one that does not says so.
 #[test]
-fn no_run_ends_well_with_a_weight_that_is_not_finite() {
+fn no_epoch_ends_well_with_a_weight_that_is_not_finite() {
     let data = digits(40, 10);
-    let network = |init, tail: usize| {
+    let network = |init, convolved: bool| {
         let start = Network::new([1, 28, 28]);
-        let start = match tail {
-            0 => start.flatten(),
-            _ => start.conv2d(3, 5).max_pool2d(2).relu().flatten(),
+        let start = match convolved {
+            false => start.flatten(),
+            true => start.conv2d(3, 5).max_pool2d(2).relu().flatten(),
         };
         start.dense(12).relu().dense(10).softmax().init(init)
     };
@@ -479,41 +479,42 @@ fn no_run_ends_well_with_a_weight_that_is_not_finite() {
             .into_iter()
             .enumerate()
         {
-            for (k, rate) in [0.01, 3.0, 1e3, 1e10, 1e30, 3e38].into_iter().enumerate() {
+            for (k, rate) in [0.01, 3.0, 1e10, 1e25, 1e30, 3e38].into_iter().enumerate() {
                 let settings = Settings {
                     epochs: 3,
-                    batch: 10,
+                    batch: [10, 40][(number + k) % 2],
                     learning_rates: vec![0.01, rate],
-                    momentum: [0.0, 0.9][(number + k) % 2],
+                    momentum: [0.0, 0.9][number / 2],
+                    l2: Decay::PerBatch([0.0, 1.0, 1e10][k % 3]),
                     replicas: 1 + k % 2,
-                    // The last epoch alone is evaluated after the first.
+                    // The second epoch is not evaluated.
                     evaluate_every: 3,
                     seed: 1 + k as u64,
                     ..Settings::default()
                 };
-                let network = network(init, (number + k / 2) % 2);
-                let folder = tempfile::tempdir().unwrap();
+                let network = network(init, (number + k / 2) % 2 == 1);
                 let mut trainer = Trainer::new(&network, &data, &settings, &device).unwrap();
-                trainer.keep_checkpoints(folder.path(), 1).unwrap();
                 let what = format!("{init:?} at {rate} on {}", device.info().name);
-                match trainer.run(&mut |_| {}) {
-                    Ok(_) => {
-                        well += 1;
-                        let model = trainer.model().expect(&what);
-                        let mut values = model.replicas.iter().flatten().flat_map(|(_, t)| t);
-                        assert!(values.all(|w| w.is_finite()), "{what}");
+                for _ in 0..3 {
+                    match trainer.epoch(&mut |_| {}) {
+                        Ok(_) => {
+                            let model = trainer.model().expect(&what);
+                            let mut values = model.replicas.iter().flatten().flat_map(|(_, t)| t);
+                            assert!(values.all(|w| w.is_finite()), "{what}");
+                            well += 1;
+                        }
+                        Err(Error::NotFinite { place, .. }) => {
+                            assert!(place.starts_with("epoch "), "{what}: {place}");
+                            lost += 1;
+                            break;
+                        }
+                        Err(e) => panic!("{what}: {e}"),
                     }
-                    Err(Error::NotFinite { place, .. }) => {
-                        lost += 1;
-                        assert!(place.starts_with("epoch "), "{what}: {place}");
-                    }
-                    Err(e) => panic!("{what}: {e}"),
                 }
             }
         }
     }
-    println!("{well} ended well, {lost} did not");
-    assert!(well > 3 && lost > 3, "{well} ended well, {lost} did not");
+    assert!(well > 20 && lost > 10, "{well} ended well, {lost} did not");
 }
 
 /// In the first epoch, and in a later one from its checkpoint, which stays.
@@ -597,7 +598,10 @@ fn impossible_sessions_are_refused_with_names() {
     assert!(shaped(new().dense(10).softmax()).contains("layer 0 (dense)"));
     assert!(shaped(new().flatten().dense(0).softmax()).contains("layer 1 (dense)"));
     assert!(shaped(new().flatten().dense(9).softmax()).contains("9 outputs for the 10 classes"));
-    assert!(shaped(new().flatten().dropout(1.0).dense(10).softmax()).contains("layer 1 (dropout)"));
+    for p in [1.0, -0.1, 1e-12, 0.999999999999, f64::NAN] {
+        let dropped = shaped(new().flatten().dropout(p).dense(10).softmax());
+        assert!(dropped.contains("layer 1 (dropout)"), "{dropped}");
+    }
     assert!(shaped(new().flatten().softmax().dense(10)).contains("layer 1 (softmax)"));
     assert!(shaped(new()).contains("no layers"));
     assert!(shaped(new().flatten().dense(10)).contains("layer 1 (dense)"));

@@ -278,6 +278,15 @@ mod tests {
         assert_eq!(plan().account().programs["train"].bytes, 64);
     }
 
+    /// Shaders have them in f32.
+    #[test]
+    fn constants_that_f32_lacks_are_refused() {
+        for (value, shown) in [(1e-50, "1e-50"), (1e39, "1e39"), (f64::NAN, "NaN")] {
+            let said = refused(|p| launch(p).constants[0].1 = value);
+            assert!(said.contains(&format!("constant N = {shown}")), "{said}");
+        }
+    }
+
     #[test]
     fn alternatives_are_held_too() {
         let with = |kernel, constants, grid| {

@@ -126,6 +126,11 @@ fn epochs_of(file: &str) -> Option<usize> {
     plain.then(|| epochs.parse().ok()).flatten()
 }
 
+/// What a checkpoint's file name begins with.
+fn run_of(file: &str) -> &str {
+    file.split('-').next().unwrap_or_default()
+}
+
 /// Whether a file is a history by its name, whosever it is.
 fn is_history(file: &str) -> bool {
     file.strip_suffix(".history").is_some_and(identity::is_name)
@@ -325,9 +330,10 @@ impl Keeper {
         Ok(None)
     }
 
-    /// What speaks against this run where the folder holds another one's checkpoints: the error
-    /// that names the setting which differs.
-    pub(super) fn stranger(&self) -> Result<Option<Error>> {
+    /// What speaks against this run where the folder holds no checkpoints under its name but
+    /// others: the error that names the setting which differs. Those of an equal run under another
+    /// name (a later version may call it otherwise) become its own.
+    pub(super) fn stranger(&mut self) -> Result<Option<Error>> {
         let names = self.names()?.into_iter();
         let mut found: Vec<(usize, String)> = names
             .filter_map(|name| Some((epochs_of(&name)?, name)))
@@ -335,11 +341,13 @@ impl Keeper {
         found.sort();
         let mut refusal = None;
         for (_, name) in found.into_iter().rev() {
-            let path = self.folder.join(name);
+            let path = self.folder.join(&name);
             let (found, wanted) = match self.difference(&path) {
                 Ok(Some(difference)) => (difference.theirs, difference.ours),
-                // Under another name: an own one that was renamed by hand.
-                Ok(None) => continue,
+                Ok(None) => {
+                    self.name = run_of(&name).into();
+                    return Ok(None);
+                }
                 Err(e) => {
                     // One that can be read says more.
                     refusal.get_or_insert(e);

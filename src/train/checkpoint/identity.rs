@@ -157,8 +157,13 @@ impl Identity {
     }
 
     fn part(&self, name: &str) -> Value {
-        let part = self.parts.get(name).cloned();
-        part.unwrap_or_else(|| default_of(name))
+        let Some(part) = self.parts.get(name) else {
+            return default_of(name);
+        };
+        // What a description leaves out has its default there too.
+        let network = (name == "network").then(|| Network::deserialize(part).ok());
+        let whole = network.flatten().and_then(|n| serde_json::to_value(n).ok());
+        whole.unwrap_or_else(|| part.clone())
     }
 
     /// What the run's files are called: a hash of everything that is not as by default, so that

@@ -157,7 +157,7 @@ fn a_run_that_begins_anew_takes_the_place_of_an_earlier_one() {
 #[test]
 fn another_runs_checkpoint_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let a = keeper(folder.path(), "a");
+    let mut a = keeper(folder.path(), "a");
     assert!(a.stranger().unwrap().is_none());
     write(&mut keeper(folder.path(), "b"), &after(3));
     let said = a.stranger().unwrap().unwrap().to_string();
@@ -166,6 +166,12 @@ fn another_runs_checkpoint_is_named() {
         said.contains("a run with called b; wanted called a, as"),
         "{said}"
     );
+    // An equal run under another name is this one.
+    let mut renamed = keeper(folder.path(), "b");
+    renamed.name = "0123456789abcdef".into();
+    assert!(renamed.list().unwrap().is_empty());
+    assert!(renamed.stranger().unwrap().is_none());
+    assert_eq!(newest(&renamed), Some(after(3)));
     // One whose content is gone still says nothing good.
     let path = keeper(folder.path(), "b").path(3);
     fs::write(&path, "torn").unwrap();

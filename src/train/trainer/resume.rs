@@ -70,7 +70,7 @@ impl Trainer {
     /// [`Error::File`] naming the checkpoint, the setting that differs and its two values; else
     /// as [`Trainer::resume`].
     pub fn resume_sole(&mut self) -> Result<usize> {
-        let others = match &self.keeper {
+        let others = match &mut self.keeper {
             Some(keeper) if keeper.list()?.is_empty() => keeper.stranger()?,
             _ => None,
         };

@@ -158,6 +158,17 @@ fn a_missing_name_is_its_default() {
         earlier.parts.remove(name).unwrap();
         assert!(same(&plain, &earlier), "{name}");
     }
+    // The same within a network's description.
+    let convolved = Network::new([1, 28, 28])
+        .conv2d(2, 5)
+        .flatten()
+        .dense(10)
+        .softmax();
+    let plain_network = Identity::of(&convolved, &Settings::default(), &data(1, 1)).unwrap();
+    let mut earlier = plain_network.clone();
+    let layer = &mut earlier.parts.get_mut("network").unwrap()["layers"][0];
+    layer.as_object_mut().unwrap().remove("padding").unwrap();
+    assert!(plain_network.difference(&earlier).is_none());
     let with = of(&Settings {
         momentum: 0.5,
         ..Settings::default()
