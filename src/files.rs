@@ -4,11 +4,12 @@
 //! A run of an hour must not end with "permission denied", and a full disk must not
 //! leave half a model where a whole one stood. So [`create_folder`] tries the folder
 //! first, and [`write_whole`] writes beside the target and renames at the end: readers
-//! see the earlier file or the new one, never something between.
+//! see the earlier file or the new one, never something between. Who writes more than one
+//! file to a folder holds it meanwhile ([`FolderLock`]).
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
@@ -106,6 +107,107 @@ pub fn create_folder(path: &Path) -> Result<()> {
     })
 }
 
+/// Creates a new folder in `parent`, which is created where it is missing, by the first of
+/// `names` that is not taken, and makes sure that files can be written there. Of several programs
+/// that do so at once, each gets another folder.
+///
+/// # Errors
+/// As [`create_folder`]; [`Error::Setting`] if all names are taken.
+pub fn create_new_folder(
+    parent: &Path,
+    names: impl IntoIterator<Item = String>,
+) -> Result<PathBuf> {
+    create_folder(parent)?;
+    for name in names {
+        let path = parent.join(&name);
+        match fs::create_dir(&path) {
+            Ok(()) => {
+                create_folder(&path)?;
+                return Ok(path);
+            }
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(source) => {
+                let fix = "Choose another folder, or remove what stands in its way.";
+                return Err(Error::io("create the folder", &path, source, fix));
+            }
+        }
+    }
+    let found = format!("no free name in {}", parent.display());
+    Err(Error::setting("folder", found, "a name that is not taken"))
+}
+
+/// The file that a folder is held by.
+const LOCK: &str = ".wgrad-lock";
+
+/// A folder that one run alone writes to, as long as this value lives. The system frees it when
+/// the process ends, however it ends; the empty file `.wgrad-lock` stays.
+#[derive(Debug)]
+pub struct FolderLock {
+    _file: File,
+}
+
+impl FolderLock {
+    /// Takes the folder `path`, which must be there. Where the file system has no locks, nothing
+    /// is held.
+    ///
+    /// # Errors
+    /// [`Error::File`] naming the folder if another run holds it, [`Error::Io`] if the lock's
+    /// file cannot be opened.
+    pub fn take(path: &Path) -> Result<Self> {
+        let refused = |source| {
+            let fix = "Choose a folder that may be written to.";
+            Error::io("hold the folder", path, source, fix)
+        };
+        let mut options = OpenOptions::new();
+        options.create(true).write(true).truncate(false);
+        let file = options.open(path.join(LOCK)).map_err(refused)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::file(
+                    path,
+                    "another run that writes to this folder",
+                    "a folder that no other run writes to",
+                    "Wait until that run has ended, or choose another folder.",
+                ));
+            }
+            Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => {
+                tracing::warn!("{} is on a file system without locks", path.display());
+            }
+            Err(TryLockError::Error(e)) => return Err(refused(e)),
+        }
+        Ok(Self { _file: file })
+    }
+
+    /// Removes the temporary files of runs that were killed from a folder that is held, or one in
+    /// it. Those of a program that writes there without holding the folder would go as well.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the folder cannot be read or a file not be removed; none where there is
+    /// no such folder.
+    pub fn tidy(&self, path: &Path) -> Result<()> {
+        let refused =
+            |source| Error::io("tidy up", path, source, "Check the folder's permissions.");
+        let entries = match fs::read_dir(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(refused)?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(refused)?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if !(name.starts_with(PREFIX) && name.ends_with(SUFFIX)) {
+                continue;
+            }
+            match fs::remove_file(entry.path()) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(refused(e)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Reads the file at `path`, at most `max_bytes` of it.
 ///
 /// # Errors
@@ -154,10 +256,16 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// A temporary file in `folder`, removed when dropped.
+/// What a temporary file's name begins with.
+const PREFIX: &str = ".wgrad-";
+/// What it ends with.
+const SUFFIX: &str = ".part";
+
+/// A temporary file in `folder`, removed when dropped; [`FolderLock::tidy`] removes those whose
+/// process was killed.
 fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".wgrad-").suffix(".part");
+    builder.prefix(PREFIX).suffix(SUFFIX);
     // Temporary files are private by default; results should get the permissions that any
     // other new file of this user gets, so the umask decides.
     #[cfg(unix)]
@@ -286,6 +394,55 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn a_folder_is_held_by_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = FolderLock::take(dir.path()).unwrap();
+        let second = FolderLock::take(dir.path()).unwrap_err().to_string();
+        assert!(second.contains("another run"), "{second}");
+        assert!(second.contains(&*dir.path().to_string_lossy()), "{second}");
+        drop(first);
+        FolderLock::take(dir.path()).unwrap();
+        let nowhere = FolderLock::take(&dir.path().join("no")).unwrap_err();
+        assert!(matches!(nowhere, Error::Io { .. }), "{nowhere}");
+    }
+
+    #[test]
+    fn what_killed_runs_left_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let left = temporary(dir.path()).unwrap().into_temp_path();
+        let name = left.file_name().unwrap().to_owned();
+        left.keep().unwrap();
+        let others = ["a.part", ".wgrad-notes", "model.safetensors"];
+        for other in others {
+            fs::write(dir.path().join(other), "x").unwrap();
+        }
+        assert!(names(dir.path()).contains(&name.into_string().unwrap()));
+        let lock = FolderLock::take(dir.path()).unwrap();
+        lock.tidy(dir.path()).unwrap();
+        let mut wanted: Vec<_> = others.iter().chain([&LOCK]).collect();
+        wanted.sort();
+        assert_eq!(names(dir.path()).iter().collect::<Vec<_>>(), wanted);
+        lock.tidy(&dir.path().join("no")).unwrap();
+    }
+
+    /// Each of several at once gets a folder of its own.
+    #[test]
+    fn a_new_folder_is_nobody_elses() {
+        let dir = tempfile::tempdir().unwrap();
+        let runs = dir.path().join("runs");
+        let one = || create_new_folder(&runs, (1..).map(|k| format!("net-{k}"))).unwrap();
+        let mut found: Vec<PathBuf> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(one)).collect();
+            threads.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        found.sort();
+        let wanted: Vec<PathBuf> = (1..=8).map(|k| runs.join(format!("net-{k}"))).collect();
+        assert_eq!(found, wanted);
+        let taken = create_new_folder(&runs, ["net-3".to_owned()]).unwrap_err();
+        assert!(taken.to_string().contains("no free name"), "{taken}");
     }
 
     #[test]

@@ -82,6 +82,15 @@ macro_rules! real {
 real!(f32);
 real!(f64);
 
+/// Whether a number is one for devices, which compute in f32: finite there, and 0 only if it is
+/// 0. What lies below the normal numbers is 0 on some devices.
+pub(crate) fn held(value: f64) -> bool {
+    value == 0.0 || (value as f32).is_normal()
+}
+
+/// What [`held`] wants of a number that may not be negative.
+pub(crate) const HELD: &str = "0, or 1.2e-38 to 3.4e38 as 32-bit floats have it";
+
 /// The content of one buffer on the host.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Host {
@@ -151,6 +160,17 @@ impl Host {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_that_f32_lacks() {
+        let (least, most) = (f64::from(f32::MIN_POSITIVE), f64::from(f32::MAX));
+        for x in [0.0, 1.0, -0.1, least, most, -most, 4_294_967_295.0] {
+            assert!(held(x), "{x:e}");
+        }
+        for x in [1e-50, least / 2.0, 1e39, -1e39, f64::INFINITY, f64::NAN] {
+            assert!(!held(x), "{x:e}");
+        }
+    }
 
     #[test]
     fn bytes_pack_lowest_first() {

@@ -121,6 +121,12 @@ const MUTANTS: &[Mutant] = mutants! {
     "dropout" "the same mask each step": "STREAM, step[2u * group.z + 1u], block" => "STREAM, 0u, block";
     "dropout" "every replica the same mask": "step, stream, keys[at + 2u]" => "step, stream, 0u";
     "dropout" "keeps what it should drop": ">= DROP" => "< DROP";
+    "finite" "asleep": "exponent == 0x7F800000u" => "exponent == 0x7F900000u";
+    "finite" "first round of threads alone": "i += LANES" => "i += N";
+    "finite" "first thread alone": "bad |= lost[j]" => "bad |= lost[0]";
+    "finite" "every replica the first one's": "x[group.z * N + i]" => "x[i]";
+    "finite" "a later buffer overwrites the first": "&& guard[at] == 0u" => "";
+    "finite" "never forgets": "if NUMBER == 0u" => "if NUMBER == 77u";
     "gather" "wrong byte of a word": "8u * (at % 4u)" => "8u * (3u - at % 4u)";
     "gather" "shift wraps around": "col < 0 ||" => "";
     "gather" "up and down swapped": "case 1u: { row += 1; }" => "case 1u: { row -= 1; }";

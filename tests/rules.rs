@@ -1,13 +1,15 @@
 //! What a run starts from and goes on by: given weights, checkpoints under rules, epochs
 //! that are passed over, and combinations of settings that have no meaning.
 
+mod common;
+
 use std::path::Path;
 
 use wgrad::data::Split;
 use wgrad::data::digits::{Part, generate};
 use wgrad::exec::{Choice, Device};
 use wgrad::nn::Network;
-use wgrad::train::{Epoch, Model, Settings, Standing, Trainer};
+use wgrad::train::{Decay, Epoch, Model, Settings, Standing, Trainer};
 use wgrad::{Error, Result};
 
 fn digits() -> Split {
@@ -55,10 +57,17 @@ fn resumed_anywhere(settings: &Settings) -> Vec<Standing> {
         .map(|e| e.unwrap().path())
         .collect();
     files.sort();
+    // All checkpoints share one history.
+    let history = files
+        .iter()
+        .position(|f| f.extension().is_some_and(|e| e == "history"));
+    let history = files.remove(history.unwrap());
     assert_eq!(files.len(), epochs.len());
     for (k, file) in files.iter().enumerate() {
         let alone = tempfile::tempdir().unwrap();
-        std::fs::copy(file, alone.path().join(file.file_name().unwrap())).unwrap();
+        for file in [file, &history] {
+            std::fs::copy(file, alone.path().join(file.file_name().unwrap())).unwrap();
+        }
         let again = run(settings, alone.path());
         assert_eq!(again.0, k + 1);
         assert_eq!(again.1, epochs, "after epoch {}", k + 1);
@@ -230,14 +239,137 @@ fn an_overflow_is_sent_back_to_a_checkpoint_that_exists() {
         }
     };
     let folder = tempfile::tempdir().unwrap();
-    let lower = "Lower the learning rate.";
+    let lower = "Lower the learning rate, or start from smaller weights.";
     assert_eq!(overflow(vec![1e38], None), lower);
     assert_eq!(overflow(vec![1e38], Some(folder.path())), lower);
     assert_eq!(overflow(vec![0.05, 1e38], None), lower);
     assert_eq!(
         overflow(vec![0.05, 1e38], Some(folder.path())),
-        "Lower the learning rate; the checkpoint of the epoch before is finite."
+        format!("{lower} The checkpoint of the epoch before is finite.")
     );
+}
+
+/// Weights that are lost in an epoch's last update, where no loss follows it.
+#[test]
+fn a_lost_parameter_is_named_though_no_loss_sees_it() {
+    let devices = std::iter::once(Device::open(Choice::Cpu).unwrap()).chain(common::gpu());
+    for device in devices {
+        for kept in [false, true] {
+            let settings = Settings {
+                epochs: 4,
+                batch: 60,
+                replicas: 2,
+                replica_rates: vec![0.0, 1.0],
+                learning_rates: vec![0.0, 1e30],
+                // The loss does not see the decay that overflows.
+                l2: Decay::PerExample(60.0 * 1e30),
+                // The second epoch is not evaluated.
+                evaluate_every: 4,
+                momentum: 0.5,
+                ..Settings::default()
+            };
+            let folder = tempfile::tempdir().unwrap();
+            let mut trainer = Trainer::new(&network(), &digits(), &settings, &device).unwrap();
+            if kept {
+                trainer.keep_checkpoints(folder.path(), 2).unwrap();
+            }
+            match trainer.run(&mut |_| {}).unwrap_err() {
+                Error::NotFinite {
+                    place,
+                    step: 1,
+                    replica: 1,
+                    fix,
+                } => {
+                    let lost = [
+                        "epoch 2, 1.dense.weight",
+                        "epoch 2, 1.dense.weight velocity",
+                    ];
+                    let named = lost.iter().any(|lost| place.starts_with(lost));
+                    assert!(named, "{place} on {}", device.info().name);
+                    assert_eq!(place.contains(", first in "), kept, "{place}");
+                    assert_eq!(fix.contains("checkpoint"), kept, "{fix}");
+                }
+                e => panic!("{e}"),
+            }
+            // Where the epoch's beginning is kept, it is back there; else nothing is given out.
+            match trainer.model() {
+                Ok(model) if kept => {
+                    let values = model.replicas.iter().flatten().flat_map(|(_, t)| t);
+                    assert!(values.into_iter().all(|w| w.is_finite()));
+                    assert_eq!(trainer.epochs_done(), 1);
+                }
+                Err(Error::NotFinite { place, .. }) if !kept => {
+                    assert!(place.contains("1.dense.weight"), "{place}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// Given or about to be saved.
+#[test]
+fn weights_that_are_not_finite_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for lost in [f32::NAN, f32::INFINITY] {
+        let mut model = other();
+        model.replicas[0][1].1[[3]] = lost;
+        let given = trainer(&Settings::default()).set_weights(&model);
+        let saved = model.save(&folder.path().join("model.safetensors"));
+        for refused in [given, saved] {
+            let e = refused.unwrap_err().to_string();
+            assert!(e.starts_with("1.dense.bias of replica 0: found "), "{e}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// A run of more epochs does not stand for one of fewer.
+#[test]
+fn a_checkpoint_beyond_the_end_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = |epochs| Settings {
+        epochs,
+        ..Settings::default()
+    };
+    run(&settings(3), folder.path());
+    let mut fewer = trainer(&settings(2));
+    fewer.keep_checkpoints(folder.path(), 2).unwrap();
+    let e = fewer.resume().unwrap_err().to_string();
+    assert!(
+        e.starts_with("epochs: found 2; wanted at least the 3"),
+        "{e}"
+    );
+    // It may begin anew, and then what lies there is its own.
+    let outcome = fewer.run(&mut |_| {}).unwrap();
+    assert_eq!(outcome.epochs.len(), 2);
+    assert_eq!(run(&settings(2), folder.path()).0, 2);
+    assert_eq!(run(&settings(4), folder.path()).0, 2);
+}
+
+/// In a folder of one run another's checkpoint is named; among several it is passed over.
+#[test]
+fn a_changed_setting_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        epochs: 1,
+        ..Settings::default()
+    };
+    run(&settings, folder.path());
+    let other = Settings {
+        learning_rates: vec![0.25],
+        ..settings.clone()
+    };
+    let mut trainer = trainer(&other);
+    trainer.keep_checkpoints(folder.path(), 2).unwrap();
+    let e = trainer.resume_sole().unwrap_err().to_string();
+    assert!(
+        e.contains("learning rates [0.1]") && e.contains("learning rates [0.25]"),
+        "{e}"
+    );
+    assert_eq!(trainer.resume().unwrap(), 0);
+    trainer.clear_checkpoints().unwrap();
+    assert_eq!(trainer.resume_sole().unwrap(), 0);
 }
 
 /// A checkpoint says which version and device wrote it.

@@ -263,7 +263,7 @@ fn launches_per_step() {
         let mut trainer = Trainer::new(&recipe.network, &data, &settings, &device).unwrap();
         let before = trainer.traffic().launches;
         trainer.epoch(&mut |_| {}).unwrap();
-        let held_out: usize = ["evaluate validation", "evaluate test", "shuffle"]
+        let held_out: usize = ["evaluate validation", "evaluate test", "shuffle", "check"]
             .map(|p| plan.programs[p].len())
             .iter()
             .sum();
@@ -385,6 +385,190 @@ fn the_sentinel_changes_nothing() {
     }
 }
 
+/// A piece of a run.
+#[derive(Clone, Copy, Debug)]
+enum Piece {
+    Prepare,
+    Steps(u64),
+    Profile(u64),
+    Epoch,
+}
+
+/// However a run is cut, it trains what epochs alone train and reports what they report.
+#[test]
+fn steps_and_epochs_in_any_order() {
+    use Piece::{Epoch as E, Prepare as P, Profile, Steps as S};
+    let data = digits(60, 20);
+    let settings = Settings {
+        epochs: 5,
+        learning_rates: vec![0.05, 0.02, 0.03],
+        average_from: Some(3),
+        measure_training: true,
+        replicas: 2,
+        ..settings()
+    };
+    let own = |mut epoch: Epoch| {
+        epoch.seconds = 0.0;
+        epoch
+    };
+    for device in devices() {
+        let begin = || Trainer::new(&network(), &data, &settings, &device).unwrap();
+        let mut plain = begin();
+        let per_epoch = plain.steps_per_epoch() as u64;
+        assert_eq!(per_epoch, 37);
+        let mut whole = Vec::new();
+        for _ in 0..5 {
+            let epoch = own(plain.epoch(&mut |_| {}).unwrap().0);
+            whole.push((epoch, plain.model().unwrap().sha256()));
+        }
+        let pieces: [(&[Piece], &[usize]); 7] = [
+            (&[P, S(3), E, S(5), E], &[1, 2]),
+            (&[S(37), E], &[2]),
+            (&[S(36), S(1), P, S(3), E], &[2]),
+            (&[S(40), E, P, P, E, S(0), E], &[2, 3, 4]),
+            (&[S(100), E, S(10), P, E, S(1), E], &[3, 4, 5]),
+            (&[E, S(74), E], &[1, 4]),
+            (&[S(3), Profile(70), S(2), E], &[3]),
+        ];
+        for (pieces, reported) in pieces {
+            let what = format!("{pieces:?} on {}", device.info().name);
+            let mut trainer = begin();
+            let mut reported = reported.iter();
+            for piece in pieces {
+                let before = trainer.traffic();
+                match *piece {
+                    P => trainer.prepare().unwrap(),
+                    S(count) => trainer.steps(count).unwrap(),
+                    Profile(count) => drop(trainer.profile(count).unwrap()),
+                    E => {
+                        let epoch = own(trainer.epoch(&mut |_| {}).unwrap().0);
+                        let number = reported.next().unwrap();
+                        let (wanted, weights) = &whole[number - 1];
+                        assert_eq!(&epoch, wanted, "{what}");
+                        assert_eq!(&trainer.model().unwrap().sha256(), weights, "{what}");
+                        assert_eq!(trainer.epochs_done(), *number);
+                        continue;
+                    }
+                }
+                let after = trainer.traffic();
+                assert_eq!(after.uploaded, before.uploaded, "{what}");
+                assert_eq!(after.readbacks, before.readbacks, "{what}");
+            }
+            assert!(reported.next().is_none());
+        }
+    }
+}
+
+/// A run that was begun by steps is finished, kept and resumed like any other.
+#[test]
+fn a_run_goes_on_after_steps() {
+    let data = digits(60, 20);
+    let settings = Settings {
+        epochs: 4,
+        average_from: Some(3),
+        ..settings()
+    };
+    let begin = || Trainer::new(&network(), &data, &settings, &cpu()).unwrap();
+    let mut plain = begin();
+    let whole = plain.run(&mut |_| {}).unwrap();
+    let weights = plain.model().unwrap().sha256();
+    for (steps, epochs) in [(3, 4), (37, 3), (100, 2), (4 * 37, 0)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut trainer = begin();
+        trainer.keep_checkpoints(folder.path(), 9).unwrap();
+        trainer.steps(steps).unwrap();
+        let outcome = trainer.run(&mut |_| {}).unwrap();
+        assert_eq!(outcome.epochs.len(), epochs, "after {steps} steps");
+        assert_eq!(outcome.test, whole.test);
+        assert_eq!(trainer.model().unwrap().sha256(), weights);
+        // From the newest checkpoint, and from the one before it.
+        for gone in 0..epochs.min(2) {
+            let mut trainer = begin();
+            trainer.keep_checkpoints(folder.path(), 9).unwrap();
+            assert_eq!(trainer.resume().unwrap(), 4 - gone);
+            let again = trainer.run(&mut |_| {}).unwrap();
+            let numbers = |o: &Outcome| -> Vec<_> { o.epochs.iter().map(|e| e.epoch).collect() };
+            assert_eq!(numbers(&again), numbers(&outcome));
+            assert_eq!(trainer.model().unwrap().sha256(), weights);
+            let files = std::fs::read_dir(folder.path()).unwrap();
+            let newest = files
+                .map(|e| e.unwrap().path())
+                .filter(|p| p.extension().is_some_and(|e| e == "safetensors"));
+            std::fs::remove_file(newest.max().unwrap()).unwrap();
+        }
+    }
+    // Until the first mean is taken, the weights are those of now.
+    let mut with = begin();
+    with.steps(40).unwrap();
+    let without = Settings {
+        average_from: None,
+        ..settings.clone()
+    };
+    let mut without = Trainer::new(&network(), &data, &without, &cpu()).unwrap();
+    without.steps(40).unwrap();
+    assert_eq!(with.model().unwrap(), without.model().unwrap());
+    assert_eq!(with.evaluate().unwrap(), without.evaluate().unwrap());
+    assert!(with.set_weights(&without.model().unwrap()).is_err());
+    assert!(with.steps(u64::from(u32::MAX)).is_err());
+}
+
+/// Runs at rates and decays that break them: an epoch that ends well leaves finite weights, also
+/// where nothing was evaluated after its last update, and one that does not says so.
+#[test]
+fn no_epoch_ends_well_with_a_weight_that_is_not_finite() {
+    let data = digits(40, 10);
+    let network = |init, convolved: bool| {
+        let start = Network::new([1, 28, 28]);
+        let start = match convolved {
+            false => start.flatten(),
+            true => start.conv2d(3, 5).max_pool2d(2).relu().flatten(),
+        };
+        start.dense(12).relu().dense(10).softmax().init(init)
+    };
+    let (mut well, mut lost) = (0, 0);
+    for device in devices() {
+        for (number, init) in [Init::Large, Init::He, Init::Scaled, Init::Network3]
+            .into_iter()
+            .enumerate()
+        {
+            for (k, rate) in [0.01, 3.0, 1e10, 1e25, 1e30, 3e38].into_iter().enumerate() {
+                let settings = Settings {
+                    epochs: 3,
+                    batch: [10, 40][(number + k) % 2],
+                    learning_rates: vec![0.01, rate],
+                    momentum: [0.0, 0.9][number / 2],
+                    l2: Decay::PerBatch([0.0, 1.0, 1e10][k % 3]),
+                    replicas: 1 + k % 2,
+                    // The second epoch is not evaluated.
+                    evaluate_every: 3,
+                    seed: 1 + k as u64,
+                    ..Settings::default()
+                };
+                let network = network(init, (number + k / 2) % 2 == 1);
+                let mut trainer = Trainer::new(&network, &data, &settings, &device).unwrap();
+                let what = format!("{init:?} at {rate} on {}", device.info().name);
+                for _ in 0..3 {
+                    match trainer.epoch(&mut |_| {}) {
+                        Ok(_) => {
+                            let model = trainer.model().expect(&what);
+                            let mut values = model.replicas.iter().flatten().flat_map(|(_, t)| t);
+                            assert!(values.all(|w| w.is_finite()), "{what}");
+                            well += 1;
+                        }
+                        Err(Error::NotFinite { place, .. }) => {
+                            assert!(place.starts_with("epoch "), "{what}: {place}");
+                            lost += 1;
+                            break;
+                        }
+                        Err(e) => panic!("{what}: {e}"),
+                    }
+                }
+            }
+        }
+    }
+    assert!(well > 20 && lost > 10, "{well} ended well, {lost} did not");
+}
+
 /// In the first epoch, and in a later one from its checkpoint, which stays.
 #[test]
 fn an_explosion_is_named() {
@@ -427,8 +611,10 @@ fn an_explosion_is_named() {
                 }
                 e => panic!("{e}"),
             }
-            let kept: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
-            assert_eq!(kept.len(), exploding);
+            let kept = std::fs::read_dir(folder.path()).unwrap();
+            let kept = kept.map(|e| e.unwrap().file_name().into_string().unwrap());
+            let kept = kept.filter(|name| name.ends_with(".safetensors"));
+            assert_eq!(kept.count(), exploding);
         }
     }
 }
@@ -465,7 +651,10 @@ fn impossible_sessions_are_refused_with_names() {
     assert!(shaped(new().flatten().dense(0).softmax()).contains("layer 1 (dense)"));
     assert!(shaped(new().flatten().dense(9).softmax()).contains("9 outputs for the 10 classes"));
     assert!(shaped(new().flatten().dense(11).softmax()).contains("labels being 0 to 9"));
-    assert!(shaped(new().flatten().dropout(1.0).dense(10).softmax()).contains("layer 1 (dropout)"));
+    for p in [1.0, -0.1, 1e-12, 0.999999999999, f64::NAN] {
+        let dropped = shaped(new().flatten().dropout(p).dense(10).softmax());
+        assert!(dropped.contains("layer 1 (dropout)"), "{dropped}");
+    }
     assert!(shaped(new().flatten().softmax().dense(10)).contains("layer 1 (softmax)"));
     assert!(shaped(new()).contains("no layers"));
     assert!(shaped(new().flatten().dense(10)).contains("layer 1 (dense)"));

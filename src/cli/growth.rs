@@ -9,7 +9,7 @@ use std::path::Path;
 
 use wgrad::data::{Images, Split};
 use wgrad::exec::Device;
-use wgrad::files::{create_folder, write_whole};
+use wgrad::files::{FolderLock, create_folder, write_whole};
 use wgrad::nn::{Init, Network, recipe};
 use wgrad::report::plot::plot_svg;
 use wgrad::report::record::{Plot, Series};
@@ -151,7 +151,7 @@ fn data(side: usize, count: usize) -> Result<Split> {
 
 /// Launches of a step, and what the clock says.
 fn time(point: &Point, device: &Device, seconds: f64) -> Result<(usize, Rounds)> {
-    let data = data(point.network.input[1], (4 * point.batch).max(256))?;
+    let data = data(point.network.input[1], (16 * point.batch).max(4096))?;
     let settings = Settings {
         batch: point.batch,
         replicas: point.replicas,
@@ -170,6 +170,7 @@ fn time(point: &Point, device: &Device, seconds: f64) -> Result<(usize, Rounds)>
 /// `growth-<sweep>.svg` to `folder`.
 pub fn run(device: &Device, seconds: f64, folder: &Path) -> Result<()> {
     create_folder(folder)?;
+    let _held = FolderLock::take(folder)?;
     let name = &device.info().name;
     print(&format!("{name}\n"))?;
     let mut csv = String::from(

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use wgrad::data::{Source, Split};
 use wgrad::exec::Choice;
+use wgrad::files::{FolderLock, create_folder, create_new_folder};
 use wgrad::nn::{Network, recipe};
 use wgrad::ops::distort::Distortion;
 use wgrad::train::{Config, Settings};
@@ -278,19 +279,36 @@ fn flag(error: Error, name: &str) -> Error {
     }
 }
 
-/// The folder a run writes to: the one named, or `runs/<net>`, numbered if taken.
-pub fn run_folder(out: Option<&Path>, net: &str) -> Result<PathBuf> {
-    let folder = match out {
-        Some(folder) => folder.to_path_buf(),
-        None => {
-            let runs = Path::new("runs");
-            let numbered = (2..).map(|k| runs.join(format!("{net}-{k}")));
-            std::iter::once(runs.join(net))
-                .chain(numbered)
-                .find(|folder| !folder.exists())
-                .unwrap_or_else(|| runs.join(net))
-        }
-    };
-    wgrad::files::create_folder(&folder)?;
-    Ok(folder)
+/// The folder that a run writes to, held for as long as this value lives.
+pub struct RunFolder {
+    /// Where it is.
+    pub path: PathBuf,
+    lock: FolderLock,
+}
+
+impl RunFolder {
+    /// The folder named, or a new `runs/<net>`, numbered if taken.
+    pub fn take(out: Option<&Path>, net: &str) -> Result<Self> {
+        let path = match out {
+            Some(folder) => {
+                create_folder(folder)?;
+                folder.to_path_buf()
+            }
+            None => {
+                let numbered = (2..).map(|k| format!("{net}-{k}"));
+                let names = std::iter::once(net.to_owned()).chain(numbered);
+                create_new_folder(Path::new("runs"), names)?
+            }
+        };
+        let lock = FolderLock::take(&path)?;
+        let folder = Self { path, lock };
+        folder.lock.tidy(&folder.path)?;
+        folder.lock.tidy(&folder.checkpoints())?;
+        Ok(folder)
+    }
+
+    /// Where its checkpoints go.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
 }

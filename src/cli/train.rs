@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use indicatif::ProgressStyle;
-use wgrad::Result;
 use wgrad::data::Images;
 use wgrad::files::write_whole;
 use wgrad::report::curves::curves_svg;
 use wgrad::report::misses::{Miss, misses_html};
-use wgrad::report::{EpochReport, Report};
+use wgrad::report::{Counts, EpochReport, Report};
 use wgrad::train::{Epoch, Event, Outcome, Trainer, plurality};
+use wgrad::{Error, Result};
 
-use super::session::{Session, SessionArgs, counts, run_folder, warnings};
+use super::session::{RunFolder, Session, SessionArgs, counts, warnings};
 use super::{bar, interrupt, percent, print, say};
 
 /// Flags of `wgrad train`.
@@ -30,6 +30,8 @@ pub struct Args {
     ways: super::Ways,
 }
 
+/// The trained model's file.
+const MODEL: &str = "model.safetensors";
 /// Checkpoints kept in a run's folder.
 const CHECKPOINTS: usize = 2;
 
@@ -41,7 +43,8 @@ pub fn run(args: Args) -> Result<()> {
     let info = device.info();
     let plan = Trainer::plan(&session.network, &session.data, &session.settings, info)?;
     let launches = plan.account().programs["train"].launches as u64;
-    let folder = run_folder(args.out.as_deref(), &session.net)?;
+    let held = RunFolder::take(args.out.as_deref(), &session.net)?;
+    let folder = &held.path;
     interrupt::watch();
     // Output that cannot be written is an error in the end, and no end of the work.
     let mut told = print(&format!(
@@ -56,30 +59,29 @@ pub fn run(args: Args) -> Result<()> {
     ));
     say(&warnings(&session.data, session.held_back_last));
     let mut trainer = Trainer::new(&session.network, &session.data, &session.settings, &device)?;
-    trainer.keep_checkpoints(&folder.join("checkpoints"), CHECKPOINTS)?;
+    trainer.keep_checkpoints(&held.checkpoints(), CHECKPOINTS)?;
     if args.resume {
-        let done = trainer.resume()?;
-        told = told.and(print(&match done {
-            0 => "no checkpoint of this run: starting at the beginning\n".into(),
-            n => format!("resumed after epoch {n}\n"),
-        }));
+        told = told.and(resume(&mut trainer, folder)?);
+    } else {
+        // Else a later --resume could take an earlier run's for this one's.
+        trainer.clear_checkpoints()?;
     }
-    let outcome = watch(&mut trainer, session.settings.epochs, &folder)?;
+    let outcome = watch(&mut trainer, session.settings.epochs, folder)?;
     let model = trainer.model()?;
-    model.save(&folder.join("model.safetensors"))?;
+    model.save(&folder.join(MODEL))?;
     let report = report(
         &session,
-        &trainer.device().name,
+        &trainer,
         launches,
         &outcome,
         model.sha256(),
         start,
-    );
+    )?;
     report.write_json(&folder.join("report.json"))?;
     let svg = curves_svg(&report)?;
     write_whole(&folder.join("curves.svg"), svg.as_bytes())?;
     let predictions = plurality(&outcome.test.predictions);
-    let misread = misread(&folder, &report, &session.data.test, &predictions)?;
+    let misread = misread(folder, &report, &session.data.test, &predictions)?;
     let mut text = format!("test accuracy on {}:", session.data.test.name);
     for accuracy in &outcome.test.accuracy {
         text += &format!(" {}", percent(*accuracy));
@@ -96,6 +98,31 @@ pub fn run(args: Args) -> Result<()> {
         folder.display()
     );
     told.and(print(&text))
+}
+
+/// Goes on where an earlier run in the folder was; never begins anew where that would replace
+/// something. The inner result is whether it could be told.
+fn resume(trainer: &mut Trainer, folder: &Path) -> Result<Result<()>> {
+    let anew = "--resume goes on with the very same settings; begin anew without it, or in another \
+                folder (--out)";
+    let done = trainer.resume_sole().map_err(|e| match e {
+        Error::File {
+            path,
+            found,
+            wanted,
+            ..
+        } => Error::file(&path, found, wanted, anew),
+        other => other,
+    })?;
+    let model = folder.join(MODEL);
+    if done == 0 && model.exists() {
+        let found = "a finished run without a checkpoint";
+        return Err(Error::file(&model, found, "one to go on from", anew));
+    }
+    Ok(print(&match done {
+        0 => "no checkpoint of this run: starting at the beginning\n".into(),
+        n => format!("resumed after epoch {n}\n"),
+    }))
 }
 
 /// Runs with a bar on the terminal and a line for each epoch.
@@ -152,20 +179,34 @@ fn mean(values: &[f64]) -> f64 {
 
 fn report(
     session: &Session,
-    device: &str,
+    trainer: &Trainer,
     launches_per_step: u64,
     outcome: &Outcome,
     weights_sha256: Vec<String>,
     start: Instant,
-) -> Report {
+) -> Result<Report> {
     let percents = |shares: &[f64]| shares.iter().map(|s| 100.0 * s).collect::<Vec<_>>();
     let settings = &session.settings;
     let vote = (settings.replicas > 1)
         .then(|| 100.0 * outcome.test.ensemble_accuracy(&session.data.test.labels));
-    Report {
+    let data = &session.data;
+    let unwritable = |e: serde_json::Error| Error::setting("report", e, "finite numbers");
+    let origins = trainer.origins().iter();
+    Ok(Report {
         version: env!("CARGO_PKG_VERSION").into(),
-        device: device.into(),
+        device: trainer.device().name.clone(),
+        origins: origins
+            .map(|o| format!("{} on {}", o.version, o.device))
+            .collect(),
+        command: command_line(std::env::args_os().skip(1)),
         net: session.net.clone(),
+        network: serde_json::to_value(&session.network).map_err(unwritable)?,
+        settings: serde_json::to_value(settings).map_err(unwritable)?,
+        images: Counts {
+            training: data.train.len(),
+            validation: data.validation.len(),
+            test: data.test.len(),
+        },
         data: session.data.train.name.clone(),
         synthetic: session.data.synthetic,
         seed: settings.seed,
@@ -189,7 +230,21 @@ fn report(
         wall_seconds: start.elapsed().as_secs_f64(),
         weights_sha256,
         launches_per_step,
-    }
+    })
+}
+
+/// The command line that repeats the run, quoted for a shell.
+fn command_line(args: impl Iterator<Item = std::ffi::OsString>) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+".contains(c);
+    let quoted = |arg: std::ffi::OsString| {
+        let arg = arg.to_string_lossy().into_owned();
+        match !arg.is_empty() && arg.chars().all(plain) {
+            true => format!(" {arg}"),
+            false => format!(" '{}'", arg.replace('\'', "'\\''")),
+        }
+    };
+    args.map(quoted)
+        .fold("wgrad".into(), |line, arg| line + &arg)
 }
 
 /// Writes the page of misread digits; returns how many there are.

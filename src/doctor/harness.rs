@@ -89,6 +89,12 @@ pub fn fill(case: &Case, input: usize, replicas: usize) -> Host {
                 .map(|i| if i % 2 == 0 { a } else { b })
                 .collect(),
         ),
+        Fill::Spoiled(place, x) => {
+            let mut values: Vec<f32> = floats(&|w| 2.0 * f64::from(uniform(w)) - 1.0);
+            let last = values.len() - given.ty.elements();
+            values[last + place] = x as f32;
+            Host::F32(values)
+        }
         Fill::Number(x) => match given.ty.dtype {
             DType::U32 => Host::U32(vec![x as u32; words.len()]),
             DType::F32 => Host::F32(vec![x as f32; words.len()]),

@@ -42,41 +42,86 @@ pub struct Profile {
     pub recording: Option<f64>,
 }
 
-impl Profile {
-    /// Runs a program `runs` times, at least once, and tells where the time went.
+/// Runs of a program, measured some at a time.
+#[derive(Debug)]
+pub struct Runs {
+    program: String,
+    launches: usize,
+    recording: Option<f64>,
+    clock: Clock,
+    spans: Vec<Vec<Span>>,
+}
+
+impl Runs {
+    /// Runs the program `runs` times more.
     ///
     /// # Errors
     /// As [`Executor::run`].
-    pub fn measure(executor: &mut dyn Executor, program: &str, runs: u64) -> Result<Self> {
-        let count = super::program(executor.plan(), program)?.len();
-        let runs = runs.max(1);
-        let recording = executor.recording(program, runs)?;
-        if let Some(spans) = executor.timed(program, runs)? {
-            let profile = Self::of(Clock::Device, count, &spans);
-            return Ok(Self {
-                recording,
-                ..profile
-            });
+    pub fn add(&mut self, executor: &mut dyn Executor, runs: u64) -> Result<()> {
+        if runs == 0 {
+            return Ok(());
         }
-        let mut spans = Vec::new();
+        if let Some(spans) = executor.timed(&self.program, runs)? {
+            self.clock = Clock::Device;
+            self.spans.extend(spans);
+            return Ok(());
+        }
         for _ in 0..runs {
-            let mut run = Vec::with_capacity(count);
+            let mut run = Vec::with_capacity(self.launches);
             let mut begin = 0.0;
-            for i in 0..count {
+            for i in 0..self.launches {
                 let begun = Instant::now();
-                executor.run_part(program, i..i + 1)?;
+                executor.run_part(&self.program, i..i + 1)?;
                 executor.wait()?;
                 let end = begin + begun.elapsed().as_secs_f64();
                 run.push(Span { begin, end });
                 begin = end;
             }
-            spans.push(run);
+            self.spans.push(run);
         }
-        let profile = Self::of(Clock::Host, count, &spans);
-        Ok(Self {
-            recording,
-            ..profile
+        Ok(())
+    }
+
+    /// Where the time of the runs so far went; all zeros before the first.
+    pub fn profile(mut self) -> Profile {
+        if self.spans.is_empty() {
+            let nothing = Span {
+                begin: 0.0,
+                end: 0.0,
+            };
+            self.spans.push(vec![nothing; self.launches]);
+        }
+        Profile {
+            recording: self.recording,
+            ..Profile::of(self.clock, self.launches, &self.spans)
+        }
+    }
+}
+
+impl Profile {
+    /// Begins to measure a program that is to be run about `runs` times.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    pub fn begin(executor: &mut dyn Executor, program: &str, runs: u64) -> Result<Runs> {
+        Ok(Runs {
+            program: program.into(),
+            launches: super::program(executor.plan(), program)?.len(),
+            recording: executor.recording(program, runs)?,
+            clock: Clock::Host,
+            spans: vec![],
         })
+    }
+
+    /// Runs a program `runs` times, at least once, and tells where the time went.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    pub fn measure(executor: &mut dyn Executor, program: &str, runs: u64) -> Result<Self> {
+        let runs = runs.max(1);
+        let mut measured = Self::begin(executor, program, runs)?;
+        measured.add(executor, runs)?;
+        Ok(measured.profile())
     }
 
     /// The medians of runs of `count` launches.

@@ -11,7 +11,7 @@ use crate::ops::activation::{Activate, Activation};
 use crate::ops::add_bias::AddBias;
 use crate::ops::avg_pool2d::AvgPool2d;
 use crate::ops::conv2d::{Conv2d, ConvEnd};
-use crate::ops::dropout::Dropout;
+use crate::ops::dropout::{self, Dropout};
 use crate::ops::matmul::Matmul;
 use crate::ops::max_pool2d::MaxPool2d;
 use crate::ops::reshape::Reshape;
@@ -234,9 +234,7 @@ impl Walk<'_> {
             Layer::Tanh => self.activate(Activation::Tanh, x),
             Layer::Relu => self.activate(Activation::Relu, x),
             Layer::Dropout { p, rescale } => {
-                if !(0.0..1.0).contains(&p) {
-                    return Err(Error::setting("p", p, "a probability from 0 to below 1"));
-                }
+                dropout::check("p", p)?;
                 match self.mode {
                     Mode::Train { keys, step } => {
                         let layer = index as u32;

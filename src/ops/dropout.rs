@@ -34,6 +34,17 @@ pub struct Dropout {
     pub rescale: bool,
 }
 
+/// Checks a probability of dropping: what decides are words of 32 bits, which know none between
+/// 0 and 2⁻³², nor above 1 − 2⁻³².
+pub(crate) fn check(name: &str, p: f64) -> Result<()> {
+    let words = (p * 4_294_967_296.0).round();
+    if p == 0.0 || (1.0..4_294_967_296.0).contains(&words) {
+        return Ok(());
+    }
+    let wanted = "a probability from 0 to below 1; 0, or 2^-32 to 1 - 2^-32";
+    Err(Error::setting(name, p, wanted))
+}
+
 impl Dropout {
     /// What kept elements are multiplied by.
     pub fn scale(&self) -> f64 {
@@ -66,9 +77,7 @@ impl Op for Dropout {
         key_words("dropout", keys)?;
         counter("dropout", step)?;
         stream_number("dropout layer", self.layer)?;
-        if !(0.0..1.0).contains(&self.p) {
-            return Err(Error::setting("dropout p", self.p, "0 to below 1"));
-        }
+        check("dropout p", self.p)?;
         Ok(vec![x.clone()])
     }
 

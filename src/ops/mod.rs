@@ -271,6 +271,7 @@ pub mod dense_grad;
 pub mod dense_loss;
 pub mod distort;
 pub mod dropout;
+pub mod finite;
 pub mod gather;
 pub mod hadamard;
 pub mod init;
@@ -307,6 +308,7 @@ table! {
     dense_loss,
     distort,
     dropout,
+    finite,
     gather,
     hadamard,
     init,

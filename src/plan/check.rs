@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::{Launch, Plan, Role};
 use crate::error::{Error, Result};
 use crate::kernel::{Access, Kernel};
+use crate::tensor::held;
 
 /// What an adapter allows. The default is WebGPU's portable minimum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +129,12 @@ impl Plan {
             return fail(
                 format!("constants {names:?}"),
                 format!("{:?}", kernel.constants),
+            );
+        }
+        if let Some((name, value)) = launch.constants.iter().find(|(_, v)| !held(*v)) {
+            return fail(
+                format!("constant {name} = {value:e}"),
+                "a number that 32-bit floats have: finite, and 0 only if it is 0".into(),
             );
         }
         if launch.grid.iter().any(|&g| g == 0 || g > limits.workgroups) {
@@ -301,6 +308,15 @@ mod tests {
     fn a_sound_plan_passes() {
         plan().check(&Limits::default()).unwrap();
         assert_eq!(plan().account().programs["train"].bytes, 64);
+    }
+
+    /// Shaders have them in f32.
+    #[test]
+    fn constants_that_f32_lacks_are_refused() {
+        for (value, shown) in [(1e-50, "1e-50"), (1e39, "1e39"), (f64::NAN, "NaN")] {
+            let said = refused(|p| launch(p).constants[0].1 = value);
+            assert!(said.contains(&format!("constant N = {shown}")), "{said}");
+        }
     }
 
     #[test]

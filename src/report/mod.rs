@@ -14,6 +14,7 @@ mod style;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::files::write_whole;
@@ -27,8 +28,24 @@ pub struct Report {
     pub version: String,
     /// The device it ran on, as people call it.
     pub device: String,
+    /// What trained the epochs of a run that was resumed: version and device of each part, in
+    /// order, the last ones last.
+    #[serde(default)]
+    pub origins: Vec<String>,
+    /// The command line that ran it.
+    #[serde(default)]
+    pub command: String,
     /// The network's name.
     pub net: String,
+    /// The network's description, as it stands in model files.
+    #[serde(default)]
+    pub network: Value,
+    /// Every setting of the training by name.
+    #[serde(default)]
+    pub settings: Value,
+    /// How many images there were.
+    #[serde(default)]
+    pub images: Counts,
     /// The data set's name.
     pub data: String,
     /// Whether the data set was generated and shows no real handwriting.
@@ -59,6 +76,17 @@ pub struct Report {
     pub weights_sha256: Vec<String>,
     /// Kernel launches in one training step.
     pub launches_per_step: u64,
+}
+
+/// Numbers of images.
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Counts {
+    /// To learn from, before any expansion.
+    pub training: usize,
+    /// To choose by.
+    pub validation: usize,
+    /// To be judged by.
+    pub test: usize,
 }
 
 /// One epoch of a [`Report`]. Each list has one value per replica, or none if it was not
@@ -114,7 +142,16 @@ pub(crate) mod tests {
         Report {
             version: "0.1.0".into(),
             device: "cpu, 2 threads".into(),
+            origins: vec!["0.1.0 on cpu, 2 threads".into()],
+            command: "wgrad train".into(),
             net: "conv-relu".into(),
+            network: serde_json::json!({ "input": [1, 28, 28] }),
+            settings: serde_json::json!({ "momentum": 0.5 }),
+            images: Counts {
+                training: 50,
+                validation: 10,
+                test: 20,
+            },
             data: "digits".into(),
             synthetic: true,
             seed: 7,
@@ -152,6 +189,10 @@ pub(crate) mod tests {
         assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         for key in [
+            "command",
+            "network",
+            "settings",
+            "images",
             "device",
             "net",
             "seed",
@@ -167,6 +208,20 @@ pub(crate) mod tests {
         }
         let nowhere = report.write_json(&dir.path().join("no/report.json"));
         assert!(matches!(nowhere, Err(Error::Io { .. })));
+    }
+
+    /// A report of an earlier version lacks what was added since.
+    #[test]
+    fn an_earlier_report_is_read() {
+        let mut json = serde_json::to_value(run(1, 1)).unwrap();
+        for added in ["origins", "command", "network", "settings", "images"] {
+            json.as_object_mut().unwrap().remove(added).unwrap();
+        }
+        let report: Report = serde_json::from_value(json).unwrap();
+        assert_eq!(
+            (report.command, report.images),
+            (String::new(), Counts::default())
+        );
     }
 
     #[test]

@@ -1,29 +1,44 @@
 //! Checkpoints: what a killed run needs to go on as if nothing had happened.
 //!
 //! Random numbers have no state but seed and step, so a checkpoint is the parameters, the
-//! velocities, the running means and the history of epochs. It is one safetensors file,
-//! written whole or not at all, with a hash of its content; the last few are kept. A file's
-//! name begins with the *identity* of its run (a hash of network, settings, data and given
-//! weights), so runs that share a folder never touch each other's.
+//! velocities and the running means, how many epochs they have had, and the epochs' numbers. It
+//! is one safetensors file, written whole or not at all, with a hash of its content; the last
+//! few are kept.
+//!
+//! The epochs' numbers stand in a file beside it, a line of JSON each, to which every epoch adds
+//! its own: what an epoch writes does not grow with those before it. A checkpoint names how much
+//! of that file is its history, by length and hash. The line is on the disk before the
+//! checkpoint that counts it; a line that no checkpoint counts is overwritten.
+//!
+//! A checkpoint says of which run it is ([`Identity`]). The files' names begin with a hash of
+//! that, so runs that share a folder never touch each other's.
 
 use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use ndarray::{ArrayD, IxDyn};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Epoch, Model, Settings};
-use crate::data::Split;
+use super::Epoch;
 use crate::error::{Error, Result};
 use crate::files::create_folder;
 use crate::model_file::{ModelFile, weights_sha256};
-use crate::nn::Network;
 
-/// Metadata key of the epochs' numbers.
+mod identity;
+
+pub(super) use identity::Identity;
+
+/// Metadata key of what names the history: [`Extent`] as JSON.
 pub(super) const HISTORY: &str = "wgrad.history";
+/// Metadata key of the epochs that are done.
+const EPOCHS: &str = "wgrad.epochs";
 /// Metadata key of what trained them.
 const ORIGINS: &str = "wgrad.origins";
+/// Metadata key of the run: its [`Identity`] as JSON.
+const RUN: &str = "wgrad.run";
 /// Metadata key of the content's hash.
 const SHA256: &str = "wgrad.sha256";
 
@@ -35,8 +50,13 @@ pub(super) struct Keeper {
     folder: PathBuf,
     last: usize,
     replicas: usize,
-    /// The name of the run whose checkpoints these are.
-    pub identity: String,
+    /// The run whose checkpoints these are.
+    identity: Identity,
+    /// What its files' names begin with.
+    name: String,
+    /// What of the run's history is on the disk; `None` where the run begins anew and has
+    /// written nothing yet.
+    log: Option<Log>,
 }
 
 /// What trained some of a run's epochs. The weights' last bits depend on both.
@@ -49,68 +69,78 @@ pub struct Origin {
 }
 
 /// A run's state between two epochs.
-#[derive(Debug, PartialEq)]
-pub(super) struct Checkpoint {
-    /// The epochs that are done.
-    pub history: Vec<Epoch>,
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct State {
+    /// Epochs that are done.
+    pub epochs: usize,
     /// Who trained them, in order.
     pub origins: Vec<Origin>,
     /// Parameters, velocities and running means by name: the values of all replicas.
     pub buffers: Vec<(String, Vec<f32>)>,
 }
 
-/// A hash of everything that decides a run's weights, but for how long it goes on.
-///
-/// How long is not only `epochs`: a single network may be given another patience
-/// (`stop_after`), which ends the run and changes nothing before. Among replicas it freezes
-/// one while others learn, so there it counts. Under a rule the validation set decides too.
-pub(super) fn identity(network: &Network, settings: &Settings, data: &Split) -> Result<String> {
-    let decisive = Settings {
-        epochs: 0,
-        evaluation_batch: 0,
-        fuse: true,
-        verify_every: 0,
-        stop_after: settings.stop_after.filter(|_| settings.replicas > 1),
-        measure_training: false,
-        evaluate_every: 1,
-        ..settings.clone()
-    };
-    let json = serde_json::to_string(&decisive)
-        .map_err(|e| Error::setting("settings", e, "finite numbers"))?;
-    let network = network.to_json()?;
-    let (train, validation) = (&data.train, &data.validation);
-    let mut parts: Vec<&[u8]> = vec![network.as_bytes(), json.as_bytes()];
-    parts.extend([&train.pixels[..], &train.labels]);
-    if settings.has_rules() {
-        parts.extend([&validation.pixels[..], &validation.labels]);
-    }
-    Ok(short_hash(&parts))
+/// What a checkpoint holds.
+#[derive(Debug)]
+pub(super) struct Checkpoint {
+    /// The state.
+    pub state: State,
+    /// The epochs that were reported.
+    pub history: Vec<Epoch>,
+    log: Log,
 }
 
-/// The identity of a run that would be `identity` but starts from a model's weights.
-pub(super) fn given(identity: &str, model: &Model) -> String {
-    let hashes = model.sha256();
-    let mut parts = vec![identity.as_bytes()];
-    parts.extend(hashes.iter().map(String::as_bytes));
-    short_hash(&parts)
+/// The part of a history's file that was written so far.
+#[derive(Clone, Debug, Default)]
+struct Log {
+    epochs: usize,
+    bytes: u64,
+    hash: Sha256,
 }
 
-/// Eight bytes of a hash of parts and their lengths.
-fn short_hash(parts: &[&[u8]]) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part);
+/// [`Log`] as a checkpoint names it.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Extent {
+    epochs: usize,
+    bytes: u64,
+    sha256: String,
+}
+
+impl Log {
+    fn extent(&self) -> Extent {
+        Extent {
+            epochs: self.epochs,
+            bytes: self.bytes,
+            sha256: hex(&self.hash.clone().finalize()),
+        }
     }
-    let bytes = hash.finalize();
-    bytes.iter().take(8).map(|b| format!("{b:02x}")).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The epochs of a checkpoint by its file's name, whosever it is.
+fn epochs_of(file: &str) -> Option<usize> {
+    let (run, epochs) = file.strip_suffix(".safetensors")?.split_once('-')?;
+    let plain = identity::is_name(run) && epochs.bytes().all(|b| b.is_ascii_digit());
+    plain.then(|| epochs.parse().ok()).flatten()
+}
+
+/// What a checkpoint's file name begins with.
+fn run_of(file: &str) -> &str {
+    file.split('-').next().unwrap_or_default()
+}
+
+/// Whether a file is a history by its name, whosever it is.
+fn is_history(file: &str) -> bool {
+    file.strip_suffix(".history").is_some_and(identity::is_name)
 }
 
 impl Keeper {
     pub(super) fn new(
         folder: &Path,
         last: usize,
-        identity: String,
+        identity: Identity,
         replicas: usize,
     ) -> Result<Self> {
         if last == 0 {
@@ -121,38 +151,117 @@ impl Keeper {
             folder: folder.into(),
             last,
             replicas,
+            name: identity.name(),
             identity,
+            log: None,
         })
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// From now on it keeps another run's checkpoints, which begins anew.
+    pub(super) fn rename(&mut self, identity: Identity) {
+        self.name = identity.name();
+        self.identity = identity;
+        self.log = None;
     }
 
     fn path(&self, epochs: usize) -> PathBuf {
         self.folder
-            .join(format!("{}-{epochs:07}.safetensors", self.identity))
+            .join(format!("{}-{epochs:07}.safetensors", self.name))
+    }
+
+    fn history_path(&self) -> PathBuf {
+        self.folder.join(format!("{}.history", self.name))
+    }
+
+    fn refused<'a>(action: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> Error + 'a {
+        move |e| Error::io(action, path, e, "Check the folder's permissions.")
+    }
+
+    /// The names of the folder's files.
+    fn names(&self) -> Result<Vec<String>> {
+        let refused = Self::refused("read", &self.folder);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(&refused)? {
+            let name = entry.map_err(&refused)?.file_name();
+            names.extend(name.into_string());
+        }
+        Ok(names)
     }
 
     /// This run's checkpoints, newest first.
-    fn list(&self) -> Result<Vec<PathBuf>> {
-        let refused = |e| Error::io("read", &self.folder, e, "Check the folder's permissions.");
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir(&self.folder).map_err(refused)? {
-            let path = entry.map_err(refused)?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let ours = name
-                .strip_prefix(&format!("{}-", self.identity))
-                .and_then(|rest| rest.strip_suffix(".safetensors"))
-                .is_some_and(|epochs| epochs.parse::<usize>().is_ok());
-            if ours {
-                found.push(path);
-            }
-        }
+    pub(super) fn list(&self) -> Result<Vec<PathBuf>> {
+        let prefix = format!("{}-", self.name);
+        let names = self.names()?.into_iter();
+        let mut found: Vec<(usize, String)> = names
+            .filter(|name| name.starts_with(&prefix))
+            .filter_map(|name| Some((epochs_of(&name)?, name)))
+            .collect();
         found.sort();
-        found.reverse();
-        Ok(found)
+        let newest_first = found.into_iter().rev();
+        Ok(newest_first.map(|(_, n)| self.folder.join(n)).collect())
     }
 
-    /// Writes a checkpoint, then removes the oldest beyond those to be kept.
-    pub(super) fn write(&self, checkpoint: &Checkpoint) -> Result<()> {
-        let tensors = checkpoint
+    /// Removes a file; one that is gone already is as good.
+    fn remove(path: &Path) -> Result<()> {
+        match fs::remove_file(path) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(Self::refused("remove", path)(e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes all checkpoints, this run's and others'.
+    pub(super) fn clear(&mut self) -> Result<()> {
+        for name in self.names()? {
+            if epochs_of(&name).is_some() || is_history(&name) {
+                Self::remove(&self.folder.join(name))?;
+            }
+        }
+        self.log = None;
+        Ok(())
+    }
+
+    /// From now on it adds to what a checkpoint holds.
+    pub(super) fn take_up(&mut self, checkpoint: &Checkpoint) {
+        self.log = Some(checkpoint.log.clone());
+    }
+
+    /// Writes a checkpoint, of which `history` holds all epochs, then removes the oldest beyond
+    /// those to be kept.
+    pub(super) fn write(&mut self, state: &State, history: &[Epoch]) -> Result<()> {
+        let log = match self.log.take() {
+            Some(log) => log,
+            None => {
+                // An earlier run's later epochs would stand for this one's.
+                for earlier in self.list()? {
+                    Self::remove(&earlier)?;
+                }
+                Log::default()
+            }
+        };
+        let log = self.append(log, history)?;
+        let text = |what: &str, json: serde_json::Result<String>| {
+            json.map_err(|e| Error::setting(what, e, "finite numbers"))
+        };
+        let mut extra = BTreeMap::from([
+            (EPOCHS.into(), state.epochs.to_string()),
+            (
+                HISTORY.into(),
+                text("history", serde_json::to_string(&log.extent()))?,
+            ),
+            (
+                ORIGINS.into(),
+                text("origins", serde_json::to_string(&state.origins))?,
+            ),
+            (
+                RUN.into(),
+                text("settings", serde_json::to_string(&self.identity))?,
+            ),
+        ]);
+        let tensors = state
             .buffers
             .iter()
             .map(|(name, values)| {
@@ -161,231 +270,214 @@ impl Keeper {
                 Ok((name.clone(), array))
             })
             .collect::<Result<Vec<_>>>()?;
-        let history = serde_json::to_string(&checkpoint.history)
-            .map_err(|e| Error::setting("history", e, "finite numbers"))?;
-        let origins = serde_json::to_string(&checkpoint.origins)
-            .map_err(|e| Error::setting("origins", e, "text"))?;
-        let extra = BTreeMap::from([
-            (SHA256.into(), hash(&tensors, &history, &origins)),
-            (HISTORY.into(), history),
-            (ORIGINS.into(), origins),
-        ]);
+        extra.insert(SHA256.into(), hash(&tensors, &extra));
         let file = ModelFile {
             tensors,
             network_json: "{}".into(),
             extra,
         };
-        file.save(&self.path(checkpoint.history.len()))?;
+        file.save(&self.path(state.epochs))?;
+        self.log = Some(log);
         for old in self.list()?.into_iter().skip(self.last) {
-            let refused = |e| Error::io("remove", &old, e, "Check the folder's permissions.");
-            std::fs::remove_file(&old).map_err(refused)?;
+            Self::remove(&old)?;
         }
         Ok(())
     }
 
-    /// The checkpoint after so many epochs, if it is kept and whole.
+    /// Adds the epochs that the history's file lacks; what stands behind them there goes.
+    fn append(&self, mut log: Log, history: &[Epoch]) -> Result<Log> {
+        let path = self.history_path();
+        let refused = Self::refused("write", &path);
+        let mut options = OpenOptions::new();
+        options.create(true).write(true).truncate(false);
+        let mut file = options.open(&path).map_err(&refused)?;
+        let there = file.metadata().map_err(&refused)?.len();
+        if there < log.bytes || history.len() < log.epochs {
+            // Somebody has shortened it; all of it is here.
+            log = Log::default();
+        }
+        let mut lines = String::new();
+        for epoch in &history[log.epochs..] {
+            let line = serde_json::to_string(epoch);
+            lines += &line.map_err(|e| Error::setting("history", e, "finite numbers"))?;
+            lines.push('\n');
+        }
+        file.set_len(log.bytes).map_err(&refused)?;
+        file.seek(SeekFrom::Start(log.bytes)).map_err(&refused)?;
+        file.write_all(lines.as_bytes()).map_err(&refused)?;
+        file.sync_data().map_err(&refused)?;
+        log.epochs = history.len();
+        log.bytes += lines.len() as u64;
+        log.hash.update(&lines);
+        Ok(log)
+    }
+
+    /// The checkpoint after so many epochs of this run, if it is kept and whole.
     pub(super) fn after(&self, epochs: usize) -> Option<Checkpoint> {
-        read(&self.path(epochs), self.replicas).ok()
+        // What lies there before this run has written is an earlier one's.
+        self.log.as_ref()?;
+        self.read(&self.path(epochs)).ok()
     }
 
     /// The newest whole checkpoint; torn ones are passed over with a warning.
     pub(super) fn newest(&self) -> Result<Option<Checkpoint>> {
         for path in self.list()? {
-            match read(&path, self.replicas) {
+            match self.read(&path) {
                 Ok(checkpoint) => return Ok(Some(checkpoint)),
                 Err(e) => tracing::warn!("{e}"),
             }
         }
         Ok(None)
     }
-}
 
-fn hash(tensors: &[(String, ArrayD<f32>)], history: &str, origins: &str) -> String {
-    let weights = weights_sha256(tensors.iter().map(|(n, t)| (n.as_str(), t)));
-    let all = Sha256::new()
-        .chain_update(weights)
-        .chain_update(history)
-        .chain_update(origins)
-        .finalize();
-    all.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-fn read(path: &Path, replicas: usize) -> Result<Checkpoint> {
-    let file = ModelFile::load(path)?;
-    let wrong = |found: &str| Error::file(path, found, "a whole checkpoint", FIX);
-    let text = |key: &str| {
-        file.extra
-            .get(key)
-            .ok_or_else(|| wrong(&format!("no {key}")))
-    };
-    let (history, origins) = (text(HISTORY)?, text(ORIGINS)?);
-    if *text(SHA256)? != hash(&file.tensors, history, origins) {
-        return Err(wrong("content that does not match its hash"));
-    }
-    let history: Vec<Epoch> = serde_json::from_str(history).map_err(|e| wrong(&e.to_string()))?;
-    let origins = serde_json::from_str(origins).map_err(|e| wrong(&e.to_string()))?;
-    for (k, epoch) in history.iter().enumerate() {
-        if epoch.epoch != k + 1 || !epoch.fits(replicas) {
-            let found = format!("an entry {} that is not epoch {0} of {replicas}", k + 1);
-            return Err(wrong(&format!("{found} replicas")));
+    /// What speaks against this run where the folder holds no checkpoints under its name but
+    /// others: the error that names the setting which differs. Those of an equal run under another
+    /// name (a later version may call it otherwise) become its own.
+    pub(super) fn stranger(&mut self) -> Result<Option<Error>> {
+        let names = self.names()?.into_iter();
+        let mut found: Vec<(usize, String)> = names
+            .filter_map(|name| Some((epochs_of(&name)?, name)))
+            .collect();
+        found.sort();
+        let mut refusal = None;
+        for (_, name) in found.into_iter().rev() {
+            let path = self.folder.join(&name);
+            let (found, wanted) = match self.difference(&path) {
+                Ok(Some(difference)) => (difference.theirs, difference.ours),
+                Ok(None) => {
+                    self.name = run_of(&name).into();
+                    return Ok(None);
+                }
+                Err(e) => {
+                    // One that can be read says more.
+                    refusal.get_or_insert(e);
+                    continue;
+                }
+            };
+            let fix = "Give it the settings of that run, or begin anew elsewhere.";
+            return Ok(Some(Error::file(
+                &path,
+                format!("a checkpoint of a run with {found}"),
+                format!("{wanted}, as this run has it"),
+                fix,
+            )));
         }
+        Ok(refusal)
     }
-    let buffers = file
-        .tensors
-        .iter()
-        .map(|(n, t)| (n.clone(), t.iter().copied().collect()));
-    Ok(Checkpoint {
-        history,
-        origins,
-        buffers: buffers.collect(),
-    })
+
+    /// How the run of a checkpoint differs from this one.
+    fn difference(&self, path: &Path) -> Result<Option<identity::Difference>> {
+        let wrong = |found: &str| {
+            let fix = "Begin anew elsewhere, or with the version that wrote it.";
+            Error::file(
+                path,
+                found,
+                "a checkpoint that says of which run it is",
+                fix,
+            )
+        };
+        let file = ModelFile::load(path)?;
+        let Some(run) = file.extra.get(RUN) else {
+            return Err(wrong("one without; an earlier version of wgrad wrote it"));
+        };
+        let theirs: Identity = serde_json::from_str(run).map_err(|e| wrong(&e.to_string()))?;
+        Ok(self.identity.difference(&theirs))
+    }
+
+    fn read(&self, path: &Path) -> Result<Checkpoint> {
+        let file = ModelFile::load(path)?;
+        let wrong = |found: &str| Error::file(path, found, "a whole checkpoint", FIX);
+        let text = |key: &str| {
+            file.extra
+                .get(key)
+                .ok_or_else(|| wrong(&format!("no {key}")))
+        };
+        let mut content = file.extra.clone();
+        content.remove(SHA256);
+        if *text(SHA256)? != hash(&file.tensors, &content) {
+            return Err(wrong("content that does not match its hash"));
+        }
+        let torn = |e: serde_json::Error| wrong(&e.to_string());
+        let run: Identity = serde_json::from_str(text(RUN)?).map_err(torn)?;
+        if let Some(difference) = self.identity.difference(&run) {
+            return Err(wrong(&format!("that of a run with {}", difference.theirs)));
+        }
+        let epochs = text(EPOCHS)?.parse::<usize>();
+        let epochs = epochs.map_err(|e| wrong(&e.to_string()))?;
+        let origins = serde_json::from_str(text(ORIGINS)?).map_err(torn)?;
+        let extent: Extent = serde_json::from_str(text(HISTORY)?).map_err(torn)?;
+        let (log, history) = self.history(&extent)?;
+        let mut last = 0;
+        for epoch in &history {
+            if epoch.epoch <= last || epoch.epoch > epochs || !epoch.fits(self.replicas) {
+                let found =
+                    format!("an entry after epoch {last} of {epochs} that is none of theirs");
+                return Err(wrong(&format!("{found}, of {} replicas", self.replicas)));
+            }
+            last = epoch.epoch;
+        }
+        let buffers = file
+            .tensors
+            .iter()
+            .map(|(n, t)| (n.clone(), t.iter().copied().collect()));
+        Ok(Checkpoint {
+            state: State {
+                epochs,
+                origins,
+                buffers: buffers.collect(),
+            },
+            history,
+            log,
+        })
+    }
+
+    /// The part of the history's file that a checkpoint names.
+    fn history(&self, extent: &Extent) -> Result<(Log, Vec<Epoch>)> {
+        let path = self.history_path();
+        let wrong = |found: String| {
+            let wanted = format!("the first {} epochs of the run", extent.epochs);
+            Error::file(&path, found, wanted, FIX)
+        };
+        let refused = Self::refused("read", &path);
+        let file = File::open(&path).map_err(&refused)?;
+        let there = file.metadata().map_err(&refused)?.len();
+        if there < extent.bytes {
+            return Err(wrong(format!("{there} bytes")));
+        }
+        let mut bytes = Vec::new();
+        let mut part = file.take(extent.bytes);
+        part.read_to_end(&mut bytes).map_err(&refused)?;
+        let log = Log {
+            epochs: extent.epochs,
+            bytes: bytes.len() as u64,
+            hash: Sha256::new().chain_update(&bytes),
+        };
+        if log.extent() != *extent {
+            return Err(wrong("content that does not match its hash".into()));
+        }
+        let lines = bytes.split(|&b| b == b'\n').filter(|line| !line.is_empty());
+        let history: Vec<Epoch> = lines
+            .map(serde_json::from_slice)
+            .collect::<serde_json::Result<_>>()
+            .map_err(|e| wrong(e.to_string()))?;
+        if history.len() != extent.epochs {
+            return Err(wrong(format!("{} epochs", history.len())));
+        }
+        Ok((log, history))
+    }
+}
+
+/// The hash of a checkpoint's tensors and metadata.
+fn hash(tensors: &[(String, ArrayD<f32>)], content: &BTreeMap<String, String>) -> String {
+    let weights = weights_sha256(tensors.iter().map(|(n, t)| (n.as_str(), t)));
+    let mut all = Sha256::new().chain_update(weights);
+    for key in [EPOCHS, HISTORY, ORIGINS, RUN] {
+        let text = content.get(key).map_or("", String::as_str);
+        all.update((text.len() as u64).to_le_bytes());
+        all.update(text);
+    }
+    hex(&all.finalize())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn checkpoint(epochs: usize) -> Checkpoint {
-        let epoch = |epoch| Epoch {
-            epoch,
-            training_cost: vec![0.1 + epoch as f64],
-            training_accuracy: vec![0.5],
-            validation_accuracy: vec![0.25],
-            test_accuracy: vec![1.0 / 3.0],
-            validation_cost: vec![2.0 / 3.0],
-            test_cost: vec![0.7],
-            set_cost: vec![],
-            set_accuracy: vec![],
-            penalty: vec![],
-            seconds: 0.125,
-        };
-        Checkpoint {
-            history: (1..=epochs).map(epoch).collect(),
-            origins: vec![Origin {
-                version: "0.1.0".into(),
-                device: "the CPU".into(),
-            }],
-            buffers: vec![
-                ("w".into(), vec![0.1, -2.0, epochs as f32]),
-                ("v".into(), vec![3.0]),
-            ],
-        }
-    }
-
-    fn keeper(folder: &Path, identity: &str) -> Keeper {
-        Keeper::new(folder, 2, identity.into(), 1).unwrap()
-    }
-
-    #[test]
-    fn the_last_ones_are_kept_and_others_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let (a, b) = (keeper(folder.path(), "aa"), keeper(folder.path(), "bb"));
-        assert_eq!(a.newest().unwrap(), None);
-        b.write(&checkpoint(1)).unwrap();
-        for epochs in [8, 9, 10, 11] {
-            a.write(&checkpoint(epochs)).unwrap();
-        }
-        assert_eq!(a.list().unwrap(), [a.path(11), a.path(10)]);
-        assert_eq!(a.newest().unwrap().unwrap(), checkpoint(11));
-        assert_eq!(b.newest().unwrap().unwrap(), checkpoint(1));
-    }
-
-    #[test]
-    fn every_torn_or_changed_file_gives_way_to_the_one_before() {
-        let folder = tempfile::tempdir().unwrap();
-        let keeper = keeper(folder.path(), "aa");
-        keeper.write(&checkpoint(1)).unwrap();
-        keeper.write(&checkpoint(2)).unwrap();
-        let good = std::fs::read(keeper.path(2)).unwrap();
-        for length in 0..good.len() {
-            std::fs::write(keeper.path(2), &good[..length]).unwrap();
-            assert_eq!(
-                keeper.newest().unwrap().unwrap(),
-                checkpoint(1),
-                "cut at {length}"
-            );
-        }
-        let mut passed_over = 0;
-        for at in 0..good.len() {
-            let mut changed = good.clone();
-            changed[at] ^= 1;
-            std::fs::write(keeper.path(2), &changed).unwrap();
-            let newest = keeper.newest().unwrap().unwrap();
-            // A changed byte in what is not content (the version, say) changes nothing.
-            assert!(
-                newest == checkpoint(1) || newest == checkpoint(2),
-                "byte {at}"
-            );
-            passed_over += usize::from(newest == checkpoint(1));
-        }
-        assert!(
-            passed_over * 10 > good.len() * 8,
-            "{passed_over} of {}",
-            good.len()
-        );
-    }
-
-    /// Lists out of a file are indexed by replica later.
-    #[test]
-    fn a_history_of_other_replicas_gives_way_too() {
-        let folder = tempfile::tempdir().unwrap();
-        let keeper = keeper(folder.path(), "aa");
-        keeper.write(&checkpoint(1)).unwrap();
-        let changes: [fn(&mut Epoch); 4] = [
-            |e| e.validation_accuracy.clear(),
-            |e| e.test_cost.push(0.0),
-            |e| e.penalty = vec![0.0; 2],
-            |e| e.epoch = 1,
-        ];
-        for change in changes {
-            let mut wrong = checkpoint(2);
-            change(&mut wrong.history[1]);
-            keeper.write(&wrong).unwrap();
-            assert_eq!(keeper.newest().unwrap().unwrap(), checkpoint(1));
-        }
-        keeper.write(&checkpoint(2)).unwrap();
-        assert_eq!(keeper.newest().unwrap().unwrap(), checkpoint(2));
-    }
-
-    /// A cost that is not finite is `null` in JSON, and no reason to call the file torn.
-    #[test]
-    fn what_is_not_finite_survives_the_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let keeper = keeper(folder.path(), "aa");
-        let mut with = checkpoint(1);
-        with.history[0].set_cost = vec![f64::INFINITY];
-        with.history[0].test_cost[0] = f64::NAN;
-        keeper.write(&with).unwrap();
-        let back = keeper.newest().unwrap().unwrap().history.remove(0);
-        assert!(back.set_cost[0].is_nan() && back.test_cost[0].is_nan());
-        assert_eq!(back.validation_cost, with.history[0].validation_cost);
-    }
-
-    #[test]
-    fn the_identity_follows_what_decides_the_weights() {
-        let images = |seed, part| crate::data::digits::generate(seed, part, 3).unwrap();
-        use crate::data::digits::Part;
-        let data = |validation| Split {
-            train: images(1, Part::Train),
-            validation: images(validation, Part::Validation),
-            test: images(1, Part::Test),
-            synthetic: true,
-        };
-        let network = Network::new([1, 28, 28]).flatten().dense(10).softmax();
-        let of = |replicas, stop_after, halve_after, validation| {
-            let settings = Settings {
-                replicas,
-                stop_after,
-                halve_after,
-                ..Settings::default()
-            };
-            identity(&network, &settings, &data(validation)).unwrap()
-        };
-        assert_eq!(of(1, Some(3), None, 1), of(1, Some(4), None, 1));
-        assert_ne!(of(2, Some(3), None, 1), of(2, Some(4), None, 1));
-        assert_ne!(of(2, Some(3), None, 1), of(2, None, None, 1));
-        assert_eq!(of(2, None, None, 1), of(2, None, None, 2));
-        assert_ne!(of(2, Some(3), None, 1), of(2, Some(3), None, 2));
-        assert_ne!(of(1, None, Some(3), 1), of(1, None, Some(3), 2));
-    }
-}
+mod tests;

@@ -95,12 +95,27 @@ impl Model {
         self.replicas.iter().map(hash).collect()
     }
 
+    /// Refuses weights that are not finite.
+    pub(super) fn check_finite(&self) -> Result<()> {
+        for (replica, weights) in self.replicas.iter().enumerate() {
+            for (name, tensor) in weights {
+                if let Some(x) = tensor.iter().find(|x| !x.is_finite()) {
+                    let place = format!("{name} of replica {replica}");
+                    return Err(Error::setting(place, x, "finite weights"));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Writes a safetensors file with the network's description in its header; the file
     /// appears whole or not at all.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be written.
+    /// [`Error::Setting`] naming a tensor that is not finite, [`Error::Io`] when the file cannot
+    /// be written.
     pub fn save(&self, path: &Path) -> Result<()> {
+        self.check_finite()?;
         let several = self.replicas.len() > 1;
         let tensors = self
             .replicas

@@ -6,6 +6,7 @@
 //! | `shuffle` | writes the epoch's permutation |
 //! | `train` | one step: gather, distort, forward, cost, tally, backward, update, count |
 //! | `average` | where asked for, after an epoch: takes the weights into their running mean |
+//! | `check` | after an epoch: notes in the guard which of the buffers that are kept is not finite |
 //! | `evaluate <set>` | one step over a set, held out or `training`: gather, forward, tally, count |
 
 use std::collections::HashMap;
@@ -20,6 +21,8 @@ use crate::ops::advance::Advance;
 use crate::ops::average::Average;
 use crate::ops::constant::Constant;
 use crate::ops::distort::distort;
+use crate::ops::finite::Finite;
+pub(super) use crate::ops::finite::KEPT;
 use crate::ops::gather::{Expansion, Gather};
 use crate::ops::init::{Distribution, Init};
 use crate::ops::sgd::{HYPER, Sgd};
@@ -31,7 +34,8 @@ use crate::shape::Type;
 /// Floats in a set's metrics: sum of losses, correct, seen, sum of the block under way (see
 /// [`Tally`]).
 pub(super) const METRICS: usize = 4;
-/// Words in a set's guard: 1 + step of the first loss that was not finite, its row, two unused.
+/// Words in a set's guard: 1 + step of the first loss that was not finite, its row, 1 + number
+/// of the first buffer of [`kept`] that was not (at [`KEPT`]), unused.
 pub(super) const GUARD: usize = 4;
 
 /// The name of the pass that evaluates the training images.
@@ -45,6 +49,17 @@ pub(super) fn velocity(parameter: &str) -> String {
 /// The name of a parameter's running mean.
 pub(super) fn average(parameter: &str) -> String {
     format!("{parameter} average")
+}
+
+/// The buffers that are kept of a session between epochs: each parameter, its velocity where
+/// there is momentum, its mean where one is taken.
+pub(super) fn kept(parameters: &[Parameter], settings: &Settings) -> Vec<String> {
+    let each = parameters.iter().flat_map(|p| {
+        let velocity = (settings.momentum > 0.0).then(|| velocity(&p.name));
+        let mean = settings.average_from.map(|_| average(&p.name));
+        [Some(p.name.clone()), velocity, mean]
+    });
+    each.flatten().collect()
 }
 
 /// A session's graph and the facts that go with it.
@@ -330,6 +345,8 @@ pub(super) fn build(
         graph.op(Arc::new(init), &[value, keys])?;
     }
 
+    let mut named: HashMap<String, Value> = variables.clone();
+    named.extend(velocities.iter().map(|(p, v)| (velocity(&p.name), *v)));
     if let Some(from) = settings.average_from {
         graph.begin("average");
         for (&(p, mean), &w) in means.iter().zip(&values) {
@@ -339,9 +356,19 @@ pub(super) fn build(
                 from,
             };
             graph.op(Arc::new(op), &[mean, w, set.step])?;
+            named.insert(average(&p.name), mean);
             // What is evaluated from here on is the mean.
             variables.insert(p.name.clone(), mean);
         }
+    }
+
+    graph.begin("check");
+    for (number, name) in kept(&parameters, settings).into_iter().enumerate() {
+        graph.label(format!("{name} check"));
+        let finite = Finite {
+            number: number as u32,
+        };
+        graph.op(Arc::new(finite), &[named[&name], set.guard])?;
     }
 
     if settings.measure_training {

@@ -18,6 +18,57 @@ pub struct Standing {
     pub stopped: Option<usize>,
 }
 
+/// One replica under the rules, epoch by epoch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Watch {
+    /// Where it stands.
+    pub standing: Standing,
+    best: f64,
+    since_best: usize,
+    since_change: usize,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            standing: Standing::default(),
+            best: f64::NEG_INFINITY,
+            since_best: 0,
+            since_change: 0,
+        }
+    }
+}
+
+impl Watch {
+    /// Takes in the validation accuracy after the epoch number `epoch`; see
+    /// [`Standing::after`].
+    pub(super) fn see(
+        &mut self,
+        epoch: usize,
+        accuracy: f64,
+        stop_after: Option<usize>,
+        halve_after: Option<usize>,
+    ) {
+        if self.standing.stopped.is_some() {
+            return;
+        }
+        (self.since_best, self.since_change) = if accuracy > self.best {
+            self.best = accuracy;
+            (0, 0)
+        } else {
+            (self.since_best + 1, self.since_change + 1)
+        };
+        if halve_after.is_some_and(|n| self.since_change >= n) {
+            self.standing.halvings += 1;
+            self.since_change = 0;
+        }
+        let worn_out = self.standing.halvings >= MOST_HALVINGS;
+        if worn_out || stop_after.is_some_and(|n| self.since_best >= n) {
+            self.standing.stopped = Some(epoch);
+        }
+    }
+}
+
 impl Standing {
     /// The standing after epochs of these validation accuracies.
     ///
@@ -29,27 +80,11 @@ impl Standing {
         stop_after: Option<usize>,
         halve_after: Option<usize>,
     ) -> Self {
-        let mut standing = Self::default();
-        let mut best = f64::NEG_INFINITY;
-        let (mut since_best, mut since_change) = (0, 0);
+        let mut watch = Watch::default();
         for (index, &accuracy) in accuracies.iter().enumerate() {
-            (since_best, since_change) = if accuracy > best {
-                best = accuracy;
-                (0, 0)
-            } else {
-                (since_best + 1, since_change + 1)
-            };
-            if halve_after.is_some_and(|n| since_change >= n) {
-                standing.halvings += 1;
-                since_change = 0;
-            }
-            let worn_out = standing.halvings >= MOST_HALVINGS;
-            if worn_out || stop_after.is_some_and(|n| since_best >= n) {
-                standing.stopped = Some(index + 1);
-                break;
-            }
+            watch.see(index + 1, accuracy, stop_after, halve_after);
         }
-        standing
+        watch.standing
     }
 
     /// What the learning rates are multiplied by.

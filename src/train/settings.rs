@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::schedule::MOST_HALVINGS;
 use crate::error::{Error, Result};
 use crate::nn::Recipe;
 use crate::ops::distort::Distortion;
 use crate::ops::gather::Expansion;
+use crate::tensor::{HELD, held};
 
 /// The parameter λ of weight decay, and what it is divided by.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,7 +39,10 @@ impl Decay {
 }
 
 /// What a training run is told. [`Default`] is plain SGD at mini-batch 10.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+///
+/// As JSON, names that are missing have their default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Epochs.
     pub epochs: usize,
@@ -140,6 +145,46 @@ impl From<&Recipe> for Settings {
 }
 
 impl Settings {
+    /// Checks the numbers that devices compute with as they are there: in f32, rates with their
+    /// replicas' factors and halvings, decays divided.
+    fn check_narrow(&self, examples: usize) -> Result<()> {
+        // Where rates are halved, also when that was done as often as it may be.
+        let least = match self.halve_after {
+            Some(_) => 0.5f64.powi(MOST_HALVINGS as i32 - 1),
+            None => 1.0,
+        };
+        for &rate in &self.learning_rates {
+            if !held(rate) {
+                return Err(Error::setting("learning rate", rate, HELD));
+            }
+            for &own in &self.replica_rates {
+                if !held(rate * own) {
+                    let found = format!("{rate} times a replica rate of {own}");
+                    return Err(Error::setting("learning rate", found, HELD));
+                }
+            }
+            let owns = self.replica_rates.iter().copied().chain([1.0]);
+            for halved in owns.map(|own| rate * own * least) {
+                if !held(halved) {
+                    let found = format!("{rate}, halved to {halved}");
+                    return Err(Error::setting("learning rate", found, HELD));
+                }
+            }
+        }
+        if !held(self.momentum) || self.momentum as f32 >= 1.0 {
+            let wanted = "0, or 1.2e-38 to 0.99999994 as 32-bit floats have it";
+            return Err(Error::setting("momentum", self.momentum, wanted));
+        }
+        for (name, decay) in [("l2", self.l2), ("l1", self.l1)] {
+            let divided = decay.coefficient(examples, examples / self.batch);
+            if !held(divided) {
+                let found = format!("{}, divided {divided}", decay.lambda());
+                return Err(Error::setting(name, found, HELD));
+            }
+        }
+        Ok(())
+    }
+
     /// Checks every setting against its range and the number of training images.
     ///
     /// # Errors
@@ -198,15 +243,20 @@ impl Settings {
         if self.learning_rates.is_empty() {
             return Err(Error::setting("learning rates", "none", "at least one"));
         }
-        for &rate in self.learning_rates.iter().chain(&self.replica_rates) {
+        for &rate in &self.learning_rates {
             finite("learning rate", rate)?;
+        }
+        for &rate in &self.replica_rates {
+            finite("replica rate", rate)?;
         }
         finite("l2", self.l2.lambda())?;
         finite("l1", self.l1.lambda())?;
         if !(0.0..1.0).contains(&self.momentum) {
             return Err(Error::setting("momentum", self.momentum, "0 to below 1"));
         }
-        let steps = (images * self.expansion.factor() / self.batch) as u64 * self.epochs as u64;
+        let examples = images * self.expansion.factor();
+        self.check_narrow(examples)?;
+        let steps = (examples / self.batch) as u64 * self.epochs as u64;
         if steps > u64::from(u32::MAX) {
             return Err(Error::setting(
                 "epochs",
@@ -215,5 +265,112 @@ impl Settings {
             ));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What f64 has and f32 lacks would train nothing, or something else, without a word.
+    #[test]
+    fn numbers_are_checked_as_devices_have_them() {
+        let refused = |change: &dyn Fn(&mut Settings)| {
+            let mut settings = Settings {
+                replicas: 2,
+                ..Settings::default()
+            };
+            change(&mut settings);
+            settings.check(1000).err().map(|e| e.to_string())
+        };
+        for (change, start) in [
+            (
+                &(|s: &mut Settings| s.learning_rates = vec![0.1, 1e-50]) as &dyn Fn(&mut Settings),
+                "learning rate: found 0.00000",
+            ),
+            (
+                &|s| s.learning_rates = vec![1e39],
+                "learning rate: found 1000",
+            ),
+            (
+                &|s| (s.learning_rates, s.replica_rates) = (vec![1e-20], vec![1.0, 1e-20]),
+                "learning rate: found 0.00000000000000000001 times a replica rate of",
+            ),
+            (
+                &|s| (s.learning_rates, s.replica_rates) = (vec![1e20], vec![1.0, 1e20]),
+                "learning rate: found 100000000000000000000 times a replica rate of",
+            ),
+            (
+                &|s| (s.learning_rates, s.halve_after) = (vec![2e-38], Some(1)),
+                "learning rate: found 0.00000000000000000000000000000000000002, halved to",
+            ),
+            (
+                &|s| s.momentum = 0.99999999999,
+                "momentum: found 0.99999999999",
+            ),
+            (&|s| s.momentum = 1e-50, "momentum: found 0.00000"),
+            (&|s| s.l2 = Decay::PerExample(1e-36), "l2: found 0.00000"),
+            (&|s| s.l1 = Decay::PerBatch(1e-37), "l1: found 0.00000"),
+            (&|s| s.l1 = Decay::PerBatch(1e42), "l1: found 1000"),
+            (
+                &|s| s.distortion.rotation = 1e-40,
+                "distortion rotation: found 0.00000",
+            ),
+            (
+                &|s| s.distortion.scale = 0.99999999999,
+                "distortion scale: found 0.99999999999",
+            ),
+            (
+                &|s| s.distortion.scale = 1e-40,
+                "distortion scale: found 0.00000",
+            ),
+            (
+                &|s| s.distortion.shear = 1e-40,
+                "distortion shear: found 0.00000",
+            ),
+            (
+                &|s| s.distortion.shift = 1e-40,
+                "distortion shift: found 0.00000",
+            ),
+            (
+                &|s| s.distortion.alpha = 1e-40,
+                "distortion alpha: found 0.00000",
+            ),
+        ] {
+            let said = refused(change).unwrap_or_else(|| panic!("accepted: {start}"));
+            assert!(said.starts_with(start), "{said}");
+        }
+        for change in [
+            &(|s: &mut Settings| s.learning_rates = vec![0.0, 1e-30, 3e38])
+                as &dyn Fn(&mut Settings),
+            &|s| s.replica_rates = vec![0.0, 1e38],
+            &|s| s.momentum = 0.9999999,
+            &|s| s.l2 = Decay::PerExample(1e-30),
+            &|s| (s.learning_rates, s.halve_after) = (vec![1e-36], Some(1)),
+        ] {
+            assert_eq!(refused(change), None);
+        }
+    }
+
+    /// Names that are missing in JSON are as by default.
+    #[test]
+    fn settings_survive_json() {
+        let settings = Settings {
+            learning_rates: vec![0.1 + 0.2],
+            l2: Decay::PerBatch(0.1),
+            distortion: Distortion::elastic(),
+            average_from: Some(3),
+            ..Settings::default()
+        };
+        let text = serde_json::to_string(&settings).unwrap();
+        assert_eq!(serde_json::from_str::<Settings>(&text).unwrap(), settings);
+        let some: Settings = serde_json::from_str(r#"{"seed":7}"#).unwrap();
+        assert_eq!(
+            some,
+            Settings {
+                seed: 7,
+                ..Settings::default()
+            }
+        );
     }
 }

@@ -1,4 +1,9 @@
 //! The training loop: epochs of steps on the device, one readback each.
+//!
+//! A run is one row of steps, cut into epochs of [`Trainer::steps_per_epoch`]. However it is
+//! trained, by [`Trainer::epoch`], by [`Trainer::steps`] or by both in turn, the step of a number
+//! is the same step: order, learning rate and masks follow from the number, which the device
+//! counts and the trainer beside it.
 
 mod blame;
 mod resume;
@@ -7,9 +12,10 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::{self, Keeper, Origin};
+use super::checkpoint::{Identity, Keeper, Origin};
 use super::model::{Evaluation, Model};
-use super::programs::{self, GUARD, METRICS, TRAINING};
+use super::programs::{self, GUARD, KEPT, METRICS, TRAINING};
+use super::schedule::Watch;
 use super::{Decay, Settings, Standing};
 use crate::compile::{Options, compile};
 use crate::data::{Images, Split};
@@ -137,8 +143,20 @@ pub struct Trainer {
     parameters: Vec<Parameter>,
     executor: Box<dyn Executor>,
     settings: Settings,
+    /// Training steps in an epoch.
     steps: usize,
+    /// Training steps done; every replica's counter on the device says the same.
+    done: u64,
+    /// The epoch, counted from 0, whose order the device holds.
+    ordered: Option<u64>,
+    /// Seconds of the steps that the epoch under way has had by [`Trainer::steps`].
+    under_way: f64,
+    /// The epochs that were reported, in order.
     history: Vec<Epoch>,
+    /// Where each replica stands after `history`.
+    watches: Vec<Watch>,
+    /// The buffers that the guard looks at after an epoch and that a checkpoint keeps.
+    kept: Vec<String>,
     sets: Vec<(&'static str, usize)>,
     training_seconds: f64,
     /// What weights are pulled with: L2 and L1, divided already.
@@ -149,8 +167,8 @@ pub struct Trainer {
     given: Option<Model>,
     /// What trained the epochs, this version and device last.
     origins: Vec<Origin>,
-    /// What names the run's checkpoints, but for given weights.
-    identity: String,
+    /// What tells the run's checkpoints from others', but for given weights.
+    identity: Identity,
     keeper: Option<Keeper>,
 }
 
@@ -203,13 +221,19 @@ impl Trainer {
         let (plan, parameters, steps) = plan(network, data, settings, device.info())?;
         let executor = device.executor(plan)?;
         let name = executor.device().name.clone();
+        let kept = programs::kept(&parameters, settings);
         let mut this = Self {
             network: network.clone(),
             parameters,
             executor,
             settings: settings.clone(),
             steps,
+            done: 0,
+            ordered: None,
+            under_way: 0.0,
             history: vec![],
+            watches: vec![Watch::default(); settings.replicas],
+            kept,
             sets: vec![],
             training_seconds: 0.0,
             decay: [0.0; 2],
@@ -219,7 +243,7 @@ impl Trainer {
                 version: env!("CARGO_PKG_VERSION").into(),
                 device: name,
             }],
-            identity: checkpoint::identity(network, settings, data)?,
+            identity: Identity::of(network, settings, data)?,
             keeper: None,
         };
         let first = settings.first_replica as u32;
@@ -273,95 +297,171 @@ impl Trainer {
         self.steps
     }
 
-    /// Where each replica stands under the rules of [`Settings`].
+    /// Training steps done.
+    pub fn steps_done(&self) -> u64 {
+        self.done
+    }
+
+    /// Whole epochs done.
+    pub fn epochs_done(&self) -> usize {
+        (self.done / self.steps as u64) as usize
+    }
+
+    /// Where each replica stands under the rules of [`Settings`]. Epochs that
+    /// [`Trainer::steps`] has ended were not evaluated and do not count.
     pub fn standings(&self) -> Vec<Standing> {
-        (0..self.settings.replicas)
-            .map(|r| {
-                let accuracies: Vec<f64> = self
-                    .history
-                    .iter()
-                    .map(|epoch| epoch.validation_accuracy[r])
-                    .collect();
-                let settings = &self.settings;
-                Standing::after(&accuracies, settings.stop_after, settings.halve_after)
-            })
-            .collect()
+        self.watches.iter().map(|w| w.standing).collect()
+    }
+
+    /// Takes an epoch into the history; returns whether a rule has changed anything.
+    fn record(&mut self, epoch: Epoch) -> bool {
+        let mut changed = false;
+        for (watch, &accuracy) in self.watches.iter_mut().zip(&epoch.validation_accuracy) {
+            let before = watch.standing;
+            let (stop, halve) = (self.settings.stop_after, self.settings.halve_after);
+            watch.see(epoch.epoch, accuracy, stop, halve);
+            changed |= watch.standing != before;
+        }
+        self.history.push(epoch);
+        changed
     }
 
     /// Uploads learning rates, momentum and decay of every replica as they stand.
     fn write_hyper(&mut self) -> Result<()> {
         let decay = self.decay.map(|d| d as f32);
-        let standings = self.standings().into_iter().enumerate();
-        let hyper = standings.flat_map(|(r, standing)| self.settings.hyper(r, standing, decay));
+        let watches = self.watches.iter().enumerate();
+        let hyper = watches.flat_map(|(r, w)| self.settings.hyper(r, w.standing, decay));
         let hyper = hyper.collect();
         self.write("hyper", &Host::F32(hyper))
     }
 
     /// Whether every replica has stopped.
     fn over(&self) -> bool {
-        self.settings.has_rules() && self.standings().iter().all(|s| s.stopped.is_some())
+        let stopped = |w: &Watch| w.standing.stopped.is_some();
+        self.settings.has_rules() && self.watches.iter().all(stopped)
     }
 
     /// Trains to the last epoch, or until every replica has stopped by the rules of
     /// [`Settings`].
     ///
     /// # Errors
-    /// [`Error::NotFinite`] when a loss overflowed, in training or in an evaluation;
-    /// [`Error::Disagrees`] when the sentinel found a wrong launch, [`Error::Device`] when the
+    /// [`Error::NotFinite`] when a loss overflowed, in training or in an evaluation, or a
+    /// parameter, a velocity or a mean did; the trainer then stands where that epoch began, if it
+    /// was the first or its checkpoint is there. [`Error::Disagrees`] when the sentinel found a wrong launch, [`Error::Device`] when the
     /// device failed, [`Error::Io`] when a checkpoint cannot be written.
     pub fn run(&mut self, tell: &mut dyn FnMut(&Event<'_>)) -> Result<Outcome> {
         let start = Instant::now();
-        let before = self.history.len();
+        let before = (self.done, self.training_seconds);
         let mut test = None;
-        while self.history.len() < self.settings.epochs && !self.over() {
+        while self.epochs_done() < self.settings.epochs && !self.over() {
             let (epoch, evaluation) = self.epoch(tell)?;
             tell(&Event::Epoch(&epoch));
             test = Some(evaluation);
-            if self.keeper.is_some() {
-                let checkpoint = self.checkpoint()?;
-                if let Some(keeper) = &self.keeper {
-                    keeper.write(&checkpoint)?;
-                }
-            }
+            self.keep()?;
         }
         let test = match test {
             Some(test) => test,
             None => self.evaluate()?,
         };
-        let steps = (self.steps * (self.history.len() - before)) as f64;
+        let steps = (self.done - before.0) as f64;
+        let training = self.training_seconds - before.1;
         Ok(Outcome {
             epochs: self.history.clone(),
             test,
-            steps_per_second: steps / self.training_seconds.max(1e-9),
+            steps_per_second: steps / training.max(1e-9),
             seconds: start.elapsed().as_secs_f64(),
         })
     }
 
-    /// Draws the order of the current epoch; [`Trainer::epoch`] does so by itself.
+    /// Draws the order of the epoch that the next step belongs to, unless it is drawn already.
+    /// [`Trainer::steps`] and [`Trainer::epoch`] do so by themselves; who measures does it before.
     ///
     /// # Errors
     /// [`Error::Device`] when the device failed.
     pub fn prepare(&mut self) -> Result<()> {
-        self.executor.run("shuffle", 1)
+        let epoch = self.done / self.steps as u64;
+        if self.ordered != Some(epoch) {
+            self.executor.run("shuffle", 1)?;
+            self.ordered = Some(epoch);
+        }
+        Ok(())
     }
 
-    /// Runs training steps and waits for them: no shuffling, no evaluation, no readback.
-    /// For measurements.
+    /// Steps from here to the end of the epoch under way; a whole epoch's where one is to begin.
+    fn left(&self) -> u64 {
+        let steps = self.steps as u64;
+        steps - self.done % steps
+    }
+
+    /// Whether the device can count so many more steps.
+    fn check_room(&self, count: u64) -> Result<()> {
+        let room = u64::from(u32::MAX) - self.done;
+        if count <= room {
+            return Ok(());
+        }
+        let wanted = format!("at most {room} more: the device counts them in 32 bits");
+        Err(Error::setting("training steps", count, wanted))
+    }
+
+    /// Counts steps that were run, none beyond the end of their epoch. What follows an epoch's
+    /// last step on the device follows it here.
+    fn count(&mut self, steps: u64) -> Result<()> {
+        self.done += steps;
+        if self.done.is_multiple_of(self.steps as u64) {
+            self.average()?;
+        }
+        Ok(())
+    }
+
+    /// Trains the run's next `count` steps and waits for them: no evaluation, no upload, no
+    /// readback, no sentinel. Where they enter an epoch, its order is drawn; where they end one,
+    /// weights are averaged if [`Settings::average_from`] says so. That epoch is not evaluated:
+    /// it is missing in [`Outcome::epochs`], no rule of [`Settings`] counts it, and no guard
+    /// looks at it. For measurements, and for loops that evaluate when they choose.
     ///
     /// # Errors
-    /// [`Error::Device`] when the device failed.
+    /// [`Error::Device`] when the device failed, [`Error::Setting`] for more than 2³² − 1 steps
+    /// in all.
     pub fn steps(&mut self, count: u64) -> Result<()> {
-        self.executor.run("train", count)?;
-        self.executor.wait()
+        self.check_room(count)?;
+        let mut begun = Instant::now();
+        let mut to_go = count;
+        while to_go > 0 {
+            let now = to_go.min(self.left());
+            self.prepare()?;
+            self.executor.run("train", now)?;
+            self.count(now)?;
+            to_go -= now;
+            if self.left() == self.steps as u64 {
+                self.under_way = 0.0;
+                begun = Instant::now();
+            }
+        }
+        self.executor.wait()?;
+        if self.left() < self.steps as u64 {
+            self.under_way += begun.elapsed().as_secs_f64();
+        }
+        Ok(())
     }
 
-    /// Runs training steps and tells where the time goes, over the launches of
+    /// Trains like [`Trainer::steps`] and tells where the time goes, over the launches of
     /// [`Trainer::executed_plan`]'s program `train`.
     ///
     /// # Errors
-    /// [`Error::Device`] when the device failed.
+    /// As [`Trainer::steps`].
     pub fn profile(&mut self, steps: u64) -> Result<Profile> {
-        Profile::measure(self.executor.as_mut(), "train", steps)
+        let steps = steps.max(1);
+        self.check_room(steps)?;
+        let mut runs = Profile::begin(self.executor.as_mut(), "train", steps)?;
+        let mut to_go = steps;
+        while to_go > 0 {
+            let now = to_go.min(self.left());
+            self.prepare()?;
+            runs.add(self.executor.as_mut(), now)?;
+            self.count(now)?;
+            to_go -= now;
+        }
+        Ok(runs.profile())
     }
 
     /// Step number `step`, with one launch of it held against the reference.
@@ -381,6 +481,9 @@ impl Trainer {
     /// # Errors
     /// [`Error::Device`] when the device failed.
     pub fn evaluate(&mut self) -> Result<Evaluation> {
+        if !self.averaged() {
+            self.average()?;
+        }
         for (name, steps) in self.sets.iter().filter(|(name, _)| *name == "test") {
             self.executor
                 .run(&format!("evaluate {name}"), *steps as u64)?;
@@ -397,7 +500,9 @@ impl Trainer {
         self.history.last().is_some_and(measured)
     }
 
-    /// Trains one epoch and evaluates after it; all results come back in one readback. Where
+    /// Trains to the end of the epoch under way (a whole one where one is to begin) and
+    /// evaluates after it; all results come back in one readback. Metrics of the training are
+    /// those of all the epoch's steps, also of those that [`Trainer::steps`] has trained. Where
     /// [`Settings::evaluate_every`] passes the epoch over, the last evaluation is repeated;
     /// if that was before a resume, its predictions are not there.
     ///
@@ -405,33 +510,35 @@ impl Trainer {
     /// As [`Trainer::run`].
     pub fn epoch(&mut self, tell: &mut dyn FnMut(&Event<'_>)) -> Result<(Epoch, Evaluation)> {
         let start = Instant::now();
-        self.executor.run("shuffle", 1)?;
-        let mut done = 0;
-        while done < self.steps as u64 {
-            let mut now = PROGRESS.min(self.steps as u64 - done);
-            let before = (self.history.len() * self.steps) as u64 + done;
+        self.check_room(self.left())?;
+        let number = self.epochs_done() + 1;
+        let end = (number * self.steps) as u64;
+        while self.done < end {
+            self.prepare()?;
+            let step = self.done;
+            let mut now = PROGRESS.min(end - step);
             match self.settings.verify_every {
                 0 => self.executor.run("train", now)?,
-                every if (before + 1).is_multiple_of(every) => {
+                every if (step + 1).is_multiple_of(every) => {
                     now = 1;
-                    self.verified_step(before)?;
+                    self.verified_step(step)?;
                 }
                 every => {
-                    now = now.min(every - 1 - before % every);
+                    now = now.min(every - 1 - step % every);
                     self.executor.run("train", now)?;
                 }
             }
-            done += now;
+            self.count(now)?;
             tell(&Event::Steps {
-                epoch: self.history.len() + 1,
-                done: (self.history.len() * self.steps) as u64 + done,
+                epoch: number,
+                done: self.done,
                 total: (self.settings.epochs * self.steps) as u64,
             });
         }
         self.executor.wait()?;
         self.training_seconds += start.elapsed().as_secs_f64();
-        self.average()?;
-        let number = self.history.len() + 1;
+        let earlier = std::mem::take(&mut self.under_way);
+        self.executor.run("check", 1)?;
         let due = number.is_multiple_of(self.settings.evaluate_every)
             || number == self.settings.epochs
             || !self.carries();
@@ -482,6 +589,11 @@ impl Trainer {
                 return Err(self.not_finite(u64::from(guard[0] - 1), replica, "cost")?);
             }
         }
+        for (replica, guard) in guard.chunks(GUARD).enumerate() {
+            if guard[KEPT] > 0 {
+                return Err(self.kept_not_finite(replica, guard[KEPT] as usize - 1)?);
+            }
+        }
         if due {
             // The guard looks at losses before each update, so the last one escapes it.
             for replica in 0..self.settings.replicas {
@@ -492,7 +604,7 @@ impl Trainer {
                 ];
                 let bad = |m: &Vec<Metrics>| m.get(replica).is_some_and(|m| !m.cost.is_finite());
                 if let Some((name, _)) = sets.into_iter().find(|(_, m)| bad(m)) {
-                    let last = (number * self.steps) as u64 - 1;
+                    let last = end - 1;
                     let place = format!("cost on the {name} images after it");
                     return Err(self.not_finite(last, replica, &place)?);
                 }
@@ -509,33 +621,41 @@ impl Trainer {
             set_cost: set.iter().map(|m| m.cost).collect(),
             set_accuracy: set.iter().map(|m| m.accuracy).collect(),
             penalty,
-            seconds: start.elapsed().as_secs_f64(),
+            seconds: earlier + start.elapsed().as_secs_f64(),
         };
         if !due && let Some(last) = self.history.last() {
             epoch = repeated(epoch, last, &mut evaluation, self.evaluated);
         }
-        let before = self.standings();
-        self.history.push(epoch.clone());
         // Where no rule changes anything, nothing is uploaded.
-        if self.standings() != before {
+        if self.record(epoch.clone()) {
             self.write_hyper()?;
         }
         Ok((epoch, evaluation))
     }
 
-    /// The networks as they are now, one per replica; with [`Settings::average_from`]
-    /// their running means (until that epoch, the weights themselves).
+    /// Whether the running means are to be evaluated and saved in place of the weights.
+    fn averaged(&self) -> bool {
+        let from = self.settings.average_from;
+        from.is_some_and(|from| self.epochs_done() >= from)
+    }
+
+    /// The networks as they are now, one per replica; with [`Settings::average_from`] their
+    /// running means over the ends of epochs (until that epoch has ended, the weights
+    /// themselves).
     ///
     /// # Errors
+    /// [`Error::NotFinite`] naming the parameter where a weight is not finite,
     /// [`Error::Device`] when the device failed.
     pub fn model(&mut self) -> Result<Model> {
-        let averaged = self.settings.average_from.is_some();
+        let averaged = self.averaged();
         let names = self.parameters.iter().map(|p| match averaged {
             true => self.state(&programs::average(&p.name)),
             false => self.state(&p.name),
         });
         let buffers: Vec<usize> = names.collect::<Result<_>>()?;
         let hosts = self.executor.read_all(&buffers)?;
+        let names = self.parameters.iter().map(|p| p.name.as_str());
+        self.check_finite(names.zip(&hosts))?;
         Model::from_buffers(
             &self.network,
             &self.parameters,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::AFFINE;
 use crate::error::{Error, Result};
+use crate::tensor::held;
 
 /// How training images are distorted, anew in every step; see [the module](super).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,18 +91,25 @@ impl Distortion {
             }
             Err(Error::setting(format!("distortion {name}"), value, wanted))
         };
-        let r = (0.0..=180.0).contains(&self.rotation);
-        within("rotation", self.rotation, r, "0 to 180 degrees")?;
-        let s = (0.0..1.0).contains(&self.scale);
-        within("scale", self.scale, s, "0 to below 1")?;
-        let s = (0.0..=1.0).contains(&self.shear);
-        within("shear", self.shear, s, "0 to 1")?;
-        let s = (0.0..=1000.0).contains(&self.shift);
-        within("shift", self.shift, s, "0 to 1000 pixels")?;
-        let a = (0.0..=10_000.0).contains(&self.alpha);
-        within("alpha", self.alpha, a, "0 to 10000")?;
+        // Devices have them in f32, where a scale may be 1 and a strength 0.
+        let r = (0.0..=180.0).contains(&self.rotation) && held(self.rotation.to_radians());
+        within(
+            "rotation",
+            self.rotation,
+            r,
+            "0 to 180 degrees, in 32-bit floats",
+        )?;
+        let s = (0.0..1.0).contains(&self.scale) && held(self.scale);
+        let s = s && (self.scale as f32) < 1.0;
+        within("scale", self.scale, s, "0 to below 1, in 32-bit floats")?;
+        let s = (0.0..=1.0).contains(&self.shear) && held(self.shear);
+        within("shear", self.shear, s, "0 to 1, in 32-bit floats")?;
+        let s = (0.0..=1000.0).contains(&self.shift) && held(self.shift);
+        within("shift", self.shift, s, "0 to 1000 pixels, in 32-bit floats")?;
         let s = (1.0..=64.0).contains(&self.sigma);
-        within("sigma", self.sigma, s, "1 to 64 pixels")
+        within("sigma", self.sigma, s, "1 to 64 pixels")?;
+        let a = (0.0..=10_000.0).contains(&self.alpha) && held(self.gain());
+        within("alpha", self.alpha, a, "0 to 10000, in 32-bit floats")
     }
 
     /// Pixels between two nodes of the elastic grid, h.

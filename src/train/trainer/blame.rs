@@ -5,6 +5,11 @@ use crate::error::{Error, Result};
 use crate::kernel::Access;
 use crate::plan::Binding;
 use crate::shape::DType;
+use crate::tensor::Host;
+use crate::train::programs::{GUARD, KEPT};
+
+/// What to do about an overflow.
+const FIX: &str = "Lower the learning rate, or start from smaller weights.";
 
 impl Trainer {
     /// The error for a loss that stopped being finite in `step`. Runs are repeatable, so
@@ -17,37 +22,114 @@ impl Trainer {
         replica: usize,
         otherwise: &str,
     ) -> Result<Error> {
-        let found = self.first_not_finite(step, replica)?;
+        let epochs = self.epochs_before(step);
+        let found = self.first_not_finite(epochs, step, replica)?;
+        self.rewind(epochs)?;
         let (place, step) = found.unwrap_or_else(|| (otherwise.into(), step));
-        let epochs = self.history.len();
-        let kept = self.keeper.as_ref().and_then(|k| k.after(epochs));
-        let fix = match kept {
-            Some(_) => "Lower the learning rate; the checkpoint of the epoch before is finite.",
-            None => "Lower the learning rate.",
+        Ok(self.overflow(epochs, &place, step, replica))
+    }
+
+    /// The error for what is kept of a replica, number `number`, and was not finite after an
+    /// epoch: the epoch is run again up to the step that made it so, and that step launch by
+    /// launch.
+    pub(super) fn kept_not_finite(&mut self, replica: usize, number: usize) -> Result<Error> {
+        let last = self.done - 1;
+        let epochs = self.epochs_before(last);
+        let mut name = self.kept.get(number).cloned().unwrap_or_default();
+        let mut at = last;
+        if self.rewind(epochs)? {
+            let guard = self.state("train guard")?;
+            self.prepare()?;
+            for step in self.done..=last {
+                self.executor.run("train", 1)?;
+                self.count(1)?;
+                self.executor.run("check", 1)?;
+                let words = self.executor.read(guard)?.integers().unwrap_or_default();
+                let word = words.get(replica * GUARD + KEPT).copied().unwrap_or(0);
+                if let Some(kept) = (word as usize)
+                    .checked_sub(1)
+                    .and_then(|k| self.kept.get(k))
+                {
+                    (name, at) = (kept.clone(), step);
+                    break;
+                }
+            }
+        }
+        let found = self.first_not_finite(epochs, at, replica)?;
+        self.rewind(epochs)?;
+        let place = match found {
+            Some((launch, step)) => {
+                at = step;
+                format!("{name}, first in {launch}")
+            }
+            None => name,
         };
-        Ok(Error::NotFinite {
+        Ok(self.overflow(epochs, &place, at, replica))
+    }
+
+    /// Refuses values, each with its name, of which one is not finite.
+    pub(super) fn check_finite<'a>(
+        &self,
+        values: impl Iterator<Item = (&'a str, &'a Host)>,
+    ) -> Result<()> {
+        for (name, host) in values {
+            let Host::F32(values) = host else { continue };
+            let Some(at) = values.iter().position(|x| !x.is_finite()) else {
+                continue;
+            };
+            let replica = at / (values.len() / self.settings.replicas).max(1);
+            let step = self.done.saturating_sub(1);
+            return Err(self.overflow(self.epochs_before(step), name, step, replica));
+        }
+        Ok(())
+    }
+
+    fn overflow(&self, epochs: usize, place: &str, step: u64, replica: usize) -> Error {
+        let kept = match &self.keeper {
+            Some(_) if epochs > 0 => " The checkpoint of the epoch before is finite.",
+            _ => "",
+        };
+        Error::NotFinite {
             place: format!("epoch {}, {place}", epochs + 1),
             step,
             replica,
-            fix: fix.into(),
-        })
+            fix: format!("{FIX}{kept}"),
+        }
     }
 
-    fn first_not_finite(&mut self, step: u64, replica: usize) -> Result<Option<(String, u64)>> {
-        let epochs = self.history.len();
-        let first = (epochs * self.steps) as u64;
+    /// Whole epochs before the one that a step belongs to.
+    fn epochs_before(&self, step: u64) -> usize {
+        (step / self.steps as u64) as usize
+    }
+
+    /// Goes back to where an epoch began, if that is the first or its checkpoint is there.
+    fn rewind(&mut self, epochs: usize) -> Result<bool> {
         match self.keeper.as_ref().and_then(|k| k.after(epochs)) {
-            Some(checkpoint) => self.restore(&checkpoint)?,
+            Some(checkpoint) => self.restore(&checkpoint.state)?,
             None if epochs == 0 => {
                 self.begin_at(0)?;
                 self.executor.run("init", 1)?;
                 if let Some(model) = &self.given {
                     model.write(&self.network, self.executor.as_mut())?;
                 }
+                self.average()?;
             }
-            None => return Ok(None),
+            None => return Ok(false),
         }
-        self.executor.run("shuffle", 1)?;
+        Ok(true)
+    }
+
+    fn first_not_finite(
+        &mut self,
+        epochs: usize,
+        step: u64,
+        replica: usize,
+    ) -> Result<Option<(String, u64)>> {
+        if !self.rewind(epochs)? {
+            return Ok(None);
+        }
+        self.prepare()?;
+        let first = self.done;
         // What made the loss infinite is in its own step, or in the backward pass and the
         // update of the step before.
         let from = step.saturating_sub(1).max(first);

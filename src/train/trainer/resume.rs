@@ -2,16 +2,18 @@
 
 use std::path::Path;
 
-use super::{Trainer, counters};
+use super::{Trainer, Watch, counters};
 use crate::error::{Error, Result};
 use crate::tensor::Host;
 use crate::train::Model;
-use crate::train::checkpoint::{self, Checkpoint, Keeper, Origin};
-use crate::train::programs;
+use crate::train::checkpoint::{Checkpoint, Identity, Keeper, Origin, State};
 
 impl Trainer {
     /// From now on, [`Trainer::run`] writes a checkpoint to `folder` after each epoch and
-    /// keeps the `last` ones.
+    /// keeps the `last` ones. Runs that differ may share a folder.
+    ///
+    /// A run that was not resumed puts its checkpoints in the place of those that an earlier run
+    /// of the same settings has left.
     ///
     /// # Errors
     /// [`Error::Io`] when the folder cannot be written to, [`Error::Setting`] if `last`
@@ -22,63 +24,111 @@ impl Trainer {
         Ok(())
     }
 
-    /// The name of this run's checkpoints.
-    fn run_identity(&self) -> String {
+    /// What tells this run's checkpoints from others'.
+    fn run_identity(&self) -> Identity {
         match &self.given {
-            Some(model) => checkpoint::given(&self.identity, model),
+            Some(model) => self.identity.clone().given(model),
             None => self.identity.clone(),
         }
     }
 
     /// Goes on from the newest whole checkpoint of this very run (same network, settings,
     /// training data and given weights; under rules the same validation data as well; the
-    /// number of epochs may differ, and a single network's `stop_after`) in the folder given to
-    /// [`Trainer::keep_checkpoints`]. Returns how many epochs are done: 0 if there is no
+    /// number of epochs may be larger, and a single network's `stop_after` another) in the folder
+    /// given to [`Trainer::keep_checkpoints`]. Returns how many epochs are done: 0 if there is no
     /// checkpoint. On the device and driver that wrote it, the run ends with the weights
     /// of one that was never interrupted, bit for bit; [`Trainer::origins`] says what wrote it.
     ///
     /// # Errors
+    /// [`Error::Setting`] where the checkpoint has more epochs than are wanted,
     /// [`Error::Io`] when the folder cannot be read, [`Error::Device`] when the device
     /// failed.
     pub fn resume(&mut self) -> Result<usize> {
-        let newest = match &self.keeper {
-            Some(keeper) => keeper.newest()?,
-            None => None,
-        };
-        let Some(checkpoint) = newest else {
+        let Some(keeper) = &mut self.keeper else {
             return Ok(0);
         };
-        self.restore(&checkpoint)?;
-        self.history = checkpoint.history;
+        let Some(checkpoint) = keeper.newest()? else {
+            return Ok(0);
+        };
+        if checkpoint.state.epochs > self.settings.epochs {
+            let folder = keeper.folder().display();
+            let done = checkpoint.state.epochs;
+            let wanted = format!(
+                "at least the {done} that the checkpoint in {folder} has, or other settings"
+            );
+            return Err(Error::setting("epochs", self.settings.epochs, wanted));
+        }
+        keeper.take_up(&checkpoint);
+        self.take_up(checkpoint)?;
+        Ok(self.epochs_done())
+    }
+
+    /// [`Trainer::resume`] in a folder that holds the checkpoints of one run: those of another
+    /// are refused, by the name of what differs.
+    ///
+    /// # Errors
+    /// [`Error::File`] naming the checkpoint, the setting that differs and its two values; else
+    /// as [`Trainer::resume`].
+    pub fn resume_sole(&mut self) -> Result<usize> {
+        let others = match &mut self.keeper {
+            Some(keeper) if keeper.list()?.is_empty() => keeper.stranger()?,
+            _ => None,
+        };
+        match others {
+            Some(refusal) => Err(refusal),
+            None => self.resume(),
+        }
+    }
+
+    /// Removes every checkpoint from the folder given to [`Trainer::keep_checkpoints`], this
+    /// run's and others': a run that begins anew in a folder of its own leaves none behind that a
+    /// later one could take for its own.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the folder cannot be read or a file not be removed.
+    pub fn clear_checkpoints(&mut self) -> Result<()> {
+        match &mut self.keeper {
+            Some(keeper) => keeper.clear(),
+            None => Ok(()),
+        }
+    }
+
+    fn take_up(&mut self, checkpoint: Checkpoint) -> Result<()> {
+        self.restore(&checkpoint.state)?;
+        self.history.clear();
+        self.watches.fill(Watch::default());
+        for epoch in checkpoint.history {
+            self.record(epoch);
+        }
         let own = self.origins.pop();
-        self.origins = checkpoint.origins;
+        self.origins = checkpoint.state.origins;
         if self.origins.last() != own.as_ref() {
             self.origins.extend(own);
         }
         // The buffers hold evaluations of nothing; the history holds the last one's numbers.
         self.evaluated = false;
-        self.write_hyper()?;
-        Ok(self.history.len())
+        self.write_hyper()
     }
 
     /// Starts from given weights instead of drawn ones: one set for each replica, or one
-    /// for all. To be called before the first epoch.
+    /// for all. To be called before the first step.
     ///
     /// # Errors
     /// [`Error::Setting`] if the model is of another network or another number of
-    /// replicas, or epochs have been run.
+    /// replicas, a weight is not finite, or steps have been trained.
     pub fn set_weights(&mut self, model: &Model) -> Result<()> {
-        if !self.history.is_empty() {
-            let found = format!("{} epochs done", self.history.len());
-            return Err(Error::setting("given weights", found, "no epoch done yet"));
+        if self.done > 0 {
+            let found = format!("{} training steps done", self.done);
+            return Err(Error::setting("given weights", found, "no step done yet"));
         }
+        model.check_finite()?;
         model.write(&self.network, self.executor.as_mut())?;
         // Before the first epoch the mean is the weights.
         self.average()?;
         self.given = Some(model.clone());
         let identity = self.run_identity();
         if let Some(keeper) = &mut self.keeper {
-            keeper.identity = identity;
+            keeper.rename(identity);
         }
         Ok(())
     }
@@ -89,35 +139,42 @@ impl Trainer {
         &self.origins
     }
 
-    pub(super) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        for (name, values) in &checkpoint.buffers {
+    pub(super) fn restore(&mut self, state: &State) -> Result<()> {
+        for (name, values) in &state.buffers {
             self.write(name, &Host::F32(values.clone()))?;
         }
-        let step = (checkpoint.history.len() * self.steps) as u32;
-        self.begin_at(step)
+        self.begin_at((state.epochs * self.steps) as u32)
     }
 
     /// Sets the number of the next training step.
     pub(super) fn begin_at(&mut self, step: u32) -> Result<()> {
         let counters = counters(self.executor.plan(), step);
-        self.write("train step", &counters)
+        self.write("train step", &counters)?;
+        self.done = u64::from(step);
+        self.under_way = 0.0;
+        Ok(())
     }
 
-    pub(super) fn checkpoint(&mut self) -> Result<Checkpoint> {
-        let names: Vec<String> = self
-            .parameters
-            .iter()
-            .flat_map(|p| {
-                let (v, mean) = (programs::velocity(&p.name), programs::average(&p.name));
-                [p.name.clone(), v, mean]
-            })
-            .filter(|name| self.executor.plan().state(name).is_some())
-            .collect();
+    /// Writes a checkpoint, where some are kept.
+    pub(super) fn keep(&mut self) -> Result<()> {
+        if self.keeper.is_none() {
+            return Ok(());
+        }
+        let state = self.kept_state()?;
+        match &mut self.keeper {
+            Some(keeper) => keeper.write(&state, &self.history),
+            None => Ok(()),
+        }
+    }
+
+    fn kept_state(&mut self) -> Result<State> {
+        let names = self.kept.clone();
         let buffers: Vec<usize> = names.iter().map(|n| self.state(n)).collect::<Result<_>>()?;
         let hosts = self.executor.read_all(&buffers)?;
+        self.check_finite(names.iter().map(String::as_str).zip(&hosts))?;
         let values = hosts.into_iter().map(|h| h.floats().unwrap_or_default());
-        Ok(Checkpoint {
-            history: self.history.clone(),
+        Ok(State {
+            epochs: self.epochs_done(),
             origins: self.origins.clone(),
             buffers: names.into_iter().zip(values).collect(),
         })
