@@ -39,6 +39,7 @@ pub static ARGMAX: Kernel = Kernel {
     stem: "argmax",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
+        include_str!("../../shaders/shared/nan.wgsl"),
         include_str!("../../shaders/argmax.wgsl"),
     ),
     bindings: &[Bind::read("x"), Bind::write("index").u32()],
@@ -56,7 +57,7 @@ fn argmax<T: Real>(a: &mut Args<'_, T>) {
     for (index, row) in index.iter_mut().zip(x.chunks(k)) {
         let mut best = 0;
         for (k, &x) in row.iter().enumerate() {
-            if x > row[best] {
+            if x.outdoes(row[best]) {
                 best = k;
             }
         }

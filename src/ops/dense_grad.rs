@@ -127,6 +127,7 @@ pub static DENSE_GRAD: Kernel = Kernel {
     name: "dense_grad",
     stem: "dense_grad",
     source: concat!(
+        include_str!("../../shaders/shared/nan.wgsl"),
         include_str!("../../shaders/shared/activation.wgsl"),
         include_str!("../../shaders/shared/sgd.wgsl"),
         include_str!("../../shaders/dense_grad.wgsl"),
@@ -185,6 +186,7 @@ pub static DENSE_UPDATE_WIDE: Kernel = Kernel {
 
 /// A module of its own: not every adapter compiles it.
 const LANES_SOURCE: &str = concat!(
+    include_str!("../../shaders/shared/nan.wgsl"),
     include_str!("../../shaders/shared/activation.wgsl"),
     include_str!("../../shaders/shared/sgd.wgsl"),
     include_str!("../../shaders/dense_grad.wgsl"),
@@ -228,7 +230,7 @@ fn dense_grad<T: Real>(a: &mut Args<'_, T>) {
         for o in 0..out {
             sum += g[n * out + o] * w[o * n_in + j];
         }
-        *dx = sum * scale * act.slope(x[i] / scale);
+        *dx = act.sloped(sum * scale, x[i] / scale);
     }
     let b = a.f_mut(3);
     update(a, w, b);

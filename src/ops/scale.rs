@@ -42,6 +42,7 @@ pub static SCALE: Kernel = Kernel {
     stem: "scale",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
+        include_str!("../../shaders/shared/nan.wgsl"),
         include_str!("../../shaders/scale.wgsl"),
     ),
     bindings: &[Bind::read("x"), Bind::write("y")],

@@ -23,6 +23,7 @@ use super::layout::Layout;
 use super::reference::{self, Launched};
 use super::scratch::{Lent, lend};
 use crate::kernel::Args;
+use crate::tensor::Real;
 
 /// Multiply-adds below which a launch is not worth a second thread.
 const SPLIT: usize = 1 << 16;
@@ -104,7 +105,7 @@ impl Forward<'_> {
                     for (place, here) in (row * wo + left..).zip(places) {
                         for e in 0..LANES {
                             let candidate = here[e] + bias[e];
-                            let wins = candidate > best[e];
+                            let wins = candidate.outdoes(best[e]);
                             best[e] = if wins { candidate } else { best[e] };
                             at[e] = if wins { place as u32 } else { at[e] };
                         }
@@ -200,7 +201,12 @@ impl Work for InputGradient<'_> {
                 if g == 0.0 {
                     continue;
                 }
-                let (dx, g) = (&mut dx[start as usize..], lanes.splat(g));
+                let dx = &mut dx[start as usize..];
+                if !g.is_finite() {
+                    self.layout.add_filter(w, g, dx);
+                    continue;
+                }
+                let g = lanes.splat(g);
                 for (&at, w) in blocks.iter().zip(w.as_chunks::<LANES>().0) {
                     if let Some(dx) = dx[at as usize..].first_chunk_mut() {
                         let sum = lanes.add_scaled(lanes.load(dx), lanes.load(w), g);
@@ -258,7 +264,7 @@ pub(super) fn input_grad_slope(a: &mut Args<'_, f32>) {
     input_gradient(a, dx, |n, dx| {
         let y = &y[n * dx.len()..];
         for (dx, &y) in dx.iter_mut().zip(y) {
-            *dx *= act.slope(y);
+            *dx = act.sloped(*dx, y);
         }
     });
 }
