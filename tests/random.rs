@@ -54,7 +54,10 @@ fn hold(
                 let what = format!("{side:?}, R = {replicas}: {failure}");
                 Err(TestCaseError::fail(what))
             }
-            None => Ok(ways.set(ways.get() + 1)),
+            None => {
+                ways.set(ways.get() + 1);
+                Ok(())
+            }
         }
     };
     let cpu = Cpu::<f32>::new(plan.clone(), Text::Fast);
