@@ -50,7 +50,7 @@ pub trait Real:
     /// Whether it takes the place of the largest so far: of equal ones the first stays. NaN
     /// counts as the largest number, the first of several, so that it goes on.
     fn outdoes(self, largest: Self) -> bool {
-        (self > largest || self.is_nan()) && !largest.is_nan()
+        ((self > largest) | self.is_nan()) & !largest.is_nan()
     }
 }
 

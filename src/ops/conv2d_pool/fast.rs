@@ -23,7 +23,6 @@ use super::layout::Layout;
 use super::reference::{self, Launched};
 use super::scratch::{Lent, lend};
 use crate::kernel::Args;
-use crate::tensor::Real;
 
 /// Multiply-adds below which a launch is not worth a second thread.
 const SPLIT: usize = 1 << 16;
@@ -100,14 +99,29 @@ impl Forward<'_> {
                 for e in 0..LANES {
                     best[e] += plane[top * wo + left][e];
                 }
+                let mut total = [0.0; LANES];
                 for row in top..bottom {
                     let places = plane[row * wo + left..row * wo + right].iter();
                     for (place, here) in (row * wo + left..).zip(places) {
                         for e in 0..LANES {
                             let candidate = here[e] + bias[e];
-                            let wins = candidate.outdoes(best[e]);
+                            let wins = candidate > best[e];
                             best[e] = if wins { candidate } else { best[e] };
                             at[e] = if wins { place as u32 } else { at[e] };
+                            total[e] += candidate;
+                        }
+                    }
+                }
+                // A sum is NaN if a summand is, and seldom else: one look at a whole window.
+                if total.iter().any(|total| total.is_nan()) {
+                    for row in (top..bottom).rev() {
+                        for place in (row * wo + left..row * wo + right).rev() {
+                            for e in 0..LANES {
+                                let candidate = plane[place][e] + bias[e];
+                                if candidate.is_nan() {
+                                    (best[e], at[e]) = (candidate, place as u32);
+                                }
+                            }
                         }
                     }
                 }
