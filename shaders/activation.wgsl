@@ -32,6 +32,6 @@ fn activation_slope(
     let i = item(group, groups, lane);
     if i < N {
         let at = group.z * N + i;
-        delta[at] = g[at] * activation_slope_of(saved_y[at]);
+        delta[at] = sloped(g[at], saved_y[at]);
     }
 }

@@ -20,7 +20,7 @@ fn argmax(
         var largest = x[at * K];
         for (var k = 1u; k < K; k++) {
             let candidate = x[at * K + k];
-            if candidate > largest {
+            if outdoes(candidate, largest) {
                 largest = candidate;
                 best = k;
             }

@@ -17,6 +17,6 @@ fn broadcast(
 ) {
     let i = item(group, groups, lane);
     if i < N {
-        y[group.z * N + i] = FACTOR * x[group.z * C + (i / INNER) % C];
+        y[group.z * N + i] = times(FACTOR, x[group.z * C + (i / INNER) % C]);
     }
 }

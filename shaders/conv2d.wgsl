@@ -34,13 +34,13 @@ fn convolved(replica: u32, i: u32) -> f32 {
         let taps = ((replica * F + f) * group_channels() + c) * KH;
         for (var kh = 0u; kh < KH; kh++) {
             let h = image_row(row, kh);
-            if h == NOWHERE {
-                continue;
-            }
             for (var kw = 0u; kw < KW; kw++) {
                 let v = image_col(col, kw);
-                if v != NOWHERE {
-                    sum += x[(image + h) * W + v] * w[(taps + kh) * KW + kw];
+                let weight = w[(taps + kh) * KW + kw];
+                if h != NOWHERE && v != NOWHERE {
+                    sum += x[(image + h) * W + v] * weight;
+                } else if PH + PW > 0u {
+                    sum += zero_times(weight);
                 }
             }
         }
@@ -138,7 +138,7 @@ fn conv2d_input_grad_slope(
     let size = N * C * H * W;
     if i < size {
         let at = group.z * size + i;
-        delta[at] = spread(group.z, i) * activation_slope_of(saved_x[at]);
+        delta[at] = sloped(spread(group.z, i), saved_x[at]);
     }
 }
 
@@ -160,9 +160,11 @@ fn correlated(replica: u32, i: u32, lane: u32) -> f32 {
         let n = p / (HO * WO);
         let h = image_row(p / WO % HO, kh);
         let v = image_col(p % WO, kw);
+        let slope = upstream[((replica * N + n) * F + f) * HO * WO + p % (HO * WO)];
         if h != NOWHERE && v != NOWHERE {
-            sum += upstream[((replica * N + n) * F + f) * HO * WO + p % (HO * WO)]
-                * x[(((replica * N + n) * C + c) * H + h) * W + v];
+            sum += slope * x[(((replica * N + n) * C + c) * H + h) * W + v];
+        } else if PH + PW > 0u {
+            sum += zero_times(slope);
         }
     }
     return tree_sum(lane, sum);

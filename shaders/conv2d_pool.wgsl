@@ -109,8 +109,8 @@ struct Best {
 
 // The first of equal maxima stays.
 fn better(best: Best, candidate: Octet, at: u32) -> Best {
-    let low = candidate.low > best.low;
-    let high = candidate.high > best.high;
+    let low = outdo(candidate.low, best.low);
+    let high = outdo(candidate.high, best.high);
     return Best(
         select(best.low, candidate.low, low),
         select(best.high, candidate.high, high),
@@ -148,15 +148,20 @@ fn convolved(replica: u32, tile: Tile, w_at: array<u32, 8>, row: u32, col: u32) 
             let h = image_row(row, kh);
             for (var kw = 0u; kw < KW; kw++) {
                 let v = image_col(col, kw);
+                let tap = (c * KH + kh) * KW + kw;
+                let low_w = vec4<f32>(
+                    w[w_at[0] + tap], w[w_at[1] + tap], w[w_at[2] + tap], w[w_at[3] + tap]
+                );
+                let high_w = vec4<f32>(
+                    w[w_at[4] + tap], w[w_at[5] + tap], w[w_at[6] + tap], w[w_at[7] + tap]
+                );
                 if h != NOWHERE && v != NOWHERE {
-                    let tap = (c * KH + kh) * KW + kw;
                     let value = x[(image + h) * W + v];
-                    low += value * vec4<f32>(
-                        w[w_at[0] + tap], w[w_at[1] + tap], w[w_at[2] + tap], w[w_at[3] + tap]
-                    );
-                    high += value * vec4<f32>(
-                        w[w_at[4] + tap], w[w_at[5] + tap], w[w_at[6] + tap], w[w_at[7] + tap]
-                    );
+                    low += value * low_w;
+                    high += value * high_w;
+                } else if PH + PW > 0u {
+                    low += zero_times_four(low_w);
+                    high += zero_times_four(high_w);
                 }
             }
         }
@@ -403,7 +408,7 @@ fn conv2d_pool_input_grad_slope(
     let sum = returned(group.z, pixel);
     for (var k = 0u; k < pixel.channels; k++) {
         let at = pixel_at(group.z, pixel, k);
-        delta[at] = sum[k] * activation_slope_of(saved_x[at]);
+        delta[at] = sloped(sum[k], saved_x[at]);
     }
 }
 
@@ -458,6 +463,8 @@ fn share_of(replica: u32, slice: Slice) -> f32 {
         let v = image_col(winner - above * WO, kw);
         if h != NOWHERE && v != NOWHERE {
             sum += slope * x[(((replica * N + n) * C + c) * H + h) * W + v];
+        } else if PH + PW > 0u {
+            sum += zero_times(slope);
         }
     }
     return sum;

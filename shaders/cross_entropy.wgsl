@@ -13,7 +13,8 @@ fn cross_entropy(
     let row = group.z * N + row_of(group, groups);
     var sum = 0.0;
     for (var k = lane; k < K; k += LANES) {
-        sum += cross_entropy_term(scores[row * K + k], target_of(k, labels[row]));
+        let z = scores[row * K + k];
+        sum += cross_entropy_term(z, chosen_of(k, labels[row], z));
     }
     sum = tree_sum(lane, sum);
     if lane == 0u {

@@ -101,7 +101,7 @@ fn dense_grad(
                 sum += shares[r * COLUMNS + lane];
             }
             let at = (replica * N + n) * IN + column;
-            dx[at] = sum * SCALE * activation_slope_of(inputs[n] / SCALE);
+            dx[at] = sloped(sum * SCALE, inputs[n] / SCALE);
         }
         workgroupBarrier();
     }
@@ -204,8 +204,8 @@ fn update_weights(row: u32, first: u32, weights: Eight, slopes: Eight, rates: ve
 fn store_column(inputs: ptr<function, Rows>, sums: ptr<function, Rows>, replica: u32, first: u32, c: u32) {
     let column = first + c * THREADS;
     for (var n = 0u; n < N; n++) {
-        let slope = activation_slope_of((*inputs)[n][c / 4u][c % 4u] / SCALE);
-        let value = (*sums)[n][c / 4u][c % 4u] * SCALE * slope;
+        let y = (*inputs)[n][c / 4u][c % 4u] / SCALE;
+        let value = sloped((*sums)[n][c / 4u][c % 4u] * SCALE, y);
         if column < IN {
             dx[(replica * N + n) * IN + column] = value;
         }

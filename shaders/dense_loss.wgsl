@@ -28,26 +28,13 @@ var<workgroup> scores: array<f32, MOST_SCORES>;
 var<workgroup> losses: array<f32, MOST_EXAMPLES>;
 var<workgroup> right: array<f32, MOST_EXAMPLES>;
 
-fn answer(row: u32) -> u32 {
-    if K == 1u {
-        return select(0u, 1u, scores[row] >= 0.5);
-    }
-    var best = 0u;
-    for (var k = 1u; k < K; k++) {
-        if scores[row * K + k] > scores[row * K + best] {
-            best = k;
-        }
-    }
-    return best;
-}
-
 // The loss of a row, and its slopes.
 fn row_loss(replica: u32, row: u32) -> f32 {
     let first = row * K;
     let label = labels[replica * N + row];
     var largest = scores[first];
     for (var k = 1u; k < K; k++) {
-        largest = max(largest, scores[first + k]);
+        largest = larger(largest, scores[first + k]);
     }
     var total = 0.0;
     if COST == 2u {
@@ -61,24 +48,26 @@ fn row_loss(replica: u32, row: u32) -> f32 {
         var slope = 0.0;
         if COST == 2u {
             slope = exp(z - largest) / total - select(0.0, 1.0, k == label);
+            // Of an infinity or NaN nothing is left (inf - inf).
+            slope = if_finite(slope, largest);
         } else {
             let t = target_among(K, k, label);
             if COST == 1u {
-                loss += cross_entropy_term(z, t);
+                loss += cross_entropy_term(z, chosen_among(K, k, label, z));
                 slope = sigmoid(z) - t;
             } else {
                 loss += quadratic_term(z, t);
                 slope = z - t;
             }
         }
-        delta[replica * N * K + first + k] = SEED * slope * activation_slope_of(z);
+        delta[replica * N * K + first + k] = sloped(SEED * slope, z);
     }
     if COST == 2u {
         var chosen = 0.0;
         if label < K {
             chosen = scores[first + label];
         }
-        loss = log(total) + (largest - chosen);
+        loss = if_finite(log(total) + (largest - chosen), largest);
     }
     return loss;
 }
@@ -87,7 +76,7 @@ fn row_loss(replica: u32, row: u32) -> f32 {
 fn lose(replica: u32, thread: u32, threads: u32) {
     for (var row = thread; row < N; row += threads) {
         losses[row] = row_loss(replica, row);
-        right[row] = select(0.0, 1.0, answer(row) == labels[replica * N + row]);
+        right[row] = select(0.0, 1.0, is_right(row, labels[replica * N + row]));
     }
     workgroupBarrier();
     if thread == 0u {

@@ -1,12 +1,13 @@
 // Log-likelihood cost of the softmax of the scores z, with label y:
-// loss = log(sum of exp(z)) - z[y], delta = g (softmax(z) - (k == y)).
+// loss = log(sum of exp(z)) - z[y], delta = g (softmax(z) - (k == y)); NaN where the largest z is
+// not finite (inf - inf).
 
 // The row's largest score and the sum of exp(z - largest). Every thread of the workgroup
 // must call it: it holds barriers.
 fn exponents(row: u32, lane: u32) -> vec2<f32> {
     var largest = scores[row * K];
     for (var k = lane; k < K; k += LANES) {
-        largest = max(largest, scores[row * K + k]);
+        largest = larger(largest, scores[row * K + k]);
     }
     largest = tree_max(lane, largest);
     var sum = 0.0;
@@ -32,7 +33,7 @@ fn log_likelihood(
         if labels[row] < K {
             right = scores[row * K + labels[row]];
         }
-        loss[row] = log(e.y) + (e.x - right);
+        loss[row] = if_finite(log(e.y) + (e.x - right), e.x);
     }
 }
 
@@ -49,6 +50,7 @@ fn log_likelihood_grad(
     let e = exponents(row, lane);
     for (var k = lane; k < K; k += LANES) {
         let right = select(0.0, 1.0, k == labels[row]);
-        delta[row * K + k] = g[row] * (exp(scores[row * K + k] - e.x) / e.y - right);
+        let slope = exp(scores[row * K + k] - e.x) / e.y - right;
+        delta[row * K + k] = g[row] * if_finite(slope, e.x);
     }
 }

@@ -1,5 +1,5 @@
-// y = logarithm of the softmax of each row of x [N, K], and its gradient
-// delta = g - exp(y) * (sum of g). One workgroup per row; z is the replica.
+// y = logarithm of the softmax of each row of x [N, K], NaN where the row's largest is not
+// finite (inf - inf), and its gradient delta = g - exp(y) * (sum of g). One workgroup per row; z is the replica.
 
 override N: u32 = 1u;
 override K: u32 = 1u;
@@ -22,7 +22,7 @@ fn log_softmax(
     let first = (group.z * N + row) * K;
     var largest = x[first];
     for (var k = lane; k < K; k += LANES) {
-        largest = max(largest, x[first + k]);
+        largest = larger(largest, x[first + k]);
     }
     largest = tree_max(lane, largest);
     var sum = 0.0;
@@ -31,7 +31,7 @@ fn log_softmax(
     }
     sum = tree_sum(lane, sum);
     for (var k = lane; k < K; k += LANES) {
-        y[first + k] = x[first + k] - largest - log(sum);
+        y[first + k] = if_finite(x[first + k] - largest - log(sum), largest);
     }
 }
 

@@ -233,7 +233,7 @@ fn matmul_slope(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
     let sum = product(group.z, group.xy * TILE, local.xy);
     if place.y < M && place.x < N {
         let at = group.z * M * N + place.y * N + place.x;
-        delta[at] = sum * activation_slope_of(y[at]);
+        delta[at] = sloped(sum, y[at]);
     }
 }
 

@@ -29,7 +29,7 @@ fn max_pool2d(
             if h != NOWHERE && v != NOWHERE {
                 let candidate = x[plane + h * W + v];
                 // The first of equal maxima stays.
-                if best == NOWHERE || candidate > largest {
+                if best == NOWHERE || outdoes(candidate, largest) {
                     best = h * W + v;
                     largest = candidate;
                 }
@@ -94,6 +94,6 @@ fn max_pool2d_grad_slope(
     let size = PLANES * H * W;
     if i < size {
         let at = group.z * size + i;
-        delta[at] = returned(group.z, i) * activation_slope_of(saved_x[at]);
+        delta[at] = sloped(returned(group.z, i), saved_x[at]);
     }
 }

@@ -17,7 +17,7 @@ fn reduced(replica: u32, c: u32, lane: u32) -> f32 {
     for (var p = lane; p < OUTER * INNER; p += LANES) {
         sum += x[((replica * OUTER + p / INNER) * C + c) * INNER + p % INNER];
     }
-    return FACTOR * tree_sum(lane, sum);
+    return times(FACTOR, tree_sum(lane, sum));
 }
 
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;

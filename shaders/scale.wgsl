@@ -15,6 +15,6 @@ fn scale(
     let i = item(group, groups, lane);
     if i < N {
         let at = group.z * N + i;
-        y[at] = FACTOR * x[at];
+        y[at] = times(FACTOR, x[at]);
     }
 }

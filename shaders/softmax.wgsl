@@ -1,4 +1,5 @@
-// y = softmax of each row of x [N, K], and its gradient delta = y * (g - sum of g y).
+// y = softmax of each row of x [N, K], NaN where the row's largest is not finite (inf - inf), and
+// its gradient delta = y * (g - sum of g y).
 // One workgroup per row; z is the replica.
 
 override N: u32 = 1u;
@@ -22,7 +23,7 @@ fn softmax(
     let first = (group.z * N + row) * K;
     var largest = x[first];
     for (var k = lane; k < K; k += LANES) {
-        largest = max(largest, x[first + k]);
+        largest = larger(largest, x[first + k]);
     }
     largest = tree_max(lane, largest);
     var sum = 0.0;
@@ -31,7 +32,7 @@ fn softmax(
     }
     sum = tree_sum(lane, sum);
     for (var k = lane; k < K; k += LANES) {
-        y[first + k] = exp(x[first + k] - largest) / sum;
+        y[first + k] = if_finite(exp(x[first + k] - largest) / sum, largest);
     }
 }
 

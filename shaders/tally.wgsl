@@ -15,19 +15,6 @@ const LANES: u32 = 64u;
 
 var<workgroup> first_bad: array<u32, LANES>;
 
-fn answer(row: u32) -> u32 {
-    if K == 1u {
-        return select(0u, 1u, scores[row] >= 0.5);
-    }
-    var best = 0u;
-    for (var k = 1u; k < K; k++) {
-        if scores[row * K + k] > scores[row * K + best] {
-            best = k;
-        }
-    }
-    return best;
-}
-
 fn add_up(replica: u32, lane: u32) {
     let seen = rows_that_count(N, place_of(replica));
     var loss = 0.0;
@@ -36,7 +23,7 @@ fn add_up(replica: u32, lane: u32) {
     for (var n = lane; n < seen; n += LANES) {
         let row = replica * N + n;
         loss += losses[row];
-        correct += select(0.0, 1.0, answer(row) == labels[row]);
+        correct += select(0.0, 1.0, is_right(row, labels[row]));
         if bad == N && is_bad(losses[row]) {
             bad = n;
         }

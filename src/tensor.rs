@@ -41,9 +41,16 @@ pub trait Real:
     fn sqrt(self) -> Self;
     /// Absolute value.
     fn abs(self) -> Self;
-    /// The larger of two (neither NaN).
+    /// True if it is not a number.
+    fn is_nan(self) -> bool;
+    /// The larger of two; NaN if one of them is.
     fn max(self, other: Self) -> Self {
-        if other > self { other } else { self }
+        if other.outdoes(self) { other } else { self }
+    }
+    /// Whether it takes the place of the largest so far: of equal ones the first stays. NaN
+    /// counts as the largest number, the first of several, so that it goes on.
+    fn outdoes(self, largest: Self) -> bool {
+        ((self > largest) | self.is_nan()) & !largest.is_nan()
     }
 }
 
@@ -75,6 +82,9 @@ macro_rules! real {
             }
             fn abs(self) -> Self {
                 self.abs()
+            }
+            fn is_nan(self) -> bool {
+                self.is_nan()
             }
         }
     };

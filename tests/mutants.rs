@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use common::nonfinite::{given_of, without_tiny};
 use common::{checked_gpu, mixed_gpu};
 use wgrad::doctor::harness::{in_f16, inputs, plan_of, run};
 use wgrad::doctor::tolerance::{Side, allowed};
@@ -35,6 +36,9 @@ struct Mutant {
 /// there is none, these are left out; llvmpipe has units in Mesa 26.2, not in 22.3.
 const UNITS: &str = "units: ";
 
+/// Begins what is broken of numbers that are not finite: inputs have such.
+const NAN: &str = "NaN: ";
+
 macro_rules! mutants {
     ($($stem:literal $what:literal: $from:literal => $to:literal;)*) => {
         &[$(Mutant { stem: $stem, what: $what, from: $from, to: $to }),*]
@@ -43,9 +47,13 @@ macro_rules! mutants {
 
 const MUTANTS: &[Mutant] = mutants! {
     "activation" "sigmoid without its sign": "exp(-clamp" => "exp(clamp";
-    "activation" "sigmoid's slope from the input": "return y * (1.0 - y)" => "return y * (1.0 + y)";
+    "activation" "sigmoid's slope from the input": "unless_nan(g * (y * (1.0 - y)), y)" => "unless_nan(g * (y * (1.0 + y)), y)";
     "activation" "tanh's slope not squared": "1.0 - y * y" => "1.0 - y";
-    "activation" "ReLU's slope 1 at 0": "y > 0.0" => "y >= 0.0";
+    "activation" "ReLU's slope 1 at 0": "(bitcast<i32>(y) > 0i)" => "(bitcast<i32>(y) >= 0i)";
+    "activation" "NaN: ReLU drops it": "bits > -8388608i" => "bits > 0i";
+    "activation" "NaN: ReLU's slope is 0": "(bitcast<i32>(y) > 0i) | is_nan(y)" => "y > 0.0";
+    "activation" "NaN: sigmoid of a clamped one": "return unless_nan(1.0 / (1.0 + exp(-clamp(x, -80.0, 80.0))), x)" => "return 1.0 / (1.0 + exp(-clamp(x, -80.0, 80.0)))";
+    "activation" "NaN: tanh of a clamped one": "return unless_nan(tanh(clamp(x, -10.0, 10.0)), x)" => "return tanh(clamp(x, -10.0, 10.0))";
     "activation" "last element skipped": "if i < N {" => "if i < N - 1u {";
     "activation" "second row of workgroups forgotten": "group.z * N + i" => "group.z * (N + 1u) + i";
     "add" "subtracts": "a[at] + b[at]" => "a[at] - b[at]";
@@ -53,8 +61,9 @@ const MUTANTS: &[Mutant] = mutants! {
     "add_bias" "bias along the wrong axis": "(i / INNER) % C" => "i % C";
     "add_bias" "every replica the first one's bias": "bias[group.z * C" => "bias[0u * C";
     "argmax" "last maximum wins": "candidate > largest" => "candidate >= largest";
+    "argmax" "NaN: never the largest": "(candidate > largest) | is_nan(candidate)" => "(candidate > largest)";
     "argmax" "first class never looked at": "var best = 0u;" => "var best = 1u % K;";
-    "broadcast" "factor forgotten": "= FACTOR * x" => "= x";
+    "broadcast" "factor forgotten": "times(FACTOR, x" => "times(1.0, x";
     "concat" "runs of the wrong length": "run * FROM_B" => "run * FROM_A";
     "concat" "off by one at the seam": "place < FROM_A" => "place <= FROM_A";
     "average" "one epoch too few counted": "f32(done - FROM + 1u)" => "f32(done - FROM)";
@@ -71,7 +80,9 @@ const MUTANTS: &[Mutant] = mutants! {
     "conv2d" "places between strides taken": "at % SW == 0u &&" => "";
     "conv2d" "weight gradient without the last place": "p < N * HO * WO" => "p < N * HO * WO - 1u";
     "conv2d" "weight gradient of the first image alone": "let n = p / (HO * WO);" => "let n = 0u;";
-    "conv2d" "kernel flipped": "w[(taps + kh) * KW + kw];\n                }\n            }\n        }\n    }\n    return sum;\n}\n\n@group(0) @binding(2) var<storage, read_write> y" => "w[(taps + KH - 1u - kh) * KW + kw];\n                }\n            }\n        }\n    }\n    return sum;\n}\n\n@group(0) @binding(2) var<storage, read_write> y";
+    "conv2d" "kernel flipped": "let weight = w[(taps + kh) * KW + kw];" => "let weight = w[(taps + KH - 1u - kh) * KW + kw];";
+    "conv2d" "NaN: zeros around the image passed over": "sum += zero_times(weight);" => "";
+    "conv2d" "NaN: implicit: weights meet the zeros between": "if largest_bits >= 0xFF000000u {" => "if false {";
     "conv2d" "velocity not kept": "velocity[at] = sgd" => "velocity[at] += 0.0; parameter[at] += sgd";
     "conv2d" "implicit: every group the first one's filters": "conv_group * ROWS + f) * DEPTH" => "f) * DEPTH";
     "conv2d" "implicit: every group the first one's channels": "conv_group * group_channels() + tap / (KW * KH)" => "tap / (KW * KH)";
@@ -79,7 +90,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "conv2d" "implicit: padding is the pixel beside it": "if h == NOWHERE || v == NOWHERE {\n        return 0.0;\n    }\n    let c" => "if h == NOWHERE {\n        return 0.0;\n    }\n    let c";
     "conv2d" "implicit: every image the first one": "place / (HO * WO)) * C + c" => "0u) * C + c";
     "conv2d" "implicit: outputs image by image swapped": "place / (HO * WO)) * F + f) * HO * WO + place % (HO * WO)" => "0u) * F + f) * HO * WO + place % (HO * WO)";
-    "conv2d" "implicit: filters for channels": "let f = conv_group * group_filters() + k / (KW * KH);\n    return w[" => "let f = conv_group * group_filters();\n    return w[";
+    "conv2d" "implicit: filters for channels": "let f = conv_group * group_filters() + k / (KW * KH);\n    let weight = w[" => "let f = conv_group * group_filters();\n    let weight = w[";
     "conv2d" "implicit: upstream of the first filter": "conv_group * ROWS + f;\n    return upstream" => "conv_group * ROWS;\n    return upstream";
     "conv2d" "implicit: weights of the first group": "(replica * F + conv_group * ROWS + e.row) * COLUMNS" => "(replica * F + e.row) * COLUMNS";
     "conv2d" "implicit: velocity of another place": "velocity[at] = sgd_velocity(parameter[at], velocity[at], e.sum" => "velocity[at] = sgd_velocity(parameter[at], 0.0, e.sum";
@@ -110,7 +121,9 @@ const MUTANTS: &[Mutant] = mutants! {
     "dense_loss" "counts the step to come": "step[2u * replica] = step[2u * replica + 1u] + 1u" => "step[2u * replica] += 1u";
     "dense_loss" "seed forgotten": "SEED * slope" => "slope";
     "dense_loss" "the first sixteen scores alone": "first < N * K; first += TEAMS" => "first < TEAMS; first += TEAMS";
-    "dense_loss" "label's probability not lowered": "select(0.0, 1.0, k == label);\n        } else" => "0.0;\n        } else";
+    "dense_loss" "label's probability not lowered": "- select(0.0, 1.0, k == label);" => "- 0.0;";
+    "dense_loss" "NaN: nothing is left of one score alone": "slope = if_finite(slope, largest);" => "";
+    "dense_loss" "NaN: its class answers rightly": "(best == label) & !is_nan(scores[row * K + select(best, 0u, K == 1u)])" => "best == label";
     "distort" "zero outside forgotten": "row < 0 || row >= i32(H) ||" => "";
     "distort" "second node row never reached": "(row / SPACING + j) * NODES" => "(row / SPACING) * NODES";
     "distort" "pixel rounded instead of mixed": "above + share.y * (below - above)" => "above";
@@ -208,7 +221,11 @@ const MUTANTS: &[Mutant] = mutants! {
     "conv2d_pool" "wide: shares of a place lost": "i < N * PO * QO; i += SHARES) {\n        let n = i / (PO * QO);\n        let at = ((replica * N + n) * F + f) * PO * QO + i - n * (PO * QO);\n        let slope = upstream[at];\n        if" => "i + 1u < N * PO * QO; i += SHARES) {\n        let n = i / (PO * QO);\n        let at = ((replica * N + n) * F + f) * PO * QO + i - n * (PO * QO);\n        let slope = upstream[at];\n        if";
     "conv2d_pool" "wide: bias of the last share alone": "sum += wide_partial[first + share * span.width]" => "sum = wide_partial[first + share * span.width]";
     "conv2d_pool" "wide: weights of a channel beyond the last": "return select(NOWHERE, at, c < group_channels());" => "return at;";
-    "conv2d_pool" "last maximum wins": "candidate.low > best.low" => "candidate.low >= best.low";
+    "conv2d_pool" "last maximum wins": "(candidates > largest)" => "(candidates >= largest)";
+    "conv2d_pool" "NaN: zeros around the image passed over": "low += zero_times_four(low_w);" => "";
+    "conv2d_pool" "NaN: the last one wins": "& !are_nan(largest)" => "";
+    "conv2d_pool" "NaN: strip: not looked for": "if any(are_nan(a + b + c + d)) {" => "if false {";
+    "conv2d_pool" "NaN: strip: weights meet the zeros of places that lost": "return largest_bits < 0xFF000000u;" => "return true;";
     "conv2d_pool" "bias forgotten in the general kernel": "sums.low + added.low" => "sums.low";
     "conv2d_pool" "pool's padding forgotten": "top + kh - PPH" => "top + kh";
     "conv2d_pool" "window past the plane's edge": "row < HO && col < WO" => "row < HO";
@@ -227,6 +244,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "conv2d_pool" "bias decayed": "sgd_velocity(0.0, 0.0, sum, rates)" => "sgd_velocity(bias_parameter[f], 0.0, sum, rates)";
     "conv2d_pool" "velocity not kept": "velocity[at] = sgd" => "velocity[at] += 0.0; parameter[at] += sgd";
     "max_pool2d" "last maximum wins": "candidate > largest" => "candidate >= largest";
+    "max_pool2d" "NaN: the last one wins": "& !is_nan(largest)" => "";
     "max_pool2d" "zero padding wins": "best == NOWHERE ||" => "";
     "max_pool2d" "argmax by output width": "best = h * W + v" => "best = h * WO + v";
     "max_pool2d" "gradient to every place under the window": "if saved_argmax[at] == row * W + col" => "if true";
@@ -237,8 +255,9 @@ const MUTANTS: &[Mutant] = mutants! {
     "reduce" "last partial sum lost": "p < OUTER * INNER" => "p < OUTER * INNER - 1u";
     "reduce" "half the tree": "half = LANES / 2u" => "half = LANES / 4u";
     "reduce" "barrier in the tree missing": "        workgroupBarrier();\n    }\n    let sum" => "    }\n    let sum";
-    "reduce" "factor forgotten": "return FACTOR * tree_sum" => "return tree_sum";
-    "scale" "factor forgotten": "= FACTOR * x" => "= x";
+    "reduce" "factor forgotten": "return times(FACTOR, tree_sum" => "return times(1.0, tree_sum";
+    "scale" "factor forgotten": "times(FACTOR, x" => "times(1.0, x";
+    "scale" "NaN: 0 times it is 0": "if factor == 0.0 {" => "if false {";
     "sgd" "decay of biases": "if DECAY == 1u" => "if DECAY == 0u";
     "sgd" "sgn 0 = 1": "sign(w)" => "select(-1.0, 1.0, w >= 0.0)";
     "sgd" "learning rate of the wrong epoch": "step / EPOCH_STEPS" => "step / (EPOCH_STEPS + 1u)";
@@ -253,7 +272,8 @@ const MUTANTS: &[Mutant] = mutants! {
     "softmax" "gradient's sum without y": "sum += g[first + k] * saved_y[first + k]" => "sum += g[first + k]";
     "tally" "never starts anew": "if place == 0u" => "if place == 77u";
     "tally" "rows past the end counted": "return min(batch, COUNT - min(COUNT, place * batch))" => "return batch";
-    "tally" "last maximum answers": "scores[row * K + k] > scores" => "scores[row * K + k] >= scores";
+    "tally" "last maximum answers": "candidate > largest" => "candidate >= largest";
+    "tally" "NaN: its class answers rightly": "(best == label) & !is_nan(scores[row * K + select(best, 0u, K == 1u)])" => "best == label";
     "tally" "guard asleep": "== 0x7F800000u;" => "== 0x7F900000u;";
     "tally" "a later step overwrites the guard": "&& guard[at] == 0u" => "";
     "tally" "block never joins the sum": "place % BLOCK == BLOCK - 1u ||" => "";
@@ -273,11 +293,17 @@ fn caught(mutant: &Mutant, device: &Device) -> Option<String> {
     for case in (row.cases)() {
         for replicas in [1, 3] {
             let sound = plan_of(&case, replicas).unwrap();
-            let mut given = inputs(&case, replicas);
+            let mut all = vec![inputs(&case, replicas)];
             if mutant.what.starts_with(UNITS) {
-                given = given.iter().map(in_f16).collect();
+                all[0] = all[0].iter().map(in_f16).collect();
             }
-            let wanted = truth(&sound, &given).unwrap();
+            if mutant.what.starts_with(NAN) {
+                all = given_of(row, &case, &sound, replicas);
+            }
+            let all: Vec<_> = all
+                .into_iter()
+                .map(|given| (truth(&sound, &given).unwrap(), given))
+                .collect();
             for mut plan in device.ways(sound) {
                 let mut changed = false;
                 for launch in plan.programs.values_mut().flatten() {
@@ -292,10 +318,12 @@ fn caught(mutant: &Mutant, device: &Device) -> Option<String> {
                 let mut executor = device.executor(plan).unwrap_or_else(|e| {
                     panic!("{} ({}) does not compile: {e}", mutant.stem, mutant.what)
                 });
-                let found = run(executor.as_mut(), &given).unwrap();
-                let comparison = compare(&case, &found, &wanted, allowed(&case, Side::Gpu));
-                if comparison.failure.is_some() {
-                    return comparison.failure;
+                for (wanted, given) in &all {
+                    let found = without_tiny(run(executor.as_mut(), given).unwrap());
+                    let comparison = compare(&case, &found, wanted, allowed(&case, Side::Gpu));
+                    if comparison.failure.is_some() {
+                        return comparison.failure;
+                    }
                 }
             }
         }

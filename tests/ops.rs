@@ -3,6 +3,8 @@
 //! `WGRAD_OPS=conv2d,matmul cargo test --test ops` runs the named ops alone.
 
 mod common;
+#[path = "ops/nonfinite.rs"]
+mod nonfinite;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,9 +1,14 @@
-//! Shapes beyond the lists: ops with sizes drawn at random, CPU executor and GPU against
-//! the reference in f64. What fails is shrunk to the smallest shape that still does.
+//! Shapes beyond the lists: ops with sizes drawn at random, CPU executor and every way of the
+//! GPU against the reference in f64. What fails is shrunk to the smallest shape that still does.
+//!
+//! `WGRAD_RANDOM_CASES=1000 cargo test --test random` draws so many for each test, and
+//! `WGRAD_RANDOM_SEED=8` others.
 
 mod common;
 #[path = "random/steps.rs"]
 mod steps;
+
+use std::cell::Cell;
 
 use common::gpu;
 use proptest::prelude::*;
@@ -14,66 +19,126 @@ use wgrad::doctor::{compare, truth};
 use wgrad::exec::cpu::{Cpu, Text};
 use wgrad::exec::{Device, Executor};
 use wgrad::ops::activation::Activation;
-use wgrad::ops::avg_pool2d::AvgPool2d;
+use wgrad::ops::avg_pool2d::{AvgPool2d, AvgPool2dGrad};
 use wgrad::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, ConvEnd};
 use wgrad::ops::dropout::Dropout;
 use wgrad::ops::gather::{Expansion, Gather};
 use wgrad::ops::matmul::{End, Matmul};
-use wgrad::ops::max_pool2d::MaxPool2d;
+use wgrad::ops::max_pool2d::{MaxPool2d, MaxPool2dGrad};
 use wgrad::ops::reduce::Reduce;
+use wgrad::ops::sgd::{HYPER, Sgd};
 use wgrad::ops::softmax::Softmax;
-use wgrad::ops::{Case, Fill, Loss, log_likelihood};
+use wgrad::ops::{Case, Fill, Loss, Window, log_likelihood};
 
 const UNIFORM: Fill = Fill::Uniform(-1.0, 1.0);
 
-/// Holds a case on every device; the error says what disagrees.
-fn hold(case: &Case, replicas: usize, gpu: &Option<Device>) -> Result<(), TestCaseError> {
+/// Cases of each test, unless `WGRAD_RANDOM_CASES` says how many.
+const CASES: u32 = 40;
+
+/// Holds a case on every device and way, as many as it counts; the error says what disagrees.
+fn hold(
+    case: &Case,
+    replicas: usize,
+    gpu: &Option<Device>,
+    ways: &Cell<usize>,
+) -> Result<(), TestCaseError> {
     let fail = |e: wgrad::Error| TestCaseError::fail(e.to_string());
     let plan = plan_of(case, replicas).map_err(fail)?;
     let given = inputs(case, replicas);
     let wanted = truth(&plan, &given).map_err(fail)?;
-    let cpu = Cpu::<f32>::new(plan.clone(), Text::Fast).map_err(fail)?;
-    let mut executors: Vec<(Side, Box<dyn Executor>)> = vec![(Side::Cpu, Box::new(cpu))];
-    if let Some(gpu) = gpu {
-        executors.push((Side::Gpu, gpu.executor(plan).map_err(fail)?));
-    }
-    for (side, mut executor) in executors {
-        let found = run(executor.as_mut(), &given).map_err(fail)?;
+    let hold = |side, executor: wgrad::Result<Box<dyn Executor>>| {
+        let found = run(executor.map_err(fail)?.as_mut(), &given).map_err(fail)?;
         let comparison = compare(case, &found, &wanted, allowed(case, side));
-        if let Some(failure) = comparison.failure {
-            return Err(TestCaseError::fail(format!(
-                "{side:?}, R = {replicas}: {failure}"
-            )));
+        match comparison.failure {
+            Some(failure) => {
+                let what = format!("{side:?}, R = {replicas}: {failure}");
+                Err(TestCaseError::fail(what))
+            }
+            None => {
+                ways.set(ways.get() + 1);
+                Ok(())
+            }
         }
+    };
+    let cpu = Cpu::<f32>::new(plan.clone(), Text::Fast);
+    hold(Side::Cpu, cpu.map(|cpu| Box::new(cpu) as _))?;
+    let Some(gpu) = gpu else { return Ok(()) };
+    for way in gpu.ways(plan) {
+        hold(Side::Gpu, gpu.executor(way))?;
     }
     Ok(())
 }
 
-/// Draws `count` cases, the same ones every time.
-fn draw<S: Strategy>(count: u32, strategy: S, case: impl Fn(S::Value) -> Option<Case>) {
+fn number(name: &str, usual: u32) -> u32 {
+    let given = std::env::var(name).ok();
+    given.map_or(usual, |n| {
+        n.parse().unwrap_or_else(|e| panic!("{name}={n}: {e}"))
+    })
+}
+
+/// Draws cases, the same ones every time.
+fn draw<S: Strategy>(what: &str, strategy: S, case: impl Fn(S::Value) -> Option<Case>) {
     let gpu = gpu();
+    let (count, seed) = (
+        number("WGRAD_RANDOM_CASES", CASES),
+        number("WGRAD_RANDOM_SEED", 7),
+    );
     let config = Config {
         cases: count,
+        max_global_rejects: 20 * count,
         failure_persistence: None,
         ..Config::default()
     };
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
+    let mut bytes = [7; 32];
+    bytes[..4].copy_from_slice(&seed.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(config, rng);
+    let ways = Cell::new(0);
     let result = runner.run(&(strategy, 1..4usize), |(drawn, replicas)| {
         match case(drawn) {
-            Some(case) => hold(&case, replicas, &gpu),
+            Some(case) => hold(&case, replicas, &gpu, &ways),
             None => Err(TestCaseError::reject("sizes that do not fit")),
         }
     });
     if let Err(e) = result {
-        panic!("{e}");
+        panic!("{what}: {e}");
     }
+    println!(
+        "{what}: {count} shapes, each on every device and way: {} runs",
+        ways.get()
+    );
+}
+
+/// A window along one axis: image, taps, stride, padding, dilation. One pixel is as likely as
+/// many; strides reach past the image; padding is anything up to what the window reaches over,
+/// so that windows may see nothing else.
+fn axis() -> impl Strategy<Value = [usize; 5]> {
+    let image = prop_oneof![Just(1usize), 1..4usize, 1..12usize];
+    let padding = prop_oneof![Just(0.0f64), 0.0..1.0f64, Just(1.0)];
+    let taps = (1..6usize, 1..4usize, prop_oneof![1..4usize, 1..16usize]);
+    (image, taps, padding).prop_map(|(image, (kernel, dilation, stride), padding)| {
+        let reach = dilation * (kernel - 1) + 1;
+        let least = reach.saturating_sub(image).div_ceil(2);
+        let padding = least.max((padding * reach as f64) as usize);
+        [image, kernel, stride, padding, dilation]
+    })
+}
+
+/// The same for a pool, whose padding is at most half a window.
+fn pool_axis() -> impl Strategy<Value = [usize; 4]> {
+    let image = prop_oneof![Just(1usize), 1..4usize, 1..12usize];
+    let step = prop_oneof![1..4usize, 1..16usize];
+    (image, 1..6usize, step, 0..3usize).prop_map(|(image, kernel, stride, padding)| {
+        let padding = padding.min(kernel / 2);
+        let least = kernel.saturating_sub(2 * padding).max(1);
+        [image.max(least), kernel, stride, padding]
+    })
 }
 
 #[test]
 fn matmul() {
-    let sizes = ([1..40usize, 1..40, 1..80], any::<(bool, bool)>(), 0..3u8);
-    draw(48, sizes, |([m, n, k], (trans_a, trans_b), end)| {
+    let sizes = ([1..40usize, 1..40, 1..80], any::<(bool, bool)>(), 0..5u8);
+    draw("matmul", sizes, |([m, n, k], (trans_a, trans_b), end)| {
         let bare = Matmul::new(trans_a, trans_b);
         let a = if trans_a { [k, m] } else { [m, k] };
         let b = if trans_b { [n, k] } else { [k, n] };
@@ -84,7 +149,8 @@ fn matmul() {
         Some(match end {
             0 => case(End::Store),
             1 => case(End::Bias(Activation::Relu)).fixed(&[n], UNIFORM),
-            _ => case(End::Slope(Activation::Sigmoid)).fixed(&[m, n], UNIFORM),
+            2 => case(End::Slope(Activation::Sigmoid)).fixed(&[m, n], UNIFORM),
+            _ => updated(sgd(end == 4), case(End::Sgd(sgd(end == 4))), &[m, n]),
         })
     });
 }
@@ -95,7 +161,7 @@ fn matmul_of_few_rows() {
     let sizes = [1..24usize, 1..70, 1..150];
     let end = (0.0..0.9, 0..3u32, any::<(bool, bool)>());
     draw(
-        48,
+        "matmul of few rows",
         (sizes, end),
         |([m, n, k], (p, layer, (drops, rescale)))| {
             let (act, bare) = (Activation::Relu, Matmul::new(false, true));
@@ -117,21 +183,19 @@ fn matmul_of_few_rows() {
 
 /// Images, filters, at most as many in a group, and a convolution over them.
 fn convolutions(most: usize) -> impl Strategy<Value = ([usize; 4], [usize; 4], Conv2d)> {
-    let image = (1..4usize, 1..3usize, [1..12usize, 1..12]);
-    let filters = (1..=most, [1..5usize, 1..5], 1..4usize);
-    let moves = ([1..4usize, 1..4], [0..3usize, 0..3], [1..3usize, 1..3]);
-    (image, filters, moves).prop_map(
-        |((n, per, [h, w]), (f, [kh, kw], groups), (stride, padding, dilation))| {
-            let conv = Conv2d {
-                stride,
-                padding,
-                dilation,
-                groups,
-                end: ConvEnd::Store,
-            };
-            ([n, per * groups, h, w], [f * groups, per, kh, kw], conv)
-        },
-    )
+    let sizes = (1..4usize, 1..3usize, 1..=most, 1..4usize);
+    (sizes, axis(), axis()).prop_map(|((n, per, f, groups), down, across)| {
+        let [h, kh, sh, ph, dh] = down;
+        let [w, kw, sw, pw, dw] = across;
+        let conv = Conv2d {
+            stride: [sh, sw],
+            padding: [ph, pw],
+            dilation: [dh, dw],
+            groups,
+            end: ConvEnd::Store,
+        };
+        ([n, per * groups, h, w], [f * groups, per, kh, kw], conv)
+    })
 }
 
 /// Output sizes, if the window fits.
@@ -144,87 +208,169 @@ fn output(x: [usize; 4], w: [usize; 4], conv: &Conv2d) -> Option<[usize; 2]> {
     Some([along(0)?, along(1)?])
 }
 
+/// A case with the inputs that its update asks for after the gradient.
+fn updated(sgd: Sgd, case: Case, parameter: &[usize]) -> Case {
+    let case = case
+        .fixed(parameter, UNIFORM)
+        .fixed(&[HYPER + sgd.schedule], Fill::Uniform(0.0, 1.0))
+        .u32(&[2], Fill::Pair(1, 7));
+    if sgd.momentum {
+        case.fixed(parameter, UNIFORM)
+    } else {
+        case
+    }
+}
+
+fn sgd(momentum: bool) -> Sgd {
+    Sgd {
+        decay: true,
+        momentum,
+        epoch_steps: 3,
+        schedule: 2,
+    }
+}
+
 #[test]
 fn conv2d() {
-    draw(48, convolutions(3), |(x, w, conv)| {
+    let strategy = (convolutions(11), any::<bool>());
+    draw("conv2d", strategy, |((x, w, conv), bias)| {
         output(x, w, &conv)?;
-        let case = Case::new(conv, w[1] * w[2] * w[3]);
-        Some(case.fixed(&x, UNIFORM).fixed(&w, UNIFORM))
+        let end = match bias {
+            true => ConvEnd::Bias(Activation::Sigmoid),
+            false => ConvEnd::Store,
+        };
+        let case = Case::new(Conv2d { end, ..conv }, w[1] * w[2] * w[3]);
+        let case = case.fixed(&x, UNIFORM).fixed(&w, UNIFORM);
+        Some(if bias {
+            case.fixed(&[w[0]], UNIFORM)
+        } else {
+            case
+        })
     });
 }
 
 #[test]
 fn conv2d_input_gradient() {
-    draw(48, convolutions(3), |(x, w, conv)| {
-        let [ho, wo] = output(x, w, &conv)?;
-        let grad = Conv2dInputGrad {
-            conv,
-            input: [x[2], x[3]],
-            slope: None,
-        };
-        let case = Case::new(grad, w[0] / conv.groups * w[2] * w[3]);
-        Some(
-            case.fixed(&[x[0], w[0], ho, wo], UNIFORM)
-                .fixed(&w, UNIFORM),
-        )
-    });
+    let strategy = (convolutions(11), any::<bool>());
+    draw(
+        "conv2d's input gradient",
+        strategy,
+        |((x, w, conv), sloped)| {
+            let [ho, wo] = output(x, w, &conv)?;
+            let grad = Conv2dInputGrad {
+                conv,
+                input: [x[2], x[3]],
+                slope: sloped.then_some(Activation::Sigmoid),
+            };
+            let case = Case::new(grad, w[0] / conv.groups * w[2] * w[3]);
+            let g = [x[0], w[0], ho, wo];
+            let case = case.fixed(&g, UNIFORM).fixed(&w, UNIFORM);
+            Some(if sloped {
+                case.fixed(&x, UNIFORM)
+            } else {
+                case
+            })
+        },
+    );
 }
 
 #[test]
 fn conv2d_weight_gradient() {
-    draw(48, convolutions(3), |(x, w, conv)| {
-        let [ho, wo] = output(x, w, &conv)?;
-        let grad = Conv2dWeightGrad {
-            conv,
-            kernel: [w[2], w[3]],
-            update: None,
-        };
-        let case = Case::new(grad, x[0] * ho * wo);
-        Some(
-            case.fixed(&x, UNIFORM)
-                .fixed(&[x[0], w[0], ho, wo], UNIFORM),
-        )
-    });
+    let strategy = (convolutions(11), 0..3u8);
+    draw(
+        "conv2d's weight gradient",
+        strategy,
+        |((x, w, conv), update)| {
+            let [ho, wo] = output(x, w, &conv)?;
+            let update = (update > 0).then(|| sgd(update == 2));
+            let grad = Conv2dWeightGrad {
+                conv,
+                kernel: [w[2], w[3]],
+                update,
+            };
+            let case = Case::new(grad, x[0] * ho * wo);
+            let g = [x[0], w[0], ho, wo];
+            let case = case.fixed(&x, UNIFORM).fixed(&g, UNIFORM);
+            Some(match update {
+                Some(sgd) => updated(sgd, case, &w),
+                None => case,
+            })
+        },
+    );
 }
 
 #[test]
 fn pools() {
-    let sizes = (
-        [1..3usize, 1..4, 1..12, 1..12],
-        [1..5usize, 1..5],
-        [1..5usize, 1..5],
-        [0..3usize, 0..3],
-        any::<bool>(),
-    );
-    draw(48, sizes, |(x, kernel, stride, padding, largest)| {
-        let fits = |axis: usize| {
-            padding[axis] <= kernel[axis] / 2 && x[2 + axis] + 2 * padding[axis] >= kernel[axis]
-        };
-        if !fits(0) || !fits(1) {
-            return None;
-        }
-        Some(if largest {
-            let pool = MaxPool2d {
-                kernel,
-                stride,
-                padding,
-                activation: Activation::Linear,
-            };
-            Case::new(pool, 1).fixed(&x, Fill::Ties)
-        } else {
+    let sizes = ([1..3usize, 1..4], pool_axis(), pool_axis(), 0..3u8);
+    draw("pools", sizes, |([n, c], down, across, what)| {
+        let [h, kh, sh, ph] = down;
+        let [w, kw, sw, pw] = across;
+        let (kernel, stride, padding) = ([kh, kw], [sh, sw], [ph, pw]);
+        let x = [n, c, h, w];
+        if what == 2 {
             let pool = AvgPool2d {
                 kernel,
                 stride,
                 padding,
             };
-            Case::new(pool, kernel[0] * kernel[1]).fixed(&x, UNIFORM)
+            return Some(Case::new(pool, kh * kw).fixed(&x, UNIFORM));
+        }
+        let activation = [Activation::Linear, Activation::Relu][usize::from(what)];
+        let pool = MaxPool2d {
+            kernel,
+            stride,
+            padding,
+            activation,
+        };
+        Some(Case::new(pool, 1).fixed(&x, Fill::Ties))
+    });
+}
+
+#[test]
+fn pools_gradients() {
+    let sizes = ([1..3usize, 1..4], pool_axis(), pool_axis(), 0..3u8);
+    draw("pools' gradients", sizes, |([n, c], down, across, what)| {
+        let [h, kh, sh, ph] = down;
+        let [w, kw, sw, pw] = across;
+        let (kernel, stride, padding) = ([kh, kw], [sh, sw], [ph, pw]);
+        let out = |image, kernel, stride, padding| (image + 2 * padding - kernel) / stride + 1;
+        let y = [n, c, out(h, kh, sh, ph), out(w, kw, sw, pw)];
+        let input = [h, w];
+        if what == 2 {
+            let pool = AvgPool2d {
+                kernel,
+                stride,
+                padding,
+            };
+            let grad = AvgPool2dGrad { pool, input };
+            return Some(Case::new(grad, kh * kw).fixed(&y, UNIFORM));
+        }
+        let pool = MaxPool2d {
+            kernel,
+            stride,
+            padding,
+            activation: Activation::Linear,
+        };
+        let slope = (what == 1).then_some(Activation::Sigmoid);
+        let window = Window {
+            kernel,
+            stride,
+            padding,
+            dilation: [1, 1],
+        };
+        let case = Case::new(MaxPool2dGrad { pool, input, slope }, kh * kw);
+        let case = case.fixed(&y, UNIFORM).u32(&y, Fill::Winner(window, input));
+        Some(match slope {
+            Some(_) => case.fixed(&[n, c, h, w], UNIFORM),
+            None => case,
         })
     });
 }
 
 #[test]
 fn rows_and_sums() {
-    draw(32, ([1..20usize, 1..300], 0..3u8), |([n, k], op)| {
+    let sizes = ([1..20usize, 1..300], 0..3u8);
+    draw("rows and sums", sizes, |([n, k], op)| {
         Some(match op {
             0 => Case::new(Softmax, k).fixed(&[n, k], Fill::Uniform(-9.0, 9.0)),
             1 => Case::new(Loss(&log_likelihood::COST), k)
@@ -244,7 +390,7 @@ fn gather() {
         0..9u32,
         any::<bool>(),
     );
-    draw(32, sizes, |(batch, images, shape, step, expand)| {
+    draw("gather", sizes, |(batch, images, shape, step, expand)| {
         let expansion = if expand {
             Expansion::Shifts
         } else {

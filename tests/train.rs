@@ -9,6 +9,7 @@ use wgrad::data::digits::{Part, generate};
 use wgrad::data::{Images, Split};
 use wgrad::exec::{Choice, Device};
 use wgrad::kernel::Suits;
+use wgrad::model_file::ModelFile;
 use wgrad::nn::{Cost, Init, Layer, Network, recipe};
 use wgrad::ops::gather::Expansion;
 use wgrad::train::{Decay, Epoch, Model, Outcome, Predictor, Settings, Trainer};
@@ -324,7 +325,15 @@ fn weights_that_are_not_finite_are_refused_by_name() {
         let (name, tensor) = &mut broken.replicas[1][0];
         tensor.as_slice_mut().unwrap()[3] = value;
         let name = name.clone();
-        broken.save(&path).unwrap();
+        // Such a model is not saved either; the file is another program's.
+        model.save(&path).unwrap();
+        let mut file = ModelFile::load(&path).unwrap();
+        let stored = file
+            .tensors
+            .iter_mut()
+            .find(|(n, _)| *n == format!("r1.{name}"));
+        stored.unwrap().1.as_slice_mut().unwrap()[3] = value;
+        file.save(&path).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         let wanted = format!("found {value} at index 3 of tensor `r1.{name}`");
         for loaded in [Model::load(&path), Model::from_bytes(&path, &bytes)] {

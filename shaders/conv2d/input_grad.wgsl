@@ -1,17 +1,53 @@
 // The input gradient in blocks: rows are a group's channels, columns the pixels of all
-// images, k runs over the taps of the group's filters.
+// images, k runs over the taps of the group's filters. Where a tap does not lie on a pixel the
+// product is with 0, and that of a weight which is not finite would be NaN: a block that has met
+// one takes its sums from the direct kernel.
 override ROWS: u32 = C / GROUPS;
 override COLUMNS: u32 = N * H * W;
 override DEPTH: u32 = F / GROUPS * KH * KW;
 const ACROSS_A: u32 = 0u;
 const ACROSS_B: u32 = 1u;
 
+// The largest of the weights' bits without their signs that this thread has met.
+var<private> largest_bits: u32;
+
+var<workgroup> blocks_not_finite: atomic<u32>;
+
+// The block's product, as block_product leaves it; whether all weights were finite. Every thread
+// of the workgroup must call it: it holds barriers.
+fn finite_product(block: vec3<u32>, thread: u32) -> bool {
+    if thread == 0u {
+        atomicStore(&blocks_not_finite, 0u);
+    }
+    block_product(block, thread);
+    if largest_bits >= 0xFF000000u {
+        atomicStore(&blocks_not_finite, 1u);
+    }
+    workgroupBarrier();
+    return atomicLoad(&blocks_not_finite) == 0u;
+}
+
+// A result's place in one replica's [N, C, H, W], and its sum.
+fn place_of(e: Result) -> u32 {
+    let c = conv_group * ROWS + e.row;
+    return (e.column / (H * W) * C + c) * H * W + e.column % (H * W);
+}
+
+fn sum_of(replica: u32, e: Result, finite: bool) -> f32 {
+    if finite {
+        return e.sum;
+    }
+    return spread(replica, place_of(e));
+}
+
 fn element_a(replica: u32, c: u32, k: u32) -> f32 {
     if c >= ROWS || k >= DEPTH {
         return 0.0;
     }
     let f = conv_group * group_filters() + k / (KW * KH);
-    return w[((replica * F + f) * ROWS + c) * KH * KW + k % (KW * KH)];
+    let weight = w[((replica * F + f) * ROWS + c) * KH * KW + k % (KW * KH)];
+    largest_bits = max(largest_bits, bitcast<u32>(weight) << 1u);
+    return weight;
 }
 
 fn element_b(replica: u32, k: u32, pixel: u32) -> f32 {
@@ -27,19 +63,14 @@ fn element_b(replica: u32, k: u32, pixel: u32) -> f32 {
     return g[(((replica * N + pixel / (H * W)) * F + f) * HO + h) * WO + v];
 }
 
-// Where a channel's pixel stands in [N, C, H, W].
-fn input_at(replica: u32, c: u32, pixel: u32) -> u32 {
-    return ((replica * N + pixel / (H * W)) * C + c) * H * W + pixel % (H * W);
-}
-
 @compute @workgroup_size(256)
 fn conv2d_implicit_input_grad(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let block = block_of(group);
-    block_product(block, thread);
+    let finite = finite_product(block, thread);
     for (var r = 0u; r < RESULTS; r++) {
         let e = result(block, thread, r);
         if e.inside {
-            dx[input_at(group.z, conv_group * ROWS + e.row, e.column)] = e.sum;
+            dx[group.z * N * C * H * W + place_of(e)] = sum_of(group.z, e, finite);
         }
     }
 }
@@ -47,12 +78,12 @@ fn conv2d_implicit_input_grad(@builtin(workgroup_id) group: vec3<u32>, @builtin(
 @compute @workgroup_size(256)
 fn conv2d_implicit_input_grad_slope(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let block = block_of(group);
-    block_product(block, thread);
+    let finite = finite_product(block, thread);
     for (var r = 0u; r < RESULTS; r++) {
         let e = result(block, thread, r);
         if e.inside {
-            let at = input_at(group.z, conv_group * ROWS + e.row, e.column);
-            delta[at] = e.sum * activation_slope_of(saved_x[at]);
+            let at = group.z * N * C * H * W + place_of(e);
+            delta[at] = sloped(sum_of(group.z, e, finite), saved_x[at]);
         }
     }
 }

@@ -24,9 +24,15 @@ struct Winners {
     at: vec4<u32>,
 }
 
-// The first of equal maxima stays.
+// The first of equal maxima stays. NaN is looked for afterwards.
 fn winners_of(best: Winners, candidate: vec4<f32>, at: u32) -> Winners {
     let wins = candidate > best.value;
+    return Winners(select(best.value, candidate, wins), select(best.at, vec4<u32>(at), wins));
+}
+
+// The first of what is NaN wins.
+fn winners_if_nan(best: Winners, candidate: vec4<f32>, at: u32) -> Winners {
+    let wins = are_nan(candidate);
     return Winners(select(best.value, candidate, wins), select(best.at, vec4<u32>(at), wins));
 }
 
@@ -50,6 +56,13 @@ fn store_winners(to: StripPlace, i: u32, a: vec4<f32>, b: vec4<f32>, c: vec4<f32
     best = winners_of(best, b, at + 1u);
     best = winners_of(best, c, at + WO);
     best = winners_of(best, d, at + WO + 1u);
+    // A sum is NaN if a summand is, and seldom else: one look at four places.
+    if any(are_nan(a + b + c + d)) {
+        best = winners_if_nan(best, d, at + WO + 1u);
+        best = winners_if_nan(best, c, at + WO);
+        best = winners_if_nan(best, b, at + 1u);
+        best = winners_if_nan(best, a, at);
+    }
     for (var k = 0u; k < STRIP_FILTERS; k++) {
         if to.first + k <= to.last {
             let element = ((to.image * F + to.first + k) * PO + to.p) * QO + q;
@@ -338,12 +351,15 @@ fn conv2d_pool_weight_grad_sgd_bias_wide(
 // The input gradient, for pools of 2 x 2 that cover the convolution's output: a thread goes
 // down an image's channel with the rows that a row of winners reaches, a strip at a time.
 // Which of a window's four places has won is a factor 0 or 1, so that all places are known
-// when the pipeline is made.
+// when the pipeline is made. A weight that is not finite makes NaN of such a zero: then the
+// channel is done again, each pixel by itself.
 
 // Six rows of STRIP_WIDTH; in vectors, three to a row, for a compiler unrolls short loops
 // only, and an array that is indexed in another leaves the registers.
 var<private> strip: array<vec4<f32>, 18>;
 var<private> strip_filter: array<f32, 25>;
+// The largest of all weights' bits without their signs.
+var<private> largest_bits: u32;
 
 fn send_from(row: u32, col: u32, slope: f32) {
     for (var kh = 0u; kh < KH; kh++) {
@@ -370,7 +386,9 @@ fn add_winners(replica: u32, n: u32, c: u32, p: u32, q: u32) {
     for (var f = first_filter; f < first_filter + group_filters(); f++) {
         let taps_at = ((replica * F + f) * group_channels() + c % group_channels()) * KH * KW;
         for (var tap = 0u; tap < KH * KW; tap++) {
-            strip_filter[tap] = filters[taps_at + tap];
+            let weight = filters[taps_at + tap];
+            largest_bits = max(largest_bits, bitcast<u32>(weight) << 1u);
+            strip_filter[tap] = weight;
         }
         let at = (((replica * N + n) * F + f) * PO + p) * QO + q;
         // Beyond the last column stands the last one; its winner has none of those places.
@@ -396,6 +414,15 @@ fn strip_at(plane: u32, p: u32, q: u32, r: u32, j: u32) -> u32 {
 // Whether the strip before has left something at column j.
 fn joins(q: u32, j: u32) -> bool {
     return q > 0u && j < KW - 1u;
+}
+
+fn weights_were_finite() -> bool {
+    return largest_bits < 0xFF000000u;
+}
+
+// What one pixel of a channel gets, as the usual kernel has it.
+fn returned_to(replica: u32, plane: u32, place: u32) -> f32 {
+    return returned(replica, Pixel(plane / C, plane % C, 1u, place / W, place % W)).x;
 }
 
 fn clear_strip() {
@@ -453,6 +480,12 @@ fn conv2d_pool_input_grad_strip(
             move_strip_down();
         }
     }
+    if weights_were_finite() {
+        return;
+    }
+    for (var place = 0u; place < H * W; place++) {
+        dx[(group.z * N * C + plane) * H * W + place] = returned_to(group.z, plane, place);
+    }
 }
 
 fn store_sloped_row(plane: u32, p: u32, q: u32, r: u32) {
@@ -460,7 +493,7 @@ fn store_sloped_row(plane: u32, p: u32, q: u32, r: u32) {
         let at = strip_at(plane, p, q, r, j);
         let sum = strip[(r * STRIP_WIDTH + j) / 4u][j % 4u];
         if at != NOWHERE {
-            let sloped = sum * activation_slope_of(saved_x[at]);
+            let sloped = sloped(sum, saved_x[at]);
             if joins(q, j) {
                 delta[at] += sloped;
             } else {
@@ -490,5 +523,12 @@ fn conv2d_pool_input_grad_slope_strip(
             store_sloped_row(group.z * N * C + plane, p, q, 1u);
             move_strip_down();
         }
+    }
+    if weights_were_finite() {
+        return;
+    }
+    for (var place = 0u; place < H * W; place++) {
+        let at = (group.z * N * C + plane) * H * W + place;
+        delta[at] = sloped(returned_to(group.z, plane, place), saved_x[at]);
     }
 }

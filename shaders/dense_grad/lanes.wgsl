@@ -101,12 +101,8 @@ fn dense_update_lanes(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup
 
 fn input_gradient(sums: vec4<f32>, inputs: vec4<f32>) -> vec4<f32> {
     let y = inputs / SCALE;
-    return sums * SCALE * vec4(
-        activation_slope_of(y.x),
-        activation_slope_of(y.y),
-        activation_slope_of(y.z),
-        activation_slope_of(y.w),
-    );
+    let g = sums * SCALE;
+    return vec4(sloped(g.x, y.x), sloped(g.y, y.y), sloped(g.z, y.z), sloped(g.w, y.w));
 }
 
 // A loop of this length would stay one, and what it indexes would leave the registers: hence

@@ -46,7 +46,7 @@ fn matmul_block_slope(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_in
         let e = result(group, thread, r);
         if e.inside {
             let at = group.z * M * N + e.row * N + e.column;
-            delta[at] = e.sum * activation_slope_of(y[at]);
+            delta[at] = sloped(e.sum, y[at]);
         }
     }
 }

@@ -17,3 +17,8 @@ const LANES: u32 = 64u;
 fn target_of(k: u32, label: u32) -> f32 {
     return target_among(K, k, label);
 }
+
+// z times the target of output k.
+fn chosen_of(k: u32, label: u32, z: f32) -> f32 {
+    return chosen_among(K, k, label, z);
+}

@@ -1,5 +1,6 @@
 // How a mini-batch joins the epoch's metrics and guard. Twin of `Epoch` in
-// src/ops/tally.rs. The kernel's own file declares `metrics`, `guard` and `step`.
+// src/ops/tally.rs. The kernel's own file declares `metrics`, `guard`, `step` and the rows of
+// K `scores`. Needs shared/nan.wgsl.
 
 override COUNT: u32 = 1u;
 override EPOCH_STEPS: u32 = 1u;
@@ -14,6 +15,26 @@ fn place_of(replica: u32) -> u32 {
 // Rows of the step at `place` that count, of a mini-batch of `batch`.
 fn rows_that_count(batch: u32, place: u32) -> u32 {
     return min(batch, COUNT - min(COUNT, place * batch));
+}
+
+// The class a row of scores answers.
+fn answer(row: u32) -> u32 {
+    if K == 1u {
+        return select(0u, 1u, scores[row] >= 0.5);
+    }
+    var best = 0u;
+    for (var k = 1u; k < K; k++) {
+        if outdoes(scores[row * K + k], scores[row * K + best]) {
+            best = k;
+        }
+    }
+    return best;
+}
+
+// Nobody answers rightly with a score that is NaN: it would be the largest.
+fn is_right(row: u32, label: u32) -> bool {
+    let best = answer(row);
+    return (best == label) & !is_nan(scores[row * K + select(best, 0u, K == 1u)]);
 }
 
 // By its exponent: WGSL may assume that nothing is infinite.

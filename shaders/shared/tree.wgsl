@@ -1,7 +1,7 @@
 // Reductions within a workgroup: a tree over LANES partial results, so that the order
 // of additions never changes. The kernel's own file says how many LANES there are (a
 // power of two, all of its threads). Every thread of the workgroup must call these: they
-// hold barriers.
+// hold barriers. Needs shared/nan.wgsl.
 
 var<workgroup> partial: array<f32, LANES>;
 
@@ -30,7 +30,7 @@ fn tree_max(lane: u32, share: f32) -> f32 {
     workgroupBarrier();
     for (var half = LANES / 2u; half > 0u; half /= 2u) {
         if lane < half {
-            partial[lane] = max(partial[lane], partial[lane + half]);
+            partial[lane] = larger(partial[lane], partial[lane + half]);
         }
         workgroupBarrier();
     }

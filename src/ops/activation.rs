@@ -62,11 +62,12 @@ impl Activation {
             // e⁻ˣ may become infinite; the quotient is then 0, as it should be.
             Self::Sigmoid => T::ONE / (T::ONE + (-x).exp()),
             Self::Tanh => x.tanh(),
+            // What is not a number stays.
             Self::Relu => {
-                if x > T::ZERO {
-                    x
-                } else {
+                if x <= T::ZERO {
                     T::ZERO
+                } else {
+                    x
                 }
             }
         }
@@ -79,12 +80,22 @@ impl Activation {
             Self::Sigmoid => y * (T::ONE - y),
             Self::Tanh => T::ONE - y * y,
             Self::Relu => {
-                if y > T::ZERO {
-                    T::ONE
-                } else {
+                if y <= T::ZERO {
                     T::ZERO
+                } else {
+                    T::ONE
                 }
             }
+        }
+    }
+
+    /// g σ′ from y = σ(x), as the backward Hadamard product has it: ReLU lets g pass or gives
+    /// 0, which no g changes, be it infinite.
+    pub fn sloped<T: Real>(self, g: T, y: T) -> T {
+        match self {
+            Self::Relu if y <= T::ZERO => T::ZERO,
+            Self::Linear | Self::Relu => g,
+            Self::Sigmoid | Self::Tanh => g * self.slope(y),
         }
     }
 }
@@ -161,6 +172,7 @@ impl Op for ActivationSlope {
 
 const SOURCE: &str = concat!(
     include_str!("../../shaders/shared/grid.wgsl"),
+    include_str!("../../shaders/shared/nan.wgsl"),
     include_str!("../../shaders/shared/activation.wgsl"),
     include_str!("../../shaders/activation.wgsl"),
 );
@@ -210,7 +222,7 @@ fn activation_slope<T: Real>(a: &mut Args<'_, T>) {
     let kind = Activation::of_constant(a.size("ACTIVATION"));
     let (g, y, delta) = (a.f(0), a.f(1), a.f_mut(2)); // [N], [N], [N]
     for ((delta, &g), &y) in delta.iter_mut().zip(g).zip(y) {
-        *delta = g * kind.slope(y);
+        *delta = kind.sloped(g, y);
     }
 }
 

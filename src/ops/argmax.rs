@@ -40,6 +40,7 @@ pub static ARGMAX: Kernel = Kernel {
     stem: "argmax",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
+        include_str!("../../shaders/shared/nan.wgsl"),
         include_str!("../../shaders/argmax.wgsl"),
     ),
     bindings: &[
@@ -61,7 +62,7 @@ fn argmax<T: Real>(a: &mut Args<'_, T>) {
     for (index, row) in index.iter_mut().zip(x.chunks(k)) {
         let mut best = 0;
         for (k, &x) in row.iter().enumerate() {
-            if x > row[best] {
+            if x.outdoes(row[best]) {
                 best = k;
             }
         }

@@ -66,6 +66,7 @@ pub static BROADCAST: Kernel = Kernel {
     stem: "broadcast",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
+        include_str!("../../shaders/shared/nan.wgsl"),
         include_str!("../../shaders/broadcast.wgsl"),
     ),
     bindings: &[Bind::read("x").of("C"), Bind::write("y").of("N")],
@@ -105,5 +106,6 @@ pub fn cases() -> Vec<Case> {
         case(&[5, 7], None, 1.0 / 35.0),
         case(&[3, 5, 7, 2], Some(1), 1.0),
         case(&[3, 5, 7, 2], Some(2), 0.5),
+        case(&[5, 7], Some(1), 0.0),
     ]
 }

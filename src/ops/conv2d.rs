@@ -1,7 +1,8 @@
 //! Two-dimensional convolution (cross-correlation, as everywhere in deep learning):
 //!
 //! y\[n, f, i, j\] = Σ x\[n, c, i s + k d − p, j s + l d − p\] · w\[f, c, k, l\], over the channels c of
-//! f's group and the taps k, l; taps outside the image give nothing.
+//! f's group and the taps k, l; around the image stand zeros, as many as a window sees, and
+//! they are multiplied as such: 0 times a weight that is not finite is NaN.
 //!
 //! Its gradients are two more correlations (LeCun et al. 1989; Dumoulin and Visin 2016):
 //!
@@ -255,6 +256,7 @@ const SOURCE: &str = concat!(
     include_str!("../../shaders/shared/grid.wgsl"),
     include_str!("../../shaders/shared/tree.wgsl"),
     include_str!("../../shaders/shared/window.wgsl"),
+    include_str!("../../shaders/shared/nan.wgsl"),
     include_str!("../../shaders/shared/activation.wgsl"),
     include_str!("../../shaders/shared/sgd.wgsl"),
     include_str!("../../shaders/conv2d.wgsl"),
@@ -313,7 +315,7 @@ pub static KERNELS: &[&Kernel] = &[
 
 /// One of each, primes, everything asymmetric, stride, padding, dilation, groups,
 /// depthwise; places of the image that no window sees; channels enough for products in
-/// blocks.
+/// blocks; windows that see little but padding, or nothing else.
 pub fn cases() -> Vec<Case> {
     let uniform = Fill::Uniform(-1.0, 1.0);
     let mut cases = Vec::new();
@@ -330,6 +332,9 @@ pub fn cases() -> Vec<Case> {
         ([3, 1, 12, 13], [2, 1, 5, 4], [1, 1], [0, 0], [1, 1], 1),
         ([2, 9, 7, 8], [37, 9, 3, 2], [2, 1], [1, 1], [1, 2], 1),
         ([3, 16, 5, 6], [70, 8, 2, 3], [1, 1], [1, 0], [1, 1], 2),
+        ([2, 1, 1, 1], [3, 1, 5, 5], [1, 1], [2, 2], [1, 1], 1),
+        ([1, 4, 1, 6], [4, 2, 3, 3], [5, 7], [3, 1], [2, 1], 2),
+        ([1, 1, 3, 2], [2, 1, 2, 2], [1, 1], [4, 3], [1, 2], 1),
     ] {
         let conv = Conv2d {
             stride,

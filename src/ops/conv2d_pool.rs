@@ -15,7 +15,8 @@
 //!   whose winner has a tap (k, l) on (h, v).
 //!
 //! This holds for any pool, overlapping windows too: a place that wins twice is counted
-//! twice.
+//! twice. A winner whose gradient is 0 is passed over, so it gives nothing where x or w is not
+//! finite either.
 //!
 //! The order is that of the ops that are fused: the bias is added before the comparison,
 //! and of equal maxima the first in row-major order wins. Saved for the gradients: x, w,
@@ -471,6 +472,7 @@ macro_rules! source {
             include_str!("../../shaders/shared/grid.wgsl"),
             include_str!("../../shaders/shared/tree.wgsl"),
             include_str!("../../shaders/shared/window.wgsl"),
+            include_str!("../../shaders/shared/nan.wgsl"),
             include_str!("../../shaders/shared/activation.wgsl"),
             include_str!("../../shaders/shared/sgd.wgsl"),
             include_str!("../../shaders/conv2d_pool.wgsl"),

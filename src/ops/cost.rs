@@ -151,6 +151,18 @@ pub(super) fn target<T: Real>(outputs: usize, k: usize, label: u32) -> T {
     }
 }
 
+/// z times the target of output k of K; twin of `chosen_among` in `shaders/shared/terms.wgsl`.
+/// Where the target is 0, nothing of z is left, not even of an infinity.
+pub(super) fn chosen<T: Real>(outputs: usize, k: usize, label: u32, z: T) -> T {
+    if outputs == 1 {
+        z * T::of(f64::from(label))
+    } else if k == label as usize {
+        z
+    } else {
+        T::ZERO
+    }
+}
+
 /// The reference of a loss kernel: `of(z, label)` is the loss of one example.
 pub(super) fn losses<T: Real>(a: &mut Args<'_, T>, of: impl Fn(&[T], u32) -> T) {
     let k = a.size("K");

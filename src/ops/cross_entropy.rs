@@ -8,12 +8,13 @@
 
 use super::Case;
 use super::activation::Activation;
-use super::cost::{self, Cost, loss_kernel, slope_kernel, target};
+use super::cost::{self, Cost, chosen, loss_kernel, slope_kernel, target};
 use crate::kernel::{Args, Kernel};
 use crate::tensor::Real;
 
 const SOURCE: &str = concat!(
     include_str!("../../shaders/shared/tree.wgsl"),
+    include_str!("../../shaders/shared/nan.wgsl"),
     include_str!("../../shaders/shared/terms.wgsl"),
     include_str!("../../shaders/shared/cost.wgsl"),
     include_str!("../../shaders/cross_entropy.wgsl"),
@@ -44,8 +45,8 @@ pub static KERNELS: &[&Kernel] = &[&CROSS_ENTROPY, &CROSS_ENTROPY_GRAD];
 /// L of one example.
 pub(super) fn loss<T: Real>(z: &[T], label: u32) -> T {
     let term = |k: usize| {
-        let y: T = target(z.len(), k, label);
-        z[k].max(T::ZERO) - z[k] * y + (-z[k].abs()).exp().ln_1p()
+        let chosen = chosen(z.len(), k, label, z[k]);
+        z[k].max(T::ZERO) - chosen + (-z[k].abs()).exp().ln_1p()
     };
     (0..z.len()).map(term).sum()
 }

@@ -123,6 +123,7 @@ pub static DENSE_GRAD: Kernel = Kernel {
     turns: "(OUT / 64 + 1) * (10 * N + 24) + 16 * N + 16",
     stem: "dense_grad",
     source: concat!(
+        include_str!("../../shaders/shared/nan.wgsl"),
         include_str!("../../shaders/shared/activation.wgsl"),
         include_str!("../../shaders/shared/sgd.wgsl"),
         include_str!("../../shaders/dense_grad.wgsl"),
@@ -185,6 +186,7 @@ pub static DENSE_UPDATE_WIDE: Kernel = Kernel {
 
 /// A module of its own: not every adapter compiles it.
 const LANES_SOURCE: &str = concat!(
+    include_str!("../../shaders/shared/nan.wgsl"),
     include_str!("../../shaders/shared/activation.wgsl"),
     include_str!("../../shaders/shared/sgd.wgsl"),
     include_str!("../../shaders/dense_grad.wgsl"),
@@ -230,7 +232,7 @@ fn dense_grad<T: Real>(a: &mut Args<'_, T>) {
         for o in 0..out {
             sum += g[n * out + o] * w[o * n_in + j];
         }
-        *dx = sum * scale * act.slope(x[i] / scale);
+        *dx = act.sloped(sum * scale, x[i] / scale);
     }
     let b = a.f_mut(3);
     update(a, w, b);

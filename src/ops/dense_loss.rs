@@ -136,6 +136,7 @@ pub static DENSE_LOSS: Kernel = Kernel {
     turns: "(N * K / 16 + 1) * (IN / 16 + 20) + 4 * K + N + 128",
     stem: "dense_loss",
     source: concat!(
+        include_str!("../../shaders/shared/nan.wgsl"),
         include_str!("../../shaders/shared/activation.wgsl"),
         include_str!("../../shaders/shared/terms.wgsl"),
         include_str!("../../shaders/shared/metrics.wgsl"),
@@ -178,6 +179,7 @@ pub static DENSE_LOSS_LANES: Kernel = Kernel {
     name: "dense_loss_lanes",
     turns: "N / 16 * (K / 8) * ((IN / 8 + 1) * 27 + 512) + N / 8 * (4 * K + 8) + N + 128",
     source: concat!(
+        include_str!("../../shaders/shared/nan.wgsl"),
         include_str!("../../shaders/shared/activation.wgsl"),
         include_str!("../../shaders/shared/terms.wgsl"),
         include_str!("../../shaders/shared/metrics.wgsl"),
@@ -236,7 +238,7 @@ fn finish<T: Real>(args: &mut Args<'_, T>, z: &mut [T]) {
     for ((delta, z), &label) in delta.chunks_mut(k).zip(z.chunks(k)).zip(labels) {
         slope(z, label, delta);
         for (delta, &z) in delta.iter_mut().zip(z) {
-            *delta = seed * *delta * act.slope(z);
+            *delta = act.sloped(seed * *delta, z);
         }
     }
     let epoch = Epoch {
@@ -246,7 +248,7 @@ fn finish<T: Real>(args: &mut Args<'_, T>, z: &mut [T]) {
         batch: args.size("N"),
     };
     let rows = z.chunks(k).zip(labels);
-    let rows = rows.map(|(z, &label)| (tally::answer(z) == label, loss(z, label)));
+    let rows = rows.map(|(z, &label)| (tally::is_right(z, label), loss(z, label)));
     epoch.join(rows, metrics, guard);
     step[NEXT] = step[NOW].wrapping_add(1);
 }

@@ -2,7 +2,8 @@
 //! probability p.
 //!
 //! In the book's meaning kept values stay as they are and evaluation scales by 1 − p;
-//! with `rescale`, kept values are scaled by 1/(1 − p) and evaluation does nothing.
+//! with `rescale`, kept values are scaled by 1/(1 − p) and evaluation does nothing. What is
+//! dropped is 0 whatever it was, NaN too.
 //!
 //! Saved for the gradient: nothing. mᵢ is a function of (seed, replica, layer, step, i),
 //! so the gradient g ⊙ m draws the same mask again: it is this very op. Element i takes

@@ -14,6 +14,7 @@ use crate::tensor::Real;
 
 const SOURCE: &str = concat!(
     include_str!("../../shaders/shared/tree.wgsl"),
+    include_str!("../../shaders/shared/nan.wgsl"),
     include_str!("../../shaders/shared/terms.wgsl"),
     include_str!("../../shaders/shared/cost.wgsl"),
     include_str!("../../shaders/log_likelihood.wgsl"),

@@ -65,6 +65,7 @@ impl Op for LogSoftmaxGrad {
 }
 
 const SOURCE: &str = concat!(
+    include_str!("../../shaders/shared/nan.wgsl"),
     include_str!("../../shaders/shared/tree.wgsl"),
     include_str!("../../shaders/log_softmax.wgsl"),
 );

@@ -265,6 +265,7 @@ mod lanes {
     use super::*;
 
     const SOURCE: &str = concat!(
+        include_str!("../../shaders/shared/nan.wgsl"),
         include_str!("../../shaders/shared/activation.wgsl"),
         include_str!("../../shaders/shared/rng.wgsl"),
         include_str!("../../shaders/shared/sgd.wgsl"),
@@ -291,6 +292,7 @@ mod lanes {
 }
 
 const SOURCE: &str = concat!(
+    include_str!("../../shaders/shared/nan.wgsl"),
     include_str!("../../shaders/shared/activation.wgsl"),
     include_str!("../../shaders/shared/rng.wgsl"),
     include_str!("../../shaders/shared/sgd.wgsl"),
@@ -515,7 +517,7 @@ fn matmul_bias_dropout<T: Real>(a: &mut Args<'_, T>) {
 fn matmul_slope<T: Real>(a: &mut Args<'_, T>) {
     let act = Activation::of_constant(a.size("ACTIVATION"));
     let (n, y, c) = (a.size("N"), a.f(2), a.f_mut(3)); // [M, N], [M, N]
-    product(a, |i, j, sum| c[i * n + j] = sum * act.slope(y[i * n + j]));
+    product(a, |i, j, sum| c[i * n + j] = act.sloped(sum, y[i * n + j]));
 }
 
 fn matmul_sgd<T: Real>(a: &mut Args<'_, T>) {

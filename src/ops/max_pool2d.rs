@@ -1,6 +1,7 @@
 //! Max-pooling: y = the largest x under each window, and where it stands.
 //!
-//! Of equal maxima the first in row-major order wins. Padding never wins, and is at most
+//! Of equal maxima the first in row-major order wins. What is not a number counts as the
+//! largest (so a window with one gives one). Padding never wins, and is at most
 //! half a window, so that no window is empty. Windows may overlap or leave gaps.
 //!
 //! Saved for the gradient: the argmax. ∂x is gathered per input over the windows that
@@ -224,6 +225,7 @@ impl Op for MaxPool2dGrad {
 const SOURCE: &str = concat!(
     include_str!("../../shaders/shared/grid.wgsl"),
     include_str!("../../shaders/shared/window.wgsl"),
+    include_str!("../../shaders/shared/nan.wgsl"),
     include_str!("../../shaders/shared/activation.wgsl"),
     include_str!("../../shaders/max_pool2d.wgsl"),
 );
@@ -307,7 +309,7 @@ fn max_pool2d<T: Real>(a: &mut Args<'_, T>) {
                 for row in (0..kh).filter_map(|k| p.place(0, i, k)) {
                     for col in (0..kw).filter_map(|l| p.place(1, j, l)) {
                         let candidate = x[row * w + col];
-                        if best.is_none_or(|(_, largest)| candidate > largest) {
+                        if best.is_none_or(|(_, largest)| candidate.outdoes(largest)) {
                             best = Some((row * w + col, candidate));
                         }
                     }
@@ -376,7 +378,7 @@ fn max_pool2d_grad_slope<T: Real>(a: &mut Args<'_, T>) {
     let (y, dx) = (a.f(2), a.f_mut(3));
     gradient(a, dx);
     for (dx, &y) in dx.iter_mut().zip(y) {
-        *dx *= act.slope(y);
+        *dx = act.sloped(*dx, y);
     }
 }
 

@@ -129,6 +129,7 @@ impl Op for Reduce {
 }
 
 const SOURCE: &str = concat!(
+    include_str!("../../shaders/shared/nan.wgsl"),
     include_str!("../../shaders/shared/tree.wgsl"),
     include_str!("../../shaders/shared/sgd.wgsl"),
     include_str!("../../shaders/reduce.wgsl"),
@@ -242,6 +243,7 @@ pub fn cases() -> Vec<Case> {
         case(&[5, 7], None, 1.0 / 35.0),
         case(&[3, 5, 7, 2], Some(1), 1.0),
         case(&[3, 5, 7, 2], Some(2), 0.5),
+        case(&[5, 7], Some(1), 0.0),
         case(&[256, 2], Some(1), 1.0).forward_only(),
         case(&[257, 3], Some(1), 1.0).forward_only(),
         case(&[10, 3, 23, 9], Some(1), 0.1).forward_only(),

@@ -48,6 +48,7 @@ pub static SCALE: Kernel = Kernel {
     stem: "scale",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
+        include_str!("../../shaders/shared/nan.wgsl"),
         include_str!("../../shaders/scale.wgsl"),
     ),
     bindings: &[Bind::read("x").of("N"), Bind::write("y").of("N")],

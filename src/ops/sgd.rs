@@ -106,6 +106,11 @@ impl<T: Real> Rates<T> {
         }
     }
 
+    /// Whether these parameters decay.
+    pub(crate) fn decays(&self) -> bool {
+        self.decay
+    }
+
     /// The same for parameters that are not decayed.
     pub(crate) fn without_decay(self) -> Self {
         Self {

@@ -64,6 +64,7 @@ impl Op for SoftmaxGrad {
 }
 
 const SOURCE: &str = concat!(
+    include_str!("../../shaders/shared/nan.wgsl"),
     include_str!("../../shaders/shared/tree.wgsl"),
     include_str!("../../shaders/softmax.wgsl"),
 );

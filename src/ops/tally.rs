@@ -7,7 +7,8 @@
 //! times.
 //!
 //! The answer is the class of the largest score, the first of equal ones; with one score
-//! it is 1 from ½ on, else 0.
+//! it is 1 from ½ on, else 0. A score that is not a number is the largest, and its row does
+//! not answer correctly, whatever its label.
 
 use super::{
     Case, Fill, Lowered, Lowering, NOW, Op, Operand, counter, epoch_steps, exactly, floats,
@@ -103,6 +104,7 @@ pub static TALLY: Kernel = Kernel {
     stem: "tally",
     source: concat!(
         include_str!("../../shaders/shared/tree.wgsl"),
+        include_str!("../../shaders/shared/nan.wgsl"),
         include_str!("../../shaders/shared/metrics.wgsl"),
         include_str!("../../shaders/tally.wgsl"),
     ),
@@ -145,8 +147,21 @@ pub(super) fn answer<T: Real>(scores: &[T]) -> u32 {
     if let [score] = scores {
         return u32::from(*score >= T::of(0.5));
     }
-    let best = (1..scores.len()).fold(0, |best, k| if scores[k] > scores[best] { k } else { best });
-    best as u32
+    largest(scores) as u32
+}
+
+/// Where a row is largest.
+fn largest<T: Real>(scores: &[T]) -> usize {
+    let larger = |best: usize, k: usize| match scores[k].outdoes(scores[best]) {
+        true => k,
+        false => best,
+    };
+    (1..scores.len()).fold(0, larger)
+}
+
+/// Whether a row answers its label. With a score that is not a number nobody does.
+pub(super) fn is_right<T: Real>(scores: &[T], label: u32) -> bool {
+    answer(scores) == label && !scores[largest(scores)].is_nan()
 }
 
 fn tally<T: Real>(a: &mut Args<'_, T>) {
@@ -173,7 +188,7 @@ fn add_up<T: Real>(a: &mut Args<'_, T>, mut keep: impl FnMut(usize, u32)) {
     let rows = rows.map(|(row, ((scores, &loss), &label))| {
         let answer = answer(scores);
         keep(first + row, answer);
-        (answer == label, loss)
+        (is_right(scores, label), loss)
     });
     epoch.join(rows, metrics, guard);
 }

@@ -4,6 +4,7 @@
 use wgrad::exec::{Choice, Device};
 
 pub mod fixtures;
+pub mod nonfinite;
 
 #[allow(unused_imports)]
 pub use wgrad::doctor::harness::words;

@@ -9,22 +9,41 @@ use wgrad::ops::dense_grad::DenseGrad;
 use wgrad::ops::dense_loss::{DenseLoss, MOST_SCORES};
 use wgrad::ops::distort::{self, Distortion, Draw};
 use wgrad::ops::max_pool2d::MaxPool2d;
-use wgrad::ops::sgd::{HYPER, Sgd};
 use wgrad::ops::tally::Tally;
 use wgrad::ops::{Case, Cost, Fill, Window, cross_entropy, log_likelihood, quadratic};
 
-use super::{UNIFORM, convolutions, draw, output};
+use super::{UNIFORM, convolutions, draw, output, sgd, updated};
 
 /// Images, filters, a convolution and a pool over it; half of them such as have a kernel
 /// of their own.
 fn conv_pools() -> impl Strategy<Value = ([usize; 4], [usize; 4], ConvPool)> {
-    let pool = ([1..4usize, 1..4], [1..4usize, 1..4], [0..2usize, 0..2]);
+    let step = || prop_oneof![1..4usize, 1..16usize];
+    let pool = ([1..4usize, 1..4], [step(), step()], [0..2usize, 0..2]);
     let activation = prop::sample::select(vec![Activation::Linear, Activation::Sigmoid]);
-    (convolutions(11), pool, activation, any::<bool>()).prop_map(
-        |((x, w, mut conv), (mut kernel, stride, mut padding), activation, pairs)| {
+    let pairs = (any::<bool>(), any::<bool>(), 0..3usize);
+    (convolutions(11), pool, activation, pairs).prop_map(
+        |((mut x, w, mut conv), (mut kernel, mut stride, mut padding), activation, pairs)| {
+            let (pairs, halves, fours) = pairs;
             if pairs {
                 (conv.stride, conv.padding, conv.dilation) = ([1, 1], [0, 0], [1, 1]);
                 (kernel, padding) = ([2, 2], [0, 0]);
+                if halves {
+                    stride = [2, 2];
+                }
+                // Room for the filter and one place beside it.
+                for axis in [2, 3] {
+                    x[axis] = x[axis].max(w[axis] + 1);
+                }
+                if fours == 0 {
+                    x[3] = x[3].next_multiple_of(4);
+                }
+            }
+            // A window no larger than what it moves over.
+            if let Some(places) = output(x, w, &conv) {
+                for axis in [0, 1] {
+                    kernel[axis] = kernel[axis].min(places[axis]);
+                    padding[axis] = padding[axis].min(kernel[axis] / 2);
+                }
             }
             let pool = MaxPool2d {
                 kernel,
@@ -59,7 +78,7 @@ fn pooled(x: [usize; 4], w: [usize; 4], conv_pool: &ConvPool) -> Option<([usize;
 
 #[test]
 fn conv2d_pool() {
-    draw(48, conv_pools(), |(x, w, conv_pool)| {
+    draw("conv2d_pool", conv_pools(), |(x, w, conv_pool)| {
         pooled(x, w, &conv_pool)?;
         let case = Case::new(Conv2dPool(conv_pool), w[1] * w[2] * w[3]);
         let case = case.fixed(&x, UNIFORM).fixed(&w, UNIFORM);
@@ -70,7 +89,7 @@ fn conv2d_pool() {
 #[test]
 fn conv2d_pool_input_gradient() {
     draw(
-        48,
+        "conv2d_pool's input gradient",
         (conv_pools(), any::<bool>()),
         |((x, w, conv_pool), slope)| {
             let (y, winner) = pooled(x, w, &conv_pool)?;
@@ -94,51 +113,34 @@ fn conv2d_pool_input_gradient() {
     );
 }
 
-/// A case with the inputs that its update asks for after the gradient.
-fn updated(sgd: Sgd, case: Case, parameter: &[usize]) -> Case {
-    let case = case
-        .fixed(parameter, UNIFORM)
-        .fixed(&[HYPER + sgd.schedule], Fill::Uniform(0.0, 1.0))
-        .u32(&[2], Fill::Pair(1, 7));
-    if sgd.momentum {
-        case.fixed(parameter, UNIFORM)
-    } else {
-        case
-    }
-}
-
-fn sgd(momentum: bool) -> Sgd {
-    Sgd {
-        decay: true,
-        momentum,
-        epoch_steps: 3,
-        schedule: 2,
-    }
-}
-
 #[test]
 fn conv2d_pool_weight_gradient() {
-    draw(48, (conv_pools(), 0..4u8), |((x, w, conv_pool), update)| {
-        let (y, winner) = pooled(x, w, &conv_pool)?;
-        let update = match update {
-            0 => Update::Store,
-            1 => Update::Weights(sgd(false)),
-            2 => Update::Weights(sgd(true)),
-            _ => Update::WeightsAndBias(sgd(false)),
-        };
-        let grad = Conv2dPoolWeightGrad {
-            conv_pool,
-            kernel: [w[2], w[3]],
-            update,
-        };
-        let case = Case::new(grad, y[0] * y[2] * y[3]);
-        let case = case.fixed(&x, UNIFORM).fixed(&y, UNIFORM).u32(&y, winner);
-        Some(match update {
-            Update::Store => case,
-            Update::Weights(sgd) => updated(sgd, case, &w),
-            Update::WeightsAndBias(sgd) => updated(sgd, case, &w).fixed(&[w[0]], UNIFORM),
-        })
-    });
+    let strategy = (conv_pools(), 0..4u8);
+    draw(
+        "conv2d_pool's weight gradient",
+        strategy,
+        |((x, w, conv_pool), update)| {
+            let (y, winner) = pooled(x, w, &conv_pool)?;
+            let update = match update {
+                0 => Update::Store,
+                1 => Update::Weights(sgd(false)),
+                2 => Update::Weights(sgd(true)),
+                _ => Update::WeightsAndBias(sgd(false)),
+            };
+            let grad = Conv2dPoolWeightGrad {
+                conv_pool,
+                kernel: [w[2], w[3]],
+                update,
+            };
+            let case = Case::new(grad, y[0] * y[2] * y[3]);
+            let case = case.fixed(&x, UNIFORM).fixed(&y, UNIFORM).u32(&y, winner);
+            Some(match update {
+                Update::Store => case,
+                Update::Weights(sgd) => updated(sgd, case, &w),
+                Update::WeightsAndBias(sgd) => updated(sgd, case, &w).fixed(&[w[0]], UNIFORM),
+            })
+        },
+    );
 }
 
 #[test]
@@ -149,12 +151,16 @@ fn dense_grad() {
         (Activation::Sigmoid, 1.25, Fill::Sparse),
         (Activation::Relu, 2.0, Fill::Sparse),
     ];
-    let sizes = [1..17usize, 1..200, 1..600];
+    let (few, many) = (
+        prop_oneof![1..9usize, 1..200usize],
+        prop_oneof![1..9usize, 1..600usize],
+    );
+    let sizes = (1..17usize, few, many);
     let before = prop::sample::select(activations);
     draw(
-        48,
+        "dense_grad",
         (sizes, before, any::<bool>()),
-        |([n, n_in, out], (activation, scale, fill), input_gradient)| {
+        |((n, n_in, out), (activation, scale, fill), input_gradient)| {
             let sgd = sgd(false);
             let grad = DenseGrad {
                 activation,
@@ -184,7 +190,7 @@ fn dense_loss() {
     let sizes = [1..65usize, 1..200, 1..40];
     let epoch = (1..5usize, 0..20u32, 0.0..1.0f64);
     draw(
-        48,
+        "dense_loss",
         (sizes, prop::sample::select(costs), epoch),
         |([n, n_in, k], (cost, activation), (epoch_steps, step, part))| {
             if n * k > MOST_SCORES {
@@ -219,7 +225,7 @@ fn distort() {
     let elastic = (any::<bool>(), 0.0..40.0, 1.0..8.0);
     let shape = [1..4usize, 1..4, 1..20, 1..20];
     draw(
-        48,
+        "distort",
         (shape, limits, elastic, any::<bool>()),
         |(shape, [rotation, scale, shear, shift], (bends, alpha, sigma), draws)| {
             let distortion = Distortion {

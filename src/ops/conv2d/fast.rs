@@ -68,7 +68,7 @@ impl Launched {
     }
 
     /// The first and the end of the output columns whose tap `l` lies inside the image,
-    /// and the image column of the first.
+    /// and the image column of the first. There may be none; then that column is nowhere.
     fn inside(&self, l: usize) -> (usize, usize, usize) {
         let (s, p) = (self.at.window.stride[1], self.at.window.padding[1]);
         let tap = l * self.at.window.dilation[1];
@@ -90,6 +90,10 @@ impl Launched {
                 return;
             };
             let (first, end, col) = self.inside(l);
+            if first == end {
+                to.fill(0.0);
+                return;
+            }
             to[..first].fill(0.0);
             to[end..].fill(0.0);
             let from = &x[row + col..];
@@ -109,6 +113,9 @@ impl Launched {
         self.rows(group, |start, row, l| {
             let Some(row) = row else { return };
             let (first, end, col) = self.inside(l);
+            if first == end {
+                return;
+            }
             let from = &columns[start..start + wo][first..end];
             let to = &mut dx[row + col..];
             if s == 1 {

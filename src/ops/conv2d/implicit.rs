@@ -97,6 +97,7 @@ macro_rules! source {
             include_str!("../../../shaders/shared/grid.wgsl"),
             include_str!("../../../shaders/shared/tree.wgsl"),
             include_str!("../../../shaders/shared/window.wgsl"),
+            include_str!("../../../shaders/shared/nan.wgsl"),
             include_str!("../../../shaders/shared/activation.wgsl"),
             include_str!("../../../shaders/shared/sgd.wgsl"),
             include_str!("../../../shaders/conv2d.wgsl"),

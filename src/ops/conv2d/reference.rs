@@ -27,8 +27,9 @@ impl Launched {
     }
 
     /// Calls `each(x index, w index, y index)` for every product of the convolution;
-    /// x `[N, C, H, W]`, w `[F, C / groups, K_h, K_w]`, y `[N, F, H_o, W_o]`.
-    fn products(&self, mut each: impl FnMut(usize, usize, usize)) {
+    /// x `[N, C, H, W]`, `None` for the zeros around it, w `[F, C / groups, K_h, K_w]`,
+    /// y `[N, F, H_o, W_o]`.
+    fn products(&self, mut each: impl FnMut(Option<usize>, usize, usize)) {
         let ([h, w], [ho, wo], [kh, kw]) = (self.at.input, self.at.output, self.at.window.kernel);
         let (channels, filters) = (self.c / self.groups, self.f / self.groups);
         for n in 0..self.n {
@@ -38,14 +39,12 @@ impl Launched {
                         for c in 0..channels {
                             for k in 0..kh {
                                 for l in 0..kw {
-                                    let row = self.at.place(0, i, k);
-                                    let col = self.at.place(1, j, l);
-                                    let (Some(row), Some(col)) = (row, col) else {
-                                        continue;
-                                    };
                                     let channel = f / filters * channels + c;
+                                    let image = (n * self.c + channel) * h;
+                                    let row = self.at.place(0, i, k);
+                                    let pixel = row.zip(self.at.place(1, j, l));
                                     each(
-                                        ((n * self.c + channel) * h + row) * w + col,
+                                        pixel.map(|(row, col)| (image + row) * w + col),
                                         ((f * channels + c) * kh + k) * kw + l,
                                         ((n * self.f + f) * ho + i) * wo + j,
                                     );
@@ -62,7 +61,9 @@ impl Launched {
 fn convolve<T: Real>(a: &Args<'_, T>, y: &mut [T]) {
     let (x, w) = (a.f(0), a.f(1));
     y.fill(T::ZERO);
-    Launched::of(a).products(|i, j, k| y[k] += x[i] * w[j]);
+    Launched::of(a).products(|i, j, k| {
+        y[k] += i.map_or(T::ZERO, |i| x[i]) * w[j];
+    });
 }
 
 pub(super) fn forward<T: Real>(a: &mut Args<'_, T>) {
@@ -90,7 +91,11 @@ pub(super) fn bias<T: Real>(a: &Args<'_, T>, y: &mut [T]) {
 fn input_gradient<T: Real>(a: &Args<'_, T>, dx: &mut [T]) {
     let (g, w) = (a.f(0), a.f(1));
     dx.fill(T::ZERO);
-    Launched::of(a).products(|i, j, k| dx[i] += g[k] * w[j]);
+    Launched::of(a).products(|i, j, k| {
+        if let Some(i) = i {
+            dx[i] += g[k] * w[j];
+        }
+    });
 }
 
 pub(super) fn input_grad<T: Real>(a: &mut Args<'_, T>) {
@@ -108,14 +113,16 @@ pub(super) fn input_grad_slope<T: Real>(a: &mut Args<'_, T>) {
 pub(super) fn slope<T: Real>(a: &Args<'_, T>, dx: &mut [T]) {
     let act = Activation::of_constant(a.size("ACTIVATION"));
     for (dx, &y) in dx.iter_mut().zip(a.f(2)) {
-        *dx *= act.slope(y);
+        *dx = act.sloped(*dx, y);
     }
 }
 
 fn weight_gradient<T: Real>(a: &Args<'_, T>, dw: &mut [T]) {
     let (x, g) = (a.f(0), a.f(1));
     dw.fill(T::ZERO);
-    Launched::of(a).products(|i, j, k| dw[j] += g[k] * x[i]);
+    Launched::of(a).products(|i, j, k| {
+        dw[j] += g[k] * i.map_or(T::ZERO, |i| x[i]);
+    });
 }
 
 pub(super) fn weight_grad<T: Real>(a: &mut Args<'_, T>) {

@@ -19,7 +19,7 @@ const HALVES: ([usize; 2], [usize; 2], [usize; 2]) = ([2, 2], [2, 2], [0, 0]);
 /// thread takes; rows of whole fours; windows that cover all of several strips; windows that
 /// overlap, leave gaps and hang over the edge; strides, padding, dilation, groups; more weights than a
 /// workgroup has threads; more places than a thread adds up; little but padding.
-const SHAPES: [Shapes; 17] = [
+const SHAPES: [Shapes; 19] = [
     ([1, 1, 1, 1], [1, 1, 1, 1], PLAIN, ([1, 1], [1, 1], [0, 0])),
     ([1, 1, 2, 2], [1, 1, 1, 1], PLAIN, HALVES),
     ([3, 2, 8, 9], [5, 2, 3, 2], PLAIN, HALVES),
@@ -81,6 +81,18 @@ const SHAPES: [Shapes; 17] = [
         HALVES,
     ),
     ([37, 1, 10, 10], [2, 1, 3, 3], PLAIN, HALVES),
+    (
+        [2, 1, 1, 1],
+        [3, 1, 5, 5],
+        ([1, 1], [2, 2], [1, 1], 1),
+        ([1, 1], [1, 1], [0, 0]),
+    ),
+    (
+        [1, 2, 1, 6],
+        [3, 2, 3, 3],
+        ([1, 7], [4, 1], [2, 1], 1),
+        ([3, 1], [9, 2], [1, 0]),
+    ),
     (
         [1, 2, 3, 3],
         [2, 2, 2, 2],

@@ -99,6 +99,7 @@ impl Forward<'_> {
                 for e in 0..LANES {
                     best[e] += plane[top * wo + left][e];
                 }
+                let mut total = [0.0; LANES];
                 for row in top..bottom {
                     let places = plane[row * wo + left..row * wo + right].iter();
                     for (place, here) in (row * wo + left..).zip(places) {
@@ -107,6 +108,20 @@ impl Forward<'_> {
                             let wins = candidate > best[e];
                             best[e] = if wins { candidate } else { best[e] };
                             at[e] = if wins { place as u32 } else { at[e] };
+                            total[e] += candidate;
+                        }
+                    }
+                }
+                // A sum is NaN if a summand is, and seldom else: one look at a whole window.
+                if total.iter().any(|total| total.is_nan()) {
+                    for row in (top..bottom).rev() {
+                        for place in (row * wo + left..row * wo + right).rev() {
+                            for e in 0..LANES {
+                                let candidate = plane[place][e] + bias[e];
+                                if candidate.is_nan() {
+                                    (best[e], at[e]) = (candidate, place as u32);
+                                }
+                            }
                         }
                     }
                 }
@@ -200,7 +215,12 @@ impl Work for InputGradient<'_> {
                 if g == 0.0 {
                     continue;
                 }
-                let (dx, g) = (&mut dx[start as usize..], lanes.splat(g));
+                let dx = &mut dx[start as usize..];
+                if !g.is_finite() {
+                    self.layout.add_filter(w, g, dx);
+                    continue;
+                }
+                let g = lanes.splat(g);
                 for (&at, w) in blocks.iter().zip(w.as_chunks::<LANES>().0) {
                     if let Some(dx) = dx[at as usize..].first_chunk_mut() {
                         let sum = lanes.add_scaled(lanes.load(dx), lanes.load(w), g);
@@ -258,7 +278,7 @@ pub(super) fn input_grad_slope(a: &mut Args<'_, f32>) {
     input_gradient(a, dx, |n, dx| {
         let y = &y[n * dx.len()..];
         for (dx, &y) in dx.iter_mut().zip(y) {
-            *dx *= act.slope(y);
+            *dx = act.sloped(*dx, y);
         }
     });
 }

@@ -212,6 +212,17 @@ impl Layout {
         rows
     }
 
+    /// Adds `g` times a filter in blocks to what it sees, and to nothing else: beyond a run's end
+    /// it has zeros, which would make NaN of a `g` that is not finite.
+    pub(super) fn add_filter(&self, row: &[f32], g: f32, seen: &mut [f32]) {
+        let stride = self.run.next_multiple_of(LANES);
+        for (&at, row) in self.runs.iter().zip(row.chunks(stride)) {
+            for (seen, w) in seen[at as usize..][..self.run].iter_mut().zip(row) {
+                *seen += g * w;
+            }
+        }
+    }
+
     /// A filter as it is, from its blocks.
     pub(super) fn filter(&self, row: &[f32], w: &mut [f32]) {
         let stride = self.run.next_multiple_of(LANES);

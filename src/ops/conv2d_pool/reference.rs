@@ -42,22 +42,26 @@ impl Launched {
     }
 
     /// Calls `each(x index, w index)` for every product of place (i, j) of filter f over
-    /// image n; x `[N, C, H, W]`, w `[F, C / groups, K_h, K_w]`.
-    fn products(&self, n: usize, f: usize, [i, j]: [usize; 2], mut each: impl FnMut(usize, usize)) {
+    /// image n; x `[N, C, H, W]`, `None` for the zeros around it, w `[F, C / groups, K_h, K_w]`.
+    fn products(
+        &self,
+        n: usize,
+        f: usize,
+        [i, j]: [usize; 2],
+        mut each: impl FnMut(Option<usize>, usize),
+    ) {
         let ([h, w], [kh, kw]) = (self.conv.input, self.conv.window.kernel);
         let (channels, filters) = (self.c / self.groups, self.f / self.groups);
         for c in 0..channels {
             for k in 0..kh {
                 for l in 0..kw {
-                    if let (Some(row), Some(col)) =
-                        (self.conv.place(0, i, k), self.conv.place(1, j, l))
-                    {
-                        let channel = f / filters * channels + c;
-                        each(
-                            ((n * self.c + channel) * h + row) * w + col,
-                            ((f * channels + c) * kh + k) * kw + l,
-                        );
-                    }
+                    let channel = f / filters * channels + c;
+                    let row = self.conv.place(0, i, k);
+                    let pixel = row.zip(self.conv.place(1, j, l));
+                    each(
+                        pixel.map(|(row, col)| ((n * self.c + channel) * h + row) * w + col),
+                        ((f * channels + c) * kh + k) * kw + l,
+                    );
                 }
             }
         }
@@ -96,9 +100,11 @@ pub(super) fn forward<T: Real>(a: &mut Args<'_, T>) {
         for i in (0..kh).filter_map(|k| s.pool.place(0, p, k)) {
             for j in (0..kw).filter_map(|l| s.pool.place(1, q, l)) {
                 let mut sum = T::ZERO;
-                s.products(n, f, [i, j], |x_at, w_at| sum += x[x_at] * w[w_at]);
+                s.products(n, f, [i, j], |x_at, w_at| {
+                    sum += x_at.map_or(T::ZERO, |at| x[at]) * w[w_at];
+                });
                 let candidate = sum + bias[f];
-                if best.is_none_or(|(_, largest)| candidate > largest) {
+                if best.is_none_or(|(_, largest)| candidate.outdoes(largest)) {
                     best = Some((i * s.conv.output[1] + j, candidate));
                 }
             }
@@ -115,8 +121,15 @@ fn input_gradient<T: Real>(a: &Args<'_, T>, dx: &mut [T]) {
     let (g, argmax, w) = (a.f(0), a.u(1), a.f(2));
     dx.fill(T::ZERO);
     s.pooled(|at, n, f| {
+        if g[at] == T::ZERO {
+            return;
+        }
         let winner = s.winner(argmax[at]);
-        s.products(n, f, winner, |x_at, w_at| dx[x_at] += g[at] * w[w_at]);
+        s.products(n, f, winner, |x_at, w_at| {
+            if let Some(x_at) = x_at {
+                dx[x_at] += g[at] * w[w_at];
+            }
+        });
     });
 }
 
@@ -130,7 +143,7 @@ pub(super) fn input_grad_slope<T: Real>(a: &mut Args<'_, T>) {
     let dx = a.f_mut(4);
     input_gradient(a, dx);
     for (dx, &y) in dx.iter_mut().zip(a.f(3)) {
-        *dx *= act.slope(y);
+        *dx = act.sloped(*dx, y);
     }
 }
 
@@ -139,8 +152,13 @@ pub(super) fn weight_gradient<T: Real>(a: &Args<'_, T>, dw: &mut [T]) {
     let (x, g, argmax) = (a.f(0), a.f(1), a.u(2));
     dw.fill(T::ZERO);
     s.pooled(|at, n, f| {
+        if g[at] == T::ZERO {
+            return;
+        }
         let winner = s.winner(argmax[at]);
-        s.products(n, f, winner, |x_at, w_at| dw[w_at] += g[at] * x[x_at]);
+        s.products(n, f, winner, |x_at, w_at| {
+            dw[w_at] += g[at] * x_at.map_or(T::ZERO, |at| x[at]);
+        });
     });
 }
 

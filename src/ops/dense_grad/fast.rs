@@ -47,7 +47,11 @@ pub(super) fn dense_grad(a: &mut Args<'_, f32>) {
     }
     SHARES.set(shares);
     for (dx, &x) in dx.iter_mut().zip(x) {
-        *dx *= scale * act.slope(x / scale);
+        let y = x / scale;
+        *dx = match act {
+            Activation::Relu => act.sloped(*dx * scale, y),
+            _ => *dx * (scale * act.slope(y)),
+        };
     }
 }
 
@@ -100,7 +104,7 @@ fn weights<const DX: bool>(
             g,
             w,
             dx,
-            rates: rates.coefficients(),
+            rates: (rates.coefficients(), rates.decays()),
         });
     };
     match (tasks, DX) {
@@ -130,8 +134,8 @@ struct Rows<'a, const DX: bool> {
     g: &'a [f32],
     w: &'a mut [f32],
     dx: &'a mut [f32],
-    /// η, L2, L1.
-    rates: [f32; 3],
+    /// η, L2, L1, and whether these two act.
+    rates: ([f32; 3], bool),
 }
 
 impl<const DX: bool> WithSimd for Rows<'_, DX> {
@@ -162,7 +166,7 @@ impl<const DX: bool> Rows<'_, DX> {
             dx,
             rates,
         } = self;
-        let rates = rates.map(|r| simd.splat_f32s(r));
+        let rates = (rates.0.map(|r| simd.splat_f32s(r)), rates.1);
         for from in (0..n_in).step_by(STRIP) {
             let strip = [from, n_in.min(from + STRIP)];
             let mut o = first;
@@ -190,7 +194,7 @@ fn block<S: Simd, const DX: bool, const R: usize>(
     g: &[f32],
     w: &mut [f32],
     dx: &mut [f32],
-    rates: [S::f32s; 3],
+    rates: ([S::f32s; 3], bool),
 ) {
     let lanes = S::F32_LANES;
     let mut at = from;
@@ -231,7 +235,7 @@ fn columns<S: Simd, const DX: bool, const R: usize>(
     g: &[f32],
     w: &mut [f32],
     dx: &mut [f32],
-    [eta, l2, l1]: [S::f32s; 3],
+    ([eta, l2, l1], decay): ([S::f32s; 3], bool),
 ) {
     let (zero, one) = (simd.splat_f32s(0.0), simd.splat_f32s(1.0));
     let old: [S::f32s; R] = std::array::from_fn(|r| load(simd, &w[r * n_in + at..][..len]));
@@ -259,7 +263,9 @@ fn columns<S: Simd, const DX: bool, const R: usize>(
         let w_r = old[r];
         let below = simd.select_f32s(simd.less_than_f32s(w_r, zero), simd.neg_f32s(one), zero);
         let sign = simd.select_f32s(simd.less_than_f32s(zero, w_r), one, below);
-        let slope = simd.mul_add_e_f32s(l2, w_r, simd.mul_add_e_f32s(l1, sign, slopes[r]));
+        // Where nothing decays, an infinite weight must not meet the zero.
+        let decayed = if decay { w_r } else { zero };
+        let slope = simd.mul_add_e_f32s(l2, decayed, simd.mul_add_e_f32s(l1, sign, slopes[r]));
         let new = simd.sub_f32s(w_r, simd.mul_f32s(eta, slope));
         store(simd, &mut w[r * n_in + at..][..len], new);
     }

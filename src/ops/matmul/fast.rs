@@ -76,7 +76,7 @@ pub(super) fn matmul_slope(a: &mut Args<'_, f32>) {
     let (y, c) = (a.f(2), a.f_mut(3));
     product(a, c);
     for (c, &y) in c.iter_mut().zip(y) {
-        *c *= act.slope(y);
+        *c = act.sloped(*c, y);
     }
 }
 

@@ -19,6 +19,7 @@ macro_rules! source {
     ($unit:literal) => {
         concat!(
             include_str!(concat!("../../../shaders/matmul/", $unit, ".wgsl")),
+            include_str!("../../../shaders/shared/nan.wgsl"),
             include_str!("../../../shaders/shared/activation.wgsl"),
             include_str!("../../../shaders/shared/rng.wgsl"),
             include_str!("../../../shaders/shared/sgd.wgsl"),

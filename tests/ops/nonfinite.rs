@@ -1,0 +1,276 @@
+//! What is not finite goes on: NaN and infinities at several places of each input of each case
+//! come out where the reference in f64 has them, and nowhere else, on every device and way.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use wgrad::doctor::harness::{in_f16, plan_of, run};
+use wgrad::doctor::tolerance::{Side, allowed};
+use wgrad::doctor::{compare, truth};
+use wgrad::exec::cpu::{Cpu, Text};
+use wgrad::exec::{Device, Executor};
+use wgrad::ops::activation::{Activate, Activation, ActivationSlope};
+use wgrad::ops::argmax::Argmax;
+use wgrad::ops::conv2d::{Conv2d, ConvEnd};
+use wgrad::ops::conv2d_pool::{Conv2dPool, ConvPool};
+use wgrad::ops::max_pool2d::MaxPool2d;
+use wgrad::ops::tally::Tally;
+use wgrad::ops::{Case, Fill, Row};
+use wgrad::plan::Plan;
+use wgrad::tensor::Host;
+
+use super::common::nonfinite::{given_of, without_tiny};
+use super::common::{gpu, mixed_gpu};
+use super::{MIXED, rows};
+
+/// Every executor of a plan: where it computes, what it is called.
+fn executors(
+    plan: &Plan,
+    gpus: &[(&str, &Option<Device>)],
+) -> Vec<(Side, String, Box<dyn Executor>)> {
+    let mut all: Vec<(Side, String, Box<dyn Executor>)> = Vec::new();
+    for text in [Text::Reference, Text::Fast] {
+        let cpu = Cpu::<f32>::new(plan.clone(), text).unwrap();
+        all.push((Side::Cpu, format!("{text:?}"), Box::new(cpu)));
+    }
+    for (name, gpu) in gpus {
+        let Some(gpu) = gpu else { continue };
+        let ways = gpu.ways(plan.clone()).into_iter();
+        for plan in ways.filter(|plan| *name != MIXED || plan.rounds_factors()) {
+            let kernels = plan.programs["run"].iter().map(|l| l.kernel.name);
+            let kernels = kernels.collect::<Vec<_>>().join(", ");
+            all.push((
+                Side::Gpu,
+                format!("{name}: {kernels}"),
+                gpu.executor(plan).unwrap(),
+            ));
+        }
+    }
+    all
+}
+
+/// Failures of one op, and how many results were compared.
+fn hold(row: &Row, gpus: &[(&str, &Option<Device>)]) -> (Vec<String>, usize) {
+    let (mut failures, mut count) = (Vec::new(), 0);
+    for case in &(row.cases)() {
+        let plan = plan_of(case, 2).unwrap();
+        let all = given_of(row, case, &plan, 2).into_iter();
+        let all: Vec<_> = all
+            .map(|given| (truth(&plan, &given).unwrap(), given))
+            .collect();
+        if all.is_empty() {
+            continue;
+        }
+        for (side, name, mut executor) in executors(&plan, gpus) {
+            for (wanted, given) in &all {
+                let rounded = executor.plan().rounds_factors().then(|| {
+                    let halves: Vec<_> = given.iter().map(in_f16).collect();
+                    (truth(&plan, &halves).unwrap(), halves)
+                });
+                let (wanted, given) = rounded.as_ref().map_or((wanted, given), |(w, g)| (w, g));
+                let found = without_tiny(run(executor.as_mut(), given).unwrap());
+                let compared = compare(case, &found, wanted, allowed(case, side));
+                count += compared.buffers;
+                if let Some(failure) = compared.failure {
+                    failures.push(format!("{} on {name}: {failure}", row.stem));
+                    break;
+                }
+            }
+        }
+    }
+    (failures, count)
+}
+
+#[test]
+fn what_is_not_finite_goes_on() {
+    let (gpu, mixed) = (gpu(), mixed_gpu());
+    let gpus = [("GPU", &gpu), (MIXED, &mixed)];
+    let rows = rows();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let (mut failures, mut count) = (Vec::new(), 0);
+        while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let start = std::time::Instant::now();
+            let (more, compared) = hold(row, &gpus);
+            println!(
+                "{:<16} {compared:>6} results, {:.1} s",
+                row.stem,
+                start.elapsed().as_secs_f64()
+            );
+            failures.extend(more);
+            count += compared;
+        }
+        (failures, count)
+    };
+    let workers = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
+    let (mut failures, mut count) = (Vec::new(), 0);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        for thread in threads {
+            let (more, compared) = thread.join().unwrap();
+            failures.extend(more);
+            count += compared;
+        }
+    });
+    assert!(
+        failures.is_empty(),
+        "{} failures\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+    println!("{count} results compared");
+}
+
+/// Holds one input and its results, by their buffers' names, on every executor.
+fn rule(case: Case, given: Vec<Host>, wanted: &[(&str, Host)]) {
+    let gpu = gpu();
+    let plan = plan_of(&case, 1).unwrap();
+    let same = |found: &Host, wanted: &Host| match (found, wanted) {
+        (Host::F32(f), Host::F32(w)) => {
+            let same = |(f, w): (&f32, &f32)| f == w || (f.is_nan() && w.is_nan());
+            f.len() == w.len() && f.iter().zip(w).all(same)
+        }
+        (found, wanted) => found == wanted,
+    };
+    for (_, name, mut executor) in executors(&plan, &[("GPU", &gpu)]) {
+        let found = without_tiny(run(executor.as_mut(), &given).unwrap());
+        for (buffer, wanted) in wanted {
+            assert!(
+                same(&found[*buffer], wanted),
+                "{:?} on {name}: {buffer} is {:?}, wanted {wanted:?}",
+                case.op,
+                found[*buffer]
+            );
+        }
+    }
+}
+
+const NAN: f32 = f32::NAN;
+const INF: f32 = f32::INFINITY;
+
+fn floats(values: &[f32]) -> Host {
+    Host::F32(values.to_vec())
+}
+
+fn integers(values: &[u32]) -> Host {
+    Host::U32(values.to_vec())
+}
+
+/// The rules themselves, which the reference could break for all.
+#[test]
+fn not_a_number_is_the_largest_and_stays() {
+    let any = Fill::Number(0.0);
+    for (activation, x, y) in [
+        (
+            Activation::Relu,
+            [NAN, -NAN, INF, -INF, -0.0, -1.0, 2.0],
+            [NAN, NAN, INF, 0.0, 0.0, 0.0, 2.0],
+        ),
+        (
+            Activation::Sigmoid,
+            [NAN, -NAN, INF, -INF, 0.0, 0.0, 0.0],
+            [NAN, NAN, 1.0, 0.0, 0.5, 0.5, 0.5],
+        ),
+        (
+            Activation::Tanh,
+            [NAN, -NAN, INF, -INF, 0.0, 0.0, 0.0],
+            [NAN, NAN, 1.0, -1.0, 0.0, 0.0, 0.0],
+        ),
+    ] {
+        let case = Case::new(Activate(activation), 1).fixed(&[7], any);
+        rule(case, vec![floats(&x)], &[("output 0", floats(&y))]);
+    }
+    // What ReLU has held back comes back as 0, whatever it is.
+    let case = Case::new(ActivationSlope(Activation::Relu), 1);
+    let (g, y) = ([1.0, 1.0, INF, NAN, 3.0], [NAN, -NAN, 0.0, -0.0, -1.0]);
+    rule(
+        case.fixed(&[5], any).fixed(&[5], any),
+        vec![floats(&g), floats(&y)],
+        &[("output 0", floats(&[1.0, 1.0, 0.0, 0.0, 0.0]))],
+    );
+    let rows = [
+        1.0, NAN, 3.0, -NAN, -INF, -INF, INF, 0.0, -NAN, NAN, INF, 1.0,
+    ];
+    rule(
+        Case::new(Argmax, 1).fixed(&[3, 4], any),
+        vec![floats(&rows)],
+        &[("output 0", integers(&[1, 2, 0]))],
+    );
+    let pool = MaxPool2d {
+        kernel: [2, 2],
+        stride: [2, 2],
+        padding: [0, 0],
+        activation: Activation::Relu,
+    };
+    let plane = [1.0, 5.0, NAN, 0.0, -INF, INF, 8.0, -8.0];
+    let below = [-NAN, 2.0, -NAN, 9.0, -INF, -INF, -INF, -NAN];
+    let plane = floats(&[plane, below].concat());
+    let wanted = [
+        ("output 0", floats(&[NAN, NAN, INF, NAN])),
+        ("output 1", integers(&[8, 2, 5, 15])),
+    ];
+    let x = [1, 1, 2, 8];
+    rule(
+        Case::new(pool, 1).fixed(&x, any),
+        vec![plane.clone()],
+        &wanted,
+    );
+    let conv = Conv2d {
+        stride: [1, 1],
+        padding: [0, 0],
+        dilation: [1, 1],
+        groups: 1,
+        end: ConvEnd::Store,
+    };
+    let case = Case::new(Conv2dPool(ConvPool { conv, pool }), 1);
+    rule(
+        case.fixed(&x, any)
+            .fixed(&[1, 1, 1, 1], any)
+            .fixed(&[1], any),
+        vec![plane, floats(&[1.0]), floats(&[0.0])],
+        &wanted,
+    );
+}
+
+/// No example with a score that is not a number is answered correctly, and its loss arrives.
+#[test]
+fn metrics_notice_what_is_not_a_number() {
+    let any = Fill::Number(0.0);
+    let tally = |n: usize| Tally {
+        count: 10 * n,
+        epoch_steps: 10,
+        predict: false,
+    };
+    let hold =
+        |k: usize, scores: &[f32], losses: &[f32], labels: &[u32], metrics: [f32; 4], bad: u32| {
+            let n = labels.len();
+            let case = Case::new(tally(n), 1).fixed(&[n, k], any).fixed(&[n], any);
+            let case = case.u32(&[n], any).u32(&[2], any);
+            rule(
+                case.fixed(&[4], any).u32(&[4], any),
+                vec![
+                    floats(scores),
+                    floats(losses),
+                    integers(labels),
+                    integers(&[5, 5]),
+                    floats(&[0.0; 4]),
+                    integers(&[0; 4]),
+                ],
+                &[
+                    ("input 4", floats(&metrics)),
+                    ("input 5", integers(&[6, bad, 0, 0])),
+                ],
+            );
+        };
+    let scores = [0.0, 1.0, 0.0, NAN, -NAN, 1.0];
+    let counted = [0.0, 1.0, 3.0, NAN];
+    hold(2, &scores, &[0.5, NAN, 1.0], &[1, 1, 0], counted, 1);
+    let counted = [0.0, 1.0, 3.0, INF];
+    hold(
+        1,
+        &[NAN, 0.7, NAN],
+        &[0.5, 1.0, INF],
+        &[0, 1, 1],
+        counted,
+        2,
+    );
+}
