@@ -10,7 +10,7 @@ use wgrad::Error;
 use wgrad::compile::{Options, compile};
 use wgrad::data::Split;
 use wgrad::data::digits::{Part, generate};
-use wgrad::doctor::harness::plan_of;
+use wgrad::doctor::harness::{self, plan_of};
 use wgrad::exec::{Choice, Device};
 use wgrad::graph::Graph;
 use wgrad::nn::Network;
@@ -104,8 +104,9 @@ fn a_shader_that_does_not_compile_is_an_error() {
         other => panic!("{other:?}"),
     }
     // The device is as good as before.
-    let sound = plan_of(&(row.cases)()[0], 1).unwrap();
-    device.executor(sound).unwrap().run("run", 1).unwrap();
+    let case = &(row.cases)()[0];
+    let mut executor = device.executor(plan_of(case, 1).unwrap()).unwrap();
+    harness::run(executor.as_mut(), &harness::inputs(case, 1)).unwrap();
 }
 
 #[test]

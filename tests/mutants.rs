@@ -209,7 +209,9 @@ const MUTANTS: &[Mutant] = mutants! {
     "matmul" "writes added to what was there": "c[group.z * M * N + place.y * N + place.x] =" => "c[group.z * M * N + place.y * N + place.x] +=";
     "conv2d_pool" "strip: rows not moved down": "strip[i] = strip[i + 6u]" => "strip[i] = strip[i + 3u]";
     "conv2d_pool" "strip: what the strip before left is lost": "return q > 0u && j < KW - 1u;" => "return false;";
-    "conv2d_pool" "strip: a winner for another": "min(3u, QO - 1u - q)" => "min(2u, QO - 1u - q)";
+    "conv2d_pool" "strip: a winner for another": "min(3u, last)" => "min(2u, last)";
+    "conv2d_pool" "strip: what is beyond the last column sends too": "select(0.0, g[one], last >= 1u)" => "g[one]";
+    "conv2d_pool" "strip: what is beyond a short row sends too": "select(0.0, g[three], last >= 3u)" => "g[three]";
     "conv2d_pool" "strip: wrong place of a window": "winner == place + WO)" => "winner == place + WO - 1u)";
     "conv2d_pool" "strip: row below not kept": "            above = below;" => "            above = above;";
     "conv2d_pool" "strip: last of equal maxima": "let wins = candidate > best.value;" => "let wins = candidate >= best.value;";

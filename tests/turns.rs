@@ -19,6 +19,7 @@ use wgrad::ops::conv2d_pool::{
 };
 use wgrad::ops::dense_grad::DenseGrad;
 use wgrad::ops::dense_loss::DenseLoss;
+use wgrad::ops::finite::Finite;
 use wgrad::ops::gather::{Expansion, Gather};
 use wgrad::ops::matmul::{End, Matmul};
 use wgrad::ops::max_pool2d::{MaxPool2d, MaxPool2dGrad};
@@ -292,6 +293,12 @@ const FAMILIES: &[(&str, Family)] = &[
     ("tally", |n| tally(n, false)),
     ("tally with answers", |n| tally(n, true)),
     ("images out of bytes", gather),
+    ("numbers that are finite", |n| {
+        let op = Finite { number: 0 };
+        Case::new(op, 1)
+            .fixed(&[256 * n], Fill::Spoiled(256 * n - 1, f64::NAN))
+            .u32(&[4], ONE)
+    }),
 ];
 
 /// Kernels with a loop over a size that no family above reaches, and why that is no gap.

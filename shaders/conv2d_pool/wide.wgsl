@@ -391,14 +391,16 @@ fn add_winners(replica: u32, n: u32, c: u32, p: u32, q: u32) {
             strip_filter[tap] = weight;
         }
         let at = (((replica * N + n) * F + f) * PO + p) * QO + q;
-        // Beyond the last column stands the last one; its winner has none of those places.
-        let one = at + min(1u, QO - 1u - q);
-        let two = at + min(2u, QO - 1u - q);
-        let three = at + min(3u, QO - 1u - q);
+        // Beyond the last column stands the last one, which sends nothing: in a narrow image its
+        // winner may have one of those places, a row further down.
+        let last = QO - 1u - q;
+        let one = at + min(1u, last);
+        let two = at + min(2u, last);
+        let three = at + min(3u, last);
         send_back(0u, g[at], saved_argmax[at], place);
-        send_back(1u, g[one], saved_argmax[one], place + 2u);
-        send_back(2u, g[two], saved_argmax[two], place + 4u);
-        send_back(3u, g[three], saved_argmax[three], place + 6u);
+        send_back(1u, select(0.0, g[one], last >= 1u), saved_argmax[one], place + 2u);
+        send_back(2u, select(0.0, g[two], last >= 2u), saved_argmax[two], place + 4u);
+        send_back(3u, select(0.0, g[three], last >= 3u), saved_argmax[three], place + 6u);
     }
 }
 

@@ -55,7 +55,11 @@ impl Written {
             for (binding, declared) in uses() {
                 if declared.access != Access::Write && !buffers[binding.buffer] {
                     let name = &plan.buffers[binding.buffer].name;
-                    let reader = format!("program {program} reads it in {}", launch.label);
+                    let label = match &launch.label[..] {
+                        "" => launch.kernel.name,
+                        label => label,
+                    };
+                    let reader = format!("program {program} reads it in {label}");
                     return Err(unwritten(name, &reader));
                 }
             }

@@ -65,6 +65,7 @@ impl Model {
                 format!("1 or {replicas}"),
             ));
         }
+        self.check_finite()?;
         for (k, p) in network.parameters()?.iter().enumerate() {
             let each = self.replicas.iter().map(|weights| {
                 let tensor = weights
@@ -73,10 +74,6 @@ impl Model {
                 let (_, tensor) = tensor.ok_or_else(|| {
                     Error::setting("given weights", "those of another network", &p.name)
                 })?;
-                if let Some(value) = tensor.iter().find(|v| !v.is_finite()) {
-                    let found = format!("{value} in {}", p.name);
-                    return Err(Error::setting("given weights", found, "finite numbers"));
-                }
                 Ok(tensor.iter().copied().collect::<Vec<f32>>())
             });
             let mut values = each.collect::<Result<Vec<_>>>()?.concat();

@@ -18,8 +18,9 @@ const HALVES: ([usize; 2], [usize; 2], [usize; 2]) = ([2, 2], [2, 2], [0, 0]);
 /// One of each; windows that halve, on sizes that do not divide; more filters than a
 /// thread takes; rows of whole fours; windows that cover all of several strips; windows that
 /// overlap, leave gaps and hang over the edge; strides, padding, dilation, groups; more weights than a
-/// workgroup has threads; more places than a thread adds up; little but padding.
-const SHAPES: [Shapes; 19] = [
+/// workgroup has threads; more places than a thread adds up; rows shorter than a strip; little but
+/// padding.
+const SHAPES: [Shapes; 21] = [
     ([1, 1, 1, 1], [1, 1, 1, 1], PLAIN, ([1, 1], [1, 1], [0, 0])),
     ([1, 1, 2, 2], [1, 1, 1, 1], PLAIN, HALVES),
     ([3, 2, 8, 9], [5, 2, 3, 2], PLAIN, HALVES),
@@ -81,6 +82,8 @@ const SHAPES: [Shapes; 19] = [
         HALVES,
     ),
     ([37, 1, 10, 10], [2, 1, 3, 3], PLAIN, HALVES),
+    ([1, 2, 2, 4], [3, 2, 1, 3], PLAIN, HALVES),
+    ([2, 1, 6, 6], [2, 1, 3, 3], PLAIN, HALVES),
     (
         [2, 1, 1, 1],
         [3, 1, 5, 5],

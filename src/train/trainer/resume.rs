@@ -121,7 +121,6 @@ impl Trainer {
             let found = format!("{} training steps done", self.done);
             return Err(Error::setting("given weights", found, "no step done yet"));
         }
-        model.check_finite()?;
         model.write(&self.network, self.executor.as_mut())?;
         // Before the first epoch the mean is the weights.
         self.average()?;
