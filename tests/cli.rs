@@ -292,6 +292,14 @@ fn bad_words_are_refused() {
         &["train", "--epochs", "0"],
         &["epochs: found 0", "\nhint: --epochs sets it\n"],
     );
+    says(
+        &["train", "--epochs", "-1"],
+        &["invalid value '-1' for '--epochs"],
+    );
+    says(
+        &["train", "--seed", "-1"],
+        &["invalid value '-1' for '--seed"],
+    );
     says(&["train", "--batch", "0"], &["batch: found 0"]);
     says(
         &["train", "--batch", "10001"],
@@ -536,6 +544,53 @@ fn train(folder: &Path, args: &[&str]) -> std::process::Output {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// What cannot be read is said, and costs the others no answer.
+#[test]
+fn one_bad_picture_costs_no_other_its_answer() {
+    let home = tempfile::tempdir().unwrap();
+    data(home.path());
+    let done = train(
+        home.path(),
+        &["--net", "mlp-30", "--data", ".", "--out", "run"],
+    );
+    assert!(done.status.success(), "{done:?}");
+    let digits = generate(1, Part::Test, 2).unwrap();
+    for (name, i) in [("one.png", 0), ("two.png", 1)] {
+        write_png_grey(&home.path().join(name), 28, 28, digits.image(i)).unwrap();
+    }
+    fs::write(home.path().join("bad.png"), "no picture").unwrap();
+    let predict = |pictures: &[&str]| {
+        let output = wgrad()
+            .current_dir(home.path())
+            .args([
+                "predict",
+                "--device",
+                "cpu",
+                "--model",
+                "run/model.safetensors",
+            ])
+            .args(pictures)
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    };
+    let (code, answers, _) = predict(&["one.png", "two.png"]);
+    assert_eq!(code, Some(0));
+    let (code, some, errors) = predict(&["one.png", "bad.png", "gone.png", "two.png"]);
+    assert_eq!((code, some), (Some(2), answers), "{errors}");
+    assert!(
+        errors.contains("bad.png") && errors.contains("gone.png"),
+        "{errors}"
+    );
+    let (code, none, errors) = predict(&["bad.png"]);
+    assert_eq!((code, none.as_str()), (Some(2), ""), "{errors}");
 }
 
 #[test]

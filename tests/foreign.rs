@@ -441,6 +441,71 @@ fn kernels_of_other_crates_have_bounds_checks() {
     }
 }
 
+static WORDS: Kernel = Kernel::new(
+    "words",
+    "override N: u32 = 1u;
+     @group(0) @binding(0) var<storage, read> x: array<u32>;
+     @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+     @compute @workgroup_size(64)
+     fn words(@builtin(local_invocation_index) thread: u32) {
+         if thread < N { y[thread] = f32(x[thread]); }
+     }",
+    &[Bind::read("x").of("N"), Bind::write("y").of("N")],
+    &["N"],
+    wgrad::reference!(last_of_table),
+);
+
+/// A float's bits taken for a whole number are a number like any other.
+#[test]
+fn element_types_that_differ_from_the_declaration_are_refused() {
+    let Some(device) = gpu() else { return };
+    let graph = applied(Own(|_, _| Ok(over(&WORDS, 4, &[])))).unwrap();
+    let refused = device.executor(plan(&graph, true).unwrap()).map(|_| ());
+    let refused = refused.unwrap_err().to_string();
+    assert!(
+        refused.contains("Uint of 4 bytes in binding 0 (x)"),
+        "{refused}"
+    );
+    assert!(refused.contains("F32"), "{refused}");
+}
+
+/// An op that makes nothing, and whose gradient rule says nothing.
+#[derive(Debug)]
+struct Nothing(usize);
+
+impl Op for Nothing {
+    fn name(&self) -> &'static str {
+        "nothing"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        Ok(vec![inputs[0].clone(); self.0])
+    }
+
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
+        Ok(over(&TWICE, inputs[0].elements(), &[]))
+    }
+
+    fn gradient(&self, _: &mut wgrad::ops::Backward<'_>) -> Result<Vec<Option<Value>>> {
+        Ok(vec![])
+    }
+}
+
+#[test]
+fn an_op_without_outputs_or_gradients_is_an_error() {
+    let mut graph = Graph::new();
+    let x = graph.variable("x", f32s(&[4])).unwrap();
+    graph.begin("run");
+    let refused = graph
+        .op1(Arc::new(Nothing(0)), &[x])
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("no output"), "{refused}");
+    let y = graph.op1(Arc::new(Nothing(1)), &[x]).unwrap();
+    let refused = graph.gradients(y, x, &[x]).unwrap_err().to_string();
+    assert!(refused.contains("0 gradients of nothing"), "{refused}");
+}
+
 /// The crate's kernels run without checks, so nobody may call them with sizes that the buffers
 /// do not have.
 #[test]

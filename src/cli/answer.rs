@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use wgrad::Result;
 use wgrad::data::picture::read_digit;
 use wgrad::data::{Images, Source};
 use wgrad::exec::Choice;
 use wgrad::train::{Model, Predictor, plurality};
+use wgrad::{Error, Result};
 
-use super::{percent, print};
+use super::{percent, print, say};
 
 /// Flags of `wgrad eval`.
 #[derive(clap::Args)]
@@ -68,18 +68,28 @@ pub fn predict(args: &PredictArgs) -> Result<()> {
     let model = Model::load(&args.model)?;
     let [_, height, width] = model.network.input;
     let classes = model.network.outputs()?.max(2);
-    let mut pixels = Vec::new();
+    // One picture that cannot be read costs no other its answer.
+    let (mut pixels, mut paths, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     for path in &args.images {
-        pixels.extend(read_digit(path, height, width)?);
+        match read_digit(path, height, width) {
+            Ok(picture) => {
+                pixels.extend(picture);
+                paths.push(path);
+            }
+            Err(e) => refused.push(e),
+        }
     }
-    let labels = vec![0; args.images.len()];
+    if paths.is_empty() {
+        return all_told(refused);
+    }
+    let labels = vec![0; paths.len()];
     let images = Images::new("pictures", height, width, classes, pixels, labels)?;
     let device = super::Ways::default().open(choice)?;
     let mut predictor = Predictor::new(&model, &images, &device)?;
     let read = plurality(&predictor.evaluate()?.predictions);
     let outputs = predictor.outputs()?;
     let mut text = String::new();
-    for (i, (path, class)) in args.images.iter().zip(read).enumerate() {
+    for (i, (path, class)) in paths.into_iter().zip(read).enumerate() {
         let sure: f32 = outputs
             .iter()
             .filter_map(|o| o[i].get(class as usize))
@@ -87,5 +97,15 @@ pub fn predict(args: &PredictArgs) -> Result<()> {
         let sure = f64::from(sure) / outputs.len() as f64;
         text += &format!("{}: {class} ({})\n", path.display(), percent(sure));
     }
-    print(&text)
+    print(&text)?;
+    all_told(refused)
+}
+
+/// Says every error but the last, which is the command's.
+fn all_told(mut errors: Vec<Error>) -> Result<()> {
+    let last = errors.pop();
+    for e in errors {
+        say(&format!("error: {e}\n"));
+    }
+    last.map_or(Ok(()), Err)
 }

@@ -41,10 +41,15 @@ pub struct Run {
     #[arg(long, value_name = "K")]
     seeds: Option<usize>,
     /// The first seed: `--first-seed 1 --seeds 1` repeats the second of a larger run
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        default_value_t = 0
+    )]
     first_seed: usize,
     /// Epochs instead of the book's
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     epochs: Option<usize>,
     /// A folder with MNIST's four IDX files, or `synthetic` [default: MNIST_DIR, else data/mnist]
     #[arg(long, value_name = "DIR")]
@@ -58,7 +63,7 @@ pub struct Run {
     #[arg(long, value_name = "DIR", default_value = "runs/book")]
     out: PathBuf,
     /// Try out on at most N training images
-    #[arg(long, value_name = "N", hide = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, hide = true)]
     images: Option<usize>,
 }
 

@@ -42,16 +42,16 @@ pub struct SessionArgs {
     #[arg(long, value_name = "NAME")]
     validation: Option<String>,
     /// Classes that the images are sorted into [default: the largest label and one]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     classes: Option<usize>,
     /// Train on the first N training images only
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     train_images: Option<usize>,
     /// Epochs [default: the network's own; 6 on synthetic digits]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     epochs: Option<usize>,
     /// Images in a mini-batch [default: 10]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     batch: Option<usize>,
     /// Learning rate of every epoch [default: the network's own; on synthetic digits a tenth
     /// of it from the fifth epoch on]
@@ -64,24 +64,34 @@ pub struct SessionArgs {
     #[arg(long, value_name = "NAME")]
     distort: Option<String>,
     /// Evaluate and save the mean of the weights after each epoch from the Nth on
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     average_from: Option<usize>,
     /// Stop after N epochs in a row without a new best validation accuracy
-    #[arg(long, value_name = "N", conflicts_with = "average_from")]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        conflicts_with = "average_from"
+    )]
     stop_after: Option<usize>,
     /// Halve the learning rate after N epochs in a row without a new best validation
     /// accuracy; the seventh halving ends the run
-    #[arg(long, value_name = "N", conflicts_with = "average_from")]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        conflicts_with = "average_from"
+    )]
     halve_after: Option<usize>,
     /// Seed of everything random [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     seed: Option<u64>,
     /// Train N networks at once, each with random numbers of its own [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     replicas: Option<usize>,
     /// Identity of the first replica: `--first-replica 3` trains alone what
     /// `--replicas 5` has as its member 3 [default: 0]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     first_replica: Option<usize>,
     /// auto (a hardware GPU, else the CPU), cpu, gpu, or an index of `wgrad devices`
     #[arg(long, default_value = "auto")]
@@ -90,7 +100,7 @@ pub struct SessionArgs {
     #[arg(long)]
     no_fuse: bool,
     /// Every N steps, compute one launch again on the reference and stop if they disagree
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     verify_every: Option<u64>,
 }
 

@@ -242,6 +242,9 @@ pub fn truth(plan: &Plan, inputs: &[Host]) -> Result<BTreeMap<String, Host>> {
 /// # Ok::<(), wgrad::Error>(())
 /// ```
 ///
+/// On the CPU this holds the CPU functions to each other, and says nothing of the WGSL: that needs
+/// an adapter, and a software one will do (`apt-get install mesa-vulkan-drivers`).
+///
 /// Read `x[i]`, as if there were one replica, and the comparison on a GPU says which element of
 /// which case is wrong. Such an op goes into a [`Graph`](crate::graph::Graph) like any other.
 ///

@@ -48,6 +48,11 @@ pub(super) fn gradients(
             upstream: up,
             wanted: &wanted,
         })?;
+        if shares.len() != node.inputs.len() {
+            let found = format!("{} gradients of {}", shares.len(), op.name());
+            let wanted = format!("one, or None, for each of its {} inputs", node.inputs.len());
+            return Err(Error::setting("gradient", found, wanted));
+        }
         for ((&input, share), wanted) in node.inputs.iter().zip(shares).zip(wanted) {
             let Some(share) = share.filter(|_| wanted) else {
                 continue;

@@ -62,9 +62,12 @@ pub trait Tape {
     /// Adds an op of one output and returns it.
     ///
     /// # Errors
-    /// What the op's shape rule says.
+    /// What the op's shape rule says, and [`Error::Shape`] for an op without outputs.
     fn op1(&mut self, op: Arc<dyn Op>, inputs: &[Value]) -> Result<Value> {
-        Ok(self.op(op, inputs)?[0])
+        let name = op.name();
+        let outputs = self.op(op, inputs)?;
+        let first = outputs.first().copied();
+        first.ok_or_else(|| Error::shape(name, "no output", "an op with an output"))
     }
 }
 

@@ -11,6 +11,7 @@ use crate::exec::Cache;
 use crate::exec::cache::digits;
 use crate::kernel::{Access, Kernel};
 use crate::plan::{Launch, Plan};
+use crate::shape::DType;
 
 /// The driver's compiled pipelines, kept between runs.
 #[derive(Debug)]
@@ -130,6 +131,9 @@ impl Pipelines {
         let kernels: BTreeMap<_, _> = kernels.map(|k| (module_of(gpu, k), k)).collect();
         let modules = each(kernels, |kernel| {
             let (_, checks) = module_of(gpu, kernel);
+            if !kernel.trusted() {
+                element_types(kernel)?;
+            }
             guarded(gpu, kernel, || module(&gpu.device, kernel, checks))
         })?;
         let pipelines = each(launches, |launch| {
@@ -158,6 +162,61 @@ fn each<K: Ord + Send, T: Send, R: Send>(
         .map(|(key, entry)| (key, work(entry)))
         .collect();
     done.into_iter().map(|(key, r)| Ok((key, r?))).collect()
+}
+
+/// Holds the element types of a foreign kernel's text against its declaration: wgpu compares all
+/// but those, and a float read as a word is a wrong number and no error. What does not parse or
+/// validate is wgpu's to refuse.
+fn element_types(kernel: &Kernel) -> Result<()> {
+    use wgpu::naga::{ScalarKind, TypeInner, front::wgsl, valid};
+    let Ok(module) = wgsl::parse_str(kernel.source) else {
+        return Ok(());
+    };
+    let mut validator =
+        valid::Validator::new(valid::ValidationFlags::all(), valid::Capabilities::all());
+    let entry = module
+        .entry_points
+        .iter()
+        .position(|e| e.name == kernel.name);
+    let (Ok(info), Some(entry)) = (validator.validate(&module), entry) else {
+        return Ok(());
+    };
+    let used = info.get_entry_point(entry);
+    for (handle, variable) in module.global_variables.iter() {
+        let Some(at) = variable.binding.filter(|_| !used[handle].is_empty()) else {
+            continue;
+        };
+        let Some(declared) = kernel.bindings.get(at.binding as usize) else {
+            continue;
+        };
+        let TypeInner::Array { base, .. } = module.types[variable.ty].inner else {
+            continue;
+        };
+        let scalar = match module.types[base].inner {
+            TypeInner::Scalar(scalar) | TypeInner::Vector { scalar, .. } => scalar,
+            _ => continue,
+        };
+        let right = match declared.dtype {
+            DType::F32 => scalar.kind == ScalarKind::Float && scalar.width == 4,
+            DType::U32 => {
+                matches!(scalar.kind, ScalarKind::Uint | ScalarKind::Sint) && scalar.width == 4
+            }
+        };
+        if !right {
+            return Err(Error::Device {
+                action: format!("compile kernel {}", kernel.name),
+                found: format!(
+                    "{:?} of {} bytes in binding {} ({})",
+                    scalar.kind, scalar.width, at.binding, declared.name
+                ),
+                fix: format!(
+                    "Its declaration says {:?}: mend one of them.",
+                    declared.dtype
+                ),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// What `make` makes of a kernel, unless wgpu refuses it.
