@@ -239,6 +239,13 @@ static OWN: Cost = Cost {
 
 /// A dense layer under a cost, as the crate's training steps have it.
 fn classifier(cost: &'static Cost) -> Graph {
+    let (mut graph, step) = uncounted_classifier(cost, true);
+    graph.op(Arc::new(Advance), &[step]).unwrap();
+    graph
+}
+
+/// [`classifier`] before its step is counted, and its counter; its batch is gathered or given.
+fn uncounted_classifier(cost: &'static Cost, gathered: bool) -> (Graph, Value) {
     let mut graph = Graph::new();
     let shared = |extents: &[usize]| u32s(extents).shared();
     let images = graph.variable("images", shared(&[3])).unwrap();
@@ -248,6 +255,10 @@ fn classifier(cost: &'static Cost) -> Graph {
     let b = graph.variable("b", f32s(&[2])).unwrap();
     let metrics = graph.variable("metrics", f32s(&[4])).unwrap();
     let guard = graph.variable("guard", u32s(&[4])).unwrap();
+    let given = [
+        graph.variable("x", f32s(&[3, 1, 2, 2])).unwrap(),
+        graph.variable("y", u32s(&[3])).unwrap(),
+    ];
     graph.begin("train");
     let gather = Gather {
         batch: 3,
@@ -258,7 +269,10 @@ fn classifier(cost: &'static Cost) -> Graph {
         scale: 1.0,
         shuffled: false,
     };
-    let xy = graph.op(Arc::new(gather), &[images, labels, step]).unwrap();
+    let xy = match gathered {
+        true => graph.op(Arc::new(gather), &[images, labels, step]).unwrap(),
+        false => given.to_vec(),
+    };
     let mut one = |op: Arc<dyn Op>, inputs: &[Value]| graph.op1(op, inputs).unwrap();
     let extents = vec![3, 4];
     let x = one(Arc::new(Reshape { extents }), &[xy[0]]);
@@ -282,8 +296,7 @@ fn classifier(cost: &'static Cost) -> Graph {
         .unwrap();
     let delta = graph.op1(Arc::new(Scale(2.0)), &[delta]).unwrap();
     graph.result("delta", delta).unwrap();
-    graph.op(Arc::new(Advance), &[step]).unwrap();
-    graph
+    (graph, step)
 }
 
 fn fused(plan: &Plan) -> bool {
@@ -317,6 +330,48 @@ fn only_the_crates_own_costs_are_fused() {
         let delta = [-12.0, 0.0, -10.5, 1.5, 0.0, 0.0];
         assert_eq!(floats(executor, "delta"), delta, "{}", device.info().name);
     }
+}
+
+/// The fused kernel counts the step in its middle, and leaves `now` to the next gather.
+#[test]
+fn a_step_is_counted_in_its_middle_only_where_nobody_can_tell() {
+    let masks = |graph: &mut Graph, step| {
+        let x = graph.variable("noise", f32s(&[8])).unwrap();
+        let keys = graph.variable("keys", u32s(&[4])).unwrap();
+        (x, keys, step)
+    };
+    let draw = |graph: &mut Graph, (x, keys, step): (Value, Value, Value)| {
+        let dropout = Dropout {
+            p: 0.5,
+            layer: 0,
+            rescale: false,
+        };
+        let mask = graph.op1(Arc::new(dropout), &[x, keys, step]).unwrap();
+        graph.result("mask", mask).unwrap();
+    };
+    // A mask between the loss and the count reads `now`, which nobody has changed.
+    let (mut graph, step) = uncounted_classifier(&quadratic::COST, true);
+    let own = masks(&mut graph, step);
+    draw(&mut graph, own);
+    graph.op(Arc::new(Advance), &[step]).unwrap();
+    assert!(fused(&plan(&graph, true).unwrap()));
+    // Nobody gathers: `now` would stay what it is.
+    let (mut graph, step) = uncounted_classifier(&quadratic::COST, false);
+    graph.op(Arc::new(Advance), &[step]).unwrap();
+    assert!(!fused(&plan(&graph, true).unwrap()));
+    // A mask behind the count is that of the step to come.
+    let (mut graph, step) = uncounted_classifier(&quadratic::COST, true);
+    let own = masks(&mut graph, step);
+    graph.op(Arc::new(Advance), &[step]).unwrap();
+    draw(&mut graph, own);
+    assert!(!fused(&plan(&graph, true).unwrap()));
+    // Another program asks for `now`, and does not begin with a gather.
+    let (mut graph, step) = uncounted_classifier(&quadratic::COST, true);
+    graph.op(Arc::new(Advance), &[step]).unwrap();
+    graph.begin("sample");
+    let own = masks(&mut graph, step);
+    draw(&mut graph, own);
+    assert!(!fused(&plan(&graph, true).unwrap()));
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl Allocation {
 
     /// Node `i` is a view of `of`: the same buffer under another name.
     pub(super) fn alias(&mut self, i: usize, of: Value) {
-        let view = self.value(i, 0);
+        let view = self.graph.value(i, 0);
         let buffer = self.place[&of];
         self.place.insert(view, buffer);
         let uses = self.uses.get(&view).copied().unwrap_or(0);
@@ -73,7 +73,7 @@ impl Allocation {
     pub(super) fn enter(&mut self, i: usize, node: &Node) {
         self.current.clone_from(&node.inputs);
         for (output, ty) in node.outputs.iter().enumerate() {
-            let value = self.value(i, output);
+            let value = self.graph.value(i, output);
             if self.place.contains_key(&value) {
                 continue;
             }
@@ -81,14 +81,6 @@ impl Allocation {
             let uses = self.uses.get(&value).copied().unwrap_or(0);
             self.readers.insert(buffer, uses);
             self.place.insert(value, buffer);
-        }
-    }
-
-    fn value(&self, node: usize, output: usize) -> Value {
-        Value {
-            graph: self.graph,
-            node,
-            output,
         }
     }
 
@@ -108,7 +100,7 @@ impl Allocation {
         }
         // Outputs that nobody reads are free at once.
         let mut output = 0;
-        while let Some(&buffer) = self.place.get(&self.value(i, output)) {
+        while let Some(&buffer) = self.place.get(&self.graph.value(i, output)) {
             self.release(buffer);
             output += 1;
         }

@@ -30,11 +30,8 @@ pub(super) fn gradients(
         let (Kind::Op(op), true) = (&node.kind, depends[index]) else {
             continue;
         };
-        let value = |output| Value {
-            graph: graph.id,
-            node: index,
-            output,
-        };
+        let id = graph.id;
+        let value = |output| id.value(index, output);
         let Some(&up) = upstream.get(&value(0)) else {
             continue;
         };

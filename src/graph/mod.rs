@@ -163,11 +163,7 @@ impl Graph {
     }
 
     fn last(&self, output: usize) -> Value {
-        Value {
-            graph: self.id,
-            node: self.nodes.len() - 1,
-            output,
-        }
+        self.id.value(self.nodes.len() - 1, output)
     }
 
     /// Adds the ops that compute the gradient of a value with respect to others.

@@ -35,6 +35,15 @@ impl GraphId {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
+
+    /// The value that output `output` of this graph's node `node` is.
+    pub(crate) fn value(self, node: usize, output: usize) -> Value {
+        Value {
+            graph: self,
+            node,
+            output,
+        }
+    }
 }
 
 /// A value of a graph: one output of one of its nodes. Only the graph that made it takes it.

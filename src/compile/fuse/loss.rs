@@ -3,7 +3,7 @@
 //! workgroup's memory and are few enough for one workgroup to be quicker than the launches
 //! it spares.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::nodes::{Join, Nodes};
@@ -108,38 +108,26 @@ fn recognise(nodes: &Nodes, i: usize) -> Option<Join> {
 /// `now` must begin with a gather, and until the counter was to be counted nobody may ask for
 /// `next`: wgrad's own ops say which word they read, others may read both.
 fn advance(nodes: &Nodes, last: usize, step: Value) -> Option<usize> {
-    let program = |i: usize| nodes.nodes[i].as_ref().and_then(|n| n.program);
-    let here = program(last)?;
-    let readers = nodes.readers(step);
-    let counts = |r: &usize| nodes.op::<Advance>(*r).is_some();
-    let advance = *readers
-        .iter()
-        .find(|r| program(**r) == Some(here) && counts(r))?;
-    let own = |r: usize| {
-        let Some(Lowering::Launch(lowered)) = &nodes.lowerings[r] else {
-            return false;
-        };
-        lowered.kernel.trusted()
-    };
+    let program = |r: usize| nodes.nodes[r].as_ref().and_then(|n| n.program);
     let gathers = |r: usize| nodes.op::<Gather>(r).is_some();
     let next_only = |r: usize| nodes.op::<Shuffle>(r).is_some() || nodes.op::<Average>(r).is_some();
-    let begun: HashSet<usize> = readers
-        .iter()
-        .filter(|&&r| gathers(r) && first_reader(&readers, r, program))
-        .filter_map(|&r| program(r))
+    let own = |r: usize| match &nodes.lowerings[r] {
+        Some(Lowering::Launch(lowered)) => lowered.kernel.trusted(),
+        _ => false,
+    };
+    // In the order of the graph.
+    let readers = nodes.readers(step);
+    let mut first = BTreeMap::new();
+    for &r in readers.iter().filter(|&&r| !next_only(r)) {
+        first.entry(program(r)).or_insert(r);
+    }
+    let here: Vec<usize> = (readers.into_iter())
+        .filter(|&r| program(r) == program(last))
         .collect();
-    let sound = readers.iter().all(|&r| {
-        let begins = next_only(r) || program(r).is_some_and(|p| begun.contains(&p));
-        let between = program(r) == Some(here) && r > last && r != advance;
-        let unmoved = !between || (r < advance && own(r) && !gathers(r) && !next_only(r));
-        begins && unmoved
-    });
-    (advance > last && sound).then_some(advance)
-}
-
-/// Whether no reader of the counter in the program of `r` stands before it.
-fn first_reader(readers: &[usize], r: usize, program: impl Fn(usize) -> Option<usize>) -> bool {
-    readers
-        .iter()
-        .all(|&other| program(other) != program(r) || other >= r)
+    let counts = |r: &usize| nodes.op::<Advance>(*r).is_some();
+    let advance = here.iter().copied().find(counts)?;
+    let begun = first.into_values().all(gathers);
+    let sees_now = |r: usize| r < advance && own(r) && !gathers(r) && !next_only(r);
+    let mut between = here.into_iter().filter(|&r| r > last && r != advance);
+    (advance > last && begun && between.all(sees_now)).then_some(advance)
 }

@@ -143,11 +143,7 @@ impl Nodes {
 
     /// An output of a node.
     pub(crate) fn value(&self, node: usize, output: usize) -> Value {
-        Value {
-            graph: self.graph,
-            node,
-            output,
-        }
+        self.graph.value(node, output)
     }
 
     /// Output 0 of a node.
