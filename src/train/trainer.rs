@@ -347,8 +347,9 @@ impl Trainer {
     /// # Errors
     /// [`Error::NotFinite`] when a loss overflowed, in training or in an evaluation, or a
     /// parameter, a velocity or a mean did; the trainer then stands where that epoch began, if it
-    /// was the first or its checkpoint is there. [`Error::Disagrees`] when the sentinel found a wrong launch, [`Error::Device`] when the
-    /// device failed, [`Error::Io`] when a checkpoint cannot be written.
+    /// was the first or its checkpoint is there. [`Error::Disagrees`] when the sentinel found a
+    /// wrong launch, [`Error::Device`] when the device failed, [`Error::Io`] when a checkpoint
+    /// cannot be written.
     pub fn run(&mut self, tell: &mut dyn FnMut(&Event<'_>)) -> Result<Outcome> {
         let start = Instant::now();
         let before = (self.done, self.training_seconds);
