@@ -132,24 +132,84 @@ impl Bind {
     }
 }
 
-/// The function that computes a kernel on the CPU, at both precisions.
+/// What computes a kernel on the CPU at both precisions: in f32, and in f64 to check f32 and
+/// gradients against.
 #[derive(Clone, Copy)]
-pub struct Reference {
-    /// In `f32`.
-    pub f32: fn(&mut Args<'_, f32>),
-    /// In `f64`, to check `f32` and gradients against.
-    pub f64: fn(&mut Args<'_, f64>),
+pub struct Reference(How);
+
+#[derive(Clone, Copy)]
+enum How {
+    Functions(fn(&mut Args<'_, f32>), fn(&mut Args<'_, f64>)),
+    Expression(&'static dyn Compute),
 }
+
+/// Computes a kernel that was made from an expression.
+pub(crate) trait Compute: Sync {
+    /// In f32.
+    fn f32(&self, args: &mut Args<'_, f32>);
+    /// In f64.
+    fn f64(&self, args: &mut Args<'_, f64>);
+    /// What a device's results may be off by, given what it is to compute them from.
+    fn tolerance(&self, args: &Args<'_, f64>, side: Side) -> f64;
+}
+
+impl Reference {
+    /// A function at both precisions; `reference!(f)` makes it of a generic one.
+    pub const fn of(f32: fn(&mut Args<'_, f32>), f64: fn(&mut Args<'_, f64>)) -> Self {
+        Self(How::Functions(f32, f64))
+    }
+
+    pub(crate) const fn expression(expression: &'static dyn Compute) -> Self {
+        Self(How::Expression(expression))
+    }
+
+    /// Computes in f32.
+    pub fn f32(&self, args: &mut Args<'_, f32>) {
+        match self.0 {
+            How::Functions(f32, _) => f32(args),
+            How::Expression(expression) => expression.f32(args),
+        }
+    }
+
+    /// Computes in f64.
+    pub fn f64(&self, args: &mut Args<'_, f64>) {
+        match self.0 {
+            How::Functions(_, f64) => f64(args),
+            How::Expression(expression) => expression.f64(args),
+        }
+    }
+
+    /// What a device's results may be off by, where that follows from an expression.
+    pub(crate) fn tolerance(&self, args: &Args<'_, f64>, side: Side) -> Option<f64> {
+        match self.0 {
+            How::Functions(..) => None,
+            How::Expression(expression) => Some(expression.tolerance(args, side)),
+        }
+    }
+}
+
+/// Which implementation or device a result comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Rust in f32: reference or CPU executor.
+    Cpu,
+    /// WGSL.
+    Gpu,
+}
+
+/// Words of a step counter; see [`crate::ops::advance`].
+pub const COUNTER: usize = 2;
+/// Where a step counter holds the number of the step to come.
+pub const NEXT: usize = 0;
+/// Where a step counter holds the number of the step under way.
+pub const NOW: usize = 1;
 
 /// `reference!(f)` is [`Reference`] of the generic function `f`.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! reference {
     ($($f:ident)::+) => {
-        $crate::kernel::Reference {
-            f32: $($f)::+::<f32>,
-            f64: $($f)::+::<f64>,
-        }
+        $crate::kernel::Reference::of($($f)::+::<f32>, $($f)::+::<f64>)
     };
 }
 

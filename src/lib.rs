@@ -70,6 +70,7 @@ pub mod data;
 pub mod doctor;
 pub mod error;
 pub mod exec;
+pub mod expr;
 pub mod files;
 pub mod graph;
 mod json;

@@ -192,6 +192,8 @@ pub mod streams {
     pub const DISTORT: u32 = 0x0300;
     /// The synthetic digits.
     pub const DIGITS: u32 = 0x3_0000;
+    /// From here on every stream is a user's: draws of own expressions.
+    pub const USER: u32 = 0x8000_0000;
 }
 
 /// Words of a replica's key on the device.

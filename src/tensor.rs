@@ -41,6 +41,18 @@ pub trait Real:
     fn sqrt(self) -> Self;
     /// Absolute value.
     fn abs(self) -> Self;
+    /// eˣ − 1, exact near zero.
+    fn exp_m1(self) -> Self;
+    /// Sine of an angle in radians.
+    fn sin(self) -> Self;
+    /// Cosine of an angle in radians.
+    fn cos(self) -> Self;
+    /// The error function.
+    fn erf(self) -> Self;
+    /// x to a power.
+    fn powf(self, exponent: Self) -> Self;
+    /// The largest integer that is not above it.
+    fn floor(self) -> Self;
     /// True if it is not a number.
     fn is_nan(self) -> bool;
     /// The larger of two; NaN if one of them is.
@@ -55,7 +67,7 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($t:ty) => {
+    ($t:ty, $erf:path) => {
         impl Real for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -83,14 +95,32 @@ macro_rules! real {
             fn abs(self) -> Self {
                 self.abs()
             }
+            fn exp_m1(self) -> Self {
+                self.exp_m1()
+            }
+            fn sin(self) -> Self {
+                self.sin()
+            }
+            fn cos(self) -> Self {
+                self.cos()
+            }
+            fn erf(self) -> Self {
+                $erf(self)
+            }
+            fn powf(self, exponent: Self) -> Self {
+                self.powf(exponent)
+            }
+            fn floor(self) -> Self {
+                self.floor()
+            }
             fn is_nan(self) -> bool {
                 self.is_nan()
             }
         }
     };
 }
-real!(f32);
-real!(f64);
+real!(f32, libm::erff);
+real!(f64, libm::erf);
 
 /// Whether a number is one for devices, which compute in f32: finite there, and 0 only if it is
 /// 0. What lies below the normal numbers is 0 on some devices.

@@ -247,6 +247,13 @@ fn table() {
         assert!(!(row.cases)().is_empty(), "{} lists no cases", row.stem);
         let shader = std::path::Path::new(root).join(format!("shaders/{}.wgsl", row.stem));
         assert_eq!(shader.exists(), !row.kernels.is_empty(), "{}", row.stem);
+        if row.stem == "pointwise" {
+            for case in (row.cases)() {
+                for launch in &plan_of(&case, 1).unwrap().programs["run"] {
+                    declared(launch.kernel);
+                }
+            }
+        }
         let launched: std::collections::HashSet<_> = (row.cases)()
             .iter()
             .flat_map(|case| plan_of(case, 1).unwrap().programs["run"].clone())
@@ -264,19 +271,7 @@ fn table() {
                 "no case launches {}",
                 kernel.name
             );
-            assert!(kernel.trusted(), "{}", kernel.name);
-            assert!(!kernel.turns.is_empty(), "{}: how many turns?", kernel.name);
-            for bind in kernel.bindings {
-                let said = !bind.elements.is_empty();
-                assert!(
-                    said,
-                    "{}: how many elements has {}?",
-                    kernel.name, bind.name
-                );
-            }
-            let module = naga::front::wgsl::parse_str(kernel.source)
-                .unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(kernel.source)));
-            declarations(kernel, &module);
+            declared(kernel);
         }
     }
     // No op without a row: modules are declared beside the table, not by it.
@@ -296,6 +291,23 @@ fn table() {
             );
         }
     }
+}
+
+/// A kernel's declaration is whole, and its text says the same.
+fn declared(kernel: &wgrad::kernel::Kernel) {
+    assert!(kernel.trusted(), "{}", kernel.name);
+    assert!(!kernel.turns.is_empty(), "{}: how many turns?", kernel.name);
+    for bind in kernel.bindings {
+        let said = !bind.elements.is_empty();
+        assert!(
+            said,
+            "{}: how many elements has {}?",
+            kernel.name, bind.name
+        );
+    }
+    let module = naga::front::wgsl::parse_str(kernel.source)
+        .unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(kernel.source)));
+    declarations(kernel, &module);
 }
 
 fn declarations(kernel: &wgrad::kernel::Kernel, module: &naga::Module) {
@@ -322,7 +334,8 @@ fn declarations(kernel: &wgrad::kernel::Kernel, module: &naga::Module) {
                 panic!("arrays only")
             };
             // Four neighbours at once are called `<name>_fours`, eight floats as four words of
-            // 64 bits `<name>_octets`, four as two `<name>_pairs`.
+            // 64 bits `<name>_octets`, four as two `<name>_pairs`. A composed kernel has one view of a
+            // buffer, which needs no second name.
             let name = v.name.as_deref().unwrap();
             let (scalar, name) = match module.types[base].inner {
                 naga::TypeInner::Scalar(scalar) => (scalar, name),
@@ -334,6 +347,10 @@ fn declarations(kernel: &wgrad::kernel::Kernel, module: &naga::Module) {
                     size: naga::VectorSize::Bi,
                     scalar: naga::Scalar::U64,
                 } => (naga::Scalar::F32, name.strip_suffix("_pairs").unwrap()),
+                naga::TypeInner::Vector {
+                    size: naga::VectorSize::Quad,
+                    scalar,
+                } if kernel.stem == "pointwise" => (scalar, name),
                 naga::TypeInner::Vector {
                     size: naga::VectorSize::Quad,
                     scalar,

@@ -1,10 +1,89 @@
-//! The tolerance of a case; the derivation is [`crate::exec::tolerance`].
+//! The tolerance of a case; the derivation is [`crate::exec::tolerance`], or the error bounds of
+//! the expression that a kernel was made from.
 
+use super::harness::{inputs, plan_of};
 pub use crate::exec::tolerance::{FUNCTIONS, Functions, Side};
+use crate::kernel::{Access, Args, Slot};
 use crate::ops::Case;
+use crate::plan::{Launch, Plan};
+use crate::shape::DType;
+use crate::tensor::Host;
 
 /// What a case's results may be off by, over the largest number that enters or leaves it.
 pub fn allowed(case: &Case, side: Side) -> f64 {
+    if let Some(found) = of_expression(case, side) {
+        return found;
+    }
     let tanh = format!("{:?}", case.op).contains("Tanh");
     crate::exec::tolerance::allowed(case.op.name(), case.terms, tanh, side)
+}
+
+/// The same of a case whose launch was made from an expression.
+fn of_expression(case: &Case, side: Side) -> Option<f64> {
+    let plan = plan_of(case, 1).ok()?;
+    let [launch] = &plan.programs.get("run")?[..] else {
+        return None;
+    };
+    // Whoever compares has three replicas at most.
+    let all = (0..3).map(|replica| of_replica(&plan, launch, &inputs(case, 3), replica, side));
+    let all = all.collect::<Option<Vec<(f64, f64)>>>()?;
+    let largest = all.iter().fold(f64::MIN_POSITIVE, |m, (_, x)| m.max(*x));
+    let tolerance = all.iter().fold(0.0, |m: f64, (t, _)| m.max(*t));
+    // What it is compared with is the truth rounded to f32.
+    Some(tolerance / largest + 0.5 * f64::from(f32::EPSILON))
+}
+
+/// The tolerance of one replica, and its largest number.
+fn of_replica(
+    plan: &Plan,
+    launch: &Launch,
+    given: &[Host],
+    replica: usize,
+    side: Side,
+) -> Option<(f64, f64)> {
+    let mut stores: Vec<(Vec<f64>, Vec<u32>)> = (0..launch.bindings.len())
+        .map(|at| content(plan, launch, at, given, replica))
+        .collect();
+    let slots = stores.iter_mut().zip(launch.kernel.bindings);
+    let slots = slots.map(|((floats, words), bind)| match (bind.dtype, bind.access) {
+        (DType::F32, Access::Read) => Slot::F(floats),
+        (DType::F32, _) => Slot::FMut(floats),
+        (DType::U32, Access::Read) => Slot::U(words),
+        (DType::U32, _) => Slot::UMut(words),
+    });
+    let mut args = Args {
+        constants: &launch.constants,
+        slots: slots.collect(),
+    };
+    let tolerance = launch.kernel.reference.tolerance(&args, side)?;
+    launch.kernel.reference.f64(&mut args);
+    drop(args);
+    let numbers = stores.iter().flat_map(|(floats, _)| floats);
+    let finite = numbers.filter(|x| x.is_finite());
+    Some((tolerance, finite.fold(0.0, |m, x| m.max(x.abs()))))
+}
+
+/// What stands at a binding before the launch: an input of the case, or room for a result.
+fn content(
+    plan: &Plan,
+    launch: &Launch,
+    at: usize,
+    given: &[Host],
+    replica: usize,
+) -> (Vec<f64>, Vec<u32>) {
+    let binding = launch.bindings[at];
+    let shared = launch.kernel.bindings[at].shared;
+    let first = if shared {
+        0
+    } else {
+        replica * binding.elements
+    };
+    let part = first..first + binding.elements;
+    let name = &plan.buffers[binding.buffer].name;
+    let number = name.strip_prefix("input ").and_then(|k| k.parse().ok());
+    match number.and_then(|k: usize| given.get(k)) {
+        Some(Host::F32(values)) => (values[part].iter().map(|&x| f64::from(x)).collect(), vec![]),
+        Some(Host::U32(values)) => (vec![], values[part].to_vec()),
+        None => (vec![0.0; binding.elements], vec![]),
+    }
 }

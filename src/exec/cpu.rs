@@ -28,22 +28,22 @@ pub enum Text {
 
 /// A scalar that the executor can run in.
 pub trait Scalar: Real {
-    /// The kernel's function at this precision.
-    fn function(kernel: &Kernel, text: Text) -> fn(&mut Args<'_, Self>);
+    /// Computes a kernel at this precision.
+    fn compute(kernel: &Kernel, text: Text, args: &mut Args<'_, Self>);
 }
 
 impl Scalar for f32 {
-    fn function(kernel: &Kernel, text: Text) -> fn(&mut Args<'_, Self>) {
+    fn compute(kernel: &Kernel, text: Text, args: &mut Args<'_, Self>) {
         match (text, kernel.fast) {
-            (Text::Fast, Some(fast)) => fast,
-            _ => kernel.reference.f32,
+            (Text::Fast, Some(fast)) => fast(args),
+            _ => kernel.reference.f32(args),
         }
     }
 }
 
 impl Scalar for f64 {
-    fn function(kernel: &Kernel, _: Text) -> fn(&mut Args<'_, Self>) {
-        kernel.reference.f64
+    fn compute(kernel: &Kernel, _: Text, args: &mut Args<'_, Self>) {
+        kernel.reference.f64(args);
     }
 }
 
@@ -215,10 +215,12 @@ impl<T: Scalar> Cpu<T> {
             };
             slots.push(slot);
         }
-        T::function(launch.kernel, text)(&mut Args {
+        let mut args = Args {
             constants: &launch.constants,
             slots,
-        });
+        };
+        T::compute(launch.kernel, text, &mut args);
+        drop(args);
         let mut written = written.into_iter();
         for (b, d) in launch.bindings.iter().zip(declared) {
             if d.access != Access::Read

@@ -42,7 +42,7 @@ pub fn run_verified(executor: &mut dyn Executor, program: &str, index: usize) ->
     executor.run_part(program, index + 1..count)?;
     let copies = launch.grid[2] as usize;
     for replica in 0..copies {
-        let wanted = reference(&launch, &before, replica);
+        let wanted = reference(&launch, &before, replica, side);
         compare(&launch, &before, &after, &wanted, replica, side)?;
     }
     Ok(())
@@ -59,8 +59,15 @@ fn part<'a, T>(launch: &Launch, i: usize, values: &'a [T], replica: usize) -> &'
     &values[at..at + n]
 }
 
-/// All bindings of one replica after the reference has run.
-fn reference(launch: &Launch, before: &[Host], replica: usize) -> Vec<Store> {
+/// What the reference says of one replica.
+struct Wanted {
+    /// All bindings after it has run.
+    stores: Vec<Store>,
+    /// What results may be off by, where the kernel itself says it.
+    tolerance: Option<f64>,
+}
+
+fn reference(launch: &Launch, before: &[Host], replica: usize, side: Side) -> Wanted {
     let factors_in_f16 = launch.kernel.factors_in_f16();
     let mut stores: Vec<Store> = before
         .iter()
@@ -98,16 +105,17 @@ fn reference(launch: &Launch, before: &[Host], replica: usize) -> Vec<Store> {
         constants: &launch.constants,
         slots: slots.collect(),
     };
-    (launch.kernel.reference.f64)(&mut args);
+    let tolerance = launch.kernel.reference.tolerance(&args, side);
+    launch.kernel.reference.f64(&mut args);
     drop(args);
-    stores
+    Wanted { stores, tolerance }
 }
 
 fn compare(
     launch: &Launch,
     before: &[Host],
     after: &[Host],
-    wanted: &[Store],
+    wanted: &Wanted,
     replica: usize,
     side: Side,
 ) -> Result<()> {
@@ -130,7 +138,9 @@ fn compare(
     // `ACTIVATION` 2 is tanh.
     let tanh = launch.constants.contains(&("ACTIVATION", 2.0));
     let scale = largest(before).max(largest(after)).max(f64::MIN_POSITIVE);
-    let tolerance = scale * allowed(launch.kernel.stem, terms, tanh, side);
+    let by_stem = || scale * allowed(launch.kernel.stem, terms, tanh, side);
+    let tolerance = wanted.tolerance.unwrap_or_else(by_stem);
+    let wanted = &wanted.stores;
     let disagree = |i: usize, e: usize, found: String, wanted: String| Error::Disagrees {
         launch: launch.label.clone(),
         kernel: launch.kernel.name,

@@ -110,14 +110,7 @@ pub const FUNCTIONS: &[Functions] = &[
 /// WGSL's tanh is off by 10⁻⁵ at most, absolutely.
 pub const TANH: f64 = 1e-5;
 
-/// Which text or device a result comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// Rust in f32: reference or CPU executor.
-    Cpu,
-    /// WGSL.
-    Gpu,
-}
+pub use crate::kernel::Side;
 
 /// What a launch of the op `stem` with sums of `terms` products may be off by, over the
 /// largest number that enters or leaves it.

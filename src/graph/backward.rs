@@ -32,17 +32,21 @@ pub(super) fn gradients(
         };
         let id = graph.id;
         let value = |output| id.value(index, output);
-        let Some(&up) = upstream.get(&value(0)) else {
+        let upstreams: Vec<Option<Value>> = (0..node.outputs.len())
+            .map(|output| upstream.get(&value(output)).copied())
+            .collect();
+        let Some(up) = upstreams.iter().copied().flatten().next() else {
             continue;
         };
         let wanted: Vec<bool> = node.inputs.iter().map(|v| depends[v.node]).collect();
         graph.label = node.label.replace("forward", "backward");
         let outputs: Vec<Value> = (0..node.outputs.len()).map(value).collect();
-        let shares = op.gradient(&mut Backward {
+        let shares = op.gradients(&mut Backward {
             tape: graph,
             inputs: &node.inputs,
             outputs: &outputs,
             upstream: up,
+            upstreams: &upstreams,
             wanted: &wanted,
         })?;
         if shares.len() != node.inputs.len() {

@@ -88,8 +88,11 @@ pub struct Backward<'a> {
     pub inputs: &'a [Value],
     /// The op's outputs.
     pub outputs: &'a [Value],
-    /// The gradient with respect to output 0 (the only differentiable one).
+    /// The gradient with respect to output 0; of an op with rules for several outputs, with respect
+    /// to the first that has one.
     pub upstream: Value,
+    /// The gradient with respect to each output that has one; see [`Op::gradients`].
+    pub upstreams: &'a [Option<Value>],
     /// Which inputs a gradient is wanted for.
     pub wanted: &'a [bool],
 }
@@ -216,6 +219,26 @@ pub trait Op: Any + Debug + Send + Sync {
         ))
     }
 
+    /// The gradient with respect to each input where several outputs may have one. By default that of
+    /// output 0 alone, by [`Op::gradient`].
+    ///
+    /// # Errors
+    /// By default [`Error::Setting`] where another output than the first has a gradient, instead of
+    /// leaving it out.
+    fn gradients(&self, backward: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
+        match backward.upstreams {
+            [Some(_), rest @ ..] if rest.iter().all(Option::is_none) => self.gradient(backward),
+            upstreams => {
+                let output = upstreams.iter().rposition(Option::is_some).unwrap_or(0);
+                Err(Error::setting(
+                    "gradient",
+                    format!("output {output} of {} on a path to the cost", self.name()),
+                    "output 0, the only one that the op has a gradient rule for",
+                ))
+            }
+        }
+    }
+
     /// If this op can run at the end of the kernel that makes its input 0: how.
     fn epilogue(&self) -> Option<Epilogue> {
         None
@@ -292,6 +315,7 @@ pub mod log_softmax;
 pub mod matmul;
 pub mod max_pool2d;
 pub mod pad;
+pub mod pointwise;
 pub mod quadratic;
 pub mod reduce;
 pub mod reshape;
@@ -329,6 +353,7 @@ table! {
     matmul,
     max_pool2d,
     pad,
+    pointwise,
     quadratic,
     reduce,
     reshape,
@@ -402,12 +427,7 @@ pub(crate) fn exactly(op: &str, name: &str, ty: &Type, wanted: &Type) -> Result<
     ))
 }
 
-/// Words of a step counter; see [`advance`].
-pub const COUNTER: usize = 2;
-/// Where a step counter holds the number of the step to come.
-pub const NEXT: usize = 0;
-/// Where a step counter holds the number of the step under way.
-pub const NOW: usize = 1;
+pub use crate::kernel::{COUNTER, NEXT, NOW};
 
 /// Checks a step counter: `[2]`.
 pub(crate) fn counter(op: &str, ty: &Type) -> Result<()> {

@@ -1,0 +1,535 @@
+//! Whatever computes element by element: `yₖ[i] = fₖ(x₀[i], x₁[i], …)`, given as expressions
+//! ([`crate::expr`]) of which values, WGSL, gradient and tolerance are made.
+//!
+//! Inputs are broadcast as in NumPy: axes are counted from the last, and one of extent 1, or one
+//! that is missing, is repeated. A bias along axis 1 of `[N, C, H, W]` is a `[C, 1, 1]`. An output is
+//! a new value or is written over an input. Inputs may be floats or integers, each replica's own or
+//! one for all; outputs are floats of each replica.
+//!
+//! Gradient: the derivative is an expression again, of the inputs or of the outputs, whichever needs
+//! fewer values; a broadcast input's is summed over the axes along which it was repeated.
+
+use std::sync::Arc;
+
+use super::{
+    Backward, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Operand, Tape, Value, counter, grid,
+    key_words,
+};
+use crate::error::{Error, Result};
+use crate::expr::{Condition, Expr, Program, reverse};
+use crate::kernel::Kernel;
+use crate::shape::{DType, Type};
+
+mod broadcast;
+mod compose;
+
+use broadcast::{Axes, axes_of, common};
+
+/// Inputs x₀, x₁, …, then keys `[4]` of the replica if something is drawn, then step `[2]` if
+/// something is drawn or the step is read; outputs those that are not written over an input.
+#[derive(Clone, Debug)]
+pub struct Pointwise {
+    program: Program,
+    inputs: usize,
+    /// For each output, the input that it is written over.
+    over: Vec<Option<usize>>,
+    extents: Option<Vec<usize>>,
+}
+
+impl Pointwise {
+    /// One output for each expression.
+    pub fn new(outputs: &[Expr]) -> Self {
+        let program = Program::of(outputs);
+        Self {
+            inputs: program.inputs().last().map_or(0, |&k| k as usize + 1),
+            over: vec![None; outputs.len()],
+            program,
+            extents: None,
+        }
+    }
+
+    /// The same with output `output` written over input `input`, which must have the extents of the
+    /// results. It is no output of the op any more.
+    #[must_use]
+    pub fn updating(mut self, output: usize, input: usize) -> Self {
+        self.inputs = self.inputs.max(input + 1);
+        if let Some(over) = self.over.get_mut(output) {
+            *over = Some(input);
+        }
+        self
+    }
+
+    /// The same with results of these extents, to which the inputs are broadcast. Without, they
+    /// follow from the inputs.
+    #[must_use]
+    pub fn with_extents(mut self, extents: &[usize]) -> Self {
+        self.extents = Some(extents.to_vec());
+        self
+    }
+
+    /// How many inputs there are before keys and step.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Whether keys follow the inputs.
+    pub fn wants_keys(&self) -> bool {
+        self.program.draws()
+    }
+
+    /// Whether the step counter is the last input.
+    pub fn wants_step(&self) -> bool {
+        self.program.reads_step()
+    }
+
+    /// Inputs that are read by an index, whatever their shape.
+    fn tables(&self) -> Vec<bool> {
+        let forms = self.program.forms();
+        let table = |k: usize| {
+            let mut forms = forms.iter();
+            forms.any(|f| matches!(f, crate::expr::Form::At(input, _) if *input as usize == k))
+        };
+        (0..self.inputs).map(table).collect()
+    }
+
+    /// The extents of the results.
+    fn results(&self, inputs: &[Type]) -> Result<Vec<usize>> {
+        let tables = self.tables();
+        let plain = inputs.iter().zip(&tables).filter(|(_, table)| !**table);
+        common(
+            plain.map(|(ty, _)| ty.shape.extents()),
+            self.extents.as_deref(),
+        )
+    }
+
+    /// The sum of a gradient of the results' extents over the axes along which an input was
+    /// repeated.
+    fn gathered(tape: &mut dyn Tape, gradient: Value, input: Value) -> Result<Value> {
+        use super::reduce::Reduce;
+        use super::reshape::Reshape;
+        let (from, to) = (tape.ty(gradient)?.clone(), tape.ty(input)?.clone());
+        let reshape = |extents: &[usize]| {
+            Arc::new(Reshape {
+                extents: extents.to_vec(),
+            })
+        };
+        let n = from.elements();
+        let sum = match axes_of(to.shape.extents(), from.shape.extents()) {
+            Axes::Each => gradient,
+            Axes::One => tape.op1(Arc::new(Reduce::new(None, 1.0)), &[gradient])?,
+            Axes::Along(axes) => {
+                let [[div, extent, _]] = axes[..] else {
+                    let found = format!("{to} broadcast to {from}");
+                    let wanted = "inputs repeated along neighbouring axes";
+                    return Err(Error::shape("pointwise", found, wanted));
+                };
+                let parts = reshape(&[n / (div * extent), extent, div]);
+                let parts = tape.op1(parts, &[gradient])?;
+                tape.op1(Arc::new(Reduce::new(Some(1), 1.0)), &[parts])?
+            }
+        };
+        match tape.ty(sum)?.shape == to.shape {
+            true => Ok(sum),
+            false => tape.op1(reshape(to.shape.extents()), &[sum]),
+        }
+    }
+}
+
+/// One value of an expression over values.
+///
+/// ```
+/// # use wgrad::graph::Graph;
+/// # use wgrad::ops::pointwise::pointwise;
+/// # use wgrad::shape::Type;
+/// # let mut graph = Graph::new();
+/// let x = graph.variable("x", Type::f32("x", &[32, 10])?)?;
+/// let scale = graph.variable("scale", Type::f32("scale", &[10])?)?;
+/// graph.begin("forward");
+/// let y = pointwise(&mut graph, [x, scale], |[x, scale]| (x * scale).tanh())?;
+/// # Ok::<(), wgrad::Error>(())
+/// ```
+///
+/// # Errors
+/// What the op's shape rule says; for an expression that draws or reads the step, which needs more
+/// inputs ([`Pointwise::wants_keys`]), too.
+pub fn pointwise<const N: usize>(
+    tape: &mut dyn Tape,
+    inputs: [Value; N],
+    expression: impl FnOnce([Expr; N]) -> Expr,
+) -> Result<Value> {
+    let of_inputs = expression(std::array::from_fn(Expr::input));
+    tape.op1(Arc::new(Pointwise::new(&[of_inputs])), &inputs)
+}
+
+impl Op for Pointwise {
+    fn name(&self) -> &'static str {
+        "pointwise"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        let extra = usize::from(self.wants_keys()) + usize::from(self.wants_step());
+        if inputs.len() != self.inputs + extra {
+            let found = format!("{} inputs", inputs.len());
+            let (keys, step) = (self.wants_keys(), self.wants_step());
+            let then = match (keys, step) {
+                (true, _) => ", then keys and step",
+                (_, true) => ", then the step",
+                _ => "",
+            };
+            let wanted = format!("{}{then}", self.inputs);
+            return Err(Error::shape("pointwise", found, wanted));
+        }
+        let (own, rest) = inputs.split_at(self.inputs);
+        if self.wants_keys() {
+            key_words("pointwise", &rest[0])?;
+        }
+        if let (true, Some(step)) = (self.wants_step(), rest.last()) {
+            counter("pointwise", step)?;
+        }
+        if self.over.is_empty() {
+            return Err(Error::shape("pointwise", "no expression", "one or more"));
+        }
+        let read = self.program.inputs();
+        let tables = self.tables();
+        for (k, table) in tables.iter().enumerate() {
+            let element = self
+                .program
+                .forms()
+                .contains(&crate::expr::Form::Input(k as u32));
+            let updates = self.over.iter().filter(|over| **over == Some(k)).count();
+            let wrong = match (table, element, updates) {
+                (true, true, _) => "read by an index and element by element",
+                (true, _, 1..) => "read by an index and written over",
+                (_, _, 2..) => "written over by several outputs",
+                (_, _, 0) if !read.contains(&(k as u32)) => "read by no expression",
+                _ => continue,
+            };
+            let found = format!("input {k} {wrong}");
+            return Err(Error::shape(
+                "pointwise",
+                found,
+                "each input used in one way",
+            ));
+        }
+        let extents = self.results(own)?;
+        let ty = Type::f32("pointwise", &extents)?;
+        for &k in self.over.iter().flatten() {
+            if own[k] != ty {
+                let wanted = format!("{ty}, as the results, since it is written over");
+                return Err(Error::shape(
+                    "pointwise",
+                    format!("input {k} of {}", own[k]),
+                    wanted,
+                ));
+            }
+        }
+        let bound = read.len()
+            + self.over.iter().filter(|over| over.is_none()).count()
+            + extra
+            + self
+                .over
+                .iter()
+                .flatten()
+                .filter(|&&k| !read.contains(&(k as u32)))
+                .count();
+        if bound > compose::MOST_BINDINGS {
+            let found = format!("{bound} inputs, outputs, keys and step");
+            let wanted = format!(
+                "at most {}, which every adapter binds",
+                compose::MOST_BINDINGS
+            );
+            return Err(Error::shape("pointwise", found, wanted));
+        }
+        let new = self.over.iter().filter(|over| over.is_none());
+        Ok(new.map(|_| ty.clone()).collect())
+    }
+
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
+        let extents = self.results(&inputs[..self.inputs])?;
+        let n: usize = extents.iter().product();
+        let launch = compose::compose(self, inputs, &extents);
+        let flops = self.program.forms().len() * n;
+        Ok(Lowering::Launch(Lowered {
+            kernel: launch.kernel,
+            constants: launch.constants,
+            operands: launch.operands,
+            grid: grid(n.div_ceil(launch.width), ELEMENTWISE),
+            flops: flops as u64,
+            alternatives: vec![],
+        }))
+    }
+
+    fn gradients(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
+        if self.over.iter().any(Option::is_some) {
+            let found = "an expression that is written over an input";
+            return Err(Error::setting(
+                "gradient",
+                found,
+                "expressions with new outputs",
+            ));
+        }
+        let upstream: Vec<(usize, Value)> = (0..b.upstreams.len())
+            .filter_map(|k| Some((k, b.upstreams[k]?)))
+            .collect();
+        let of: Vec<usize> = upstream.iter().map(|(k, _)| *k).collect();
+        let float = |k: usize| -> Result<bool> { Ok(b.tape.ty(b.inputs[k])?.dtype == DType::F32) };
+        let mut wanted = Vec::new();
+        for k in 0..self.inputs {
+            if b.wanted[k] && float(k)? {
+                wanted.push(k as u32);
+            }
+        }
+        let (program, there) = reverse(&self.program, self.inputs, &of, &wanted);
+        let values: Vec<Value> = b.inputs[..self.inputs]
+            .iter()
+            .copied()
+            .chain(upstream.iter().map(|(_, g)| *g))
+            .chain(b.outputs.iter().copied())
+            .collect();
+        let extents = b.tape.ty(b.outputs[0])?.shape.extents().to_vec();
+        let mut shares = Vec::new();
+        if there.contains(&true) {
+            let tail = &b.inputs[self.inputs..];
+            shares = write(b.tape, program, &values, tail, &extents)?;
+        }
+        let mut gradients = vec![None; b.inputs.len()];
+        let wanted = wanted.into_iter().zip(there).filter(|(_, there)| *there);
+        for ((k, _), share) in wanted.zip(shares) {
+            let input = b.inputs[k as usize];
+            gradients[k as usize] = Some(Self::gathered(b.tape, share, input)?);
+        }
+        Ok(gradients)
+    }
+}
+
+/// Adds a program to a tape. Its inputs are `values`, of which each is bound once and only if it is
+/// read; `tail` are the keys and the step, where the op it comes from has them.
+fn write(
+    tape: &mut dyn Tape,
+    program: Program,
+    values: &[Value],
+    tail: &[Value],
+    extents: &[usize],
+) -> Result<Vec<Value>> {
+    let mut bound: Vec<Value> = Vec::new();
+    for k in program.inputs() {
+        if !bound.contains(&values[k as usize]) {
+            bound.push(values[k as usize]);
+        }
+    }
+    let place = |k: u32| {
+        bound
+            .iter()
+            .position(|v| *v == values[k as usize])
+            .unwrap_or(0) as u32
+    };
+    let program = program.renumbered(place);
+    let op = Pointwise {
+        inputs: bound.len(),
+        over: vec![None; program.outputs().len()],
+        extents: Some(extents.to_vec()),
+        program,
+    };
+    if op.wants_keys() {
+        bound.extend(tail);
+    } else if op.wants_step() {
+        bound.extend(tail.last());
+    }
+    tape.op(Arc::new(op), &bound)
+}
+
+/// A kernel is composed for each expression.
+pub static KERNELS: &[&Kernel] = &[];
+
+/// Every function, every way to broadcast, four elements a thread and one, outputs over inputs,
+/// draws and tables.
+pub fn cases() -> Vec<Case> {
+    compose::cases::all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expr::Form;
+    use crate::graph::Graph;
+    use crate::ops::COUNTER;
+    use crate::rng::streams::USER;
+
+    fn f32(extents: &[usize]) -> Type {
+        Type::f32("test", extents).unwrap()
+    }
+
+    fn x(k: usize) -> Expr {
+        Expr::input(k)
+    }
+
+    /// The names of what the gradient of an activation of `x` reads.
+    fn reads(f: impl Fn(&Expr) -> Expr) -> Vec<&'static str> {
+        let op = Pointwise::new(&[f(&x(0))]);
+        let (program, there) = reverse(&op.program, 1, &[0], &[0]);
+        assert_eq!(there, [true]);
+        let name = |k: u32| ["x", "upstream", "y"][k as usize];
+        program.inputs().into_iter().map(name).collect()
+    }
+
+    #[test]
+    fn a_slope_comes_from_what_costs_least() {
+        assert_eq!(reads(Expr::relu), ["upstream", "y"]);
+        assert_eq!(reads(Expr::sigmoid), ["upstream", "y"]);
+        assert_eq!(reads(Expr::tanh), ["upstream", "y"]);
+        assert_eq!(reads(Expr::exp), ["upstream", "y"]);
+        assert_eq!(reads(|x| x * x.sigmoid()), ["x", "upstream"]);
+        assert_eq!(reads(|x| x * 3.0), ["upstream"]);
+    }
+
+    #[test]
+    fn what_two_expressions_need_is_one_line() {
+        let e = (x(0) * x(1)).exp();
+        let op = Pointwise::new(&[&e + 1.0, &e * (x(1) * x(0)).exp()]);
+        let exps = op
+            .program
+            .forms()
+            .iter()
+            .filter(|f| matches!(f, Form::Unary(..)));
+        assert_eq!(exps.count(), 1);
+        // Numbers are computed once, here.
+        let folded = Pointwise::new(&[x(0) * (Expr::constant(2.0).log() / 2.0) * 1.0 + 0.0]);
+        assert_eq!(folded.program.forms().len(), 3);
+    }
+
+    #[test]
+    fn a_deep_expression_needs_no_deep_stack() {
+        let mut e = x(0);
+        for k in 0..100_000 {
+            e = e * 0.999 + f64::from(k);
+        }
+        assert_eq!(Pointwise::new(&[e]).program.inputs(), [0]);
+    }
+
+    /// Sizes and numbers make no new kernel; another expression does.
+    #[test]
+    fn kernels_are_kept_by_what_their_text_depends_on() {
+        let kernel = |f: Expr, extents: &[usize]| {
+            let op = Pointwise::new(&[f]);
+            let ty = op.infer(&[f32(extents)]).unwrap();
+            op.lower(&[f32(extents)], &ty).unwrap().launch().unwrap()
+        };
+        let f = |number: f64| (x(0) * number).sin() + 3.25;
+        let one = kernel(f(0.7), &[8, 4]);
+        let before = compose::kernels();
+        for n in 1..100 {
+            let other = kernel(f(n as f64 * 0.37), &[n, 4]);
+            assert!(std::ptr::eq(one.kernel, other.kernel));
+        }
+        // Other tests may make some at the same time, but not a hundred.
+        assert!(compose::kernels() < before + 90);
+        assert!(!std::ptr::eq(one.kernel, kernel(f(0.7), &[3, 3]).kernel));
+        assert!(!std::ptr::eq(
+            one.kernel,
+            kernel(f(0.7).exp(), &[8, 4]).kernel
+        ));
+    }
+
+    #[test]
+    fn impossible_inputs_are_refused_in_words() {
+        let (a, u) = (f32(&[2, 3]), Type::u32("test", &[2, 3]).unwrap());
+        let step = Type::u32("test", &[COUNTER]).unwrap();
+        let keys = Type::u32("test", &[4]).unwrap();
+        let many: Vec<Expr> = (0..9).map(x).collect();
+        let sum = many.iter().skip(1).fold(x(0), |sum, e| sum + e);
+        let refused: Vec<(Pointwise, Vec<Type>, &str)> = vec![
+            (
+                Pointwise::new(&[x(0) + x(1)]),
+                vec![a.clone()],
+                "found 1 inputs",
+            ),
+            (
+                Pointwise::new(&[x(0) + x(1)]),
+                vec![a.clone(), f32(&[2])],
+                "equal or 1",
+            ),
+            (
+                Pointwise::new(&[x(1)]),
+                vec![a.clone(); 2],
+                "input 0 read by no expression",
+            ),
+            (Pointwise::new(&[]), vec![], "no expression"),
+            (
+                Pointwise::new(&[x(0) * Expr::step()]),
+                vec![a.clone()],
+                "then the step",
+            ),
+            (
+                Pointwise::new(&[x(0) * Expr::step()]),
+                vec![a.clone(), keys.clone()],
+                "step of u32[2]",
+            ),
+            (
+                Pointwise::new(&[x(0) * Expr::uniform(USER)]),
+                vec![a.clone(), step.clone(), keys],
+                "keys of u32[4]",
+            ),
+            (
+                Pointwise::new(&[x(0) + Expr::at(0, 1.0)]),
+                vec![a.clone()],
+                "by an index and element",
+            ),
+            (
+                Pointwise::new(&[x(0), x(0)]).updating(0, 0).updating(1, 0),
+                vec![a.clone()],
+                "written over by several",
+            ),
+            (
+                Pointwise::new(&[x(0) + 1.0]).updating(0, 0),
+                vec![u],
+                "written over",
+            ),
+            (
+                Pointwise::new(&[x(0) + x(1)]).updating(0, 0),
+                vec![f32(&[3]), a.clone()],
+                "written over",
+            ),
+            (
+                Pointwise::new(&[x(0)]).with_extents(&[3]),
+                vec![a.clone()],
+                "equal or 1",
+            ),
+            (Pointwise::new(&[sum]), vec![a; 9], "at most 8"),
+        ];
+        for (op, inputs, why) in refused {
+            let error = op.infer(&inputs).unwrap_err().to_string();
+            assert!(error.contains(why), "{op:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn gradients_of_several_outputs_add_up() {
+        use crate::exec::Executor;
+        use crate::exec::cpu::{Cpu, Text};
+        use crate::tensor::Host;
+        let mut graph = Graph::new();
+        let v = graph.variable("v", f32(&[5])).unwrap();
+        let seed = graph.variable("seed", f32(&[5])).unwrap();
+        graph.begin("run");
+        let two = Pointwise::new(&[x(0) * 2.0, x(0) * x(0)]);
+        let two = graph.op(Arc::new(two), &[v]).unwrap();
+        let y = pointwise(&mut graph, [two[0], two[1]], |[a, b]| a + b * 3.0).unwrap();
+        let gradient = graph.gradients(y, seed, &[v]).unwrap()[0].unwrap();
+        graph.result("gradient", gradient).unwrap();
+        let options = crate::compile::Options {
+            replicas: 1,
+            fuse: false,
+            limits: crate::plan::Limits::default(),
+        };
+        let plan = crate::compile::compile(&graph, &options).unwrap();
+        let mut cpu = Cpu::<f32>::new(plan, Text::Fast).unwrap();
+        for (name, value) in [("v", 0.5), ("seed", 1.0)] {
+            let buffer = cpu.plan().state(name).unwrap();
+            cpu.write(buffer, &Host::F32(vec![value; 5])).unwrap();
+        }
+        cpu.run("run", 1).unwrap();
+        let buffer = cpu.plan().state("gradient").unwrap();
+        // 2 + 3 · 2 · ½.
+        assert_eq!(cpu.read(buffer).unwrap(), Host::F32(vec![5.0; 5]));
+    }
+}
