@@ -101,6 +101,12 @@ pub const FUNCTIONS: &[Functions] = &[
         reason: "as activation, which can be its end",
     },
     Functions {
+        stem: "reduction",
+        epsilons: 32.5,
+        reason: "exp 23, log 4 (2⁻²¹ near 1), division 2.5, and one more in the norm's slope; \
+                 square root (inverseSqrt 2 ulp, division 2.5) instead of these",
+    },
+    Functions {
         stem: "softmax",
         epsilons: 26.0,
         reason: "exp 23, division 2.5 ulp",

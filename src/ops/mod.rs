@@ -292,8 +292,10 @@ pub mod log_softmax;
 pub mod matmul;
 pub mod max_pool2d;
 pub mod pad;
+pub mod permute;
 pub mod quadratic;
 pub mod reduce;
+pub mod reduction;
 pub mod reshape;
 pub mod scale;
 pub mod sgd;
@@ -329,8 +331,10 @@ table! {
     matmul,
     max_pool2d,
     pad,
+    permute,
     quadratic,
     reduce,
+    reduction,
     reshape,
     scale,
     sgd,
