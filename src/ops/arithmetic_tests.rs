@@ -127,7 +127,11 @@ fn impossible_shapes_are_refused_in_words() {
             vec![f32(&[3])],
             "at most 2^30",
         ),
-        (Box::new(Softmax), vec![f32(&[3])], "[N, K]"),
+        (
+            Box::new(Softmax { axis: 1 }),
+            vec![f32(&[3])],
+            "than 1 axes",
+        ),
         (Box::new(Argmax), vec![f32(&[3, 1, 1])], "[N, K]"),
         (Box::new(loss), vec![f32(&[3]), u32(&[3])], "[N, K]"),
         (Box::new(loss), vec![f32(&[3, 2]), u32(&[2])], "labels [N]"),

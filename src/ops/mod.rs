@@ -19,6 +19,8 @@ mod blocks;
 mod case;
 mod cost;
 mod gemm;
+#[cfg(test)]
+mod general_tests;
 mod launch;
 mod small_batch;
 mod window;
@@ -273,6 +275,7 @@ pub mod advance;
 pub mod argmax;
 pub mod average;
 pub mod avg_pool2d;
+pub mod bmm;
 pub mod broadcast;
 pub mod concat;
 pub mod constant;
@@ -283,6 +286,7 @@ pub mod dense_grad;
 pub mod dense_loss;
 pub mod distort;
 pub mod dropout;
+pub mod embedding;
 pub mod finite;
 pub mod gather;
 pub mod hadamard;
@@ -312,6 +316,7 @@ table! {
     argmax,
     average,
     avg_pool2d,
+    bmm,
     broadcast,
     concat,
     constant,
@@ -322,6 +327,7 @@ table! {
     dense_loss,
     distort,
     dropout,
+    embedding,
     finite,
     gather,
     hadamard,

@@ -213,7 +213,8 @@ pub static REDUCTION: Kernel = Kernel {
     source: SOURCE,
     bindings: &[Bind::read("x").of("N * K"), Bind::write("y").of("N")],
     constants: &[
-        "N", "K", "N1", "N2", "NS0", "NS1", "NS2", "K1", "K2", "KS0", "KS1", "KS2", "ACROSS", "KIND",
+        "N", "K", "N1", "N2", "NS0", "NS1", "NS2", "K1", "K2", "KS0", "KS1", "KS2", "ACROSS",
+        "KIND",
     ],
     reference: crate::reference!(reference::reduction),
     fast: None,

@@ -148,7 +148,10 @@ mod tests {
         assert_eq!(places.kept, [(1, 0), (2, 105), (7, 1)]);
         assert_eq!(places.reduced, [(1, 0), (1, 0), (15, 7)]);
         assert!(places.across);
-        let places = Places::of(&[2, 3, 2, 3, 2, 3], &[true, false, true, false, true, false]);
+        let places = Places::of(
+            &[2, 3, 2, 3, 2, 3],
+            &[true, false, true, false, true, false],
+        );
         assert_eq!(places.kept, [(3, 36), (3, 6), (3, 1)]);
         assert_eq!(places.reduced, [(2, 108), (2, 18), (2, 3)]);
     }
