@@ -102,6 +102,9 @@ const MUTANTS: &[Mutant] = mutants! {
     "constant" "wrong sign": "] = VALUE" => "] = -VALUE";
     "cross_entropy" "not stable: |z| lost": "exp(-abs(z))" => "exp(z)";
     "cross_entropy" "gradient not scaled by g": "g[row] * (sigmoid" => "(sigmoid";
+    "cumsum" "only the tile before is carried": "carried += sums" => "carried = sums";
+    "cumsum" "never reversed": "select(k, K - 1u - k, REVERSE == 1u)" => "k";
+    "cumsum" "half of the steps": "reach < LANES" => "reach < LANES / 2u";
     "dense_grad" "last row of each chunk skipped": "o < CHUNK; o += ROWS" => "o < CHUNK - 1u; o += ROWS";
     "dense_grad" "biases of the first chunk alone": "b[replica * OUT + first + lane] -=" => "b[replica * OUT + lane] -=";
     "dense_grad" "slope of scaled outputs": "inputs[n] / SCALE" => "inputs[n]";
@@ -262,7 +265,19 @@ const MUTANTS: &[Mutant] = mutants! {
     "max_pool2d" "gradient to every place under the window": "if saved_argmax[at] == row * W + col" => "if true";
     "max_pool2d" "gradient added to what was there": "dx[group.z * size + i] = returned" => "dx[group.z * size + i] += returned";
     "max_pool2d" "overlapping windows overwrite": "sum += g[at]" => "sum = g[at]";
-    "pad" "one element too many": "place < START + PART" => "place <= START + PART";
+    "norm" "variance about zero": "let off = x[place(replica, r, k)] - middle;" => "let off = x[place(replica, r, k)] - 0.0 * middle;";
+    "norm" "epsilon forgotten": "sqrt(variance + EPSILON)" => "sqrt(variance)";
+    "norm" "channels of the first group": "r % GROUPS * (C / GROUPS) + k / S" => "k / S";
+    "norm" "every batch statistic of the first channel": "(k / S * C + r) * S + k % S" => "(k / S * C) * S + k % S";
+    "norm" "gradient as if the mean were given": "(h - plain - (" => "(h - (";
+    "norm" "gradient as if rstd were given": "(saved_x[at] - middle) * scale * along" => "0.0 * along";
+    "norm" "parameters' gradient of the first examples": "p < N * S; p += LANES" => "p < min(N * S, LANES); p += LANES";
+    "norm" "beta's gradient is gamma's": "dbeta[group.z * C + c] = plain" => "dbeta[group.z * C + c] = along";
+    "pad" "one element too many": "k < PART / INNER" => "k <= PART / INNER";
+    "pad" "no zeros between": "groups_on % STEP == 0u" => "true";
+    "pad" "reflection repeats the edge": "BEFORE - p, REFLECT" => "BEFORE - p - 1u, REFLECT";
+    "pad" "farthest reflection not returned": "last - j <= AFTER" => "last - j < AFTER";
+    "pad" "edge returned once": "p < BEFORE; p++" => "p < min(BEFORE, 1u); p++";
     "permute" "one axis steps as its neighbour": "at += rest % E4 * S4" => "at += rest % E4 * S5";
     "permute" "outermost axis left out": "return at + rest * S0" => "return at";
     "quadratic" "half forgotten": "return 0.5 * off * off" => "return off * off";
@@ -290,6 +305,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "shuffle" "no cycle walking": "while value >= N" => "while value >= N * 8u";
     "shuffle" "the same order each epoch": "let epoch = step[2u * group.z] / EPOCH_STEPS" => "let epoch = 0u * EPOCH_STEPS * step[2u * group.z]";
     "slice" "start forgotten": "START + at % PART" => "at % PART";
+    "slice" "step forgotten": "k * STEP * INNER" => "k * INNER";
     "softmax" "maximum not subtracted": "sum += exp(x[at] - largest)" => "sum += exp(x[at])";
     "softmax" "only the first 64 classes": "k < K; k += step) {\n        let at = first + k * INNER;\n        sum += exp" => "k < min(K, LANES); k += step) {\n        let at = first + k * INNER;\n        sum += exp";
     "softmax" "gradient's sum without y": "sum += g[at] * saved_y[at]" => "sum += g[at]";

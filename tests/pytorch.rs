@@ -119,6 +119,7 @@ fn ops() -> Vec<(&'static str, Arc<dyn Op>)> {
                 axis: 1,
                 start: 1,
                 extent: 2,
+                step: 1,
             }),
         ),
         (
@@ -127,6 +128,7 @@ fn ops() -> Vec<(&'static str, Arc<dyn Op>)> {
                 axis: 1,
                 start: 1,
                 extent: 5,
+                step: 1,
             }),
         ),
         ("softmax", Arc::new(Softmax { axis: 1 })),

@@ -9,9 +9,15 @@ use std::sync::Arc;
 use common::fixtures::{hold_op, inputs_of, load};
 use wgrad::ops::Op;
 use wgrad::ops::bmm::Bmm;
+use wgrad::ops::cumsum::Cumsum;
 use wgrad::ops::embedding::Embedding;
+use wgrad::ops::log_softmax::LogSoftmax;
+use wgrad::ops::norm::{Norm, NormGiven, Over};
+use wgrad::ops::pad::{Edge, Pad, PadEdges};
 use wgrad::ops::permute::Permute;
 use wgrad::ops::reduction::{Kind, Reduction};
+use wgrad::ops::slice::Slice;
+use wgrad::ops::softmax::Softmax;
 
 type Named = (String, Arc<dyn Op>);
 
@@ -28,10 +34,39 @@ fn shapes() -> Vec<Named> {
             },
         )
     };
+    let cumsum = |name, axis, reverse| named(name, Cumsum { axis, reverse });
+    let part = Slice {
+        axis: 1,
+        start: 1,
+        extent: 3,
+        step: 3,
+    };
+    let pad = Pad {
+        axis: 1,
+        start: 1,
+        extent: 8,
+        step: 3,
+    };
+    let edges = |name, edge| {
+        let op = PadEdges {
+            axis: 2,
+            before: 2,
+            after: 1,
+            edge,
+        };
+        named(name, op)
+    };
     vec![
         permute("permute.two", &[1, 0]),
         permute("permute.four", &[0, 2, 3, 1]),
         permute("permute.six", &[3, 0, 5, 1, 4, 2]),
+        named("slice.step", part),
+        named("pad.step", pad),
+        edges("pad.reflect", Edge::Reflect),
+        edges("pad.replicate", Edge::Replicate),
+        cumsum("cumsum.inner", 2, false),
+        cumsum("cumsum.outer", 1, false),
+        cumsum("cumsum.reverse", 1, true),
     ]
 }
 
@@ -78,11 +113,29 @@ fn products() -> Vec<Named> {
     ]
 }
 
+fn normalizations() -> Vec<Named> {
+    let epsilon = 1e-3;
+    let norm = |name, over| named(name, Norm { over, epsilon });
+    let over = Over::Batch;
+    vec![
+        norm("norm.layer", Over::Layer(2)),
+        norm("norm.group", Over::Group(2)),
+        norm("norm.instance", Over::Instance),
+        norm("norm.batch", over),
+        norm("norm.batch_rows", over),
+        norm("norm.rms", Over::Rms(1)),
+        named("norm.given", NormGiven(Norm { over, epsilon })),
+        named("softmax.first", Softmax { axis: 0 }),
+        named("softmax.channels", Softmax { axis: 1 }),
+        named("log_softmax.channels", LogSoftmax { axis: 1 }),
+    ]
+}
+
 #[test]
 fn general_ops_equal_pytorch() {
     let fixtures = load("general");
     let (mut compared, mut names) = (0, BTreeSet::new());
-    for (name, op) in [shapes(), reductions(), products()].concat() {
+    for (name, op) in [shapes(), reductions(), products(), normalizations()].concat() {
         compared += hold_op(&fixtures, &name, op, &inputs_of(&fixtures, &name));
         names.insert(name);
     }

@@ -19,6 +19,7 @@ use wgrad::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, ConvEnd};
 use wgrad::ops::conv2d_pool::{
     Conv2dPool, Conv2dPoolInputGrad, Conv2dPoolWeightGrad, ConvPool, Update,
 };
+use wgrad::ops::cumsum::Cumsum;
 use wgrad::ops::dense_grad::DenseGrad;
 use wgrad::ops::dense_loss::DenseLoss;
 use wgrad::ops::embedding::EmbeddingGrad;
@@ -26,6 +27,8 @@ use wgrad::ops::finite::Finite;
 use wgrad::ops::gather::{Expansion, Gather};
 use wgrad::ops::matmul::{End, Matmul};
 use wgrad::ops::max_pool2d::{MaxPool2d, MaxPool2dGrad};
+use wgrad::ops::norm::{Norm, Over};
+use wgrad::ops::pad::{Edge, PadEdges, PadEdgesGrad};
 use wgrad::ops::reduce::Reduce;
 use wgrad::ops::reduction::{Kind, Reduction};
 use wgrad::ops::sgd::{HYPER, Sgd};
@@ -318,6 +321,37 @@ const FAMILIES: &[(&str, Family)] = &[
         let case = Case::new(op, n).fixed(&[n, 1], ONE);
         case.u32(&[n], Fill::Number(0.0))
     }),
+    ("normalization", |n| {
+        let op = Norm {
+            over: Over::Batch,
+            epsilon: 1e-3,
+        };
+        let case = Case::new(op, 1).fixed(&[16, 1, 16 * n], ONE);
+        case.fixed(&[1], ONE).fixed(&[1], ONE)
+    }),
+    ("cumulative sum", |n| {
+        let op = Cumsum {
+            axis: 0,
+            reverse: true,
+        };
+        Case::new(op, 1).fixed(&[256 * n], ONE)
+    }),
+    ("cumulative sum of a few", |n| {
+        let op = Cumsum {
+            axis: 1,
+            reverse: false,
+        };
+        Case::new(op, 1).fixed(&[3, n], ONE)
+    }),
+    ("gradient of a repeated edge", |n| {
+        let op = PadEdges {
+            axis: 0,
+            before: n,
+            after: 1,
+            edge: Edge::Replicate,
+        };
+        Case::new(PadEdgesGrad(op), n).fixed(&[n + 3], ONE)
+    }),
     ("softmax", |n| {
         Case::new(Softmax { axis: 1 }, 1).fixed(&[1, 64 * n], Fill::Distinct)
     }),
@@ -357,6 +391,9 @@ const ALIKE: &[(&str, &str)] = &[
     ("cross_entropy", "a loop less than softmax"),
     ("log_likelihood", "a loop less than softmax"),
     ("quadratic", "a loop less than softmax"),
+    ("norm_grad", "a loop less than norm"),
+    ("norm_rms", "a loop less than norm"),
+    ("norm_parameters", "two loops less than norm"),
     ("avg_pool2d_grad", "the loops of max_pool2d_grad"),
     ("distort", "a loop over channels, of which images have few"),
 ];

@@ -59,11 +59,13 @@ fn impossible_shapes_are_refused_in_words() {
         axis,
         start,
         extent,
+        step: 1,
     };
     let pad = |axis, start, extent| Pad {
         axis,
         start,
         extent,
+        step: 1,
     };
     let updating = Reduce {
         update: Some(sgd),

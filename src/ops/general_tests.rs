@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use super::bmm::Bmm;
 use super::embedding::{Embedding, EmbeddingGrad};
+use super::norm::{Norm, NormGrad, Over};
+use super::pad::{Edge, Pad, PadEdges, PadEdgesGrad};
 use super::permute::Permute;
 use super::reduction::{Kind, Reduction, ReductionGrad, Spread};
+use super::slice::Slice;
 use super::softmax::Softmax;
 use super::{Op, Tape};
 use crate::compile::{Options, compile};
@@ -118,6 +121,98 @@ fn axes_that_are_not_there_are_refused() {
 }
 
 #[test]
+fn parts_that_are_not_there_are_refused() {
+    let part = |start, extent, step| {
+        Box::new(Slice {
+            axis: 0,
+            start,
+            extent,
+            step,
+        })
+    };
+    let pad = |start, extent, step| {
+        Box::new(Pad {
+            axis: 0,
+            start,
+            extent,
+            step,
+        })
+    };
+    let edges = |before, edge| PadEdges {
+        axis: 1,
+        before,
+        after: 0,
+        edge,
+    };
+    let (reflect, replicate) = (Edge::Reflect, Edge::Replicate);
+    let grad = PadEdgesGrad(edges(3, replicate));
+    hold(vec![
+        (part(0, 3, 0), vec![f32(&[5])], "in steps of 0"),
+        (part(0, 3, 3), vec![f32(&[5])], "a part of the 5"),
+        (part(1, 2, usize::MAX), vec![f32(&[5])], "a part of the 5"),
+        (pad(0, 4, 2), vec![f32(&[3])], "room for the 3"),
+        (pad(0, 4, 0), vec![f32(&[3])], "in steps of 0"),
+        (
+            Box::new(edges(3, reflect)),
+            vec![f32(&[2, 3])],
+            "fewer reflected elements",
+        ),
+        (
+            Box::new(edges(usize::MAX, replicate)),
+            vec![f32(&[2, 3])],
+            "before and 0 after axis 1",
+        ),
+        (Box::new(edges(1, reflect)), vec![f32(&[3])], "than 1 axes"),
+        (Box::new(grad), vec![f32(&[2, 3])], "more than 3 elements"),
+    ]);
+}
+
+#[test]
+fn statistics_of_nothing_are_refused() {
+    let norm = |over| {
+        Box::new(Norm {
+            over,
+            epsilon: 1e-5,
+        })
+    };
+    let minus = Norm {
+        over: Over::Batch,
+        epsilon: -1.0,
+    };
+    let x = || f32(&[2, 6, 5]);
+    let six = || f32(&[6]);
+    hold(vec![
+        (norm(Over::Layer(1)), vec![x()], "3: x, gamma, beta"),
+        (norm(Over::Rms(1)), vec![x(); 3], "2: x, gamma"),
+        (norm(Over::Layer(0)), vec![x(); 3], "1 at least"),
+        (norm(Over::Layer(4)), vec![x(); 3], "4 last axes"),
+        (
+            norm(Over::Layer(1)),
+            vec![x(), six(), six()],
+            "gamma of f32[5]",
+        ),
+        (
+            norm(Over::Group(4)),
+            vec![x(), six(), six()],
+            "6 channels in 4",
+        ),
+        (norm(Over::Group(0)), vec![x(), six(), six()], "in 0 groups"),
+        (norm(Over::Batch), vec![six(), six(), six()], "[N, C, ..]"),
+        (
+            norm(Over::Batch),
+            vec![x(), six(), f32(&[5])],
+            "beta of f32[6]",
+        ),
+        (Box::new(minus), vec![x(), six(), six()], "epsilon of norm"),
+        (
+            Box::new(NormGrad(*norm(Over::Batch))),
+            vec![x(), x(), six(), six(), f32(&[2])],
+            "rstd of f32[6]",
+        ),
+    ]);
+}
+
+#[test]
 fn operands_that_do_not_fit_are_refused() {
     let bmm = || {
         Box::new(Bmm {
@@ -186,6 +281,12 @@ fn gradients_take_the_launches_they_should() {
         trans_a: false,
         trans_b: false,
     };
+    let norm = Norm {
+        over: Over::Layer(1),
+        epsilon: 1e-5,
+    };
+    let names = kernels(norm, &[f32(&[2, 3]), f32(&[3]), f32(&[3])]);
+    assert_eq!(names, ["norm", "norm_grad", "norm_parameters"]);
     // The second operand's matrix goes with five of the first.
     let names = kernels(bmm, &[f32(&[5, 2, 3]), f32(&[1, 3, 4])]);
     assert_eq!(names, ["bmm", "bmm", "bmm", "reduction_short"]);

@@ -282,6 +282,7 @@ pub mod constant;
 pub mod conv2d;
 pub mod conv2d_pool;
 pub mod cross_entropy;
+pub mod cumsum;
 pub mod dense_grad;
 pub mod dense_loss;
 pub mod distort;
@@ -295,6 +296,7 @@ pub mod log_likelihood;
 pub mod log_softmax;
 pub mod matmul;
 pub mod max_pool2d;
+pub mod norm;
 pub mod pad;
 pub mod permute;
 pub mod quadratic;
@@ -323,6 +325,7 @@ table! {
     conv2d,
     conv2d_pool,
     cross_entropy,
+    cumsum,
     dense_grad,
     dense_loss,
     distort,
@@ -336,6 +339,7 @@ table! {
     log_softmax,
     matmul,
     max_pool2d,
+    norm,
     pad,
     permute,
     quadratic,
