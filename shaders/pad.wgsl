@@ -1,10 +1,13 @@
-// y = 0 but for PART elements of each run of WHOLE, from START on, which are x. One
-// thread per element of y; z is the replica.
+// y = 0 but for PART elements of each run of WHOLE, from START on, which are x: every STEP-th
+// group of INNER neighbours. And x with its edges repeated or reflected around it, with the
+// gradient of that. One thread per element of the result; z is the replica.
 
 override N: u32 = 1u;
 override WHOLE: u32 = 1u;
 override START: u32 = 0u;
 override PART: u32 = 1u;
+override INNER: u32 = 1u;
+override STEP: u32 = 1u;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
@@ -20,10 +23,87 @@ fn pad(
         // N is a multiple of WHOLE, so a replica begins with a whole run.
         let at = group.z * N + i;
         let place = at % WHOLE;
+        // Groups from the first on; wrong where there is none before, but then not used.
+        let groups_on = (place - START) / INNER;
+        let k = groups_on / STEP;
         var value = 0.0;
-        if place >= START && place < START + PART {
-            value = x[at / WHOLE * PART + place - START];
+        if place >= START && groups_on % STEP == 0u && k < PART / INNER {
+            value = x[at / WHOLE * PART + k * INNER + at % INNER];
         }
         y[at] = value;
     }
+}
+
+override LENGTH: u32 = 1u;
+override BEFORE: u32 = 0u;
+override AFTER: u32 = 0u;
+override REFLECT: u32 = 0u;
+
+// The place of x along the axis that place p of y repeats.
+fn origin(p: u32) -> u32 {
+    let last = LENGTH - 1u;
+    if p < BEFORE {
+        return select(0u, BEFORE - p, REFLECT == 1u);
+    }
+    let at = p - BEFORE;
+    if at > last {
+        return select(last, 2u * last - at, REFLECT == 1u);
+    }
+    return at;
+}
+
+@compute @workgroup_size(64)
+fn pad_edges(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = item(group, groups, lane);
+    if i < N {
+        let at = group.z * N + i;
+        let whole = BEFORE + LENGTH + AFTER;
+        let outer = at / INNER / whole;
+        y[at] = x[(outer * LENGTH + origin(at / INNER % whole)) * INNER + at % INNER];
+    }
+}
+
+@group(0) @binding(0) var<storage, read> g: array<f32>;
+@group(0) @binding(1) var<storage, read_write> dx: array<f32>;
+
+@compute @workgroup_size(64)
+fn pad_edges_grad(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = item(group, groups, lane);
+    if i >= N {
+        return;
+    }
+    let at = group.z * N + i;
+    let j = at / INNER % LENGTH;
+    let last = LENGTH - 1u;
+    let first = at / INNER / LENGTH * (BEFORE + LENGTH + AFTER) * INNER + at % INNER;
+    // What place j of x was repeated as, in order.
+    var sum = 0.0;
+    if REFLECT == 1u {
+        if j > 0u && j <= BEFORE {
+            sum += g[first + (BEFORE - j) * INNER];
+        }
+    } else if j == 0u {
+        for (var p = 0u; p < BEFORE; p++) {
+            sum += g[first + p * INNER];
+        }
+    }
+    sum += g[first + (BEFORE + j) * INNER];
+    if REFLECT == 1u {
+        if j < last && last - j <= AFTER {
+            sum += g[first + (BEFORE + 2u * last - j) * INNER];
+        }
+    } else if j == last {
+        for (var p = 0u; p < AFTER; p++) {
+            sum += g[first + (BEFORE + LENGTH + p) * INNER];
+        }
+    }
+    dx[at] = sum;
 }

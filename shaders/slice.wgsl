@@ -1,10 +1,12 @@
-// y = x from START on, PART elements of each run of WHOLE. One thread per element of y;
-// z is the replica.
+// y = x from START on, PART elements of each run of WHOLE: every STEP-th group of INNER
+// neighbours. One thread per element of y; z is the replica.
 
 override N: u32 = 1u;
 override WHOLE: u32 = 1u;
 override START: u32 = 0u;
 override PART: u32 = 1u;
+override INNER: u32 = 1u;
+override STEP: u32 = 1u;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
@@ -19,6 +21,7 @@ fn slice(
     if i < N {
         // N is a multiple of PART, so a replica begins with a whole run.
         let at = group.z * N + i;
-        y[at] = x[at / PART * WHOLE + START + at % PART];
+        let k = at % PART / INNER;
+        y[at] = x[at / PART * WHOLE + START + k * STEP * INNER + at % INNER];
     }
 }

@@ -1,14 +1,45 @@
-// y = softmax of each row of x [N, K], NaN where the row's largest is not finite (inf - inf), and
-// its gradient delta = y * (g - sum of g y).
-// One workgroup per row; z is the replica.
+// y = softmax of x along the middle axis of [outer, K, INNER], NaN where the row's largest is not
+// finite (inf - inf), and its gradient delta = y * (g - sum of g y). N rows, one workgroup for
+// each or, where they are short and neighbours of different rows, one thread; z is the replica.
 
 override N: u32 = 1u;
 override K: u32 = 1u;
+override INNER: u32 = 1u;
 
 const LANES: u32 = 64u;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+
+// Where the first element of a row stands.
+fn first_of(replica: u32, row: u32) -> u32 {
+    return (replica * N + row / INNER * INNER) * K + row % INNER;
+}
+
+// A thread's share of a row: its elements `start`, `start` + `step`, ..
+fn largest_share(first: u32, start: u32, step: u32) -> f32 {
+    var largest = x[first];
+    for (var k = start; k < K; k += step) {
+        largest = larger(largest, x[first + k * INNER]);
+    }
+    return largest;
+}
+
+fn sum_share(first: u32, start: u32, step: u32, largest: f32) -> f32 {
+    var sum = 0.0;
+    for (var k = start; k < K; k += step) {
+        let at = first + k * INNER;
+        sum += exp(x[at] - largest);
+    }
+    return sum;
+}
+
+fn store_share(first: u32, start: u32, step: u32, largest: f32, sum: f32) {
+    for (var k = start; k < K; k += step) {
+        let at = first + k * INNER;
+        y[at] = if_finite(exp(x[at] - largest) / sum, largest);
+    }
+}
 
 @compute @workgroup_size(LANES)
 fn softmax(
@@ -20,25 +51,45 @@ fn softmax(
     if row >= N {
         return;
     }
-    let first = (group.z * N + row) * K;
-    var largest = x[first];
-    for (var k = lane; k < K; k += LANES) {
-        largest = larger(largest, x[first + k]);
-    }
-    largest = tree_max(lane, largest);
-    var sum = 0.0;
-    for (var k = lane; k < K; k += LANES) {
-        sum += exp(x[first + k] - largest);
-    }
-    sum = tree_sum(lane, sum);
-    for (var k = lane; k < K; k += LANES) {
-        y[first + k] = if_finite(exp(x[first + k] - largest) / sum, largest);
+    let first = first_of(group.z, row);
+    let largest = tree_max(lane, largest_share(first, lane, LANES));
+    let sum = tree_sum(lane, sum_share(first, lane, LANES, largest));
+    store_share(first, lane, LANES, largest, sum);
+}
+
+@compute @workgroup_size(64)
+fn softmax_across(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let row = item(group, groups, lane);
+    if row < N {
+        let first = first_of(group.z, row);
+        let largest = largest_share(first, 0u, 1u);
+        store_share(first, 0u, 1u, largest, sum_share(first, 0u, 1u, largest));
     }
 }
 
 @group(0) @binding(0) var<storage, read> g: array<f32>;
 @group(0) @binding(1) var<storage, read> saved_y: array<f32>;
 @group(0) @binding(2) var<storage, read_write> delta: array<f32>;
+
+fn slope_share(first: u32, start: u32, step: u32) -> f32 {
+    var sum = 0.0;
+    for (var k = start; k < K; k += step) {
+        let at = first + k * INNER;
+        sum += g[at] * saved_y[at];
+    }
+    return sum;
+}
+
+fn return_share(first: u32, start: u32, step: u32, sum: f32) {
+    for (var k = start; k < K; k += step) {
+        let at = first + k * INNER;
+        delta[at] = saved_y[at] * (g[at] - sum);
+    }
+}
 
 @compute @workgroup_size(LANES)
 fn softmax_grad(
@@ -50,13 +101,20 @@ fn softmax_grad(
     if row >= N {
         return;
     }
-    let first = (group.z * N + row) * K;
-    var sum = 0.0;
-    for (var k = lane; k < K; k += LANES) {
-        sum += g[first + k] * saved_y[first + k];
-    }
-    sum = tree_sum(lane, sum);
-    for (var k = lane; k < K; k += LANES) {
-        delta[first + k] = saved_y[first + k] * (g[first + k] - sum);
+    let first = first_of(group.z, row);
+    let sum = tree_sum(lane, slope_share(first, lane, LANES));
+    return_share(first, lane, LANES, sum);
+}
+
+@compute @workgroup_size(64)
+fn softmax_grad_across(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let row = item(group, groups, lane);
+    if row < N {
+        let first = first_of(group.z, row);
+        return_share(first, 0u, 1u, slope_share(first, 0u, 1u));
     }
 }

@@ -7,7 +7,7 @@ mod common;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use common::fixtures::{Tensor, close, executors, load, plan};
+use common::fixtures::{Tensor, hold_op, inputs_of, load, plan};
 use common::gpu;
 use wgrad::exec::cpu::{Cpu, Text};
 use wgrad::exec::{Choice, Device, Executor};
@@ -119,6 +119,7 @@ fn ops() -> Vec<(&'static str, Arc<dyn Op>)> {
                 axis: 1,
                 start: 1,
                 extent: 2,
+                step: 1,
             }),
         ),
         (
@@ -127,10 +128,11 @@ fn ops() -> Vec<(&'static str, Arc<dyn Op>)> {
                 axis: 1,
                 start: 1,
                 extent: 5,
+                step: 1,
             }),
         ),
-        ("softmax", Arc::new(Softmax)),
-        ("log_softmax", Arc::new(LogSoftmax)),
+        ("softmax", Arc::new(Softmax { axis: 1 })),
+        ("log_softmax", Arc::new(LogSoftmax { axis: 1 })),
         ("argmax", Arc::new(Argmax)),
         ("log_likelihood", Arc::new(Loss(&log_likelihood::COST))),
         ("cross_entropy", Arc::new(Loss(&cross_entropy::COST))),
@@ -161,15 +163,7 @@ fn ops_equal_pytorch() {
     let fixtures = load("ops");
     let mut compared = 0;
     for (name, op) in ops() {
-        let get = |part: &str| fixtures.get(&format!("{name}/{part}")).cloned();
-        let mut inputs: Vec<(Tensor, Type)> = (0..)
-            .map_while(|i| get(&format!("in{i}")))
-            .map(|t| {
-                let ty = t.ty();
-                (t, ty)
-            })
-            .collect();
-        assert!(!inputs.is_empty(), "no fixture {name}");
+        let mut inputs = inputs_of(&fixtures, name);
         if name.starts_with("dropout") {
             let (keys, step) = (&fixtures["dropout.keys"], &fixtures["dropout.step"]);
             inputs.push((keys.clone(), keys.ty()));
@@ -181,67 +175,7 @@ fn ops_equal_pytorch() {
             }
             inputs[2] = counter(&inputs[2].0, NEXT);
         }
-        let mut graph = Graph::new();
-        let values: Vec<Value> = inputs
-            .iter()
-            .enumerate()
-            .map(|(i, (_, ty))| graph.variable(&format!("in{i}"), ty.clone()).unwrap())
-            .collect();
-        let upstream = get("upstream");
-        let seed = upstream
-            .as_ref()
-            .map(|u| graph.variable("upstream", u.ty()).unwrap());
-        graph.begin("run");
-        // A view of a variable has no buffer of its own: one op before it gives it one.
-        let first = if name == "reshape" {
-            graph
-                .op1(Arc::new(Activate(Activation::Linear)), &values[..1])
-                .unwrap()
-        } else {
-            values[0]
-        };
-        let through = [&[first], &values[1..]].concat();
-        let outputs = graph.op(op, &through).unwrap();
-        for (i, &y) in outputs.iter().enumerate() {
-            graph.result(&format!("out{i}"), y).unwrap();
-        }
-        let mut wanted: Vec<(String, Tensor)> = (0..outputs.len())
-            .map(|i| (format!("out{i}"), get(&format!("out{i}")).unwrap()))
-            .collect();
-        if let Some(seed) = seed {
-            let by: Vec<usize> = (0..inputs.len())
-                .filter(|i| get(&format!("grad{i}")).is_some())
-                .collect();
-            let by_values: Vec<Value> = by.iter().map(|&i| values[i]).collect();
-            let gradients = graph.gradients(outputs[0], seed, &by_values).unwrap();
-            for (k, (&i, g)) in by.iter().zip(gradients).enumerate() {
-                // The upstream gradient itself, as a copy that can be kept.
-                let g = graph
-                    .op1(Arc::new(Activate(Activation::Linear)), &[g.unwrap()])
-                    .unwrap();
-                graph.result(&format!("gradient {k}"), g).unwrap();
-                wanted.push((format!("gradient {k}"), get(&format!("grad{i}")).unwrap()));
-            }
-        }
-        let plan = plan(&graph);
-        for (device, mut executor) in executors(&plan) {
-            for (i, (t, _)) in inputs.iter().enumerate() {
-                executor
-                    .write(plan.state(&format!("in{i}")).unwrap(), &t.host)
-                    .unwrap();
-            }
-            if let Some(u) = &upstream {
-                executor
-                    .write(plan.state("upstream").unwrap(), &u.host)
-                    .unwrap();
-            }
-            executor.run("run", 1).unwrap();
-            for (part, tensor) in &wanted {
-                let found = executor.read(plan.state(part).unwrap()).unwrap();
-                close(&format!("{name} {part} on {device}"), &found, tensor);
-                compared += 1;
-            }
-        }
+        compared += hold_op(&fixtures, name, op, &inputs);
     }
     println!("{compared} tensors compared with PyTorch's");
 }
@@ -249,9 +183,10 @@ fn ops_equal_pytorch() {
 /// Every op of the table has a fixture, or there is nothing in PyTorch to hold it to.
 #[test]
 fn every_op_has_a_fixture() {
-    let fixtures = load("ops");
+    let (fixtures, general) = (load("ops"), load("general"));
     let covered: HashSet<&str> = fixtures
         .keys()
+        .chain(general.keys())
         .map(|k| k.split(['/', '.']).next().unwrap())
         .collect();
     // A counter; a generator and a permutation of wgrad's own (bits are held to a third

@@ -372,7 +372,7 @@ fn rows_and_sums() {
     let sizes = ([1..20usize, 1..300], 0..3u8);
     draw("rows and sums", sizes, |([n, k], op)| {
         Some(match op {
-            0 => Case::new(Softmax, k).fixed(&[n, k], Fill::Uniform(-9.0, 9.0)),
+            0 => Case::new(Softmax { axis: 1 }, k).fixed(&[n, k], Fill::Uniform(-9.0, 9.0)),
             1 => Case::new(Loss(&log_likelihood::COST), k)
                 .fixed(&[n, k], Fill::Uniform(-9.0, 9.0))
                 .u32(&[n], Fill::Below(k as u32)),

@@ -14,17 +14,23 @@ use wgrad::kernel::Kernel;
 use wgrad::ops::activation::Activation;
 use wgrad::ops::argmax::Argmax;
 use wgrad::ops::avg_pool2d::AvgPool2d;
+use wgrad::ops::bmm::Bmm;
 use wgrad::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, ConvEnd};
 use wgrad::ops::conv2d_pool::{
     Conv2dPool, Conv2dPoolInputGrad, Conv2dPoolWeightGrad, ConvPool, Update,
 };
+use wgrad::ops::cumsum::Cumsum;
 use wgrad::ops::dense_grad::DenseGrad;
 use wgrad::ops::dense_loss::DenseLoss;
+use wgrad::ops::embedding::EmbeddingGrad;
 use wgrad::ops::finite::Finite;
 use wgrad::ops::gather::{Expansion, Gather};
 use wgrad::ops::matmul::{End, Matmul};
 use wgrad::ops::max_pool2d::{MaxPool2d, MaxPool2dGrad};
+use wgrad::ops::norm::{Norm, Over};
+use wgrad::ops::pad::{Edge, PadEdges, PadEdgesGrad};
 use wgrad::ops::reduce::Reduce;
+use wgrad::ops::reduction::{Kind, Reduction};
 use wgrad::ops::sgd::{HYPER, Sgd};
 use wgrad::ops::softmax::Softmax;
 use wgrad::ops::tally::Tally;
@@ -286,8 +292,68 @@ const FAMILIES: &[(&str, Family)] = &[
     ("sum", |n| {
         Case::new(Reduce::new(None, 1.0), n).fixed(&[8, 32 * n], ONE)
     }),
+    ("logarithm of summed exponents", |n| {
+        let op = Reduction::new(Kind::LogSumExp, &[0]);
+        Case::new(op, 1).fixed(&[256 * n], ONE)
+    }),
+    ("logarithm of a few summed exponents", |n| {
+        let op = Reduction::new(Kind::LogSumExp, &[1]);
+        Case::new(op, 1).fixed(&[3, n], ONE)
+    }),
+    ("maximum of a row", |n| {
+        let op = Reduction::new(Kind::Max, &[0]);
+        Case::new(op, 1).fixed(&[256 * n], Fill::Spoiled(256 * n - 1, 9.0))
+    }),
+    ("maximum of a short row", |n| {
+        let op = Reduction::new(Kind::Max, &[1]);
+        Case::new(op, 1).fixed(&[3, n], Fill::Distinct)
+    }),
+    ("products of many matrices", |n| {
+        let op = Bmm {
+            trans_a: false,
+            trans_b: true,
+        };
+        let case = Case::new(op, n).fixed(&[2, 3, 8 * n], ONE);
+        case.fixed(&[2, 5, 8 * n], ONE)
+    }),
+    ("readers of a row", |n| {
+        let op = EmbeddingGrad { rows: 1 };
+        let case = Case::new(op, n).fixed(&[n, 1], ONE);
+        case.u32(&[n], Fill::Number(0.0))
+    }),
+    ("normalization", |n| {
+        let op = Norm {
+            over: Over::Batch,
+            epsilon: 1e-3,
+        };
+        let case = Case::new(op, 1).fixed(&[16, 1, 16 * n], ONE);
+        case.fixed(&[1], ONE).fixed(&[1], ONE)
+    }),
+    ("cumulative sum", |n| {
+        let op = Cumsum {
+            axis: 0,
+            reverse: true,
+        };
+        Case::new(op, 1).fixed(&[256 * n], ONE)
+    }),
+    ("cumulative sum of a few", |n| {
+        let op = Cumsum {
+            axis: 1,
+            reverse: false,
+        };
+        Case::new(op, 1).fixed(&[3, n], ONE)
+    }),
+    ("gradient of a repeated edge", |n| {
+        let op = PadEdges {
+            axis: 0,
+            before: n,
+            after: 1,
+            edge: Edge::Replicate,
+        };
+        Case::new(PadEdgesGrad(op), n).fixed(&[n + 3], ONE)
+    }),
     ("softmax", |n| {
-        Case::new(Softmax, 1).fixed(&[1, 64 * n], Fill::Distinct)
+        Case::new(Softmax { axis: 1 }, 1).fixed(&[1, 64 * n], Fill::Distinct)
     }),
     ("largest of a row", |n| {
         Case::new(Argmax, 1).fixed(&[2, n], Fill::Distinct)
@@ -319,11 +385,15 @@ const ENDS: &[&str] = &[
 /// with, and why that is no gap.
 const ALIKE: &[(&str, &str)] = &[
     ("matmul_fragments", "needs matrix units"),
+    ("softmax_across", "128 elements at most"),
     ("softmax_grad", "a loop less than softmax"),
     ("log_softmax", "the loops of softmax, or one less"),
     ("cross_entropy", "a loop less than softmax"),
     ("log_likelihood", "a loop less than softmax"),
     ("quadratic", "a loop less than softmax"),
+    ("norm_grad", "a loop less than norm"),
+    ("norm_rms", "a loop less than norm"),
+    ("norm_parameters", "two loops less than norm"),
     ("avg_pool2d_grad", "the loops of max_pool2d_grad"),
     ("distort", "a loop over channels, of which images have few"),
 ];

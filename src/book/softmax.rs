@@ -27,7 +27,7 @@ pub(super) fn run(options: &Options<'_>, record: &mut Record) -> Result<()> {
     let mut graph = Graph::new();
     let z = graph.variable("z", Type::f32("z", &[SLIDERS.len(), 4])?)?;
     graph.begin("softmax");
-    let a = graph.op1(Arc::new(Softmax), &[z])?;
+    let a = graph.op1(Arc::new(Softmax { axis: 1 }), &[z])?;
     graph.result("a", a)?;
     let plan = compile(
         &graph,

@@ -101,6 +101,18 @@ pub const FUNCTIONS: &[Functions] = &[
         reason: "as activation, which can be its end",
     },
     Functions {
+        stem: "norm",
+        epsilons: 14.5,
+        reason: "divisions 2.5 ulp: of two means and 1 / √v; half of the mean square's counts; \
+                 square root (inverseSqrt 2 ulp, division 2.5)",
+    },
+    Functions {
+        stem: "reduction",
+        epsilons: 32.5,
+        reason: "exp 23, log 4 (2⁻²¹ near 1), division 2.5, and one more in the norm's slope; \
+                 square root (inverseSqrt 2 ulp, division 2.5) instead of these",
+    },
+    Functions {
         stem: "softmax",
         epsilons: 26.0,
         reason: "exp 23, division 2.5 ulp",

@@ -251,7 +251,7 @@ impl Walk<'_> {
                 let extents = vec![n, shape.elements() / n];
                 self.graph.op1(Arc::new(Reshape { extents }), &[x])
             }
-            Layer::Softmax => self.graph.op1(Arc::new(Softmax), &[x]),
+            Layer::Softmax => self.graph.op1(Arc::new(Softmax { axis: 1 }), &[x]),
         }
     }
 

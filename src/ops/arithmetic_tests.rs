@@ -59,11 +59,13 @@ fn impossible_shapes_are_refused_in_words() {
         axis,
         start,
         extent,
+        step: 1,
     };
     let pad = |axis, start, extent| Pad {
         axis,
         start,
         extent,
+        step: 1,
     };
     let updating = Reduce {
         update: Some(sgd),
@@ -127,7 +129,11 @@ fn impossible_shapes_are_refused_in_words() {
             vec![f32(&[3])],
             "at most 2^30",
         ),
-        (Box::new(Softmax), vec![f32(&[3])], "[N, K]"),
+        (
+            Box::new(Softmax { axis: 1 }),
+            vec![f32(&[3])],
+            "than 1 axes",
+        ),
         (Box::new(Argmax), vec![f32(&[3, 1, 1])], "[N, K]"),
         (Box::new(loss), vec![f32(&[3]), u32(&[3])], "[N, K]"),
         (Box::new(loss), vec![f32(&[3, 2]), u32(&[2])], "labels [N]"),

@@ -60,6 +60,7 @@ impl Op for Concat {
                 axis: self.axis,
                 start,
                 extent,
+                step: 1,
             };
             start += extent;
             shares.push(match wanted {

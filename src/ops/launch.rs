@@ -41,6 +41,30 @@ pub(super) fn per_row(
     }
 }
 
+/// A launch over the rows along an axis, of sizes `[outer, K, inner]`: by `kernels[0]`, a
+/// workgroup for each, or by `kernels[1]`, a thread for each, where rows are short and neighbours
+/// in memory are of different rows.
+pub(super) fn along_axis(
+    kernels: [&'static Kernel; 2],
+    inputs: usize,
+    [outer, k, inner]: [usize; 3],
+    work: usize,
+) -> Lowered {
+    let n = outer * inner;
+    let across = inner > 1 && k <= ACROSS;
+    Lowered {
+        kernel: kernels[usize::from(across)],
+        constants: vec![("N", n as f64), ("K", k as f64), ("INNER", inner as f64)],
+        operands: operands(inputs),
+        grid: grid(n, if across { ELEMENTWISE } else { 1 }),
+        flops: (n * k * work) as u64,
+        alternatives: vec![],
+    }
+}
+
+/// Elements up to which a thread makes a row by itself, if neighbours are of different rows.
+const ACROSS: usize = 128;
+
 fn operands(inputs: usize) -> Vec<Operand> {
     let inputs = (0..inputs).map(Operand::In);
     inputs.chain([Operand::Out(0)]).collect()

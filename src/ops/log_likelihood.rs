@@ -44,14 +44,14 @@ pub static KERNELS: &[&Kernel] = &[&LOG_LIKELIHOOD, &LOG_LIKELIHOOD_GRAD];
 
 /// L of one example.
 pub(super) fn loss<T: Real>(z: &[T], label: u32) -> T {
-    let (largest, sum) = exponents(z);
+    let (largest, sum) = exponents(z.iter().copied());
     let right = z.get(label as usize).copied().unwrap_or(T::ZERO);
     sum.ln() + (largest - right)
 }
 
 /// ∂L/∂z of one example.
 pub(super) fn slope<T: Real>(z: &[T], label: u32, slope: &mut [T]) {
-    let (largest, sum) = exponents(z);
+    let (largest, sum) = exponents(z.iter().copied());
     for (slope, &z) in slope.iter_mut().zip(z) {
         *slope = (z - largest).exp() / sum;
     }

@@ -5,21 +5,27 @@
 
 use std::sync::Arc;
 
-use super::launch::per_row;
-use super::softmax::exponents;
+use super::launch::{along_axis, around};
+use super::softmax::{exponents, rows};
 use super::{Backward, Case, Fill, Lowering, Op, Value, arity, floats, same};
 use crate::error::Result;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
-/// y = ln softmax x: input x `[N, K]`, output y of the same shape.
+/// y = ln softmax x: each along an axis; input x of any shape, output y of the same.
 #[derive(Debug)]
-pub struct LogSoftmax;
+pub struct LogSoftmax {
+    /// The axis along which the rows run, counted from 0.
+    pub axis: usize,
+}
 
-/// δ = g − e^y Σ g: inputs g and y `[N, K]`, output δ of the same shape.
+/// δ = g − e^y Σ g: inputs g and y of one shape, output δ of the same.
 #[derive(Debug)]
-pub struct LogSoftmaxGrad;
+pub struct LogSoftmaxGrad {
+    /// The axis along which the rows run.
+    pub axis: usize,
+}
 
 impl Op for LogSoftmax {
     fn name(&self) -> &'static str {
@@ -29,18 +35,20 @@ impl Op for LogSoftmax {
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
         let [x] = arity("log_softmax", inputs, "x")?;
         floats("log_softmax", "x", x)?;
-        x.shape.axes::<2>("log_softmax", "x as [N, K]")?;
+        around("log_softmax", x, Some(self.axis))?;
         Ok(vec![x.clone()])
     }
 
     fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
-        let sizes = inputs[0].shape.axes("log_softmax", "x as [N, K]")?;
-        Ok(Lowering::Launch(per_row(&LOG_SOFTMAX, 1, sizes, 5)))
+        let sizes = around("log_softmax", &inputs[0], Some(self.axis))?;
+        let kernels = [&LOG_SOFTMAX, &LOG_SOFTMAX_ACROSS];
+        Ok(Lowering::Launch(along_axis(kernels, 1, sizes, 5)))
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
         let inputs = [b.upstream, b.outputs[0]];
-        Ok(vec![Some(b.tape.op1(Arc::new(LogSoftmaxGrad), &inputs)?)])
+        let grad = LogSoftmaxGrad { axis: self.axis };
+        Ok(vec![Some(b.tape.op1(Arc::new(grad), &inputs)?)])
     }
 }
 
@@ -53,18 +61,19 @@ impl Op for LogSoftmaxGrad {
         let [g, y] = arity("log_softmax gradient", inputs, "gradient, output")?;
         floats("log_softmax gradient", "gradient", g)?;
         same("log_softmax gradient", "gradient and output", g, y)?;
-        g.shape
-            .axes::<2>("log_softmax gradient", "gradient as [N, K]")?;
+        around("log_softmax gradient", g, Some(self.axis))?;
         Ok(vec![g.clone()])
     }
 
     fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
-        let sizes = inputs[0].shape.axes("log_softmax gradient", "[N, K]")?;
-        Ok(Lowering::Launch(per_row(&LOG_SOFTMAX_GRAD, 2, sizes, 4)))
+        let sizes = around("log_softmax gradient", &inputs[0], Some(self.axis))?;
+        let kernels = [&LOG_SOFTMAX_GRAD, &LOG_SOFTMAX_GRAD_ACROSS];
+        Ok(Lowering::Launch(along_axis(kernels, 2, sizes, 4)))
     }
 }
 
 const SOURCE: &str = concat!(
+    include_str!("../../shaders/shared/grid.wgsl"),
     include_str!("../../shaders/shared/nan.wgsl"),
     include_str!("../../shaders/shared/tree.wgsl"),
     include_str!("../../shaders/log_softmax.wgsl"),
@@ -77,7 +86,7 @@ pub static LOG_SOFTMAX: Kernel = Kernel {
     stem: "log_softmax",
     source: SOURCE,
     bindings: &[Bind::read("x").of("N * K"), Bind::write("y").of("N * K")],
-    constants: &["N", "K"],
+    constants: &["N", "K", "INNER"],
     reference: crate::reference!(log_softmax),
     fast: None,
     trusted: true,
@@ -96,51 +105,75 @@ pub static LOG_SOFTMAX_GRAD: Kernel = Kernel {
     ..LOG_SOFTMAX
 };
 
+/// [`LOG_SOFTMAX`], a thread for each row.
+pub static LOG_SOFTMAX_ACROSS: Kernel = Kernel {
+    name: "log_softmax_across",
+    turns: "3 * K + 8",
+    ..LOG_SOFTMAX
+};
+
+/// [`LOG_SOFTMAX_GRAD`], a thread for each row.
+pub static LOG_SOFTMAX_GRAD_ACROSS: Kernel = Kernel {
+    name: "log_softmax_grad_across",
+    turns: "3 * K + 8",
+    ..LOG_SOFTMAX_GRAD
+};
+
 /// The kernels of this file.
-pub static KERNELS: &[&Kernel] = &[&LOG_SOFTMAX, &LOG_SOFTMAX_GRAD];
+pub static KERNELS: &[&Kernel] = &[
+    &LOG_SOFTMAX,
+    &LOG_SOFTMAX_ACROSS,
+    &LOG_SOFTMAX_GRAD,
+    &LOG_SOFTMAX_GRAD_ACROSS,
+];
 
 fn log_softmax<T: Real>(a: &mut Args<'_, T>) {
-    let k = a.size("K");
-    let (x, y) = (a.f(0), a.f_mut(1)); // [N, K], [N, K]
-    for (y, x) in y.chunks_mut(k).zip(x.chunks(k)) {
-        let (largest, sum) = exponents(x);
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = x - largest - sum.ln();
+    let (x, y) = (a.f(0), a.f_mut(1)); // [outer, K, INNER] twice
+    for row in rows(a) {
+        let (largest, sum) = exponents(row.clone().map(|at| x[at]));
+        for at in row {
+            y[at] = x[at] - largest - sum.ln();
         }
     }
 }
 
 fn log_softmax_grad<T: Real>(a: &mut Args<'_, T>) {
-    let k = a.size("K");
-    let (g, y, delta) = (a.f(0), a.f(1), a.f_mut(2)); // [N, K], [N, K], [N, K]
-    for ((delta, g), y) in delta.chunks_mut(k).zip(g.chunks(k)).zip(y.chunks(k)) {
-        let sum: T = g.iter().copied().sum();
-        for ((delta, &g), &y) in delta.iter_mut().zip(g).zip(y) {
-            *delta = g - y.exp() * sum;
+    let (g, y, delta) = (a.f(0), a.f(1), a.f_mut(2)); // [outer, K, INNER] three times
+    for row in rows(a) {
+        let sum: T = row.clone().map(|at| g[at]).sum();
+        for at in row {
+            delta[at] = g[at] - y[at].exp() * sum;
         }
     }
 }
 
-/// One column (y = 0), few and many, around the workgroup; far apart without overflow.
+/// One column (y = 0), few and many, around the workgroup; first and middle axes; far apart
+/// without overflow.
 pub fn cases() -> Vec<Case> {
     let uniform = Fill::Uniform(-1.0, 1.0);
     let mut cases = Vec::new();
-    for shape in [
-        [1, 1],
-        [3, 2],
-        [5, 10],
-        [2, 64],
-        [3, 65],
-        [2, 257],
-        [1, 1000],
+    for (shape, axis) in [
+        (&[1, 1][..], 1),
+        (&[3, 2], 1),
+        (&[5, 10], 1),
+        (&[2, 64], 1),
+        (&[3, 65], 1),
+        (&[2, 257], 1),
+        (&[1, 1000], 1),
+        (&[7], 0),
+        (&[5, 67], 0),
+        (&[2, 3, 2, 5], 1),
+        (&[3, 2, 4], 2),
+        (&[2, 129, 3], 1),
     ] {
-        let [_, k] = shape;
-        cases.push(Case::new(LogSoftmax, k).float(&shape, uniform));
-        let grad = Case::new(LogSoftmaxGrad, k);
-        cases.push(grad.fixed(&shape, uniform).fixed(&shape, uniform));
+        let k = shape[axis];
+        cases.push(Case::new(LogSoftmax { axis }, k).float(shape, uniform));
+        let grad = Case::new(LogSoftmaxGrad { axis }, k);
+        cases.push(grad.fixed(shape, uniform).fixed(shape, uniform));
     }
-    let far = Case::new(LogSoftmax, 10).float(&[70, 10], Fill::Uniform(-300.0, 300.0));
-    let equal = Case::new(LogSoftmax, 10).float(&[2, 10], Fill::Number(1e4));
+    let last = || LogSoftmax { axis: 1 };
+    let far = Case::new(last(), 10).float(&[70, 10], Fill::Uniform(-300.0, 300.0));
+    let equal = Case::new(last(), 10).float(&[2, 10], Fill::Number(1e4));
     cases.extend([far.forward_only(), equal.forward_only()]);
     cases
 }

@@ -19,6 +19,8 @@ mod blocks;
 mod case;
 mod cost;
 mod gemm;
+#[cfg(test)]
+mod general_tests;
 mod launch;
 mod small_batch;
 mod window;
@@ -296,16 +298,19 @@ pub mod advance;
 pub mod argmax;
 pub mod average;
 pub mod avg_pool2d;
+pub mod bmm;
 pub mod broadcast;
 pub mod concat;
 pub mod constant;
 pub mod conv2d;
 pub mod conv2d_pool;
 pub mod cross_entropy;
+pub mod cumsum;
 pub mod dense_grad;
 pub mod dense_loss;
 pub mod distort;
 pub mod dropout;
+pub mod embedding;
 pub mod finite;
 pub mod gather;
 pub mod hadamard;
@@ -314,10 +319,13 @@ pub mod log_likelihood;
 pub mod log_softmax;
 pub mod matmul;
 pub mod max_pool2d;
+pub mod norm;
 pub mod pad;
+pub mod permute;
 pub mod pointwise;
 pub mod quadratic;
 pub mod reduce;
+pub mod reduction;
 pub mod reshape;
 pub mod scale;
 pub mod sgd;
@@ -334,16 +342,19 @@ table! {
     argmax,
     average,
     avg_pool2d,
+    bmm,
     broadcast,
     concat,
     constant,
     conv2d,
     conv2d_pool,
     cross_entropy,
+    cumsum,
     dense_grad,
     dense_loss,
     distort,
     dropout,
+    embedding,
     finite,
     gather,
     hadamard,
@@ -352,10 +363,13 @@ table! {
     log_softmax,
     matmul,
     max_pool2d,
+    norm,
     pad,
+    permute,
     pointwise,
     quadratic,
     reduce,
+    reduction,
     reshape,
     scale,
     sgd,

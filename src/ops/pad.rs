@@ -4,12 +4,16 @@
 use std::sync::Arc;
 
 use super::launch::{around, per_element, resized};
-use super::slice::Slice;
+use super::slice::{Slice, reaches};
 use super::{Backward, Case, Fill, Lowered, Lowering, Op, Value, arity, floats};
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
+
+mod edges;
+
+pub use edges::{Edge, PadEdges, PadEdgesGrad};
 
 /// y = 0 but for `y[…, start .. start + part, …]`, which is x: input x, output y.
 #[derive(Debug)]
@@ -20,6 +24,8 @@ pub struct Pad {
     pub start: usize,
     /// The extent of y along it.
     pub extent: usize,
+    /// How far the elements of x stand from each other in y, 1 at least; zeros stand between.
+    pub step: usize,
 }
 
 impl Op for Pad {
@@ -31,10 +37,13 @@ impl Op for Pad {
         let [x] = arity("pad", inputs, "x")?;
         floats("pad", "x", x)?;
         let [_, part, _] = around("pad", x, Some(self.axis))?;
-        if self.start > self.extent || part > self.extent - self.start {
+        if !reaches(self.start, self.step, part, self.extent) {
             return Err(Error::shape(
                 "pad",
-                format!("{x} at {} of {}", self.start, self.extent),
+                format!(
+                    "{x} at {} of {} in steps of {}",
+                    self.start, self.extent, self.step
+                ),
                 format!("room for the {part} elements along axis {}", self.axis),
             ));
         }
@@ -48,6 +57,8 @@ impl Op for Pad {
             ("WHOLE", run(self.extent)),
             ("START", run(self.start)),
             ("PART", run(part)),
+            ("INNER", inner as f64),
+            ("STEP", self.step as f64),
         ];
         Ok(Lowering::Launch(Lowered {
             flops: 0,
@@ -61,12 +72,13 @@ impl Op for Pad {
             axis: self.axis,
             start: self.start,
             extent,
+            step: self.step,
         };
         Ok(vec![Some(b.tape.op1(Arc::new(slice), &[b.upstream])?)])
     }
 }
 
-/// y = x with zeros around it.
+/// y = x with zeros around and between its elements.
 pub static PAD: Kernel = Kernel {
     name: "pad",
     turns: "0",
@@ -79,39 +91,49 @@ pub static PAD: Kernel = Kernel {
         Bind::read("x").of("N * PART / WHOLE"),
         Bind::write("y").of("N"),
     ],
-    constants: &["N", "WHOLE", "START", "PART"],
+    constants: &["N", "WHOLE", "START", "PART", "INNER", "STEP"],
     reference: crate::reference!(pad),
     fast: None,
     trusted: true,
 };
 
 /// The kernels of this file.
-pub static KERNELS: &[&Kernel] = &[&PAD];
+pub static KERNELS: &[&Kernel] = &[&PAD, &edges::PAD_EDGES, &edges::PAD_EDGES_GRAD];
 
 fn pad<T: Real>(a: &mut Args<'_, T>) {
     let (whole, start, part) = (a.size("WHOLE"), a.size("START"), a.size("PART"));
     let (x, y) = (a.f(0), a.f_mut(1)); // [outer, PART], [outer, WHOLE]
+    let (inner, step) = (a.size("INNER"), a.size("STEP"));
     y.fill(T::ZERO);
     for (y, x) in y.chunks_mut(whole).zip(x.chunks(part)) {
-        y[start..start + part].copy_from_slice(x);
+        for (k, x) in x.chunks(inner).enumerate() {
+            y[start + k * step * inner..][..inner].copy_from_slice(x);
+        }
     }
 }
 
-/// Zeros before, after, on both sides and nowhere; several workgroups.
+/// Zeros before, after, between, on both sides and nowhere; several workgroups.
 pub fn cases() -> Vec<Case> {
-    let case = |extents: &[usize], axis, start, extent| {
+    let case = |extents: &[usize], axis, start, extent, step| {
         let op = Pad {
             axis,
             start,
             extent,
+            step,
         };
         Case::new(op, 1).float(extents, Fill::Uniform(-1.0, 1.0))
     };
-    vec![
-        case(&[1], 0, 0, 1),
-        case(&[5, 7], 0, 0, 6),
-        case(&[5, 7], 1, 2, 9),
-        case(&[2, 3, 4, 5], 1, 1, 5),
-        case(&[2, 3, 4, 5], 3, 2, 8),
-    ]
+    let mut cases = vec![
+        case(&[1], 0, 0, 1, 1),
+        case(&[5, 7], 0, 0, 6, 1),
+        case(&[5, 7], 1, 2, 9, 1),
+        case(&[2, 3, 4, 5], 1, 1, 5, 1),
+        case(&[2, 3, 4, 5], 3, 2, 8, 1),
+        case(&[1], 0, 1, 3, 2),
+        case(&[3, 5], 0, 1, 8, 3),
+        case(&[2, 3, 4, 5], 1, 0, 5, 2),
+        case(&[2, 3], 1, 2, 9, 2),
+    ];
+    cases.extend(edges::cases());
+    cases
 }

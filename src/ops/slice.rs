@@ -1,5 +1,5 @@
-//! A contiguous part of a value along an axis; its gradient is zero around the part:
-//! [`Pad`]. Nothing is saved.
+//! A part of a value along an axis, or every so-many-th element of one; its gradient is zero
+//! around and between these: [`Pad`]. Nothing is saved.
 
 use std::sync::Arc;
 
@@ -11,15 +11,24 @@ use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
-/// `y = x[…, start .. start + extent, …]`: input x, output y.
+/// `y[…, k, …] = x[…, start + k step, …]` for k below `extent`: input x, output y.
 #[derive(Debug)]
 pub struct Slice {
     /// The axis, counted from 0.
     pub axis: usize,
     /// Where the part begins along it.
     pub start: usize,
-    /// How long it is.
+    /// How many elements it has.
     pub extent: usize,
+    /// How far its elements stand from each other in x, 1 at least.
+    pub step: usize,
+}
+
+/// Checks that `count` elements, `step` apart from `start` on, are among the `whole` elements
+/// along an axis of a value.
+pub(super) fn reaches(start: usize, step: usize, count: usize, whole: usize) -> bool {
+    let last = count.saturating_sub(1).saturating_mul(step);
+    step > 0 && start <= whole && last.saturating_add(count.min(1)) <= whole - start
 }
 
 impl Op for Slice {
@@ -31,10 +40,13 @@ impl Op for Slice {
         let [x] = arity("slice", inputs, "x")?;
         floats("slice", "x", x)?;
         let [_, whole, _] = around("slice", x, Some(self.axis))?;
-        if self.start > whole || self.extent > whole - self.start {
+        if !reaches(self.start, self.step, self.extent, whole) {
             return Err(Error::shape(
                 "slice",
-                format!("{} elements from {} on of {x}", self.extent, self.start),
+                format!(
+                    "{} elements from {} on in steps of {} of {x}",
+                    self.extent, self.start, self.step
+                ),
                 format!("a part of the {whole} elements along axis {}", self.axis),
             ));
         }
@@ -48,6 +60,8 @@ impl Op for Slice {
             ("WHOLE", run(whole)),
             ("START", run(self.start)),
             ("PART", run(self.extent)),
+            ("INNER", inner as f64),
+            ("STEP", self.step as f64),
         ];
         Ok(Lowering::Launch(Lowered {
             flops: 0,
@@ -61,6 +75,7 @@ impl Op for Slice {
             axis: self.axis,
             start: self.start,
             extent,
+            step: self.step,
         };
         Ok(vec![Some(b.tape.op1(Arc::new(pad), &[b.upstream])?)])
     }
@@ -79,7 +94,7 @@ pub static SLICE: Kernel = Kernel {
         Bind::read("x").of("N * WHOLE / PART"),
         Bind::write("y").of("N"),
     ],
-    constants: &["N", "WHOLE", "START", "PART"],
+    constants: &["N", "WHOLE", "START", "PART", "INNER", "STEP"],
     reference: crate::reference!(slice),
     fast: None,
     trusted: true,
@@ -91,27 +106,36 @@ pub static KERNELS: &[&Kernel] = &[&SLICE];
 fn slice<T: Real>(a: &mut Args<'_, T>) {
     let (whole, start, part) = (a.size("WHOLE"), a.size("START"), a.size("PART"));
     let (x, y) = (a.f(0), a.f_mut(1)); // [outer, WHOLE], [outer, PART]
+    let (inner, step) = (a.size("INNER"), a.size("STEP"));
     for (y, x) in y.chunks_mut(part).zip(x.chunks(whole)) {
-        y.copy_from_slice(&x[start..start + part]);
+        for (k, y) in y.chunks_mut(inner).enumerate() {
+            y.copy_from_slice(&x[start + k * step * inner..][..inner]);
+        }
     }
 }
 
-/// Begin, middle, end and all of an axis; several workgroups.
+/// Begin, middle, end and all of an axis; steps that end at its last element and before it;
+/// several workgroups.
 pub fn cases() -> Vec<Case> {
-    let case = |extents: &[usize], axis, start, extent| {
+    let case = |extents: &[usize], axis, start, extent, step| {
         let op = Slice {
             axis,
             start,
             extent,
+            step,
         };
         Case::new(op, 1).float(extents, Fill::Uniform(-1.0, 1.0))
     };
     vec![
-        case(&[1], 0, 0, 1),
-        case(&[5, 7], 0, 0, 2),
-        case(&[5, 7], 1, 6, 1),
-        case(&[2, 5, 3, 7], 1, 1, 3),
-        case(&[2, 5, 3, 7], 3, 2, 5),
-        case(&[5, 7], 0, 0, 5),
+        case(&[1], 0, 0, 1, 1),
+        case(&[5, 7], 0, 0, 2, 1),
+        case(&[5, 7], 1, 6, 1, 1),
+        case(&[2, 5, 3, 7], 1, 1, 3, 1),
+        case(&[2, 5, 3, 7], 3, 2, 5, 1),
+        case(&[5, 7], 0, 0, 5, 1),
+        case(&[1], 0, 0, 1, 3),
+        case(&[5, 7], 0, 0, 3, 2),
+        case(&[5, 7], 1, 1, 2, 4),
+        case(&[3, 9, 2, 5], 1, 1, 3, 3),
     ]
 }

@@ -5,20 +5,26 @@
 
 use std::sync::Arc;
 
-use super::launch::per_row;
+use super::launch::{along_axis, around};
 use super::{Backward, Case, Fill, Lowering, Op, Value, arity, floats, same};
 use crate::error::Result;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
-/// y = softmax x: input x `[N, K]`, output y of the same shape.
+/// y = softmax x: each along an axis; input x of any shape, output y of the same.
 #[derive(Debug)]
-pub struct Softmax;
+pub struct Softmax {
+    /// The axis along which the rows run, counted from 0.
+    pub axis: usize,
+}
 
-/// δ = y ⊙ (g − Σ g y): inputs g and y `[N, K]`, output δ of the same shape.
+/// δ = y ⊙ (g − Σ g y): inputs g and y of one shape, output δ of the same.
 #[derive(Debug)]
-pub struct SoftmaxGrad;
+pub struct SoftmaxGrad {
+    /// The axis along which the rows run.
+    pub axis: usize,
+}
 
 impl Op for Softmax {
     fn name(&self) -> &'static str {
@@ -28,18 +34,20 @@ impl Op for Softmax {
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
         let [x] = arity("softmax", inputs, "x")?;
         floats("softmax", "x", x)?;
-        x.shape.axes::<2>("softmax", "x as [N, K]")?;
+        around("softmax", x, Some(self.axis))?;
         Ok(vec![x.clone()])
     }
 
     fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
-        let sizes = inputs[0].shape.axes("softmax", "x as [N, K]")?;
-        Ok(Lowering::Launch(per_row(&SOFTMAX, 1, sizes, 5)))
+        let sizes = around("softmax", &inputs[0], Some(self.axis))?;
+        let kernels = [&SOFTMAX, &SOFTMAX_ACROSS];
+        Ok(Lowering::Launch(along_axis(kernels, 1, sizes, 5)))
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
         let inputs = [b.upstream, b.outputs[0]];
-        Ok(vec![Some(b.tape.op1(Arc::new(SoftmaxGrad), &inputs)?)])
+        let grad = SoftmaxGrad { axis: self.axis };
+        Ok(vec![Some(b.tape.op1(Arc::new(grad), &inputs)?)])
     }
 }
 
@@ -52,18 +60,19 @@ impl Op for SoftmaxGrad {
         let [g, y] = arity("softmax gradient", inputs, "gradient, output")?;
         floats("softmax gradient", "gradient", g)?;
         same("softmax gradient", "gradient and output", g, y)?;
-        g.shape
-            .axes::<2>("softmax gradient", "gradient as [N, K]")?;
+        around("softmax gradient", g, Some(self.axis))?;
         Ok(vec![g.clone()])
     }
 
     fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
-        let sizes = inputs[0].shape.axes("softmax gradient", "[N, K]")?;
-        Ok(Lowering::Launch(per_row(&SOFTMAX_GRAD, 2, sizes, 4)))
+        let sizes = around("softmax gradient", &inputs[0], Some(self.axis))?;
+        let kernels = [&SOFTMAX_GRAD, &SOFTMAX_GRAD_ACROSS];
+        Ok(Lowering::Launch(along_axis(kernels, 2, sizes, 4)))
     }
 }
 
 const SOURCE: &str = concat!(
+    include_str!("../../shaders/shared/grid.wgsl"),
     include_str!("../../shaders/shared/nan.wgsl"),
     include_str!("../../shaders/shared/tree.wgsl"),
     include_str!("../../shaders/softmax.wgsl"),
@@ -76,7 +85,7 @@ pub static SOFTMAX: Kernel = Kernel {
     stem: "softmax",
     source: SOURCE,
     bindings: &[Bind::read("x").of("N * K"), Bind::write("y").of("N * K")],
-    constants: &["N", "K"],
+    constants: &["N", "K", "INNER"],
     reference: crate::reference!(softmax),
     fast: None,
     trusted: true,
@@ -95,58 +104,93 @@ pub static SOFTMAX_GRAD: Kernel = Kernel {
     ..SOFTMAX
 };
 
+/// [`SOFTMAX`], a thread for each row.
+pub static SOFTMAX_ACROSS: Kernel = Kernel {
+    name: "softmax_across",
+    turns: "3 * K + 8",
+    ..SOFTMAX
+};
+
+/// [`SOFTMAX_GRAD`], a thread for each row.
+pub static SOFTMAX_GRAD_ACROSS: Kernel = Kernel {
+    name: "softmax_grad_across",
+    turns: "3 * K + 8",
+    ..SOFTMAX_GRAD
+};
+
 /// The kernels of this file.
-pub static KERNELS: &[&Kernel] = &[&SOFTMAX, &SOFTMAX_GRAD];
+pub static KERNELS: &[&Kernel] = &[
+    &SOFTMAX,
+    &SOFTMAX_ACROSS,
+    &SOFTMAX_GRAD,
+    &SOFTMAX_GRAD_ACROSS,
+];
 
 /// max x and Σ e^(x − max x) of a row.
-pub(super) fn exponents<T: Real>(row: &[T]) -> (T, T) {
-    let largest = row.iter().fold(row[0], |m, &x| m.max(x));
-    (largest, row.iter().map(|&x| (x - largest).exp()).sum())
+pub(super) fn exponents<T: Real>(row: impl Iterator<Item = T> + Clone) -> (T, T) {
+    let largest = row.clone().reduce(T::max).unwrap_or(T::ZERO);
+    (largest, row.map(|x| (x - largest).exp()).sum())
+}
+
+/// Where the elements of each row of a launch along an axis stand.
+pub(super) fn rows<T: Real>(
+    a: &Args<'_, T>,
+) -> impl Iterator<Item = impl Iterator<Item = usize> + Clone> {
+    let (n, k, inner) = (a.size("N"), a.size("K"), a.size("INNER"));
+    (0..n).map(move |row| {
+        let first = row / inner * k * inner + row % inner;
+        (0..k).map(move |k| first + k * inner)
+    })
 }
 
 fn softmax<T: Real>(a: &mut Args<'_, T>) {
-    let k = a.size("K");
-    let (x, y) = (a.f(0), a.f_mut(1)); // [N, K], [N, K]
-    for (y, x) in y.chunks_mut(k).zip(x.chunks(k)) {
-        let (largest, sum) = exponents(x);
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = (x - largest).exp() / sum;
+    let (x, y) = (a.f(0), a.f_mut(1)); // [outer, K, INNER] twice
+    for row in rows(a) {
+        let (largest, sum) = exponents(row.clone().map(|at| x[at]));
+        for at in row {
+            y[at] = (x[at] - largest).exp() / sum;
         }
     }
 }
 
 fn softmax_grad<T: Real>(a: &mut Args<'_, T>) {
-    let k = a.size("K");
-    let (g, y, delta) = (a.f(0), a.f(1), a.f_mut(2)); // [N, K], [N, K], [N, K]
-    for ((delta, g), y) in delta.chunks_mut(k).zip(g.chunks(k)).zip(y.chunks(k)) {
-        let sum: T = g.iter().zip(y).map(|(&g, &y)| g * y).sum();
-        for ((delta, &g), &y) in delta.iter_mut().zip(g).zip(y) {
-            *delta = y * (g - sum);
+    let (g, y, delta) = (a.f(0), a.f(1), a.f_mut(2)); // [outer, K, INNER] three times
+    for row in rows(a) {
+        let sum: T = row.clone().map(|at| g[at] * y[at]).sum();
+        for at in row {
+            delta[at] = y[at] * (g[at] - sum);
         }
     }
 }
 
-/// One column (y = 1), few and many, around the workgroup; far apart without overflow.
+/// One column (y = 1), few and many, around the workgroup; first and middle axes; far apart
+/// without overflow.
 pub fn cases() -> Vec<Case> {
     let uniform = Fill::Uniform(-1.0, 1.0);
     let mut cases = Vec::new();
-    for shape in [
-        [1, 1],
-        [3, 2],
-        [5, 10],
-        [2, 64],
-        [3, 65],
-        [2, 257],
-        [1, 1000],
+    for (shape, axis) in [
+        (&[1, 1][..], 1),
+        (&[3, 2], 1),
+        (&[5, 10], 1),
+        (&[2, 64], 1),
+        (&[3, 65], 1),
+        (&[2, 257], 1),
+        (&[1, 1000], 1),
+        (&[7], 0),
+        (&[5, 67], 0),
+        (&[2, 3, 2, 5], 1),
+        (&[3, 2, 4], 2),
+        (&[2, 129, 3], 1),
     ] {
-        let [_, k] = shape;
+        let k = shape[axis];
         // The sum of K rounds in proportion to elements of about 1/K.
-        cases.push(Case::new(Softmax, 8).float(&shape, uniform));
-        let grad = Case::new(SoftmaxGrad, k);
-        cases.push(grad.fixed(&shape, uniform).fixed(&shape, uniform));
+        cases.push(Case::new(Softmax { axis }, 8).float(shape, uniform));
+        let grad = Case::new(SoftmaxGrad { axis }, k);
+        cases.push(grad.fixed(shape, uniform).fixed(shape, uniform));
     }
-    let far = Case::new(Softmax, 10).float(&[70, 10], Fill::Uniform(-300.0, 300.0));
-    let equal = Case::new(Softmax, 10).float(&[2, 10], Fill::Number(1e4));
+    let last = || Softmax { axis: 1 };
+    let far = Case::new(last(), 10).float(&[70, 10], Fill::Uniform(-300.0, 300.0));
+    let equal = Case::new(last(), 10).float(&[2, 10], Fill::Number(1e4));
     cases.extend([far.forward_only(), equal.forward_only()]);
     cases
 }

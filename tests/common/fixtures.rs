@@ -8,6 +8,7 @@ use wgrad::compile::{Options, compile};
 use wgrad::exec::Executor;
 use wgrad::exec::cpu::{Cpu, Text};
 use wgrad::graph::Graph;
+use wgrad::ops::activation::{Activate, Activation};
 use wgrad::ops::{Op, Tape, Value};
 use wgrad::plan::{Limits, Plan};
 use wgrad::shape::Type;
@@ -124,6 +125,93 @@ pub fn within(what: &str, found: &Host, wanted: &Tensor, share: f32) {
         }
         _ => panic!("{what}: another element type"),
     }
+}
+
+/// The inputs of a case, with their types.
+pub fn inputs_of(fixtures: &BTreeMap<String, Tensor>, name: &str) -> Vec<(Tensor, Type)> {
+    let inputs: Vec<_> = (0..)
+        .map_while(|i| fixtures.get(&format!("{name}/in{i}")).cloned())
+        .map(|t| {
+            let ty = t.ty();
+            (t, ty)
+        })
+        .collect();
+    assert!(!inputs.is_empty(), "no fixture {name}");
+    inputs
+}
+
+/// Holds a function and its gradients against their fixture, on every executor; how many tensors
+/// were compared.
+pub fn hold_op(
+    fixtures: &BTreeMap<String, Tensor>,
+    name: &str,
+    op: Arc<dyn Op>,
+    inputs: &[(Tensor, Type)],
+) -> usize {
+    let get = |part: &str| fixtures.get(&format!("{name}/{part}")).cloned();
+    let mut compared = 0;
+    let mut graph = Graph::new();
+    let values: Vec<Value> = inputs
+        .iter()
+        .enumerate()
+        .map(|(i, (_, ty))| graph.variable(&format!("in{i}"), ty.clone()).unwrap())
+        .collect();
+    let upstream = get("upstream");
+    let seed = upstream
+        .as_ref()
+        .map(|u| graph.variable("upstream", u.ty()).unwrap());
+    graph.begin("run");
+    // A view of a variable has no buffer of its own: one op before it gives it one.
+    let first = if name == "reshape" {
+        graph
+            .op1(Arc::new(Activate(Activation::Linear)), &values[..1])
+            .unwrap()
+    } else {
+        values[0]
+    };
+    let through = [&[first], &values[1..]].concat();
+    let outputs = graph.op(op, &through).unwrap();
+    for (i, &y) in outputs.iter().enumerate() {
+        graph.result(&format!("out{i}"), y).unwrap();
+    }
+    let mut wanted: Vec<(String, Tensor)> = (0..outputs.len())
+        .map(|i| (format!("out{i}"), get(&format!("out{i}")).unwrap()))
+        .collect();
+    if let Some(seed) = seed {
+        let by: Vec<usize> = (0..inputs.len())
+            .filter(|i| get(&format!("grad{i}")).is_some())
+            .collect();
+        let by_values: Vec<Value> = by.iter().map(|&i| values[i]).collect();
+        let gradients = graph.gradients(outputs[0], seed, &by_values).unwrap();
+        for (k, (&i, g)) in by.iter().zip(gradients).enumerate() {
+            // The upstream gradient itself, as a copy that can be kept.
+            let g = graph
+                .op1(Arc::new(Activate(Activation::Linear)), &[g.unwrap()])
+                .unwrap();
+            graph.result(&format!("gradient {k}"), g).unwrap();
+            wanted.push((format!("gradient {k}"), get(&format!("grad{i}")).unwrap()));
+        }
+    }
+    let plan = plan(&graph);
+    for (device, mut executor) in executors(&plan) {
+        for (i, (t, _)) in inputs.iter().enumerate() {
+            executor
+                .write(plan.state(&format!("in{i}")).unwrap(), &t.host)
+                .unwrap();
+        }
+        if let Some(u) = &upstream {
+            executor
+                .write(plan.state("upstream").unwrap(), &u.host)
+                .unwrap();
+        }
+        executor.run("run", 1).unwrap();
+        for (part, tensor) in &wanted {
+            let found = executor.read(plan.state(part).unwrap()).unwrap();
+            close(&format!("{name} {part} on {device}"), &found, tensor);
+            compared += 1;
+        }
+    }
+    compared
 }
 
 /// One op over named inputs, which it may update; its outputs are kept as `out0`, `out1`, …

@@ -1,0 +1,411 @@
+//! Normalization: y = (x − mean) · rstd · γ + β, in which mean and rstd = 1 / √(variance + ε) are
+//! of x itself, and γ and β are parameters.
+//!
+//! | | x | statistics over | γ, β |
+//! |---|---|---|---|
+//! | layer (Ba et al. 2016) | any | the last axes of each place | of these axes |
+//! | RMS (Zhang and Sennrich 2019) | any | likewise, mean 0 and no β | of these axes |
+//! | group (Wu and He 2018) | `[N, C, …]` | the channels of a group of each example | `[C]` |
+//! | instance (Ulyanov et al. 2016) | `[N, C, …]` | each channel of each example | `[C]` |
+//! | batch (Ioffe and Szegedy 2015) | `[N, C, …]` | each channel of all examples | `[C]` |
+//!
+//! With x̂ = (x − mean) · rstd, h = g γ and means over what a statistic is of:
+//!
+//! - ∂x = rstd (h − mean h − x̂ mean(h x̂)), for RMS without its second term;
+//! - ∂γ = Σ g x̂ and ∂β = Σ g over all that a parameter is applied to.
+//!
+//! Saved for the gradient: x, γ and the statistics, which are outputs. The variance is that of a
+//! whole population, and is taken in a second pass over x, so that nothing cancels.
+//!
+//! All of these are one family of sizes: x as `[N, C, S]` with a parameter for each c and a
+//! statistic for each group of channels of each n or, batch, for each c. A layer's C is its
+//! axes taken together, in one group, and its S is 1. A workgroup makes what one statistic is of,
+//! or the gradient of one c's parameters: its threads add up strided shares, a tree their sums.
+
+use std::sync::Arc;
+
+use super::{
+    Backward, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Operand, Value, exactly, floats, grid,
+};
+use crate::error::{Error, Result};
+use crate::kernel::{Bind, Kernel};
+use crate::shape::Type;
+use crate::tensor::held;
+
+mod grads;
+mod reference;
+
+pub use grads::{NormGrad, NormParameters};
+
+/// What the statistics are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// The last so many axes of each place before them.
+    Layer(usize),
+    /// The same, with 0 for the mean and no β.
+    Rms(usize),
+    /// This number of groups of channels, of each example `[C, …]` of x `[N, C, …]`.
+    Group(usize),
+    /// Each channel of each example of x `[N, C, …]`.
+    Instance,
+    /// Each channel over all examples of x `[N, C, …]`.
+    Batch,
+}
+
+/// y = (x − mean) · rstd · γ + β: inputs x, γ and β (RMS: x and γ), the latter of the last axes
+/// or `[C]`; outputs y of x's type, mean and rstd (RMS: y and rstd), of the extents before the
+/// last axes (`[1]` where there are none), `[N, groups]`, `[N, C]` or `[C]`.
+///
+/// The variance is 1 / rstd² − ε: what a running average for [`NormGiven`] needs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Norm {
+    /// What the statistics are of.
+    pub over: Over,
+    /// ε, added to the variance.
+    pub epsilon: f64,
+}
+
+/// y = (x − mean) / √(variance + ε) · γ + β with statistics that are given, as batch
+/// normalization has when it evaluates: inputs x, γ, β, mean and variance as of [`Norm`]; output y
+/// of x's type. It has no gradient.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NormGiven(pub Norm);
+
+/// x as `[N, C, S]`.
+#[derive(Clone, Debug, PartialEq)]
+struct View {
+    n: usize,
+    c: usize,
+    s: usize,
+    groups: usize,
+    /// γ's and β's extents.
+    parameters: Vec<usize>,
+    /// The statistics' extents.
+    statistics: Vec<usize>,
+}
+
+impl Norm {
+    fn is_rms(&self) -> bool {
+        matches!(self.over, Over::Rms(_))
+    }
+
+    fn view(&self, x: &Type) -> Result<View> {
+        floats("norm", "x", x)?;
+        if !(self.epsilon >= 0.0 && held(self.epsilon)) {
+            let wanted = "0, or a number above it that 32-bit floats have";
+            return Err(Error::setting("epsilon of norm", self.epsilon, wanted));
+        }
+        let extents = x.shape.extents();
+        let groups = match self.over {
+            Over::Layer(axes) | Over::Rms(axes) => {
+                if axes == 0 || axes > extents.len() {
+                    let wanted = format!("{axes} last axes, 1 at least");
+                    return Err(Error::shape("norm", x.to_string(), wanted));
+                }
+                let (before, last) = extents.split_at(extents.len() - axes);
+                let statistics = if before.is_empty() { &[1] } else { before };
+                return Ok(View {
+                    n: before.iter().product(),
+                    c: last.iter().product(),
+                    s: 1,
+                    groups: 1,
+                    parameters: last.to_vec(),
+                    statistics: statistics.to_vec(),
+                });
+            }
+            Over::Group(groups) => Some(groups),
+            Over::Instance | Over::Batch => None,
+        };
+        let [n, c, rest @ ..] = extents else {
+            return Err(Error::shape("norm", x.to_string(), "x as [N, C, ..]"));
+        };
+        let groups = groups.unwrap_or(*c);
+        if groups == 0 || !c.is_multiple_of(groups) {
+            return Err(Error::shape(
+                "norm",
+                format!("{c} channels in {groups} groups"),
+                "groups that divide the channels",
+            ));
+        }
+        Ok(View {
+            n: *n,
+            c: *c,
+            s: rest.iter().product(),
+            groups,
+            parameters: vec![*c],
+            statistics: match self.over {
+                Over::Batch => vec![*c],
+                _ => vec![*n, groups],
+            },
+        })
+    }
+
+    fn constants(&self, view: &View) -> Vec<(&'static str, f64)> {
+        vec![
+            ("N", view.n as f64),
+            ("C", view.c as f64),
+            ("S", view.s as f64),
+            ("GROUPS", view.groups as f64),
+            ("R", view.statistics.iter().product::<usize>() as f64),
+            ("BATCH", f64::from(u8::from(self.over == Over::Batch))),
+            ("EPSILON", self.epsilon),
+        ]
+    }
+
+    /// Checks inputs that follow each other: x, γ, β, mean, variance or rstd; only γ and the
+    /// last of RMS. Returns the view.
+    fn check(&self, op: &str, given: &[(&str, &Type)]) -> Result<View> {
+        let Some((_, x)) = given.iter().find(|(name, _)| *name == "x") else {
+            return Err(Error::shape(op, "no x", "x"));
+        };
+        let view = self.view(x)?;
+        let parameters = Type::f32(op, &view.parameters)?;
+        let statistics = Type::f32(op, &view.statistics)?;
+        for (name, ty) in given {
+            let wanted = match *name {
+                "x" | "gradient" => x,
+                "gamma" | "beta" => &parameters,
+                _ => &statistics,
+            };
+            exactly(op, name, ty, wanted)?;
+        }
+        Ok(view)
+    }
+
+    fn launch(
+        &self,
+        kernel: &'static Kernel,
+        view: &View,
+        inputs: usize,
+        outputs: usize,
+        grid: [u32; 2],
+    ) -> Lowering {
+        let inputs = (0..inputs).map(Operand::In);
+        Lowering::Launch(Lowered {
+            kernel,
+            constants: self.constants(view),
+            operands: inputs.chain((0..outputs).map(Operand::Out)).collect(),
+            grid,
+            flops: (8 * view.n * view.c * view.s) as u64,
+            alternatives: vec![],
+        })
+    }
+}
+
+/// Pairs names with types, if there are as many.
+fn named<'a>(op: &str, names: &[&'a str], inputs: &'a [Type]) -> Result<Vec<(&'a str, &'a Type)>> {
+    if names.len() != inputs.len() {
+        return Err(Error::shape(
+            op,
+            format!("{} inputs", inputs.len()),
+            format!("{}: {}", names.len(), names.join(", ")),
+        ));
+    }
+    Ok(names.iter().copied().zip(inputs).collect())
+}
+
+impl Op for Norm {
+    fn name(&self) -> &'static str {
+        "norm"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        let names: &[&str] = match self.is_rms() {
+            true => &["x", "gamma"],
+            false => &["x", "gamma", "beta"],
+        };
+        let view = self.check("norm", &named("norm", names, inputs)?)?;
+        let mut outputs = vec![inputs[0].clone()];
+        let statistic = Type::f32("norm", &view.statistics)?;
+        outputs.resize(names.len(), statistic);
+        Ok(outputs)
+    }
+
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
+        let view = self.view(&inputs[0])?;
+        let kernel = if self.is_rms() { &NORM_RMS } else { &NORM };
+        let rows = outputs[1].elements();
+        Ok(self.launch(kernel, &view, inputs.len(), outputs.len(), grid(rows, 1)))
+    }
+
+    fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
+        let (g, x, gamma) = (b.upstream, b.inputs[0], b.inputs[1]);
+        let statistics = &b.outputs[1..];
+        let mut gradients = vec![None; b.inputs.len()];
+        if b.wanted[0] {
+            let inputs = [&[g, x, gamma], statistics].concat();
+            gradients[0] = Some(b.tape.op1(Arc::new(NormGrad(*self)), &inputs)?);
+        }
+        if b.wanted[1..].contains(&true) {
+            let inputs = [&[g, x], statistics].concat();
+            let both = b.tape.op(Arc::new(NormParameters(*self)), &inputs)?;
+            for (gradient, value) in gradients[1..].iter_mut().zip(both) {
+                *gradient = Some(value);
+            }
+        }
+        Ok(gradients)
+    }
+}
+
+impl Op for NormGiven {
+    fn name(&self) -> &'static str {
+        "norm"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        let names = ["x", "gamma", "beta", "mean", "variance"];
+        self.0.check("norm", &named("norm", &names, inputs)?)?;
+        Ok(vec![inputs[0].clone()])
+    }
+
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
+        let view = self.0.view(&inputs[0])?;
+        let grid = grid(inputs[0].elements(), ELEMENTWISE);
+        Ok(self.0.launch(&NORM_GIVEN, &view, 5, 1, grid))
+    }
+}
+
+const SOURCE: &str = concat!(
+    include_str!("../../shaders/shared/grid.wgsl"),
+    include_str!("../../shaders/shared/nan.wgsl"),
+    include_str!("../../shaders/shared/tree.wgsl"),
+    include_str!("../../shaders/norm.wgsl"),
+);
+
+/// y, mean and rstd.
+pub static NORM: Kernel = Kernel {
+    name: "norm",
+    turns: "3 * (N * C * S / R / 256 + 1) + 64",
+    stem: "norm",
+    source: SOURCE,
+    bindings: &[
+        Bind::read("x").of("N * C * S"),
+        Bind::read("gamma").of("C"),
+        Bind::read("beta").of("C"),
+        Bind::write("y").of("N * C * S"),
+        Bind::write("mean").of("R"),
+        Bind::write("rstd").of("R"),
+    ],
+    constants: &["N", "C", "S", "GROUPS", "R", "BATCH", "EPSILON"],
+    reference: crate::reference!(reference::norm),
+    fast: None,
+    trusted: true,
+};
+
+/// y and rstd, mean 0 and no β.
+pub static NORM_RMS: Kernel = Kernel {
+    name: "norm_rms",
+    bindings: &[
+        Bind::read("x").of("N * C * S"),
+        Bind::read("gamma").of("C"),
+        Bind::write("rms_y").of("N * C * S"),
+        Bind::write("rms_rstd").of("R"),
+    ],
+    reference: crate::reference!(reference::rms),
+    ..NORM
+};
+
+/// y with statistics that are given.
+pub static NORM_GIVEN: Kernel = Kernel {
+    name: "norm_given",
+    turns: "0",
+    bindings: &[
+        Bind::read("x").of("N * C * S"),
+        Bind::read("gamma").of("C"),
+        Bind::read("beta").of("C"),
+        Bind::read("given_mean").of("R"),
+        Bind::read("given_variance").of("R"),
+        Bind::write("given_y").of("N * C * S"),
+    ],
+    reference: crate::reference!(reference::given),
+    ..NORM
+};
+
+/// The kernels of this file.
+pub static KERNELS: &[&Kernel] = &[
+    &NORM,
+    &NORM_RMS,
+    &NORM_GIVEN,
+    &grads::NORM_GRAD,
+    &grads::NORM_RMS_GRAD,
+    &grads::NORM_PARAMETERS,
+    &grads::NORM_RMS_PARAMETERS,
+];
+
+/// One element, primes, several axes, groups of one and of several channels, one example; as many
+/// elements as a workgroup has threads, one more, many more.
+pub fn cases() -> Vec<Case> {
+    let uniform = Fill::Uniform(-1.0, 1.0);
+    // rstd, and the square root of a variance.
+    let positive = Fill::Uniform(0.5, 2.0);
+    let shapes: [(Over, &[usize]); 24] = [
+        (Over::Layer(1), &[1, 1]),
+        (Over::Layer(1), &[3, 7]),
+        (Over::Layer(1), &[5]),
+        (Over::Layer(2), &[2, 2, 3, 5]),
+        (Over::Layer(1), &[2, 256]),
+        (Over::Layer(1), &[2, 257]),
+        (Over::Layer(3), &[2, 3, 17, 31]),
+        (Over::Layer(1), &[300, 3]),
+        (Over::Rms(1), &[1, 1]),
+        (Over::Rms(1), &[3, 7]),
+        (Over::Rms(2), &[2, 2, 3, 5]),
+        (Over::Rms(1), &[2, 515]),
+        (Over::Rms(1), &[300, 3]),
+        (Over::Group(1), &[2, 3, 5]),
+        (Over::Group(2), &[3, 4, 2, 3]),
+        (Over::Group(3), &[2, 6]),
+        (Over::Group(2), &[2, 4, 13, 11]),
+        (Over::Instance, &[2, 3, 5]),
+        (Over::Instance, &[1, 2, 17, 19]),
+        (Over::Batch, &[3, 2]),
+        (Over::Batch, &[1, 3, 2, 5]),
+        (Over::Batch, &[4, 3, 5]),
+        (Over::Batch, &[7, 2, 11, 5]),
+        (Over::Batch, &[300, 3]),
+    ];
+    let mut cases = Vec::new();
+    for (over, extents) in shapes {
+        let norm = Norm {
+            over,
+            epsilon: 1e-3,
+        };
+        let Ok(view) = Type::f32("case", extents).and_then(|x| norm.view(&x)) else {
+            continue;
+        };
+        let (affine, statistics) = (&view.parameters, &view.statistics);
+        let elements = view.n * view.c * view.s;
+        let terms = elements / statistics.iter().product::<usize>();
+        let small = |case: Case| {
+            if elements > 64 {
+                case.forward_only()
+            } else {
+                case
+            }
+        };
+        let rms = norm.is_rms();
+        let case = Case::new(norm, terms).float(extents, uniform);
+        let case = case.float(affine, uniform);
+        cases.push(small(if rms {
+            case
+        } else {
+            case.float(affine, uniform)
+        }));
+        let statistic = |case: Case| match rms {
+            true => case.fixed(statistics, positive),
+            false => case.fixed(statistics, uniform).fixed(statistics, positive),
+        };
+        let case = Case::new(NormGrad(norm), terms).fixed(extents, uniform);
+        let case = case.fixed(extents, uniform).fixed(affine, uniform);
+        cases.push(statistic(case));
+        let case = Case::new(NormParameters(norm), elements / view.c);
+        let case = case.fixed(extents, uniform).fixed(extents, uniform);
+        cases.push(statistic(case));
+        if !rms {
+            let case = Case::new(NormGiven(norm), 1).fixed(extents, uniform);
+            let case = case.fixed(affine, uniform).fixed(affine, uniform);
+            cases.push(statistic(case));
+        }
+    }
+    cases
+}

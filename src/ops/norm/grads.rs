@@ -1,0 +1,130 @@
+//! The gradients of a normalization; their equations stand at the head of `norm.rs`.
+
+use super::super::{Lowering, Op, grid};
+use super::{NORM, Norm, named, reference};
+use crate::error::Result;
+use crate::kernel::{Bind, Kernel};
+use crate::shape::Type;
+
+/// ∂x: inputs g, x, γ, mean and rstd (RMS: without the mean); output of x's type.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NormGrad(pub Norm);
+
+/// ∂γ and ∂β: inputs g, x, mean and rstd (RMS: without the mean); outputs of γ's type (RMS: ∂γ
+/// alone).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NormParameters(pub Norm);
+
+impl Op for NormGrad {
+    fn name(&self) -> &'static str {
+        "norm"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        let names: &[&str] = match self.0.is_rms() {
+            true => &["gradient", "x", "gamma", "rstd"],
+            false => &["gradient", "x", "gamma", "mean", "rstd"],
+        };
+        let given = named("norm gradient", names, inputs)?;
+        self.0.check("norm gradient", &given)?;
+        Ok(vec![inputs[1].clone()])
+    }
+
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
+        let view = self.0.view(&inputs[1])?;
+        let rows = view.statistics.iter().product();
+        let kernel = match self.0.is_rms() {
+            true => &NORM_RMS_GRAD,
+            false => &NORM_GRAD,
+        };
+        Ok(self.0.launch(kernel, &view, inputs.len(), 1, grid(rows, 1)))
+    }
+}
+
+impl Op for NormParameters {
+    fn name(&self) -> &'static str {
+        "norm"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        let names: &[&str] = match self.0.is_rms() {
+            true => &["gradient", "x", "rstd"],
+            false => &["gradient", "x", "mean", "rstd"],
+        };
+        let given = named("norm gradient", names, inputs)?;
+        let view = self.0.check("norm gradient", &given)?;
+        let parameters = Type::f32("norm", &view.parameters)?;
+        Ok(vec![parameters; names.len() - 2])
+    }
+
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
+        let view = self.0.view(&inputs[1])?;
+        let kernel = match self.0.is_rms() {
+            true => &NORM_RMS_PARAMETERS,
+            false => &NORM_PARAMETERS,
+        };
+        let grid = grid(view.c, 1);
+        Ok(self
+            .0
+            .launch(kernel, &view, inputs.len(), outputs.len(), grid))
+    }
+}
+
+/// ∂x.
+pub static NORM_GRAD: Kernel = Kernel {
+    name: "norm_grad",
+    turns: "2 * (N * C * S / R / 256 + 1) + 64",
+    bindings: &[
+        Bind::read("g").of("N * C * S"),
+        Bind::read("saved_x").of("N * C * S"),
+        Bind::read("saved_gamma").of("C"),
+        Bind::read("saved_mean").of("R"),
+        Bind::read("saved_rstd").of("R"),
+        Bind::write("dx").of("N * C * S"),
+    ],
+    reference: crate::reference!(reference::grad),
+    ..NORM
+};
+
+/// ∂x of RMS.
+pub static NORM_RMS_GRAD: Kernel = Kernel {
+    name: "norm_rms_grad",
+    bindings: &[
+        Bind::read("g").of("N * C * S"),
+        Bind::read("saved_x").of("N * C * S"),
+        Bind::read("saved_gamma").of("C"),
+        Bind::read("saved_rms").of("R"),
+        Bind::write("rms_dx").of("N * C * S"),
+    ],
+    reference: crate::reference!(reference::rms_grad),
+    ..NORM_GRAD
+};
+
+/// ∂γ and ∂β.
+pub static NORM_PARAMETERS: Kernel = Kernel {
+    name: "norm_parameters",
+    turns: "N * S / 256 + 64",
+    bindings: &[
+        Bind::read("g").of("N * C * S"),
+        Bind::read("saved_x").of("N * C * S"),
+        Bind::read("kept_mean").of("R"),
+        Bind::read("kept_rstd").of("R"),
+        Bind::write("dgamma").of("C"),
+        Bind::write("dbeta").of("C"),
+    ],
+    reference: crate::reference!(reference::parameters),
+    ..NORM
+};
+
+/// ∂γ of RMS.
+pub static NORM_RMS_PARAMETERS: Kernel = Kernel {
+    name: "norm_rms_parameters",
+    bindings: &[
+        Bind::read("g").of("N * C * S"),
+        Bind::read("saved_x").of("N * C * S"),
+        Bind::read("kept_rms").of("R"),
+        Bind::write("rms_dgamma").of("C"),
+    ],
+    reference: crate::reference!(reference::rms_parameters),
+    ..NORM_PARAMETERS
+};
