@@ -78,6 +78,7 @@ pub mod kernel;
 pub mod model_file;
 pub mod nn;
 pub mod ops;
+pub mod optim;
 pub mod plan;
 pub mod report;
 pub mod rng;

@@ -11,6 +11,8 @@
 
 use std::sync::Arc;
 
+use super::reduction::{Kind, Reduction};
+use super::reshape::Reshape;
 use super::{
     Backward, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Operand, Tape, Value, counter, grid,
     key_words,
@@ -23,7 +25,8 @@ use crate::shape::{DType, Type};
 mod broadcast;
 mod compose;
 
-use broadcast::{Axes, axes_of, common};
+use broadcast::common;
+pub(crate) use compose::MOST_BINDINGS;
 
 /// Inputs x₀, x₁, …, then keys `[4]` of the replica if something is drawn, then step `[2]` if
 /// something is drawn or the step is read; outputs those that are not written over an input.
@@ -105,33 +108,61 @@ impl Pointwise {
     /// The sum of a gradient of the results' extents over the axes along which an input was
     /// repeated.
     fn gathered(tape: &mut dyn Tape, gradient: Value, input: Value) -> Result<Value> {
-        use super::reduce::Reduce;
-        use super::reshape::Reshape;
         let (from, to) = (tape.ty(gradient)?.clone(), tape.ty(input)?.clone());
-        let reshape = |extents: &[usize]| {
-            Arc::new(Reshape {
-                extents: extents.to_vec(),
-            })
+        let extents = from.shape.extents();
+        let missing = extents.len() - to.shape.rank().min(extents.len());
+        let repeated = |&axis: &usize| {
+            let own = axis
+                .checked_sub(missing)
+                .map(|axis| to.shape.extents()[axis]);
+            extents[axis] > 1 && own.is_none_or(|own| own == 1)
         };
-        let n = from.elements();
-        let sum = match axes_of(to.shape.extents(), from.shape.extents()) {
-            Axes::Each => gradient,
-            Axes::One => tape.op1(Arc::new(Reduce::new(None, 1.0)), &[gradient])?,
-            Axes::Along(axes) => {
-                let [[div, extent, _]] = axes[..] else {
-                    let found = format!("{to} broadcast to {from}");
-                    let wanted = "inputs repeated along neighbouring axes";
-                    return Err(Error::shape("pointwise", found, wanted));
-                };
-                let parts = reshape(&[n / (div * extent), extent, div]);
-                let parts = tape.op1(parts, &[gradient])?;
-                tape.op1(Arc::new(Reduce::new(Some(1), 1.0)), &[parts])?
-            }
-        };
-        match tape.ty(sum)?.shape == to.shape {
-            true => Ok(sum),
-            false => tape.op1(reshape(to.shape.extents()), &[sum]),
+        let axes: Vec<usize> = (0..extents.len()).filter(repeated).collect();
+        let mut sum = gradient;
+        if !axes.is_empty() {
+            sum = tape.op1(Arc::new(Reduction::new(Kind::Sum, &axes)), &[gradient])?;
         }
+        if tape.ty(sum)?.shape == to.shape {
+            return Ok(sum);
+        }
+        let extents = to.shape.extents().to_vec();
+        tape.op1(Arc::new(Reshape { extents }), &[sum])
+    }
+
+    /// Adds the op to a tape. Its inputs are `values`, of which each is bound once and only if it is
+    /// read; `tail` are keys and step, or what there is of them.
+    pub(crate) fn write(
+        &self,
+        tape: &mut dyn Tape,
+        values: &[Value],
+        tail: &[Value],
+        extents: &[usize],
+    ) -> Result<Vec<Value>> {
+        let mut bound: Vec<Value> = Vec::new();
+        for k in self.program.inputs() {
+            if !bound.contains(&values[k as usize]) {
+                bound.push(values[k as usize]);
+            }
+        }
+        let place = |k: u32| {
+            bound
+                .iter()
+                .position(|v| *v == values[k as usize])
+                .unwrap_or(0) as u32
+        };
+        let program = self.program.renumbered(place);
+        let op = Self {
+            inputs: bound.len(),
+            over: vec![None; program.outputs().len()],
+            extents: Some(extents.to_vec()),
+            program,
+        };
+        if op.wants_keys() {
+            bound.extend(tail);
+        } else if op.wants_step() {
+            bound.extend(tail.last());
+        }
+        tape.op(Arc::new(op), &bound)
     }
 }
 
@@ -290,7 +321,13 @@ impl Op for Pointwise {
         let mut shares = Vec::new();
         if there.contains(&true) {
             let tail = &b.inputs[self.inputs..];
-            shares = write(b.tape, program, &values, tail, &extents)?;
+            let derivative = Self {
+                inputs: values.len(),
+                over: vec![None; program.outputs().len()],
+                extents: None,
+                program,
+            };
+            shares = derivative.write(b.tape, &values, tail, &extents)?;
         }
         let mut gradients = vec![None; b.inputs.len()];
         let wanted = wanted.into_iter().zip(there).filter(|(_, there)| *there);
@@ -300,42 +337,6 @@ impl Op for Pointwise {
         }
         Ok(gradients)
     }
-}
-
-/// Adds a program to a tape. Its inputs are `values`, of which each is bound once and only if it is
-/// read; `tail` are the keys and the step, where the op it comes from has them.
-fn write(
-    tape: &mut dyn Tape,
-    program: Program,
-    values: &[Value],
-    tail: &[Value],
-    extents: &[usize],
-) -> Result<Vec<Value>> {
-    let mut bound: Vec<Value> = Vec::new();
-    for k in program.inputs() {
-        if !bound.contains(&values[k as usize]) {
-            bound.push(values[k as usize]);
-        }
-    }
-    let place = |k: u32| {
-        bound
-            .iter()
-            .position(|v| *v == values[k as usize])
-            .unwrap_or(0) as u32
-    };
-    let program = program.renumbered(place);
-    let op = Pointwise {
-        inputs: bound.len(),
-        over: vec![None; program.outputs().len()],
-        extents: Some(extents.to_vec()),
-        program,
-    };
-    if op.wants_keys() {
-        bound.extend(tail);
-    } else if op.wants_step() {
-        bound.extend(tail.last());
-    }
-    tape.op(Arc::new(op), &bound)
 }
 
 /// A kernel is composed for each expression.

@@ -15,7 +15,7 @@ use crate::shape::DType;
 pub(super) mod cases;
 
 /// Storage buffers that every adapter binds in one launch (WebGPU's limit).
-pub(super) const MOST_BINDINGS: usize = 8;
+pub(crate) const MOST_BINDINGS: usize = 8;
 
 /// How a thread that computes four neighbours reads an input that is broadcast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

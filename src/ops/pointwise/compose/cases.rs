@@ -156,7 +156,7 @@ fn broadcasts() -> Vec<Case> {
         (&[2usize, 3, 4, 5][..], &[2usize, 1, 4, 1][..]),
         (&[2, 3, 5], &[2, 1, 5]),
     ] {
-        cases.push(Case::new(op(f()), 1).fixed(a, fill).fixed(b, fill));
+        cases.push(Case::new(op(f()), 1).float(a, fill).float(b, fill));
     }
     // Results larger than every input.
     let wide = op(x() * 2.0).with_extents(&[3, 7, 4]);

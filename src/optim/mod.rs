@@ -1,0 +1,380 @@
+//! The update as a stage of a training step: *load batch → forward → gradients → update*.
+//!
+//! A [`Rule`] says what becomes of a parameter, given its gradient, what is kept of it (its *state*)
+//! and the learning rate, as expressions; so a rule is about a dozen lines, and runs on every device.
+//! An [`Optimizer`] applies one rule to the parameters of a model: learning rate and [`Schedule`],
+//! groups of parameters, clipping, an average of the weights.
+//!
+//! ```
+//! use wgrad::graph::Graph;
+//! use wgrad::ops::{COUNTER, Tape, advance::Advance, pointwise::pointwise};
+//! use wgrad::optim::{AdamW, Optimizer, Schedule};
+//! use wgrad::shape::Type;
+//! use std::sync::Arc;
+//!
+//! // Minimises Σ (w − 3)² from the graph up.
+//! let mut graph = Graph::new();
+//! let w = graph.variable("w", Type::f32("w", &[8])?)?;
+//! let one = graph.variable("one", Type::f32("one", &[8])?)?;
+//! let step = graph.variable("step", Type::u32("step", &[COUNTER])?)?;
+//! let optimizer = Optimizer::new(AdamW::default(), 0.1)
+//!     .schedule(Schedule::cosine(200).warm_up(10))
+//!     .clip_norm(1.0);
+//! let update = optimizer.declare(&mut graph, &[("w", w)])?;
+//! graph.begin("init");
+//! update.init(&mut graph)?;
+//! graph.begin("train");
+//! let cost = pointwise(&mut graph, [w], |[w]| (w - 3.0).square())?;
+//! let gradient = graph.gradients(cost, one, &[w])?;
+//! update.apply(&mut graph, &gradient, step)?;
+//! graph.op(Arc::new(Advance), &[step])?;
+//! # Ok::<(), wgrad::Error>(())
+//! ```
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::expr::Expr;
+use crate::ops::pointwise::Pointwise;
+use crate::ops::{Tape, Value};
+
+mod apply;
+mod rules;
+mod schedule;
+
+pub use apply::Update;
+pub use rules::{Adadelta, Adagrad, Adam, AdamW, Adamax, Lamb, Lion, NAdam, RmsProp, Sgd};
+pub use schedule::Schedule;
+
+/// Something that a rule keeps of each element of a parameter between steps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct State {
+    /// Its name: the variable is `<parameter> <name>`.
+    pub name: &'static str,
+    /// Its value before the first step.
+    pub initial: f64,
+}
+
+impl State {
+    /// A state that begins at 0.
+    pub const fn zero(name: &'static str) -> Self {
+        Self { name, initial: 0.0 }
+    }
+}
+
+/// What a rule computes with, for one element of a parameter.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// The parameter w.
+    pub value: Expr,
+    /// Its gradient g.
+    pub gradient: Expr,
+    /// What the rule has kept, in the order of [`Rule::states`].
+    pub states: Vec<Expr>,
+    /// The learning rate η of this step and group.
+    pub rate: Expr,
+    /// The number t of this update, from 1.
+    pub step: Expr,
+    /// Whether this parameter decays.
+    pub decays: bool,
+}
+
+impl Terms {
+    /// A coefficient of decay, 0 where this parameter does not decay.
+    pub fn decay(&self, coefficient: f64) -> f64 {
+        if self.decays { coefficient } else { 0.0 }
+    }
+
+    /// 1 − βᵗ, exact for a β near 1.
+    pub fn bias_correction(&self, beta: f64) -> Expr {
+        -(&self.step * beta.ln()).expm1()
+    }
+}
+
+/// What becomes of an element.
+#[derive(Clone, Debug)]
+pub struct Updated {
+    /// The parameter.
+    pub value: Expr,
+    /// What is kept, in the order of [`Rule::states`].
+    pub states: Vec<Expr>,
+}
+
+/// An update rule.
+///
+/// ```
+/// use wgrad::optim::{Rule, State, Terms, Updated};
+///
+/// /// Gradient descent by the gradient's sign (Bernstein et al. 2018, signSGD with momentum).
+/// #[derive(Debug)]
+/// struct SignSgd {
+///     momentum: f64,
+/// }
+///
+/// impl Rule for SignSgd {
+///     fn name(&self) -> &'static str {
+///         "SignSgd"
+///     }
+///     fn states(&self) -> Vec<State> {
+///         vec![State::zero("momentum")]
+///     }
+///     fn update(&self, t: &Terms) -> Updated {
+///         let m = &t.states[0] * self.momentum + &t.gradient * (1.0 - self.momentum);
+///         Updated {
+///             value: &t.value - &t.rate * m.sign(),
+///             states: vec![m],
+///         }
+///     }
+/// }
+/// ```
+pub trait Rule: Debug + Send + Sync {
+    /// Its name, for messages.
+    fn name(&self) -> &'static str;
+
+    /// What it keeps of each parameter. At most three: an update binds parameter, gradient, states,
+    /// rate and step, and an average of the weights may come along.
+    fn states(&self) -> Vec<State> {
+        vec![]
+    }
+
+    /// What becomes of an element.
+    fn update(&self, terms: &Terms) -> Updated;
+
+    /// The scalars `[1]` that an update uses beside its terms, as expressions of
+    /// [`Expr::input`] 0, 1, … in [`Rule::update_with`]: a rule may write graph here, such as norms of
+    /// the parameter and of its update. By default none.
+    ///
+    /// # Errors
+    /// What the shape rules of its ops say.
+    fn scalars(&self, tape: &mut dyn Tape, place: &Place<'_>) -> Result<Vec<Value>> {
+        let _ = (tape, place);
+        Ok(vec![])
+    }
+
+    /// [`Rule::update`], given the rule's own scalars.
+    fn update_with(&self, terms: &Terms, scalars: &[Expr]) -> Updated {
+        let _ = scalars;
+        self.update(terms)
+    }
+
+    /// Holds its settings to what they may be.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming the setting.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// One parameter's update while it is written into a graph.
+#[derive(Debug)]
+pub struct Place<'a> {
+    /// The parameter's name.
+    pub name: &'a str,
+    /// The parameter itself.
+    pub parameter: Value,
+    bound: &'a [Value],
+    terms: &'a Terms,
+    step: Value,
+}
+
+impl Place<'_> {
+    /// The value of an expression over the update's terms, as a value of the graph.
+    ///
+    /// # Errors
+    /// What the op's shape rule says.
+    pub fn value(
+        &self,
+        tape: &mut dyn Tape,
+        expression: impl FnOnce(&Terms) -> Expr,
+    ) -> Result<Value> {
+        let extents = tape.ty(self.parameter)?.shape.extents().to_vec();
+        let expression = Pointwise::new(&[expression(self.terms)]);
+        let values = expression.write(tape, self.bound, &[self.step], &extents)?;
+        Ok(values[0])
+    }
+}
+
+/// Parameters that are treated alike.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// What the learning rate is multiplied by.
+    pub rate: f64,
+    /// Whether they decay.
+    pub decays: bool,
+    /// Whether they stay as they are.
+    pub frozen: bool,
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        Self {
+            rate: 1.0,
+            decays: true,
+            frozen: false,
+        }
+    }
+}
+
+/// Which parameters belong to a group.
+type Belongs = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// A rule with all that goes with it.
+#[derive(Clone)]
+pub struct Optimizer {
+    rule: Arc<dyn Rule>,
+    rate: f64,
+    schedule: Schedule,
+    groups: Vec<(Belongs, Group)>,
+    clip_value: Option<f64>,
+    clip_norm: Option<f64>,
+    average: Option<f64>,
+    rate_variable: Option<String>,
+    micro_batches: Option<u32>,
+}
+
+impl Debug for Optimizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Optimizer")
+            .field("rule", &self.rule)
+            .field("rate", &self.rate)
+            .field("schedule", &self.schedule)
+            .field(
+                "groups",
+                &self.groups.iter().map(|(_, g)| g).collect::<Vec<_>>(),
+            )
+            .field("clip_value", &self.clip_value)
+            .field("clip_norm", &self.clip_norm)
+            .field("average", &self.average)
+            .field("rate_variable", &self.rate_variable)
+            .field("micro_batches", &self.micro_batches)
+            .finish()
+    }
+}
+
+impl Optimizer {
+    /// A rule with a learning rate that stays.
+    pub fn new(rule: impl Rule + 'static, rate: f64) -> Self {
+        Self {
+            rule: Arc::new(rule),
+            rate,
+            schedule: Schedule::constant(),
+            groups: vec![],
+            clip_value: None,
+            clip_norm: None,
+            average: None,
+            rate_variable: None,
+            micro_batches: None,
+        }
+    }
+
+    /// The learning rate of each step is the rate times the schedule's factor.
+    #[must_use]
+    pub fn schedule(self, schedule: Schedule) -> Self {
+        Self { schedule, ..self }
+    }
+
+    /// The parameters whose names `belongs` picks, and no group before has, are a group.
+    #[must_use]
+    pub fn group(
+        mut self,
+        belongs: impl Fn(&str) -> bool + Send + Sync + 'static,
+        group: Group,
+    ) -> Self {
+        self.groups.push((Arc::new(belongs), group));
+        self
+    }
+
+    /// Each element of a gradient is held between −`bound` and `bound`.
+    #[must_use]
+    pub fn clip_value(self, bound: f64) -> Self {
+        Self {
+            clip_value: Some(bound),
+            ..self
+        }
+    }
+
+    /// All gradients are scaled by one factor so that the norm of them together is `norm` at most
+    /// (Pascanu et al. 2013): min(1, norm/(‖g‖ + 10⁻⁶)), as `torch.nn.utils.clip_grad_norm_`.
+    #[must_use]
+    pub fn clip_norm(self, norm: f64) -> Self {
+        Self {
+            clip_norm: Some(norm),
+            ..self
+        }
+    }
+
+    /// Keeps an exponential moving average of each parameter, `<parameter> average`:
+    /// a ← d a + (1 − d) w after each step, from a = w on.
+    #[must_use]
+    pub fn average(self, decay: f64) -> Self {
+        Self {
+            average: Some(decay),
+            ..self
+        }
+    }
+
+    /// Each replica has a learning rate of its own, in place of the common one: the variable `name`
+    /// `[1]`, to be written before the first step. So one run tries several.
+    #[must_use]
+    pub fn rates_of_replicas(self, name: &str) -> Self {
+        Self {
+            rate_variable: Some(name.into()),
+            ..self
+        }
+    }
+
+    /// An update takes the mean of the gradients of `micro_batches` micro-batches, which are added up
+    /// one after the other ([`Update::add`], [`Update::apply_sum`]): a mini-batch for whose values
+    /// there is no room. The sums are the variables `<parameter> gradient sum`.
+    #[must_use]
+    pub fn accumulate(self, micro_batches: u32) -> Self {
+        Self {
+            micro_batches: Some(micro_batches),
+            ..self
+        }
+    }
+
+    /// The group of a parameter.
+    pub fn group_of(&self, parameter: &str) -> Group {
+        let found = self.groups.iter().find(|(belongs, _)| belongs(parameter));
+        found.map_or_else(Group::default, |(_, group)| group.clone())
+    }
+
+    fn check(&self) -> Result<()> {
+        let positive = |name: &str, value: Option<f64>| match value {
+            Some(x) if !(x > 0.0 && x.is_finite()) => {
+                Err(Error::setting(name, x, "a positive number"))
+            }
+            _ => Ok(()),
+        };
+        if !(self.rate >= 0.0 && self.rate.is_finite()) {
+            return Err(Error::setting(
+                "learning rate",
+                self.rate,
+                "0 or a positive number",
+            ));
+        }
+        positive("bound of gradients' elements", self.clip_value)?;
+        positive("norm of gradients", self.clip_norm)?;
+        if let Some(d) = self.average.filter(|d| !(0.0..1.0).contains(d)) {
+            return Err(Error::setting("decay of the average", d, "0 to below 1"));
+        }
+        if self.micro_batches == Some(0) {
+            return Err(Error::setting(
+                "micro-batches of an update",
+                0,
+                "at least 1",
+            ));
+        }
+        for (_, group) in &self.groups {
+            if !(group.rate >= 0.0 && group.rate.is_finite()) {
+                let wanted = "0 or a positive number";
+                return Err(Error::setting("rate of a group", group.rate, wanted));
+            }
+        }
+        self.schedule.check()?;
+        self.rule.check()
+    }
+}
