@@ -24,9 +24,11 @@ use crate::shape::{DType, Type};
 
 mod broadcast;
 mod compose;
+mod merge;
 
 use broadcast::common;
 pub(crate) use compose::MOST_BINDINGS;
+pub(crate) use merge::{Use, merged};
 
 /// Inputs x₀, x₁, …, then keys `[4]` of the replica if something is drawn, then step `[2]` if
 /// something is drawn or the step is read; outputs those that are not written over an input.
@@ -95,8 +97,8 @@ impl Pointwise {
         (0..self.inputs).map(table).collect()
     }
 
-    /// The extents of the results.
-    fn results(&self, inputs: &[Type]) -> Result<Vec<usize>> {
+    /// The extents of the results over inputs of these types.
+    pub(crate) fn results(&self, inputs: &[Type]) -> Result<Vec<usize>> {
         let tables = self.tables();
         let plain = inputs.iter().zip(&tables).filter(|(_, table)| !**table);
         common(

@@ -5,6 +5,7 @@
 //! | [`epilogues`] | work that an op can do at the end of the kernel before it: bias, activation, slope, update, dropout |
 //! | [`dense`] | a dense layer's way back: input gradient, mask and slope, weights and bias with their updates |
 //! | [`conv`] | convolution, bias, pool and activation; pool gradient into both gradients of the convolution; filters and bias with their updates |
+//! | [`pointwise`] | chains and trees of expressions |
 //! | [`loss`] | the last dense layer with its cost, the tally, the output error and the step counter |
 //!
 //! A rule only recognises a pattern. Whether the nodes may become one, since none between
@@ -17,6 +18,7 @@ mod epilogues;
 mod loss;
 
 mod nodes;
+mod pointwise;
 
 use crate::error::Result;
 pub(super) use nodes::Nodes;
@@ -32,5 +34,6 @@ pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
     loss::fuse(nodes)?;
     // A dense layer's way back no longer reads what stood before a mask, so the mask may
     // now go to the end of the layer before it.
-    epilogues::fuse(nodes)
+    epilogues::fuse(nodes)?;
+    pointwise::fuse(nodes)
 }

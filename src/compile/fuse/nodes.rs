@@ -146,6 +146,12 @@ impl Nodes {
         self.graph.value(node, output)
     }
 
+    /// The outputs of a node.
+    pub(super) fn outputs(&self, i: usize) -> Vec<Value> {
+        let count = self.nodes[i].as_ref().map_or(0, |node| node.outputs.len());
+        (0..count).map(|output| self.value(i, output)).collect()
+    }
+
     /// Output 0 of a node.
     pub(super) fn first(&self, i: usize) -> Value {
         self.value(i, 0)
