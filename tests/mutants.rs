@@ -56,6 +56,10 @@ const MUTANTS: &[Mutant] = mutants! {
     "activation" "NaN: tanh of a clamped one": "return unless_nan(tanh(clamp(x, -10.0, 10.0)), x)" => "return tanh(clamp(x, -10.0, 10.0))";
     "activation" "last element skipped": "if i < N {" => "if i < N - 1u {";
     "activation" "second row of workgroups forgotten": "group.z * N + i" => "group.z * (N + 1u) + i";
+    "adaptive_avg_pool2d" "last row of a window left out": "+ output - 1u) / output - first" => "+ output - 1u) / output - first - select(0u, 1u, input > output)";
+    "adaptive_avg_pool2d" "windows of the same size": "return f32(window(i / WO % HO, H, HO).y" => "return f32(window(0u, H, HO).y";
+    "adaptive_avg_pool2d" "gradient over the first window's size": "f32(window(h, H, HO).y * window(v, W, WO).y)" => "f32(window(0u, H, HO).y * window(v, W, WO).y)";
+    "adaptive_avg_pool2d" "gradient of the first window alone": "v < columns.y; v++" => "v < columns.x + 1u; v++";
     "add" "subtracts": "a[at] + b[at]" => "a[at] - b[at]";
     "add" "replicas share one place": "group.z * N + i" => "i";
     "add_bias" "bias along the wrong axis": "(i / INNER) % C" => "i % C";
@@ -174,6 +178,9 @@ const MUTANTS: &[Mutant] = mutants! {
     "log_likelihood" "maximum not subtracted from the label's score": "(e.x - right)" => "(0.0 - right)";
     "log_likelihood" "label off by one": "k == labels[row]" => "k == labels[row] + 1u";
     "log_softmax" "gradient's sum forgotten": "exp(saved_y[at]) * sum" => "exp(saved_y[at])";
+    "lrn" "an even number around leans the other way": "c - min(c, SIZE / 2u)" => "c - min(c, (SIZE - 1u) / 2u)";
+    "lrn" "gradient without its neighbours": "- times(2.0 * ALPHA * BETA, saved_x[at] * sum)" => "";
+    "lrn" "gradient from the wrong side": "c - min(c, (SIZE - 1u) / 2u)" => "c - min(c, SIZE / 2u)";
     "matmul" "wide: last columns missed": "for (var p = thread; p < K; p += WIDE)" => "for (var p = thread; p + WIDE <= K; p += WIDE)";
     "matmul" "lanes: rows of A from the first again": "min(above + i, M - 1u)) * (K / VECTOR)" => "min(i, M - 1u)) * (K / VECTOR)";
     "matmul" "lanes: last octets missed": "p < K / VECTOR; p += VECTOR" => "p + VECTOR <= K / VECTOR; p += VECTOR";
@@ -335,7 +342,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "shuffle" "one round": "ROUNDS: u32 = 6u" => "ROUNDS: u32 = 1u";
     "shuffle" "no cycle walking": "while value >= N" => "while value >= N * 8u";
     "shuffle" "the same order each epoch": "let epoch = step[2u * group.z] / EPOCH_STEPS" => "let epoch = 0u * EPOCH_STEPS * step[2u * group.z]";
-    "slice" "start forgotten": "START + at % PART" => "at % PART";
+    "slice" "start forgotten": "START + k * STEP" => "k * STEP";
     "slice" "step forgotten": "k * STEP * INNER" => "k * INNER";
     "softmax" "maximum not subtracted": "sum += exp(x[at] - largest)" => "sum += exp(x[at])";
     "softmax" "only the first 64 classes": "k < K; k += step) {\n        let at = first + k * INNER;\n        sum += exp" => "k < min(K, LANES); k += step) {\n        let at = first + k * INNER;\n        sum += exp";
@@ -349,6 +356,11 @@ const MUTANTS: &[Mutant] = mutants! {
     "tally" "a later step overwrites the guard": "&& guard[at] == 0u" => "";
     "tally" "block never joins the sum": "place % BLOCK == BLOCK - 1u ||" => "";
     "tally" "predictions of every step in one place": "group.z * COUNT + place * N + n" => "group.z * COUNT + n";
+    "upsample" "corners aligned": "(2u * o + 1u) * source - min((2u * o + 1u) * source, to)" => "2u * o * source";
+    "upsample" "rows mixed by columns' shares": "(1.0 - r.share) * above + times(r.share, below)" => "(1.0 - c.share) * above + times(c.share, below)";
+    "upsample" "gradient of the first pixels alone": "if c.second == col {" => "if false {";
+    "upsample" "NaN: 0 times it is 0": "if factor == 0.0 {" => "if false {";
+    "upsample" "a nearest place too few": "((i + 1u) * to + source - 1u) / source" => "((i + 1u) * to) / source";
 };
 
 /// The kernel with a broken source. Leaked: a test process ends soon.

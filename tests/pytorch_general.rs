@@ -8,16 +8,20 @@ use std::sync::Arc;
 
 use common::fixtures::{hold_op, inputs_of, load};
 use wgrad::ops::Op;
+use wgrad::ops::adaptive_avg_pool2d::AdaptiveAvgPool2d;
 use wgrad::ops::bmm::Bmm;
+use wgrad::ops::conv_transpose2d::ConvTranspose2d;
 use wgrad::ops::cumsum::Cumsum;
 use wgrad::ops::embedding::Embedding;
 use wgrad::ops::log_softmax::LogSoftmax;
+use wgrad::ops::lrn::Lrn;
 use wgrad::ops::norm::{Norm, NormGiven, Over};
 use wgrad::ops::pad::{Edge, Pad, PadEdges};
 use wgrad::ops::permute::Permute;
 use wgrad::ops::reduction::{Kind, Reduction};
 use wgrad::ops::slice::Slice;
 use wgrad::ops::softmax::Softmax;
+use wgrad::ops::upsample::{Sampling, Upsample};
 
 type Named = (String, Arc<dyn Op>);
 
@@ -131,11 +135,60 @@ fn normalizations() -> Vec<Named> {
     ]
 }
 
+fn images() -> Vec<Named> {
+    let plain = ConvTranspose2d {
+        stride: [1, 1],
+        padding: [0, 0],
+        output_padding: [0, 0],
+        dilation: [1, 1],
+        groups: 1,
+    };
+    let everything = ConvTranspose2d {
+        stride: [2, 3],
+        padding: [1, 0],
+        output_padding: [1, 2],
+        dilation: [2, 1],
+        groups: 2,
+    };
+    let upsample = |name, sampling, size| named(name, Upsample { sampling, size });
+    let pool = |name, size| named(name, AdaptiveAvgPool2d { size });
+    let lrn = |name, size| {
+        let op = Lrn {
+            size,
+            alpha: 0.7,
+            beta: 0.75,
+            k: 2.0,
+        };
+        named(name, op)
+    };
+    let (nearest, bilinear) = (Sampling::Nearest, Sampling::Bilinear);
+    vec![
+        named("conv_transpose2d.plain", plain),
+        named("conv_transpose2d.everything", everything),
+        upsample("upsample.nearest.double", nearest, [6, 8]),
+        upsample("upsample.nearest.other", nearest, [13, 3]),
+        upsample("upsample.bilinear.double", bilinear, [6, 8]),
+        upsample("upsample.bilinear.other", bilinear, [13, 3]),
+        pool("adaptive_avg_pool2d.overlap", [3, 4]),
+        pool("adaptive_avg_pool2d.global", [1, 1]),
+        pool("adaptive_avg_pool2d.larger", [5, 3]),
+        lrn("lrn.odd", 3),
+        lrn("lrn.even", 4),
+    ]
+}
+
 #[test]
 fn general_ops_equal_pytorch() {
     let fixtures = load("general");
     let (mut compared, mut names) = (0, BTreeSet::new());
-    for (name, op) in [shapes(), reductions(), products(), normalizations()].concat() {
+    let all = [
+        shapes(),
+        reductions(),
+        products(),
+        normalizations(),
+        images(),
+    ];
+    for (name, op) in all.concat() {
         compared += hold_op(&fixtures, &name, op, &inputs_of(&fixtures, &name));
         names.insert(name);
     }

@@ -5,6 +5,8 @@
 //! `WGRAD_RANDOM_SEED=8` others.
 
 mod common;
+#[path = "random/general.rs"]
+mod general;
 #[path = "random/steps.rs"]
 mod steps;
 

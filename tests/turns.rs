@@ -12,6 +12,7 @@ use wgrad::doctor::harness::{graph_of, inputs, run};
 use wgrad::exec::cpu::{Cpu, Text};
 use wgrad::kernel::Kernel;
 use wgrad::ops::activation::Activation;
+use wgrad::ops::adaptive_avg_pool2d::{AdaptiveAvgPool2d, AdaptiveAvgPool2dGrad};
 use wgrad::ops::argmax::Argmax;
 use wgrad::ops::avg_pool2d::AvgPool2d;
 use wgrad::ops::bmm::Bmm;
@@ -25,6 +26,7 @@ use wgrad::ops::dense_loss::DenseLoss;
 use wgrad::ops::embedding::EmbeddingGrad;
 use wgrad::ops::finite::Finite;
 use wgrad::ops::gather::{Expansion, Gather};
+use wgrad::ops::lrn::Lrn;
 use wgrad::ops::matmul::{End, Matmul};
 use wgrad::ops::max_pool2d::{MaxPool2d, MaxPool2dGrad};
 use wgrad::ops::norm::{Norm, Over};
@@ -34,6 +36,7 @@ use wgrad::ops::reduction::{Kind, Reduction};
 use wgrad::ops::sgd::{HYPER, Sgd};
 use wgrad::ops::softmax::Softmax;
 use wgrad::ops::tally::Tally;
+use wgrad::ops::upsample::{Sampling, Upsample, UpsampleGrad};
 use wgrad::ops::{Case, Fill, TABLE, quadratic};
 use wgrad::plan::{Limits, Plan};
 use wgrad::tensor::Host;
@@ -352,6 +355,38 @@ const FAMILIES: &[(&str, Family)] = &[
         };
         Case::new(PadEdgesGrad(op), n).fixed(&[n + 3], ONE)
     }),
+    ("mean of a plane", |n| {
+        let op = AdaptiveAvgPool2d { size: [1, 1] };
+        Case::new(op, n).fixed(&[1, 1, 1024, n], ONE)
+    }),
+    ("mean of a small window", |n| {
+        let op = AdaptiveAvgPool2d { size: [1, 1] };
+        Case::new(op, n).fixed(&[1, 2, 1, n], ONE)
+    }),
+    ("gradient of a pixel's windows", |n| {
+        let pool = AdaptiveAvgPool2d { size: [n, n] };
+        let input = [1, 1];
+        let op = AdaptiveAvgPool2dGrad { pool, input };
+        Case::new(op, n).fixed(&[1, 1, n, n], ONE)
+    }),
+    ("channels around one", |n| {
+        let op = Lrn {
+            size: n,
+            alpha: 1.0,
+            beta: 0.5,
+            k: 1.0,
+        };
+        Case::new(op, n).fixed(&[1, n], ONE)
+    }),
+    ("gradient of a pixel's places", |n| {
+        let upsample = Upsample {
+            sampling: Sampling::Nearest,
+            size: [n, n],
+        };
+        let input = [1, 1];
+        let op = UpsampleGrad { upsample, input };
+        Case::new(op, n).fixed(&[1, 1, n, n], ONE)
+    }),
     ("softmax", |n| {
         Case::new(Softmax { axis: 1 }, 1).fixed(&[1, 64 * n], Fill::Distinct)
     }),
@@ -391,6 +426,7 @@ const ALIKE: &[(&str, &str)] = &[
     ("cross_entropy", "a loop less than softmax"),
     ("log_likelihood", "a loop less than softmax"),
     ("quadratic", "a loop less than softmax"),
+    ("lrn_grad", "the loop of lrn"),
     ("norm_grad", "a loop less than norm"),
     ("norm_rms", "a loop less than norm"),
     ("norm_parameters", "two loops less than norm"),

@@ -38,6 +38,11 @@ pub const FUNCTIONS: &[Functions] = &[
         reason: "division 2.5 ulp, of a difference up to twice the largest number",
     },
     Functions {
+        stem: "adaptive_avg_pool2d",
+        epsilons: 2.5,
+        reason: "division 2.5 ulp",
+    },
+    Functions {
         stem: "avg_pool2d",
         epsilons: 2.5,
         reason: "division 2.5 ulp",
@@ -91,6 +96,12 @@ pub const FUNCTIONS: &[Functions] = &[
         reason: "exp 23, log 3 ulp, and one more exp in the gradient",
     },
     Functions {
+        stem: "lrn",
+        epsilons: 40.0,
+        reason: "log 4 (2⁻²¹ near 1) times an exponent up to 1.25, exp 3 + 2|x| ulp where |x| ≤ 3: \
+                 9; division 2.5; in the gradient that twice, of a sum that is taken twice",
+    },
+    Functions {
         stem: "matmul",
         epsilons: 26.0,
         reason: "as activation, which can be its end",
@@ -116,6 +127,11 @@ pub const FUNCTIONS: &[Functions] = &[
         stem: "softmax",
         epsilons: 26.0,
         reason: "exp 23, division 2.5 ulp",
+    },
+    Functions {
+        stem: "upsample",
+        epsilons: 5.0,
+        reason: "division 2.5 ulp, of each axis",
     },
 ];
 

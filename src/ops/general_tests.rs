@@ -3,14 +3,19 @@
 
 use std::sync::Arc;
 
+use super::adaptive_avg_pool2d::{AdaptiveAvgPool2d, AdaptiveAvgPool2dGrad};
 use super::bmm::Bmm;
+use super::conv_transpose2d::ConvTranspose2d;
+use super::cumsum::Cumsum;
 use super::embedding::{Embedding, EmbeddingGrad};
+use super::lrn::{Lrn, LrnGrad};
 use super::norm::{Norm, NormGrad, Over};
 use super::pad::{Edge, Pad, PadEdges, PadEdgesGrad};
 use super::permute::Permute;
 use super::reduction::{Kind, Reduction, ReductionGrad, Spread};
 use super::slice::Slice;
 use super::softmax::Softmax;
+use super::upsample::{Sampling, Upsample, UpsampleGrad};
 use super::{Op, Tape};
 use crate::compile::{Options, compile};
 use crate::graph::Graph;
@@ -213,6 +218,106 @@ fn statistics_of_nothing_are_refused() {
 }
 
 #[test]
+fn images_that_do_not_fit_are_refused() {
+    let plain = ConvTranspose2d {
+        stride: [2, 2],
+        padding: [0, 0],
+        output_padding: [0, 0],
+        dilation: [1, 1],
+        groups: 1,
+    };
+    let transposed = |change: fn(&mut ConvTranspose2d)| {
+        let mut op = plain;
+        change(&mut op);
+        Box::new(op)
+    };
+    let (x, w) = (|| f32(&[1, 4, 3, 3]), || f32(&[4, 2, 2, 2]));
+    let upsample = |ho| Upsample {
+        sampling: Sampling::Nearest,
+        size: [ho, 4],
+    };
+    let back = UpsampleGrad {
+        upsample: upsample(4),
+        input: [2, 2],
+    };
+    let pool = |ho| AdaptiveAvgPool2d { size: [ho, 1] };
+    let pool_back = AdaptiveAvgPool2dGrad {
+        pool: pool(2),
+        input: [3, 3],
+    };
+    let lrn = |size, k| Lrn {
+        size,
+        alpha: 1.0,
+        beta: 0.5,
+        k,
+    };
+    hold(vec![
+        (transposed(|_| ()), vec![x()], "1 inputs"),
+        (
+            transposed(|_| ()),
+            vec![x(), f32(&[3, 2, 2, 2])],
+            "a filter for each",
+        ),
+        (
+            transposed(|op| op.groups = 0),
+            vec![x(), w()],
+            "in 0 groups",
+        ),
+        (
+            transposed(|op| op.groups = 3),
+            vec![x(), w()],
+            "in 3 groups",
+        ),
+        (
+            transposed(|op| op.stride[0] = 0),
+            vec![x(), w()],
+            "stride along height",
+        ),
+        (
+            transposed(|op| op.output_padding[1] = 2),
+            vec![x(), w()],
+            "output_padding along width: found 2; wanted 0 to 1",
+        ),
+        (
+            transposed(|op| op.padding[0] = 3),
+            vec![x(), w()],
+            "leaves something",
+        ),
+        (Box::new(upsample(0)), vec![x()], "1 to 32768"),
+        (Box::new(upsample(1 << 16)), vec![x()], "found 65536"),
+        (Box::new(upsample(4)), vec![f32(&[3, 3])], "[N, C, H, W]"),
+        (Box::new(back), vec![f32(&[1, 1, 4, 5])], "[N, C, 4, 4]"),
+        (Box::new(pool(0)), vec![x()], "1 to 32768"),
+        (
+            Box::new(pool_back),
+            vec![f32(&[1, 1, 3, 1])],
+            "[1, 1, 2, 1]",
+        ),
+        (Box::new(lrn(0, 1.0)), vec![x()], "size of lrn"),
+        (
+            Box::new(lrn(3, 0.0)),
+            vec![x()],
+            "k of lrn: found 0; wanted above 0",
+        ),
+        (Box::new(lrn(3, f64::NAN)), vec![x()], "k of lrn"),
+        (Box::new(lrn(3, 1.0)), vec![f32(&[3])], "than 1 axes"),
+        (
+            Box::new(LrnGrad(lrn(3, 1.0))),
+            vec![x(), w(), x()],
+            "gradient and x",
+        ),
+        (
+            Box::new(Cumsum {
+                axis: 4,
+                reverse: false,
+            }),
+            vec![x()],
+            "than 4 axes",
+        ),
+    ]);
+}
+
+#[test]
 fn operands_that_do_not_fit_are_refused() {
     let bmm = || {
         Box::new(Bmm {
@@ -287,6 +392,15 @@ fn gradients_take_the_launches_they_should() {
     };
     let names = kernels(norm, &[f32(&[2, 3]), f32(&[3]), f32(&[3])]);
     assert_eq!(names, ["norm", "norm_grad", "norm_parameters"]);
+    let transposed = ConvTranspose2d {
+        stride: [1, 1],
+        padding: [0, 0],
+        output_padding: [0, 0],
+        dilation: [1, 1],
+        groups: 1,
+    };
+    let names = kernels(transposed, &[f32(&[1, 2, 3, 3]), f32(&[2, 1, 2, 2])]);
+    assert_eq!(names, ["conv2d_input_grad", "conv2d", "conv2d_weight_grad"]);
     // The second operand's matrix goes with five of the first.
     let names = kernels(bmm, &[f32(&[5, 2, 3]), f32(&[1, 3, 4])]);
     assert_eq!(names, ["bmm", "bmm", "bmm", "reduction_short"]);

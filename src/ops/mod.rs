@@ -292,6 +292,7 @@ macro_rules! table {
 
 // Modules stand outside of the macro: rustfmt finds no file that a macro declares.
 pub mod activation;
+pub mod adaptive_avg_pool2d;
 pub mod add;
 pub mod add_bias;
 pub mod advance;
@@ -304,6 +305,7 @@ pub mod concat;
 pub mod constant;
 pub mod conv2d;
 pub mod conv2d_pool;
+pub mod conv_transpose2d;
 pub mod cross_entropy;
 pub mod cumsum;
 pub mod dense_grad;
@@ -317,6 +319,7 @@ pub mod hadamard;
 pub mod init;
 pub mod log_likelihood;
 pub mod log_softmax;
+pub mod lrn;
 pub mod matmul;
 pub mod max_pool2d;
 pub mod norm;
@@ -333,9 +336,11 @@ pub mod shuffle;
 pub mod slice;
 pub mod softmax;
 pub mod tally;
+pub mod upsample;
 
 table! {
     activation,
+    adaptive_avg_pool2d,
     add,
     add_bias,
     advance,
@@ -348,6 +353,7 @@ table! {
     constant,
     conv2d,
     conv2d_pool,
+    conv_transpose2d,
     cross_entropy,
     cumsum,
     dense_grad,
@@ -361,6 +367,7 @@ table! {
     init,
     log_likelihood,
     log_softmax,
+    lrn,
     matmul,
     max_pool2d,
     norm,
@@ -377,6 +384,7 @@ table! {
     slice,
     softmax,
     tally,
+    upsample,
 }
 
 /// Workgroups in x and y for `items` work items of `workgroup` threads each, no

@@ -24,17 +24,17 @@
 
 use std::sync::Arc;
 
-use super::{
-    Backward, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Operand, Value, exactly, floats, grid,
-};
+use super::{Backward, ELEMENTWISE, Lowered, Lowering, Op, Operand, Value, exactly, floats, grid};
 use crate::error::{Error, Result};
 use crate::kernel::{Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::held;
 
+mod cases;
 mod grads;
 mod reference;
 
+pub use cases::cases;
 pub use grads::{NormGrad, NormParameters};
 
 /// What the statistics are of.
@@ -331,81 +331,3 @@ pub static KERNELS: &[&Kernel] = &[
     &grads::NORM_PARAMETERS,
     &grads::NORM_RMS_PARAMETERS,
 ];
-
-/// One element, primes, several axes, groups of one and of several channels, one example; as many
-/// elements as a workgroup has threads, one more, many more.
-pub fn cases() -> Vec<Case> {
-    let uniform = Fill::Uniform(-1.0, 1.0);
-    // rstd, and the square root of a variance.
-    let positive = Fill::Uniform(0.5, 2.0);
-    let shapes: [(Over, &[usize]); 24] = [
-        (Over::Layer(1), &[1, 1]),
-        (Over::Layer(1), &[3, 7]),
-        (Over::Layer(1), &[5]),
-        (Over::Layer(2), &[2, 2, 3, 5]),
-        (Over::Layer(1), &[2, 256]),
-        (Over::Layer(1), &[2, 257]),
-        (Over::Layer(3), &[2, 3, 17, 31]),
-        (Over::Layer(1), &[300, 3]),
-        (Over::Rms(1), &[1, 1]),
-        (Over::Rms(1), &[3, 7]),
-        (Over::Rms(2), &[2, 2, 3, 5]),
-        (Over::Rms(1), &[2, 515]),
-        (Over::Rms(1), &[300, 3]),
-        (Over::Group(1), &[2, 3, 5]),
-        (Over::Group(2), &[3, 4, 2, 3]),
-        (Over::Group(3), &[2, 6]),
-        (Over::Group(2), &[2, 4, 13, 11]),
-        (Over::Instance, &[2, 3, 5]),
-        (Over::Instance, &[1, 2, 17, 19]),
-        (Over::Batch, &[3, 2]),
-        (Over::Batch, &[1, 3, 2, 5]),
-        (Over::Batch, &[4, 3, 5]),
-        (Over::Batch, &[7, 2, 11, 5]),
-        (Over::Batch, &[300, 3]),
-    ];
-    let mut cases = Vec::new();
-    for (over, extents) in shapes {
-        let norm = Norm {
-            over,
-            epsilon: 1e-3,
-        };
-        let Ok(view) = Type::f32("case", extents).and_then(|x| norm.view(&x)) else {
-            continue;
-        };
-        let (affine, statistics) = (&view.parameters, &view.statistics);
-        let elements = view.n * view.c * view.s;
-        let terms = elements / statistics.iter().product::<usize>();
-        let small = |case: Case| {
-            if elements > 64 {
-                case.forward_only()
-            } else {
-                case
-            }
-        };
-        let rms = norm.is_rms();
-        let case = Case::new(norm, terms).float(extents, uniform);
-        let case = case.float(affine, uniform);
-        cases.push(small(if rms {
-            case
-        } else {
-            case.float(affine, uniform)
-        }));
-        let statistic = |case: Case| match rms {
-            true => case.fixed(statistics, positive),
-            false => case.fixed(statistics, uniform).fixed(statistics, positive),
-        };
-        let case = Case::new(NormGrad(norm), terms).fixed(extents, uniform);
-        let case = case.fixed(extents, uniform).fixed(affine, uniform);
-        cases.push(statistic(case));
-        let case = Case::new(NormParameters(norm), elements / view.c);
-        let case = case.fixed(extents, uniform).fixed(extents, uniform);
-        cases.push(statistic(case));
-        if !rms {
-            let case = Case::new(NormGiven(norm), 1).fixed(extents, uniform);
-            let case = case.fixed(affine, uniform).fixed(affine, uniform);
-            cases.push(statistic(case));
-        }
-    }
-    cases
-}

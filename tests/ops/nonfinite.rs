@@ -13,6 +13,7 @@ use wgrad::ops::argmax::Argmax;
 use wgrad::ops::conv2d::{Conv2d, ConvEnd};
 use wgrad::ops::conv2d_pool::{Conv2dPool, ConvPool};
 use wgrad::ops::max_pool2d::MaxPool2d;
+use wgrad::ops::reduction::{Kind, Reduction, ReductionGrad};
 use wgrad::ops::tally::Tally;
 use wgrad::ops::{Case, Fill, Row};
 use wgrad::plan::Plan;
@@ -194,6 +195,41 @@ fn not_a_number_is_the_largest_and_stays() {
         Case::new(Argmax, 1).fixed(&[3, 4], any),
         vec![floats(&rows)],
         &[("output 0", integers(&[1, 2, 0]))],
+    );
+    for (kind, y, index) in [
+        (Kind::Max, [NAN, NAN, INF], Some([1, 2, 0])),
+        (Kind::Min, [NAN, NAN, 0.0], Some([1, 2, 1])),
+        (Kind::Sum, [NAN, NAN, INF], None),
+        (Kind::Norm, [NAN, NAN, INF], None),
+        (Kind::Variance, [NAN, NAN, NAN], None),
+    ] {
+        // Rows of three are a thread's, and of 99 a workgroup's.
+        for k in [3, 99] {
+            let mut x = vec![0.0; 3 * k];
+            x[1] = NAN;
+            (x[k + 1], x[k + 2]) = (INF, -NAN);
+            x[2 * k] = INF;
+            let case = Case::new(Reduction::new(kind, &[1]), 1).fixed(&[3, k], any);
+            let mut wanted = vec![("output 0", floats(&y))];
+            wanted.extend(index.map(|index| ("output 1", integers(&index))));
+            rule(case, vec![floats(&x)], &wanted);
+        }
+    }
+    // An infinite log-sum-exp is what PyTorch makes of it, with its gradients.
+    let reduction = Reduction::new(Kind::LogSumExp, &[1]);
+    let x = [0.0, INF, 2.0, -INF, -INF, -INF, -INF, NAN, INF];
+    rule(
+        Case::new(reduction.clone(), 1).fixed(&[3, 3], any),
+        vec![floats(&x)],
+        &[("output 0", floats(&[INF, -INF, NAN]))],
+    );
+    let extents = vec![3, 3];
+    let case = Case::new(ReductionGrad { reduction, extents }, 1).fixed(&[3], any);
+    let slopes = [0.0, NAN, 0.0, NAN, NAN, NAN, NAN, NAN, NAN];
+    rule(
+        case.fixed(&[3, 3], any).fixed(&[3], any),
+        vec![floats(&[1.0; 3]), floats(&x), floats(&[INF, -INF, NAN])],
+        &[("output 0", floats(&slopes))],
     );
     let pool = MaxPool2d {
         kernel: [2, 2],
