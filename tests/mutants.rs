@@ -296,7 +296,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "pointwise" "cosine a quarter early": "return turned(x, 1i)" => "return turned(x, 2i)";
     "pointwise" "sine of the lower half plane": "select(size, -size, quarter >= I(2i))" => "size";
     "pointwise" "powers of 0": "y == F(0.0)), F(1.0) / abs(x)" => "y == F(0.0)), F(0.0)";
-    "pointwise" "x to the power of 0": "(y == F(0.0)) | (x == F(1.0))" => "x == F(1.0)";
+    "pointwise" "NaN: to the power of 0": "(y == F(0.0)) | (x == F(1.0))" => "x == F(1.0)";
     "pointwise" "the smaller of two": "((b < a) | nan_in(b))" => "((b <= a + F(0.1)) | nan_in(b))";
     "pointwise" "every replica the first's": "let own = replica * (" => "let own = 0u * (";
     "pointwise" "every replica the first's scalar": "[replica]" => "[0]";
@@ -315,7 +315,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "pointwise" "NaN: ReLU drops it": "bits > I(-8388608i)" => "bits > I(0i)";
     "pointwise" "NaN: less than it": "return (a < b) & !(nan_in(a) | nan_in(b))" => "return !(a >= b)";
     "pointwise" "NaN: ln of a negative number": "select(log(x), not_a_number(x), x < F(0.0))" => "log(abs(x))";
-    "pointwise" "NaN: floor and power": "return keep_nan(F(1.0) / (F(1.0)" => "return (F(1.0) / (F(1.0)";
+    "pointwise" "NaN: sigmoid of it": "keep_nan(F(1.0) / (F(1.0) + exp(-clamp(x, F(-80.0), F(80.0)))), x)" => "F(1.0) / (F(1.0) + exp(-clamp(x, F(-80.0), F(80.0))))";
     "permute" "one axis steps as its neighbour": "at += rest % E4 * S4" => "at += rest % E4 * S5";
     "permute" "outermost axis left out": "return at + rest * S0" => "return at";
     "quadratic" "half forgotten": "return 0.5 * off * off" => "return off * off";

@@ -29,8 +29,7 @@ fn of_expression(case: &Case, side: Side) -> Option<f64> {
     let all = all.collect::<Option<Vec<(f64, f64)>>>()?;
     let largest = all.iter().fold(f64::MIN_POSITIVE, |m, (_, x)| m.max(*x));
     let tolerance = all.iter().fold(0.0, |m: f64, (t, _)| m.max(*t));
-    // What it is compared with is the truth rounded to f32.
-    Some(tolerance / largest + 0.5 * f64::from(f32::EPSILON))
+    Some(tolerance / largest)
 }
 
 /// The tolerance of one replica, and its largest number.
@@ -58,9 +57,16 @@ fn of_replica(
     let tolerance = launch.kernel.reference.tolerance(&args, side)?;
     launch.kernel.reference.f64(&mut args);
     drop(args);
-    let numbers = stores.iter().flat_map(|(floats, _)| floats);
-    let finite = numbers.filter(|x| x.is_finite());
-    Some((tolerance, finite.fold(0.0, |m, x| m.max(x.abs()))))
+    let largest = |written_only: bool| {
+        let all = stores.iter().zip(launch.kernel.bindings);
+        let of = all.filter(|(_, bind)| !written_only || bind.access != Access::Read);
+        let numbers = of.flat_map(|((floats, _), _)| floats);
+        let finite = numbers.filter(|x| x.is_finite());
+        finite.fold(0.0, |m: f64, x| m.max(x.abs()))
+    };
+    // What a result is compared with is the truth rounded to f32.
+    let rounding = 0.5 * f64::from(f32::EPSILON) * largest(true);
+    Some((tolerance + rounding, largest(false)))
 }
 
 /// What stands at a binding before the launch: an input of the case, or room for a result.

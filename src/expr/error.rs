@@ -167,8 +167,9 @@ fn unary(op: Unary, (x, e): (f64, f64), side: Side) -> (f64, f64) {
         }
         // inverseSqrt 2 ulp, division 2.5.
         (Side::Gpu, Unary::Sqrt | Unary::Rsqrt) => 5.0 * EPSILON * y.abs(),
-        // Reduced by multiples of π/2 in three parts, then polynomials.
-        (Side::Gpu, Unary::Sin | Unary::Cos) => 4.0 * EPSILON + x.abs() * 2f64.powi(-24) * 0.5,
+        // Polynomials of what is left of x after multiples of π/2 in three parts, of which the first
+        // product is exact and the second below 2⁻¹⁰ |x|.
+        (Side::Gpu, Unary::Sin | Unary::Cos) => 4.0 * EPSILON + x.abs() * EPSILON * 2f64.powi(-10),
         // Of e^(-2|x|) − 1 and its quotient.
         (Side::Gpu, Unary::Tanh) => 16.0 * EPSILON * y.abs(),
         // Where e⁻ˣ counts, |x| ≤ 17; a division.

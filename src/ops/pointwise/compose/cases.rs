@@ -113,6 +113,15 @@ fn functions() -> Vec<Case> {
         let case = Case::new(op(f + y() * 0.5), 1).fixed(&[66], Fill::Ties);
         cases.push(case.fixed(&[66], Fill::Ties));
     }
+    for (f, fill) in [
+        (x().sign(), Fill::Ties),
+        // The series alone.
+        (x().log1p(), uniform(-0.5, 0.5)),
+        (x().abs().pow(-1.0), Fill::Ties),
+        (x().abs().pow(0.0), Fill::Ties),
+    ] {
+        cases.push(Case::new(op(f), 1).fixed(&[700], fill));
+    }
     for exponent in [3.0, -1.0, 0.0, 1.5] {
         let f = x().abs().pow(exponent);
         cases.push(Case::new(op(f), 1).float(&[30], kinkless).forward_only());
