@@ -204,3 +204,81 @@ fn launches_lie_within_their_bounds() {
     }
     println!("{held} launches held");
 }
+
+/// Values and gradients of activation functions are PyTorch's (`tests/fixtures/activations.py`).
+#[test]
+fn activations_are_pytorchs() {
+    use wgrad::expr::activations as f;
+    let fixtures = common::fixtures::load("activations");
+    let floats = |name: &str| fixtures[name].host.clone().floats().unwrap();
+    type Function = Box<dyn Fn(&Expr) -> Expr>;
+    let functions: Vec<(&str, Function)> = vec![
+        ("relu", Box::new(f::relu)),
+        ("leaky_relu", Box::new(|x| f::leaky_relu(x, 0.1))),
+        ("relu6", Box::new(f::relu6)),
+        ("elu", Box::new(|x| f::elu(x, 1.3))),
+        ("selu", Box::new(f::selu)),
+        ("gelu", Box::new(f::gelu)),
+        ("gelu_tanh", Box::new(f::gelu_tanh)),
+        ("silu", Box::new(f::silu)),
+        ("mish", Box::new(f::mish)),
+        ("softplus", Box::new(f::softplus)),
+        ("softsign", Box::new(f::softsign)),
+        ("tanh", Box::new(f::tanh)),
+        ("sigmoid", Box::new(f::sigmoid)),
+        ("log_sigmoid", Box::new(f::log_sigmoid)),
+        ("hard_tanh", Box::new(f::hard_tanh)),
+        ("hard_sigmoid", Box::new(f::hard_sigmoid)),
+        ("hard_swish", Box::new(f::hard_swish)),
+        ("erf", Box::new(Expr::erf)),
+        ("exp", Box::new(|x| (x * 0.25).exp())),
+        ("expm1", Box::new(|x| (x * 0.25).expm1())),
+        ("log1p", Box::new(|x| x.abs().log1p())),
+        ("sin", Box::new(Expr::sin)),
+        ("cos", Box::new(Expr::cos)),
+        ("pow", Box::new(|x| x.abs().pow(1.7))),
+        ("rsqrt", Box::new(|x| (x.square() + 1.0).rsqrt())),
+    ];
+    assert_eq!(2 + 2 * functions.len(), fixtures.len());
+    let (x, g) = (floats("x"), floats("g"));
+    for (name, f) in functions {
+        let mut graph = Graph::new();
+        let ty = Type::f32(name, &[x.len()]).unwrap();
+        let v = graph.variable("x", ty.clone()).unwrap();
+        let upstream = graph.variable("g", ty).unwrap();
+        graph.begin("run");
+        let op = Pointwise::new(&[f(&Expr::input(0))]);
+        let y = graph.op1(Arc::new(op), &[v]).unwrap();
+        let gradient = graph.gradients(y, upstream, &[v]).unwrap()[0].unwrap();
+        graph.result("y", y).unwrap();
+        graph.result("gradient", gradient).unwrap();
+        let plan = plan(&graph, true, 1);
+        let cpu = Cpu::<f32>::new(plan.clone(), Text::Fast).unwrap();
+        let mut all: Vec<(_, Box<dyn Executor>)> = vec![("CPU", Box::new(cpu))];
+        if let Some(gpu) = gpu() {
+            all.push(("GPU", gpu.executor(plan).unwrap()));
+        }
+        for (device, mut executor) in all {
+            for (name, values) in [("x", &x), ("g", &g)] {
+                let buffer = executor.plan().state(name).unwrap();
+                executor.write(buffer, &Host::F32(values.clone())).unwrap();
+            }
+            executor.run("run", 1).unwrap();
+            for (what, wanted) in [
+                ("y", name.to_string()),
+                ("gradient", format!("{name} gradient")),
+            ] {
+                let buffer = executor.plan().state(what).unwrap();
+                let found = executor.read(buffer).unwrap().floats().unwrap();
+                for ((x, f), w) in x.iter().zip(found).zip(floats(&wanted)) {
+                    // Cancellation of terms near 1, and functions off by some ulp there.
+                    let off = (f - w).abs();
+                    assert!(
+                        off <= 2e-6 * (1.0 + w.abs()),
+                        "{wanted} of {x} on {device} is {f}, PyTorch {w}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -24,6 +24,7 @@
 
 use std::sync::Arc;
 
+pub mod activations;
 mod derivative;
 mod error;
 mod machine;
