@@ -15,6 +15,8 @@ use crate::tensor::Real;
 const CHUNK: usize = 8 * 4 * BLOCKS;
 /// Elements of one task of the threads.
 const TASK: usize = 16 * CHUNK;
+/// Work that is worth handing to several threads, in additions.
+const WORTH_SHARING: usize = 1 << 17;
 
 /// How an input's elements belong to the results' elements.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -69,6 +71,8 @@ pub(crate) struct Machine {
     names: Constants,
     places: Vec<Place>,
     registers: usize,
+    /// What an element costs, in additions.
+    work: usize,
 }
 
 /// Where a line's values are.
@@ -93,13 +97,13 @@ struct Launch<'m, 'a, T> {
     machine: &'m Machine,
     floats: SmallVec<[&'a [T]; 8]>,
     integers: SmallVec<[&'a [u32]; 8]>,
-    axes: Vec<Vec<[usize; 3]>>,
+    axes: SmallVec<[SmallVec<[[usize; 3]; 2]>; 8]>,
     keys: &'a [u32],
     now: u32,
-    streams: Vec<u32>,
-    thresholds: Vec<u32>,
-    parameters: Vec<f64>,
-    uniform: Vec<T>,
+    streams: SmallVec<[u32; 4]>,
+    thresholds: SmallVec<[u32; 4]>,
+    parameters: SmallVec<[f64; 8]>,
+    uniform: SmallVec<[T; 24]>,
 }
 
 impl Machine {
@@ -119,6 +123,7 @@ impl Machine {
             names,
             places: vec![],
             registers: 0,
+            work: 0,
         };
         machine.place();
         machine
@@ -162,6 +167,13 @@ impl Machine {
                 })),
             };
             self.places.push(place);
+            self.work += match (place, form) {
+                (Place::Uniform | Place::Input, _) => 0,
+                (_, Form::Uniform(_) | Form::Chance(..) | Form::Binary(Binary::Pow, ..)) => 16,
+                (_, Form::Unary(Unary::Neg | Unary::Abs | Unary::Sign | Unary::Relu, _)) => 1,
+                (_, Form::Unary(..)) => 16,
+                _ => 1,
+            };
             for operand in operands {
                 if let Place::Register(r) = self.places[operand as usize]
                     && last[operand as usize] == line
@@ -190,7 +202,7 @@ impl Machine {
         let mut outputs: SmallVec<[&mut [T]; 4]> =
             self.outputs.iter().map(|&slot| args.f_mut(slot)).collect();
         let launch = self.launch(args);
-        if n <= 2 * TASK {
+        if n <= 2 * TASK || n * self.work < WORTH_SHARING {
             launch.part(0, &mut outputs);
             return;
         }
@@ -224,7 +236,7 @@ impl Machine {
             machine: self,
             floats: SmallVec::new(),
             integers: SmallVec::new(),
-            axes: vec![],
+            axes: SmallVec::new(),
             keys: self.keys.map_or(&[], |slot| args.u(slot)),
             now: self.step.map_or(0, |slot| args.u(slot)[NOW]),
             streams: words(&self.names.streams),
@@ -235,7 +247,7 @@ impl Machine {
                 .iter()
                 .map(|name| args.number(name))
                 .collect(),
-            uniform: vec![T::ZERO; self.program.forms().len()],
+            uniform: smallvec::smallvec![T::ZERO; self.program.forms().len()],
         };
         for (input, axes) in self.inputs.iter().zip(&self.names.axes) {
             let (floats, integers): (&[T], &[u32]) = match &args.slots[input.slot] {
