@@ -1,9 +1,10 @@
 //! Cumulative sums along an axis: `y[k] = x[0] + … + x[k]` or, in reverse, `x[k] + … + x[K − 1]`.
 //! The gradient is the cumulative sum the other way; nothing is saved.
 //!
-//! Short rows are a thread's, from one end to the other. Of a longer row a workgroup takes 256
-//! elements at a time: each thread adds what stands 1, 2, 4, … before it (Hillis and Steele 1986),
-//! and the sum of all elements before is carried on.
+//! Short rows are a thread's, from one end to the other. A longer row is a workgroup's: each of
+//! its 256 threads adds up a run of neighbours, the sums of all runs before each are found by
+//! adding what stands 1, 2, 4, … before (Hillis and Steele 1986), and each thread goes through its
+//! run again from there.
 
 use std::sync::Arc;
 
@@ -68,7 +69,7 @@ impl Op for Cumsum {
 /// y, a workgroup for each row.
 pub static CUMSUM: Kernel = Kernel {
     name: "cumsum",
-    turns: "(K / 256 + 1) * 10 + 8",
+    turns: "2 * (K / 256 + 1) + 16",
     stem: "cumsum",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
@@ -108,7 +109,7 @@ fn cumsum<T: Real>(a: &mut Args<'_, T>) {
 }
 
 /// One element, first, middle and last axes, as many elements as a thread takes by itself, one
-/// more, as many as a workgroup takes at a time, one more, many.
+/// more, as many as a workgroup has threads, one more, many.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for reverse in [false, true] {
