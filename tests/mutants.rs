@@ -274,6 +274,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "max_pool2d" "overlapping windows overwrite": "sum += g[at]" => "sum = g[at]";
     "norm" "variance about zero": "let off = x[place(replica, r, k)] - middle;" => "let off = x[place(replica, r, k)] - 0.0 * middle;";
     "norm" "epsilon forgotten": "sqrt(variance + EPSILON)" => "sqrt(variance)";
+    "norm" "frozen gradient without gamma": "* frozen_gamma[group.z * C + c] * g[at]" => "* g[at]";
     "norm" "channels of the first group": "r % GROUPS * (C / GROUPS) + k / S" => "k / S";
     "norm" "every batch statistic of the first channel": "(k / S * C + r) * S + k % S" => "(k / S * C) * S + k % S";
     "norm" "gradient as if the mean were given": "(h - plain - (" => "(h - (";

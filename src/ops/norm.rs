@@ -35,7 +35,7 @@ mod grads;
 mod reference;
 
 pub use cases::cases;
-pub use grads::{NormGrad, NormParameters};
+pub use grads::{NormGivenGrad, NormGrad, NormParameters};
 
 /// What the statistics are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,10 @@ pub struct Norm {
 
 /// y = (x − mean) / √(variance + ε) · γ + β with statistics that are given, as batch
 /// normalization has when it evaluates: inputs x, γ, β, mean and variance as of [`Norm`]; output y
-/// of x's type. It has no gradient.
+/// of x's type.
+///
+/// Its gradient with respect to x takes the statistics for constants, as a network does whose
+/// batch normalization is frozen; γ, β and the statistics have none.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NormGiven(pub Norm);
 
@@ -263,6 +266,19 @@ impl Op for NormGiven {
         let grid = grid(inputs[0].elements(), ELEMENTWISE);
         Ok(self.0.launch(&NORM_GIVEN, &view, 5, 1, grid))
     }
+
+    fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
+        if b.wanted[1..].contains(&true) {
+            return Err(Error::setting(
+                "gradient of norm with given statistics",
+                "with respect to gamma, beta or a statistic",
+                "with respect to x alone",
+            ));
+        }
+        let inputs = [b.upstream, b.inputs[1], b.inputs[4]];
+        let dx = b.tape.op1(Arc::new(NormGivenGrad(self.0)), &inputs)?;
+        Ok(vec![Some(dx), None, None, None, None])
+    }
 }
 
 const SOURCE: &str = concat!(
@@ -327,6 +343,7 @@ pub static KERNELS: &[&Kernel] = &[
     &NORM_RMS,
     &NORM_GIVEN,
     &grads::NORM_GRAD,
+    &grads::NORM_GIVEN_GRAD,
     &grads::NORM_RMS_GRAD,
     &grads::NORM_PARAMETERS,
     &grads::NORM_RMS_PARAMETERS,

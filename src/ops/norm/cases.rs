@@ -1,7 +1,7 @@
 //! The cases of normalization.
 
 use super::super::{Case, Fill};
-use super::{Norm, NormGiven, NormGrad, NormParameters, Over};
+use super::{Norm, NormGiven, NormGivenGrad, NormGrad, NormParameters, Over};
 use crate::shape::Type;
 
 /// One element, primes, several axes, groups of one and of several channels, one example; as many
@@ -74,9 +74,12 @@ pub fn cases() -> Vec<Case> {
         let case = case.fixed(extents, uniform).fixed(extents, uniform);
         cases.push(statistic(case));
         if !rms {
-            let case = Case::new(NormGiven(norm), 1).fixed(extents, uniform);
+            let case = Case::new(NormGiven(norm), 1).float(extents, uniform);
             let case = case.fixed(affine, uniform).fixed(affine, uniform);
-            cases.push(statistic(case));
+            cases.push(small(statistic(case)));
+            let case = Case::new(NormGivenGrad(norm), 1).fixed(extents, uniform);
+            let case = case.fixed(affine, uniform);
+            cases.push(case.fixed(statistics, positive));
         }
     }
     cases

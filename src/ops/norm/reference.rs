@@ -87,6 +87,16 @@ pub(super) fn given<T: Real>(a: &mut Args<'_, T>) {
     });
 }
 
+pub(super) fn given_grad<T: Real>(a: &mut Args<'_, T>) {
+    let sizes = Sizes::of(a);
+    let epsilon = T::of(a.number("EPSILON"));
+    let (g, gamma, variance) = (a.f(0), a.f(1), a.f(2)); // [N, C, S], [C], [R]
+    let dx = a.f_mut(3); // [N, C, S]
+    sizes.each(|i, c, r| {
+        dx[i] = T::ONE / (variance[r] + epsilon).sqrt() * gamma[c] * g[i];
+    });
+}
+
 pub(super) fn grad<T: Real>(a: &mut Args<'_, T>) {
     let sizes = Sizes::of(a);
     let (g, x, gamma) = (a.f(0), a.f(1), a.f(2)); // [N, C, S], [N, C, S], [C]
