@@ -6,7 +6,8 @@ override K: u32 = 1u;
 override INNER: u32 = 1u;
 override REVERSE: u32 = 0u;
 
-const LANES: u32 = 256u;
+// Threads of a workgroup.
+override LANES: u32 = 256u;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;

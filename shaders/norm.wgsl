@@ -12,7 +12,8 @@ override EPSILON: f32 = 0.0;
 // Elements of a statistic.
 override K: u32 = N * C * S / R;
 
-const LANES: u32 = 256u;
+// Threads of a workgroup.
+override LANES: u32 = 256u;
 
 // Where element k of statistic r stands, and its channel.
 fn place(replica: u32, r: u32, k: u32) -> u32 {

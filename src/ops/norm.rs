@@ -24,6 +24,7 @@
 
 use std::sync::Arc;
 
+use super::launch::lanes;
 use super::{Backward, ELEMENTWISE, Lowered, Lowering, Op, Operand, Value, exactly, floats, grid};
 use crate::error::{Error, Result};
 use crate::kernel::{Bind, Kernel};
@@ -143,7 +144,8 @@ impl Norm {
         })
     }
 
-    fn constants(&self, view: &View) -> Vec<(&'static str, f64)> {
+    /// The constants of a kernel whose workgroups add up so many terms.
+    fn constants(&self, view: &View, terms: usize) -> Vec<(&'static str, f64)> {
         vec![
             ("N", view.n as f64),
             ("C", view.c as f64),
@@ -152,6 +154,7 @@ impl Norm {
             ("R", view.statistics.iter().product::<usize>() as f64),
             ("BATCH", f64::from(u8::from(self.over == Over::Batch))),
             ("EPSILON", self.epsilon),
+            lanes(terms),
         ]
     }
 
@@ -184,9 +187,12 @@ impl Norm {
         grid: [u32; 2],
     ) -> Lowering {
         let inputs = (0..inputs).map(Operand::In);
+        // What a workgroup adds up: all that a statistic is of, or a parameter.
+        let groups = (grid[0] * grid[1]) as usize;
+        let terms = view.n * view.c * view.s / groups;
         Lowering::Launch(Lowered {
             kernel,
-            constants: self.constants(view),
+            constants: self.constants(view, terms),
             operands: inputs.chain((0..outputs).map(Operand::Out)).collect(),
             grid,
             flops: (8 * view.n * view.c * view.s) as u64,
@@ -291,7 +297,7 @@ const SOURCE: &str = concat!(
 /// y, mean and rstd.
 pub static NORM: Kernel = Kernel {
     name: "norm",
-    turns: "3 * (N * C * S / R / 256 + 1) + 64",
+    turns: "3 * (N * C * S / R / LANES + 1) + 64",
     stem: "norm",
     source: SOURCE,
     bindings: &[
@@ -302,7 +308,7 @@ pub static NORM: Kernel = Kernel {
         Bind::write("mean").of("R"),
         Bind::write("rstd").of("R"),
     ],
-    constants: &["N", "C", "S", "GROUPS", "R", "BATCH", "EPSILON"],
+    constants: &["N", "C", "S", "GROUPS", "R", "BATCH", "EPSILON", "LANES"],
     reference: crate::reference!(reference::norm),
     fast: None,
     trusted: true,

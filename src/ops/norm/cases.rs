@@ -10,7 +10,7 @@ pub fn cases() -> Vec<Case> {
     let uniform = Fill::Uniform(-1.0, 1.0);
     // rstd, and the square root of a variance.
     let positive = Fill::Uniform(0.5, 2.0);
-    let shapes: [(Over, &[usize]); 24] = [
+    let shapes: [(Over, &[usize]); 25] = [
         (Over::Layer(1), &[1, 1]),
         (Over::Layer(1), &[3, 7]),
         (Over::Layer(1), &[5]),
@@ -35,6 +35,7 @@ pub fn cases() -> Vec<Case> {
         (Over::Batch, &[4, 3, 5]),
         (Over::Batch, &[7, 2, 11, 5]),
         (Over::Batch, &[300, 3]),
+        (Over::Batch, &[5, 2, 13, 17]),
     ];
     let mut cases = Vec::new();
     for (over, extents) in shapes {

@@ -111,7 +111,7 @@ pub static NORM_GIVEN_GRAD: Kernel = Kernel {
 /// ∂x.
 pub static NORM_GRAD: Kernel = Kernel {
     name: "norm_grad",
-    turns: "2 * (N * C * S / R / 256 + 1) + 64",
+    turns: "2 * (N * C * S / R / LANES + 1) + 64",
     bindings: &[
         Bind::read("g").of("N * C * S"),
         Bind::read("saved_x").of("N * C * S"),
@@ -141,7 +141,7 @@ pub static NORM_RMS_GRAD: Kernel = Kernel {
 /// ∂γ and ∂β.
 pub static NORM_PARAMETERS: Kernel = Kernel {
     name: "norm_parameters",
-    turns: "N * S / 256 + 64",
+    turns: "N * S / LANES + 64",
     bindings: &[
         Bind::read("g").of("N * C * S"),
         Bind::read("saved_x").of("N * C * S"),
