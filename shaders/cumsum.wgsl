@@ -6,7 +6,8 @@ override K: u32 = 1u;
 override INNER: u32 = 1u;
 override REVERSE: u32 = 0u;
 
-const LANES: u32 = 256u;
+// Threads of a workgroup.
+override LANES: u32 = 256u;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
@@ -19,7 +20,8 @@ fn place(replica: u32, row: u32, k: u32) -> u32 {
 
 var<workgroup> sums: array<f32, LANES>;
 
-// One workgroup per row.
+// One workgroup per row: each thread adds up a run of it, then what its run and those before give
+// is known, and it goes through the run again.
 @compute @workgroup_size(LANES)
 fn cumsum(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -30,30 +32,32 @@ fn cumsum(
     if row >= N {
         return;
     }
-    var carried = 0.0;
-    for (var start = 0u; start < K; start += LANES) {
-        let k = start + lane;
-        var value = 0.0;
-        if k < K {
-            value = x[place(group.z, row, k)];
+    let run = (K + LANES - 1u) / LANES;
+    let first = lane * run;
+    let end = min(first + run, K);
+    var share = 0.0;
+    for (var k = first; k < end; k++) {
+        share += x[place(group.z, row, k)];
+    }
+    sums[lane] = share;
+    workgroupBarrier();
+    for (var reach = 1u; reach < LANES; reach *= 2u) {
+        var before = 0.0;
+        if lane >= reach {
+            before = sums[lane - reach];
         }
-        sums[lane] = value;
+        // Nobody may add while somebody still reads.
         workgroupBarrier();
-        for (var reach = 1u; reach < LANES; reach *= 2u) {
-            var before = 0.0;
-            if lane >= reach {
-                before = sums[lane - reach];
-            }
-            // Nobody may add while somebody still reads.
-            workgroupBarrier();
-            sums[lane] += before;
-            workgroupBarrier();
-        }
-        if k < K {
-            y[place(group.z, row, k)] = carried + sums[lane];
-        }
-        carried += sums[LANES - 1u];
+        sums[lane] += before;
         workgroupBarrier();
+    }
+    var sum = 0.0;
+    if lane > 0u {
+        sum = sums[lane - 1u];
+    }
+    for (var k = first; k < end; k++) {
+        sum += x[place(group.z, row, k)];
+        y[place(group.z, row, k)] = sum;
     }
 }
 

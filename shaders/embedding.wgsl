@@ -39,6 +39,8 @@ const RUN: u32 = 32u;
 
 // Which of a thread's indices are the row's number, lowest bit first.
 var<workgroup> found: array<u32, LANES>;
+// Which threads have found something: two words, and two for the next time.
+var<workgroup> finders: array<atomic<u32>, 4>;
 
 fn given(place: u32, column: u32) -> f32 {
     if column >= D {
@@ -68,6 +70,11 @@ fn embedding_grad(
     let column = job % blocks * COLUMNS + lane;
     let replica = group.z * N;
     var sum = vec4<f32>();
+    var now = 0u;
+    if lane < 4u {
+        atomicStore(&finders[lane], 0u);
+    }
+    workgroupBarrier();
     for (var start = 0u; start < N; start += LANES * RUN) {
         let mine = start + lane * RUN;
         var mask = 0u;
@@ -77,20 +84,32 @@ fn embedding_grad(
             }
         }
         found[lane] = mask;
+        if mask != 0u {
+            atomicOr(&finders[now + lane / 32u], 1u << (lane % 32u));
+        }
         workgroupBarrier();
-        for (var l = 0u; l < LANES; l++) {
-            var left = found[l];
-            while left != 0u {
-                let place = replica + start + l * RUN + firstTrailingBit(left);
-                sum += vec4<f32>(
-                    given(place, column),
-                    given(place, column + LANES),
-                    given(place, column + 2u * LANES),
-                    given(place, column + 3u * LANES),
-                );
-                left &= left - 1u;
+        if lane < 2u {
+            atomicStore(&finders[2u - now + lane], 0u);
+        }
+        for (var half = 0u; half < 2u; half++) {
+            var lanes = atomicLoad(&finders[now + half]);
+            while lanes != 0u {
+                let finder = half * 32u + firstTrailingBit(lanes);
+                lanes &= lanes - 1u;
+                var left = found[finder];
+                while left != 0u {
+                    let place = replica + start + finder * RUN + firstTrailingBit(left);
+                    sum += vec4<f32>(
+                        given(place, column),
+                        given(place, column + LANES),
+                        given(place, column + 2u * LANES),
+                        given(place, column + 3u * LANES),
+                    );
+                    left &= left - 1u;
+                }
             }
         }
+        now = 2u - now;
         // Nobody may note the next ones while somebody still reads these.
         workgroupBarrier();
     }

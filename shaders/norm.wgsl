@@ -12,7 +12,8 @@ override EPSILON: f32 = 0.0;
 // Elements of a statistic.
 override K: u32 = N * C * S / R;
 
-const LANES: u32 = 256u;
+// Threads of a workgroup.
+override LANES: u32 = 256u;
 
 // Where element k of statistic r stands, and its channel.
 fn place(replica: u32, r: u32, k: u32) -> u32 {
@@ -124,6 +125,27 @@ fn norm_given(
 }
 
 @group(0) @binding(0) var<storage, read> g: array<f32>;
+@group(0) @binding(1) var<storage, read> frozen_gamma: array<f32>;
+@group(0) @binding(2) var<storage, read> frozen_variance: array<f32>;
+@group(0) @binding(3) var<storage, read_write> frozen_dx: array<f32>;
+
+// One thread per element.
+@compute @workgroup_size(64)
+fn norm_given_grad(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = item(group, groups, lane);
+    if i >= N * C * S {
+        return;
+    }
+    let at = group.z * N * C * S + i;
+    let c = i / S % C;
+    let variance = frozen_variance[statistic(group.z, i / (S * C), c)];
+    frozen_dx[at] = 1.0 / sqrt(variance + EPSILON) * frozen_gamma[group.z * C + c] * g[at];
+}
+
 @group(0) @binding(1) var<storage, read> saved_x: array<f32>;
 @group(0) @binding(2) var<storage, read> saved_gamma: array<f32>;
 

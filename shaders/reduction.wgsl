@@ -24,7 +24,8 @@ const LOG_SUM_EXP: u32 = 3u;
 const NORM: u32 = 4u;
 const MINIMUM: u32 = 1u;
 
-const LANES: u32 = 256u;
+// Threads of a workgroup.
+override LANES: u32 = 256u;
 
 fn kept_place(n: u32) -> u32 {
     return n % N2 * NS2 + n / N2 % N1 * NS1 + n / (N2 * N1) * NS0;

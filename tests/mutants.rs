@@ -106,7 +106,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "constant" "wrong sign": "] = VALUE" => "] = -VALUE";
     "cross_entropy" "not stable: |z| lost": "exp(-abs(z))" => "exp(z)";
     "cross_entropy" "gradient not scaled by g": "g[row] * (sigmoid" => "(sigmoid";
-    "cumsum" "only the tile before is carried": "carried += sums" => "carried = sums";
+    "cumsum" "the run before alone is added": "sum = sums[lane - 1u]" => "sum = x[place(group.z, row, first - 1u)]";
     "cumsum" "never reversed": "select(k, K - 1u - k, REVERSE == 1u)" => "k";
     "cumsum" "half of the steps": "reach < LANES" => "reach < LANES / 2u";
     "dense_grad" "last row of each chunk skipped": "o < CHUNK; o += ROWS" => "o < CHUNK - 1u; o += ROWS";
@@ -274,6 +274,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "max_pool2d" "overlapping windows overwrite": "sum += g[at]" => "sum = g[at]";
     "norm" "variance about zero": "let off = x[place(replica, r, k)] - middle;" => "let off = x[place(replica, r, k)] - 0.0 * middle;";
     "norm" "epsilon forgotten": "sqrt(variance + EPSILON)" => "sqrt(variance)";
+    "norm" "frozen gradient without gamma": "* frozen_gamma[group.z * C + c] * g[at]" => "* g[at]";
     "norm" "channels of the first group": "r % GROUPS * (C / GROUPS) + k / S" => "k / S";
     "norm" "every batch statistic of the first channel": "(k / S * C + r) * S + k % S" => "(k / S * C) * S + k % S";
     "norm" "gradient as if the mean were given": "(h - plain - (" => "(h - (";

@@ -6,11 +6,14 @@ mod common;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use common::fixtures::{hold_op, inputs_of, load};
-use wgrad::ops::Op;
+use common::fixtures::{hold_graph, hold_op, inputs_of, load};
+use wgrad::graph::Graph;
 use wgrad::ops::adaptive_avg_pool2d::AdaptiveAvgPool2d;
+use wgrad::ops::add::Add;
 use wgrad::ops::bmm::Bmm;
+use wgrad::ops::concat::Concat;
 use wgrad::ops::conv_transpose2d::ConvTranspose2d;
+use wgrad::ops::conv2d::{Conv2d, ConvEnd};
 use wgrad::ops::cumsum::Cumsum;
 use wgrad::ops::embedding::Embedding;
 use wgrad::ops::log_softmax::LogSoftmax;
@@ -19,9 +22,12 @@ use wgrad::ops::norm::{Norm, NormGiven, Over};
 use wgrad::ops::pad::{Edge, Pad, PadEdges};
 use wgrad::ops::permute::Permute;
 use wgrad::ops::reduction::{Kind, Reduction};
+use wgrad::ops::reshape::Reshape;
+use wgrad::ops::scale::Scale;
 use wgrad::ops::slice::Slice;
 use wgrad::ops::softmax::Softmax;
 use wgrad::ops::upsample::{Sampling, Upsample};
+use wgrad::ops::{Op, Tape, Value};
 
 type Named = (String, Arc<dyn Op>);
 
@@ -177,6 +183,89 @@ fn images() -> Vec<Named> {
     ]
 }
 
+/// Adds a block over its inputs and returns its outputs.
+type Build = fn(&mut Graph, &[Value]) -> Vec<Value>;
+
+fn add(graph: &mut Graph, op: impl Op + 'static, inputs: &[Value]) -> Value {
+    graph.op(Arc::new(op), inputs).unwrap()[0]
+}
+
+/// Two heads over five places of six numbers, in a residual wire under a layer normalization.
+fn attention(graph: &mut Graph, inputs: &[Value]) -> Vec<Value> {
+    let [x, q, k, v, o, gamma, beta] = *inputs else {
+        panic!("{} inputs", inputs.len())
+    };
+    let product = Bmm {
+        trans_a: false,
+        trans_b: false,
+    };
+    let reshape = |extents: &[usize]| Reshape {
+        extents: extents.to_vec(),
+    };
+    let swap = || Permute {
+        axes: vec![0, 2, 1, 3],
+    };
+    let [q, k, v] = [q, k, v].map(|w| {
+        let all = add(graph, product, &[x, w]);
+        let heads = add(graph, reshape(&[2, 5, 2, 3]), &[all]);
+        add(graph, swap(), &[heads])
+    });
+    let across = Bmm {
+        trans_b: true,
+        ..product
+    };
+    let scores = add(graph, across, &[q, k]);
+    let scaled = add(graph, Scale(1.0 / 3.0f64.sqrt()), &[scores]);
+    let weights = add(graph, Softmax { axis: 3 }, &[scaled]);
+    let mixed = add(graph, product, &[weights, v]);
+    let places = add(graph, swap(), &[mixed]);
+    let joined = add(graph, reshape(&[2, 5, 6]), &[places]);
+    let out = add(graph, product, &[joined, o]);
+    let sum = add(graph, Add, &[x, out]);
+    let norm = Norm {
+        over: Over::Layer(1),
+        epsilon: 1e-3,
+    };
+    vec![add(graph, norm, &[sum, gamma, beta])]
+}
+
+/// Twice the size, another branch beside it, a convolution over reflected edges, a group
+/// normalization, the mean of each plane.
+fn up(graph: &mut Graph, inputs: &[Value]) -> Vec<Value> {
+    let [x, skip, w, gamma, beta] = *inputs else {
+        panic!("{} inputs", inputs.len())
+    };
+    let upsample = Upsample {
+        sampling: Sampling::Bilinear,
+        size: [6, 8],
+    };
+    let large = add(graph, upsample, &[x]);
+    let mut y = add(graph, Concat { axis: 1 }, &[large, skip]);
+    for axis in [2, 3] {
+        let edges = PadEdges {
+            axis,
+            before: 1,
+            after: 1,
+            edge: Edge::Reflect,
+        };
+        y = add(graph, edges, &[y]);
+    }
+    let conv = Conv2d {
+        stride: [1, 1],
+        padding: [0, 0],
+        dilation: [1, 1],
+        groups: 1,
+        end: ConvEnd::Store,
+    };
+    let y = add(graph, conv, &[y, w]);
+    let norm = Norm {
+        over: Over::Group(2),
+        epsilon: 1e-3,
+    };
+    let y = add(graph, norm, &[y, gamma, beta]);
+    vec![add(graph, Reduction::new(Kind::Mean, &[2, 3]), &[y])]
+}
+
 #[test]
 fn general_ops_equal_pytorch() {
     let fixtures = load("general");
@@ -191,6 +280,13 @@ fn general_ops_equal_pytorch() {
     for (name, op) in all.concat() {
         compared += hold_op(&fixtures, &name, op, &inputs_of(&fixtures, &name));
         names.insert(name);
+    }
+    for (name, build) in [
+        ("block.attention", attention as Build),
+        ("block.up", up as Build),
+    ] {
+        compared += hold_graph(&fixtures, name, &inputs_of(&fixtures, name), build);
+        names.insert(name.into());
     }
     println!("{compared} tensors compared with PyTorch's");
     for key in fixtures.keys() {

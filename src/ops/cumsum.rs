@@ -1,13 +1,14 @@
 //! Cumulative sums along an axis: `y[k] = x[0] + … + x[k]` or, in reverse, `x[k] + … + x[K − 1]`.
 //! The gradient is the cumulative sum the other way; nothing is saved.
 //!
-//! Short rows are a thread's, from one end to the other. Of a longer row a workgroup takes 256
-//! elements at a time: each thread adds what stands 1, 2, 4, … before it (Hillis and Steele 1986),
-//! and the sum of all elements before is carried on.
+//! Short rows are a thread's, from one end to the other. A longer row is a workgroup's: each of
+//! its threads adds up a run of neighbours, the sums of all runs before each are found by
+//! adding what stands 1, 2, 4, … before (Hillis and Steele 1986), and each thread goes through its
+//! run again from there.
 
 use std::sync::Arc;
 
-use super::launch::{along_axis, around};
+use super::launch::{along_axis, around, lanes};
 use super::softmax::rows;
 use super::{Backward, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Value, arity, floats, grid};
 use crate::error::Result;
@@ -52,7 +53,7 @@ impl Op for Cumsum {
         }
         lowered
             .constants
-            .push(("REVERSE", f64::from(u8::from(self.reverse))));
+            .extend([("REVERSE", f64::from(u8::from(self.reverse))), lanes(k)]);
         Ok(Lowering::Launch(lowered))
     }
 
@@ -68,14 +69,14 @@ impl Op for Cumsum {
 /// y, a workgroup for each row.
 pub static CUMSUM: Kernel = Kernel {
     name: "cumsum",
-    turns: "(K / 256 + 1) * 10 + 8",
+    turns: "2 * (K / LANES + 1) + 16",
     stem: "cumsum",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
         include_str!("../../shaders/cumsum.wgsl"),
     ),
     bindings: &[Bind::read("x").of("N * K"), Bind::write("y").of("N * K")],
-    constants: &["N", "K", "INNER", "REVERSE"],
+    constants: &["N", "K", "INNER", "REVERSE", "LANES"],
     reference: crate::reference!(cumsum),
     fast: None,
     trusted: true,
@@ -108,7 +109,7 @@ fn cumsum<T: Real>(a: &mut Args<'_, T>) {
 }
 
 /// One element, first, middle and last axes, as many elements as a thread takes by itself, one
-/// more, as many as a workgroup takes at a time, one more, many.
+/// more, as many as a workgroup has threads, one more, many.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for reverse in [false, true] {
@@ -125,6 +126,8 @@ pub fn cases() -> Vec<Case> {
             (&[2, 256], 1),
             (&[2, 257, 2], 1),
             (&[129, 2], 0),
+            (&[1, 1024], 1),
+            (&[1, 1025], 1),
             (&[1, 1500], 1),
         ] {
             let op = Cumsum { axis, reverse };

@@ -129,7 +129,7 @@ pub static EMBEDDING: Kernel = Kernel {
 /// ∂w.
 pub static EMBEDDING_GRAD: Kernel = Kernel {
     name: "embedding_grad",
-    turns: "(N / 2048 + 1) * 164 + N + 8",
+    turns: "(N / 2048 + 1) * 168 + N + 8",
     bindings: &[
         Bind::read("g").of("N * D"),
         Bind::read("read_index").u32().of("N"),

@@ -9,7 +9,7 @@ use super::conv_transpose2d::ConvTranspose2d;
 use super::cumsum::Cumsum;
 use super::embedding::{Embedding, EmbeddingGrad};
 use super::lrn::{Lrn, LrnGrad};
-use super::norm::{Norm, NormGrad, Over};
+use super::norm::{Norm, NormGiven, NormGrad, Over};
 use super::pad::{Edge, Pad, PadEdges, PadEdgesGrad};
 use super::permute::Permute;
 use super::reduction::{Kind, Reduction, ReductionGrad, Spread};
@@ -392,6 +392,20 @@ fn gradients_take_the_launches_they_should() {
     };
     let names = kernels(norm, &[f32(&[2, 3]), f32(&[3]), f32(&[3])]);
     assert_eq!(names, ["norm", "norm_grad", "norm_parameters"]);
+    // With statistics that are given, x alone has a gradient.
+    let frozen = NormGiven(norm);
+    let mut graph = Graph::new();
+    let mut value = |name: &str, ty| graph.variable(name, ty).unwrap();
+    let x = value("x", f32(&[2, 3]));
+    let [gamma, beta] = ["gamma", "beta"].map(|name| value(name, f32(&[3])));
+    let [mean, variance] = ["mean", "variance"].map(|name| value(name, f32(&[2])));
+    let seed = value("seed", f32(&[2, 3]));
+    graph.begin("run");
+    let inputs = [x, gamma, beta, mean, variance];
+    let y = graph.op1(Arc::new(frozen), &inputs).unwrap();
+    assert!(graph.gradients(y, seed, &[x]).unwrap()[0].is_some());
+    let refused = graph.gradients(y, seed, &[x, gamma]).unwrap_err();
+    assert!(refused.to_string().contains("x alone"), "{refused}");
     let transposed = ConvTranspose2d {
         stride: [1, 1],
         padding: [0, 0],

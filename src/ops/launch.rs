@@ -65,6 +65,12 @@ pub(super) fn along_axis(
 /// Elements up to which a thread makes a row by itself, if neighbours are of different rows.
 const ACROSS: usize = 128;
 
+/// Threads of a workgroup that shares a sum of so many terms, for kernels with the constant
+/// `LANES`: of few terms a long tree would take longer than the terms.
+pub(super) fn lanes(terms: usize) -> (&'static str, f64) {
+    ("LANES", if terms <= 1024 { 64.0 } else { 256.0 })
+}
+
 fn operands(inputs: usize) -> Vec<Operand> {
     let inputs = (0..inputs).map(Operand::In);
     inputs.chain([Operand::Out(0)]).collect()

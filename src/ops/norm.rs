@@ -24,6 +24,7 @@
 
 use std::sync::Arc;
 
+use super::launch::lanes;
 use super::{Backward, ELEMENTWISE, Lowered, Lowering, Op, Operand, Value, exactly, floats, grid};
 use crate::error::{Error, Result};
 use crate::kernel::{Bind, Kernel};
@@ -35,7 +36,7 @@ mod grads;
 mod reference;
 
 pub use cases::cases;
-pub use grads::{NormGrad, NormParameters};
+pub use grads::{NormGivenGrad, NormGrad, NormParameters};
 
 /// What the statistics are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +68,10 @@ pub struct Norm {
 
 /// y = (x − mean) / √(variance + ε) · γ + β with statistics that are given, as batch
 /// normalization has when it evaluates: inputs x, γ, β, mean and variance as of [`Norm`]; output y
-/// of x's type. It has no gradient.
+/// of x's type.
+///
+/// Its gradient with respect to x takes the statistics for constants, as a network does whose
+/// batch normalization is frozen; γ, β and the statistics have none.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NormGiven(pub Norm);
 
@@ -140,7 +144,8 @@ impl Norm {
         })
     }
 
-    fn constants(&self, view: &View) -> Vec<(&'static str, f64)> {
+    /// The constants of a kernel whose workgroups add up so many terms.
+    fn constants(&self, view: &View, terms: usize) -> Vec<(&'static str, f64)> {
         vec![
             ("N", view.n as f64),
             ("C", view.c as f64),
@@ -149,6 +154,7 @@ impl Norm {
             ("R", view.statistics.iter().product::<usize>() as f64),
             ("BATCH", f64::from(u8::from(self.over == Over::Batch))),
             ("EPSILON", self.epsilon),
+            lanes(terms),
         ]
     }
 
@@ -181,9 +187,12 @@ impl Norm {
         grid: [u32; 2],
     ) -> Lowering {
         let inputs = (0..inputs).map(Operand::In);
+        // What a workgroup adds up: all that a statistic is of, or a parameter.
+        let groups = (grid[0] * grid[1]) as usize;
+        let terms = view.n * view.c * view.s / groups;
         Lowering::Launch(Lowered {
             kernel,
-            constants: self.constants(view),
+            constants: self.constants(view, terms),
             operands: inputs.chain((0..outputs).map(Operand::Out)).collect(),
             grid,
             flops: (8 * view.n * view.c * view.s) as u64,
@@ -263,6 +272,19 @@ impl Op for NormGiven {
         let grid = grid(inputs[0].elements(), ELEMENTWISE);
         Ok(self.0.launch(&NORM_GIVEN, &view, 5, 1, grid))
     }
+
+    fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
+        if b.wanted[1..].contains(&true) {
+            return Err(Error::setting(
+                "gradient of norm with given statistics",
+                "with respect to gamma, beta or a statistic",
+                "with respect to x alone",
+            ));
+        }
+        let inputs = [b.upstream, b.inputs[1], b.inputs[4]];
+        let dx = b.tape.op1(Arc::new(NormGivenGrad(self.0)), &inputs)?;
+        Ok(vec![Some(dx), None, None, None, None])
+    }
 }
 
 const SOURCE: &str = concat!(
@@ -275,7 +297,7 @@ const SOURCE: &str = concat!(
 /// y, mean and rstd.
 pub static NORM: Kernel = Kernel {
     name: "norm",
-    turns: "3 * (N * C * S / R / 256 + 1) + 64",
+    turns: "3 * (N * C * S / R / LANES + 1) + 64",
     stem: "norm",
     source: SOURCE,
     bindings: &[
@@ -286,7 +308,7 @@ pub static NORM: Kernel = Kernel {
         Bind::write("mean").of("R"),
         Bind::write("rstd").of("R"),
     ],
-    constants: &["N", "C", "S", "GROUPS", "R", "BATCH", "EPSILON"],
+    constants: &["N", "C", "S", "GROUPS", "R", "BATCH", "EPSILON", "LANES"],
     reference: crate::reference!(reference::norm),
     fast: None,
     trusted: true,
@@ -327,6 +349,7 @@ pub static KERNELS: &[&Kernel] = &[
     &NORM_RMS,
     &NORM_GIVEN,
     &grads::NORM_GRAD,
+    &grads::NORM_GIVEN_GRAD,
     &grads::NORM_RMS_GRAD,
     &grads::NORM_PARAMETERS,
     &grads::NORM_RMS_PARAMETERS,

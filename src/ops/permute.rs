@@ -119,13 +119,17 @@ fn permute<T: Real>(a: &mut Args<'_, T>) {
     let extents = EXTENTS.map(|name| a.size(name));
     let strides = STRIDES.map(|name| a.size(name));
     let (x, y) = (a.f(0), a.f_mut(1)); // [N], [N]
-    for (i, y) in y.iter_mut().enumerate() {
-        let (mut rest, mut at) = (i, 0);
-        for axis in (1..RANK).rev() {
-            at += rest % extents[axis - 1] * strides[axis];
+    let [.., inner] = extents;
+    for (row, y) in y.chunks_mut(inner).enumerate() {
+        let (mut rest, mut first) = (row, 0);
+        for axis in (1..RANK - 1).rev() {
+            first += rest % extents[axis - 1] * strides[axis];
             rest /= extents[axis - 1];
         }
-        *y = x[at + rest * strides[0]];
+        first += rest * strides[0];
+        for (k, y) in y.iter_mut().enumerate() {
+            *y = x[first + k * strides[RANK - 1]];
+        }
     }
 }
 

@@ -22,6 +22,7 @@
 
 use std::sync::Arc;
 
+use super::launch::lanes;
 use super::{
     Backward, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Operand, Value, arity, floats, grid,
 };
@@ -126,7 +127,7 @@ impl Reduction {
     /// The constants of every kernel here.
     fn constants(&self, places: &Places) -> Vec<(&'static str, f64)> {
         let mut constants = places.constants();
-        constants.push(("KIND", self.kind.constant()));
+        constants.extend([("KIND", self.kind.constant()), lanes(places.k())]);
         constants
     }
 }
@@ -208,13 +209,13 @@ const SOURCE: &str = concat!(
 /// y, a workgroup for each.
 pub static REDUCTION: Kernel = Kernel {
     name: "reduction",
-    turns: "2 * (K / 256 + 1) + 32",
+    turns: "2 * (K / LANES + 1) + 32",
     stem: "reduction",
     source: SOURCE,
     bindings: &[Bind::read("x").of("N * K"), Bind::write("y").of("N")],
     constants: &[
         "N", "K", "N1", "N2", "NS0", "NS1", "NS2", "K1", "K2", "KS0", "KS1", "KS2", "ACROSS",
-        "KIND",
+        "KIND", "LANES",
     ],
     reference: crate::reference!(reference::reduction),
     fast: None,
@@ -231,7 +232,7 @@ pub static REDUCTION_SHORT: Kernel = Kernel {
 /// The extreme and its place, a workgroup for each.
 pub static REDUCTION_EXTREME: Kernel = Kernel {
     name: "reduction_extreme",
-    turns: "K / 256 + 32",
+    turns: "K / LANES + 32",
     bindings: &[
         Bind::read("x").of("N * K"),
         Bind::write("y").of("N"),

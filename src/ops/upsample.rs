@@ -201,11 +201,18 @@ fn taps<T: Real>(bilinear: bool, o: usize, from: usize, to: usize) -> Vec<(usize
 fn pairs<T: Real>(a: &Args<'_, T>, mut each: impl FnMut(usize, [T; 2], usize)) {
     let [planes, h, w, ho, wo] = ["PLANES", "H", "W", "HO", "WO"].map(|name| a.size(name));
     let bilinear = a.size("BILINEAR") == 1;
-    for place in 0..planes * ho * wo {
-        let (plane, row, col) = (place / (ho * wo), place / wo % ho, place % wo);
-        for (i, by_row) in taps(bilinear, row, h, ho) {
-            for (j, by_col) in taps(bilinear, col, w, wo) {
-                each((plane * h + i) * w + j, [by_row, by_col], place);
+    let along = |from, to| (0..to).map(move |o| taps(bilinear, o, from, to)).collect();
+    let (rows, columns): (Vec<Vec<_>>, Vec<Vec<_>>) = (along(h, ho), along(w, wo));
+    let mut place = 0;
+    for plane in 0..planes {
+        for row in &rows {
+            for column in &columns {
+                for &(i, by_row) in row {
+                    for &(j, by_col) in column {
+                        each((plane * h + i) * w + j, [by_row, by_col], place);
+                    }
+                }
+                place += 1;
             }
         }
     }

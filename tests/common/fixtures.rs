@@ -140,13 +140,34 @@ pub fn inputs_of(fixtures: &BTreeMap<String, Tensor>, name: &str) -> Vec<(Tensor
     inputs
 }
 
-/// Holds a function and its gradients against their fixture, on every executor; how many tensors
-/// were compared.
+/// Holds an op and its gradients against their fixture, on every executor; how many tensors were
+/// compared.
 pub fn hold_op(
     fixtures: &BTreeMap<String, Tensor>,
     name: &str,
     op: Arc<dyn Op>,
     inputs: &[(Tensor, Type)],
+) -> usize {
+    hold_graph(fixtures, name, inputs, |graph, values| {
+        // A view of a variable has no buffer of its own: one op before it gives it one.
+        let first = if name == "reshape" {
+            graph
+                .op1(Arc::new(Activate(Activation::Linear)), &values[..1])
+                .unwrap()
+        } else {
+            values[0]
+        };
+        let through = [&[first], &values[1..]].concat();
+        graph.op(op, &through).unwrap()
+    })
+}
+
+/// The same of several ops, which `build` adds over the inputs and whose outputs it returns.
+pub fn hold_graph(
+    fixtures: &BTreeMap<String, Tensor>,
+    name: &str,
+    inputs: &[(Tensor, Type)],
+    build: impl FnOnce(&mut Graph, &[Value]) -> Vec<Value>,
 ) -> usize {
     let get = |part: &str| fixtures.get(&format!("{name}/{part}")).cloned();
     let mut compared = 0;
@@ -161,16 +182,7 @@ pub fn hold_op(
         .as_ref()
         .map(|u| graph.variable("upstream", u.ty()).unwrap());
     graph.begin("run");
-    // A view of a variable has no buffer of its own: one op before it gives it one.
-    let first = if name == "reshape" {
-        graph
-            .op1(Arc::new(Activate(Activation::Linear)), &values[..1])
-            .unwrap()
-    } else {
-        values[0]
-    };
-    let through = [&[first], &values[1..]].concat();
-    let outputs = graph.op(op, &through).unwrap();
+    let outputs = build(&mut graph, &values);
     for (i, &y) in outputs.iter().enumerate() {
         graph.result(&format!("out{i}"), y).unwrap();
     }

@@ -1,7 +1,7 @@
 //! The cases of normalization.
 
 use super::super::{Case, Fill};
-use super::{Norm, NormGiven, NormGrad, NormParameters, Over};
+use super::{Norm, NormGiven, NormGivenGrad, NormGrad, NormParameters, Over};
 use crate::shape::Type;
 
 /// One element, primes, several axes, groups of one and of several channels, one example; as many
@@ -10,7 +10,7 @@ pub fn cases() -> Vec<Case> {
     let uniform = Fill::Uniform(-1.0, 1.0);
     // rstd, and the square root of a variance.
     let positive = Fill::Uniform(0.5, 2.0);
-    let shapes: [(Over, &[usize]); 24] = [
+    let shapes: [(Over, &[usize]); 25] = [
         (Over::Layer(1), &[1, 1]),
         (Over::Layer(1), &[3, 7]),
         (Over::Layer(1), &[5]),
@@ -35,6 +35,7 @@ pub fn cases() -> Vec<Case> {
         (Over::Batch, &[4, 3, 5]),
         (Over::Batch, &[7, 2, 11, 5]),
         (Over::Batch, &[300, 3]),
+        (Over::Batch, &[5, 2, 13, 17]),
     ];
     let mut cases = Vec::new();
     for (over, extents) in shapes {
@@ -74,9 +75,12 @@ pub fn cases() -> Vec<Case> {
         let case = case.fixed(extents, uniform).fixed(extents, uniform);
         cases.push(statistic(case));
         if !rms {
-            let case = Case::new(NormGiven(norm), 1).fixed(extents, uniform);
+            let case = Case::new(NormGiven(norm), 1).float(extents, uniform);
             let case = case.fixed(affine, uniform).fixed(affine, uniform);
-            cases.push(statistic(case));
+            cases.push(small(statistic(case)));
+            let case = Case::new(NormGivenGrad(norm), 1).fixed(extents, uniform);
+            let case = case.fixed(affine, uniform);
+            cases.push(case.fixed(statistics, positive));
         }
     }
     cases

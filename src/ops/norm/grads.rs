@@ -1,6 +1,6 @@
 //! The gradients of a normalization; their equations stand at the head of `norm.rs`.
 
-use super::super::{Lowering, Op, grid};
+use super::super::{ELEMENTWISE, Lowering, Op, grid};
 use super::{NORM, Norm, named, reference};
 use crate::error::Result;
 use crate::kernel::{Bind, Kernel};
@@ -70,10 +70,48 @@ impl Op for NormParameters {
     }
 }
 
+/// ∂x of [`NormGiven`](super::NormGiven), g γ / √(variance + ε): inputs g, γ and the variance;
+/// output of g's type.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NormGivenGrad(pub Norm);
+
+impl Op for NormGivenGrad {
+    fn name(&self) -> &'static str {
+        "norm"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        // g is of x's type.
+        let given = named("norm gradient", &["x", "gamma", "variance"], inputs)?;
+        self.0.check("norm gradient", &given)?;
+        Ok(vec![inputs[0].clone()])
+    }
+
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
+        let view = self.0.view(&inputs[0])?;
+        let grid = grid(inputs[0].elements(), ELEMENTWISE);
+        Ok(self.0.launch(&NORM_GIVEN_GRAD, &view, 3, 1, grid))
+    }
+}
+
+/// ∂x with statistics that are given.
+pub static NORM_GIVEN_GRAD: Kernel = Kernel {
+    name: "norm_given_grad",
+    turns: "0",
+    bindings: &[
+        Bind::read("g").of("N * C * S"),
+        Bind::read("frozen_gamma").of("C"),
+        Bind::read("frozen_variance").of("R"),
+        Bind::write("frozen_dx").of("N * C * S"),
+    ],
+    reference: crate::reference!(reference::given_grad),
+    ..NORM
+};
+
 /// ∂x.
 pub static NORM_GRAD: Kernel = Kernel {
     name: "norm_grad",
-    turns: "2 * (N * C * S / R / 256 + 1) + 64",
+    turns: "2 * (N * C * S / R / LANES + 1) + 64",
     bindings: &[
         Bind::read("g").of("N * C * S"),
         Bind::read("saved_x").of("N * C * S"),
@@ -103,7 +141,7 @@ pub static NORM_RMS_GRAD: Kernel = Kernel {
 /// ∂γ and ∂β.
 pub static NORM_PARAMETERS: Kernel = Kernel {
     name: "norm_parameters",
-    turns: "N * S / 256 + 64",
+    turns: "N * S / LANES + 64",
     bindings: &[
         Bind::read("g").of("N * C * S"),
         Bind::read("saved_x").of("N * C * S"),

@@ -23,21 +23,25 @@ impl Sizes {
         }
     }
 
-    /// Of each element in order: its c and its statistic.
-    fn elements(&self) -> impl Iterator<Item = (usize, usize)> {
-        (0..self.n * self.c * self.s).map(|i| {
-            let (n, c) = (i / (self.s * self.c), i / self.s % self.c);
-            let group = n * self.groups + c / (self.c / self.groups);
-            (c, if self.batch { c } else { group })
-        })
+    /// Calls `each` with every element in order, its c and its statistic.
+    fn each(&self, mut each: impl FnMut(usize, usize, usize)) {
+        let mut i = 0;
+        for n in 0..self.n {
+            for c in 0..self.c {
+                let group = n * self.groups + c / (self.c / self.groups);
+                let r = if self.batch { c } else { group };
+                for _ in 0..self.s {
+                    each(i, c, r);
+                    i += 1;
+                }
+            }
+        }
     }
 
-    /// The mean of `each` over what every statistic is of.
-    fn means<T: Real>(&self, count: usize, each: impl Fn(usize, usize, usize) -> T) -> Vec<T> {
+    /// The mean of `term` over what every statistic is of.
+    fn means<T: Real>(&self, count: usize, term: impl Fn(usize, usize, usize) -> T) -> Vec<T> {
         let mut sums = vec![T::ZERO; count];
-        for (i, (c, r)) in self.elements().enumerate() {
-            sums[r] += each(i, c, r);
-        }
+        self.each(|i, c, r| sums[r] += term(i, c, r));
         let terms = T::of((self.n * self.c * self.s / count) as f64);
         sums.into_iter().map(|sum| sum / terms).collect()
     }
@@ -53,9 +57,9 @@ pub(super) fn norm<T: Real>(a: &mut Args<'_, T>) {
     for (rstd, &variance) in rstd.iter_mut().zip(&variances) {
         *rstd = T::ONE / (variance + epsilon).sqrt();
     }
-    for (i, (c, r)) in sizes.elements().enumerate() {
+    sizes.each(|i, c, r| {
         y[i] = (x[i] - mean[r]) * rstd[r] * gamma[c] + beta[c];
-    }
+    });
 }
 
 pub(super) fn rms<T: Real>(a: &mut Args<'_, T>) {
@@ -67,9 +71,9 @@ pub(super) fn rms<T: Real>(a: &mut Args<'_, T>) {
     for (rstd, &square) in rstd.iter_mut().zip(&squares) {
         *rstd = T::ONE / (square + epsilon).sqrt();
     }
-    for (i, (c, r)) in sizes.elements().enumerate() {
+    sizes.each(|i, c, r| {
         y[i] = x[i] * rstd[r] * gamma[c];
-    }
+    });
 }
 
 pub(super) fn given<T: Real>(a: &mut Args<'_, T>) {
@@ -77,10 +81,20 @@ pub(super) fn given<T: Real>(a: &mut Args<'_, T>) {
     let epsilon = T::of(a.number("EPSILON"));
     let (x, gamma, beta) = (a.f(0), a.f(1), a.f(2)); // [N, C, S], [C], [C]
     let (mean, variance, y) = (a.f(3), a.f(4), a.f_mut(5)); // [R], [R], [N, C, S]
-    for (i, (c, r)) in sizes.elements().enumerate() {
+    sizes.each(|i, c, r| {
         let rstd = T::ONE / (variance[r] + epsilon).sqrt();
         y[i] = (x[i] - mean[r]) * rstd * gamma[c] + beta[c];
-    }
+    });
+}
+
+pub(super) fn given_grad<T: Real>(a: &mut Args<'_, T>) {
+    let sizes = Sizes::of(a);
+    let epsilon = T::of(a.number("EPSILON"));
+    let (g, gamma, variance) = (a.f(0), a.f(1), a.f(2)); // [N, C, S], [C], [R]
+    let dx = a.f_mut(3); // [N, C, S]
+    sizes.each(|i, c, r| {
+        dx[i] = T::ONE / (variance[r] + epsilon).sqrt() * gamma[c] * g[i];
+    });
 }
 
 pub(super) fn grad<T: Real>(a: &mut Args<'_, T>) {
@@ -90,9 +104,9 @@ pub(super) fn grad<T: Real>(a: &mut Args<'_, T>) {
     let hat = |i: usize, r: usize| (x[i] - mean[r]) * rstd[r];
     let plain = sizes.means(rstd.len(), |i, c, _| g[i] * gamma[c]);
     let along = sizes.means(rstd.len(), |i, c, r| g[i] * gamma[c] * hat(i, r));
-    for (i, (c, r)) in sizes.elements().enumerate() {
+    sizes.each(|i, c, r| {
         dx[i] = rstd[r] * (g[i] * gamma[c] - plain[r] - hat(i, r) * along[r]);
-    }
+    });
 }
 
 pub(super) fn rms_grad<T: Real>(a: &mut Args<'_, T>) {
@@ -101,9 +115,9 @@ pub(super) fn rms_grad<T: Real>(a: &mut Args<'_, T>) {
     let (rstd, dx) = (a.f(3), a.f_mut(4)); // [R], [N, C, S]
     let hat = |i: usize, r: usize| x[i] * rstd[r];
     let along = sizes.means(rstd.len(), |i, c, r| g[i] * gamma[c] * hat(i, r));
-    for (i, (c, r)) in sizes.elements().enumerate() {
+    sizes.each(|i, c, r| {
         dx[i] = rstd[r] * (g[i] * gamma[c] - hat(i, r) * along[r]);
-    }
+    });
 }
 
 pub(super) fn parameters<T: Real>(a: &mut Args<'_, T>) {
@@ -112,10 +126,10 @@ pub(super) fn parameters<T: Real>(a: &mut Args<'_, T>) {
     let (dgamma, dbeta) = (a.f_mut(4), a.f_mut(5)); // [C], [C]
     dgamma.fill(T::ZERO);
     dbeta.fill(T::ZERO);
-    for (i, (c, r)) in sizes.elements().enumerate() {
+    sizes.each(|i, c, r| {
         dgamma[c] += g[i] * ((x[i] - mean[r]) * rstd[r]);
         dbeta[c] += g[i];
-    }
+    });
 }
 
 pub(super) fn rms_parameters<T: Real>(a: &mut Args<'_, T>) {
@@ -123,7 +137,7 @@ pub(super) fn rms_parameters<T: Real>(a: &mut Args<'_, T>) {
     let (g, x, rstd) = (a.f(0), a.f(1), a.f(2)); // [N, C, S], [N, C, S], [R]
     let dgamma = a.f_mut(3); // [C]
     dgamma.fill(T::ZERO);
-    for (i, (c, r)) in sizes.elements().enumerate() {
+    sizes.each(|i, c, r| {
         dgamma[c] += g[i] * (x[i] * rstd[r]);
-    }
+    });
 }
