@@ -80,6 +80,7 @@ pub mod ops;
 pub mod plan;
 pub mod report;
 pub mod rng;
+pub mod run;
 pub mod shape;
 pub mod tensor;
 pub mod train;

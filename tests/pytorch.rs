@@ -491,8 +491,8 @@ fn wide_steps(network: &Network, rate: f32, draw: u32, plan: &Plan) -> Steps {
         fn plan(&self) -> &Plan {
             self.0.plan()
         }
-        fn write(&mut self, buffer: usize, data: &Host) -> wgrad::Result<()> {
-            self.0.write(buffer, data)
+        fn upload(&mut self, buffer: usize, data: wgrad::tensor::View<'_>) -> wgrad::Result<()> {
+            self.0.upload(buffer, data)
         }
         fn read_bindings(&mut self, bindings: &[Binding]) -> wgrad::Result<Vec<Host>> {
             // High and low part, so that nothing is lost on the way.

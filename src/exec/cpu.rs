@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::kernel::{Access, Args, BINDINGS, Kernel, Slot};
 use crate::plan::{Binding, Buffer, Launch, Limits, Plan};
 use crate::shape::DType;
-use crate::tensor::{Host, Real};
+use crate::tensor::{Host, Real, View};
 
 /// Which text of a kernel is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,19 +239,19 @@ impl<T: Scalar> Executor for Cpu<T> {
         &self.plan
     }
 
-    fn write(&mut self, buffer: usize, data: &Host) -> Result<()> {
+    fn upload(&mut self, buffer: usize, data: View<'_>) -> Result<()> {
         check_write(&self.plan, buffer, data)?;
         self.written.fill(buffer);
         self.traffic.uploaded += data.bytes().len() as u64;
         let spec = &self.plan.buffers[buffer];
         let (n, shared) = (spec.elements, spec.shared);
         let fill = |store: &mut Store<T>, copy: usize| match (store, data) {
-            (Store::F(to), Host::F32(from)) => {
+            (Store::F(to), View::F32(from)) => {
                 for (to, &from) in to.iter_mut().zip(&from[copy * n..]) {
                     *to = T::of(f64::from(from));
                 }
             }
-            (Store::U(to), Host::U32(from)) => to.copy_from_slice(&from[copy * n..][..n]),
+            (Store::U(to), View::U32(from)) => to.copy_from_slice(&from[copy * n..][..n]),
             // `check_write` has compared the element types.
             _ => {}
         };

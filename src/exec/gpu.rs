@@ -10,7 +10,7 @@ use super::{DeviceInfo, Executor, Traffic, check_write, program};
 use crate::error::Result;
 use crate::plan::{Binding, Launch, Plan};
 use crate::shape::DType;
-use crate::tensor::Host;
+use crate::tensor::{Host, View};
 
 mod adapter;
 mod clock;
@@ -191,7 +191,7 @@ impl Executor for Gpu {
         &self.plan
     }
 
-    fn write(&mut self, buffer: usize, data: &Host) -> Result<()> {
+    fn upload(&mut self, buffer: usize, data: View<'_>) -> Result<()> {
         check_write(&self.plan, buffer, data)?;
         self.written.fill(buffer);
         self.gpu

@@ -3,7 +3,7 @@
 
 use crate::error::Result;
 use crate::plan::{Binding, Limits, Plan};
-use crate::tensor::Host;
+use crate::tensor::{Host, View};
 use profile::Span;
 
 mod cache;
@@ -63,7 +63,15 @@ pub trait Executor: Send {
     /// # Errors
     /// [`Error::Setting`](crate::Error::Setting) when length or element type differ
     /// from the plan's; [`Error::Device`](crate::Error::Device) when the device fails.
-    fn write(&mut self, buffer: usize, data: &Host) -> Result<()>;
+    fn upload(&mut self, buffer: usize, data: View<'_>) -> Result<()>;
+
+    /// [`Executor::upload`] of what is there as [`Host`].
+    ///
+    /// # Errors
+    /// As [`Executor::upload`].
+    fn write(&mut self, buffer: usize, data: &Host) -> Result<()> {
+        self.upload(buffer, data.view())
+    }
 
     /// Reads back what bindings see, in one go, after all work before it: the elements of
     /// each replica in order.
@@ -171,7 +179,7 @@ fn binding<'a>(plan: &'a Plan, binding: &Binding) -> Result<&'a crate::plan::Buf
 }
 
 /// Holds data that goes up against the plan.
-fn check_write(plan: &Plan, buffer: usize, data: &Host) -> Result<()> {
+fn check_write(plan: &Plan, buffer: usize, data: View<'_>) -> Result<()> {
     let b = self::buffer(plan, buffer)?;
     let wanted = b.total(plan.replicas);
     if data.dtype() != b.dtype || data.len() != wanted {
