@@ -198,15 +198,20 @@ impl Host {
         }
     }
 
-    /// Bytes packed into words, lowest first; a last word is filled with zeros.
+    /// [`pack`], as the content of a buffer.
     pub fn pack(bytes: &[u8]) -> Self {
-        let word = |c: &[u8]| {
-            c.iter()
-                .enumerate()
-                .fold(0u32, |w, (i, &b)| w | u32::from(b) << (8 * i))
-        };
-        Self::U32(bytes.chunks(4).map(word).collect())
+        Self::U32(pack(bytes))
     }
+}
+
+/// Bytes packed into words, lowest first; a last word is filled with zeros.
+pub fn pack(bytes: &[u8]) -> Vec<u32> {
+    let word = |c: &[u8]| {
+        c.iter()
+            .enumerate()
+            .fold(0u32, |w, (i, &b)| w | u32::from(b) << (8 * i))
+    };
+    bytes.chunks(4).map(word).collect()
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::{Comparison, examine, tolerance::Side};
-use crate::compile::{Options, compile};
 use crate::data::Split;
 use crate::data::digits::{Part, generate};
 use crate::error::Result;
@@ -14,8 +13,8 @@ use crate::exec::{Choice, Device};
 use crate::graph::Graph;
 use crate::nn::{Init, Network};
 use crate::ops::{COUNTER, TABLE, Tape, advance::Advance};
+use crate::run::Session;
 use crate::shape::Type;
-use crate::tensor::Host;
 use crate::train::{Settings, Trainer};
 
 /// Launches timed for the cost of one.
@@ -160,21 +159,16 @@ pub fn checkup(device: &Device, tell: &mut dyn FnMut(Stage<'_>)) -> Result<Repor
 /// Microseconds of a launch among many, each waiting for the one before.
 fn launch_cost(device: &Device) -> Result<f64> {
     let mut graph = Graph::new();
-    let step = graph.variable("step", Type::u32("step", &[COUNTER])?)?;
-    graph.begin("run");
-    graph.op(Arc::new(Advance), &[step])?;
-    let options = Options {
-        replicas: 1,
-        fuse: true,
-        limits: device.info().limits,
-    };
-    let mut executor = device.executor(compile(&graph, &options)?)?;
-    executor.write(0, &Host::U32(vec![0; COUNTER]))?;
-    executor.run("run", 100)?;
-    executor.wait()?;
+    let step = graph.input("step", Type::u32("step", &[COUNTER])?)?;
+    let program = graph.begin("run");
+    graph.op(Arc::new(Advance), &[step.value()])?;
+    let mut session = Session::new(&graph, device)?;
+    session.fill(step, 0)?;
+    session.run(program, 100)?;
+    session.wait()?;
     let start = Instant::now();
-    executor.run("run", LAUNCHES)?;
-    executor.wait()?;
+    session.run(program, LAUNCHES)?;
+    session.wait()?;
     Ok(start.elapsed().as_secs_f64() * 1e6 / LAUNCHES as f64)
 }
 

@@ -173,30 +173,30 @@ fn handles_are_for_what_lasts_and_for_its_elements() {
 #[test]
 fn a_handle_outlives_fusion() {
     use crate::ops::activation::{Activate, Activation};
-    use crate::ops::add_bias::AddBias;
-    use crate::ops::matmul::Matmul;
+    use crate::ops::max_pool2d::MaxPool2d;
     let mut graph = Graph::new();
-    let mut input = |name: &str, extents: &[usize]| {
-        let ty = Type::f32(name, extents).unwrap();
-        graph.input::<f32>(name, ty).unwrap()
+    let x = Type::f32("x", &[1, 1, 2, 4]).unwrap();
+    let x = graph.input::<f32>("x", x).unwrap();
+    let program = graph.begin("pool");
+    let pool = MaxPool2d {
+        kernel: [2, 2],
+        stride: [2, 2],
+        padding: [0, 0],
+        activation: Activation::Linear,
     };
-    let (x, w, b) = (input("x", &[2, 3]), input("w", &[4, 3]), input("b", &[4]));
-    let program = graph.begin("dense");
-    let z = graph.op1(Arc::new(Matmul::new(false, true)), &[x.value(), w.value()]);
-    let z = graph
-        .op1(Arc::new(AddBias), &[z.unwrap(), b.value()])
-        .unwrap();
-    let a = graph
-        .op1(Arc::new(Activate(Activation::Relu)), &[z])
-        .unwrap();
-    let a = graph.output::<f32>("a", a).unwrap();
+    let pooled = graph.op(Arc::new(pool), &[x.value()]).unwrap();
+    let place = graph.output::<u32>("place", pooled[1]).unwrap();
+    let relu = Arc::new(Activate(Activation::Relu));
+    let y = graph.op1(relu, &[pooled[0]]).unwrap();
+    let y = graph.output::<f32>("y", y).unwrap();
     let mut s = session(&graph, 1);
     assert_eq!(s.launches(program).unwrap().len(), 1);
-    s.fill(x, 1.0).unwrap();
-    s.fill(w, 2.0).unwrap();
-    s.write(b, &[0.0, 1.0, -7.0, 2.0]).unwrap();
+    let plane = [-1.0, -2.0, 3.0, 4.0, -5.0, -6.0, 7.0, 8.0];
+    s.write(x, &plane).unwrap();
     s.run(program, 1).unwrap();
-    assert_eq!(s.read(a).unwrap(), [6.0, 7.0, 0.0, 8.0, 6.0, 7.0, 0.0, 8.0]);
+    let (y, place) = s.read((y, place)).unwrap();
+    assert_eq!(y, [0.0, 8.0]);
+    assert_eq!(place, [0, 7]);
 }
 
 #[test]

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use safetensors::{Dtype, SafeTensors};
-use wgrad::compile::{Options, compile};
+use wgrad::compile::{Compiled, Options};
 use wgrad::exec::Executor;
 use wgrad::exec::cpu::{Cpu, Text};
-use wgrad::graph::Graph;
+use wgrad::graph::{Graph, Handle, Program};
 use wgrad::ops::{Op, Tape, Value};
-use wgrad::plan::{Limits, Plan};
+use wgrad::plan::Limits;
+use wgrad::run::Session;
 use wgrad::shape::Type;
 use wgrad::tensor::Host;
 
@@ -81,17 +82,19 @@ impl Tensor {
     }
 }
 
-pub fn plan(graph: &Graph) -> Plan {
+pub fn compiled(graph: &Graph) -> Compiled {
     let options = Options {
         replicas: 1,
         fuse: true,
         limits: Limits::default(),
     };
-    compile(graph, &options).unwrap()
+    Compiled::new(graph, &options).unwrap()
 }
 
 /// Reference, CPU executor and, where there is one, the GPU.
-pub fn executors(plan: &Plan) -> Vec<(&'static str, Box<dyn Executor>)> {
+pub fn sessions(graph: &Graph) -> Vec<(&'static str, Session)> {
+    let compiled = compiled(graph);
+    let plan = compiled.plan();
     let cpu = |text| Box::new(Cpu::<f32>::new(plan.clone(), text).unwrap());
     let mut all: Vec<(&'static str, Box<dyn Executor>)> = vec![
         ("reference", cpu(Text::Reference)),
@@ -100,7 +103,8 @@ pub fn executors(plan: &Plan) -> Vec<(&'static str, Box<dyn Executor>)> {
     if let Some(gpu) = gpu() {
         all.push(("GPU", gpu.executor(plan.clone()).unwrap()));
     }
-    all
+    let session = |(name, executor)| (name, Session::of(&compiled, executor).unwrap());
+    all.into_iter().map(session).collect()
 }
 
 /// Holds a result against its fixture: integers exactly, floats within 2e-6 of the largest
@@ -126,31 +130,37 @@ pub fn within(what: &str, found: &Host, wanted: &Tensor, share: f32) {
     }
 }
 
-/// One op over named inputs, which it may update; its outputs are kept as `out0`, `out1`, …
+/// One op over named inputs, which it may update; its outputs are called `out0`, `out1`, …
 pub struct Single {
     what: String,
-    plan: Plan,
-    executors: Vec<(&'static str, Box<dyn Executor>)>,
+    named: BTreeMap<String, Handle<Host>>,
+    program: Program,
+    sessions: Vec<(&'static str, Session)>,
     share: f32,
 }
 
 impl Single {
     pub fn new(what: &str, op: impl Op + 'static, inputs: &[(&str, &Tensor)]) -> Self {
         let mut graph = Graph::new();
-        let values: Vec<Value> = inputs
-            .iter()
-            .map(|(name, t)| graph.variable(name, t.ty()).unwrap())
-            .collect();
-        graph.begin("run");
+        let mut named = BTreeMap::new();
+        let mut values: Vec<Value> = vec![];
+        for (name, t) in inputs {
+            let handle = graph.input(name, t.ty()).unwrap();
+            named.insert(name.to_string(), handle);
+            values.push(handle.value());
+        }
+        let program = graph.begin("run");
         let outputs = graph.op(Arc::new(op), &values).unwrap();
         for (i, &y) in outputs.iter().enumerate() {
-            graph.result(&format!("out{i}"), y).unwrap();
+            let name = format!("out{i}");
+            let handle = graph.output(&name, y).unwrap();
+            named.insert(name, handle);
         }
-        let plan = plan(&graph);
         let mut single = Self {
             what: what.into(),
-            executors: executors(&plan),
-            plan,
+            named,
+            program,
+            sessions: sessions(&graph),
             share: 2e-6,
         };
         single.write(inputs);
@@ -164,21 +174,20 @@ impl Single {
     }
 
     pub fn write(&mut self, inputs: &[(&str, &Tensor)]) {
-        for (_, executor) in &mut self.executors {
+        for (_, session) in &mut self.sessions {
             for (name, t) in inputs {
-                executor
-                    .write(self.plan.state(name).unwrap(), &t.host)
-                    .unwrap();
+                session.write(self.named[*name], &t.host).unwrap();
             }
         }
     }
 
     /// Runs the op `times` times everywhere and holds what it has left in the named buffers.
     pub fn run(&mut self, times: u64, wanted: &[(&str, &Tensor)]) {
-        for (device, executor) in &mut self.executors {
-            executor.run("run", times).unwrap();
-            for (name, t) in wanted {
-                let found = executor.read(self.plan.state(name).unwrap()).unwrap();
+        let handles: Vec<_> = wanted.iter().map(|(name, _)| self.named[*name]).collect();
+        for (device, session) in &mut self.sessions {
+            session.run(self.program, times).unwrap();
+            let found = session.read(&handles).unwrap();
+            for ((name, t), found) in wanted.iter().zip(found) {
                 let what = format!("{} {name} on {device}", self.what);
                 within(&what, &found, t, self.share);
             }
