@@ -320,3 +320,30 @@ fn the_cpu_has_nothing_to_tune() {
     assert_eq!(trained(&tuned), trained(&cpu()));
     assert!(files(folder.path()).is_empty());
 }
+
+/// Whoever waits calls the callbacks of all that wait: a readback of one thread may be answered
+/// in another's.
+#[test]
+fn threads_that_share_a_device_read_what_is_theirs() {
+    let Some(device) = gpu() else { return };
+    let prepared = case("add");
+    let sessions = (0..4).map(|_| Session::open(&prepared.compiled, &device).unwrap());
+    let mut sessions: Vec<Session> = sessions.collect();
+    std::thread::scope(|scope| {
+        for (own, session) in sessions.iter_mut().enumerate() {
+            let prepared = &prepared;
+            scope.spawn(move || {
+                let given = prepared.inputs.iter();
+                let given = given.map(|&input| session.elements(input).unwrap());
+                let given: Vec<Host> = given.map(|n| Host::F32(vec![own as f32; n])).collect();
+                prepared.write(session, &given).unwrap();
+                let wanted = vec![2.0 * own as f32; given[0].len()];
+                for _ in 0..200 {
+                    session.run(prepared.program, 1).unwrap();
+                    let found = session.read(prepared.outputs[0]).unwrap();
+                    assert_eq!(found, Host::F32(wanted.clone()));
+                }
+            });
+        }
+    });
+}

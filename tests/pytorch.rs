@@ -329,7 +329,7 @@ fn three_steps<E: Executor + ?Sized>(
     (rate, draw): (f32, u32),
     step: &Step,
     session: &mut Session<E>,
-    read: &dyn Fn(&mut Session<E>, Handle<f32>) -> Vec<f64>,
+    read: impl Fn(&mut Session<E>, Handle<f32>) -> Vec<f64>,
 ) -> Steps {
     session
         .write(step.hyper, &[0.0, 0.0, 0.0, 0.0, rate])
@@ -475,7 +475,7 @@ fn networks_equal_pytorch_after_three_steps() {
         let wide = Cpu::<f64>::new(compiled.plan().clone(), Text::Reference).unwrap();
         let mut wide = Session::of(&compiled, Box::new(wide)).unwrap();
         let drawn = (rate, draw);
-        let steps = three_steps(&network, drawn, &step, &mut wide, &|session, handle| {
+        let steps = three_steps(&network, drawn, &step, &mut wide, |session, handle| {
             session.values(0, handle).unwrap().to_vec()
         });
         hold(name, &format!("{name} in f64"), &steps, 1e-7);
@@ -483,7 +483,7 @@ fn networks_equal_pytorch_after_three_steps() {
         devices.extend(gpu());
         for device in devices {
             let mut session = Session::open(&compiled, &device).unwrap();
-            let steps = three_steps(&network, drawn, &step, &mut session, &|session, handle| {
+            let steps = three_steps(&network, drawn, &step, &mut session, |session, handle| {
                 let values = session.read(handle).unwrap();
                 values.iter().copied().map(f64::from).collect()
             });

@@ -1,11 +1,11 @@
 //! The whole examination of a device: what `wgrad doctor` prints.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use serde::Serialize;
 
 use super::{Comparison, examine, tolerance::Side};
+use crate::clock::Stopwatch;
 use crate::data::Split;
 use crate::data::digits::{Part, generate};
 use crate::error::Result;
@@ -103,7 +103,7 @@ const REPLICAS: [usize; 2] = [1, 3];
 /// What the device says when it fails. A kernel that computes something wrong is no error
 /// but stands in the report.
 pub fn checkup(device: &Device, tell: &mut dyn FnMut(Stage<'_>)) -> Result<Report> {
-    let start = Instant::now();
+    let start = Stopwatch::start();
     let info = device.info();
     let side = if info.cpu { Side::Cpu } else { Side::Gpu };
     let alone = |what| Stage::Begun {
@@ -115,7 +115,7 @@ pub fn checkup(device: &Device, tell: &mut dyn FnMut(Stage<'_>)) -> Result<Repor
     let microseconds_per_launch = launch_cost(device)?;
     let mut ops = Vec::new();
     for row in TABLE {
-        let begun = Instant::now();
+        let begun = Stopwatch::start();
         let cases = (row.cases)().len();
         let mut part = 0;
         let comparison = examine(row, &REPLICAS, side, &mut |plan| {
@@ -133,7 +133,7 @@ pub fn checkup(device: &Device, tell: &mut dyn FnMut(Stage<'_>)) -> Result<Repor
             kernels: row.kernels.len(),
             cases,
             comparison,
-            seconds: begun.elapsed().as_secs_f64(),
+            seconds: begun.seconds(),
         };
         tell(Stage::Done(&result));
         ops.push(result);
@@ -152,7 +152,7 @@ pub fn checkup(device: &Device, tell: &mut dyn FnMut(Stage<'_>)) -> Result<Repor
         ops,
         training,
         healthy,
-        seconds: start.elapsed().as_secs_f64(),
+        seconds: start.seconds(),
     })
 }
 
@@ -166,10 +166,10 @@ fn launch_cost(device: &Device) -> Result<f64> {
     session.fill(step, 0)?;
     session.run(program, 100)?;
     session.wait()?;
-    let start = Instant::now();
+    let start = Stopwatch::start();
     session.run(program, LAUNCHES)?;
     session.wait()?;
-    Ok(start.elapsed().as_secs_f64() * 1e6 / LAUNCHES as f64)
+    Ok(start.seconds() * 1e6 / LAUNCHES as f64)
 }
 
 fn training(device: &Device) -> Result<TrainingResult> {

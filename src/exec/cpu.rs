@@ -4,7 +4,9 @@
 //! Replicas run side by side on the threads; a replica's arithmetic does not depend on
 //! how many there are.
 
+#[cfg(feature = "threads")]
 use std::collections::VecDeque;
+#[cfg(feature = "threads")]
 use std::sync::{Mutex, PoisonError};
 
 use smallvec::SmallVec;
@@ -73,6 +75,7 @@ pub struct Cpu<T> {
 }
 
 /// A replica's way through a program.
+#[cfg(feature = "threads")]
 struct Job<'a, T> {
     own: &'a mut Own<T>,
     /// Runs still to do.
@@ -81,6 +84,7 @@ struct Job<'a, T> {
 
 /// How often a replica's runs are interrupted for another replica, so that five replicas
 /// keep two threads busy to the end.
+#[cfg(feature = "threads")]
 const TURNS: u64 = 8;
 
 impl<T: Scalar> Cpu<T> {
@@ -142,6 +146,19 @@ impl<T: Scalar> Cpu<T> {
     }
 
     /// Runs launches `times` times, for every replica.
+    #[cfg(not(feature = "threads"))]
+    fn all(&mut self, launches: &[Launch], times: u64) {
+        for own in &mut self.replicas {
+            for _ in 0..times {
+                for launch in launches {
+                    Self::launch(own, &self.shared, launch, self.text);
+                }
+            }
+        }
+    }
+
+    /// Runs launches `times` times, for every replica.
+    #[cfg(feature = "threads")]
     fn all(&mut self, launches: &[Launch], times: u64) {
         let (shared, text) = (&self.shared, self.text);
         if let [own] = &mut self.replicas[..] {

@@ -76,6 +76,16 @@ impl Session {
         Self::of(compiled, device.executor(compiled.plan().clone())?)
     }
 
+    /// [`Session::with`] where nobody can stop and wait.
+    ///
+    /// # Errors
+    /// As [`Session::with`].
+    pub async fn with_async(graph: &Graph, device: &Device, options: &Options) -> Result<Self> {
+        let compiled = Compiled::new(graph, options)?;
+        let executor = device.executor_async(compiled.plan().clone()).await?;
+        Self::of(&compiled, executor)
+    }
+
     /// Runs a program once and holds one of its launches against the reference.
     ///
     /// # Errors
@@ -215,15 +225,31 @@ impl<E: Executor + ?Sized> Session<E> {
     /// [`Error::Setting`] for a handle of another graph and naming a variable that nothing has
     /// written, [`Error::Device`] when the device fails.
     pub fn read<R: Readable>(&mut self, what: R) -> Result<R::Output> {
-        let mut requests = Requests::default();
-        what.ask(&mut requests);
-        let places = requests.values.iter().map(|&v| self.compiled.place(v));
-        let buffers: Vec<usize> = places.collect::<Result<_>>()?;
-        let hosts = match &buffers[..] {
+        let hosts = match &self.asked(&what)?[..] {
             [] => vec![],
             some => self.executor.read_all(some)?,
         };
         what.take(&mut Answers::new(hosts))
+    }
+
+    /// [`Session::read`] where nobody can stop and wait.
+    ///
+    /// # Errors
+    /// As [`Session::read`].
+    pub async fn read_async<R: Readable>(&mut self, what: R) -> Result<R::Output> {
+        let hosts = match &self.asked(&what)?[..] {
+            [] => vec![],
+            some => self.executor.read_all_async(some).await?,
+        };
+        what.take(&mut Answers::new(hosts))
+    }
+
+    /// The buffers that are asked for.
+    fn asked(&self, what: &impl Readable) -> Result<Vec<usize>> {
+        let mut requests = Requests::default();
+        what.ask(&mut requests);
+        let places = requests.values.iter().map(|&v| self.compiled.place(v));
+        places.collect()
     }
 
     /// Reads back what bindings see, in one go: also a temporary, through a binding of the launch
@@ -277,6 +303,16 @@ impl<E: Executor + ?Sized> Session<E> {
         self.executor.run(self.compiled.program(program)?, times)
     }
 
+    /// [`Session::run`] where nobody can stop and wait: it gives up its turn when the device is
+    /// behind.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub async fn run_async(&mut self, program: Program, times: u64) -> Result<()> {
+        let name = self.compiled.program(program)?;
+        self.executor.run_async(name, times).await
+    }
+
     /// Runs some of a program's launches once, in order.
     ///
     /// # Errors
@@ -292,6 +328,14 @@ impl<E: Executor + ?Sized> Session<E> {
     /// [`Error::Device`] when the device fails.
     pub fn wait(&mut self) -> Result<()> {
         self.executor.wait()
+    }
+
+    /// [`Session::wait`] where nobody can stop and wait.
+    ///
+    /// # Errors
+    /// As [`Session::wait`].
+    pub async fn wait_async(&mut self) -> Result<()> {
+        self.executor.wait_async().await
     }
 }
 

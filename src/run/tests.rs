@@ -259,3 +259,35 @@ fn what_nobody_has_written_is_told_by_name() {
     let e = s.read((t.seen, t.y)).map(|_| ()).unwrap_err().to_string();
     assert!(e.starts_with("variable seen: found nothing written"), "{e}");
 }
+
+/// The forms that give up their turn do what those do that stop: same values, same traffic.
+#[cfg(feature = "gpu")]
+#[test]
+fn what_is_awaited_is_what_stops() {
+    let t = twice();
+    let gpu = pollster::block_on(Device::open_async(Choice::Gpu)).ok();
+    let cpu = pollster::block_on(Device::open_async(Choice::Cpu)).ok();
+    for device in cpu.into_iter().chain(gpu) {
+        let options = Options {
+            replicas: 2,
+            ..Options::on(device.info())
+        };
+        let mut s = Session::with(&t.graph, &device, &options).unwrap();
+        s.write(t.x, &X).unwrap();
+        // More launches than are handed over in one go, and more of those than are under way.
+        s.run(t.program, 1000).unwrap();
+        s.wait().unwrap();
+        let stopped = (s.read((t.y, t.largest)).unwrap(), s.traffic());
+        let awaited: Result<_> = pollster::block_on(async {
+            let mut s = Session::with_async(&t.graph, &device, &options).await?;
+            s.write(t.x, &X)?;
+            s.run_async(t.program, 1000).await?;
+            s.wait_async().await?;
+            let read = s.read_async((t.y, t.largest)).await?;
+            // Errors are the same too.
+            assert!(s.read_async(t.seen).await.is_err());
+            Ok((read, s.traffic()))
+        });
+        assert_eq!(awaited.unwrap(), stopped, "{}", device.info().name);
+    }
+}

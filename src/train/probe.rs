@@ -299,3 +299,32 @@ fn shape_of(network: &Network) -> Result<Vec<usize>> {
         _ => vec![total],
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::digits::{Part, generate};
+    use crate::exec::Choice;
+
+    #[test]
+    fn a_parameter_is_set_by_its_name() {
+        let network = Network::new([1, 28, 28]).flatten().dense(10).sigmoid();
+        let network = network.cost(Cost::Quadratic);
+        let images = generate(1, Part::Test, 3).unwrap();
+        let cpu = Device::open(Choice::Cpu).unwrap();
+        let mut probe = Probe::new(&network, &images, 2, &cpu).unwrap();
+        let names: Vec<String> = probe.parameters.iter().map(|p| p.name.clone()).collect();
+        let sizes: Vec<usize> = probe.weights.iter().map(|w| w.elements()).collect();
+        for (name, size) in names.iter().zip(&sizes) {
+            probe.set_parameter(name, &vec![0.0; 2 * size]).unwrap();
+        }
+        // Every output is ½ and so far from its goal, in both replicas.
+        assert_eq!(probe.costs().unwrap(), [1.25; 2]);
+        let unknown = probe.set_parameter("weights", &[]).unwrap_err().to_string();
+        let known = format!("unknown parameter `weights`; known: {}", names.join(", "));
+        assert_eq!(unknown, known);
+        let short = probe.set_parameter(&names[0], &[0.0]).unwrap_err();
+        let wanted = format!("data for {}: found 1 elements", names[0]);
+        assert!(short.to_string().starts_with(&wanted), "{short}");
+    }
+}

@@ -8,8 +8,6 @@
 mod blame;
 mod resume;
 
-use std::time::Instant;
-
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Identity, Keeper, Origin};
@@ -17,6 +15,7 @@ use super::model::{Evaluation, Model};
 use super::programs::{self, Handles, KEPT, Programs, TRAINING};
 use super::schedule::Watch;
 use super::{Decay, Settings, Standing};
+use crate::clock::Stopwatch;
 use crate::compile::{Options, compile};
 use crate::data::Split;
 use crate::error::{Error, Result};
@@ -353,7 +352,7 @@ impl Trainer {
     /// wrong launch, [`Error::Device`] when the device failed, [`Error::Io`] when a checkpoint
     /// cannot be written.
     pub fn run(&mut self, tell: &mut dyn FnMut(&Event<'_>)) -> Result<Outcome> {
-        let start = Instant::now();
+        let start = Stopwatch::start();
         let before = (self.done, self.training_seconds);
         let mut test = None;
         while self.epochs_done() < self.settings.epochs && !self.over() {
@@ -372,7 +371,7 @@ impl Trainer {
             epochs: self.history.clone(),
             test,
             steps_per_second: steps / training.max(1e-9),
-            seconds: start.elapsed().as_secs_f64(),
+            seconds: start.seconds(),
         })
     }
 
@@ -427,7 +426,7 @@ impl Trainer {
     /// in all.
     pub fn steps(&mut self, count: u64) -> Result<()> {
         self.check_room(count)?;
-        let mut begun = Instant::now();
+        let mut begun = Stopwatch::start();
         let mut to_go = count;
         while to_go > 0 {
             let now = to_go.min(self.left());
@@ -437,12 +436,12 @@ impl Trainer {
             to_go -= now;
             if self.left() == self.steps as u64 {
                 self.under_way = 0.0;
-                begun = Instant::now();
+                begun = Stopwatch::start();
             }
         }
         self.session.wait()?;
         if self.left() < self.steps as u64 {
-            self.under_way += begun.elapsed().as_secs_f64();
+            self.under_way += begun.seconds();
         }
         Ok(())
     }
@@ -509,7 +508,7 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::run`].
     pub fn epoch(&mut self, tell: &mut dyn FnMut(&Event<'_>)) -> Result<(Epoch, Evaluation)> {
-        let start = Instant::now();
+        let start = Stopwatch::start();
         self.check_room(self.left())?;
         let number = self.epochs_done() + 1;
         let end = (number * self.steps) as u64;
@@ -536,7 +535,7 @@ impl Trainer {
             });
         }
         self.session.wait()?;
-        self.training_seconds += start.elapsed().as_secs_f64();
+        self.training_seconds += start.seconds();
         let earlier = std::mem::take(&mut self.under_way);
         let (handles, test) = (self.handles.clone(), self.handles.test.1);
         self.session.run(handles.check, 1)?;
@@ -612,7 +611,7 @@ impl Trainer {
             set_cost: set.iter().map(|m| m.cost).collect(),
             set_accuracy: set.iter().map(|m| m.accuracy).collect(),
             penalty,
-            seconds: earlier + start.elapsed().as_secs_f64(),
+            seconds: earlier + start.seconds(),
         };
         if !due && let Some(last) = self.history.last() {
             epoch = repeated(epoch, last, &mut evaluation, self.evaluated);
