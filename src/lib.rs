@@ -28,12 +28,17 @@
 //! # In a project
 //! ```toml
 //! [dependencies]
-//! wgrad = { path = "../wgrad", default-features = false, features = ["gpu"] }
+//! wgrad = { path = "../wgrad", default-features = false, features = ["gpu", "threads"] }
 //! ```
 //!
-//! It is not on crates.io. Rust 1.89 or later. Features, both on by default: `gpu`, the wgpu
-//! executor, without which only the CPU executor is built; `cli`, the command `wgrad`, which a
-//! library does without.
+//! It is not on crates.io. Rust 1.89 or later. Features, all on by default: `gpu`, the wgpu
+//! executor, without which only the CPU executor is built; `threads`, several of them for the CPU
+//! executor and for compiling pipelines; `cli`, the command `wgrad`, which a library does without.
+//!
+//! With `gpu` alone it compiles for `wasm32-unknown-unknown`. A page in a browser may not stop and
+//! wait: there a [`run::Session`] is opened, run and read by its functions on `_async`, and what
+//! would stop is an error. Files and clocks do not exist there either: what reads or writes files
+//! says so, and what tells seconds says 0.
 //!
 //! # Where to begin
 //! - [`train::Trainer`]: a network, data, settings, weights. [`train::Config`] reads the first and
@@ -65,6 +70,7 @@
 #![deny(unsafe_code)]
 
 pub mod book;
+mod clock;
 pub mod compile;
 pub mod data;
 pub mod doctor;
@@ -82,8 +88,10 @@ pub mod optim;
 pub mod plan;
 pub mod report;
 pub mod rng;
+pub mod run;
 pub mod shape;
 pub mod tensor;
+mod threads;
 pub mod train;
 
 pub use error::{Error, Result};

@@ -2,6 +2,9 @@
 
 use crate::shape::DType;
 
+mod values;
+pub use values::{Content, Element, Values};
+
 /// The scalar arithmetic that references are written in, so that one text serves the
 /// `f32` executor and the `f64` check of gradients.
 pub trait Real:
@@ -131,6 +134,46 @@ pub(crate) fn held(value: f64) -> bool {
 /// What [`held`] wants of a number that may not be negative.
 pub(crate) const HELD: &str = "0, or 1.2e-38 to 3.4e38 as 32-bit floats have it";
 
+/// A view of the content of one buffer on the host.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum View<'a> {
+    /// Floats.
+    F32(&'a [f32]),
+    /// Integers.
+    U32(&'a [u32]),
+}
+
+impl<'a> View<'a> {
+    /// How many elements.
+    pub fn len(self) -> usize {
+        match self {
+            Self::F32(v) => v.len(),
+            Self::U32(v) => v.len(),
+        }
+    }
+
+    /// True if there are none.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// What the elements are.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32(_) => DType::F32,
+            Self::U32(_) => DType::U32,
+        }
+    }
+
+    /// The bytes as the device sees them.
+    pub fn bytes(self) -> &'a [u8] {
+        match self {
+            Self::F32(v) => bytemuck::cast_slice(v),
+            Self::U32(v) => bytemuck::cast_slice(v),
+        }
+    }
+}
+
 /// The content of one buffer on the host.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Host {
@@ -141,33 +184,32 @@ pub enum Host {
 }
 
 impl Host {
+    /// A view of it.
+    pub fn view(&self) -> View<'_> {
+        match self {
+            Self::F32(v) => View::F32(v),
+            Self::U32(v) => View::U32(v),
+        }
+    }
+
     /// How many elements.
     pub fn len(&self) -> usize {
-        match self {
-            Self::F32(v) => v.len(),
-            Self::U32(v) => v.len(),
-        }
+        self.view().len()
     }
 
     /// True if there are none.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.view().is_empty()
     }
 
     /// What the elements are.
     pub fn dtype(&self) -> DType {
-        match self {
-            Self::F32(_) => DType::F32,
-            Self::U32(_) => DType::U32,
-        }
+        self.view().dtype()
     }
 
     /// The bytes as the device sees them.
     pub fn bytes(&self) -> &[u8] {
-        match self {
-            Self::F32(v) => bytemuck::cast_slice(v),
-            Self::U32(v) => bytemuck::cast_slice(v),
-        }
+        self.view().bytes()
     }
 
     /// The floats, if it holds floats.
@@ -186,15 +228,20 @@ impl Host {
         }
     }
 
-    /// Bytes packed into words, lowest first; a last word is filled with zeros.
+    /// [`pack`], as the content of a buffer.
     pub fn pack(bytes: &[u8]) -> Self {
-        let word = |c: &[u8]| {
-            c.iter()
-                .enumerate()
-                .fold(0u32, |w, (i, &b)| w | u32::from(b) << (8 * i))
-        };
-        Self::U32(bytes.chunks(4).map(word).collect())
+        Self::U32(pack(bytes))
     }
+}
+
+/// Bytes packed into words, lowest first; a last word is filled with zeros.
+pub fn pack(bytes: &[u8]) -> Vec<u32> {
+    let word = |c: &[u8]| {
+        c.iter()
+            .enumerate()
+            .fold(0u32, |w, (i, &b)| w | u32::from(b) << (8 * i))
+    };
+    bytes.chunks(4).map(word).collect()
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ mod common;
 use std::sync::Arc;
 
 use common::{gpu, words};
-use wgrad::compile::{Options, compile};
+use wgrad::compile::{Compiled, Options};
 use wgrad::exec::Executor;
 use wgrad::exec::cpu::{Cpu, Text};
-use wgrad::graph::Graph;
+use wgrad::graph::{Graph, Handle, Program};
 use wgrad::ops::activation::Activation;
 use wgrad::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, ConvEnd};
 use wgrad::ops::conv2d_pool::{
@@ -17,27 +17,39 @@ use wgrad::ops::conv2d_pool::{
 };
 use wgrad::ops::max_pool2d::{MaxPool2d, MaxPool2dGrad};
 use wgrad::ops::{Op, Tape, Value};
-use wgrad::plan::{Limits, Role};
-use wgrad::shape::{DType, Type};
+use wgrad::plan::Limits;
+use wgrad::run::Session;
+use wgrad::shape::Type;
 use wgrad::tensor::Host;
 
 /// Images, filters, what the convolution and the pool are.
 type Network = ([usize; 4], [usize; 4], ConvPool);
 
-/// Keeps each result twice: `<name> fused` and `<name> apart`.
-fn graph_of((x, w, conv_pool): Network) -> wgrad::Result<Graph> {
+/// Variables, a program, and each result twice: by the fused op and by its parts.
+struct Both {
+    graph: Graph,
+    inputs: [Handle<f32>; 4],
+    program: Program,
+    results: Vec<(&'static str, [Handle<Host>; 2])>,
+}
+
+fn graph_of((x, w, conv_pool): Network) -> wgrad::Result<Both> {
     let ConvPool { conv, pool } = conv_pool;
     let mut graph = Graph::new();
-    let images = graph.variable("x", Type::f32("x", &x)?)?;
-    let filters = graph.variable("w", Type::f32("w", &w)?)?;
-    let bias = graph.variable("bias", Type::f32("bias", &[w[0]])?)?;
+    let mut input = |name: &str, extents: &[usize]| graph.input(name, Type::f32(name, extents)?);
+    let [x_, w_, b_] = [input("x", &x)?, input("w", &w)?, input("bias", &w[..1])?];
+    let [images, filters, bias] = [x_, w_, b_].map(Handle::value);
     let ins = [images, filters, bias].map(|v| graph.ty(v).unwrap().clone());
     let pooled = Conv2dPool(conv_pool).infer(&ins)?.swap_remove(0);
-    let g = graph.variable("g", pooled)?;
-    graph.begin("run");
-    let both = |graph: &mut Graph, name: &str, fused: Value, apart: Value| {
-        graph.result(&format!("{name} fused"), fused)?;
-        graph.result(&format!("{name} apart"), apart)
+    let g_ = graph.input("g", pooled)?;
+    let g = g_.value();
+    let program = graph.begin("run");
+    let mut results = vec![];
+    let mut both = |graph: &mut Graph, name: &'static str, fused: Value, apart: Value| {
+        let fused = graph.output(&format!("{name} fused"), fused)?;
+        let apart = graph.output(&format!("{name} apart"), apart)?;
+        results.push((name, [fused, apart]));
+        wgrad::Result::Ok(())
     };
     let biased = Conv2d {
         end: ConvEnd::Bias(Activation::Linear),
@@ -82,7 +94,12 @@ fn graph_of((x, w, conv_pool): Network) -> wgrad::Result<Graph> {
     };
     let fused_dw = graph.op1(Arc::new(weight_grad), &[images, g, fused[1]])?;
     both(&mut graph, "dw", fused_dw, apart_dw)?;
-    Ok(graph)
+    Ok(Both {
+        graph,
+        inputs: [x_, w_, b_, g_],
+        program,
+        results,
+    })
 }
 
 fn networks() -> Vec<Network> {
@@ -121,7 +138,9 @@ fn fused_is_apart() {
             fuse: false,
             limits: Limits::default(),
         };
-        let plan = compile(&graph_of(network).unwrap(), &options).unwrap();
+        let both = graph_of(network).unwrap();
+        let compiled = Compiled::new(&both.graph, &options).unwrap();
+        let plan = compiled.plan().clone();
         let mut executors: Vec<(&str, Box<dyn Executor>)> = vec![
             (
                 "reference",
@@ -136,24 +155,19 @@ fn fused_is_apart() {
             executors.push(("GPU", gpu.executor(plan).unwrap()));
         }
         let mut first = None;
-        for (name, mut executor) in executors {
-            let buffers = executor.plan().buffers.clone();
-            for (i, b) in buffers.iter().enumerate() {
-                if b.role == Role::State && b.dtype == DType::F32 {
-                    let values = words(i as u32, b.total(2)).into_iter();
-                    let values = values.map(|w| (w % 3) as f32 - 1.0).collect();
-                    executor.write(i, &Host::F32(values)).unwrap();
-                }
+        for (name, executor) in executors {
+            let mut session = Session::of(&compiled, executor).unwrap();
+            for (i, &input) in both.inputs.iter().enumerate() {
+                let values = words(i as u32, session.elements(input).unwrap());
+                let values: Vec<f32> = values.iter().map(|w| (w % 3) as f32 - 1.0).collect();
+                session.write(input, &values).unwrap();
             }
-            executor.run("run", 1).unwrap();
+            session.run(both.program, 1).unwrap();
             let mut all = Vec::new();
-            for result in ["y", "argmax", "dx", "dw"] {
-                let [fused, apart] = ["fused", "apart"].map(|how| {
-                    let at = executor.plan().state(&format!("{result} {how}")).unwrap();
-                    executor.read_all(&[at]).unwrap().swap_remove(0)
-                });
-                assert_eq!(fused, apart, "{result} on {name}, {network:?}");
-                all.push(fused);
+            for (result, handles) in &both.results {
+                let found = session.read(&handles[..]).unwrap();
+                assert_eq!(found[0], found[1], "{result} on {name}, {network:?}");
+                all.push(found);
             }
             assert_eq!(
                 first.get_or_insert_with(|| all.clone()),

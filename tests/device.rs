@@ -10,13 +10,14 @@ use common::gpu;
 use sha2::{Digest, Sha256};
 use wgrad::data::Split;
 use wgrad::data::digits::{Part, generate};
-use wgrad::doctor::harness::{inputs, plan_of, run};
+use wgrad::doctor::harness::{Prepared, inputs, plan_of};
 use wgrad::exec::profile::{Clock, Profile};
-use wgrad::exec::{Cache, Choice, Device, run_verified};
+use wgrad::exec::{Cache, Choice, Device};
 use wgrad::kernel::Suits;
 use wgrad::nn::Network;
 use wgrad::ops::{Case, TABLE};
 use wgrad::plan::{Alternative, Plan};
+use wgrad::run::Session;
 use wgrad::tensor::Host;
 use wgrad::train::{Settings, Trainer};
 
@@ -183,10 +184,11 @@ fn mixed_precision_is_asked_for_and_said() {
     assert!(mixed.info().name.ends_with(", mixed precision"));
     let case = cases.iter().find(|case| rounds(&mixed, case)).unwrap();
     let outputs = |device: &Device| {
-        let mut executor = device.executor(plan_of(case, 2).unwrap()).unwrap();
-        let outputs = run(executor.as_mut(), &inputs(case, 2)).unwrap();
+        let prepared = Prepared::new(case, 2).unwrap();
+        let mut session = Session::open(&prepared.compiled, device).unwrap();
+        let outputs = prepared.run(&mut session, &inputs(case, 2)).unwrap();
         // The reference that stands beside a run rounds the same factors.
-        run_verified(executor.as_mut(), "run", 0).unwrap();
+        session.run_verified(prepared.program, 0).unwrap();
         outputs["output 0"].clone()
     };
     let (Host::F32(exact), Host::F32(rounded)) = (outputs(&plain), outputs(&mixed)) else {
@@ -224,7 +226,7 @@ fn a_profile_has_an_entry_for_each_launch_and_changes_no_bit() {
 #[test]
 fn many_timed_runs_take_several_submits() {
     let Some(device) = gpu() else { return };
-    let mut executor = device.executor(case("add")).unwrap();
+    let mut executor = device.executor(case("add").plan().clone()).unwrap();
     for buffer in 0..executor.plan().buffers.len() {
         let total = executor.plan().buffers[buffer].total(executor.plan().replicas);
         executor
@@ -246,14 +248,15 @@ fn many_timed_runs_take_several_submits() {
 }
 
 /// An op's first case, for two replicas.
-fn case(stem: &str) -> Plan {
+fn case(stem: &str) -> Prepared {
     let row = TABLE.iter().find(|row| row.stem == stem).unwrap();
-    plan_of(&(row.cases)()[0], 2).unwrap()
+    Prepared::new(&(row.cases)()[0], 2).unwrap()
 }
 
 /// `add`, done in a wasteful way and a thrifty one.
-fn wasteful_first() -> (Plan, [u32; 3]) {
-    let mut plan = case("add");
+fn wasteful_first() -> (Prepared, Plan, [u32; 3]) {
+    let prepared = case("add");
+    let mut plan = prepared.plan().clone();
     let launch = &mut plan.programs.get_mut("run").unwrap()[0];
     let thrifty = launch.grid;
     launch.alternatives.push(Alternative {
@@ -264,7 +267,7 @@ fn wasteful_first() -> (Plan, [u32; 3]) {
     });
     // Threads past the end do nothing, and there are a hundred thousand workgroups of them.
     launch.grid[1] = 50_000;
-    (plan, thrifty)
+    (prepared, plan, thrifty)
 }
 
 #[test]
@@ -273,20 +276,17 @@ fn a_tuned_device_takes_the_faster_way_and_says_so() {
     let name = plain.info().name.clone();
     let tuned = gpu().unwrap().tuned();
     assert_eq!(tuned.info().name, format!("{name}, tuned"));
-    let (plan, thrifty) = wasteful_first();
+    let (prepared, plan, thrifty) = wasteful_first();
     let row = TABLE.iter().find(|row| row.stem == "add").unwrap();
     let host = inputs(&(row.cases)()[0], 2);
     let run = |device: &Device| {
-        let mut executor = device.executor(plan.clone()).unwrap();
-        for (i, host) in host.iter().enumerate() {
-            let buffer = executor.plan().state(&format!("input {i}")).unwrap();
-            executor.write(buffer, host).unwrap();
-        }
-        executor.run("run", 1).unwrap();
-        let output = executor.plan().state("output 0").unwrap();
-        let grid = executor.plan().programs["run"][0].grid;
-        let values = executor.read(output).unwrap().floats().unwrap();
-        (executor.device().name.clone(), grid, values)
+        let executor = device.executor(plan.clone()).unwrap();
+        let mut session = prepared.session(executor).unwrap();
+        prepared.write(&mut session, &host).unwrap();
+        session.run(prepared.program, 1).unwrap();
+        let values = session.read(prepared.outputs[0]).unwrap();
+        let grid = session.plan().programs["run"][0].grid;
+        (session.device().name.clone(), grid, values)
     };
     let (plain_name, plain_grid, wanted) = run(&plain);
     assert_eq!((plain_name, plain_grid[1]), (name.clone(), 50_000));
@@ -319,4 +319,31 @@ fn the_cpu_has_nothing_to_tune() {
     let tuned = cpu().with_cache(&Cache::at(folder.path())).tuned();
     assert_eq!(trained(&tuned), trained(&cpu()));
     assert!(files(folder.path()).is_empty());
+}
+
+/// Whoever waits calls the callbacks of all that wait: a readback of one thread may be answered
+/// in another's.
+#[test]
+fn threads_that_share_a_device_read_what_is_theirs() {
+    let Some(device) = gpu() else { return };
+    let prepared = case("add");
+    let sessions = (0..4).map(|_| Session::open(&prepared.compiled, &device).unwrap());
+    let mut sessions: Vec<Session> = sessions.collect();
+    std::thread::scope(|scope| {
+        for (own, session) in sessions.iter_mut().enumerate() {
+            let prepared = &prepared;
+            scope.spawn(move || {
+                let given = prepared.inputs.iter();
+                let given = given.map(|&input| session.elements(input).unwrap());
+                let given: Vec<Host> = given.map(|n| Host::F32(vec![own as f32; n])).collect();
+                prepared.write(session, &given).unwrap();
+                let wanted = vec![2.0 * own as f32; given[0].len()];
+                for _ in 0..200 {
+                    session.run(prepared.program, 1).unwrap();
+                    let found = session.read(prepared.outputs[0]).unwrap();
+                    assert_eq!(found, Host::F32(wanted.clone()));
+                }
+            });
+        }
+    });
 }

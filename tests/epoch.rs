@@ -6,16 +6,17 @@ mod common;
 use std::sync::Arc;
 
 use common::{gpu, words};
-use wgrad::compile::{Options, compile};
-use wgrad::exec::{Choice, Device, Executor};
+use wgrad::compile::Options;
+use wgrad::exec::{Choice, Device};
 use wgrad::graph::Graph;
 use wgrad::ops::advance::Advance;
 use wgrad::ops::gather::{Expansion, Gather};
 use wgrad::ops::shuffle::Shuffle;
 use wgrad::ops::{COUNTER, Tape};
 use wgrad::rng::keys;
+use wgrad::run::Session;
 use wgrad::shape::Type;
-use wgrad::tensor::Host;
+use wgrad::tensor::pack;
 
 const IMAGES: usize = 13;
 const SHAPE: [usize; 3] = [1, 4, 3];
@@ -43,26 +44,23 @@ fn batches(
     let steps = examples / BATCH;
     let mut graph = Graph::new();
     let shared = |n: usize| Type::u32("epoch", &[n]).unwrap().shared();
-    let images = graph
-        .variable("images", shared((IMAGES * 12usize).div_ceil(4)))
-        .unwrap();
-    let labels = graph.variable("labels", shared(IMAGES)).unwrap();
-    let step = graph
-        .variable("step", Type::u32("epoch", &[COUNTER]).unwrap())
-        .unwrap();
-    let key = graph
-        .variable("keys", Type::u32("keys", &[4]).unwrap())
-        .unwrap();
-    let order = graph
-        .variable("order", Type::u32("order", &[examples]).unwrap())
-        .unwrap();
-    graph.begin("shuffle");
+    let own = |n: usize| Type::u32("epoch", &[n]).unwrap();
+    let mut input = |name: &str, ty: Type| graph.input::<u32>(name, ty).unwrap();
+    let images = input("images", shared((IMAGES * 12usize).div_ceil(4)));
+    let labels = input("labels", shared(IMAGES));
+    let step = input("step", own(COUNTER));
+    let key = input("keys", own(4));
+    let order = graph.variable("order", own(examples)).unwrap();
+    let now = step.value();
+    let shuffled = graph.begin("shuffle");
     let shuffle = Shuffle {
         n: examples,
         epoch_steps: steps,
     };
-    graph.op(Arc::new(shuffle), &[order, key, step]).unwrap();
-    graph.begin("train");
+    graph
+        .op(Arc::new(shuffle), &[order, key.value(), now])
+        .unwrap();
+    let train = graph.begin("train");
     let gather = Gather {
         batch: BATCH,
         images: IMAGES,
@@ -73,39 +71,32 @@ fn batches(
         shuffled: true,
     };
     let xy = graph
-        .op(Arc::new(gather), &[images, labels, step, order])
+        .op(
+            Arc::new(gather),
+            &[images.value(), labels.value(), now, order],
+        )
         .unwrap();
-    graph.result("x", xy[0]).unwrap();
-    graph.result("y", xy[1]).unwrap();
-    graph.op(Arc::new(Advance), &[step]).unwrap();
+    let x = graph.output::<f32>("x", xy[0]).unwrap();
+    let y = graph.output::<u32>("y", xy[1]).unwrap();
+    graph.op(Arc::new(Advance), &[now]).unwrap();
     let options = Options {
         replicas: replicas.len(),
-        fuse: true,
-        limits: device.info().limits,
+        ..Options::on(device.info())
     };
-    let mut executor = device.executor(compile(&graph, &options).unwrap()).unwrap();
-    let at = |e: &dyn Executor, name: &str| e.plan().state(name).unwrap();
-    let mut write = |name: &str, host: Host| {
-        let buffer = at(executor.as_ref(), name);
-        executor.write(buffer, &host).unwrap();
-    };
-    write("images", Host::pack(&pixels()));
-    write("labels", Host::U32((0..IMAGES as u32).collect()));
-    write("step", Host::U32(vec![0; COUNTER * replicas.len()]));
-    write(
-        "keys",
-        Host::U32(replicas.iter().flat_map(|&r| keys(77, r)).collect()),
-    );
+    let mut session = Session::with(&graph, device, &options).unwrap();
+    session.write(images, &pack(&pixels())).unwrap();
+    let numbers: Vec<u32> = (0..IMAGES as u32).collect();
+    session.write(labels, &numbers).unwrap();
+    session.fill(step, 0).unwrap();
+    let words: Vec<u32> = replicas.iter().flat_map(|&r| keys(77, r)).collect();
+    session.write(key, &words).unwrap();
     let mut all = vec![vec![]; replicas.len()];
     for _ in 0..epochs {
-        executor.run("shuffle", 1).unwrap();
+        session.run(shuffled, 1).unwrap();
         for _ in 0..steps {
-            executor.run("train", 1).unwrap();
-            let (x, y) = (at(executor.as_ref(), "x"), at(executor.as_ref(), "y"));
-            let x = executor.read(x).unwrap().floats().unwrap();
-            let y = executor.read(y).unwrap().integers().unwrap();
-            let (each_x, each_y) = (x.len() / replicas.len(), y.len() / replicas.len());
-            for (r, (x, y)) in x.chunks(each_x).zip(y.chunks(each_y)).enumerate() {
+            session.run(train, 1).unwrap();
+            let (x, y) = session.read((x, y)).unwrap();
+            for (r, (x, y)) in x.replicas().zip(y.replicas()).enumerate() {
                 all[r].push((x.to_vec(), y.to_vec()));
             }
         }

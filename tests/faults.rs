@@ -10,13 +10,14 @@ use wgrad::Error;
 use wgrad::compile::{Options, compile};
 use wgrad::data::Split;
 use wgrad::data::digits::{Part, generate};
-use wgrad::doctor::harness::{self, plan_of};
+use wgrad::doctor::harness::{Prepared, inputs, plan_of};
 use wgrad::exec::{Choice, Device};
 use wgrad::graph::Graph;
 use wgrad::nn::Network;
 use wgrad::ops::activation::{Activate, Activation};
 use wgrad::ops::{TABLE, Tape};
 use wgrad::plan::Limits;
+use wgrad::run::Session;
 use wgrad::shape::Type;
 use wgrad::train::{Settings, Trainer};
 
@@ -105,8 +106,9 @@ fn a_shader_that_does_not_compile_is_an_error() {
     }
     // The device is as good as before.
     let case = &(row.cases)()[0];
-    let mut executor = device.executor(plan_of(case, 1).unwrap()).unwrap();
-    harness::run(executor.as_mut(), &harness::inputs(case, 1)).unwrap();
+    let prepared = Prepared::new(case, 1).unwrap();
+    let mut session = Session::open(&prepared.compiled, &device).unwrap();
+    prepared.run(&mut session, &inputs(case, 1)).unwrap();
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use common::gpu;
 use wgrad::compile::{Options, compile};
-use wgrad::exec::{Choice, Device, Executor};
-use wgrad::graph::Graph;
+use wgrad::exec::{Choice, Device};
+use wgrad::graph::{Graph, Handle, Program};
 use wgrad::kernel::{Args, Bind, Kernel};
 use wgrad::ops::activation::{ACTIVATION, Activate, Activation};
 use wgrad::ops::add_bias::AddBias;
@@ -26,8 +26,9 @@ use wgrad::ops::{
     COUNTER, Cost, Loss, LossGrad, Lowered, Lowering, Op, Operand, Tape, Value, quadratic,
 };
 use wgrad::plan::{Limits, Plan};
+use wgrad::run::Session;
 use wgrad::shape::Type;
-use wgrad::tensor::{Host, Real};
+use wgrad::tensor::Real;
 use wgrad::{Error, Result};
 
 fn devices() -> Vec<Device> {
@@ -43,23 +44,20 @@ fn u32s(extents: &[usize]) -> Type {
     Type::u32("test", extents).unwrap()
 }
 
-fn plan(graph: &Graph, fuse: bool) -> Result<Plan> {
-    let options = Options {
+fn options(fuse: bool) -> Options {
+    Options {
         replicas: 1,
         fuse,
         limits: Limits::default(),
-    };
-    compile(graph, &options)
+    }
 }
 
-fn write(executor: &mut dyn Executor, name: &str, data: Host) {
-    let buffer = executor.plan().state(name).unwrap();
-    executor.write(buffer, &data).unwrap();
+fn plan(graph: &Graph, fuse: bool) -> Result<Plan> {
+    compile(graph, &options(fuse))
 }
 
-fn floats(executor: &mut dyn Executor, name: &str) -> Vec<f32> {
-    let buffer = executor.plan().state(name).unwrap();
-    executor.read(buffer).unwrap().floats().unwrap()
+fn session(graph: &Graph, device: &Device) -> Session {
+    Session::with(graph, device, &options(true)).unwrap()
 }
 
 /// An op of one input and one output of its type, whatever it lowers to.
@@ -97,15 +95,22 @@ fn over(kernel: &'static Kernel, n: usize, more: &[(&'static str, f64)]) -> Lowe
     })
 }
 
-/// x `[4]`, a program `run` that applies `op` to it, the result `y`.
-fn applied(op: impl Op) -> Result<Graph> {
+/// x `[4]`, a program `run` that applies an op to it, the result y.
+struct Applied {
+    graph: Graph,
+    x: Handle<f32>,
+    run: Program,
+    y: Handle<f32>,
+}
+
+fn applied(op: impl Op) -> Result<Applied> {
     let mut graph = Graph::new();
-    let x = graph.variable("x", f32s(&[4]))?;
-    graph.begin("run");
+    let x = graph.input("x", f32s(&[4]))?;
+    let run = graph.begin("run");
     graph.label("mine");
-    let y = graph.op1(Arc::new(op), &[x])?;
-    graph.result("y", y)?;
-    Ok(graph)
+    let y = graph.op1(Arc::new(op), &[x.value()])?;
+    let y = graph.output("y", y)?;
+    Ok(Applied { graph, x, run, y })
 }
 
 // --- steps -------------------------------------------------------------------------------------
@@ -115,50 +120,53 @@ fn applied(op: impl Op) -> Result<Graph> {
 fn a_graph_without_gather_counts_its_steps() {
     const N: usize = 64;
     let mut graph = Graph::new();
-    let x = graph.variable("x", f32s(&[N])).unwrap();
-    let w = graph.variable("w", f32s(&[1])).unwrap();
-    let one = graph.variable("one", f32s(&[1])).unwrap();
-    let keys = graph.variable("keys", u32s(&[4])).unwrap();
-    let hyper = graph.variable("hyper", f32s(&[HYPER + 3])).unwrap();
-    let step = graph.variable("step", u32s(&[COUNTER])).unwrap();
-    graph.begin("run");
+    let x = graph.input::<f32>("x", f32s(&[N])).unwrap();
+    let w = graph.input::<f32>("w", f32s(&[1])).unwrap();
+    let one = graph.input::<f32>("one", f32s(&[1])).unwrap();
+    let keys = graph.input::<u32>("keys", u32s(&[4])).unwrap();
+    let hyper = graph.input::<f32>("hyper", f32s(&[HYPER + 3])).unwrap();
+    let step = graph.input::<u32>("step", u32s(&[COUNTER])).unwrap();
+    let run = graph.begin("run");
     let dropout = Dropout {
         p: 0.5,
         layer: 0,
         rescale: false,
     };
-    let y = graph.op1(Arc::new(dropout), &[x, keys, step]).unwrap();
-    graph.result("y", y).unwrap();
+    let inputs = [x.value(), keys.value(), step.value()];
+    let y = graph.op1(Arc::new(dropout), &inputs).unwrap();
+    let y = graph.output::<f32>("y", y).unwrap();
     let sgd = Sgd {
         decay: false,
         momentum: false,
         epoch_steps: 1,
         schedule: 3,
     };
-    graph.op(Arc::new(sgd), &[one, w, hyper, step]).unwrap();
-    graph.op(Arc::new(Advance), &[step]).unwrap();
+    let inputs = [one, w, hyper].map(Handle::value);
+    let inputs = [&inputs[..], &[step.value()]].concat();
+    graph.op(Arc::new(sgd), &inputs).unwrap();
+    graph.op(Arc::new(Advance), &[step.value()]).unwrap();
     for device in devices() {
         for fuse in [false, true] {
-            let mut executor = device.executor(plan(&graph, fuse).unwrap()).unwrap();
-            let executor = executor.as_mut();
-            write(executor, "x", Host::F32(vec![1.0; N]));
-            write(executor, "w", Host::F32(vec![0.0]));
-            write(executor, "one", Host::F32(vec![1.0]));
-            write(executor, "keys", Host::U32(vec![1, 2, 0, 0]));
+            let mut session = Session::with(&graph, &device, &options(fuse)).unwrap();
+            session.fill(x, 1.0).unwrap();
+            session.fill(w, 0.0).unwrap();
+            session.fill(one, 1.0).unwrap();
+            session.write(keys, &[1, 2, 0, 0]).unwrap();
             let rates = [1.0, 10.0, 100.0];
-            let hyper = [&[0.0; HYPER][..], &rates].concat();
-            write(executor, "hyper", Host::F32(hyper));
-            write(executor, "step", Host::U32(vec![0; COUNTER]));
+            let all = [&[0.0; HYPER][..], &rates].concat();
+            session.write(hyper, &all).unwrap();
+            session.fill(step, 0).unwrap();
             let mut masks = vec![];
             for sum in [-1.0, -11.0, -111.0] {
-                executor.run("run", 1).unwrap();
-                assert_eq!(floats(executor, "w"), [sum], "{}", device.info().name);
-                masks.push(floats(executor, "y"));
+                session.run(run, 1).unwrap();
+                let (w, y) = session.read((w, y)).unwrap();
+                assert_eq!(w, [sum], "{}", device.info().name);
+                masks.push(y);
             }
             assert!(masks[0] != masks[1] && masks[1] != masks[2] && masks[0] != masks[2]);
             // Three more steps in one go are three steps.
-            executor.run("run", 3).unwrap();
-            assert_eq!(floats(executor, "w"), [-411.0]);
+            session.run(run, 3).unwrap();
+            assert_eq!(session.read(w).unwrap(), [-411.0]);
         }
     }
 }
@@ -238,28 +246,49 @@ static OWN: Cost = Cost {
 };
 
 /// A dense layer under a cost, as the crate's training steps have it.
-fn classifier(cost: &'static Cost) -> Graph {
-    let (mut graph, step) = uncounted_classifier(cost, true);
-    graph.op(Arc::new(Advance), &[step]).unwrap();
-    graph
+struct Classifier {
+    graph: Graph,
+    /// Images, labels, step counter, guard.
+    integers: [Handle<u32>; 4],
+    /// Weights, biases, metrics.
+    floats: [Handle<f32>; 3],
+    train: Program,
+    delta: Handle<f32>,
 }
 
-/// [`classifier`] before its step is counted, and its counter; its batch is gathered or given.
-fn uncounted_classifier(cost: &'static Cost, gathered: bool) -> (Graph, Value) {
+impl Classifier {
+    fn step(&self) -> Value {
+        self.integers[2].value()
+    }
+}
+
+fn classifier(cost: &'static Cost) -> Classifier {
+    let mut this = uncounted_classifier(cost, true);
+    let step = this.step();
+    this.graph.op(Arc::new(Advance), &[step]).unwrap();
+    this
+}
+
+/// [`classifier`] before its step is counted; its batch is gathered or given.
+fn uncounted_classifier(cost: &'static Cost, gathered: bool) -> Classifier {
     let mut graph = Graph::new();
     let shared = |extents: &[usize]| u32s(extents).shared();
-    let images = graph.variable("images", shared(&[3])).unwrap();
-    let labels = graph.variable("labels", shared(&[3])).unwrap();
-    let step = graph.variable("step", u32s(&[COUNTER])).unwrap();
-    let w = graph.variable("w", f32s(&[2, 4])).unwrap();
-    let b = graph.variable("b", f32s(&[2])).unwrap();
-    let metrics = graph.variable("metrics", f32s(&[4])).unwrap();
-    let guard = graph.variable("guard", u32s(&[4])).unwrap();
+    let images = graph.input("images", shared(&[3])).unwrap();
+    let labels = graph.input("labels", shared(&[3])).unwrap();
+    let step = graph.input("step", u32s(&[COUNTER])).unwrap();
+    let w = graph.input("w", f32s(&[2, 4])).unwrap();
+    let b = graph.input("b", f32s(&[2])).unwrap();
+    let metrics = graph.input("metrics", f32s(&[4])).unwrap();
+    let guard = graph.input("guard", u32s(&[4])).unwrap();
+    let integers: [Handle<u32>; 4] = [images, labels, step, guard];
+    let floats: [Handle<f32>; 3] = [w, b, metrics];
+    let [images, labels, step, guard] = integers.map(Handle::value);
+    let [w, b, metrics] = floats.map(Handle::value);
     let given = [
         graph.variable("x", f32s(&[3, 1, 2, 2])).unwrap(),
         graph.variable("y", u32s(&[3])).unwrap(),
     ];
-    graph.begin("train");
+    let train = graph.begin("train");
     let gather = Gather {
         batch: 3,
         images: 3,
@@ -295,40 +324,46 @@ fn uncounted_classifier(cost: &'static Cost, gathered: bool) -> (Graph, Value) {
         .op1(Arc::new(LossGrad(cost)), &[z, xy[1], seed])
         .unwrap();
     let delta = graph.op1(Arc::new(Scale(2.0)), &[delta]).unwrap();
-    graph.result("delta", delta).unwrap();
-    (graph, step)
+    let delta = graph.output("delta", delta).unwrap();
+    Classifier {
+        graph,
+        integers,
+        floats,
+        train,
+        delta,
+    }
 }
 
-fn fused(plan: &Plan) -> bool {
+fn fused(graph: &Graph) -> bool {
+    let plan = plan(graph, true).unwrap();
     let mut launches = plan.programs["train"].iter();
     launches.any(|launch| launch.kernel.name == "dense_loss")
 }
 
 #[test]
 fn only_the_crates_own_costs_are_fused() {
-    assert!(fused(&plan(&classifier(&quadratic::COST), true).unwrap()));
-    let own = plan(&classifier(&OWN), true).unwrap();
-    assert!(!fused(&own));
+    assert!(fused(&classifier(&quadratic::COST).graph));
+    let own = classifier(&OWN);
+    assert!(!fused(&own.graph));
+    let [images, labels, step, guard] = own.integers;
+    let [w, b, metrics] = own.floats;
     let weights: Vec<f32> = (0..8).map(|i| i as f32 * 0.25 - 1.0).collect();
     for device in devices() {
-        let mut executor = device.executor(own.clone()).unwrap();
-        let executor = executor.as_mut();
-        write(
-            executor,
-            "images",
-            Host::U32(vec![0x0001_0002, 0x0300, 0x0001_0000]),
-        );
-        write(executor, "labels", Host::U32(vec![0, 1, 1]));
-        write(executor, "step", Host::U32(vec![0; COUNTER]));
-        write(executor, "w", Host::F32(weights.clone()));
-        write(executor, "b", Host::F32(vec![0.5, -0.5]));
-        write(executor, "metrics", Host::F32(vec![0.0; 4]));
-        write(executor, "guard", Host::U32(vec![0; 4]));
-        executor.run("train", 1).unwrap();
+        let mut session = session(&own.graph, &device);
+        let packed = [0x0001_0002, 0x0300, 0x0001_0000];
+        session.write(images, &packed).unwrap();
+        session.write(labels, &[0, 1, 1]).unwrap();
+        session.fill(step, 0).unwrap();
+        session.write(w, &weights).unwrap();
+        session.write(b, &[0.5, -0.5]).unwrap();
+        session.fill(metrics, 0.0).unwrap();
+        session.fill(guard, 0).unwrap();
+        session.run(own.train, 1).unwrap();
+        let (metrics, delta) = session.read((metrics, own.delta)).unwrap();
         // z = (-2, 0), (-1.75, 0.25), (0, 0); the cost is 3 Σ z², its slope 6 z.
-        assert_eq!(floats(executor, "metrics")[0], 3.0 * (4.0 + 3.125));
-        let delta = [-12.0, 0.0, -10.5, 1.5, 0.0, 0.0];
-        assert_eq!(floats(executor, "delta"), delta, "{}", device.info().name);
+        assert_eq!(metrics[0], 3.0 * (4.0 + 3.125));
+        let wanted = [-12.0, 0.0, -10.5, 1.5, 0.0, 0.0];
+        assert_eq!(delta, wanted, "{}", device.info().name);
     }
 }
 
@@ -350,28 +385,32 @@ fn a_step_is_counted_in_its_middle_only_where_nobody_can_tell() {
         graph.result("mask", mask).unwrap();
     };
     // A mask between the loss and the count reads `now`, which nobody has changed.
-    let (mut graph, step) = uncounted_classifier(&quadratic::COST, true);
-    let own = masks(&mut graph, step);
-    draw(&mut graph, own);
+    let mut this = uncounted_classifier(&quadratic::COST, true);
+    let (step, graph) = (this.step(), &mut this.graph);
+    let own = masks(graph, step);
+    draw(graph, own);
     graph.op(Arc::new(Advance), &[step]).unwrap();
-    assert!(fused(&plan(&graph, true).unwrap()));
+    assert!(fused(graph));
     // Nobody gathers: `now` would stay what it is.
-    let (mut graph, step) = uncounted_classifier(&quadratic::COST, false);
+    let mut this = uncounted_classifier(&quadratic::COST, false);
+    let (step, graph) = (this.step(), &mut this.graph);
     graph.op(Arc::new(Advance), &[step]).unwrap();
-    assert!(!fused(&plan(&graph, true).unwrap()));
+    assert!(!fused(graph));
     // A mask behind the count is that of the step to come.
-    let (mut graph, step) = uncounted_classifier(&quadratic::COST, true);
-    let own = masks(&mut graph, step);
+    let mut this = uncounted_classifier(&quadratic::COST, true);
+    let (step, graph) = (this.step(), &mut this.graph);
+    let own = masks(graph, step);
     graph.op(Arc::new(Advance), &[step]).unwrap();
-    draw(&mut graph, own);
-    assert!(!fused(&plan(&graph, true).unwrap()));
+    draw(graph, own);
+    assert!(!fused(graph));
     // Another program asks for `now`, and does not begin with a gather.
-    let (mut graph, step) = uncounted_classifier(&quadratic::COST, true);
+    let mut this = uncounted_classifier(&quadratic::COST, true);
+    let (step, graph) = (this.step(), &mut this.graph);
     graph.op(Arc::new(Advance), &[step]).unwrap();
     graph.begin("sample");
-    let own = masks(&mut graph, step);
-    draw(&mut graph, own);
-    assert!(!fused(&plan(&graph, true).unwrap()));
+    let own = masks(graph, step);
+    draw(graph, own);
+    assert!(!fused(graph));
 }
 
 #[test]
@@ -436,21 +475,21 @@ times!(THRICE, thrice, 3.0);
 #[test]
 fn two_kernels_of_one_name_are_two() {
     let mut graph = Graph::new();
-    let x = graph.variable("x", f32s(&[4])).unwrap();
-    graph.begin("run");
-    for (name, op) in [
-        ("y", Own(|x, _| Ok(over(&TWICE, x[0].elements(), &[])))),
-        ("z", Own(|x, _| Ok(over(&THRICE, x[0].elements(), &[])))),
-    ] {
-        let value = graph.op1(Arc::new(op), &[x]).unwrap();
-        graph.result(name, value).unwrap();
-    }
+    let x = graph.input::<f32>("x", f32s(&[4])).unwrap();
+    let run = graph.begin("run");
+    let mut apply = |name: &str, op: Own| {
+        let value = graph.op1(Arc::new(op), &[x.value()]).unwrap();
+        graph.output::<f32>(name, value).unwrap()
+    };
+    let y = apply("y", Own(|x, _| Ok(over(&TWICE, x[0].elements(), &[]))));
+    let z = apply("z", Own(|x, _| Ok(over(&THRICE, x[0].elements(), &[]))));
     for device in devices() {
-        let mut executor = device.executor(plan(&graph, true).unwrap()).unwrap();
-        write(executor.as_mut(), "x", Host::F32(vec![1.0, 2.0, 3.0, 4.0]));
-        executor.run("run", 1).unwrap();
-        assert_eq!(floats(executor.as_mut(), "y"), [2.0, 4.0, 6.0, 8.0]);
-        assert_eq!(floats(executor.as_mut(), "z"), [3.0, 6.0, 9.0, 12.0]);
+        let mut session = session(&graph, &device);
+        session.write(x, &[1.0, 2.0, 3.0, 4.0]).unwrap();
+        session.run(run, 1).unwrap();
+        let (y, z) = session.read((y, z)).unwrap();
+        assert_eq!(y, [2.0, 4.0, 6.0, 8.0]);
+        assert_eq!(z, [3.0, 6.0, 9.0, 12.0]);
     }
 }
 
@@ -483,16 +522,12 @@ static PAST_THE_END: Kernel = Kernel::new(
 fn kernels_of_other_crates_have_bounds_checks() {
     assert!(ACTIVATION.trusted() && !PAST_THE_END.trusted());
     assert!(!ACTIVATION.with_source(ACTIVATION.source).trusted());
-    let graph = applied(Own(|_, _| Ok(over(&PAST_THE_END, 4, &[])))).unwrap();
+    let own = applied(Own(|_, _| Ok(over(&PAST_THE_END, 4, &[])))).unwrap();
     for device in devices() {
-        let mut executor = device.executor(plan(&graph, true).unwrap()).unwrap();
-        write(
-            executor.as_mut(),
-            "x",
-            Host::F32(vec![16.0, 17.0, 18.0, 19.0]),
-        );
-        executor.run("run", 1).unwrap();
-        assert_eq!(floats(executor.as_mut(), "y"), [4.0; 4]);
+        let mut session = session(&own.graph, &device);
+        session.write(own.x, &[16.0, 17.0, 18.0, 19.0]).unwrap();
+        session.run(own.run, 1).unwrap();
+        assert_eq!(session.read(own.y).unwrap(), [4.0; 4]);
     }
 }
 
@@ -514,8 +549,8 @@ static WORDS: Kernel = Kernel::new(
 #[test]
 fn element_types_that_differ_from_the_declaration_are_refused() {
     let Some(device) = gpu() else { return };
-    let graph = applied(Own(|_, _| Ok(over(&WORDS, 4, &[])))).unwrap();
-    let refused = device.executor(plan(&graph, true).unwrap()).map(|_| ());
+    let own = applied(Own(|_, _| Ok(over(&WORDS, 4, &[])))).unwrap();
+    let refused = Session::new(&own.graph, &device).map(|_| ());
     let refused = refused.unwrap_err().to_string();
     assert!(
         refused.contains("Uint of 4 bytes in binding 0 (x)"),
@@ -565,7 +600,7 @@ fn an_op_without_outputs_or_gradients_is_an_error() {
 /// do not have.
 #[test]
 fn constants_that_do_not_fit_the_buffers_are_refused() {
-    let with = |op| plan(&applied(op).unwrap(), true).map(|_| ());
+    let with = |op| plan(&applied(op).unwrap().graph, true).map(|_| ());
     with(Own(|_, _| Ok(over(&ACTIVATION, 4, &[("ACTIVATION", 0.0)])))).unwrap();
     let refused = [
         with(Own(|_, _| {
@@ -588,7 +623,7 @@ fn constants_that_do_not_fit_the_buffers_are_refused() {
 fn an_error_of_lowering_is_no_view() {
     let op = Own(|_, _| Err(Error::setting("own", 4, "a multiple of 5")));
     // A kept value asks what its op becomes.
-    let refused = applied(op).unwrap_err().to_string();
+    let refused = applied(op).map(|_| ()).unwrap_err().to_string();
     assert!(refused.contains("a multiple of 5"), "{refused}");
     let mut graph = Graph::new();
     let x = graph.variable("x", f32s(&[4])).unwrap();
@@ -646,7 +681,7 @@ fn operands_that_an_op_does_not_have_are_refused() {
         lowered.operands[0] = Operand::In(7);
         Ok(Lowering::Launch(lowered))
     }));
-    let refused = plan(&graph.unwrap(), true).unwrap_err().to_string();
+    let refused = plan(&graph.unwrap().graph, true).unwrap_err().to_string();
     assert!(refused.contains("operand In(7)"), "{refused}");
 }
 
@@ -669,6 +704,7 @@ fn a_graph_takes_its_own_values_only() {
             one.op1(Arc::new(Scale(2.0)), &[theirs]).map(|_| ()),
             one.ty(theirs).map(|_| ()),
             one.result("y", theirs),
+            one.handle::<f32>(theirs).map(|_| ()),
             one.gradients(theirs, theirs, &[x]).map(|_| ()),
             one.gradients(x, theirs, &[x]).map(|_| ()),
             one.gradients(x, x, &[theirs]).map(|_| ()),
@@ -686,38 +722,37 @@ fn a_graph_takes_its_own_values_only() {
 #[test]
 fn a_variable_that_nobody_has_written_is_not_read() {
     let mut graph = Graph::new();
-    let x = graph.variable("x", f32s(&[4])).unwrap();
+    let x = graph.input::<f32>("x", f32s(&[4])).unwrap();
     let w = graph.variable("w", f32s(&[4])).unwrap();
-    graph.begin("init");
-    let init = wgrad::ops::init::Init {
+    let init = graph.begin("init");
+    let ones = wgrad::ops::init::Init {
         distribution: wgrad::ops::init::Distribution::Constant { value: 1.0 },
         parameter: 0,
     };
-    let keys = graph.variable("keys", u32s(&[4])).unwrap();
-    graph.op(Arc::new(init), &[w, keys]).unwrap();
-    graph.begin("run");
+    let keys = graph.input::<u32>("keys", u32s(&[4])).unwrap();
+    graph.op(Arc::new(ones), &[w, keys.value()]).unwrap();
+    let run = graph.begin("run");
     graph.label("sum");
-    let y = graph.op1(Arc::new(wgrad::ops::add::Add), &[x, w]).unwrap();
-    graph.result("y", y).unwrap();
+    let add = Arc::new(wgrad::ops::add::Add);
+    let y = graph.op1(add, &[x.value(), w]).unwrap();
+    let y = graph.output::<f32>("y", y).unwrap();
     let mut said = vec![];
     for device in devices() {
-        let mut executor = device.executor(plan(&graph, true).unwrap()).unwrap();
-        let executor = executor.as_mut();
-        let [x, y] = ["x", "y"].map(|name| executor.plan().state(name).unwrap());
+        let mut session = session(&graph, &device);
         let mut errors = vec![
-            executor.run("run", 1).unwrap_err().to_string(),
-            executor.run_part("run", 0..1).unwrap_err().to_string(),
-            executor.read(x).unwrap_err().to_string(),
-            executor.read(y).unwrap_err().to_string(),
+            session.run(run, 1).unwrap_err().to_string(),
+            session.run_part(run, 0..1).unwrap_err().to_string(),
+            session.read(x).unwrap_err().to_string(),
+            session.read(y).unwrap_err().to_string(),
         ];
-        write(executor, "x", Host::F32(vec![0.5; 4]));
-        assert_eq!(floats(executor, "x"), [0.5; 4]);
+        session.fill(x, 0.5).unwrap();
+        assert_eq!(session.read(x).unwrap(), [0.5; 4]);
         // Another program's work counts, and there is none yet.
-        errors.push(executor.run("run", 1).unwrap_err().to_string());
-        write(executor, "keys", Host::U32(vec![0; 4]));
-        executor.run("init", 1).unwrap();
-        executor.run("run", 1).unwrap();
-        assert_eq!(floats(executor, "y"), [1.5; 4]);
+        errors.push(session.run(run, 1).unwrap_err().to_string());
+        session.fill(keys, 0).unwrap();
+        session.run(init, 1).unwrap();
+        session.run(run, 1).unwrap();
+        assert_eq!(session.read(y).unwrap(), [1.5; 4]);
         said.push(errors);
     }
     let named = [("x", 0), ("x", 1), ("x", 2), ("y", 3), ("w", 4)];

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use wgrad::compile::{Options, compile};
+use wgrad::compile::{Compiled, Options};
 use wgrad::data::digits::Part;
 use wgrad::data::{Images, Split};
 use wgrad::exec::Executor;
 use wgrad::exec::cpu::{Cpu, Text};
 use wgrad::exec::{Choice, Device};
-use wgrad::graph::Graph;
+use wgrad::graph::{Graph, Handle};
 use wgrad::nn::{Cost, Init, Layer, Network};
 use wgrad::ops::matmul::Matmul;
 use wgrad::ops::reduce::Reduce;
@@ -22,6 +22,7 @@ use wgrad::ops::sgd::{HYPER, Sgd};
 use wgrad::ops::{COUNTER, Tape};
 use wgrad::plan::{Limits, Plan};
 use wgrad::rng::keys;
+use wgrad::run::Session;
 use wgrad::shape::Type;
 use wgrad::tensor::Host;
 use wgrad::train::{Decay, Settings, Trainer};
@@ -148,7 +149,8 @@ fn network() -> impl Strategy<Value = Network> {
     })
 }
 
-/// Parameters and metrics of each replica after three steps of the plan in f64.
+/// Parameters and metrics of each replica after three steps of the plan in f64. A trainer's plan
+/// has names and no handles: it is for looking at.
 fn three_steps(plan: &Plan, data: &Split, settings: &Settings) -> Vec<(String, Vec<f64>)> {
     let mut cpu = Cpu::<f64>::new(plan.clone(), Text::Reference).unwrap();
     let replicas = settings.replicas;
@@ -285,28 +287,32 @@ fn a_late_input_gradient_is_of_the_new_weights() {
 
 /// Products g W after a dense layer's update and, with `early`, before it too.
 fn readers_see_the_weights_of_their_place(early: bool) {
-    let float = |extents: &[usize]| Type::f32("test", extents).unwrap();
     let mut graph = Graph::new();
-    let x = graph.variable("x", float(&[2, 3])).unwrap();
-    let g = graph.variable("g", float(&[2, 4])).unwrap();
-    let w = graph.variable("w", float(&[4, 3])).unwrap();
-    let b = graph.variable("b", float(&[4])).unwrap();
-    let hyper = graph.variable("hyper", float(&[HYPER + 1])).unwrap();
-    let step = Type::u32("test", &[COUNTER]).unwrap();
-    let step = graph.variable("step", step).unwrap();
+    let mut float = |name: &str, extents: &[usize]| {
+        let ty = Type::f32(name, extents).unwrap();
+        graph.input::<f32>(name, ty).unwrap()
+    };
+    let [x, g] = [float("x", &[2, 3]), float("g", &[2, 4])];
+    let [w, b] = [float("w", &[4, 3]), float("b", &[4])];
+    let hyper = float("hyper", &[HYPER + 1]);
+    let floats = [x, g, w, b, hyper];
+    let step = Type::u32("step", &[COUNTER]).unwrap();
+    let step = graph.input::<u32>("step", step).unwrap();
     let update = |decay| Sgd {
         decay,
         momentum: false,
         epoch_steps: 1,
         schedule: 1,
     };
-    graph.begin("run");
+    let run = graph.begin("run");
+    let [x, g, w, b, hyper] = floats.map(Handle::value);
     let product = Matmul::new(false, false);
+    let mut seen = None;
     if early {
         let dx = graph.op1(Arc::new(product), &[g, w]).unwrap();
-        graph.result("dx", dx).unwrap();
-        let seen = graph.op1(Arc::new(Scale(2.0)), &[w]).unwrap();
-        graph.result("seen", seen).unwrap();
+        let dx = graph.output::<f32>("dx", dx).unwrap();
+        let twice = graph.op1(Arc::new(Scale(2.0)), &[w]).unwrap();
+        seen = Some((dx, graph.output::<f32>("seen", twice).unwrap()));
     }
     let dw = Matmul::new(true, false);
     let dw = graph.op1(Arc::new(dw), &[g, x]).unwrap();
@@ -314,39 +320,32 @@ fn readers_see_the_weights_of_their_place(early: bool) {
     let db = graph.op1(Arc::new(db), &[g]).unwrap();
     let updates = [(true, dw, w), (false, db, b)];
     for (decay, gradient, parameter) in updates {
-        let inputs = [gradient, parameter, hyper, step];
+        let inputs = [gradient, parameter, hyper, step.value()];
         graph.op(Arc::new(update(decay)), &inputs).unwrap();
     }
     let late = graph.op1(Arc::new(product), &[g, w]).unwrap();
-    graph.result("late", late).unwrap();
+    let late = graph.output::<f32>("late", late).unwrap();
     for fuse in [false, true] {
         let options = Options {
             replicas: 1,
             fuse,
             limits: Limits::default(),
         };
-        let plan = compile(&graph, &options).unwrap();
-        let mut cpu = Cpu::<f64>::new(plan.clone(), Text::Reference).unwrap();
-        for (name, count) in [
-            ("x", 6),
-            ("g", 8),
-            ("w", 12),
-            ("b", 4),
-            ("hyper", HYPER + 1),
-        ] {
-            let buffer = plan.state(name).unwrap();
-            cpu.write(buffer, &Host::F32(vec![0.5; count])).unwrap();
+        let compiled = Compiled::new(&graph, &options).unwrap();
+        let cpu = Cpu::<f64>::new(compiled.plan().clone(), Text::Reference).unwrap();
+        let mut session = Session::of(&compiled, Box::new(cpu)).unwrap();
+        for handle in floats {
+            session.fill(handle, 0.5).unwrap();
         }
-        let counter = Host::U32(vec![0; COUNTER]);
-        cpu.write(plan.state("step").unwrap(), &counter).unwrap();
-        cpu.run("run", 1).unwrap();
-        let values = |name: &str| cpu.values(0, plan.state(name).unwrap()).unwrap();
-        if early {
-            assert_eq!(values("seen"), [1.0; 12], "fused: {fuse}");
-            assert_eq!(values("dx"), [1.0; 6], "fused: {fuse}");
+        session.fill(step, 0).unwrap();
+        session.run(run, 1).unwrap();
+        let values = |handle| session.values(0, handle).unwrap();
+        if let Some((dx, seen)) = seen {
+            assert_eq!(values(seen), [1.0; 12], "fused: {fuse}");
+            assert_eq!(values(dx), [1.0; 6], "fused: {fuse}");
         }
-        assert_ne!(values("w"), [0.5; 12], "fused: {fuse}");
+        assert_ne!(values(floats[2]), [0.5; 12], "fused: {fuse}");
         // What is asked after the update sees the new weights.
-        assert_ne!(values("late"), [1.0; 6], "fused: {fuse}");
+        assert_ne!(values(late), [1.0; 6], "fused: {fuse}");
     }
 }

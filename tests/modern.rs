@@ -5,7 +5,6 @@ mod common;
 use std::sync::Arc;
 
 use common::gpu;
-use wgrad::compile::{Options, compile};
 use wgrad::data::Split;
 use wgrad::data::digits::{Part, generate};
 use wgrad::exec::{Choice, Device};
@@ -14,10 +13,9 @@ use wgrad::nn::{Init, Network};
 use wgrad::ops::distort::{Distort, Distortion, Draw};
 use wgrad::ops::gather::Expansion;
 use wgrad::ops::{COUNTER, Tape};
-use wgrad::plan::Limits;
 use wgrad::rng::{keys, uniform};
+use wgrad::run::Session;
 use wgrad::shape::Type;
-use wgrad::tensor::Host;
 use wgrad::train::{Model, Settings, Trainer};
 
 fn devices() -> Vec<Device> {
@@ -29,41 +27,32 @@ fn devices() -> Vec<Device> {
 fn distorted(device: &Device, distortion: Distortion, step: u32) -> [Vec<f32>; 2] {
     let shape = [3, 2, 28, 23];
     let mut graph = Graph::new();
-    let x = graph
-        .variable("x", Type::f32("x", &shape).unwrap())
-        .unwrap();
+    let ty = Type::f32("x", &shape).unwrap();
+    let x = graph.input::<f32>("x", ty).unwrap();
     let ty = Type::u32("keys", &[4]).unwrap();
-    let k = graph.variable("keys", ty).unwrap();
+    let k = graph.input::<u32>("keys", ty).unwrap();
     let ty = Type::u32("step", &[COUNTER]).unwrap();
-    let s = graph.variable("step", ty).unwrap();
-    graph.begin("run");
+    let s = graph.input::<u32>("step", ty).unwrap();
+    let run = graph.begin("run");
     let draw = Draw {
         distortion,
         batch: 3,
         size: [28, 23],
     };
-    let maps = graph.op1(Arc::new(draw), &[k, s]).unwrap();
+    let maps = graph.op1(Arc::new(draw), &[k.value(), s.value()]);
+    let maps = maps.unwrap();
     let y = graph
-        .op1(Arc::new(Distort(distortion)), &[x, maps])
+        .op1(Arc::new(Distort(distortion)), &[x.value(), maps])
         .unwrap();
-    graph.result("y", y).unwrap();
-    let options = Options {
-        replicas: 1,
-        fuse: true,
-        limits: Limits::default(),
-    };
-    let plan = compile(&graph, &options).unwrap();
-    let at = |name: &str| plan.state(name).unwrap();
-    let [x, k, s, y] = ["x", "keys", "step", "y"].map(at);
+    let y = graph.output::<f32>("y", y).unwrap();
     let words = common::words(3, 3 * 2 * 28 * 23);
     let given: Vec<f32> = words.into_iter().map(uniform).collect();
-    let mut executor = device.executor(plan).unwrap();
-    executor.write(x, &Host::F32(given.clone())).unwrap();
-    executor.write(k, &Host::U32(keys(11, 2).to_vec())).unwrap();
-    executor.write(s, &Host::U32(vec![0, step])).unwrap();
-    executor.run("run", 1).unwrap();
-    let found = executor.read_all(&[y]).unwrap().remove(0);
-    [given, found.floats().unwrap()]
+    let mut session = Session::new(&graph, device).unwrap();
+    session.write(x, &given).unwrap();
+    session.write(k, &keys(11, 2)).unwrap();
+    session.write(s, &[0, step]).unwrap();
+    session.run(run, 1).unwrap();
+    [given, session.read(y).unwrap().into_vec()]
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::nonfinite::{given_of, without_tiny};
 use common::{checked_gpu, mixed_gpu};
-use wgrad::doctor::harness::{in_f16, inputs, plan_of, run};
+use wgrad::doctor::harness::{Prepared, in_f16, inputs, plan_of};
 use wgrad::doctor::tolerance::{Side, allowed};
 use wgrad::doctor::{compare, truth};
 use wgrad::exec::Device;
@@ -375,7 +375,7 @@ fn caught(mutant: &Mutant, device: &Device) -> Option<String> {
     let row = TABLE.iter().find(|row| row.stem == mutant.stem).unwrap();
     for case in (row.cases)() {
         for replicas in [1, 3] {
-            let sound = plan_of(&case, replicas).unwrap();
+            let sound = Prepared::new(&case, replicas).unwrap();
             let mut all = vec![inputs(&case, replicas)];
             if mutant.what.starts_with(UNITS) {
                 all[0] = all[0].iter().map(in_f16).collect();
@@ -387,7 +387,7 @@ fn caught(mutant: &Mutant, device: &Device) -> Option<String> {
                 .into_iter()
                 .map(|given| (truth(&sound, &given).unwrap(), given))
                 .collect();
-            for mut plan in device.ways(sound) {
+            for mut plan in device.ways(sound.plan().clone()) {
                 let mut changed = false;
                 for launch in plan.programs.values_mut().flatten() {
                     if launch.kernel.source.contains(mutant.from) {
@@ -398,11 +398,12 @@ fn caught(mutant: &Mutant, device: &Device) -> Option<String> {
                 if !changed {
                     continue;
                 }
-                let mut executor = device.executor(plan).unwrap_or_else(|e| {
+                let executor = device.executor(plan).unwrap_or_else(|e| {
                     panic!("{} ({}) does not compile: {e}", mutant.stem, mutant.what)
                 });
+                let mut session = sound.session(executor).unwrap();
                 for (wanted, given) in &all {
-                    let found = without_tiny(run(executor.as_mut(), given).unwrap());
+                    let found = without_tiny(sound.run(&mut session, given).unwrap());
                     let comparison = compare(&case, &found, wanted, allowed(&case, Side::Gpu));
                     if comparison.failure.is_some() {
                         return comparison.failure;
@@ -433,16 +434,18 @@ fn the_sentinel_stops_at_a_broken_kernel() {
             .unwrap()
     };
     for (kernel, sound) in [(None, true), (Some(mutant), false)] {
-        let mut plan = plan_of(case, 2).unwrap().choose(by_tiles);
+        let prepared = Prepared::new(case, 2).unwrap();
+        let mut plan = prepared.plan().clone().choose(by_tiles);
         for launch in plan.programs.values_mut().flatten() {
             launch.label = "8.dense forward".into();
             if let Some(mutant) = kernel {
                 launch.kernel = broken(launch.kernel, mutant);
             }
         }
-        let mut executor = device.executor(plan).unwrap();
-        run(executor.as_mut(), &given).unwrap();
-        let verified = wgrad::exec::run_verified(executor.as_mut(), "run", 0);
+        let executor = device.executor(plan).unwrap();
+        let mut session = prepared.session(executor).unwrap();
+        prepared.run(&mut session, &given).unwrap();
+        let verified = session.run_verified(prepared.program, 0);
         assert_eq!(verified.is_ok(), sound, "{verified:?}");
         if let Err(e) = verified {
             assert!(e.to_string().starts_with("8.dense forward (matmul"), "{e}");

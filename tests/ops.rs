@@ -9,19 +9,21 @@ mod nonfinite;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{checked_gpu, gpu, mixed_gpu, words};
-use wgrad::compile::{Options, compile};
+use wgrad::compile::{Compiled, Options};
 use wgrad::doctor::harness::{fill, plan_of};
 use wgrad::doctor::tolerance::Side;
 use wgrad::doctor::{Comparison, examine};
+use wgrad::exec::Device;
 use wgrad::exec::cpu::{Cpu, Text};
-use wgrad::exec::{Device, Executor};
-use wgrad::graph::Graph;
+use wgrad::graph::{Graph, Handle, Program};
 use wgrad::kernel::Access;
 use wgrad::ops::activation::{Activate, Activation};
 use wgrad::ops::{Case, Row, TABLE, Tape, Value};
 use wgrad::plan::Limits;
 use wgrad::rng::uniform;
+use wgrad::run::Session;
 use wgrad::shape::DType;
+use wgrad::tensor::Host;
 
 fn rows() -> Vec<&'static Row> {
     let wanted = std::env::var("WGRAD_OPS").ok();
@@ -111,82 +113,92 @@ fn parity() {
 
 /// A case mid-graph: tanh before it, sigmoid after it, a random upstream gradient.
 struct Middle {
-    cpu: Cpu<f64>,
-    variables: Vec<usize>,
+    session: Session<Cpu<f64>>,
+    program: Program,
+    cost: Handle<f32>,
+    /// The inputs to differentiate by: which of the case's, and their gradients.
+    variables: Vec<(usize, Handle<f32>, Handle<f32>)>,
     upstream: Vec<f64>,
 }
 
 impl Middle {
     fn new(case: &Case) -> Option<Self> {
         let mut graph = Graph::new();
-        let inputs: Vec<Value> = case
-            .inputs
-            .iter()
-            .enumerate()
-            .map(|(i, g)| graph.variable(&format!("input {i}"), g.ty.clone()).unwrap())
-            .collect();
-        let variables: Vec<usize> = (0..inputs.len())
+        let given = case.inputs.iter().enumerate();
+        let inputs = given.map(|(i, g)| graph.input(&format!("input {i}"), g.ty.clone()).unwrap());
+        let inputs: Vec<Handle<Host>> = inputs.collect();
+        let by: Vec<usize> = (0..inputs.len())
             .filter(|&i| case.inputs[i].differentiate)
             .collect();
-        let wanted: Vec<Value> = variables.iter().map(|&i| inputs[i]).collect();
+        let wanted: Vec<Value> = by.iter().map(|&i| inputs[i].value()).collect();
         if wanted.is_empty() {
             return None;
         }
         let types: Vec<_> = case.inputs.iter().map(|g| g.ty.clone()).collect();
         let output = case.op.infer(&types).unwrap().swap_remove(0);
-        let seed = graph.variable("upstream", output).unwrap();
-        graph.begin("run");
+        let seed = graph.input::<f32>("upstream", output).unwrap();
+        let program = graph.begin("run");
         let before: Vec<Value> = inputs
             .iter()
             .zip(&case.inputs)
             .map(|(&v, g)| match g.differentiate {
                 true => graph
-                    .op1(std::sync::Arc::new(Activate(Activation::Tanh)), &[v])
+                    .op1(
+                        std::sync::Arc::new(Activate(Activation::Tanh)),
+                        &[v.value()],
+                    )
                     .unwrap(),
-                false => v,
+                false => v.value(),
             })
             .collect();
         let y = graph.op(case.op.clone(), &before).unwrap()[0];
         let cost = graph
             .op1(std::sync::Arc::new(Activate(Activation::Sigmoid)), &[y])
             .unwrap();
-        graph.result("cost", cost).unwrap();
-        let gradients = graph.gradients(cost, seed, &wanted).unwrap();
-        for (i, g) in gradients.into_iter().enumerate() {
+        let gradients = graph.gradients(cost, seed.value(), &wanted).unwrap();
+        let cost = graph.output("cost", cost).unwrap();
+        let mut variables = vec![];
+        for (&i, g) in by.iter().zip(gradients) {
             let g = g.unwrap_or_else(|| panic!("{:?}: no gradient for input {i}", case.op));
-            graph.result(&format!("gradient {i}"), g).unwrap();
+            let x = graph.handle(inputs[i].value()).unwrap();
+            let g = graph.output(&format!("gradient {i}"), g).unwrap();
+            variables.push((i, x, g));
         }
         let options = Options {
             replicas: 1,
             fuse: true,
             limits: Limits::default(),
         };
-        let plan = compile(&graph, &options).unwrap();
-        let mut cpu = Cpu::<f64>::new(plan, Text::Reference).unwrap();
-        for i in 0..inputs.len() {
-            let buffer = cpu.plan().state(&format!("input {i}")).unwrap();
-            cpu.write(buffer, &fill(case, i, 1)).unwrap();
+        let compiled = Compiled::new(&graph, &options).unwrap();
+        let cpu = Cpu::<f64>::new(compiled.plan().clone(), Text::Reference).unwrap();
+        let mut session = Session::of(&compiled, Box::new(cpu)).unwrap();
+        for (i, &input) in inputs.iter().enumerate() {
+            session.write(input, &fill(case, i, 1)).unwrap();
         }
-        let buffer = cpu.plan().state("upstream").unwrap();
-        let upstream: Vec<f64> = words(99, cpu.plan().buffers[buffer].elements)
+        let upstream: Vec<f64> = words(99, seed.elements())
             .iter()
             .map(|&w| f64::from(uniform(w)) * 2.0 - 1.0)
             .collect();
-        cpu.values_mut(0, buffer)
-            .unwrap()
-            .copy_from_slice(&upstream);
+        let seeds = session.values_mut(0, seed).unwrap();
+        seeds.copy_from_slice(&upstream);
         Some(Self {
-            cpu,
+            session,
+            program,
+            cost,
             variables,
             upstream,
         })
     }
 
     fn cost(&mut self) -> f64 {
-        self.cpu.run("run", 1).unwrap();
-        let buffer = self.cpu.plan().state("cost").unwrap();
-        let cost = self.cpu.values(0, buffer).unwrap();
+        self.session.run(self.program, 1).unwrap();
+        let cost = self.session.values(0, self.cost).unwrap();
         cost.iter().zip(&self.upstream).map(|(c, u)| c * u).sum()
+    }
+
+    /// Sets an element of an input.
+    fn set(&mut self, input: Handle<f32>, i: usize, x: f64) {
+        self.session.values_mut(0, input).unwrap()[i] = x;
     }
 }
 
@@ -200,20 +212,17 @@ fn gradients() {
                 continue;
             };
             middle.cost();
-            for k in 0..middle.variables.len() {
-                let name = format!("input {}", middle.variables[k]);
-                let buffer = middle.cpu.plan().state(&name).unwrap();
-                let at = middle.cpu.plan().state(&format!("gradient {k}")).unwrap();
+            for (number, input, gradient) in middle.variables.clone() {
                 middle.cost();
-                let gradient = middle.cpu.values(0, at).unwrap().to_vec();
+                let gradient = middle.session.values(0, gradient).unwrap().to_vec();
                 for (i, &found) in gradient.iter().enumerate() {
                     let h = 1e-5;
-                    let x = middle.cpu.values(0, buffer).unwrap()[i];
-                    middle.cpu.values_mut(0, buffer).unwrap()[i] = x + h;
+                    let x = middle.session.values(0, input).unwrap()[i];
+                    middle.set(input, i, x + h);
                     let above = middle.cost();
-                    middle.cpu.values_mut(0, buffer).unwrap()[i] = x - h;
+                    middle.set(input, i, x - h);
                     let below = middle.cost();
-                    middle.cpu.values_mut(0, buffer).unwrap()[i] = x;
+                    middle.set(input, i, x);
                     let slope = (above - below) / (2.0 * h);
                     // Truncation is of order h² times a third derivative, cancellation
                     // of order 1e-16/h: both near 1e-10.
@@ -221,7 +230,7 @@ fn gradients() {
                         (slope - found).abs() <= 1e-7 * (1.0 + slope.abs()),
                         "{}: d/d input {} [{i}] is {found}, central difference {slope}\n{:?}\n{:?}",
                         row.stem,
-                        middle.variables[k],
+                        number,
                         case.op,
                         case.inputs
                     );

@@ -7,21 +7,20 @@ mod common;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use common::fixtures::{Tensor, hold_op, inputs_of, load, plan};
+use common::fixtures::{Tensor, compiled, hold_op, inputs_of, load};
 use common::gpu;
 use wgrad::exec::cpu::{Cpu, Text};
 use wgrad::exec::{Choice, Device, Executor};
-use wgrad::graph::Graph;
+use wgrad::graph::{Graph, Handle, Program};
 use wgrad::nn::{Mode, Network};
 use wgrad::ops::activation::{Activate, Activation};
 use wgrad::ops::gather::{Expansion, Gather};
 use wgrad::ops::matmul::Matmul;
 use wgrad::ops::sgd::Sgd;
 use wgrad::ops::{COUNTER, NEXT, NOW, Op, TABLE, Tape, Value};
-use wgrad::plan::{Binding, Plan};
 use wgrad::rng::{Stream, uniform};
+use wgrad::run::Session;
 use wgrad::shape::Type;
-use wgrad::tensor::Host;
 
 /// A step counter that holds the fixture's step at `word`.
 fn counter(step: &Tensor, word: usize) -> (Tensor, Type) {
@@ -249,55 +248,60 @@ struct Steps {
     parameters: Vec<Vec<f64>>,
 }
 
+/// What a training step is written, run and read by.
+struct Step {
+    x: Handle<f32>,
+    y: Handle<u32>,
+    seed: Handle<f32>,
+    hyper: Handle<f32>,
+    counter: Handle<u32>,
+    train: Program,
+    losses: Handle<f32>,
+    weights: Vec<Handle<f32>>,
+}
+
 /// Three steps of SGD from the weights and over the images of `pytorch.py`.
-fn three_steps(
+fn three_steps<E: Executor + ?Sized>(
     network: &Network,
-    rate: f32,
-    draw: u32,
-    executor: &mut dyn Executor,
-    read: &dyn Fn(&mut dyn Executor, usize) -> Vec<f64>,
+    (rate, draw): (f32, u32),
+    step: &Step,
+    session: &mut Session<E>,
+    read: impl Fn(&mut Session<E>, Handle<f32>) -> Vec<f64>,
 ) -> Steps {
-    let plan = executor.plan().clone();
-    let at = |name: &str| plan.state(name).unwrap();
-    let mut write = |name: &str, host: Host| executor.write(at(name), &host).unwrap();
-    write("hyper", Host::F32(vec![0.0, 0.0, 0.0, 0.0, rate]));
-    write("step", Host::U32(vec![0; COUNTER]));
-    write("seed", Host::F32(vec![0.1; BATCH]));
+    session
+        .write(step.hyper, &[0.0, 0.0, 0.0, 0.0, rate])
+        .unwrap();
+    session.fill(step.counter, 0).unwrap();
+    session.fill(step.seed, 0.1).unwrap();
     let parameters = network.parameters().unwrap();
     let mut fan = 1;
-    for (k, p) in parameters.iter().enumerate() {
+    for (k, (p, &handle)) in parameters.iter().zip(&step.weights).enumerate() {
         let extents = p.ty.shape.extents();
         if extents.len() > 1 {
             fan = extents[1..].iter().product();
         }
         let scale = (1.0 / (fan as f64).sqrt()) as f32;
-        let start = numbers(1000 + k as u32, p.ty.elements());
-        write(
-            &p.name,
-            Host::F32(start.into_iter().map(|u| u * scale).collect()),
-        );
+        let mut start = numbers(1000 + k as u32, p.ty.elements());
+        start.iter_mut().for_each(|u| *u *= scale);
+        session.write(handle, &start).unwrap();
     }
     let mut losses = Vec::new();
     for t in 0..3u32 {
-        let images = numbers(2000 + draw + t, BATCH * 784);
-        let images = images.into_iter().map(|u| (u + 1.0) / 2.0).collect();
-        let labels = raw(3000 + draw + t, BATCH)
-            .into_iter()
-            .map(|w| w % 10)
-            .collect();
-        executor.write(at("x"), &Host::F32(images)).unwrap();
-        executor.write(at("y"), &Host::U32(labels)).unwrap();
-        executor.run("train", 1).unwrap();
-        let each = read(executor, at("losses"));
+        let mut images = numbers(2000 + draw + t, BATCH * 784);
+        images.iter_mut().for_each(|u| *u = (*u + 1.0) / 2.0);
+        let mut labels = raw(3000 + draw + t, BATCH);
+        labels.iter_mut().for_each(|w| *w %= 10);
+        session.write(step.x, &images).unwrap();
+        session.write(step.y, &labels).unwrap();
+        session.run(step.train, 1).unwrap();
+        let each = read(session, step.losses);
         losses.push(each.iter().sum::<f64>() / BATCH as f64);
     }
-    Steps {
-        losses,
-        parameters: parameters
-            .iter()
-            .map(|p| read(executor, at(&p.name)))
-            .collect(),
+    let mut parameters = Vec::new();
+    for &handle in &step.weights {
+        parameters.push(read(session, handle));
     }
+    Steps { losses, parameters }
 }
 
 /// Holds three steps against PyTorch's: no parameter as a whole is off by more than
@@ -361,23 +365,24 @@ fn networks_equal_pytorch_after_three_steps() {
     for (name, rate, network) in networks() {
         let mut graph = Graph::new();
         let mut variables = HashMap::new();
-        let mut variable = |name: &str, ty: Type| graph.variable(name, ty).unwrap();
         let floats = |extents: &[usize]| Type::f32("case", extents).unwrap();
         let integers = |extents: &[usize]| Type::u32("case", extents).unwrap();
-        let x = variable("x", floats(&[BATCH, 1, 28, 28]));
-        let y = variable("y", integers(&[BATCH]));
-        let seed = variable("seed", floats(&[BATCH]));
-        let hyper = variable("hyper", floats(&[5]));
-        let step = variable("step", integers(&[COUNTER]));
-        graph.begin("train");
+        let x = graph.input("x", floats(&[BATCH, 1, 28, 28])).unwrap();
+        let y = graph.input("y", integers(&[BATCH])).unwrap();
+        let seed = graph.input("seed", floats(&[BATCH])).unwrap();
+        let hyper = graph.input("hyper", floats(&[5])).unwrap();
+        let counter = graph.input("step", integers(&[COUNTER])).unwrap();
+        let train = graph.begin("train");
         let forward = network
-            .forward(&mut graph, &mut variables, x, Mode::Evaluate)
+            .forward(&mut graph, &mut variables, x.value(), Mode::Evaluate)
             .unwrap();
-        let losses = network.losses(&mut graph, forward.scores, y).unwrap();
-        graph.result("losses", losses).unwrap();
+        let losses = network
+            .losses(&mut graph, forward.scores, y.value())
+            .unwrap();
+        let kept = graph.output("losses", losses).unwrap();
         let parameters = network.parameters().unwrap();
         let values: Vec<Value> = parameters.iter().map(|p| variables[&p.name]).collect();
-        let gradients = graph.gradients(losses, seed, &values).unwrap();
+        let gradients = graph.gradients(losses, seed.value(), &values).unwrap();
         for (&w, g) in values.iter().zip(gradients) {
             let sgd = Sgd {
                 decay: false,
@@ -385,25 +390,39 @@ fn networks_equal_pytorch_after_three_steps() {
                 epoch_steps: 1,
                 schedule: 1,
             };
-            graph
-                .op(Arc::new(sgd), &[g.unwrap(), w, hyper, step])
-                .unwrap();
+            let inputs = [g.unwrap(), w, hyper.value(), counter.value()];
+            graph.op(Arc::new(sgd), &inputs).unwrap();
         }
-        let plan = plan(&graph);
+        let step = Step {
+            x,
+            y,
+            seed,
+            hyper,
+            counter,
+            train,
+            losses: kept,
+            weights: values.iter().map(|&w| graph.handle(w).unwrap()).collect(),
+        };
+        let compiled = compiled(&graph);
         let draw = load("networks")[&format!("{name}/draw")]
             .host
             .clone()
             .integers()
             .unwrap()[0];
-        let wide = wide_steps(&network, rate, draw, &plan);
-        hold(name, &format!("{name} in f64"), &wide, 1e-7);
+        let wide = Cpu::<f64>::new(compiled.plan().clone(), Text::Reference).unwrap();
+        let mut wide = Session::of(&compiled, Box::new(wide)).unwrap();
+        let drawn = (rate, draw);
+        let steps = three_steps(&network, drawn, &step, &mut wide, |session, handle| {
+            session.values(0, handle).unwrap().to_vec()
+        });
+        hold(name, &format!("{name} in f64"), &steps, 1e-7);
         let mut devices = vec![Device::open(Choice::Cpu).unwrap()];
         devices.extend(gpu());
         for device in devices {
-            let mut executor = device.executor(plan.clone()).unwrap();
-            let steps = three_steps(&network, rate, draw, executor.as_mut(), &|e, buffer| {
-                let values = e.read(buffer).unwrap().floats().unwrap();
-                values.into_iter().map(f64::from).collect()
+            let mut session = Session::open(&compiled, &device).unwrap();
+            let steps = three_steps(&network, drawn, &step, &mut session, |session, handle| {
+                let values = session.read(handle).unwrap();
+                values.iter().copied().map(f64::from).collect()
             });
             hold(
                 name,
@@ -413,53 +432,4 @@ fn networks_equal_pytorch_after_three_steps() {
             );
         }
     }
-}
-
-/// [`three_steps`] of the reference in f64.
-fn wide_steps(network: &Network, rate: f32, draw: u32, plan: &Plan) -> Steps {
-    /// An executor whose buffers stay readable in full.
-    struct Wide(Cpu<f64>);
-    impl Executor for Wide {
-        fn device(&self) -> &wgrad::exec::DeviceInfo {
-            self.0.device()
-        }
-        fn plan(&self) -> &Plan {
-            self.0.plan()
-        }
-        fn write(&mut self, buffer: usize, data: &Host) -> wgrad::Result<()> {
-            self.0.write(buffer, data)
-        }
-        fn read_bindings(&mut self, bindings: &[Binding]) -> wgrad::Result<Vec<Host>> {
-            // High and low part, so that nothing is lost on the way.
-            let mut parts = Vec::new();
-            for b in bindings {
-                let values = self.0.values(0, b.buffer).unwrap();
-                let split = values
-                    .iter()
-                    .flat_map(|&v| [v as f32, (v - f64::from(v as f32)) as f32]);
-                parts.push(Host::F32(split.collect()));
-            }
-            Ok(parts)
-        }
-        fn run(&mut self, program: &str, times: u64) -> wgrad::Result<()> {
-            self.0.run(program, times)
-        }
-        fn run_part(&mut self, program: &str, part: std::ops::Range<usize>) -> wgrad::Result<()> {
-            self.0.run_part(program, part)
-        }
-        fn wait(&mut self) -> wgrad::Result<()> {
-            self.0.wait()
-        }
-        fn traffic(&self) -> wgrad::exec::Traffic {
-            self.0.traffic()
-        }
-    }
-    let mut executor = Wide(Cpu::new(plan.clone(), Text::Reference).unwrap());
-    three_steps(network, rate, draw, &mut executor, &|e, buffer| {
-        let parts = e.read(buffer).unwrap().floats().unwrap();
-        parts
-            .chunks(2)
-            .map(|p| f64::from(p[0]) + f64::from(p[1]))
-            .collect()
-    })
 }

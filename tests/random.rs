@@ -15,7 +15,7 @@ use std::cell::Cell;
 use common::gpu;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use wgrad::doctor::harness::{inputs, plan_of, run};
+use wgrad::doctor::harness::{Prepared, inputs};
 use wgrad::doctor::tolerance::{Side, allowed};
 use wgrad::doctor::{compare, truth};
 use wgrad::exec::cpu::{Cpu, Text};
@@ -45,11 +45,14 @@ fn hold(
     ways: &Cell<usize>,
 ) -> Result<(), TestCaseError> {
     let fail = |e: wgrad::Error| TestCaseError::fail(e.to_string());
-    let plan = plan_of(case, replicas).map_err(fail)?;
+    let prepared = Prepared::new(case, replicas).map_err(fail)?;
+    let plan = prepared.plan().clone();
     let given = inputs(case, replicas);
-    let wanted = truth(&plan, &given).map_err(fail)?;
+    let wanted = truth(&prepared, &given).map_err(fail)?;
     let hold = |side, executor: wgrad::Result<Box<dyn Executor>>| {
-        let found = run(executor.map_err(fail)?.as_mut(), &given).map_err(fail)?;
+        let session = executor.and_then(|executor| prepared.session(executor));
+        let found = prepared.run(&mut session.map_err(fail)?, &given);
+        let found = found.map_err(fail)?;
         let comparison = compare(case, &found, &wanted, allowed(case, side));
         match comparison.failure {
             Some(failure) => {

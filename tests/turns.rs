@@ -7,8 +7,8 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::gpu;
-use wgrad::compile::{Options, compile};
-use wgrad::doctor::harness::{graph_of, inputs, run};
+use wgrad::compile::Options;
+use wgrad::doctor::harness::{Prepared, inputs};
 use wgrad::exec::cpu::{Cpu, Text};
 use wgrad::kernel::Kernel;
 use wgrad::ops::activation::Activation;
@@ -434,14 +434,17 @@ const ALIKE: &[(&str, &str)] = &[
     ("distort", "a loop over channels, of which images have few"),
 ];
 
-/// The plan of a case with every way, however long its loops.
-fn plan_of(case: &Case) -> Plan {
-    let options = Options {
+/// A case with every way, however long its loops.
+fn prepared(case: &Case) -> Prepared {
+    Prepared::with(case, &options(Limits::CPU)).unwrap()
+}
+
+fn options(limits: Limits) -> Options {
+    Options {
         replicas: 1,
         fuse: true,
-        limits: Limits::CPU,
-    };
-    compile(&graph_of(case).unwrap(), &options).unwrap()
+        limits,
+    }
 }
 
 /// The plan with its launch done by the way called `kernel`, where it has that.
@@ -454,7 +457,7 @@ fn by(plan: Plan, kernel: &str) -> Option<Plan> {
 /// The largest size at which the plan's checker lets `kernel` run.
 fn largest(family: Family, kernel: &str) -> usize {
     let fits = |n: usize| {
-        let plan = by(plan_of(&family(n)), kernel);
+        let plan = by(prepared(&family(n)).plan().clone(), kernel);
         plan.is_some_and(|plan| plan.check(&Limits::default()).is_ok())
     };
     let (mut low, mut high) = (8, 16);
@@ -480,20 +483,22 @@ fn loops_as_long_as_the_checker_allows_are_taken_whole() {
     for (name, family) in FAMILIES {
         let sized = |k: &&Kernel| k.turns.contains(|c: char| c.is_ascii_uppercase());
         // Lanes and matrix units are not everywhere.
-        let ways = device.ways(plan_of(&family(64)));
+        let ways = device.ways(prepared(&family(64)).plan().clone());
         let kernels = ways.iter().map(|plan| plan.programs["run"][0].kernel);
         let kernels: BTreeSet<_> = kernels.filter(sized).map(|k| k.name).collect();
         for kernel in kernels {
             let n = largest(*family, kernel);
             let case = family(n);
-            let plan = by(plan_of(&case), kernel).unwrap();
+            let prepared = prepared(&case);
+            let plan = by(prepared.plan().clone(), kernel).unwrap();
             let launch = &plan.programs["run"][0];
             let turns = launch.kernel.turns_by(&launch.constants).unwrap();
             let given = inputs(&case, 1);
-            let mut cpu = Cpu::<f32>::new(plan.clone(), Text::Reference).unwrap();
-            let wanted = run(&mut cpu, &given).unwrap();
-            let mut executor = device.executor(plan).unwrap();
-            let found = run(executor.as_mut(), &given).unwrap();
+            let cpu = Cpu::<f32>::new(plan.clone(), Text::Reference).unwrap();
+            let mut cpu = prepared.session(Box::new(cpu)).unwrap();
+            let wanted = prepared.run(&mut cpu, &given).unwrap();
+            let mut session = prepared.session(device.executor(plan).unwrap()).unwrap();
+            let found = prepared.run(&mut session, &given).unwrap();
             println!("{name}: {kernel} at {n}, {turns} turns at most");
             // A softmax adds up what is not exact.
             let allowed = if *name == "softmax" { 1e-3 } else { 1e-5 };
@@ -544,31 +549,24 @@ fn same(what: &str, allowed: f32, found: &BTreeMap<String, Host>, wanted: &BTree
 
 #[test]
 fn longer_loops_are_another_way_or_refused() {
-    let options = |limits| Options {
-        replicas: 1,
-        fuse: true,
-        limits,
-    };
     // Windows have one way.
     let (_, window) = FAMILIES
         .iter()
         .find(|(name, _)| *name == "mean of a window")
         .unwrap();
-    let graph = graph_of(&window(300)).unwrap();
-    let refused = compile(&graph, &options(Limits::default()))
+    let refused = Prepared::with(&window(300), &options(Limits::default()))
         .unwrap_err()
         .to_string();
     assert!(
         refused.contains("turns of a thread's loops in avg_pool2d"),
         "{refused}"
     );
-    compile(&graph, &options(Limits::CPU)).unwrap();
+    Prepared::with(&window(300), &options(Limits::CPU)).unwrap();
     // Products have several: the longest goes first.
     let long = FAMILIES[1].1(2000);
-    let graph = graph_of(&long).unwrap();
     let names = |limits| {
-        let plan = compile(&graph, &options(limits)).unwrap();
-        let launch = plan.programs["run"][0].clone();
+        let prepared = Prepared::with(&long, &options(limits)).unwrap();
+        let launch = prepared.plan().programs["run"][0].clone();
         let names = (0..launch.ways()).map(|way| launch.done(way).kernel.name);
         names.collect::<Vec<_>>()
     };

@@ -21,7 +21,7 @@
 use std::time::Instant;
 
 use wgrad::Result;
-use wgrad::doctor::harness::{inputs, plan_of};
+use wgrad::doctor::harness::{Prepared, inputs};
 use wgrad::exec::{Choice, Device};
 use wgrad::ops::Case;
 use wgrad::plan::{Launch, Plan};
@@ -32,19 +32,20 @@ mod cases;
 const ROUNDS: usize = 5;
 const ROUND: f64 = 0.04;
 
-/// Operations, bytes and seconds of one launch. `trial`: run once.
-fn time(plan: Plan, case: &Case, device: &Device, trial: bool) -> Result<[f64; 3]> {
+/// Operations, bytes and seconds of one launch, in the way of `plan`. `trial`: run once.
+fn time(
+    (case, prepared): (&Case, &Prepared),
+    plan: Plan,
+    device: &Device,
+    trial: bool,
+) -> Result<[f64; 3]> {
     let account = plan.account().programs["run"].clone();
-    let mut executor = device.executor(plan)?;
-    for (i, host) in inputs(case, 1).iter().enumerate() {
-        if let Some(buffer) = executor.plan().state(&format!("input {i}")) {
-            executor.write(buffer, host)?;
-        }
-    }
+    let mut session = prepared.session(device.executor(plan)?)?;
+    prepared.write(&mut session, &inputs(case, 1))?;
     let mut run = |times: f64| -> Result<f64> {
         let (times, begun) = (times as u64, Instant::now());
-        executor.run("run", times)?;
-        executor.wait()?;
+        session.run(prepared.program, times)?;
+        session.wait()?;
         Ok(begun.elapsed().as_secs_f64() / times as f64)
     };
     let mut rounds = vec![run(1.0)?];
@@ -79,7 +80,9 @@ fn bench(device: &Device, labels: &[String], trial: bool) -> Result<()> {
     let mut cases: Vec<_> = [side / 4, side / 2, side].map(cases::matmul).into();
     let elements = if trial { 1 << 16 } else { 1 << 24 };
     let scale = cases::scale(elements);
-    let [_, bytes, seconds] = time(plan_of(&scale, 1)?, &scale, device, trial)?;
+    let prepared = Prepared::new(&scale, 1)?;
+    let plan = prepared.plan().clone();
+    let [_, bytes, seconds] = time((&scale, &prepared), plan, device, trial)?;
     let byte_rate = bytes / seconds;
     let products = cases.len();
     cases.extend(cases::convolutions(trial));
@@ -90,7 +93,8 @@ fn bench(device: &Device, labels: &[String], trial: bool) -> Result<()> {
         if i >= products && !asked(label) {
             continue;
         }
-        let plan = plan_of(case, 1)?;
+        let prepared = Prepared::new(case, 1)?;
+        let plan = prepared.plan().clone();
         let ways = match plan.programs["run"].len() {
             1 => device.ways(plan),
             _ => vec![plan],
@@ -101,7 +105,7 @@ fn bench(device: &Device, labels: &[String], trial: bool) -> Result<()> {
                 false => label.clone(),
                 true => format!("{label}: {}", name(&plan.programs["run"][0])),
             };
-            rows.push((label, time(plan, case, device, trial)?));
+            rows.push((label, time((case, &prepared), plan, device, trial)?));
         }
     }
     let rates = rows.iter().map(|(_, [flops, _, seconds])| flops / seconds);

@@ -15,7 +15,6 @@ mod verify;
 pub use verify::{Claim, confirmed, verify};
 
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -331,8 +330,7 @@ fn short(text: &str) -> String {
 
 /// The time in UTC, `2026-01-31T12:00:00Z`.
 fn now() -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    date(since.map_or(0, |d| d.as_secs()))
+    date(crate::clock::unix_seconds())
 }
 
 /// Seconds since 1970 as a date, by counting years and months.

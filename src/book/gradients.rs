@@ -1,12 +1,11 @@
 //! Chapter 2: the numerical gradient of equation 46 beside backpropagation, and a
 //! mini-batch as one matrix beside example by example.
 
-use std::time::Instant;
-
 use ndarray::ArrayD;
 
 use super::run::Options;
 use super::{Experiment, Run, training};
+use crate::clock::Stopwatch;
 use crate::error::{Error, Result};
 use crate::report::record::{Record, Row};
 use crate::train::{Model, Probe, Trainer};
@@ -51,22 +50,22 @@ pub(super) fn check(
         let start = Trainer::new(&network, &data, &settings, options.device)?.model()?;
         probe.set_weights(&start)?;
         let backward = probe.gradients()?.remove(0);
-        let timer = Instant::now();
+        let timer = Stopwatch::start();
         for _ in 0..PASSES {
             // The numerical gradient uploads what it nudges and reads costs back, so this
             // uploads the weights and reads the gradients back.
             probe.set_weights(&start)?;
             probe.gradients()?;
         }
-        let one = timer.elapsed().as_secs_f64() / PASSES as f64;
-        let timer = Instant::now();
+        let one = timer.seconds() / PASSES as f64;
+        let timer = Stopwatch::start();
         let most = if options.images.is_some() {
             FEW
         } else {
             usize::MAX
         };
         let numerical = nudge(&mut probe, &start, most)?;
-        let seconds = timer.elapsed().as_secs_f64();
+        let seconds = timer.seconds();
         passes_made = numerical.len() + 1;
         let pairs = numerical.iter().map(|&(k, i, slope)| {
             let exact = backward[k].1.iter().nth(i).copied().unwrap_or_default();
@@ -173,9 +172,9 @@ pub(super) fn matrix(
         let mut trainer = Trainer::new(&network, &data, &settings, options.device)?;
         trainer.prepare()?;
         trainer.steps(steps.div_ceil(10))?;
-        let timer = Instant::now();
+        let timer = Stopwatch::start();
         trainer.steps(steps)?;
-        Ok(timer.elapsed().as_secs_f64() / steps as f64)
+        Ok(timer.seconds() / steps as f64)
     };
     let (mut together, mut alone) = (vec![], vec![]);
     let steps = if options.images.is_some() { 10 } else { STEPS };

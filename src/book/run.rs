@@ -1,9 +1,9 @@
 //! Running one experiment: options, data, the record's frame.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use super::{Experiment, Kind, ensemble, gradients, neuron, norms, softmax, sweeps, training};
+use crate::clock::Stopwatch;
 use crate::data::{Images, Source, Split};
 use crate::error::{Error, Result};
 use crate::exec::Device;
@@ -147,7 +147,7 @@ pub fn run(
     options: &Options<'_>,
     tell: &mut dyn FnMut(&Progress<'_>),
 ) -> Result<Record> {
-    let start = Instant::now();
+    let start = Stopwatch::start();
     let ranges = [
         ("seeds", options.seeds.unwrap_or(1), 1, 4096),
         // Each seed of an ensemble is several replicas, whose numbers end at 2^30.
@@ -202,6 +202,6 @@ pub fn run(
         let note = format!("Tried out on at most {n} training images; the numbers mean nothing.");
         record.notes.push(note);
     }
-    record.seconds = start.elapsed().as_secs_f64();
+    record.seconds = start.seconds();
     Ok(record)
 }

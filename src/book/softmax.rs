@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use super::run::Options;
-use crate::compile::{Options as CompileOptions, compile};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::graph::Graph;
 use crate::ops::Tape;
 use crate::ops::softmax::Softmax;
 use crate::report::record::{Record, Row};
+use crate::run::Session;
 use crate::shape::Type;
-use crate::tensor::Host;
 
 /// Weighted inputs of the book's figure and the activations it shows.
 const SLIDERS: [([f32; 4], [f64; 4]); 3] = [
@@ -25,28 +24,14 @@ pub(super) fn run(options: &Options<'_>, record: &mut Record) -> Result<()> {
     record.setting = "softmax of four weighted inputs; the fourth is moved".into();
     record.seeds.clear();
     let mut graph = Graph::new();
-    let z = graph.variable("z", Type::f32("z", &[SLIDERS.len(), 4])?)?;
-    graph.begin("softmax");
-    let a = graph.op1(Arc::new(Softmax { axis: 1 }), &[z])?;
-    graph.result("a", a)?;
-    let plan = compile(
-        &graph,
-        &CompileOptions {
-            replicas: 1,
-            fuse: true,
-            limits: options.device.info().limits,
-        },
-    )?;
-    let mut executor = options.device.executor(plan)?;
-    let buffer = |plan: &crate::plan::Plan, name: &str| {
-        (plan.state(name)).ok_or_else(|| Error::setting("buffer", name, "a buffer of the plan"))
-    };
-    let z = buffer(executor.plan(), "z")?;
-    let inputs = SLIDERS.iter().flat_map(|(z, _)| *z).collect();
-    executor.write(z, &Host::F32(inputs))?;
-    executor.run("softmax", 1)?;
-    let a = buffer(executor.plan(), "a")?;
-    let ours = executor.read(a)?.floats().unwrap_or_default();
+    let z = graph.input::<f32>("z", Type::f32("z", &[SLIDERS.len(), 4])?)?;
+    let program = graph.begin("softmax");
+    let a = graph.op1(Arc::new(Softmax { axis: 1 }), &[z.value()])?;
+    let a = graph.output::<f32>("a", a)?;
+    let mut session = Session::new(&graph, options.device)?;
+    session.write(z, &SLIDERS.map(|(z, _)| z).concat())?;
+    session.run(program, 1)?;
+    let ours = session.read(a)?;
     for ((z, book), ours) in SLIDERS.iter().zip(ours.chunks(4)) {
         for (k, (&book, &ours)) in book.iter().zip(ours).enumerate() {
             record.rows.push(Row {

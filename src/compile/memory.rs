@@ -89,6 +89,11 @@ impl Allocation {
         self.place[&value]
     }
 
+    /// The buffer of a value that has one for good.
+    pub(super) fn lasting(&self, value: Value) -> Option<usize> {
+        self.place.get(&value).copied()
+    }
+
     /// Node `i` has been launched: its inputs have one reader less.
     pub(super) fn leave(&mut self, i: usize) {
         for value in std::mem::take(&mut self.current) {

@@ -5,12 +5,13 @@
 //! 3. Temporaries get buffers by liveness (`memory`): a buffer is free again after
 //!    the launch that reads its value last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::error::{Error, Result};
-use crate::graph::Graph;
+use crate::exec::DeviceInfo;
+use crate::graph::{Graph, Handle, Program};
 use crate::kernel::{Kernel, Suits};
-use crate::ops::{Lowered, Lowering, Operand};
+use crate::ops::{GraphId, Lowered, Lowering, Operand, Value};
 use crate::plan::{Alternative, Binding, Buffer, Launch, Limits, Plan, Role};
 use crate::shape::Type;
 
@@ -29,12 +30,95 @@ pub struct Options {
     pub limits: Limits,
 }
 
+impl Options {
+    /// For a device: one replica, fused.
+    pub fn on(device: &DeviceInfo) -> Self {
+        Self {
+            replicas: 1,
+            fuse: true,
+            limits: device.limits,
+        }
+    }
+}
+
+/// A graph compiled: its plan, and where in it the graph's handles lead.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    graph: GraphId,
+    plan: Plan,
+    /// The buffers of variables and results.
+    places: HashMap<Value, usize>,
+    /// The programs' names in the graph's order.
+    programs: Vec<String>,
+}
+
+impl Compiled {
+    /// [`compile`], with the handles.
+    ///
+    /// # Errors
+    /// As [`compile`].
+    pub fn new(graph: &Graph, options: &Options) -> Result<Self> {
+        lower(graph, options)
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The plan without the handles.
+    pub fn into_plan(self) -> Plan {
+        self.plan
+    }
+
+    /// The buffer that a handle leads to.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a handle of another graph, or one younger than this plan.
+    pub fn buffer<T>(&self, handle: Handle<T>) -> Result<usize> {
+        self.place(handle.value())
+    }
+
+    pub(crate) fn place(&self, value: Value) -> Result<usize> {
+        self.own(value.graph, "handle")?;
+        let place = self.places.get(&value).copied();
+        place.ok_or_else(|| late("handle"))
+    }
+
+    /// The name in the plan of the program that a handle leads to.
+    ///
+    /// # Errors
+    /// As [`Compiled::buffer`].
+    pub fn program(&self, handle: Program) -> Result<&str> {
+        self.own(handle.graph, "program")?;
+        let name = self.programs.get(handle.index);
+        name.map(String::as_str).ok_or_else(|| late("program"))
+    }
+
+    fn own(&self, graph: GraphId, what: &str) -> Result<()> {
+        if graph == self.graph {
+            return Ok(());
+        }
+        let wanted = "one of the graph that was compiled";
+        Err(Error::setting(what, "one of another graph", wanted))
+    }
+}
+
+fn late(what: &str) -> Error {
+    let found = "one that its graph made after it was compiled";
+    Error::setting(what, found, "one that was there")
+}
+
 /// Compiles every program of a graph into one checked plan.
 ///
 /// # Errors
 /// [`Error::Setting`] for no replicas, [`Error::Plan`] and [`Error::Adapter`] from the
 /// plan's checker.
 pub fn compile(graph: &Graph, options: &Options) -> Result<Plan> {
+    lower(graph, options).map(Compiled::into_plan)
+}
+
+fn lower(graph: &Graph, options: &Options) -> Result<Compiled> {
     if options.replicas == 0 || options.replicas > 65_535 {
         return Err(Error::setting("replicas", options.replicas, "1 to 65535"));
     }
@@ -121,13 +205,24 @@ pub fn compile(graph: &Graph, options: &Options) -> Result<Plan> {
         }
         allocation.end_program();
     }
+    // Fusion may have given a result's value to another node; its handle has the graph's.
+    let results = graph.results().iter().zip(&nodes.kept);
+    let results = results.map(|((_, value), (_, now))| (*value, *now));
+    let variables = graph.variables().map(|value| (value, value));
+    let lasting = |(value, now)| Some((value, allocation.lasting(now)?));
+    let places = results.chain(variables).filter_map(lasting).collect();
     let plan = Plan {
         replicas: options.replicas,
         buffers: allocation.into_buffers(),
         programs,
     };
     plan.check(&options.limits)?;
-    Ok(plan)
+    Ok(Compiled {
+        graph: graph.id(),
+        plan,
+        places,
+        programs: graph.programs().to_vec(),
+    })
 }
 
 /// The launch without the ways in which a thread's loops take more turns than `turns`. Where its

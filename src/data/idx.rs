@@ -24,6 +24,7 @@ use flate2::{Compression, write::GzEncoder};
 
 use super::{Images, Split, classes_of};
 use crate::error::{Error, Result};
+use crate::files::write_whole_with;
 
 /// Magic number of a file of images: unsigned bytes, three sizes.
 pub const IMAGES_MAGIC: u32 = 0x0000_0803;
@@ -389,7 +390,7 @@ pub fn write_idx(images: &Images, image_file: &Path, label_file: &Path) -> Resul
     write(label_file, LABELS_MAGIC, &sizes[..1], &images.labels)
 }
 
-/// Writes one IDX file beside its place, then moves it there.
+/// Writes one IDX file, which appears whole or not at all.
 fn write(path: &Path, magic: u32, sizes: &[usize], items: &[u8]) -> Result<()> {
     let mut header = magic.to_be_bytes().to_vec();
     for size in sizes {
@@ -397,32 +398,16 @@ fn write(path: &Path, magic: u32, sizes: &[usize], items: &[u8]) -> Result<()> {
             .map_err(|_| Error::setting("size in an IDX file", size, "below 2^32"))?;
         header.extend(word.to_be_bytes());
     }
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    let part = PathBuf::from(name);
-    let put = || {
-        let mut file = File::create(&part)?;
+    write_whole_with(path, |file| {
         if path.extension().is_some_and(|e| e == "gz") {
             let mut gzip = GzEncoder::new(file, Compression::default());
             gzip.write_all(&header)?;
             gzip.write_all(items)?;
-            file = gzip.finish()?;
+            gzip.finish().map(|_| ())
         } else {
             file.write_all(&header)?;
-            file.write_all(items)?;
+            file.write_all(items)
         }
-        file.sync_all()?;
-        fs::rename(&part, path)
-    };
-    put().map_err(|e| {
-        // Best effort: the error that matters is the one above.
-        let _ = fs::remove_file(&part);
-        Error::io(
-            "write",
-            path,
-            e,
-            "Choose a folder that exists and may be written to",
-        )
     })
 }
 

@@ -1,12 +1,11 @@
 //! The whole examination of a device: what `wgrad doctor` prints.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use serde::Serialize;
 
 use super::{Comparison, examine, tolerance::Side};
-use crate::compile::{Options, compile};
+use crate::clock::Stopwatch;
 use crate::data::Split;
 use crate::data::digits::{Part, generate};
 use crate::error::Result;
@@ -14,8 +13,8 @@ use crate::exec::{Choice, Device};
 use crate::graph::Graph;
 use crate::nn::{Init, Network};
 use crate::ops::{COUNTER, TABLE, Tape, advance::Advance};
+use crate::run::Session;
 use crate::shape::Type;
-use crate::tensor::Host;
 use crate::train::{Settings, Trainer};
 
 /// Launches timed for the cost of one.
@@ -104,7 +103,7 @@ const REPLICAS: [usize; 2] = [1, 3];
 /// What the device says when it fails. A kernel that computes something wrong is no error
 /// but stands in the report.
 pub fn checkup(device: &Device, tell: &mut dyn FnMut(Stage<'_>)) -> Result<Report> {
-    let start = Instant::now();
+    let start = Stopwatch::start();
     let info = device.info();
     let side = if info.cpu { Side::Cpu } else { Side::Gpu };
     let alone = |what| Stage::Begun {
@@ -116,7 +115,7 @@ pub fn checkup(device: &Device, tell: &mut dyn FnMut(Stage<'_>)) -> Result<Repor
     let microseconds_per_launch = launch_cost(device)?;
     let mut ops = Vec::new();
     for row in TABLE {
-        let begun = Instant::now();
+        let begun = Stopwatch::start();
         let cases = (row.cases)().len();
         let mut part = 0;
         let comparison = examine(row, &REPLICAS, side, &mut |plan| {
@@ -134,7 +133,7 @@ pub fn checkup(device: &Device, tell: &mut dyn FnMut(Stage<'_>)) -> Result<Repor
             kernels: row.kernels.len(),
             cases,
             comparison,
-            seconds: begun.elapsed().as_secs_f64(),
+            seconds: begun.seconds(),
         };
         tell(Stage::Done(&result));
         ops.push(result);
@@ -153,29 +152,24 @@ pub fn checkup(device: &Device, tell: &mut dyn FnMut(Stage<'_>)) -> Result<Repor
         ops,
         training,
         healthy,
-        seconds: start.elapsed().as_secs_f64(),
+        seconds: start.seconds(),
     })
 }
 
 /// Microseconds of a launch among many, each waiting for the one before.
 fn launch_cost(device: &Device) -> Result<f64> {
     let mut graph = Graph::new();
-    let step = graph.variable("step", Type::u32("step", &[COUNTER])?)?;
-    graph.begin("run");
-    graph.op(Arc::new(Advance), &[step])?;
-    let options = Options {
-        replicas: 1,
-        fuse: true,
-        limits: device.info().limits,
-    };
-    let mut executor = device.executor(compile(&graph, &options)?)?;
-    executor.write(0, &Host::U32(vec![0; COUNTER]))?;
-    executor.run("run", 100)?;
-    executor.wait()?;
-    let start = Instant::now();
-    executor.run("run", LAUNCHES)?;
-    executor.wait()?;
-    Ok(start.elapsed().as_secs_f64() * 1e6 / LAUNCHES as f64)
+    let step = graph.input("step", Type::u32("step", &[COUNTER])?)?;
+    let program = graph.begin("run");
+    graph.op(Arc::new(Advance), &[step.value()])?;
+    let mut session = Session::new(&graph, device)?;
+    session.fill(step, 0)?;
+    session.run(program, 100)?;
+    session.wait()?;
+    let start = Stopwatch::start();
+    session.run(program, LAUNCHES)?;
+    session.wait()?;
+    Ok(start.seconds() * 1e6 / LAUNCHES as f64)
 }
 
 fn training(device: &Device) -> Result<TrainingResult> {

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use half::f16;
 
-use crate::compile::{Options, compile};
+use crate::compile::{Compiled, Options};
 use crate::error::Result;
 use crate::exec::Executor;
-use crate::graph::Graph;
+use crate::graph::{Graph, Handle, Program};
 use crate::ops::{Case, Fill, Tape, Value};
-use crate::plan::{Limits, Plan, Role};
+use crate::plan::{Limits, Plan};
 use crate::rng::{Stream, key, uniform};
+use crate::run::Session;
 use crate::shape::DType;
 use crate::tensor::Host;
 
@@ -117,68 +118,105 @@ pub fn in_f16(host: &Host) -> Host {
     }
 }
 
-/// A graph with one variable per input of the case (`input <i>`), a program `run` that
-/// applies the op, and its outputs kept as `output <i>`.
-///
-/// # Errors
-/// What the op's shape rule says.
-pub fn graph_of(case: &Case) -> Result<Graph> {
-    let mut graph = Graph::new();
-    let inputs: Vec<Value> = case
-        .inputs
-        .iter()
-        .enumerate()
-        .map(|(i, g)| graph.variable(&format!("input {i}"), g.ty.clone()))
-        .collect::<Result<_>>()?;
-    graph.begin("run");
-    let outputs = graph.op(Arc::clone(&case.op), &inputs)?;
-    for (i, &value) in outputs.iter().enumerate() {
-        // A view of an input is no buffer of its own.
-        let _ = graph.result(&format!("output {i}"), value);
+/// A case compiled: one variable per input (`input <i>`), a program `run` that applies the op, its
+/// outputs kept as `output <i>`.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The plan, and where its handles lead.
+    pub compiled: Compiled,
+    /// The case's inputs, in order.
+    pub inputs: Vec<Handle<Host>>,
+    /// The op's outputs, in order, but those that are views of an input.
+    pub outputs: Vec<Handle<Host>>,
+    /// The program that applies the op.
+    pub program: Program,
+}
+
+impl Prepared {
+    /// A case for some replicas, on any device.
+    ///
+    /// # Errors
+    /// What the op's shape rule or the plan's checker says.
+    pub fn new(case: &Case, replicas: usize) -> Result<Self> {
+        let options = Options {
+            replicas,
+            fuse: true,
+            limits: Limits::default(),
+        };
+        Self::with(case, &options)
     }
-    Ok(graph)
+
+    /// A case with options.
+    ///
+    /// # Errors
+    /// As [`Prepared::new`].
+    pub fn with(case: &Case, options: &Options) -> Result<Self> {
+        let mut graph = Graph::new();
+        let given = case.inputs.iter().enumerate();
+        let inputs = given.map(|(i, g)| graph.input(&format!("input {i}"), g.ty.clone()));
+        let inputs: Vec<Handle<Host>> = inputs.collect::<Result<_>>()?;
+        let values: Vec<Value> = inputs.iter().map(|input| input.value()).collect();
+        let program = graph.begin("run");
+        let values = graph.op(Arc::clone(&case.op), &values)?;
+        // A view of an input is no buffer of its own.
+        let outputs = values.iter().enumerate();
+        let outputs = outputs.filter_map(|(i, &v)| graph.output(&format!("output {i}"), v).ok());
+        let outputs = outputs.collect();
+        Ok(Self {
+            compiled: Compiled::new(&graph, options)?,
+            inputs,
+            outputs,
+            program,
+        })
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        self.compiled.plan()
+    }
+
+    /// The case on an executor of its plan, which may go other ways or be broken on purpose.
+    ///
+    /// # Errors
+    /// As [`Session::of`].
+    pub fn session<E: Executor + ?Sized>(&self, executor: Box<E>) -> Result<Session<E>> {
+        Session::of(&self.compiled, executor)
+    }
+
+    /// Writes the inputs.
+    ///
+    /// # Errors
+    /// What the executor says.
+    pub fn write<E: Executor + ?Sized>(
+        &self,
+        session: &mut Session<E>,
+        inputs: &[Host],
+    ) -> Result<()> {
+        let mut each = self.inputs.iter().zip(inputs);
+        each.try_for_each(|(&input, host)| session.write(input, host))
+    }
+
+    /// Fills every buffer with garbage, then the inputs, runs the op once and returns everything
+    /// that lasts by name, inputs included (some ops update them).
+    ///
+    /// # Errors
+    /// What the executor says.
+    pub fn run<E: Executor + ?Sized>(
+        &self,
+        session: &mut Session<E>,
+        inputs: &[Host],
+    ) -> Result<BTreeMap<String, Host>> {
+        session.spoil()?;
+        self.write(session, inputs)?;
+        session.run(self.program, 1)?;
+        session.state()
+    }
 }
 
 /// The plan of a case.
 ///
 /// # Errors
-/// What the op's shape rule or the plan's checker says.
+/// As [`Prepared::new`].
 pub fn plan_of(case: &Case, replicas: usize) -> Result<Plan> {
-    let options = Options {
-        replicas,
-        fuse: true,
-        limits: Limits::default(),
-    };
-    compile(&graph_of(case)?, &options)
-}
-
-/// Fills every buffer with garbage, then the inputs, runs `run` once and returns all
-/// state buffers by name, inputs included (some ops update them).
-///
-/// # Errors
-/// What the executor says.
-pub fn run(executor: &mut dyn Executor, inputs: &[Host]) -> Result<BTreeMap<String, Host>> {
-    let (buffers, replicas) = (executor.plan().buffers.clone(), executor.plan().replicas);
-    for (i, b) in buffers.iter().enumerate() {
-        let garbage = match b.dtype {
-            DType::F32 => Host::F32(vec![f32::NAN; b.total(replicas)]),
-            DType::U32 => Host::U32(vec![u32::MAX; b.total(replicas)]),
-        };
-        executor.write(i, &garbage)?;
-    }
-    for (i, host) in inputs.iter().enumerate() {
-        if let Some(buffer) = executor.plan().state(&format!("input {i}")) {
-            executor.write(buffer, host)?;
-        }
-    }
-    executor.run("run", 1)?;
-    let states: Vec<usize> = (0..buffers.len())
-        .filter(|&i| buffers[i].role == Role::State)
-        .collect();
-    let hosts = executor.read_all(&states)?;
-    Ok(states
-        .into_iter()
-        .map(|i| buffers[i].name.clone())
-        .zip(hosts)
-        .collect())
+    Ok(Prepared::new(case, replicas)?.compiled.into_plan())
 }

@@ -20,6 +20,8 @@ mod checkup;
 pub mod harness;
 pub mod tolerance;
 
+use harness::Prepared;
+
 pub use checkup::{OpResult, Report, Stage, TRAINING_ALLOWED, TrainingResult, checkup};
 use tolerance::Side;
 
@@ -124,13 +126,13 @@ pub fn compare(
     result
 }
 
-/// The true results of a plan: the reference in f64.
+/// The true results of a case: the reference in f64.
 ///
 /// # Errors
 /// What the plan's checker says.
-pub fn truth(plan: &Plan, inputs: &[Host]) -> Result<BTreeMap<String, Host>> {
-    let mut wide = Cpu::<f64>::new(plan.clone(), Text::Reference)?;
-    harness::run(&mut wide, inputs)
+pub fn truth(case: &Prepared, inputs: &[Host]) -> Result<BTreeMap<String, Host>> {
+    let wide = Cpu::<f64>::new(case.plan().clone(), Text::Reference)?;
+    case.run(&mut case.session(Box::new(wide))?, inputs)
 }
 
 /// Runs every case of an op for each number of replicas, on every executor that `make` makes
@@ -259,9 +261,10 @@ pub fn examine(
     let mut all = Comparison::default();
     for case in (row.cases)() {
         for &replicas in replicas {
-            let plan = harness::plan_of(&case, replicas)?;
+            let prepared = Prepared::new(&case, replicas)?;
+            let plan = prepared.plan();
             let inputs = harness::inputs(&case, replicas);
-            let wanted = truth(&plan, &inputs)?;
+            let wanted = truth(&prepared, &inputs)?;
             // What is only read is compared too, but that it stays as it was is no merit.
             let read_only = |launch: &crate::plan::Launch| {
                 let bindings = launch.kernel.bindings.iter();
@@ -272,17 +275,18 @@ pub fn examine(
             // same tolerance holds for what is then exact.
             let mut rounded = None;
             let exact = (inputs, wanted);
-            for mut executor in make(plan.clone())? {
-                if rounded.is_none() && executor.plan().rounds_factors() {
+            for executor in make(plan.clone())? {
+                let mut session = prepared.session(executor)?;
+                if rounded.is_none() && session.plan().rounds_factors() {
                     let halves: Vec<_> = exact.0.iter().map(harness::in_f16).collect();
-                    let wanted = truth(&plan, &halves)?;
+                    let wanted = truth(&prepared, &halves)?;
                     rounded = Some((halves, wanted));
                 }
                 let (inputs, wanted) = match &rounded {
-                    Some(rounded) if executor.plan().rounds_factors() => rounded,
+                    Some(rounded) if session.plan().rounds_factors() => rounded,
                     _ => &exact,
                 };
-                let found = harness::run(executor.as_mut(), inputs)?;
+                let found = prepared.run(&mut session, inputs)?;
                 let mut one = compare(&case, &found, wanted, tolerance::allowed(&case, side));
                 one.buffers = one.buffers.saturating_sub(untouched);
                 all.merge(one);

@@ -4,7 +4,9 @@
 //! Replicas run side by side on the threads; a replica's arithmetic does not depend on
 //! how many there are.
 
+#[cfg(feature = "threads")]
 use std::collections::VecDeque;
+#[cfg(feature = "threads")]
 use std::sync::{Mutex, PoisonError};
 
 use smallvec::SmallVec;
@@ -15,7 +17,7 @@ use crate::error::Result;
 use crate::kernel::{Access, Args, BINDINGS, Kernel, Slot};
 use crate::plan::{Binding, Buffer, Launch, Limits, Plan};
 use crate::shape::DType;
-use crate::tensor::{Host, Real};
+use crate::tensor::{Host, Real, View};
 
 /// Which text of a kernel is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +75,7 @@ pub struct Cpu<T> {
 }
 
 /// A replica's way through a program.
+#[cfg(feature = "threads")]
 struct Job<'a, T> {
     own: &'a mut Own<T>,
     /// Runs still to do.
@@ -81,6 +84,7 @@ struct Job<'a, T> {
 
 /// How often a replica's runs are interrupted for another replica, so that five replicas
 /// keep two threads busy to the end.
+#[cfg(feature = "threads")]
 const TURNS: u64 = 8;
 
 impl<T: Scalar> Cpu<T> {
@@ -142,6 +146,19 @@ impl<T: Scalar> Cpu<T> {
     }
 
     /// Runs launches `times` times, for every replica.
+    #[cfg(not(feature = "threads"))]
+    fn all(&mut self, launches: &[Launch], times: u64) {
+        for own in &mut self.replicas {
+            for _ in 0..times {
+                for launch in launches {
+                    Self::launch(own, &self.shared, launch, self.text);
+                }
+            }
+        }
+    }
+
+    /// Runs launches `times` times, for every replica.
+    #[cfg(feature = "threads")]
     fn all(&mut self, launches: &[Launch], times: u64) {
         let (shared, text) = (&self.shared, self.text);
         if let [own] = &mut self.replicas[..] {
@@ -241,19 +258,19 @@ impl<T: Scalar> Executor for Cpu<T> {
         &self.plan
     }
 
-    fn write(&mut self, buffer: usize, data: &Host) -> Result<()> {
+    fn upload(&mut self, buffer: usize, data: View<'_>) -> Result<()> {
         check_write(&self.plan, buffer, data)?;
         self.written.fill(buffer);
         self.traffic.uploaded += data.bytes().len() as u64;
         let spec = &self.plan.buffers[buffer];
         let (n, shared) = (spec.elements, spec.shared);
         let fill = |store: &mut Store<T>, copy: usize| match (store, data) {
-            (Store::F(to), Host::F32(from)) => {
+            (Store::F(to), View::F32(from)) => {
                 for (to, &from) in to.iter_mut().zip(&from[copy * n..]) {
                     *to = T::of(f64::from(from));
                 }
             }
-            (Store::U(to), Host::U32(from)) => to.copy_from_slice(&from[copy * n..][..n]),
+            (Store::U(to), View::U32(from)) => to.copy_from_slice(&from[copy * n..][..n]),
             // `check_write` has compared the element types.
             _ => {}
         };

@@ -50,7 +50,7 @@ pub enum Device {
 
 pub(super) fn cpu_info() -> DeviceInfo {
     DeviceInfo {
-        name: format!("CPU, {} threads", rayon::current_num_threads()),
+        name: format!("CPU, {} threads", crate::threads::current_num_threads()),
         cpu: true,
         software: false,
         limits: Limits::CPU,
@@ -68,15 +68,7 @@ impl Device {
         match choice {
             Choice::Cpu => Ok(Self::Cpu(cpu_info())),
             #[cfg(feature = "gpu")]
-            _ => match super::gpu::GpuDevice::open(choice) {
-                Ok(gpu) => Ok(Self::Gpu(gpu)),
-                Err(e @ Error::Adapter { .. }) if choice == Choice::Auto => {
-                    tracing::info!("no hardware GPU found, so the CPU computes");
-                    tracing::debug!("{e}");
-                    Ok(Self::Cpu(cpu_info()))
-                }
-                Err(e) => Err(e),
-            },
+            _ => Self::opened(choice, super::gpu::GpuDevice::open(choice)),
             #[cfg(not(feature = "gpu"))]
             Choice::Auto => Ok(Self::Cpu(cpu_info())),
             #[cfg(not(feature = "gpu"))]
@@ -85,6 +77,33 @@ impl Device {
                 wanted: "a GPU adapter".into(),
                 fix: "Build with default features, or use the CPU.".into(),
             }),
+        }
+    }
+
+    /// [`Device::open`] where nobody can stop and wait, as in a page in a browser. Everything that
+    /// waits for a GPU has such a second form; the first one is an error there.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    pub async fn open_async(choice: Choice) -> Result<Self> {
+        #[cfg(feature = "gpu")]
+        if choice != Choice::Cpu {
+            return Self::opened(choice, super::gpu::GpuDevice::open_async(choice).await);
+        }
+        Self::open(choice)
+    }
+
+    /// The GPU that was found, or what stands in for it.
+    #[cfg(feature = "gpu")]
+    fn opened(choice: Choice, found: Result<super::gpu::GpuDevice>) -> Result<Self> {
+        match found {
+            Ok(gpu) => Ok(Self::Gpu(gpu)),
+            Err(e @ Error::Adapter { .. }) if choice == Choice::Auto => {
+                tracing::info!("no hardware GPU found, so the CPU computes");
+                tracing::debug!("{e}");
+                Ok(Self::Cpu(cpu_info()))
+            }
+            Err(e) => Err(e),
         }
     }
 
@@ -173,6 +192,20 @@ impl Device {
             Self::Cpu(_) => Ok(Box::new(Cpu::<f32>::new(plan, Text::Fast)?)),
             #[cfg(feature = "gpu")]
             Self::Gpu(gpu) => Ok(Box::new(super::gpu::Gpu::new(gpu, plan)?)),
+        }
+    }
+}
+
+impl Device {
+    /// [`Device::executor`] where nobody can stop and wait.
+    ///
+    /// # Errors
+    /// As [`Device::executor`].
+    pub async fn executor_async(&self, plan: Plan) -> Result<Box<dyn Executor>> {
+        match self {
+            Self::Cpu(_) => self.executor(plan),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(gpu) => Ok(Box::new(super::gpu::Gpu::new_async(gpu, plan).await?)),
         }
     }
 }

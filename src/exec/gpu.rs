@@ -2,24 +2,27 @@
 //! recording and submitting.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Instant;
 
 use super::profile::Span;
 use super::written::Written;
-use super::{DeviceInfo, Executor, Traffic, check_write, program};
+use super::{DeviceInfo, Executor, Pending, Traffic, check_write, program};
+use crate::clock::Stopwatch;
 use crate::error::Result;
 use crate::plan::{Binding, Launch, Plan};
 use crate::shape::DType;
-use crate::tensor::Host;
+use crate::tensor::{Host, View};
 
 mod adapter;
 mod clock;
 mod pipelines;
 mod tuning;
+mod wait;
 
 use adapter::fault;
 pub use adapter::{GpuDevice, adapters};
 use pipelines::{Compiled, Pipelines};
+pub(super) use wait::block_on;
+use wait::{Submitted, all_done, mapped};
 
 /// Launches recorded into one command buffer: enough to hide the cost of a submit, few
 /// enough to stay far from any driver's watchdog.
@@ -47,7 +50,7 @@ pub struct Gpu {
     buffers: Vec<wgpu::Buffer>,
     programs: HashMap<String, Vec<Ready>>,
     staging: Option<wgpu::Buffer>,
-    in_flight: VecDeque<wgpu::SubmissionIndex>,
+    in_flight: VecDeque<Submitted>,
     traffic: Traffic,
     written: Written,
 }
@@ -59,6 +62,14 @@ impl Gpu {
     /// What [`Plan::check`] finds; [`Error::Device`](crate::Error::Device) if a shader is
     /// refused or memory runs out.
     pub fn new(gpu: &GpuDevice, plan: Plan) -> Result<Self> {
+        block_on(Self::new_async(gpu, plan))
+    }
+
+    /// [`Gpu::new`] where nobody can stop and wait.
+    ///
+    /// # Errors
+    /// As [`Gpu::new`].
+    pub async fn new_async(gpu: &GpuDevice, plan: Plan) -> Result<Self> {
         plan.check(&gpu.info.limits)?;
         let (plan, info) = gpu.choose(plan)?;
         if gpu.info.software {
@@ -80,7 +91,7 @@ impl Gpu {
                 })
             })
             .collect();
-        if let Some(e) = pollster::block_on(memory.pop()) {
+        if let Some(e) = memory.pop().await {
             return Err(fault("allocate buffers", &e.to_string()));
         }
         let mut this = Self {
@@ -94,7 +105,7 @@ impl Gpu {
             written: Written::none_of(&plan),
             plan,
         };
-        let pipelines = Pipelines::compile(gpu, &this.plan)?;
+        let pipelines = Pipelines::compile(gpu, &this.plan).await?;
         for (name, launches) in &this.plan.programs {
             let ready = launches.iter().map(|l| this.ready(&pipelines, l)).collect();
             this.programs.insert(name.clone(), ready);
@@ -138,26 +149,111 @@ impl Gpu {
         }
     }
 
-    fn submit(&mut self, encoder: wgpu::CommandEncoder) -> Result<()> {
-        let index = self.gpu.queue.submit([encoder.finish()]);
+    async fn submit(&mut self, encoder: wgpu::CommandEncoder) -> Result<()> {
+        let submitted = Submitted::new(&self.gpu, encoder.finish());
         self.traffic.submits += 1;
-        self.in_flight.push_back(index);
+        self.in_flight.push_back(submitted);
         while self.in_flight.len() > IN_FLIGHT {
             if let Some(oldest) = self.in_flight.pop_front() {
-                self.poll(Some(oldest))?;
+                oldest.done(&self.gpu).await?;
             }
         }
         Ok(())
     }
 
-    fn poll(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
-        let poll = wgpu::PollType::Wait {
-            submission_index,
-            timeout: None,
+    /// Waits for all work and hands the first bytes of a staging buffer to `read`.
+    async fn mapped<R>(
+        &mut self,
+        staging: &wgpu::Buffer,
+        bytes: u64,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<R> {
+        let result = mapped(&self.gpu, staging, bytes, read).await?;
+        self.in_flight.clear();
+        Ok(result)
+    }
+
+    async fn read_back(&mut self, bindings: &[Binding]) -> Result<Vec<Host>> {
+        self.written.read(&self.plan, bindings)?;
+        let mut places = Vec::with_capacity(bindings.len());
+        let mut total = 0;
+        for b in bindings {
+            let spec = super::binding(&self.plan, b)?;
+            let copies = if spec.shared { 1 } else { self.plan.replicas };
+            let bytes = 4 * (b.elements * copies) as u64;
+            places.push((b.buffer, total, bytes, spec.dtype));
+            total += bytes;
+        }
+        let staging = match self.staging.take().filter(|s| s.size() >= total) {
+            Some(staging) => staging,
+            None => self.gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("staging"),
+                size: total,
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            }),
         };
-        let polled = self.gpu.device.poll(poll);
-        self.gpu.faults.check("run")?;
-        polled.map(|_| ()).map_err(|e| fault("run", &e.to_string()))
+        let mut encoder = self.encoder();
+        for &(b, at, bytes, _) in &places {
+            encoder.copy_buffer_to_buffer(&self.buffers[b], 0, &staging, at, bytes);
+        }
+        self.submit(encoder).await?;
+        let unpack = |view: &[u8]| {
+            places
+                .iter()
+                .map(|&(_, at, bytes, dtype)| {
+                    let slice = &view[at as usize..(at + bytes) as usize];
+                    match dtype {
+                        DType::F32 => Host::F32(bytemuck::pod_collect_to_vec(slice)),
+                        DType::U32 => Host::U32(bytemuck::pod_collect_to_vec(slice)),
+                    }
+                })
+                .collect()
+        };
+        let hosts = self.mapped(&staging, total, unpack).await?;
+        self.staging = Some(staging);
+        self.traffic.readbacks += 1;
+        self.traffic.read_back += total;
+        Ok(hosts)
+    }
+
+    async fn run_times(&mut self, name: &str, times: u64) -> Result<()> {
+        self.written.run(&self.plan, name)?;
+        let launches = self.programs[name].len();
+        let flops: u64 = self.programs[name].iter().map(|l| l.flops).sum();
+        let by_launches = (LAUNCHES_PER_SUBMIT / launches.max(1)) as u64;
+        let chunk = by_launches.min(FLOPS_PER_SUBMIT / flops.max(1)).max(1);
+        let mut left = times;
+        while left > 0 && launches > 0 {
+            let now = left.min(chunk);
+            let mut encoder = self.encoder();
+            let launches_now = (0..now).flat_map(|_| &self.programs[name]);
+            record(&mut encoder, launches_now);
+            self.submit(encoder).await?;
+            self.traffic.launches += now * launches as u64;
+            left -= now;
+        }
+        self.gpu.faults.check("run")
+    }
+
+    async fn run_launches(&mut self, name: &str, part: std::ops::Range<usize>) -> Result<()> {
+        super::check_part(&self.plan, name, &part)?;
+        if part.is_empty() {
+            return Ok(());
+        }
+        let launches = &program(&self.plan, name)?[part.clone()];
+        self.written.part(&self.plan, name, launches)?;
+        let mut encoder = self.encoder();
+        record(&mut encoder, self.programs[name][part.clone()].iter());
+        self.submit(encoder).await?;
+        self.traffic.launches += part.len() as u64;
+        self.gpu.faults.check("run")
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        all_done(&self.gpu).await?;
+        self.in_flight.clear();
+        Ok(())
     }
 
     fn encoder(&self) -> wgpu::CommandEncoder {
@@ -191,7 +287,7 @@ impl Executor for Gpu {
         &self.plan
     }
 
-    fn write(&mut self, buffer: usize, data: &Host) -> Result<()> {
+    fn upload(&mut self, buffer: usize, data: View<'_>) -> Result<()> {
         check_write(&self.plan, buffer, data)?;
         self.written.fill(buffer);
         self.gpu
@@ -202,84 +298,28 @@ impl Executor for Gpu {
     }
 
     fn read_bindings(&mut self, bindings: &[Binding]) -> Result<Vec<Host>> {
-        self.written.read(&self.plan, bindings)?;
-        let mut places = Vec::with_capacity(bindings.len());
-        let mut total = 0;
-        for b in bindings {
-            let spec = super::binding(&self.plan, b)?;
-            let copies = if spec.shared { 1 } else { self.plan.replicas };
-            let bytes = 4 * (b.elements * copies) as u64;
-            places.push((b.buffer, total, bytes, spec.dtype));
-            total += bytes;
-        }
-        let staging = match self.staging.take().filter(|s| s.size() >= total) {
-            Some(staging) => staging,
-            None => self.gpu.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("staging"),
-                size: total,
-                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            }),
-        };
-        let mut encoder = self.encoder();
-        for &(b, at, bytes, _) in &places {
-            encoder.copy_buffer_to_buffer(&self.buffers[b], 0, &staging, at, bytes);
-        }
-        self.submit(encoder)?;
-        let hosts = self.mapped(&staging, total, |view| {
-            places
-                .iter()
-                .map(|&(_, at, bytes, dtype)| {
-                    let slice = &view[at as usize..(at + bytes) as usize];
-                    match dtype {
-                        DType::F32 => Host::F32(bytemuck::pod_collect_to_vec(slice)),
-                        DType::U32 => Host::U32(bytemuck::pod_collect_to_vec(slice)),
-                    }
-                })
-                .collect()
-        })?;
-        self.staging = Some(staging);
-        self.traffic.readbacks += 1;
-        self.traffic.read_back += total;
-        Ok(hosts)
+        block_on(self.read_back(bindings))
+    }
+
+    fn read_bindings_async<'a>(&'a mut self, bindings: &'a [Binding]) -> Pending<'a, Vec<Host>> {
+        Box::pin(self.read_back(bindings))
     }
 
     fn run(&mut self, name: &str, times: u64) -> Result<()> {
-        self.written.run(&self.plan, name)?;
-        let launches = self.programs[name].len();
-        let flops: u64 = self.programs[name].iter().map(|l| l.flops).sum();
-        let by_launches = (LAUNCHES_PER_SUBMIT / launches.max(1)) as u64;
-        let chunk = by_launches.min(FLOPS_PER_SUBMIT / flops.max(1)).max(1);
-        let mut left = times;
-        while left > 0 && launches > 0 {
-            let now = left.min(chunk);
-            let mut encoder = self.encoder();
-            let launches_now = (0..now).flat_map(|_| &self.programs[name]);
-            record(&mut encoder, launches_now);
-            self.submit(encoder)?;
-            self.traffic.launches += now * launches as u64;
-            left -= now;
-        }
-        self.gpu.faults.check("run")
+        block_on(self.run_times(name, times))
+    }
+
+    fn run_async<'a>(&'a mut self, name: &'a str, times: u64) -> Pending<'a, ()> {
+        Box::pin(self.run_times(name, times))
     }
 
     fn run_part(&mut self, name: &str, part: std::ops::Range<usize>) -> Result<()> {
-        super::check_part(&self.plan, name, &part)?;
-        if part.is_empty() {
-            return Ok(());
-        }
-        let launches = &program(&self.plan, name)?[part.clone()];
-        self.written.part(&self.plan, name, launches)?;
-        let mut encoder = self.encoder();
-        record(&mut encoder, self.programs[name][part.clone()].iter());
-        self.submit(encoder)?;
-        self.traffic.launches += part.len() as u64;
-        self.gpu.faults.check("run")
+        block_on(self.run_launches(name, part))
     }
 
     fn timed(&mut self, name: &str, times: u64) -> Result<Option<Vec<Vec<Span>>>> {
         self.written.run(&self.plan, name)?;
-        self.stamped(name, times)
+        block_on(self.stamped(name, times))
     }
 
     fn recording(&mut self, name: &str, times: u64) -> Result<Option<f64>> {
@@ -287,22 +327,24 @@ impl Executor for Gpu {
         let launches = &self.programs[name];
         let runs = (LAUNCHES_PER_SUBMIT / launches.len().max(1)).max(1);
         let mut recorded = 0;
-        let begun = Instant::now();
+        let begun = Stopwatch::start();
         for _ in 0..times.div_ceil(runs as u64).max(1) {
             let mut encoder = self.encoder();
             record(&mut encoder, (0..runs).flat_map(|_| launches));
             drop(encoder.finish());
             recorded += runs * launches.len();
         }
-        let seconds = begun.elapsed().as_secs_f64();
+        let seconds = begun.seconds();
         self.gpu.faults.check("record")?;
         Ok((recorded > 0).then(|| seconds / recorded as f64))
     }
 
     fn wait(&mut self) -> Result<()> {
-        self.poll(None)?;
-        self.in_flight.clear();
-        Ok(())
+        block_on(self.finish())
+    }
+
+    fn wait_async(&mut self) -> Pending<'_, ()> {
+        Box::pin(self.finish())
     }
 
     fn traffic(&self) -> Traffic {

@@ -1,9 +1,11 @@
 //! Executors: they take a plan and run its programs, thousands of times, without
 //! thinking. They see plans and kernels, never ops or graphs.
 
+use std::pin::Pin;
+
 use crate::error::Result;
 use crate::plan::{Binding, Limits, Plan};
-use crate::tensor::Host;
+use crate::tensor::{Host, View};
 use profile::Span;
 
 mod cache;
@@ -49,7 +51,14 @@ pub struct DeviceInfo {
     pub limits: Limits,
 }
 
+/// What an executor is doing, to be awaited.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + 'a>>;
+
 /// Runs a plan.
+///
+/// What waits for the device stops the program until the device is done. Where a program may not
+/// stop, as in a page in a browser, a GPU refuses that; there the functions on `_async` do the
+/// same and give up their turn instead. An executor that never waits leaves those as they are.
 pub trait Executor: Send {
     /// The device.
     fn device(&self) -> &DeviceInfo;
@@ -63,7 +72,15 @@ pub trait Executor: Send {
     /// # Errors
     /// [`Error::Setting`](crate::Error::Setting) when length or element type differ
     /// from the plan's; [`Error::Device`](crate::Error::Device) when the device fails.
-    fn write(&mut self, buffer: usize, data: &Host) -> Result<()>;
+    fn upload(&mut self, buffer: usize, data: View<'_>) -> Result<()>;
+
+    /// [`Executor::upload`] of what is there as [`Host`].
+    ///
+    /// # Errors
+    /// As [`Executor::upload`].
+    fn write(&mut self, buffer: usize, data: &Host) -> Result<()> {
+        self.upload(buffer, data.view())
+    }
 
     /// Reads back what bindings see, in one go, after all work before it: the elements of
     /// each replica in order.
@@ -77,20 +94,26 @@ pub trait Executor: Send {
     /// [`Error::Device`](crate::Error::Device) when the device fails.
     fn read_bindings(&mut self, bindings: &[Binding]) -> Result<Vec<Host>>;
 
+    /// [`Executor::read_bindings`] where nobody can stop and wait.
+    fn read_bindings_async<'a>(&'a mut self, bindings: &'a [Binding]) -> Pending<'a, Vec<Host>> {
+        Box::pin(async move { self.read_bindings(bindings) })
+    }
+
     /// Reads whole state buffers back in one go, after all work before it.
     ///
     /// # Errors
     /// As [`Executor::read_bindings`].
     fn read_all(&mut self, buffers: &[usize]) -> Result<Vec<Host>> {
-        let whole = |&b: &usize| {
-            let elements = buffer(self.plan(), b)?.elements;
-            Ok(Binding {
-                buffer: b,
-                elements,
-            })
-        };
-        let bindings: Vec<Binding> = buffers.iter().map(whole).collect::<Result<_>>()?;
+        let bindings = whole(self.plan(), buffers)?;
         self.read_bindings(&bindings)
+    }
+
+    /// [`Executor::read_all`] where nobody can stop and wait.
+    fn read_all_async<'a>(&'a mut self, buffers: &'a [usize]) -> Pending<'a, Vec<Host>> {
+        Box::pin(async move {
+            let bindings = whole(self.plan(), buffers)?;
+            self.read_bindings_async(&bindings).await
+        })
     }
 
     /// Reads one buffer back.
@@ -108,6 +131,11 @@ pub trait Executor: Send {
     /// [`Error::Setting`](crate::Error::Setting) naming a variable that the program would read
     /// and nothing has written, [`Error::Device`](crate::Error::Device) when the device fails.
     fn run(&mut self, program: &str, times: u64) -> Result<()>;
+
+    /// [`Executor::run`] where nobody can stop and wait: it waits when the device is behind.
+    fn run_async<'a>(&'a mut self, program: &'a str, times: u64) -> Pending<'a, ()> {
+        Box::pin(async move { self.run(program, times) })
+    }
 
     /// Runs some of a program's launches once, in order.
     ///
@@ -146,8 +174,25 @@ pub trait Executor: Send {
     /// [`Error::Device`](crate::Error::Device) when the device fails.
     fn wait(&mut self) -> Result<()>;
 
+    /// [`Executor::wait`] where nobody can stop and wait.
+    fn wait_async(&mut self) -> Pending<'_, ()> {
+        Box::pin(async move { self.wait() })
+    }
+
     /// What has been moved and launched so far.
     fn traffic(&self) -> Traffic;
+}
+
+/// Bindings of whole buffers.
+fn whole(plan: &Plan, buffers: &[usize]) -> Result<Vec<Binding>> {
+    let whole = |&b: &usize| {
+        let elements = buffer(plan, b)?.elements;
+        Ok(Binding {
+            buffer: b,
+            elements,
+        })
+    };
+    buffers.iter().map(whole).collect()
 }
 
 /// The plan's specification of a buffer.
@@ -171,7 +216,7 @@ fn binding<'a>(plan: &'a Plan, binding: &Binding) -> Result<&'a crate::plan::Buf
 }
 
 /// Holds data that goes up against the plan.
-fn check_write(plan: &Plan, buffer: usize, data: &Host) -> Result<()> {
+fn check_write(plan: &Plan, buffer: usize, data: View<'_>) -> Result<()> {
     let b = self::buffer(plan, buffer)?;
     let wanted = b.total(plan.replicas);
     if data.dtype() != b.dtype || data.len() != wanted {

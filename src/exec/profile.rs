@@ -1,8 +1,7 @@
 //! Where the time of a program goes, launch by launch.
 
-use std::time::Instant;
-
 use super::Executor;
+use crate::clock::Stopwatch;
 use crate::error::Result;
 
 /// Whose clock a [`Profile`] was read from.
@@ -70,10 +69,10 @@ impl Runs {
             let mut run = Vec::with_capacity(self.launches);
             let mut begin = 0.0;
             for i in 0..self.launches {
-                let begun = Instant::now();
+                let begun = Stopwatch::start();
                 executor.run_part(&self.program, i..i + 1)?;
                 executor.wait()?;
-                let end = begin + begun.elapsed().as_secs_f64();
+                let end = begin + begun.seconds();
                 run.push(Span { begin, end });
                 begin = end;
             }

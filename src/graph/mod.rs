@@ -11,8 +11,12 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::ops::{Backward, GraphId, Lowering, Op, Tape, Value};
 use crate::shape::Type;
+use crate::tensor::Content;
 
 mod backward;
+mod handle;
+
+pub use handle::{Handle, Program};
 
 /// What a node is.
 #[derive(Clone, Debug)]
@@ -103,10 +107,14 @@ impl Graph {
         Ok(self.last(0))
     }
 
-    /// Starts a program: ops added from now on belong to it.
-    pub fn begin(&mut self, program: &str) {
+    /// Starts a program: ops added from now on belong to it. The handle is what it is run by.
+    pub fn begin(&mut self, program: &str) -> Program {
         self.programs.push(program.into());
         self.label.clear();
+        Program {
+            graph: self.id,
+            index: self.programs.len() - 1,
+        }
     }
 
     /// Names what the next ops are part of: `0.conv2d forward`.
@@ -120,17 +128,7 @@ impl Graph {
     /// [`Error::Setting`] if the name is taken, or the value is a variable (which can be
     /// read as it is) or one of another graph.
     pub fn result(&mut self, name: &str, value: Value) -> Result<()> {
-        let mut source = value;
-        // A view lives in the buffer of what it views.
-        loop {
-            let node = self.maker(source)?;
-            let Kind::Op(op) = &node.kind else { break };
-            let types = self.types(&node.inputs)?;
-            match (op.lower(&types, &node.outputs)?, node.inputs.first()) {
-                (Lowering::View, Some(&of)) => source = of,
-                _ => break,
-            }
-        }
+        let source = self.source(value)?;
         let taken = self.results.iter().any(|(n, v)| n == name || *v == source);
         if taken || matches!(self.nodes[source.node].kind, Kind::Variable(_)) {
             return Err(Error::setting(
@@ -143,6 +141,68 @@ impl Graph {
         Ok(())
     }
 
+    /// [`Graph::result`] and its handle.
+    ///
+    /// # Errors
+    /// As [`Graph::result`] and [`Graph::handle`].
+    pub fn output<T: Content>(&mut self, name: &str, value: Value) -> Result<Handle<T>> {
+        self.result(name, value)?;
+        self.handle(value)
+    }
+
+    /// [`Graph::variable`] and its handle.
+    ///
+    /// # Errors
+    /// As [`Graph::variable`] and [`Graph::handle`].
+    pub fn input<T: Content>(&mut self, name: &str, ty: Type) -> Result<Handle<T>> {
+        let value = self.variable(name, ty)?;
+        self.handle(value)
+    }
+
+    /// What a variable or a result is written and read by, once the graph is compiled.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if the value is neither, has other elements than `T` or is of another
+    /// graph.
+    pub fn handle<T: Content>(&self, value: Value) -> Result<Handle<T>> {
+        let ty = self.ty(value)?;
+        let source = self.source(value)?;
+        let node = &self.nodes[source.node];
+        let result = self.results.iter().find(|(_, v)| *v == source);
+        let name = match (&node.kind, result) {
+            (Kind::Variable(name), _) => name,
+            (_, Some((name, _))) => name,
+            (Kind::Op(op), None) => {
+                return Err(Error::setting(
+                    "handle",
+                    format!("a value that {} makes", op.name()),
+                    "a variable, or a value that `Graph::result` keeps",
+                )
+                .within(&node.label));
+            }
+        };
+        if !T::holds(ty.dtype) {
+            let wanted = format!("elements of {}", T::WANTED);
+            return Err(Error::setting(format!("handle of {name}"), ty, wanted));
+        }
+        Ok(Handle::new(source, ty.elements()))
+    }
+
+    /// The value in whose buffer this one lives: what a view looks at, else the value itself.
+    fn source(&self, value: Value) -> Result<Value> {
+        let mut source = value;
+        loop {
+            let node = self.maker(source)?;
+            let Kind::Op(op) = &node.kind else { break };
+            let types = self.types(&node.inputs)?;
+            match (op.lower(&types, &node.outputs)?, node.inputs.first()) {
+                (Lowering::View, Some(&of)) => source = of,
+                _ => break,
+            }
+        }
+        Ok(source)
+    }
+
     /// The kept values with their names.
     pub fn results(&self) -> &[(String, Value)] {
         &self.results
@@ -151,6 +211,13 @@ impl Graph {
     /// All nodes in order.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// The values that are variables.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = Value> {
+        let nodes = self.nodes.iter().enumerate();
+        let variables = nodes.filter(|(_, node)| matches!(node.kind, Kind::Variable(_)));
+        variables.map(|(i, _)| self.id.value(i, 0))
     }
 
     /// The programs' names in order.

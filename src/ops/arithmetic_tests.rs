@@ -17,13 +17,12 @@ use super::sgd::{HYPER, Sgd};
 use super::slice::Slice;
 use super::softmax::Softmax;
 use super::{COUNTER, Cost, Loss, LossGrad, Op, Tape, cross_entropy, log_likelihood, quadratic};
-use crate::compile::{Options, compile};
-use crate::exec::Executor;
+use crate::compile::{Compiled, Options};
 use crate::exec::cpu::{Cpu, Text};
 use crate::graph::Graph;
-use crate::plan::{Limits, Plan};
+use crate::plan::Limits;
+use crate::run::Session;
 use crate::shape::Type;
-use crate::tensor::Host;
 
 fn f32(extents: &[usize]) -> Type {
     Type::f32("test", extents).unwrap()
@@ -33,13 +32,13 @@ fn u32(extents: &[usize]) -> Type {
     Type::u32("test", extents).unwrap()
 }
 
-fn plan(graph: &Graph) -> Plan {
+fn compiled(graph: &Graph) -> Compiled {
     let options = Options {
         replicas: 1,
         fuse: true,
         limits: Limits::default(),
     };
-    compile(graph, &options).unwrap()
+    Compiled::new(graph, &options).unwrap()
 }
 
 #[test]
@@ -173,7 +172,7 @@ fn reduction_and_update_become_one() {
     };
     let updated = graph.op(Arc::new(sgd), &[gradient, b, hyper, step]);
     assert!(updated.unwrap().is_empty());
-    let launches: Vec<_> = plan(&graph).programs["run"]
+    let launches: Vec<_> = compiled(&graph).plan().programs["run"]
         .iter()
         .map(|launch| launch.kernel.name)
         .collect();
@@ -183,30 +182,25 @@ fn reduction_and_update_become_one() {
 /// The losses of one example and ∂L/∂z under g = 1, by the reference in f64.
 fn evaluate(cost: &'static Cost, z: &[f32], label: u32) -> (f64, Vec<f64>) {
     let mut graph = Graph::new();
-    let scores = graph.variable("scores", f32(&[1, z.len()])).unwrap();
-    let labels = graph.variable("labels", u32(&[1])).unwrap();
-    let seed = graph.variable("seed", f32(&[1])).unwrap();
-    graph.begin("run");
-    let loss = graph.op1(Arc::new(Loss(cost)), &[scores, labels]).unwrap();
-    graph.result("loss", loss).unwrap();
-    let slope = graph.gradients(loss, seed, &[scores]).unwrap()[0].unwrap();
-    graph.result("slope", slope).unwrap();
-    let mut cpu = Cpu::<f64>::new(plan(&graph), Text::Reference).unwrap();
-    let inputs = [
-        ("scores", Host::F32(z.to_vec())),
-        ("labels", Host::U32(vec![label])),
-        ("seed", Host::F32(vec![1.0])),
-    ];
-    for (name, host) in inputs {
-        let buffer = cpu.plan().state(name).unwrap();
-        cpu.write(buffer, &host).unwrap();
-    }
-    cpu.run("run", 1).unwrap();
-    let values = |name| {
-        let buffer = cpu.plan().state(name).unwrap();
-        cpu.values(0, buffer).unwrap().to_vec()
-    };
-    (values("loss")[0], values("slope"))
+    let scores = graph.input::<f32>("scores", f32(&[1, z.len()])).unwrap();
+    let labels = graph.input::<u32>("labels", u32(&[1])).unwrap();
+    let seed = graph.input::<f32>("seed", f32(&[1])).unwrap();
+    let run = graph.begin("run");
+    let inputs = [scores.value(), labels.value()];
+    let loss = graph.op1(Arc::new(Loss(cost)), &inputs).unwrap();
+    let slopes = graph.gradients(loss, seed.value(), &[scores.value()]);
+    let loss = graph.output::<f32>("loss", loss).unwrap();
+    let slope = slopes.unwrap()[0].unwrap();
+    let slope = graph.output::<f32>("slope", slope).unwrap();
+    let compiled = compiled(&graph);
+    let cpu = Cpu::<f64>::new(compiled.plan().clone(), Text::Reference).unwrap();
+    let mut session = Session::of(&compiled, Box::new(cpu)).unwrap();
+    session.write(scores, z).unwrap();
+    session.write(labels, &[label]).unwrap();
+    session.write(seed, &[1.0]).unwrap();
+    session.run(run, 1).unwrap();
+    let values = |handle| session.values(0, handle).unwrap().to_vec();
+    (values(loss)[0], values(slope))
 }
 
 fn close(found: (f64, Vec<f64>), loss: f64, slope: &[f64]) {

@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use rayon::prelude::*;
+use crate::threads::prelude::*;
 
 use super::{
     Backward, Case, ELEMENTWISE, Epilogue, Fill, Lowered, Lowering, NOW, Op, Operand, Value, arity,

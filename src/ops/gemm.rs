@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use rayon::prelude::*;
+use crate::threads::prelude::*;
 
 /// A matrix over a slice: element (i, j) stands at `i * row + j * col`.
 #[derive(Clone, Copy, Debug)]

@@ -5,8 +5,8 @@
 //! their rows against a few examples at a time, every sum in a register. The width of the
 //! registers is found when the program starts (the `pulp` crate).
 
+use crate::threads::prelude::*;
 use pulp::{Arch, Simd, WithSimd};
-use rayon::prelude::*;
 
 /// The most examples that count as few.
 pub(super) const FEW: usize = 16;

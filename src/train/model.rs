@@ -5,16 +5,21 @@ use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn};
 
-use super::trainer::{metrics, state, upload};
+use super::programs::{Evaluating, Pixels};
+use super::trainer::{evaluation, metrics};
 use super::{checkpoint, programs};
-use crate::compile::{Options, compile};
+use crate::compile::Options;
 use crate::data::Images;
 use crate::error::{Error, Result};
-use crate::exec::{Device, Executor};
-use crate::graph::Graph;
+use crate::exec::Device;
+use crate::graph::{Graph, Handle};
 use crate::model_file::{ModelFile, shown, weights_sha256};
 use crate::nn::{Network, Parameter};
-use crate::tensor::Host;
+use crate::run::Session;
+use crate::tensor::Values;
+
+/// Images that a [`Predictor`] answers in one step.
+const BATCH: usize = 100;
 
 /// One replica's weights by name, in the network's order.
 pub type Weights = Vec<(String, ArrayD<f32>)>;
@@ -29,18 +34,16 @@ pub struct Model {
 }
 
 impl Model {
-    /// From the parameters' buffers as an executor gives them.
-    pub(super) fn from_buffers(
+    /// From the parameters' values as they are read back.
+    pub(super) fn from_values(
         network: &Network,
         parameters: &[Parameter],
-        buffers: Vec<Host>,
-        replicas: usize,
+        values: &[Values<f32>],
     ) -> Result<Self> {
+        let replicas = values.first().map_or(0, |v| v.replicas().len());
         let mut all = vec![Weights::new(); replicas];
-        for (p, host) in parameters.iter().zip(buffers) {
-            let values = host.floats().unwrap_or_default();
-            let each = p.ty.elements();
-            for (weights, values) in all.iter_mut().zip(values.chunks(each)) {
+        for (p, values) in parameters.iter().zip(values) {
+            for (weights, values) in all.iter_mut().zip(values.replicas()) {
                 let shape = IxDyn(p.ty.shape.extents());
                 let array = ArrayD::from_shape_vec(shape, values.to_vec())
                     .map_err(|e| Error::shape(&p.name, e.to_string(), p.ty.to_string()))?;
@@ -53,10 +56,15 @@ impl Model {
         })
     }
 
-    /// Uploads the weights to a plan of `network`: those of each of its replicas, or one
-    /// replica's to all of them.
-    pub(super) fn write(&self, network: &Network, executor: &mut dyn Executor) -> Result<()> {
-        let replicas = executor.plan().replicas;
+    /// Uploads the weights of `parameters`, each with its handle: those of each of a session's
+    /// replicas, or one replica's to all of them.
+    pub(super) fn write(
+        &self,
+        parameters: &[Parameter],
+        handles: &[Handle<f32>],
+        session: &mut Session,
+    ) -> Result<()> {
+        let replicas = session.replicas();
         if self.replicas.len() != replicas && self.replicas.len() != 1 {
             let found = format!("{} replicas", self.replicas.len());
             return Err(Error::setting(
@@ -66,7 +74,7 @@ impl Model {
             ));
         }
         self.check_finite()?;
-        for (k, p) in network.parameters()?.iter().enumerate() {
+        for (k, (p, &handle)) in parameters.iter().zip(handles).enumerate() {
             let each = self.replicas.iter().map(|weights| {
                 let tensor = weights
                     .get(k)
@@ -76,12 +84,11 @@ impl Model {
                 })?;
                 Ok(tensor.iter().copied().collect::<Vec<f32>>())
             });
-            let mut values = each.collect::<Result<Vec<_>>>()?.concat();
-            if self.replicas.len() == 1 {
-                values = values.repeat(replicas);
+            let values = each.collect::<Result<Vec<_>>>()?.concat();
+            match self.replicas.len() {
+                1 => session.write_each(handle, &values)?,
+                _ => session.write(handle, &values)?,
             }
-            let buffer = state(executor.plan(), &p.name)?;
-            executor.write(buffer, &Host::F32(values))?;
         }
         Ok(())
     }
@@ -268,12 +275,10 @@ fn accuracy(predictions: &[u32], labels: &[u8]) -> f64 {
 
 /// A trained model made ready to answer on a set of images.
 pub struct Predictor {
-    executor: Box<dyn Executor>,
-    steps: usize,
+    session: Session,
+    pass: Evaluating,
     images: usize,
     classes: usize,
-    batch: usize,
-    replicas: usize,
 }
 
 impl Predictor {
@@ -282,33 +287,27 @@ impl Predictor {
     /// # Errors
     /// [`Error::Shape`] if the images do not fit the network; what the device says.
     pub fn new(model: &Model, images: &Images, device: &Device) -> Result<Self> {
-        programs::check_asked(&model.network, images)?;
-        let batch = images.len().min(100);
-        let mut graph = Graph::new();
-        let mut variables = HashMap::new();
-        let steps = programs::evaluation(
-            &mut graph,
-            &model.network,
-            &mut variables,
-            "images",
-            images,
-            batch,
-        )?;
+        let network = &model.network;
+        programs::check_asked(network, images)?;
+        let (mut graph, mut variables) = (Graph::new(), HashMap::new());
+        let pixels = Pixels::of(&mut graph, "images", images)?;
+        let set = ("images", images, pixels);
+        let pass = programs::evaluation(&mut graph, network, &mut variables, set, BATCH)?;
+        let parameters = network.parameters()?;
+        let weights = programs::weights(&graph, &parameters, &variables)?;
         let options = Options {
             replicas: model.replicas.len(),
-            fuse: true,
-            limits: device.info().limits,
+            ..Options::on(device.info())
         };
-        let mut executor = device.executor(compile(&graph, &options)?)?;
-        model.write(&model.network, executor.as_mut())?;
-        upload(executor.as_mut(), "images", images)?;
+        let mut session = Session::with(&graph, device, &options)?;
+        model.write(&parameters, &weights, &mut session)?;
+        pixels.write(&mut session, images)?;
+        pass.begin(&mut session)?;
         Ok(Self {
-            executor,
-            steps,
+            session,
+            pass,
             images: images.len(),
-            classes: model.network.outputs()?,
-            batch,
-            replicas: model.replicas.len(),
+            classes: network.outputs()?,
         })
     }
 
@@ -317,23 +316,10 @@ impl Predictor {
     /// # Errors
     /// [`Error::Device`] when the device failed.
     pub fn evaluate(&mut self) -> Result<Evaluation> {
-        self.executor.run("evaluate images", self.steps as u64)?;
-        let plan = self.executor.plan();
-        let buffers = [
-            state(plan, "images metrics")?,
-            state(plan, "images predictions")?,
-        ];
-        let mut back = self.executor.read_all(&buffers)?.into_iter();
-        let metrics = metrics(back.next());
-        let predictions = back.next().and_then(Host::integers).unwrap_or_default();
-        Ok(Evaluation {
-            cost: metrics.iter().map(|m| m.cost).collect(),
-            accuracy: metrics.iter().map(|m| m.accuracy).collect(),
-            predictions: predictions
-                .chunks(self.images)
-                .map(<[u32]>::to_vec)
-                .collect(),
-        })
+        self.pass.run(&mut self.session)?;
+        let asked = (self.pass.pass.metrics, self.pass.predictions);
+        let (counted, predictions) = self.session.read(asked)?;
+        Ok(evaluation(&metrics(&counted), &predictions))
     }
 
     /// The last layer's activations, `[image][class]` of each replica: probabilities
@@ -342,14 +328,13 @@ impl Predictor {
     /// # Errors
     /// [`Error::Device`] when the device failed.
     pub fn outputs(&mut self) -> Result<Vec<Vec<Vec<f32>>>> {
-        let mut all = vec![Vec::with_capacity(self.images); self.replicas];
-        let output = state(self.executor.plan(), "images output")?;
-        for step in 0..self.steps {
-            self.executor.run("evaluate images", 1)?;
-            let values = self.executor.read(output)?.floats().unwrap_or_default();
-            let left = self.images - step * self.batch;
-            for (all, values) in all.iter_mut().zip(values.chunks(self.batch * self.classes)) {
-                let rows = values.chunks(self.classes).take(left);
+        let mut all = vec![Vec::with_capacity(self.images); self.session.replicas()];
+        for _ in 0..self.pass.pass.steps {
+            self.session.run(self.pass.pass.program, 1)?;
+            let output = self.session.read(self.pass.output)?;
+            for (all, values) in all.iter_mut().zip(output.replicas()) {
+                // The last step has rows past the last image.
+                let rows = values.chunks(self.classes).take(self.images - all.len());
                 all.extend(rows.map(<[f32]>::to_vec));
             }
         }

@@ -7,19 +7,18 @@ use std::sync::Arc;
 use ndarray::{ArrayD, IxDyn};
 
 use super::model::{Model, Weights};
-use super::programs::{check_images, gather, pixels};
-use super::trainer::{state, upload};
-use crate::compile::{Options, compile};
+use super::programs::{Pixels, check_images, gather, weights};
+use crate::compile::Options;
 use crate::data::Images;
 use crate::error::{Error, Result};
-use crate::exec::{Device, Executor};
-use crate::graph::Graph;
+use crate::exec::Device;
+use crate::graph::{Graph, Handle, Program};
 use crate::nn::{Cost, Layer, Mode, Network, Parameter};
 use crate::ops::constant::Constant;
 use crate::ops::gather::Expansion;
 use crate::ops::{COUNTER, Tape, Value};
+use crate::run::Session;
 use crate::shape::Type;
-use crate::tensor::Host;
 
 /// The name of the images' buffers.
 const SET: &str = "probe";
@@ -28,32 +27,50 @@ const SET: &str = "probe";
 ///
 /// Dropout is as when evaluating: nothing here is random.
 pub struct Probe {
-    executor: Box<dyn Executor>,
+    session: Session,
     network: Network,
     parameters: Vec<Parameter>,
-    replicas: usize,
-}
-
-/// The forward pass over all of `images`: the begun program, the network's values, labels.
-fn forward(
-    graph: &mut Graph,
-    network: &Network,
-    variables: &mut HashMap<String, Value>,
-    images: &Images,
-    [buffers, labels, step]: [Value; 3],
-) -> Result<(crate::nn::Forward, Value)> {
-    graph.label("gather");
-    let gather = gather(network, images, images.len(), Expansion::None, 1, false);
-    let xy = graph.op(Arc::new(gather), &[buffers, labels, step])?;
-    let forward = network.forward(graph, variables, xy[0], Mode::Evaluate)?;
-    Ok((forward, xy[1]))
+    weights: Vec<Handle<f32>>,
+    cost: Program,
+    losses: Handle<f32>,
+    gradient: Program,
+    gradients: Vec<Handle<f32>>,
 }
 
 /// Images, labels and a step counter that stays 0.
-fn inputs(graph: &mut Graph, images: &Images) -> Result<[Value; 3]> {
-    let [buffers, labels] = pixels(graph, SET, images)?;
-    let step = Type::u32(SET, &[COUNTER])?;
-    Ok([buffers, labels, graph.variable("probe step", step)?])
+#[derive(Clone, Copy)]
+struct Set {
+    pixels: Pixels,
+    step: Handle<u32>,
+}
+
+impl Set {
+    fn of(graph: &mut Graph, images: &Images) -> Result<Self> {
+        let pixels = Pixels::of(graph, SET, images)?;
+        let step = graph.input("probe step", Type::u32(SET, &[COUNTER])?)?;
+        Ok(Self { pixels, step })
+    }
+
+    fn write(self, session: &mut Session, images: &Images) -> Result<()> {
+        self.pixels.write(session, images)?;
+        session.fill(self.step, 0)
+    }
+
+    /// The forward pass over all of `images`: the network's values, labels.
+    fn forward(
+        self,
+        graph: &mut Graph,
+        network: &Network,
+        variables: &mut HashMap<String, Value>,
+        images: &Images,
+    ) -> Result<(crate::nn::Forward, Value)> {
+        graph.label("gather");
+        let gather = gather(network, images, images.len(), Expansion::None, 1, false);
+        let set = [self.pixels.images, self.pixels.labels, self.step].map(Handle::value);
+        let xy = graph.op(Arc::new(gather), &set)?;
+        let forward = network.forward(graph, variables, xy[0], Mode::Evaluate)?;
+        Ok((forward, xy[1]))
+    }
 }
 
 impl Probe {
@@ -70,39 +87,44 @@ impl Probe {
         check_images(network, images)?;
         let parameters = network.parameters()?;
         let (mut graph, mut variables) = (Graph::new(), HashMap::new());
-        let inputs = inputs(&mut graph, images)?;
-        graph.begin("cost");
-        let (values, labels) = forward(&mut graph, network, &mut variables, images, inputs)?;
+        let set = Set::of(&mut graph, images)?;
+        let cost = graph.begin("cost");
+        let (values, labels) = set.forward(&mut graph, network, &mut variables, images)?;
         let losses = network.losses(&mut graph, values.scores, labels)?;
-        graph.result("losses", losses)?;
-        graph.begin("gradient");
-        let (values, labels) = forward(&mut graph, network, &mut variables, images, inputs)?;
+        let measured = graph.output("losses", losses)?;
+        let gradient = graph.begin("gradient");
+        let (values, labels) = set.forward(&mut graph, network, &mut variables, images)?;
         let losses = network.losses(&mut graph, values.scores, labels)?;
-        let wanted: Vec<Value> = parameters.iter().map(|p| variables[&p.name]).collect();
+        let weights = weights(&graph, &parameters, &variables)?;
+        let wanted: Vec<Value> = weights.iter().map(|w| w.value()).collect();
         let mean = Constant {
             extents: vec![images.len()],
             value: 1.0 / images.len() as f64,
         };
         let seed = graph.op1(Arc::new(mean), &[])?;
-        let gradients = graph.gradients(losses, seed, &wanted)?;
-        for (p, gradient) in parameters.iter().zip(gradients) {
-            let gradient = gradient.ok_or_else(|| {
+        let values = graph.gradients(losses, seed, &wanted)?;
+        let mut gradients = Vec::new();
+        for (p, value) in parameters.iter().zip(values) {
+            let value = value.ok_or_else(|| {
                 Error::setting(&p.name, "no influence on the cost", "every parameter used")
             })?;
-            graph.result(&format!("{} gradient", p.name), gradient)?;
+            gradients.push(graph.output(&format!("{} gradient", p.name), value)?);
         }
         let options = Options {
             replicas,
-            fuse: true,
-            limits: device.info().limits,
+            ..Options::on(device.info())
         };
-        let mut executor = device.executor(compile(&graph, &options)?)?;
-        upload(executor.as_mut(), SET, images)?;
+        let mut session = Session::with(&graph, device, &options)?;
+        set.write(&mut session, images)?;
         Ok(Self {
-            executor,
+            session,
             network: network.clone(),
             parameters,
-            replicas,
+            weights,
+            cost,
+            losses: measured,
+            gradient,
+            gradients,
         })
     }
 
@@ -111,16 +133,21 @@ impl Probe {
     /// # Errors
     /// [`Error::Setting`] if the model is of another network or another number of replicas.
     pub fn set_weights(&mut self, model: &Model) -> Result<()> {
-        model.write(&self.network, self.executor.as_mut())
+        model.write(&self.parameters, &self.weights, &mut self.session)
     }
 
     /// Uploads one parameter's values of every replica.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a parameter the network lacks or another number of values.
+    /// [`Error::UnknownName`] for a parameter the network lacks, [`Error::Setting`] for another
+    /// number of values.
     pub fn set_parameter(&mut self, name: &str, values: &[f32]) -> Result<()> {
-        let buffer = state(self.executor.plan(), name)?;
-        self.executor.write(buffer, &Host::F32(values.to_vec()))
+        let mut known = self.parameters.iter();
+        let Some(at) = known.position(|p| p.name == name) else {
+            let known: Vec<&str> = self.parameters.iter().map(|p| &p.name[..]).collect();
+            return Err(Error::unknown("parameter", name, &known));
+        };
+        self.session.write(self.weights[at], values)
     }
 
     /// The mean cost over the images, one per replica, without weight decay; summed in f64.
@@ -128,12 +155,10 @@ impl Probe {
     /// # Errors
     /// [`Error::Device`] when the device failed.
     pub fn costs(&mut self) -> Result<Vec<f64>> {
-        self.executor.run("cost", 1)?;
-        let buffer = state(self.executor.plan(), "losses")?;
-        let losses = self.executor.read(buffer)?.floats().unwrap_or_default();
-        let count = losses.len() / self.replicas;
-        let mean = |l: &[f32]| l.iter().map(|&x| f64::from(x)).sum::<f64>() / count as f64;
-        Ok(losses.chunks(count).map(mean).collect())
+        self.session.run(self.cost, 1)?;
+        let losses = self.session.read(self.losses)?;
+        let mean = |l: &[f32]| l.iter().map(|&x| f64::from(x)).sum::<f64>() / l.len() as f64;
+        Ok(losses.replicas().map(mean).collect())
     }
 
     /// The gradient of the mean cost with respect to each parameter, one set per replica.
@@ -142,15 +167,8 @@ impl Probe {
     /// [`Error::Device`] when the device failed.
     pub fn gradients(&mut self) -> Result<Vec<Weights>> {
         self.run_gradient()?;
-        let names = self
-            .parameters
-            .iter()
-            .map(|p| format!("{} gradient", p.name));
-        let buffers = names.map(|n| state(self.executor.plan(), &n));
-        let buffers: Vec<usize> = buffers.collect::<Result<_>>()?;
-        let hosts = self.executor.read_all(&buffers)?;
-        let model = Model::from_buffers(&self.network, &self.parameters, hosts, self.replicas)?;
-        Ok(model.replicas)
+        let values = self.session.read(&self.gradients)?;
+        Ok(Model::from_values(&self.network, &self.parameters, &values)?.replicas)
     }
 
     /// Runs the pass with gradients and waits for it, without a readback; for measurements.
@@ -158,8 +176,8 @@ impl Probe {
     /// # Errors
     /// [`Error::Device`] when the device failed.
     pub fn run_gradient(&mut self) -> Result<()> {
-        self.executor.run("gradient", 1)?;
-        self.executor.wait()
+        self.session.run(self.gradient, 1)?;
+        self.session.wait()
     }
 
     /// ‖δˡ‖: the length of the gradient with respect to each layer's biases, from the first
@@ -209,28 +227,27 @@ impl Activations {
             part = part.flatten().cost(Cost::Quadratic);
         }
         let (mut graph, mut variables) = (Graph::new(), HashMap::new());
-        let inputs = inputs(&mut graph, images)?;
-        graph.begin("forward");
-        let (values, _) = forward(&mut graph, &part, &mut variables, images, inputs)?;
-        graph.result("activations", values.output)?;
+        let set = Set::of(&mut graph, images)?;
+        let program = graph.begin("forward");
+        let (values, _) = set.forward(&mut graph, &part, &mut variables, images)?;
+        let output = graph.output::<f32>("activations", values.output)?;
+        let parameters = part.parameters()?;
+        let weights = weights(&graph, &parameters, &variables)?;
         let options = Options {
             replicas: model.replicas.len(),
-            fuse: true,
-            limits: device.info().limits,
+            ..Options::on(device.info())
         };
-        let mut executor = device.executor(compile(&graph, &options)?)?;
-        model.write(&part, executor.as_mut())?;
-        upload(executor.as_mut(), SET, images)?;
-        executor.run("forward", 1)?;
-        let buffer = state(executor.plan(), "activations")?;
-        let values = executor.read(buffer)?.floats().unwrap_or_default();
+        let mut session = Session::with(&graph, device, &options)?;
+        model.write(&parameters, &weights, &mut session)?;
+        set.write(&mut session, images)?;
+        session.run(program, 1)?;
+        let values = session.read(output)?;
         let shape: Vec<usize> = [images.len()].into_iter().chain(extents).collect();
-        let each = shape.iter().product::<usize>();
         let array = |v: &[f32]| {
             ArrayD::from_shape_vec(IxDyn(&shape), v.to_vec())
                 .map_err(|e| Error::shape("activations", e.to_string(), format!("{shape:?}")))
         };
-        let replicas = values.chunks(each).map(array).collect::<Result<_>>()?;
+        let replicas = values.replicas().map(array).collect::<Result<_>>()?;
         Ok(Self { replicas })
     }
 }
@@ -281,4 +298,33 @@ fn shape_of(network: &Network) -> Result<Vec<usize>> {
         Some(size) if size.iter().product::<usize>() == total => size.to_vec(),
         _ => vec![total],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::digits::{Part, generate};
+    use crate::exec::Choice;
+
+    #[test]
+    fn a_parameter_is_set_by_its_name() {
+        let network = Network::new([1, 28, 28]).flatten().dense(10).sigmoid();
+        let network = network.cost(Cost::Quadratic);
+        let images = generate(1, Part::Test, 3).unwrap();
+        let cpu = Device::open(Choice::Cpu).unwrap();
+        let mut probe = Probe::new(&network, &images, 2, &cpu).unwrap();
+        let names: Vec<String> = probe.parameters.iter().map(|p| p.name.clone()).collect();
+        let sizes: Vec<usize> = probe.weights.iter().map(|w| w.elements()).collect();
+        for (name, size) in names.iter().zip(&sizes) {
+            probe.set_parameter(name, &vec![0.0; 2 * size]).unwrap();
+        }
+        // Every output is ½ and so far from its goal, in both replicas.
+        assert_eq!(probe.costs().unwrap(), [1.25; 2]);
+        let unknown = probe.set_parameter("weights", &[]).unwrap_err().to_string();
+        let known = format!("unknown parameter `weights`; known: {}", names.join(", "));
+        assert_eq!(unknown, known);
+        let short = probe.set_parameter(&names[0], &[0.0]).unwrap_err();
+        let wanted = format!("data for {}: found 1 elements", names[0]);
+        assert!(short.to_string().starts_with(&wanted), "{short}");
+    }
 }

@@ -13,9 +13,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Settings;
-use crate::data::Images;
+use crate::data::{Images, Split};
 use crate::error::{Error, Result};
-use crate::graph::Graph;
+use crate::graph::{Graph, Handle, Program};
 use crate::nn::{Mode, Network, Parameter};
 use crate::ops::advance::Advance;
 use crate::ops::average::Average;
@@ -28,8 +28,10 @@ use crate::ops::init::{Distribution, Init};
 use crate::ops::sgd::{HYPER, Sgd};
 use crate::ops::shuffle::Shuffle;
 use crate::ops::tally::Tally;
-use crate::ops::{COUNTER, Tape, Value};
+use crate::ops::{COUNTER, NEXT, Tape, Value};
+use crate::run::Session;
 use crate::shape::Type;
+use crate::tensor::pack;
 
 /// Floats in a set's metrics: sum of losses, correct, seen, sum of the block under way (see
 /// [`Tally`]).
@@ -51,53 +53,154 @@ pub(super) fn average(parameter: &str) -> String {
     format!("{parameter} average")
 }
 
-/// The buffers that are kept of a session between epochs: each parameter, its velocity where
-/// there is momentum, its mean where one is taken.
-pub(super) fn kept(parameters: &[Parameter], settings: &Settings) -> Vec<String> {
-    let each = parameters.iter().flat_map(|p| {
-        let velocity = (settings.momentum > 0.0).then(|| velocity(&p.name));
-        let mean = settings.average_from.map(|_| average(&p.name));
-        [Some(p.name.clone()), velocity, mean]
-    });
-    each.flatten().collect()
+/// A buffer that is kept of a session between epochs.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    /// What it is called in messages and in checkpoints.
+    pub name: String,
+    pub handle: Handle<f32>,
 }
 
 /// A session's graph and the facts that go with it.
 pub(super) struct Programs {
     pub graph: Graph,
     pub parameters: Vec<Parameter>,
-    /// Training steps in an epoch.
+    pub handles: Handles,
+}
+
+/// What a session is run, written and read by.
+#[derive(Clone, Debug)]
+pub(super) struct Handles {
+    pub keys: Handle<u32>,
+    pub hyper: Handle<f32>,
+    pub images: Pixels,
+    pub train: Pass,
+    pub shuffle: Program,
+    pub init: Program,
+    pub average: Option<Program>,
+    pub check: Program,
+    /// Each parameter, its velocity where there is momentum, its mean where one is taken.
+    pub kept: Vec<Kept>,
+    /// Each parameter.
+    pub weights: Vec<Handle<f32>>,
+    /// The running mean of each, where one is taken.
+    pub means: Option<Vec<Handle<f32>>>,
+    /// The pass that evaluates the training images, where they are measured.
+    pub training: Option<Evaluating>,
+    pub validation: (Pixels, Evaluating),
+    pub test: (Pixels, Evaluating),
+}
+
+/// The buffers of a set of images, which all replicas share.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pixels {
+    pub images: Handle<u32>,
+    pub labels: Handle<u32>,
+}
+
+impl Pixels {
+    /// The buffers `<name> images` and `<name> labels`.
+    pub(super) fn of(graph: &mut Graph, name: &str, images: &Images) -> Result<Self> {
+        let words = images.pixels.len().div_ceil(4);
+        let shared = |extents: &[usize]| Type::u32(name, extents).map(Type::shared);
+        Ok(Self {
+            images: graph.input(&format!("{name} images"), shared(&[words])?)?,
+            labels: graph.input(&format!("{name} labels"), shared(&[images.len()])?)?,
+        })
+    }
+
+    /// Uploads the set.
+    pub(super) fn write(self, session: &mut Session, images: &Images) -> Result<()> {
+        session.write(self.images, &pack(&images.pixels))?;
+        let labels: Vec<u32> = images.labels.iter().map(|&l| u32::from(l)).collect();
+        session.write(self.labels, &labels)
+    }
+}
+
+/// A pass over images: the program of one step, and what its steps count and add to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pass {
+    pub program: Program,
+    /// Steps of the whole pass.
     pub steps: usize,
+    pub step: Handle<u32>,
+    pub metrics: Handle<f32>,
+    pub guard: Handle<u32>,
 }
 
-/// A data set's variables in the graph.
-struct Set {
-    images: Value,
-    labels: Value,
-    step: Value,
-    metrics: Value,
-    guard: Value,
+impl Pass {
+    /// Sets the step counter to 0 and clears what steps add to.
+    pub(super) fn begin(self, session: &mut Session) -> Result<()> {
+        self.count_from(session, 0)?;
+        session.fill(self.metrics, 0.0)?;
+        session.fill(self.guard, 0)
+    }
+
+    /// Sets every replica's counter to where `next` is the step to come.
+    pub(super) fn count_from(self, session: &mut Session, next: u32) -> Result<()> {
+        let mut counter = [0; COUNTER];
+        counter[NEXT] = next;
+        session.write_each(self.step, &counter)
+    }
 }
 
-/// The buffers of images, `<name> images` and `<name> labels`.
-pub(super) fn pixels(graph: &mut Graph, name: &str, images: &Images) -> Result<[Value; 2]> {
-    let words = images.pixels.len().div_ceil(4);
-    let shared = |extents: &[usize]| Type::u32(name, extents).map(Type::shared);
-    Ok([
-        graph.variable(&format!("{name} images"), shared(&[words])?)?,
-        graph.variable(&format!("{name} labels"), shared(&[images.len()])?)?,
-    ])
+/// A pass that answers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Evaluating {
+    pub pass: Pass,
+    pub predictions: Handle<u32>,
+    /// The last layer's activations.
+    pub output: Handle<f32>,
 }
 
-/// Adds the variables of a pass called `name` over images that are there.
-fn set(graph: &mut Graph, name: &str, [images, labels]: [Value; 2]) -> Result<Set> {
-    Ok(Set {
-        images,
-        labels,
-        step: graph.variable(&format!("{name} step"), Type::u32(name, &[COUNTER])?)?,
-        metrics: graph.variable(&format!("{name} metrics"), Type::f32(name, &[METRICS])?)?,
-        guard: graph.variable(&format!("{name} guard"), Type::u32(name, &[GUARD])?)?,
-    })
+impl Evaluating {
+    /// [`Pass::begin`].
+    pub(super) fn begin(self, session: &mut Session) -> Result<()> {
+        self.pass.begin(session)?;
+        session.fill(self.predictions, 0)
+    }
+
+    /// Runs the whole pass.
+    pub(super) fn run(self, session: &mut Session) -> Result<()> {
+        session.run(self.pass.program, self.pass.steps as u64)
+    }
+}
+
+/// The variables of a pass that is called `name`.
+struct Counts {
+    step: Handle<u32>,
+    metrics: Handle<f32>,
+    guard: Handle<u32>,
+}
+
+impl Counts {
+    fn of(graph: &mut Graph, name: &str) -> Result<Self> {
+        Ok(Self {
+            step: graph.input(&format!("{name} step"), Type::u32(name, &[COUNTER])?)?,
+            metrics: graph.input(&format!("{name} metrics"), Type::f32(name, &[METRICS])?)?,
+            guard: graph.input(&format!("{name} guard"), Type::u32(name, &[GUARD])?)?,
+        })
+    }
+
+    fn pass(self, program: Program, steps: usize) -> Pass {
+        Pass {
+            program,
+            steps,
+            step: self.step,
+            metrics: self.metrics,
+            guard: self.guard,
+        }
+    }
+}
+
+/// Each parameter's handle, from the values that a forward pass has noted by name.
+pub(super) fn weights(
+    graph: &Graph,
+    parameters: &[Parameter],
+    variables: &HashMap<String, Value>,
+) -> Result<Vec<Handle<f32>>> {
+    let each = parameters.iter().map(|p| graph.handle(variables[&p.name]));
+    each.collect()
 }
 
 pub(super) fn gather(
@@ -164,36 +267,24 @@ fn check_size(network: &Network, images: &Images) -> Result<()> {
     Ok(())
 }
 
-/// Adds the program that evaluates `images` under `name`; returns its steps.
+/// Adds the program `evaluate <name>` over images whose buffers are there.
 pub(super) fn evaluation(
     graph: &mut Graph,
     network: &Network,
     variables: &mut HashMap<String, Value>,
-    name: &str,
-    images: &Images,
+    (name, images, pixels): (&str, &Images, Pixels),
     batch: usize,
-) -> Result<usize> {
-    let buffers = pixels(graph, name, images)?;
-    evaluation_of(graph, network, variables, (name, images, buffers), batch)
-}
-
-/// [`evaluation`] of images whose buffers are there.
-fn evaluation_of(
-    graph: &mut Graph,
-    network: &Network,
-    variables: &mut HashMap<String, Value>,
-    (name, images, buffers): (&str, &Images, [Value; 2]),
-    batch: usize,
-) -> Result<usize> {
+) -> Result<Evaluating> {
     let batch = batch.min(images.len());
     let steps = images.len().div_ceil(batch);
-    let set = set(graph, name, buffers)?;
+    let counts = Counts::of(graph, name)?;
     let ty = Type::u32(name, &[images.len()])?;
-    let predictions = graph.variable(&format!("{name} predictions"), ty)?;
-    graph.begin(&format!("evaluate {name}"));
+    let predictions = graph.input(&format!("{name} predictions"), ty)?;
+    let program = graph.begin(&format!("evaluate {name}"));
     graph.label("gather");
     let gather = gather(network, images, batch, Expansion::None, steps, false);
-    let xy = graph.op(Arc::new(gather), &[set.images, set.labels, set.step])?;
+    let set = [pixels.images, pixels.labels, counts.step].map(Handle::value);
+    let xy = graph.op(Arc::new(gather), &set)?;
     let forward = network.forward(graph, variables, xy[0], Mode::Evaluate)?;
     let losses = network.losses(graph, forward.scores, xy[1])?;
     graph.label("tally");
@@ -206,25 +297,25 @@ fn evaluation_of(
         forward.output,
         losses,
         xy[1],
-        set.step,
-        set.metrics,
-        set.guard,
-        predictions,
+        counts.step.value(),
+        counts.metrics.value(),
+        counts.guard.value(),
+        predictions.value(),
     ];
     graph.op(Arc::new(tally), &inputs)?;
-    graph.result(&format!("{name} output"), forward.output)?;
+    let output = graph.output(&format!("{name} output"), forward.output)?;
     graph.label("step");
-    graph.op(Arc::new(Advance), &[set.step])?;
-    Ok(steps)
+    graph.op(Arc::new(Advance), &[counts.step.value()])?;
+    Ok(Evaluating {
+        pass: counts.pass(program, steps),
+        predictions,
+        output,
+    })
 }
 
 /// Builds the session's graph.
-pub(super) fn build(
-    network: &Network,
-    settings: &Settings,
-    train: &Images,
-    held_out: &[(&str, &Images)],
-) -> Result<Programs> {
+pub(super) fn build(network: &Network, settings: &Settings, data: &Split) -> Result<Programs> {
+    let train = &data.train;
     let parameters = network.parameters()?;
     check_images(network, train)?;
     settings.check(train.len())?;
@@ -233,14 +324,15 @@ pub(super) fn build(
     let mut graph = Graph::new();
     let mut variables = HashMap::new();
 
-    let keys = graph.variable("keys", Type::u32("keys", &[4])?)?;
+    let keys = graph.input("keys", Type::u32("keys", &[4])?)?;
     let schedule = settings.learning_rates.len();
-    let hyper = graph.variable("hyper", Type::f32("hyper", &[HYPER + schedule])?)?;
+    let hyper = graph.input("hyper", Type::f32("hyper", &[HYPER + schedule])?)?;
     let order = graph.variable("order", Type::u32("order", &[count])?)?;
-    let buffers = pixels(&mut graph, "train", train)?;
-    let set = set(&mut graph, "train", buffers)?;
+    let images = Pixels::of(&mut graph, "train", train)?;
+    let counts = Counts::of(&mut graph, "train")?;
+    let (key, step) = (keys.value(), counts.step.value());
 
-    graph.begin("train");
+    let program = graph.begin("train");
     graph.label("gather");
     let gather = gather(
         network,
@@ -250,13 +342,11 @@ pub(super) fn build(
         steps,
         true,
     );
-    let xy = graph.op(Arc::new(gather), &[set.images, set.labels, set.step, order])?;
+    let set = [images.images.value(), images.labels.value(), step, order];
+    let xy = graph.op(Arc::new(gather), &set)?;
     graph.label("distort");
-    let x = distort(&mut graph, settings.distortion, xy[0], [keys, set.step])?;
-    let mode = Mode::Train {
-        keys,
-        step: set.step,
-    };
+    let x = distort(&mut graph, settings.distortion, xy[0], [key, step])?;
+    let mode = Mode::Train { keys: key, step };
     let forward = network.forward(&mut graph, &mut variables, x, mode)?;
     let losses = network.losses(&mut graph, forward.scores, xy[1])?;
     graph.label("tally");
@@ -272,10 +362,9 @@ pub(super) fn build(
     } else {
         forward.scores
     };
-    graph.op(
-        Arc::new(tally),
-        &[scores, losses, xy[1], set.step, set.metrics, set.guard],
-    )?;
+    let (metrics, guard) = (counts.metrics.value(), counts.guard.value());
+    let inputs = [scores, losses, xy[1], step, metrics, guard];
+    graph.op(Arc::new(tally), &inputs)?;
     let values: Vec<Value> = parameters.iter().map(|p| variables[&p.name]).collect();
     // The cost is the mean of the losses.
     let mean = Constant {
@@ -297,7 +386,7 @@ pub(super) fn build(
             epoch_steps: steps,
             schedule,
         };
-        let mut inputs = vec![g, w, hyper, set.step];
+        let mut inputs = vec![g, w, hyper.value(), step];
         if sgd.momentum {
             let v = graph.variable(&velocity(&p.name), p.ty.clone())?;
             velocities.push((p, v));
@@ -306,15 +395,16 @@ pub(super) fn build(
         graph.op(Arc::new(sgd), &inputs)?;
     }
     graph.label("step");
-    graph.op(Arc::new(Advance), &[set.step])?;
+    graph.op(Arc::new(Advance), &[step])?;
+    let pass = counts.pass(program, steps);
 
-    graph.begin("shuffle");
+    let shuffled = graph.begin("shuffle");
     graph.label("shuffle");
     let shuffle = Shuffle {
         n: count,
         epoch_steps: steps,
     };
-    graph.op(Arc::new(shuffle), &[order, keys, set.step])?;
+    graph.op(Arc::new(shuffle), &[order, key, step])?;
 
     let mut means = Vec::new();
     if settings.average_from.is_some() {
@@ -324,7 +414,7 @@ pub(super) fn build(
         }
     }
 
-    graph.begin("init");
+    let init = graph.begin("init");
     let constant = |value| Distribution::Constant { value };
     let starts = parameters
         .iter()
@@ -338,62 +428,80 @@ pub(super) fn build(
         .map(|(p, v)| (p.name.as_str(), *v, constant(0.0)));
     for (number, (name, value, distribution)) in starts.chain(zeros).chain(cleared).enumerate() {
         graph.label(format!("{name} init"));
-        let init = Init {
+        let draw = Init {
             distribution,
             parameter: number as u32,
         };
-        graph.op(Arc::new(init), &[value, keys])?;
+        graph.op(Arc::new(draw), &[value, key])?;
     }
 
-    let mut named: HashMap<String, Value> = variables.clone();
-    named.extend(velocities.iter().map(|(p, v)| (velocity(&p.name), *v)));
+    let weights = weights(&graph, &parameters, &variables)?;
+    let mut taken = None;
     if let Some(from) = settings.average_from {
-        graph.begin("average");
+        taken = Some(graph.begin("average"));
         for (&(p, mean), &w) in means.iter().zip(&values) {
             graph.label(format!("{} average", p.name));
             let op = Average {
                 epoch_steps: steps,
                 from,
             };
-            graph.op(Arc::new(op), &[mean, w, set.step])?;
-            named.insert(average(&p.name), mean);
+            graph.op(Arc::new(op), &[mean, w, step])?;
             // What is evaluated from here on is the mean.
             variables.insert(p.name.clone(), mean);
         }
     }
 
-    graph.begin("check");
-    for (number, name) in kept(&parameters, settings).into_iter().enumerate() {
-        graph.label(format!("{name} check"));
-        let finite = Finite {
-            number: number as u32,
-        };
-        graph.op(Arc::new(finite), &[named[&name], set.guard])?;
+    let check = graph.begin("check");
+    let mut kept = Vec::new();
+    for (k, p) in parameters.iter().enumerate() {
+        let velocity = velocities.get(k).map(|(_, v)| (velocity(&p.name), *v));
+        let mean = means.get(k).map(|(_, v)| (average(&p.name), *v));
+        let weight = Some((p.name.clone(), values[k]));
+        for (name, value) in [weight, velocity, mean].into_iter().flatten() {
+            graph.label(format!("{name} check"));
+            let finite = Finite {
+                number: kept.len() as u32,
+            };
+            graph.op(Arc::new(finite), &[value, guard])?;
+            let handle = graph.handle(value)?;
+            kept.push(Kept { name, handle });
+        }
     }
+    let means = means.iter().map(|(_, v)| graph.handle(*v));
+    let means: Vec<Handle<f32>> = means.collect::<Result<_>>()?;
 
+    let batch = settings.evaluation_batch;
+    let mut training = None;
     if settings.measure_training {
-        evaluation_of(
-            &mut graph,
-            network,
-            &mut variables,
-            (TRAINING, train, buffers),
-            settings.evaluation_batch,
-        )?;
+        let set = (TRAINING, train, images);
+        training = Some(evaluation(&mut graph, network, &mut variables, set, batch)?);
     }
-    for (name, images) in held_out {
+    let mut held_out = |name: &str, images: &Images| {
         check_images(network, images)?;
-        evaluation(
-            &mut graph,
-            network,
-            &mut variables,
-            name,
-            images,
-            settings.evaluation_batch,
-        )?;
-    }
+        let pixels = Pixels::of(&mut graph, name, images)?;
+        let set = (name, images, pixels);
+        let evaluation = evaluation(&mut graph, network, &mut variables, set, batch)?;
+        Ok::<_, Error>((pixels, evaluation))
+    };
+    let handles = Handles {
+        validation: held_out("validation", &data.validation)?,
+        test: held_out("test", &data.test)?,
+        keys,
+        hyper,
+        images,
+        train: pass,
+        shuffle: shuffled,
+        init,
+        average: taken,
+        check,
+        kept,
+        weights,
+        means: settings.average_from.map(|_| means),
+        training,
+    };
     Ok(Programs {
         graph,
         parameters,
-        steps,
+        handles,
     })
 }

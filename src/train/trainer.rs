@@ -8,27 +8,25 @@
 mod blame;
 mod resume;
 
-use std::time::Instant;
-
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Identity, Keeper, Origin};
 use super::model::{Evaluation, Model};
-use super::programs::{self, GUARD, KEPT, METRICS, TRAINING};
+use super::programs::{self, Handles, KEPT, Programs, TRAINING};
 use super::schedule::Watch;
 use super::{Decay, Settings, Standing};
+use crate::clock::Stopwatch;
 use crate::compile::{Options, compile};
-use crate::data::{Images, Split};
+use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::exec::profile::Profile;
-use crate::exec::{Device, DeviceInfo, Executor, Traffic, run_verified};
+use crate::exec::{Device, DeviceInfo, Traffic};
 use crate::json::{nullable, nullable_one};
 use crate::nn::{Network, Parameter};
-use crate::ops::{COUNTER, NEXT};
 use crate::plan::Plan;
 use crate::rng::{Stream, key, keys, streams};
-use crate::shape::DType;
-use crate::tensor::Host;
+use crate::run::Session;
+use crate::tensor::Values;
 
 /// Steps between two progress events.
 const PROGRESS: u64 = 100;
@@ -141,7 +139,8 @@ impl Outcome {
 pub struct Trainer {
     network: Network,
     parameters: Vec<Parameter>,
-    executor: Box<dyn Executor>,
+    session: Session,
+    handles: Handles,
     settings: Settings,
     /// Training steps in an epoch.
     steps: usize,
@@ -155,9 +154,6 @@ pub struct Trainer {
     history: Vec<Epoch>,
     /// Where each replica stands after `history`.
     watches: Vec<Watch>,
-    /// The buffers that the guard looks at after an epoch and that a checkpoint keeps.
-    kept: Vec<String>,
-    sets: Vec<(&'static str, usize)>,
     training_seconds: f64,
     /// What weights are pulled with: L2 and L1, divided already.
     decay: [f64; 2],
@@ -172,25 +168,20 @@ pub struct Trainer {
     keeper: Option<Keeper>,
 }
 
-/// The plan of a training session, to look at or to run.
-///
-/// # Errors
-/// Everything that can be wrong with a network, its data or its settings.
-pub(super) fn plan(
+/// A session's programs, and how they are compiled for a device.
+fn programs_for(
     network: &Network,
     data: &Split,
     settings: &Settings,
     device: &DeviceInfo,
-) -> Result<(Plan, Vec<Parameter>, usize)> {
-    let held_out = [("validation", &data.validation), ("test", &data.test)];
-    let programs = programs::build(network, settings, &data.train, &held_out)?;
+) -> Result<(Programs, Options)> {
+    let programs = programs::build(network, settings, data)?;
     let options = Options {
         replicas: settings.replicas,
         fuse: settings.fuse,
-        limits: device.limits,
+        ..Options::on(device)
     };
-    let plan = compile(&programs.graph, &options)?;
-    Ok((plan, programs.parameters, programs.steps))
+    Ok((programs, options))
 }
 
 impl Trainer {
@@ -204,7 +195,8 @@ impl Trainer {
         settings: &Settings,
         device: &DeviceInfo,
     ) -> Result<Plan> {
-        Ok(plan(network, data, settings, device)?.0)
+        let (programs, options) = programs_for(network, data, settings, device)?;
+        compile(&programs.graph, &options)
     }
 
     /// Compiles the session, uploads the data and draws the parameters.
@@ -218,14 +210,18 @@ impl Trainer {
         settings: &Settings,
         device: &Device,
     ) -> Result<Self> {
-        let (plan, parameters, steps) = plan(network, data, settings, device.info())?;
-        let executor = device.executor(plan)?;
-        let name = executor.device().name.clone();
-        let kept = programs::kept(&parameters, settings);
+        let (programs, options) = programs_for(network, data, settings, device.info())?;
+        let session = Session::with(&programs.graph, device, &options)?;
+        let handles = programs.handles;
+        let name = session.device().name.clone();
+        let steps = handles.train.steps;
+        let examples = data.train.len() * settings.expansion.factor();
+        let decay = |d: Decay| d.coefficient(examples, steps);
         let mut this = Self {
             network: network.clone(),
-            parameters,
-            executor,
+            parameters: programs.parameters,
+            session,
+            handles,
             settings: settings.clone(),
             steps,
             done: 0,
@@ -233,10 +229,8 @@ impl Trainer {
             under_way: 0.0,
             history: vec![],
             watches: vec![Watch::default(); settings.replicas],
-            kept,
-            sets: vec![],
             training_seconds: 0.0,
-            decay: [0.0; 2],
+            decay: [decay(settings.l2), decay(settings.l1)],
             evaluated: false,
             given: None,
             origins: vec![Origin {
@@ -246,50 +240,57 @@ impl Trainer {
             identity: Identity::of(network, settings, data)?,
             keeper: None,
         };
-        let first = settings.first_replica as u32;
-        let keys = (0..settings.replicas as u32).flat_map(|r| keys(settings.seed, first + r));
-        this.write("keys", &Host::U32(keys.collect()))?;
-        let examples = data.train.len() * settings.expansion.factor();
-        let decay = |d: Decay| d.coefficient(examples, steps);
-        this.decay = [decay(settings.l2), decay(settings.l1)];
-        this.write_hyper()?;
-        upload(this.executor.as_mut(), "train", &data.train)?;
-        if settings.measure_training {
-            begin(this.executor.as_mut(), TRAINING)?;
-            let batch = settings.evaluation_batch.min(data.train.len());
-            this.sets.push((TRAINING, data.train.len().div_ceil(batch)));
-        }
-        for (name, images) in [("validation", &data.validation), ("test", &data.test)] {
-            upload(this.executor.as_mut(), name, images)?;
-            let batch = settings.evaluation_batch.min(images.len());
-            this.sets.push((name, images.len().div_ceil(batch)));
-        }
-        this.executor.run("init", 1)?;
+        this.upload(data)?;
+        this.session.run(this.handles.init, 1)?;
         this.average()?;
         Ok(this)
     }
 
+    /// Uploads keys, rates and data, and begins every pass.
+    fn upload(&mut self, data: &Split) -> Result<()> {
+        let first = self.settings.first_replica as u32;
+        let replicas = 0..self.settings.replicas as u32;
+        let keys = replicas.flat_map(|r| keys(self.settings.seed, first + r));
+        let keys: Vec<u32> = keys.collect();
+        self.session.write(self.handles.keys, &keys)?;
+        self.write_hyper()?;
+        let (session, handles) = (&mut self.session, &self.handles);
+        handles.images.write(session, &data.train)?;
+        handles.train.begin(session)?;
+        if let Some(training) = handles.training {
+            training.begin(session)?;
+        }
+        for ((pixels, pass), images) in [
+            (handles.validation, &data.validation),
+            (handles.test, &data.test),
+        ] {
+            pixels.write(session, images)?;
+            pass.begin(session)?;
+        }
+        Ok(())
+    }
+
     /// Takes the weights into their running mean, where there is one.
     fn average(&mut self) -> Result<()> {
-        match self.settings.average_from {
-            Some(_) => self.executor.run("average", 1),
+        match self.handles.average {
+            Some(average) => self.session.run(average, 1),
             None => Ok(()),
         }
     }
 
     /// The device it runs on.
     pub fn device(&self) -> &DeviceInfo {
-        self.executor.device()
+        self.session.device()
     }
 
     /// The plan it runs.
     pub fn executed_plan(&self) -> &Plan {
-        self.executor.plan()
+        self.session.plan()
     }
 
     /// What the executor has moved and launched so far.
     pub fn traffic(&self) -> Traffic {
-        self.executor.traffic()
+        self.session.traffic()
     }
 
     /// Training steps in an epoch.
@@ -331,8 +332,8 @@ impl Trainer {
         let decay = self.decay.map(|d| d as f32);
         let watches = self.watches.iter().enumerate();
         let hyper = watches.flat_map(|(r, w)| self.settings.hyper(r, w.standing, decay));
-        let hyper = hyper.collect();
-        self.write("hyper", &Host::F32(hyper))
+        let hyper: Vec<f32> = hyper.collect();
+        self.session.write(self.handles.hyper, &hyper)
     }
 
     /// Whether every replica has stopped.
@@ -351,7 +352,7 @@ impl Trainer {
     /// wrong launch, [`Error::Device`] when the device failed, [`Error::Io`] when a checkpoint
     /// cannot be written.
     pub fn run(&mut self, tell: &mut dyn FnMut(&Event<'_>)) -> Result<Outcome> {
-        let start = Instant::now();
+        let start = Stopwatch::start();
         let before = (self.done, self.training_seconds);
         let mut test = None;
         while self.epochs_done() < self.settings.epochs && !self.over() {
@@ -370,7 +371,7 @@ impl Trainer {
             epochs: self.history.clone(),
             test,
             steps_per_second: steps / training.max(1e-9),
-            seconds: start.elapsed().as_secs_f64(),
+            seconds: start.seconds(),
         })
     }
 
@@ -382,7 +383,7 @@ impl Trainer {
     pub fn prepare(&mut self) -> Result<()> {
         let epoch = self.done / self.steps as u64;
         if self.ordered != Some(epoch) {
-            self.executor.run("shuffle", 1)?;
+            self.session.run(self.handles.shuffle, 1)?;
             self.ordered = Some(epoch);
         }
         Ok(())
@@ -425,22 +426,22 @@ impl Trainer {
     /// in all.
     pub fn steps(&mut self, count: u64) -> Result<()> {
         self.check_room(count)?;
-        let mut begun = Instant::now();
+        let mut begun = Stopwatch::start();
         let mut to_go = count;
         while to_go > 0 {
             let now = to_go.min(self.left());
             self.prepare()?;
-            self.executor.run("train", now)?;
+            self.session.run(self.handles.train.program, now)?;
             self.count(now)?;
             to_go -= now;
             if self.left() == self.steps as u64 {
                 self.under_way = 0.0;
-                begun = Instant::now();
+                begun = Stopwatch::start();
             }
         }
-        self.executor.wait()?;
+        self.session.wait()?;
         if self.left() < self.steps as u64 {
-            self.under_way += begun.elapsed().as_secs_f64();
+            self.under_way += begun.seconds();
         }
         Ok(())
     }
@@ -453,12 +454,12 @@ impl Trainer {
     pub fn profile(&mut self, steps: u64) -> Result<Profile> {
         let steps = steps.max(1);
         self.check_room(steps)?;
-        let mut runs = Profile::begin(self.executor.as_mut(), "train", steps)?;
+        let mut runs = self.session.measure(self.handles.train.program, steps)?;
         let mut to_go = steps;
         while to_go > 0 {
             let now = to_go.min(self.left());
             self.prepare()?;
-            runs.add(self.executor.as_mut(), now)?;
+            self.session.run_measured(&mut runs, now)?;
             self.count(now)?;
             to_go -= now;
         }
@@ -467,14 +468,15 @@ impl Trainer {
 
     /// Step number `step`, with one launch of it held against the reference.
     fn verified_step(&mut self, step: u64) -> Result<()> {
-        let launches = self.executor.plan().programs["train"].len();
+        let train = self.handles.train.program;
+        let launches = self.session.launches(train)?.len();
         let stream = Stream {
             seed: key(self.settings.seed),
             replica: 0,
             stream: streams::SENTINEL,
         };
         let pick = stream.words(step as u32, 0)[0] as usize % launches;
-        run_verified(self.executor.as_mut(), "train", pick)
+        self.session.run_verified(train, pick)
     }
 
     /// Evaluates the test set with the networks that [`Trainer::model`] gives.
@@ -485,14 +487,10 @@ impl Trainer {
         if !self.averaged() {
             self.average()?;
         }
-        for (name, steps) in self.sets.iter().filter(|(name, _)| *name == "test") {
-            self.executor
-                .run(&format!("evaluate {name}"), *steps as u64)?;
-        }
-        let buffers = [self.state("test metrics")?, self.state("test predictions")?];
-        let mut back = self.executor.read_all(&buffers)?.into_iter();
-        let metrics = metrics(back.next());
-        Ok(evaluation(&metrics, back.next(), self.settings.replicas))
+        let (_, test) = self.handles.test;
+        test.run(&mut self.session)?;
+        let back = self.session.read((test.pass.metrics, test.predictions))?;
+        Ok(evaluation(&metrics(&back.0), &back.1))
     }
 
     /// Whether the last epoch's numbers can stand for those of one that is not evaluated.
@@ -510,7 +508,7 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::run`].
     pub fn epoch(&mut self, tell: &mut dyn FnMut(&Event<'_>)) -> Result<(Epoch, Evaluation)> {
-        let start = Instant::now();
+        let start = Stopwatch::start();
         self.check_room(self.left())?;
         let number = self.epochs_done() + 1;
         let end = (number * self.steps) as u64;
@@ -519,14 +517,14 @@ impl Trainer {
             let step = self.done;
             let mut now = PROGRESS.min(end - step);
             match self.settings.verify_every {
-                0 => self.executor.run("train", now)?,
+                0 => self.session.run(self.handles.train.program, now)?,
                 every if (step + 1).is_multiple_of(every) => {
                     now = 1;
                     self.verified_step(step)?;
                 }
                 every => {
                     now = now.min(every - 1 - step % every);
-                    self.executor.run("train", now)?;
+                    self.session.run(self.handles.train.program, now)?;
                 }
             }
             self.count(now)?;
@@ -536,61 +534,52 @@ impl Trainer {
                 total: (self.settings.epochs * self.steps) as u64,
             });
         }
-        self.executor.wait()?;
-        self.training_seconds += start.elapsed().as_secs_f64();
+        self.session.wait()?;
+        self.training_seconds += start.seconds();
         let earlier = std::mem::take(&mut self.under_way);
-        self.executor.run("check", 1)?;
+        let (handles, test) = (self.handles.clone(), self.handles.test.1);
+        self.session.run(handles.check, 1)?;
         let due = number.is_multiple_of(self.settings.evaluate_every)
             || number == self.settings.epochs
             || !self.carries();
         if due {
-            for (name, steps) in &self.sets {
-                self.executor
-                    .run(&format!("evaluate {name}"), *steps as u64)?;
+            let sets = [handles.training, Some(handles.validation.1), Some(test)];
+            for set in sets.into_iter().flatten() {
+                set.run(&mut self.session)?;
             }
             self.evaluated = true;
         }
-        let mut names = vec![
-            "train metrics".to_owned(),
-            "train guard".into(),
-            "validation metrics".into(),
-            "test metrics".into(),
-            "test predictions".into(),
-        ];
         let measured = self.settings.measure_training;
-        let decayed = measured && self.decay != [0.0; 2];
-        if measured {
-            names.push(format!("{TRAINING} metrics"));
-        }
-        if decayed {
-            let weights = self.parameters.iter().filter(|p| p.decay);
+        let mut decayed = vec![];
+        if measured && self.decay != [0.0; 2] {
             // The weights that were evaluated: their mean, where one is kept.
-            names.extend(weights.map(|p| match self.settings.average_from {
-                Some(_) => programs::average(&p.name),
-                None => p.name.clone(),
-            }));
+            let evaluated = handles.means.as_ref().unwrap_or(&handles.weights);
+            let weights = self.parameters.iter().zip(evaluated);
+            let weights = weights.filter(|(p, _)| p.decay);
+            decayed = weights.map(|(_, &handle)| handle).collect();
         }
-        let buffers: Vec<usize> = names.iter().map(|n| self.state(n)).collect::<Result<_>>()?;
-        let mut back = self.executor.read_all(&buffers)?.into_iter();
-        let train = metrics(back.next());
-        let guard = back.next().and_then(Host::integers).unwrap_or_default();
-        let [validation, test] = [metrics(back.next()), metrics(back.next())];
-        let mut evaluation = evaluation(&test, back.next(), self.settings.replicas);
-        let set = if measured {
-            metrics(back.next())
-        } else {
-            vec![]
-        };
+        let (train, guard, validation, tested, predictions, set, decayed) = self.session.read((
+            handles.train.metrics,
+            handles.train.guard,
+            handles.validation.1.pass.metrics,
+            test.pass.metrics,
+            test.predictions,
+            handles.training.map(|set| set.pass.metrics),
+            decayed,
+        ))?;
+        let [train, validation, test] = [&train, &validation, &tested].map(metrics);
+        let set = set.as_ref().map(metrics).unwrap_or_default();
+        let mut evaluation = evaluation(&test, &predictions);
         let penalty = match measured {
-            true => penalty(self.decay, back, self.settings.replicas),
+            true => penalty(self.decay, &decayed, self.settings.replicas),
             false => vec![],
         };
-        for (replica, guard) in guard.chunks(GUARD).enumerate() {
+        for (replica, guard) in guard.replicas().enumerate() {
             if guard[0] > 0 {
                 return Err(self.not_finite(u64::from(guard[0] - 1), replica, "cost")?);
             }
         }
-        for (replica, guard) in guard.chunks(GUARD).enumerate() {
+        for (replica, guard) in guard.replicas().enumerate() {
             if guard[KEPT] > 0 {
                 return Err(self.kept_not_finite(replica, guard[KEPT] as usize - 1)?);
             }
@@ -622,7 +611,7 @@ impl Trainer {
             set_cost: set.iter().map(|m| m.cost).collect(),
             set_accuracy: set.iter().map(|m| m.accuracy).collect(),
             penalty,
-            seconds: earlier + start.elapsed().as_secs_f64(),
+            seconds: earlier + start.seconds(),
         };
         if !due && let Some(last) = self.history.last() {
             epoch = repeated(epoch, last, &mut evaluation, self.evaluated);
@@ -649,83 +638,19 @@ impl Trainer {
     /// [`Error::Device`] when the device failed.
     pub fn model(&mut self) -> Result<Model> {
         let averaged = self.averaged();
-        let names = self.parameters.iter().map(|p| match averaged {
-            true => self.state(&programs::average(&p.name)),
-            false => self.state(&p.name),
-        });
-        let buffers: Vec<usize> = names.collect::<Result<_>>()?;
-        let hosts = self.executor.read_all(&buffers)?;
+        let means = self.handles.means.as_ref().filter(|_| averaged);
+        let weights = self.session.read(means.unwrap_or(&self.handles.weights))?;
         let names = self.parameters.iter().map(|p| p.name.as_str());
-        self.check_finite(names.zip(&hosts))?;
-        Model::from_buffers(
-            &self.network,
-            &self.parameters,
-            hosts,
-            self.settings.replicas,
-        )
-    }
-
-    fn state(&self, name: &str) -> Result<usize> {
-        state(self.executor.plan(), name)
-    }
-
-    fn write(&mut self, name: &str, data: &Host) -> Result<()> {
-        let buffer = self.state(name)?;
-        self.executor.write(buffer, data)
+        self.check_finite(names.zip(&weights))?;
+        Model::from_values(&self.network, &self.parameters, &weights)
     }
 }
 
-/// The state buffer called `name`.
-pub(super) fn state(plan: &Plan, name: &str) -> Result<usize> {
-    plan.state(name)
-        .ok_or_else(|| Error::setting("buffer", name, "a state buffer of the plan"))
-}
-
-/// Every replica's step counter where `next` is the step to come.
-fn counters(plan: &Plan, next: u32) -> Host {
-    let mut counter = [0; COUNTER];
-    counter[NEXT] = next;
-    Host::U32(counter.repeat(plan.replicas))
-}
-
-/// Uploads a data set and begins its pass.
-pub(super) fn upload(executor: &mut dyn Executor, name: &str, images: &Images) -> Result<()> {
-    let labels = images.labels.iter().map(|&l| u32::from(l)).collect();
-    for (part, data) in [
-        ("images", Host::pack(&images.pixels)),
-        ("labels", Host::U32(labels)),
-    ] {
-        let buffer = state(executor.plan(), &format!("{name} {part}"))?;
-        executor.write(buffer, &data)?;
-    }
-    begin(executor, name)
-}
-
-/// Sets the step counter of a pass to 0 and clears what its steps add to, where it has such.
-pub(super) fn begin(executor: &mut dyn Executor, name: &str) -> Result<()> {
-    let buffer = state(executor.plan(), &format!("{name} step"))?;
-    let counters = counters(executor.plan(), 0);
-    executor.write(buffer, &counters)?;
-    for part in ["metrics", "guard", "predictions"] {
-        let Some(buffer) = executor.plan().state(&format!("{name} {part}")) else {
-            continue;
-        };
-        let spec = &executor.plan().buffers[buffer];
-        let total = spec.total(executor.plan().replicas);
-        let zeros = match spec.dtype {
-            DType::F32 => Host::F32(vec![0.0; total]),
-            DType::U32 => Host::U32(vec![0; total]),
-        };
-        executor.write(buffer, &zeros)?;
-    }
-    Ok(())
-}
-
-/// The decay's term of the cost for each replica, from the buffers of decayed weights.
-fn penalty([l2, l1]: [f64; 2], weights: impl Iterator<Item = Host>, replicas: usize) -> Vec<f64> {
+/// The decay's term of the cost for each replica, from the decayed weights.
+fn penalty([l2, l1]: [f64; 2], weights: &[Values<f32>], replicas: usize) -> Vec<f64> {
     let mut terms = vec![0.0; replicas];
-    for values in weights.filter_map(Host::floats) {
-        for (term, values) in terms.iter_mut().zip(values.chunks(values.len() / replicas)) {
+    for values in weights {
+        for (term, values) in terms.iter_mut().zip(values.replicas()) {
             let values = values.iter().map(|&w| f64::from(w));
             *term += values.map(|w| 0.5 * l2 * w * w + l1 * w.abs()).sum::<f64>();
         }
@@ -733,14 +658,12 @@ fn penalty([l2, l1]: [f64; 2], weights: impl Iterator<Item = Host>, replicas: us
     terms
 }
 
-/// What the test set's buffers say.
-fn evaluation(metrics: &[Metrics], predictions: Option<Host>, replicas: usize) -> Evaluation {
-    let predictions = predictions.and_then(Host::integers).unwrap_or_default();
-    let count = (predictions.len() / replicas).max(1);
+/// What a set's buffers say.
+pub(super) fn evaluation(metrics: &[Metrics], predictions: &Values<u32>) -> Evaluation {
     Evaluation {
         cost: metrics.iter().map(|m| m.cost).collect(),
         accuracy: metrics.iter().map(|m| m.accuracy).collect(),
-        predictions: predictions.chunks(count).map(<[u32]>::to_vec).collect(),
+        predictions: predictions.replicas().map(<[u32]>::to_vec).collect(),
     }
 }
 
@@ -771,10 +694,9 @@ pub(super) struct Metrics {
     pub accuracy: f64,
 }
 
-pub(super) fn metrics(host: Option<Host>) -> Vec<Metrics> {
-    let values = host.and_then(Host::floats).unwrap_or_default();
+pub(super) fn metrics(values: &Values<f32>) -> Vec<Metrics> {
     values
-        .chunks(METRICS)
+        .replicas()
         .map(|m| Metrics {
             cost: f64::from(m[0]) / f64::from(m[2]),
             accuracy: f64::from(m[1]) / f64::from(m[2]),

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use safetensors::{Dtype, SafeTensors};
-use wgrad::compile::{Options, compile};
+use wgrad::compile::{Compiled, Options};
 use wgrad::exec::Executor;
 use wgrad::exec::cpu::{Cpu, Text};
-use wgrad::graph::Graph;
+use wgrad::graph::{Graph, Handle, Program};
 use wgrad::ops::activation::{Activate, Activation};
 use wgrad::ops::{Op, Tape, Value};
-use wgrad::plan::{Limits, Plan};
+use wgrad::plan::Limits;
+use wgrad::run::Session;
 use wgrad::shape::Type;
 use wgrad::tensor::Host;
 
@@ -82,17 +83,19 @@ impl Tensor {
     }
 }
 
-pub fn plan(graph: &Graph) -> Plan {
+pub fn compiled(graph: &Graph) -> Compiled {
     let options = Options {
         replicas: 1,
         fuse: true,
         limits: Limits::default(),
     };
-    compile(graph, &options).unwrap()
+    Compiled::new(graph, &options).unwrap()
 }
 
 /// Reference, CPU executor and, where there is one, the GPU.
-pub fn executors(plan: &Plan) -> Vec<(&'static str, Box<dyn Executor>)> {
+pub fn sessions(graph: &Graph) -> Vec<(&'static str, Session)> {
+    let compiled = compiled(graph);
+    let plan = compiled.plan();
     let cpu = |text| Box::new(Cpu::<f32>::new(plan.clone(), text).unwrap());
     let mut all: Vec<(&'static str, Box<dyn Executor>)> = vec![
         ("reference", cpu(Text::Reference)),
@@ -101,7 +104,8 @@ pub fn executors(plan: &Plan) -> Vec<(&'static str, Box<dyn Executor>)> {
     if let Some(gpu) = gpu() {
         all.push(("GPU", gpu.executor(plan.clone()).unwrap()));
     }
-    all
+    let session = |(name, executor)| (name, Session::of(&compiled, executor).unwrap());
+    all.into_iter().map(session).collect()
 }
 
 /// Holds a result against its fixture: integers exactly, floats within 2e-6 of the largest
@@ -172,25 +176,29 @@ pub fn hold_graph(
     let get = |part: &str| fixtures.get(&format!("{name}/{part}")).cloned();
     let mut compared = 0;
     let mut graph = Graph::new();
-    let values: Vec<Value> = inputs
-        .iter()
-        .enumerate()
-        .map(|(i, (_, ty))| graph.variable(&format!("in{i}"), ty.clone()).unwrap())
-        .collect();
-    let upstream = get("upstream");
-    let seed = upstream
-        .as_ref()
-        .map(|u| graph.variable("upstream", u.ty()).unwrap());
-    graph.begin("run");
-    let outputs = build(&mut graph, &values);
-    for (i, &y) in outputs.iter().enumerate() {
-        graph.result(&format!("out{i}"), y).unwrap();
+    let mut given: Vec<(Handle<Host>, Tensor)> = vec![];
+    for (i, (t, ty)) in inputs.iter().enumerate() {
+        let handle = graph.input(&format!("in{i}"), ty.clone()).unwrap();
+        given.push((handle, t.clone()));
     }
-    let mut wanted: Vec<(String, Tensor)> = (0..outputs.len())
-        .map(|i| (format!("out{i}"), get(&format!("out{i}")).unwrap()))
-        .collect();
+    let values: Vec<Value> = given.iter().map(|(handle, _)| handle.value()).collect();
+    let mut seed = None;
+    if let Some(u) = get("upstream") {
+        let handle = graph.input("upstream", u.ty()).unwrap();
+        seed = Some(handle.value());
+        given.push((handle, u));
+    }
+    let run = graph.begin("run");
+    let outputs = build(&mut graph, &values);
+    let mut wanted: Vec<(Handle<Host>, String, Tensor)> = vec![];
+    for (i, &y) in outputs.iter().enumerate() {
+        let part = format!("out{i}");
+        let handle = graph.output(&part, y).unwrap();
+        let tensor = get(&part).unwrap();
+        wanted.push((handle, part, tensor));
+    }
     if let Some(seed) = seed {
-        let by: Vec<usize> = (0..inputs.len())
+        let by: Vec<usize> = (0..values.len())
             .filter(|i| get(&format!("grad{i}")).is_some())
             .collect();
         let by_values: Vec<Value> = by.iter().map(|&i| values[i]).collect();
@@ -200,25 +208,19 @@ pub fn hold_graph(
             let g = graph
                 .op1(Arc::new(Activate(Activation::Linear)), &[g.unwrap()])
                 .unwrap();
-            graph.result(&format!("gradient {k}"), g).unwrap();
-            wanted.push((format!("gradient {k}"), get(&format!("grad{i}")).unwrap()));
+            let part = format!("gradient {k}");
+            let handle = graph.output(&part, g).unwrap();
+            wanted.push((handle, part, get(&format!("grad{i}")).unwrap()));
         }
     }
-    let plan = plan(&graph);
-    for (device, mut executor) in executors(&plan) {
-        for (i, (t, _)) in inputs.iter().enumerate() {
-            executor
-                .write(plan.state(&format!("in{i}")).unwrap(), &t.host)
-                .unwrap();
+    let handles: Vec<_> = wanted.iter().map(|(handle, ..)| *handle).collect();
+    for (device, mut session) in sessions(&graph) {
+        for (handle, tensor) in &given {
+            session.write(*handle, &tensor.host).unwrap();
         }
-        if let Some(u) = &upstream {
-            executor
-                .write(plan.state("upstream").unwrap(), &u.host)
-                .unwrap();
-        }
-        executor.run("run", 1).unwrap();
-        for (part, tensor) in &wanted {
-            let found = executor.read(plan.state(part).unwrap()).unwrap();
+        session.run(run, 1).unwrap();
+        let found = session.read(&handles).unwrap();
+        for ((_, part, tensor), found) in wanted.iter().zip(found) {
             close(&format!("{name} {part} on {device}"), &found, tensor);
             compared += 1;
         }
@@ -226,31 +228,37 @@ pub fn hold_graph(
     compared
 }
 
-/// One op over named inputs, which it may update; its outputs are kept as `out0`, `out1`, …
+/// One op over named inputs, which it may update; its outputs are called `out0`, `out1`, …
 pub struct Single {
     what: String,
-    plan: Plan,
-    executors: Vec<(&'static str, Box<dyn Executor>)>,
+    named: BTreeMap<String, Handle<Host>>,
+    program: Program,
+    sessions: Vec<(&'static str, Session)>,
     share: f32,
 }
 
 impl Single {
     pub fn new(what: &str, op: impl Op + 'static, inputs: &[(&str, &Tensor)]) -> Self {
         let mut graph = Graph::new();
-        let values: Vec<Value> = inputs
-            .iter()
-            .map(|(name, t)| graph.variable(name, t.ty()).unwrap())
-            .collect();
-        graph.begin("run");
+        let mut named = BTreeMap::new();
+        let mut values: Vec<Value> = vec![];
+        for (name, t) in inputs {
+            let handle = graph.input(name, t.ty()).unwrap();
+            named.insert(name.to_string(), handle);
+            values.push(handle.value());
+        }
+        let program = graph.begin("run");
         let outputs = graph.op(Arc::new(op), &values).unwrap();
         for (i, &y) in outputs.iter().enumerate() {
-            graph.result(&format!("out{i}"), y).unwrap();
+            let name = format!("out{i}");
+            let handle = graph.output(&name, y).unwrap();
+            named.insert(name, handle);
         }
-        let plan = plan(&graph);
         let mut single = Self {
             what: what.into(),
-            executors: executors(&plan),
-            plan,
+            named,
+            program,
+            sessions: sessions(&graph),
             share: 2e-6,
         };
         single.write(inputs);
@@ -264,21 +272,20 @@ impl Single {
     }
 
     pub fn write(&mut self, inputs: &[(&str, &Tensor)]) {
-        for (_, executor) in &mut self.executors {
+        for (_, session) in &mut self.sessions {
             for (name, t) in inputs {
-                executor
-                    .write(self.plan.state(name).unwrap(), &t.host)
-                    .unwrap();
+                session.write(self.named[*name], &t.host).unwrap();
             }
         }
     }
 
     /// Runs the op `times` times everywhere and holds what it has left in the named buffers.
     pub fn run(&mut self, times: u64, wanted: &[(&str, &Tensor)]) {
-        for (device, executor) in &mut self.executors {
-            executor.run("run", times).unwrap();
-            for (name, t) in wanted {
-                let found = executor.read(self.plan.state(name).unwrap()).unwrap();
+        let handles: Vec<_> = wanted.iter().map(|(name, _)| self.named[*name]).collect();
+        for (device, session) in &mut self.sessions {
+            session.run(self.program, times).unwrap();
+            let found = session.read(&handles).unwrap();
+            for ((name, t), found) in wanted.iter().zip(found) {
                 let what = format!("{} {name} on {device}", self.what);
                 within(&what, &found, t, self.share);
             }

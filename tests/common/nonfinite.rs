@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use wgrad::doctor::harness::{inputs, words};
+use wgrad::doctor::harness::{Prepared, inputs, words};
 use wgrad::ops::{Case, Row};
-use wgrad::plan::Plan;
 use wgrad::shape::DType;
 use wgrad::tensor::Host;
 
@@ -46,26 +45,28 @@ const TINY: f32 = 1e-30;
 const MOST: usize = 1 << 16;
 
 /// The name that a case's kernel has for an input, if it reads it.
-fn binding_of(plan: &Plan, input: usize) -> Option<&'static str> {
-    let buffer = plan.state(&format!("input {input}"))?;
-    plan.programs["run"].iter().find_map(|launch| {
+fn binding_of(prepared: &Prepared, input: usize) -> Option<&'static str> {
+    let buffer = prepared.compiled.buffer(prepared.inputs[input]).unwrap();
+    prepared.plan().programs["run"].iter().find_map(|launch| {
         let at = launch.bindings.iter().position(|b| b.buffer == buffer)?;
         Some(launch.kernel.bindings[at].name)
     })
 }
 
-fn listed(list: &[(&str, &str, &str)], row: &Row, plan: &Plan, input: usize) -> bool {
-    let binding = binding_of(plan, input);
+fn listed(list: &[(&str, &str, &str)], row: &Row, prepared: &Prepared, input: usize) -> bool {
+    let binding = binding_of(prepared, input);
     let mut list = list.iter();
     list.any(|(stem, name, _)| (stem.is_empty() || *stem == row.stem) && binding == Some(name))
 }
 
 /// Float inputs that are made not finite.
-fn poisoned(row: &Row, case: &Case, plan: &Plan) -> Vec<usize> {
+fn poisoned(row: &Row, case: &Case, prepared: &Prepared) -> Vec<usize> {
     let floats = |&i: &usize| case.inputs[i].ty.dtype == DType::F32;
     let small = |&i: &usize| case.inputs[i].ty.elements() <= MOST;
     let inputs = (0..case.inputs.len()).filter(floats).filter(small);
-    inputs.filter(|&i| !listed(EXEMPT, row, plan, i)).collect()
+    inputs
+        .filter(|&i| !listed(EXEMPT, row, prepared, i))
+        .collect()
 }
 
 /// What is put where: at the first element, at the last, and in between.
@@ -94,13 +95,13 @@ fn poisons(sound: &[Host], input: usize, purpose: u32, infinities: bool) -> Vec<
 }
 
 /// The inputs of a case with what is not finite put into one of them at a time, in several ways.
-pub fn given_of(row: &Row, case: &Case, plan: &Plan, replicas: usize) -> Vec<Vec<Host>> {
+pub fn given_of(row: &Row, case: &Case, prepared: &Prepared, replicas: usize) -> Vec<Vec<Host>> {
     let sound = inputs(case, replicas);
     let each = |i: usize| {
-        let infinities = !listed(NO_INFINITIES, row, plan, i);
+        let infinities = !listed(NO_INFINITIES, row, prepared, i);
         poisons(&sound, i, i as u32 + 1, infinities)
     };
-    let which = poisoned(row, case, plan).into_iter();
+    let which = poisoned(row, case, prepared).into_iter();
     which.flat_map(each).collect()
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use wgrad::doctor::harness::{in_f16, plan_of, run};
+use wgrad::doctor::harness::{Prepared, in_f16};
 use wgrad::doctor::tolerance::{Side, allowed};
 use wgrad::doctor::{compare, truth};
 use wgrad::exec::cpu::{Cpu, Text};
@@ -16,18 +16,16 @@ use wgrad::ops::max_pool2d::MaxPool2d;
 use wgrad::ops::reduction::{Kind, Reduction, ReductionGrad};
 use wgrad::ops::tally::Tally;
 use wgrad::ops::{Case, Fill, Row};
-use wgrad::plan::Plan;
+use wgrad::run::Session;
 use wgrad::tensor::Host;
 
 use super::common::nonfinite::{given_of, without_tiny};
 use super::common::{gpu, mixed_gpu};
 use super::{MIXED, rows};
 
-/// Every executor of a plan: where it computes, what it is called.
-fn executors(
-    plan: &Plan,
-    gpus: &[(&str, &Option<Device>)],
-) -> Vec<(Side, String, Box<dyn Executor>)> {
+/// A case on every executor: where it computes, what it is called.
+fn sessions(prepared: &Prepared, gpus: &[(&str, &Option<Device>)]) -> Vec<(Side, String, Session)> {
+    let plan = prepared.plan();
     let mut all: Vec<(Side, String, Box<dyn Executor>)> = Vec::new();
     for text in [Text::Reference, Text::Fast] {
         let cpu = Cpu::<f32>::new(plan.clone(), text).unwrap();
@@ -46,29 +44,30 @@ fn executors(
             ));
         }
     }
-    all
+    let session = |(side, name, executor)| (side, name, prepared.session(executor).unwrap());
+    all.into_iter().map(session).collect()
 }
 
 /// Failures of one op, and how many results were compared.
 fn hold(row: &Row, gpus: &[(&str, &Option<Device>)]) -> (Vec<String>, usize) {
     let (mut failures, mut count) = (Vec::new(), 0);
     for case in &(row.cases)() {
-        let plan = plan_of(case, 2).unwrap();
-        let all = given_of(row, case, &plan, 2).into_iter();
+        let prepared = Prepared::new(case, 2).unwrap();
+        let all = given_of(row, case, &prepared, 2).into_iter();
         let all: Vec<_> = all
-            .map(|given| (truth(&plan, &given).unwrap(), given))
+            .map(|given| (truth(&prepared, &given).unwrap(), given))
             .collect();
         if all.is_empty() {
             continue;
         }
-        for (side, name, mut executor) in executors(&plan, gpus) {
+        for (side, name, mut session) in sessions(&prepared, gpus) {
             for (wanted, given) in &all {
-                let rounded = executor.plan().rounds_factors().then(|| {
+                let rounded = session.plan().rounds_factors().then(|| {
                     let halves: Vec<_> = given.iter().map(in_f16).collect();
-                    (truth(&plan, &halves).unwrap(), halves)
+                    (truth(&prepared, &halves).unwrap(), halves)
                 });
                 let (wanted, given) = rounded.as_ref().map_or((wanted, given), |(w, g)| (w, g));
-                let found = without_tiny(run(executor.as_mut(), given).unwrap());
+                let found = without_tiny(prepared.run(&mut session, given).unwrap());
                 let compared = compare(case, &found, wanted, allowed(case, side));
                 count += compared.buffers;
                 if let Some(failure) = compared.failure {
@@ -124,7 +123,7 @@ fn what_is_not_finite_goes_on() {
 /// Holds one input and its results, by their buffers' names, on every executor.
 fn rule(case: Case, given: Vec<Host>, wanted: &[(&str, Host)]) {
     let gpu = gpu();
-    let plan = plan_of(&case, 1).unwrap();
+    let prepared = Prepared::new(&case, 1).unwrap();
     let same = |found: &Host, wanted: &Host| match (found, wanted) {
         (Host::F32(f), Host::F32(w)) => {
             let same = |(f, w): (&f32, &f32)| f == w || (f.is_nan() && w.is_nan());
@@ -132,8 +131,8 @@ fn rule(case: Case, given: Vec<Host>, wanted: &[(&str, Host)]) {
         }
         (found, wanted) => found == wanted,
     };
-    for (_, name, mut executor) in executors(&plan, &[("GPU", &gpu)]) {
-        let found = without_tiny(run(executor.as_mut(), &given).unwrap());
+    for (_, name, mut session) in sessions(&prepared, &[("GPU", &gpu)]) {
+        let found = without_tiny(prepared.run(&mut session, &given).unwrap());
         for (buffer, wanted) in wanted {
             assert!(
                 same(&found[*buffer], wanted),

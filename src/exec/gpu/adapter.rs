@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::block_on;
 use super::pipelines::Kept;
 use super::tuning::{self, Tuning};
 use crate::error::{Error, Result};
@@ -115,9 +116,9 @@ fn info_of(adapter: &wgpu::Adapter) -> DeviceInfo {
     }
 }
 
-fn enumerate() -> Result<Vec<wgpu::Adapter>> {
-    let all = instance()?.enumerate_adapters(wgpu::Backends::all());
-    Ok(pollster::block_on(all))
+/// A browser shows the one adapter that it would give.
+async fn enumerate() -> Result<Vec<wgpu::Adapter>> {
+    Ok(instance()?.enumerate_adapters(wgpu::Backends::all()).await)
 }
 
 /// Every adapter.
@@ -125,7 +126,7 @@ fn enumerate() -> Result<Vec<wgpu::Adapter>> {
 /// # Errors
 /// [`Error::UnknownName`] if `WGPU_BACKEND` names no backend.
 pub fn adapters() -> Result<Vec<DeviceInfo>> {
-    Ok(enumerate()?.iter().map(info_of).collect())
+    Ok(block_on(enumerate())?.iter().map(info_of).collect())
 }
 
 /// Failures that wgpu reports outside the call that caused them.
@@ -201,7 +202,15 @@ impl GpuDevice {
     /// # Errors
     /// [`Error::Adapter`] if none fits, [`Error::Device`] if it does not open.
     pub fn open(choice: Choice) -> Result<Self> {
-        Self::open_as(choice, false)
+        block_on(Self::open_as(choice, false))
+    }
+
+    /// [`GpuDevice::open`] where nobody can stop and wait.
+    ///
+    /// # Errors
+    /// As [`GpuDevice::open`].
+    pub async fn open_async(choice: Choice) -> Result<Self> {
+        Self::open_as(choice, false).await
     }
 
     /// [`Device::open_mixed`](crate::exec::Device::open_mixed).
@@ -209,12 +218,12 @@ impl GpuDevice {
     /// # Errors
     /// As [`GpuDevice::open`]; [`Error::Adapter`] too if the adapter has no fitting units.
     pub fn open_mixed(choice: Choice) -> Result<Self> {
-        Self::open_as(choice, true)
+        block_on(Self::open_as(choice, true))
     }
 
     #[allow(unsafe_code)]
-    fn open_as(choice: Choice, mixed: bool) -> Result<Self> {
-        let all = enumerate()?;
+    async fn open_as(choice: Choice, mixed: bool) -> Result<Self> {
+        let all = enumerate().await?;
         let found = || {
             let names: Vec<_> = all.iter().map(|a| info_of(a).name).collect();
             if names.is_empty() {
@@ -297,14 +306,12 @@ impl GpuDevice {
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
         };
-        let (device, queue) =
-            pollster::block_on(adapter.request_device(&descriptor)).map_err(|e| {
-                Error::Adapter {
-                    found: format!("{}: {e}", info.name),
-                    wanted: "WebGPU's portable limits".into(),
-                    fix: "Choose another adapter or the CPU.".into(),
-                }
-            })?;
+        let opened = adapter.request_device(&descriptor).await;
+        let (device, queue) = opened.map_err(|e| Error::Adapter {
+            found: format!("{}: {e}", info.name),
+            wanted: "WebGPU's portable limits".into(),
+            fix: "Choose another adapter or the CPU.".into(),
+        })?;
         let faults = Faults::default();
         let noted = faults.clone();
         device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| noted.note(e.to_string())));

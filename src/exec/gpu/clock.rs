@@ -1,6 +1,5 @@
 //! The device's own clock around each launch of programs that run one after the other.
 
-use super::adapter::fault;
 use super::{FLOPS_PER_SUBMIT, Gpu, dispatch};
 use crate::error::Result;
 use crate::exec::profile::Span;
@@ -11,7 +10,11 @@ const TICKS: u64 = wgpu::QUERY_SIZE as u64;
 impl Gpu {
     /// [`crate::exec::Executor::timed`]. A pass per launch, since WebGPU's timestamps stand
     /// where passes begin and end; what the launches do and wait for is the same.
-    pub(super) fn stamped(&mut self, name: &str, times: u64) -> Result<Option<Vec<Vec<Span>>>> {
+    pub(super) async fn stamped(
+        &mut self,
+        name: &str,
+        times: u64,
+    ) -> Result<Option<Vec<Vec<Span>>>> {
         let launches = self.programs[name].len();
         let most = wgpu::QUERY_SET_MAX_QUERIES as usize / 2 / launches.max(1);
         let device = self.gpu.device.clone();
@@ -61,10 +64,10 @@ impl Gpu {
             let used = 2 * launches as u64 * now;
             encoder.resolve_query_set(&queries, 0..used as u32, &resolved, 0);
             encoder.copy_buffer_to_buffer(&resolved, 0, &staging, 0, TICKS * used);
-            self.submit(encoder)?;
+            self.submit(encoder).await?;
             self.traffic.launches += now * launches as u64;
-            let ticks: Vec<u64> =
-                self.mapped(&staging, TICKS * used, bytemuck::pod_collect_to_vec)?;
+            let read = self.mapped(&staging, TICKS * used, bytemuck::pod_collect_to_vec);
+            let ticks: Vec<u64> = read.await?;
             for run in ticks.chunks(2 * launches) {
                 // A clock that steps back gives 0 and no negative time.
                 let since = |t: u64| t.saturating_sub(run[0]) as f64 * seconds;
@@ -78,29 +81,5 @@ impl Gpu {
             left -= now;
         }
         Ok(Some(runs))
-    }
-
-    /// Waits for all work and hands the first bytes of a staging buffer to `read`.
-    pub(super) fn mapped<R>(
-        &mut self,
-        staging: &wgpu::Buffer,
-        bytes: u64,
-        read: impl FnOnce(&[u8]) -> R,
-    ) -> Result<R> {
-        let faults = self.gpu.faults.clone();
-        staging.map_async(wgpu::MapMode::Read, 0..bytes, move |mapped| {
-            if let Err(e) = mapped {
-                faults.note(e.to_string());
-            }
-        });
-        self.poll(None)?;
-        self.in_flight.clear();
-        let view = staging
-            .get_mapped_range(0..bytes)
-            .map_err(|e| fault("read back", &e.to_string()))?;
-        let result = read(&view);
-        drop(view);
-        staging.unmap();
-        Ok(result)
     }
 }

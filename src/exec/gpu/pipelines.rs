@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use rayon::prelude::*;
-
 use super::adapter::GpuDevice;
+use super::block_on;
 use crate::error::{Error, Result};
 use crate::exec::Cache;
 use crate::exec::cache::digits;
 use crate::kernel::{Access, Kernel};
 use crate::plan::{Launch, Plan};
+#[cfg(not(target_arch = "wasm32"))]
 use crate::shape::DType;
 
 /// The driver's compiled pipelines, kept between runs.
@@ -49,7 +49,8 @@ impl Kept {
             // and driver: the cache has compared a SHA-256 over their names and every byte.
             // wgpu holds its own header against the device before the driver sees the rest.
             let made = unsafe { device.create_pipeline_cache(&descriptor) };
-            pollster::block_on(refused.pop()).is_none().then_some(made)
+            let refused = block_on(async { Ok(refused.pop().await) });
+            refused.ok()?.is_none().then_some(made)
         };
         let known = cache.load(&name, good_for);
         let warm = known.and_then(|data| Some((create(Some(&data))?, data)));
@@ -124,22 +125,26 @@ pub(super) struct Pipelines(BTreeMap<Key, Compiled>);
 impl Pipelines {
     /// Compiles what a plan launches, each module and each pipeline once. wgpu translates,
     /// and many drivers compile, while a pipeline is made: the threads share that work.
-    pub(super) fn compile(gpu: &GpuDevice, plan: &Plan) -> Result<Self> {
+    pub(super) async fn compile(gpu: &GpuDevice, plan: &Plan) -> Result<Self> {
         let launches = plan.programs.values().flatten();
         let launches: BTreeMap<_, _> = launches.map(|l| (Key::of(gpu, l), l)).collect();
         let kernels = launches.values().map(|launch| launch.kernel);
         let kernels: BTreeMap<_, _> = kernels.map(|k| (module_of(gpu, k), k)).collect();
-        let modules = each(kernels, |kernel| {
+        let modules = each(kernels, |kernel| async move {
             let (_, checks) = module_of(gpu, kernel);
+            // A browser's WebGPU has no naga: what it refuses of a text is the browser's affair.
+            #[cfg(not(target_arch = "wasm32"))]
             if !kernel.trusted() {
                 element_types(kernel)?;
             }
-            guarded(gpu, kernel, || module(&gpu.device, kernel, checks))
-        })?;
-        let pipelines = each(launches, |launch| {
+            guarded(gpu, kernel, || module(&gpu.device, kernel, checks)).await
+        });
+        let modules = &modules.await?;
+        let pipelines = each(launches, |launch| async move {
             let module = &modules[&module_of(gpu, launch.kernel)];
-            guarded(gpu, launch.kernel, || pipeline(gpu, module, launch))
-        })?;
+            guarded(gpu, launch.kernel, || pipeline(gpu, module, launch)).await
+        });
+        let pipelines = pipelines.await?;
         if let Some(kept) = &gpu.kept {
             kept.store();
         }
@@ -152,21 +157,34 @@ impl Pipelines {
     }
 }
 
-/// Does `work` for several entries at once; of several errors, the first in order counts.
-fn each<K: Ord + Send, T: Send, R: Send>(
+/// Does `work` for several entries at once, where there are threads; of several errors, the first
+/// in order counts.
+async fn each<K: Ord + Send, T: Send, R: Send, W: Future<Output = Result<R>>>(
     entries: BTreeMap<K, T>,
-    work: impl Fn(T) -> Result<R> + Sync,
+    work: impl Fn(T) -> W + Sync,
 ) -> Result<BTreeMap<K, R>> {
-    let done: Vec<_> = entries
-        .into_par_iter()
-        .map(|(key, entry)| (key, work(entry)))
-        .collect();
+    #[cfg(all(feature = "threads", not(target_arch = "wasm32")))]
+    let done = {
+        use rayon::prelude::*;
+        let each = entries.into_par_iter();
+        let done = each.map(|(key, entry)| (key, block_on(work(entry))));
+        done.collect::<Vec<_>>()
+    };
+    #[cfg(not(all(feature = "threads", not(target_arch = "wasm32"))))]
+    let done = {
+        let mut done = Vec::with_capacity(entries.len());
+        for (key, entry) in entries {
+            done.push((key, work(entry).await));
+        }
+        done
+    };
     done.into_iter().map(|(key, r)| Ok((key, r?))).collect()
 }
 
 /// Holds the element types of a foreign kernel's text against its declaration: wgpu compares all
 /// but those, and a float read as a word is a wrong number and no error. What does not parse or
 /// validate is wgpu's to refuse.
+#[cfg(not(target_arch = "wasm32"))]
 fn element_types(kernel: &Kernel) -> Result<()> {
     use wgpu::naga::{ScalarKind, TypeInner, front::wgsl, valid};
     let Ok(module) = wgsl::parse_str(kernel.source) else {
@@ -225,10 +243,10 @@ fn element_types(kernel: &Kernel) -> Result<()> {
 }
 
 /// What `make` makes of a kernel, unless wgpu refuses it.
-fn guarded<R>(gpu: &GpuDevice, kernel: &Kernel, make: impl FnOnce() -> R) -> Result<R> {
+async fn guarded<R>(gpu: &GpuDevice, kernel: &Kernel, make: impl FnOnce() -> R) -> Result<R> {
     let refused = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
     let made = make();
-    match pollster::block_on(refused.pop()) {
+    match refused.pop().await {
         None => Ok(made),
         Some(e) => {
             // wgpu's answer is about the text, so another device would say the same.

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use super::Gpu;
 use super::adapter::GpuDevice;
+use crate::clock::Stopwatch;
 use crate::error::Result;
 use crate::exec::cache::digits;
 use crate::exec::{Cache, Executor};
@@ -197,10 +197,10 @@ pub(super) fn measure(gpu: &GpuDevice, trial: Plan) -> Result<Vec<f64>> {
         // What is updated in place would drift away, further the more launches there are.
         fill(&mut executor, updated.iter().copied())?;
         executor.wait()?;
-        let begun = Instant::now();
+        let begun = Stopwatch::start();
         executor.run(program, times)?;
         executor.wait()?;
-        Ok(begun.elapsed().as_secs_f64() / times as f64)
+        Ok(begun.seconds() / times as f64)
     };
     let mut times = Vec::new();
     for program in &programs {

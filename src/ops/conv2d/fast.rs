@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 
-use rayon::prelude::*;
+use crate::threads::prelude::*;
 
 use super::super::gemm::{Matrix, serial};
 use super::super::sgd::Rates;

@@ -14,7 +14,7 @@
 //! Threads take images or filters, and every sum has its order within one of them: it
 //! does not depend on the number of threads.
 
-use rayon::prelude::*;
+use crate::threads::prelude::*;
 
 use super::super::activation::Activation;
 use super::super::sgd::Rates;
@@ -378,7 +378,7 @@ fn weight_gradient(a: &Args<'_, f32>) -> (Lent<f32>, Lent<f32>) {
     );
     let mut sums = lend(s.f * layout.sums());
     // Sums are within a filter: how many of them a thread takes changes nothing.
-    let band = s.f.div_ceil(4 * rayon::current_num_threads());
+    let band = s.f.div_ceil(4 * crate::threads::current_num_threads());
     let bands = sums.par_chunks_mut(band * layout.sums()).enumerate();
     spread(work, bands, |(i, sums)| {
         widest(WeightGradient {

@@ -6,8 +6,8 @@
 
 use std::cell::RefCell;
 
+use crate::threads::prelude::*;
 use pulp::{Arch, Simd, WithSimd};
-use rayon::prelude::*;
 
 use super::super::activation::Activation;
 use super::super::sgd::Rates;

@@ -5,8 +5,8 @@ use crate::error::{Error, Result};
 use crate::kernel::Access;
 use crate::plan::Binding;
 use crate::shape::DType;
-use crate::tensor::Host;
-use crate::train::programs::{GUARD, KEPT};
+use crate::tensor::Values;
+use crate::train::programs::{KEPT, Kept};
 
 /// What to do about an overflow.
 const FIX: &str = "Lower the learning rate, or start from smaller weights.";
@@ -35,22 +35,20 @@ impl Trainer {
     pub(super) fn kept_not_finite(&mut self, replica: usize, number: usize) -> Result<Error> {
         let last = self.done - 1;
         let epochs = self.epochs_before(last);
-        let mut name = self.kept.get(number).cloned().unwrap_or_default();
+        let name_of = |kept: &[Kept], number: usize| kept.get(number).map(|k| k.name.clone());
+        let mut name = name_of(&self.handles.kept, number).unwrap_or_default();
         let mut at = last;
         if self.rewind(epochs)? {
-            let guard = self.state("train guard")?;
             self.prepare()?;
             for step in self.done..=last {
-                self.executor.run("train", 1)?;
+                self.session.run(self.handles.train.program, 1)?;
                 self.count(1)?;
-                self.executor.run("check", 1)?;
-                let words = self.executor.read(guard)?.integers().unwrap_or_default();
-                let word = words.get(replica * GUARD + KEPT).copied().unwrap_or(0);
-                if let Some(kept) = (word as usize)
-                    .checked_sub(1)
-                    .and_then(|k| self.kept.get(k))
-                {
-                    (name, at) = (kept.clone(), step);
+                self.session.run(self.handles.check, 1)?;
+                let guard = self.session.read(self.handles.train.guard)?;
+                let word = guard.replica(replica).map_or(0, |words| words[KEPT]);
+                let number = (word as usize).checked_sub(1);
+                if let Some(kept) = number.and_then(|k| name_of(&self.handles.kept, k)) {
+                    (name, at) = (kept, step);
                     break;
                 }
             }
@@ -70,10 +68,9 @@ impl Trainer {
     /// Refuses values, each with its name, of which one is not finite.
     pub(super) fn check_finite<'a>(
         &self,
-        values: impl Iterator<Item = (&'a str, &'a Host)>,
+        values: impl Iterator<Item = (&'a str, &'a Values<f32>)>,
     ) -> Result<()> {
-        for (name, host) in values {
-            let Host::F32(values) = host else { continue };
+        for (name, values) in values {
             let Some(at) = values.iter().position(|x| !x.is_finite()) else {
                 continue;
             };
@@ -108,9 +105,9 @@ impl Trainer {
             Some(checkpoint) => self.restore(&checkpoint.state)?,
             None if epochs == 0 => {
                 self.begin_at(0)?;
-                self.executor.run("init", 1)?;
+                self.session.run(self.handles.init, 1)?;
                 if let Some(model) = &self.given {
-                    model.write(&self.network, self.executor.as_mut())?;
+                    model.write(&self.parameters, &self.handles.weights, &mut self.session)?;
                 }
                 self.average()?;
             }
@@ -133,11 +130,12 @@ impl Trainer {
         // What made the loss infinite is in its own step, or in the backward pass and the
         // update of the step before.
         let from = step.saturating_sub(1).max(first);
-        self.executor.run("train", from - first)?;
-        let launches = self.executor.plan().programs["train"].clone();
+        let train = self.handles.train.program;
+        self.session.run(train, from - first)?;
+        let launches = self.session.launches(train)?.to_vec();
         for step in from..=step {
             for (i, launch) in launches.iter().enumerate() {
-                self.executor.run_part("train", i..i + 1)?;
+                self.session.run_part(train, i..i + 1)?;
                 let bindings = launch.bindings.iter().zip(launch.kernel.bindings);
                 let written: Vec<_> = bindings
                     .filter(|(_, b)| b.access != Access::Read && b.dtype == DType::F32)
@@ -146,7 +144,7 @@ impl Trainer {
                 if bindings.is_empty() {
                     continue;
                 }
-                let hosts = self.executor.read_bindings(&bindings)?;
+                let hosts = self.session.read_bindings(&bindings)?;
                 for ((binding, _), host) in written.iter().zip(hosts) {
                     let values = host.floats().unwrap_or_default();
                     let own = values.chunks(binding.elements).nth(replica);

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::{Trainer, Watch, counters};
+use super::{Trainer, Watch};
 use crate::error::{Error, Result};
-use crate::tensor::Host;
+use crate::tensor::Values;
 use crate::train::Model;
 use crate::train::checkpoint::{Checkpoint, Identity, Keeper, Origin, State};
 
@@ -121,7 +121,7 @@ impl Trainer {
             let found = format!("{} training steps done", self.done);
             return Err(Error::setting("given weights", found, "no step done yet"));
         }
-        model.write(&self.network, self.executor.as_mut())?;
+        model.write(&self.parameters, &self.handles.weights, &mut self.session)?;
         // Before the first epoch the mean is the weights.
         self.average()?;
         self.given = Some(model.clone());
@@ -140,15 +140,19 @@ impl Trainer {
 
     pub(super) fn restore(&mut self, state: &State) -> Result<()> {
         for (name, values) in &state.buffers {
-            self.write(name, &Host::F32(values.clone()))?;
+            let known = self.handles.kept.iter().find(|kept| kept.name == *name);
+            let known = known.ok_or_else(|| {
+                let found = "a buffer that this run does not keep";
+                Error::setting(format!("checkpoint's {name}"), found, "those that it keeps")
+            })?;
+            self.session.write(known.handle, values)?;
         }
         self.begin_at((state.epochs * self.steps) as u32)
     }
 
     /// Sets the number of the next training step.
     pub(super) fn begin_at(&mut self, step: u32) -> Result<()> {
-        let counters = counters(self.executor.plan(), step);
-        self.write("train step", &counters)?;
+        self.handles.train.count_from(&mut self.session, step)?;
         self.done = u64::from(step);
         self.under_way = 0.0;
         Ok(())
@@ -167,15 +171,16 @@ impl Trainer {
     }
 
     fn kept_state(&mut self) -> Result<State> {
-        let names = self.kept.clone();
-        let buffers: Vec<usize> = names.iter().map(|n| self.state(n)).collect::<Result<_>>()?;
-        let hosts = self.executor.read_all(&buffers)?;
-        self.check_finite(names.iter().map(String::as_str).zip(&hosts))?;
-        let values = hosts.into_iter().map(|h| h.floats().unwrap_or_default());
+        let handles = self.handles.kept.iter().map(|kept| kept.handle);
+        let values = self.session.read(handles.collect::<Vec<_>>())?;
+        let kept = &self.handles.kept;
+        self.check_finite(kept.iter().map(|kept| kept.name.as_str()).zip(&values))?;
+        let values = values.into_iter().map(Values::into_vec);
+        let buffers = kept.iter().map(|kept| kept.name.clone()).zip(values);
         Ok(State {
             epochs: self.epochs_done(),
             origins: self.origins.clone(),
-            buffers: names.into_iter().zip(values).collect(),
+            buffers: buffers.collect(),
         })
     }
 }
