@@ -1,7 +1,7 @@
 //! Expressions on the CPU: each line is a loop over a few hundred elements, which stay in the
 //! cache until the last line has read them.
 
-use rayon::prelude::*;
+use crate::threads::prelude::*;
 use smallvec::SmallVec;
 
 use super::error::Given;

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use rayon::prelude::*;
+use crate::threads::prelude::*;
 
 use super::blocks::{Cut, cuts};
 use super::gemm::{Matrix, gemm, serial};
