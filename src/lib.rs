@@ -44,8 +44,10 @@
 //! - [`train::Trainer`]: a network, data, settings, weights. [`train::Config`] reads the first and
 //!   the last from a TOML file.
 //! - [`graph::Graph`] with the ops of [`ops`], where a chain of layers is not enough.
-//! - [`doctor::examine`]: an op of your own with a WGSL kernel, and the proof that it computes what
-//!   its reference does.
+//! - [`expr::Expr`] and [`ops::pointwise`]: whatever computes element by element, of your own.
+//! - [`doctor::examine`] and [`doctor::gradients`]: an op of your own with a WGSL kernel, and the proof
+//!   that it computes what its reference does and that its gradient is one. The page
+//!   `docs/extending.md` goes through all of it.
 //!
 //! # What is promised
 //! - On one device and driver the same seed gives the same weights, bit for bit; a run that

@@ -1,5 +1,6 @@
-//! What the documents say of files that are here: links lead somewhere, and the numbers of
-//! README's tables of speed are those of the result files.
+//! What the documents say of files that are here: links lead somewhere, the code of
+//! docs/extending.md stands in the crate that is tested, and the numbers of README's tables of speed
+//! are those of the result files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,101 @@ fn links_lead_somewhere() {
         }
     }
     assert!(count > 30, "{count}");
+}
+
+/// The files of a folder with one of these endings.
+fn files(folder: &Path, endings: &[&str], found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, endings, found);
+        } else if endings
+            .iter()
+            .any(|e| path.extension().is_some_and(|x| x == *e))
+        {
+            found.push(path);
+        }
+    }
+}
+
+/// Whether the parts of a block of code, between lines `// …`, stand in a text in their order.
+fn stands_in(block: &str, text: &str) -> bool {
+    let mut rest = text;
+    block.split("// …\n").all(|part| {
+        // Whole lines.
+        let found = rest.match_indices(part);
+        let at = found
+            .map(|(at, _)| at)
+            .find(|&at| rest[..at].is_empty() || rest[..at].ends_with('\n'));
+        rest = at.map_or("", |at| &rest[at + part.len()..]);
+        at.is_some() && !part.trim().is_empty()
+    })
+}
+
+#[test]
+fn the_page_on_extending_shows_code_that_is_tested() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    let foreign = root.join("tests/foreign");
+    files(&foreign.join("src"), &["rs", "wgsl"], &mut found);
+    files(&foreign.join("tests"), &["rs"], &mut found);
+    found.push(foreign.join("Cargo.toml"));
+    let texts: Vec<String> = found
+        .iter()
+        .map(|f| fs::read_to_string(f).unwrap())
+        .collect();
+    let page = fs::read_to_string(root.join("docs/extending.md")).unwrap();
+    // Every other part between fences is code, after the line that says which.
+    let blocks: Vec<&str> = page.split("```").skip(1).step_by(2).collect();
+    assert!(blocks.len() > 10, "{}", blocks.len());
+    for block in blocks {
+        let (_, code) = block.split_once('\n').unwrap();
+        assert!(
+            texts.iter().any(|text| stands_in(code, text)),
+            "nowhere in tests/foreign:\n{code}"
+        );
+    }
+    // The check itself.
+    let text = "one\n  two\nthree\n";
+    assert!(stands_in("one\n// …\nthree\n", text) && stands_in("  two\n", text));
+    for wrong in [
+        "two\n",
+        "three\n// …\none\n",
+        "one\nthree\n",
+        "",
+        "one\n// …\n",
+    ] {
+        assert!(!stands_in(wrong, text), "{wrong}");
+    }
+}
+
+/// Names and versions of a lock file's packages.
+fn locked(text: &str) -> Vec<(&str, &str)> {
+    text.split("[[package]]")
+        .skip(1)
+        .map(|package| {
+            let field = |key: &str| {
+                let (_, rest) = package.split_once(key).unwrap();
+                rest.split('"').next().unwrap()
+            };
+            (field("name = \""), field("version = \""))
+        })
+        .collect()
+}
+
+/// The crate outside shares a folder of compiled crates with this one, which saves time as long as
+/// both stand on the same versions.
+#[test]
+fn the_foreign_crate_stands_on_the_same_versions() {
+    let own = locked(include_str!("../Cargo.lock"));
+    let foreign = locked(include_str!("foreign/Cargo.lock"));
+    assert!(foreign.len() > 50, "{}", foreign.len());
+    for package in foreign.iter().filter(|(name, _)| *name != "foreign") {
+        assert!(
+            own.contains(package),
+            "{package:?} is not in Cargo.lock; copy that file to tests/foreign and build there"
+        );
+    }
 }
 
 /// The cells of the first row that begins so, after the heading, without the first.

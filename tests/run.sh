@@ -33,3 +33,7 @@ fi
 export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/nonexistent}"
 
 cargo test
+# A crate outside wgrad, which extends it. In one folder with wgrad's own build, so that what both
+# stand on is compiled once.
+CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}" \
+    cargo test --manifest-path tests/foreign/Cargo.toml

@@ -17,12 +17,14 @@ use crate::plan::Plan;
 use crate::tensor::Host;
 
 mod checkup;
+mod gradients;
 pub mod harness;
 pub mod tolerance;
 
 use harness::Prepared;
 
 pub use checkup::{OpResult, Report, Stage, TRAINING_ALLOWED, TrainingResult, checkup};
+pub use gradients::gradients;
 use tolerance::Side;
 
 /// Two results side by side.
@@ -74,15 +76,7 @@ pub fn compare(
         };
         let mut fail = |i: usize, f: String, w: String| {
             if one.failure.is_none() {
-                one.failure = Some(format!(
-                    "{name}[{i}] is {f}, wanted {w}; {:?} on {}",
-                    case.op,
-                    case.inputs
-                        .iter()
-                        .map(|g| g.ty.to_string())
-                        .collect::<Vec<_>>()
-                        .join(", ")
-                ));
+                one.failure = Some(format!("{name}[{i}] is {f}, wanted {w}; {case}"));
             }
         };
         match (found.get(name), wanted) {
@@ -249,6 +243,7 @@ pub fn truth(case: &Prepared, inputs: &[Host]) -> Result<BTreeMap<String, Host>>
 ///
 /// Read `x[i]`, as if there were one replica, and the comparison on a GPU says which element of
 /// which case is wrong. Such an op goes into a [`Graph`](crate::graph::Graph) like any other.
+/// [`gradients`] holds its gradient rule to central differences.
 ///
 /// # Errors
 /// What an executor says; a wrong result is no error but a [`Comparison`] that fails.

@@ -2,8 +2,8 @@
 //!
 //! An [`Expr`] is a small tree over the inputs of an op: arithmetic, comparisons, functions, the
 //! step, random draws by place of use. It is written once, and everything else comes from it: the
-//! WGSL ([`wgsl`]), the CPU function in f32 and f64 ([`machine`]), the derivative ([`derivative`]),
-//! how far a device may be off ([`error`]).
+//! WGSL (`wgsl`), the CPU function in f32 and f64 (`machine`), the derivative (`derivative`),
+//! how far a device may be off (`error`).
 //!
 //! ```
 //! use wgrad::expr::Expr;

@@ -30,6 +30,22 @@ impl Program {
         &self.outputs
     }
 
+    /// The same without outputs that are the line of another one, and which of those that are left
+    /// each was.
+    pub(crate) fn distinct(self) -> (Self, Vec<usize>) {
+        let mut outputs: Vec<u32> = Vec::new();
+        let place = |line: &u32| {
+            let found = outputs.iter().position(|other| other == line);
+            found.unwrap_or_else(|| {
+                outputs.push(*line);
+                outputs.len() - 1
+            })
+        };
+        let places = self.outputs.iter().map(place).collect();
+        let forms = self.forms;
+        (Self { forms, outputs }, places)
+    }
+
     /// Its first output as an expression, with these in place of its inputs.
     pub(crate) fn over(&self, inputs: &[Expr]) -> Expr {
         let mut trees: Vec<Arc<Node>> = Vec::with_capacity(self.forms.len());

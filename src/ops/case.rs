@@ -1,5 +1,6 @@
 //! The cases that an op lists to be tested on.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::shape::Type;
@@ -111,5 +112,12 @@ impl Case {
                 differentiate,
             });
         }
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let types: Vec<String> = self.inputs.iter().map(|g| g.ty.to_string()).collect();
+        write!(f, "{:?} on {}", self.op, types.join(", "))
     }
 }

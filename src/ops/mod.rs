@@ -387,9 +387,10 @@ table! {
     upsample,
 }
 
-/// Workgroups in x and y for `items` work items of `workgroup` threads each, no
-/// dimension above WebGPU's 65,535.
-pub(crate) fn grid(items: usize, workgroup: usize) -> [u32; 2] {
+/// Workgroups in x and y for `items` work items, `workgroup` of them in each, no dimension above
+/// WebGPU's 65,535. The item of a thread is `(group.y * groups.x + group.x) * workgroup + lane`,
+/// by `workgroup_id`, `num_workgroups` and `local_invocation_index`; the last may lie past the end.
+pub fn grid(items: usize, workgroup: usize) -> [u32; 2] {
     let groups = items.div_ceil(workgroup);
     let y = groups.div_ceil(65_535);
     [groups.div_ceil(y) as u32, y as u32]
@@ -399,7 +400,10 @@ pub(crate) fn grid(items: usize, workgroup: usize) -> [u32; 2] {
 pub(crate) const ELEMENTWISE: usize = 64;
 
 /// Checks how many inputs an op was given.
-pub(crate) fn arity<'a, const N: usize>(
+///
+/// # Errors
+/// [`Error::Shape`] with the names of those that it takes.
+pub fn arity<'a, const N: usize>(
     op: &str,
     inputs: &'a [Type],
     names: &str,
@@ -414,7 +418,10 @@ pub(crate) fn arity<'a, const N: usize>(
 }
 
 /// Checks that two values have the same type.
-pub(crate) fn same(op: &str, names: &str, a: &Type, b: &Type) -> Result<()> {
+///
+/// # Errors
+/// [`Error::Shape`] with both types.
+pub fn same(op: &str, names: &str, a: &Type, b: &Type) -> Result<()> {
     if a == b {
         return Ok(());
     }
@@ -426,7 +433,10 @@ pub(crate) fn same(op: &str, names: &str, a: &Type, b: &Type) -> Result<()> {
 }
 
 /// Checks that a value holds floats of each replica.
-pub(crate) fn floats(op: &str, name: &str, ty: &Type) -> Result<()> {
+///
+/// # Errors
+/// [`Error::Shape`] with what it holds.
+pub fn floats(op: &str, name: &str, ty: &Type) -> Result<()> {
     if ty.dtype == DType::F32 && !ty.shared {
         return Ok(());
     }

@@ -18,14 +18,16 @@ use super::{
     key_words,
 };
 use crate::error::{Error, Result};
-use crate::expr::{Condition, Expr, Program, reverse};
+use crate::expr::{Condition, Expr, Program};
 use crate::kernel::Kernel;
 use crate::shape::{DType, Type};
 
+mod backward;
 mod broadcast;
 mod compose;
 mod merge;
 
+use backward::Derivatives;
 use broadcast::common;
 pub(crate) use compose::MOST_BINDINGS;
 pub(crate) use merge::{Use, merged};
@@ -304,7 +306,6 @@ impl Op for Pointwise {
         let upstream: Vec<(usize, Value)> = (0..b.upstreams.len())
             .filter_map(|k| Some((k, b.upstreams[k]?)))
             .collect();
-        let of: Vec<usize> = upstream.iter().map(|(k, _)| *k).collect();
         let float = |k: usize| -> Result<bool> { Ok(b.tape.ty(b.inputs[k])?.dtype == DType::F32) };
         let mut wanted = Vec::new();
         for k in 0..self.inputs {
@@ -312,30 +313,22 @@ impl Op for Pointwise {
                 wanted.push(k as u32);
             }
         }
-        let (program, there) = reverse(&self.program, self.inputs, &of, &wanted);
-        let values: Vec<Value> = b.inputs[..self.inputs]
-            .iter()
-            .copied()
-            .chain(upstream.iter().map(|(_, g)| *g))
-            .chain(b.outputs.iter().copied())
-            .collect();
-        let extents = b.tape.ty(b.outputs[0])?.shape.extents().to_vec();
-        let mut shares = Vec::new();
-        if there.contains(&true) {
-            let tail = &b.inputs[self.inputs..];
-            let derivative = Self {
-                inputs: values.len(),
-                over: vec![None; program.outputs().len()],
-                extents: None,
-                program,
-            };
-            shares = derivative.write(b.tape, &values, tail, &extents)?;
-        }
+        let values = b.inputs[..self.inputs].iter().copied();
+        let values = values.chain(upstream.iter().map(|(_, g)| *g));
+        let derivatives = Derivatives {
+            op: self,
+            values: values.chain(b.outputs.iter().copied()).collect(),
+            of: upstream.iter().map(|(k, _)| *k).collect(),
+            tail: &b.inputs[self.inputs..],
+            extents: b.tape.ty(b.outputs[0])?.shape.extents().to_vec(),
+        };
         let mut gradients = vec![None; b.inputs.len()];
-        let wanted = wanted.into_iter().zip(there).filter(|(_, there)| *there);
-        for ((k, _), share) in wanted.zip(shares) {
-            let input = b.inputs[k as usize];
-            gradients[k as usize] = Some(Self::gathered(b.tape, share, input)?);
+        let shares = derivatives.write(b.tape, &wanted)?;
+        for (k, share) in wanted.into_iter().zip(shares) {
+            if let Some(share) = share {
+                let input = b.inputs[k as usize];
+                gradients[k as usize] = Some(Self::gathered(b.tape, share, input)?);
+            }
         }
         Ok(gradients)
     }
@@ -353,7 +346,7 @@ pub fn cases() -> Vec<Case> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::expr::Form;
+    use crate::expr::{Form, reverse};
     use crate::graph::Graph;
     use crate::ops::COUNTER;
     use crate::rng::streams::USER;

@@ -201,6 +201,14 @@ fn several() -> Vec<Case> {
         let swap = Pointwise::new(&[x(), y()]).updating(0, 1).updating(1, 0);
         cases.push(Case::new(swap, 1).fixed(&[n], fill).fixed(&[n], fill));
     }
+    // Of many inputs: gradients that are all one, and such as no launch can bind together.
+    let all = |n: usize, f: fn(Expr, Expr) -> Expr| {
+        let f = (1..n).map(Expr::input).fold(x(), f);
+        let case = Case::new(Pointwise::new(&[f]), n);
+        (0..n).fold(case, |case, k| case.float(&[[7, 9], [1, 9]][k % 2], fill))
+    };
+    cases.push(all(7, |a, b| a + b));
+    cases.push(all(6, |a, b| a * b));
     // A result that is a number, an input, the same for all.
     let plain = Pointwise::new(&[Expr::constant(0.3), x(), y().exp()]);
     cases.push(Case::new(plain, 1).fixed(&[66], fill).fixed(&[1], fill));
