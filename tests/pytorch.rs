@@ -183,10 +183,14 @@ fn ops_equal_pytorch() {
 #[test]
 fn every_op_has_a_fixture() {
     let (fixtures, general) = (load("ops"), load("general"));
+    // Expressions are held by tests/expr.rs.
+    let expressions = load("activations");
+    let pointwise = expressions.contains_key("gelu").then_some("pointwise");
     let covered: HashSet<&str> = fixtures
         .keys()
         .chain(general.keys())
         .map(|k| k.split(['/', '.']).next().unwrap())
+        .chain(pointwise)
         .collect();
     // A counter; a generator and a permutation of wgrad's own (bits are held to a third
     // implementation by the dropout fixtures, and to each other by tests/epoch.rs).

@@ -8,7 +8,6 @@ use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::graph::Graph;
 use crate::ops::pointwise::{MOST_BINDINGS, Pointwise, pointwise};
-use crate::ops::reduction::{Kind, Reduction};
 use crate::ops::{Tape, Value};
 use crate::shape::Type;
 
@@ -327,20 +326,16 @@ fn clipping(graph: &mut Graph, moving: &[(&Slot, Value)], most: f64, share: f64)
         .iter()
         .map(|(_, g)| norm(graph, *g))
         .collect::<Result<_>>()?;
-    let all = match norms[..] {
-        [one] => one,
-        [] => {
-            return Err(Error::setting(
-                "clipping by norm",
-                "no gradient",
-                "one or more",
-            ));
-        }
-        _ => {
-            let together = graph.op1(Arc::new(crate::ops::concat::Concat { axis: 0 }), &norms)?;
-            graph.op1(Arc::new(Reduction::new(Kind::Norm, &[0])), &[together])?
-        }
+    let Some((&first, rest)) = norms.split_first() else {
+        let found = "no gradient";
+        return Err(Error::setting("clipping by norm", found, "one or more"));
     };
+    // Squares add up one after the other; fusion makes as few launches of it as bindings want.
+    let mut sum = pointwise(graph, [first], |[n]| n.square())?;
+    for &norm in rest {
+        sum = pointwise(graph, [sum, norm], |[sum, n]| sum + n.square())?;
+    }
+    let all = pointwise(graph, [sum], |[sum]| sum.sqrt())?;
     let factor = (most / (Expr::input(0) * share + 1e-6)).min(1.0);
     graph.op1(Arc::new(Pointwise::new(&[factor])), &[all])
 }
