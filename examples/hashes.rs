@@ -1,5 +1,6 @@
 //! What a redesign is held to: the weights' SHA-256 of `wgrad bench`'s workloads after some
-//! steps. `cargo run --example hashes -- [DEVICE] [STEPS]`, before and after, on one machine.
+//! steps. `cargo run --example hashes -- [DEVICE] [STEPS] [WORKLOADS]`, before and after, on
+//! one machine; WORKLOADS are letters, such as `AD`.
 
 use wgrad::data::Source;
 use wgrad::exec::Device;
@@ -10,6 +11,7 @@ fn main() -> wgrad::Result<()> {
     let mut words = std::env::args().skip(1);
     let device = words.next().unwrap_or_else(|| "cpu".into());
     let steps = words.next().and_then(|word| word.parse().ok());
+    let only = words.next();
     let device = Device::open(device.parse()?)?;
     println!("{}", device.info().name);
     let data = Source::resolve(Some("synthetic"))?.load()?;
@@ -20,6 +22,9 @@ fn main() -> wgrad::Result<()> {
         ("D", "mlp-30", 10),
     ];
     for (workload, network, batch) in workloads {
+        if only.as_ref().is_some_and(|only| !only.contains(workload)) {
+            continue;
+        }
         let recipe = recipe(network, [1, data.train.height, data.train.width], 10)?;
         let settings = Settings {
             batch,
