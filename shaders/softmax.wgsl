@@ -1,38 +1,7 @@
 // y = softmax of x along the middle axis of [outer, K, INNER], NaN where the row's largest is not
 // finite (inf - inf), and its gradient delta = y * (g - sum of g y). N rows, one workgroup for
-// each or, where they are short and neighbours of different rows, one thread; z is the replica.
-
-override N: u32 = 1u;
-override K: u32 = 1u;
-override INNER: u32 = 1u;
-
-const LANES: u32 = 64u;
-
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
-
-// Where the first element of a row stands.
-fn first_of(replica: u32, row: u32) -> u32 {
-    return (replica * N + row / INNER * INNER) * K + row % INNER;
-}
-
-// A thread's share of a row: its elements `start`, `start` + `step`, ..
-fn largest_share(first: u32, start: u32, step: u32) -> f32 {
-    var largest = x[first];
-    for (var k = start; k < K; k += step) {
-        largest = larger(largest, x[first + k * INNER]);
-    }
-    return largest;
-}
-
-fn sum_share(first: u32, start: u32, step: u32, largest: f32) -> f32 {
-    var sum = 0.0;
-    for (var k = start; k < K; k += step) {
-        let at = first + k * INNER;
-        sum += exp(x[at] - largest);
-    }
-    return sum;
-}
+// each or, where they are short and neighbours of different rows, one thread; z is the replica. Needs
+// shared/softmax_rows.wgsl.
 
 fn store_share(first: u32, start: u32, step: u32, largest: f32, sum: f32) {
     for (var k = start; k < K; k += step) {

@@ -76,6 +76,7 @@ const SOURCE: &str = concat!(
     include_str!("../../shaders/shared/grid.wgsl"),
     include_str!("../../shaders/shared/nan.wgsl"),
     include_str!("../../shaders/shared/tree.wgsl"),
+    include_str!("../../shaders/shared/softmax_rows.wgsl"),
     include_str!("../../shaders/log_softmax.wgsl"),
 );
 
