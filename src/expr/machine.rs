@@ -1,15 +1,18 @@
 //! Expressions on the CPU: each line is a loop over a few hundred elements, which stay in the
 //! cache until the last line has read them.
 
-use crate::threads::prelude::*;
 use smallvec::SmallVec;
 
 use super::error::Given;
-use super::{Binary, Compare, Unary};
-use super::{Form, Program, bounds, scalar};
+use super::{Binary, Form, Program, Unary, bounds, scalar};
 use crate::kernel::{Args, Compute, NOW, Side, Slot};
 use crate::rng::{BLOCKS, Stream, uniform};
 use crate::tensor::Real;
+use crate::threads::prelude::*;
+
+mod loops;
+
+use loops::{Values, binary, both, compare, each, select, truth, unary};
 
 /// Elements of one turn through the lines: a multiple of what [`Stream::many_words`] draws.
 const CHUNK: usize = 8 * 4 * BLOCKS;
@@ -20,7 +23,7 @@ const WORTH_SHARING: usize = 1 << 17;
 
 /// How an input's elements belong to the results' elements.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Access {
+pub(crate) enum Layout {
     /// One for one.
     Each,
     /// One for all.
@@ -36,7 +39,7 @@ pub(crate) enum Access {
 pub(crate) struct Operand {
     /// Its place among the launch's bindings.
     pub slot: usize,
-    pub access: Access,
+    pub access: Layout,
     /// Whether its elements are integers.
     pub integer: bool,
     /// Whether all replicas share one copy.
@@ -85,11 +88,6 @@ enum Place {
     /// In the memory of this output.
     Output(usize),
     Register(usize),
-}
-
-enum Values<'a, T> {
-    Many(&'a [T]),
-    One(T),
 }
 
 /// What a launch gives, ready to be read.
@@ -146,7 +144,7 @@ impl Machine {
             let constant = |&o: &u32| self.places[o as usize] == Place::Uniform;
             let uniform = match form {
                 Form::Constant(_) | Form::Parameter(_) | Form::Step => true,
-                Form::Input(k) => self.inputs[k as usize].access == Access::One,
+                Form::Input(k) => self.inputs[k as usize].access == Layout::One,
                 Form::Uniform(_) | Form::Chance(..) => false,
                 _ => operands.iter().all(constant),
             };
@@ -193,7 +191,7 @@ impl Machine {
             updated_by,
             ..
         } = &self.inputs[input as usize];
-        *access == Access::Each && !integer && updated_by.is_none()
+        *access == Layout::Each && !integer && updated_by.is_none()
     }
 
     /// Computes a launch for one replica.
@@ -305,17 +303,13 @@ impl Compute for Machine {
     }
 }
 
-fn truth<T: Real>(holds: bool) -> T {
-    if holds { T::ONE } else { T::ZERO }
-}
-
 impl<T: Real> Launch<'_, '_, T> {
     /// Where element `i` of the results has its element of an input.
     fn place(&self, input: u32, i: usize) -> usize {
         match self.machine.inputs[input as usize].access {
-            Access::Each | Access::Table => i,
-            Access::One => 0,
-            Access::Along(_) => {
+            Layout::Each | Layout::Table => i,
+            Layout::One => 0,
+            Layout::Along(_) => {
                 let axes = self.axes[input as usize].iter();
                 axes.map(|[div, extent, stride]| i / div % extent * stride)
                     .sum()
@@ -512,93 +506,5 @@ impl Given for Element<'_, '_, '_> {
     }
     fn threshold(&self, threshold: u32) -> u32 {
         self.launch.thresholds[threshold as usize]
-    }
-}
-
-#[inline(always)]
-fn each<T: Real>(a: Values<'_, T>, to: &mut [T], f: impl Fn(T) -> T) {
-    match a {
-        Values::Many(a) => to.iter_mut().zip(a).for_each(|(to, &a)| *to = f(a)),
-        Values::One(a) => to.fill(f(a)),
-    }
-}
-
-#[inline(always)]
-fn both<T: Real>(a: Values<'_, T>, b: Values<'_, T>, to: &mut [T], f: impl Fn(T, T) -> T) {
-    match (a, b) {
-        (Values::Many(a), Values::Many(b)) => {
-            for ((to, &a), &b) in to.iter_mut().zip(a).zip(b) {
-                *to = f(a, b);
-            }
-        }
-        (Values::Many(a), Values::One(b)) => {
-            to.iter_mut().zip(a).for_each(|(to, &a)| *to = f(a, b))
-        }
-        (Values::One(a), Values::Many(b)) => {
-            to.iter_mut().zip(b).for_each(|(to, &b)| *to = f(a, b))
-        }
-        (Values::One(a), Values::One(b)) => to.fill(f(a, b)),
-    }
-}
-
-/// Each function has a loop of its own, which the compiler can make vector code of.
-fn unary<T: Real>(op: Unary, a: Values<'_, T>, to: &mut [T]) {
-    macro_rules! loops {
-        ($($op:ident),*) => {
-            match op { $(Unary::$op => each(a, to, |x| scalar::unary(Unary::$op, x)),)* }
-        };
-    }
-    loops!(
-        Neg, Abs, Sign, Floor, Exp, Expm1, Log, Log1p, Sqrt, Rsqrt, Sin, Cos, Tanh, Sigmoid, Erf,
-        Softplus, Relu
-    );
-}
-
-fn binary<T: Real>(op: Binary, a: Values<'_, T>, b: Values<'_, T>, to: &mut [T]) {
-    macro_rules! loops {
-        ($($op:ident),*) => {
-            match op { $(Binary::$op => both(a, b, to, |a, b| scalar::binary(Binary::$op, a, b)),)* }
-        };
-    }
-    loops!(Add, Sub, Mul, Div, Min, Max, Pow);
-}
-
-fn compare<T: Real>(op: Compare, a: Values<'_, T>, b: Values<'_, T>, to: &mut [T]) {
-    macro_rules! loops {
-        ($($op:ident),*) => {
-            match op { $(
-                Compare::$op => both(a, b, to, |a, b| truth(scalar::compare(Compare::$op, a, b))),
-            )* }
-        };
-    }
-    loops!(Less, AtMost, Equal);
-}
-
-fn select<T: Real>(c: Values<'_, T>, a: Values<'_, T>, b: Values<'_, T>, to: &mut [T]) {
-    let value = |values: &Values<'_, T>, i: usize| match values {
-        Values::Many(v) => v[i],
-        Values::One(x) => *x,
-    };
-    match (c, a, b) {
-        (Values::One(c), a, b) => each(if c == T::ZERO { b } else { a }, to, |x| x),
-        (Values::Many(c), Values::Many(a), Values::Many(b)) => {
-            for (((to, &c), &a), &b) in to.iter_mut().zip(c).zip(a).zip(b) {
-                *to = if c == T::ZERO { b } else { a };
-            }
-        }
-        (Values::Many(c), Values::Many(a), Values::One(b)) => {
-            for ((to, &c), &a) in to.iter_mut().zip(c).zip(a) {
-                *to = if c == T::ZERO { b } else { a };
-            }
-        }
-        (Values::Many(c), a, b) => {
-            for (i, (to, &c)) in to.iter_mut().zip(c).enumerate() {
-                *to = if c == T::ZERO {
-                    value(&b, i)
-                } else {
-                    value(&a, i)
-                };
-            }
-        }
     }
 }

@@ -35,7 +35,7 @@ mod wgsl;
 
 pub(crate) use derivative::reverse;
 pub(crate) use error::bounds;
-pub(crate) use machine::{Access, Constants, Machine, Operand};
+pub(crate) use machine::{Constants, Layout, Machine, Operand};
 pub(crate) use program::{Builder, Program};
 pub(crate) use wgsl::{FUNCTIONS, Names, body};
 

@@ -258,15 +258,9 @@ impl Op for Pointwise {
                 ));
             }
         }
-        let bound = read.len()
-            + self.over.iter().filter(|over| over.is_none()).count()
-            + extra
-            + self
-                .over
-                .iter()
-                .flatten()
-                .filter(|&&k| !read.contains(&(k as u32)))
-                .count();
+        // Each input is read or written over.
+        let new = self.over.iter().filter(|over| over.is_none()).count();
+        let bound = inputs.len() + new;
         if bound > compose::MOST_BINDINGS {
             let found = format!("{bound} inputs, outputs, keys and step");
             let wanted = format!(
@@ -275,8 +269,7 @@ impl Op for Pointwise {
             );
             return Err(Error::shape("pointwise", found, wanted));
         }
-        let new = self.over.iter().filter(|over| over.is_none());
-        Ok(new.map(|_| ty.clone()).collect())
+        Ok(vec![ty; new])
     }
 
     fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {

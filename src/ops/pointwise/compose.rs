@@ -31,7 +31,7 @@ enum Four {
 /// An input as the text sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Input {
-    access: expr::Access,
+    access: expr::Layout,
     four: Four,
     integer: bool,
     shared: bool,
@@ -79,11 +79,11 @@ pub(super) fn compose(op: &Pointwise, types: &[Type], extents: &[usize]) -> Comp
         let mut four = Four::Same;
         let access = if tables[number] {
             size("COUNT", ty.elements());
-            expr::Access::Table
+            expr::Layout::Table
         } else {
             match axes {
-                Axes::Each => expr::Access::Each,
-                Axes::One => expr::Access::One,
+                Axes::Each => expr::Layout::Each,
+                Axes::One => expr::Layout::One,
                 Axes::Along(axes) => {
                     let innermost = axes[axes.len() - 1];
                     four = match innermost {
@@ -96,7 +96,7 @@ pub(super) fn compose(op: &Pointwise, types: &[Type], extents: &[usize]) -> Comp
                         size(&format!("EXTENT{a}"), *extent);
                         size(&format!("STRIDE{a}"), *stride);
                     }
-                    expr::Access::Along(axes.len())
+                    expr::Layout::Along(axes.len())
                 }
             }
         };
@@ -202,7 +202,7 @@ impl Blueprint {
     /// DIV, EXTENT and STRIDE of an input's axes.
     fn axes(&self, place: usize) -> Vec<[&'static str; 3]> {
         let axes = match self.inputs[place].access {
-            expr::Access::Along(axes) => axes,
+            expr::Layout::Along(axes) => axes,
             _ => 0,
         };
         let name = |what: &str, axis: usize| kept(&format!("X{place}_{what}{axis}"));
@@ -218,7 +218,7 @@ impl Blueprint {
         names.extend(self.names('S', streams));
         names.extend(self.names('T', thresholds));
         for (place, input) in self.inputs.iter().enumerate() {
-            if input.access == expr::Access::Table {
+            if input.access == expr::Layout::Table {
                 names.push(kept(&format!("X{place}_COUNT")));
             }
             names.extend(self.axes(place).into_iter().flatten());
@@ -229,10 +229,10 @@ impl Blueprint {
     /// How many elements an input has, by the constants.
     fn elements(&self, place: usize) -> String {
         match self.inputs[place].access {
-            expr::Access::Each => "N".into(),
-            expr::Access::One => "1".into(),
-            expr::Access::Table => format!("X{place}_COUNT"),
-            expr::Access::Along(_) => {
+            expr::Layout::Each => "N".into(),
+            expr::Layout::One => "1".into(),
+            expr::Layout::Table => format!("X{place}_COUNT"),
+            expr::Layout::Along(_) => {
                 let extents = self.axes(place);
                 let extents: Vec<_> = extents.iter().map(|[_, extent, _]| *extent).collect();
                 extents.join(" * ")
@@ -411,9 +411,9 @@ fn pointwise(
     fn by_fours(&self, at: usize) -> bool {
         match self.inputs.get(at) {
             Some(input) => match input.access {
-                expr::Access::Each => true,
-                expr::Access::Along(_) => input.four == Four::Neighbours,
-                expr::Access::One | expr::Access::Table => false,
+                expr::Layout::Each => true,
+                expr::Layout::Along(_) => input.four == Four::Neighbours,
+                expr::Layout::One | expr::Layout::Table => false,
             },
             None => at < self.inputs.len() + self.new_outputs().len(),
         }
@@ -429,8 +429,8 @@ fn pointwise(
             false => format!("replica * ({elements})"),
         };
         match input.access {
-            expr::Access::Each | expr::Access::One => Ok(()),
-            expr::Access::Table => write!(
+            expr::Layout::Each | expr::Layout::One => Ok(()),
+            expr::Layout::Table => write!(
                 text,
                 "
 // The element that an index counts to, or the nearest there is.
@@ -441,7 +441,7 @@ fn load{place}(index: f32, replica: u32) -> f32 {{
 }}
 "
             ),
-            expr::Access::Along(_) => {
+            expr::Layout::Along(_) => {
                 let axes = self.axes(place);
                 let term =
                     |[div, extent, stride]: &[&str; 3]| format!("i / {div} % {extent} * {stride}");
@@ -469,13 +469,13 @@ impl Names for Lines<'_> {
         let four = self.0.width == 4;
         let i = if four { "4u * at" } else { "at" };
         match input.access {
-            expr::Access::Each if input.shared => format!("F(x{k}[at])"),
-            expr::Access::Each => format!("F(x{k}[own])"),
-            expr::Access::One if input.shared => format!("F(f32(x{k}[0]))"),
-            expr::Access::One => format!("F(f32(x{k}[replica]))"),
+            expr::Layout::Each if input.shared => format!("F(x{k}[at])"),
+            expr::Layout::Each => format!("F(x{k}[own])"),
+            expr::Layout::One if input.shared => format!("F(f32(x{k}[0]))"),
+            expr::Layout::One => format!("F(f32(x{k}[replica]))"),
             // It is read by an index and not so.
-            expr::Access::Table => "F(0.0)".into(),
-            expr::Access::Along(_) => match (four, input.four) {
+            expr::Layout::Table => "F(0.0)".into(),
+            expr::Layout::Along(_) => match (four, input.four) {
                 (true, Four::Neighbours) => format!("F(x{k}[place{k}({i}, replica) / 4u])"),
                 (true, Four::Apart) => {
                     let one = |j: usize| format!("f32(x{k}[place{k}({i} + {j}u, replica)])");
