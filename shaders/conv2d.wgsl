@@ -184,46 +184,6 @@ fn conv2d_weight_grad(
     }
     let sum = correlated(group.z, i, lane);
     if lane == 0u {
-        dw[group.z * weights() + i] = sum;
-    }
-}
-
-@group(0) @binding(2) var<storage, read_write> parameter: array<f32>;
-@group(0) @binding(3) var<storage, read> hyper: array<f32>;
-@group(0) @binding(4) var<storage, read> step: array<u32>;
-@group(0) @binding(5) var<storage, read_write> velocity: array<f32>;
-
-@compute @workgroup_size(LANES)
-fn conv2d_weight_grad_sgd(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let i = row_of(group, groups);
-    if i >= weights() {
-        return;
-    }
-    let sum = correlated(group.z, i, lane);
-    if lane == 0u {
-        let at = group.z * weights() + i;
-        parameter[at] += sgd_velocity(parameter[at], 0.0, sum, sgd_rates(group.z));
-    }
-}
-
-@compute @workgroup_size(LANES)
-fn conv2d_weight_grad_sgd_momentum(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let i = row_of(group, groups);
-    if i >= weights() {
-        return;
-    }
-    let sum = correlated(group.z, i, lane);
-    if lane == 0u {
-        let at = group.z * weights() + i;
-        velocity[at] = sgd_velocity(parameter[at], velocity[at], sum, sgd_rates(group.z));
-        parameter[at] += velocity[at];
+        dw[group.z * weights() + i] = finish(finish_scalars(group.z), group.z, i, sum);
     }
 }

@@ -505,56 +505,15 @@ fn conv2d_pool_weight_grad(
     let slice = slice_of(row, lane, taps());
     let sum = summed(group.z, slice, lane, taps());
     if slice.share == 0u && slice.tap < taps() {
-        dw[(group.z * F + slice.f) * taps() + slice.tap] = sum;
+        let i = slice.f * taps() + slice.tap;
+        dw[group.z * F * taps() + i] = finish(finish_scalars(group.z), group.z, i, sum);
     }
 }
 
-@group(0) @binding(3) var<storage, read_write> parameter: array<f32>;
-@group(0) @binding(4) var<storage, read> hyper: array<f32>;
-@group(0) @binding(5) var<storage, read> step: array<u32>;
-@group(0) @binding(6) var<storage, read_write> velocity: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dbias: array<f32>;
 
 @compute @workgroup_size(LANES)
-fn conv2d_pool_weight_grad_sgd(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let row = row_of(group, groups);
-    if row >= F * slices(taps()) {
-        return;
-    }
-    let slice = slice_of(row, lane, taps());
-    let sum = summed(group.z, slice, lane, taps());
-    if slice.share == 0u && slice.tap < taps() {
-        let at = (group.z * F + slice.f) * taps() + slice.tap;
-        parameter[at] += sgd_velocity(parameter[at], 0.0, sum, sgd_rates(group.z));
-    }
-}
-
-@compute @workgroup_size(LANES)
-fn conv2d_pool_weight_grad_sgd_momentum(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let row = row_of(group, groups);
-    if row >= F * slices(taps()) {
-        return;
-    }
-    let slice = slice_of(row, lane, taps());
-    let sum = summed(group.z, slice, lane, taps());
-    if slice.share == 0u && slice.tap < taps() {
-        let at = (group.z * F + slice.f) * taps() + slice.tap;
-        velocity[at] = sgd_velocity(parameter[at], velocity[at], sum, sgd_rates(group.z));
-        parameter[at] += velocity[at];
-    }
-}
-
-@group(0) @binding(6) var<storage, read_write> bias_parameter: array<f32>;
-
-@compute @workgroup_size(LANES)
-fn conv2d_pool_weight_grad_sgd_bias(
+fn conv2d_pool_weight_grad_bias(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
@@ -567,14 +526,11 @@ fn conv2d_pool_weight_grad_sgd_bias(
     let slice = slice_of(row, lane, taps() + 1u);
     let sum = summed(group.z, slice, lane, taps() + 1u);
     if slice.share == 0u && slice.tap <= taps() {
-        let f = group.z * F + slice.f;
-        let rates = sgd_rates(group.z);
         if slice.tap < taps() {
-            let at = f * taps() + slice.tap;
-            parameter[at] += sgd_velocity(parameter[at], 0.0, sum, rates);
+            let i = slice.f * taps() + slice.tap;
+            dw[group.z * F * taps() + i] = finish(finish_scalars(group.z), group.z, i, sum);
         } else {
-            // At w = 0 there is nothing to decay.
-            bias_parameter[f] += sgd_velocity(0.0, 0.0, sum, rates);
+            dbias[group.z * F + slice.f] = finish_bias(finish_bias_scalars(group.z), group.z, slice.f, sum);
         }
     }
 }

@@ -1,4 +1,5 @@
-// A dense layer's way back: dx = (g W) * slope, W -= eta (g^T x + decay), b -= eta sum g.
+// A dense layer's way back: dx = (g W) * slope; the gradients g^T x of W and sum g of b pass what
+// updates these, together with what was there before.
 // A workgroup owns COLUMNS columns of W for all its rows; z is the replica. In it a thread
 // takes every ROWS-th row of one column, so that neighbours read neighbouring elements.
 
@@ -19,9 +20,7 @@ const CHUNK: u32 = 64u;
 @group(0) @binding(1) var<storage, read> g: array<f32>;
 @group(0) @binding(2) var<storage, read_write> w: array<f32>;
 @group(0) @binding(3) var<storage, read_write> b: array<f32>;
-@group(0) @binding(4) var<storage, read> hyper: array<f32>;
-@group(0) @binding(5) var<storage, read> step: array<u32>;
-@group(0) @binding(6) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dx: array<f32>;
 
 // Gradients of CHUNK rows, those of one row side by side.
 var<workgroup> chunk: array<f32, CHUNK * MOST>;
@@ -44,14 +43,19 @@ fn load(replica: u32, first: u32, lane: u32) {
     workgroupBarrier();
 }
 
+fn update_bias(replica: u32, o: u32, sum: f32) {
+    let at = replica * OUT + o;
+    b[at] = finish_bias(finish_bias_scalars(replica), replica, o, sum, b[at]);
+}
+
 // The first workgroup updates the biases of the rows that are loaded.
-fn update_biases(replica: u32, first: u32, lane: u32, rates: vec4<f32>) {
+fn update_biases(replica: u32, first: u32, lane: u32) {
     if lane < CHUNK && first + lane < OUT {
         var sum = 0.0;
         for (var n = 0u; n < N; n++) {
             sum += chunk[lane * MOST + n];
         }
-        b[replica * OUT + first + lane] -= rates.w * sum;
+        update_bias(replica, first + lane, sum);
     }
 }
 
@@ -61,7 +65,7 @@ fn dense_grad(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let replica = group.z;
-    let rates = sgd_rates(replica);
+    let scalars = finish_weight_scalars(replica);
     let column = group.x * COLUMNS + lane % COLUMNS;
     let row = lane / COLUMNS;
     let inside = column < IN;
@@ -77,7 +81,7 @@ fn dense_grad(
     for (var first = 0u; first < OUT; first += CHUNK) {
         load(replica, first, lane);
         if group.x == 0u {
-            update_biases(replica, first, lane, rates);
+            update_biases(replica, first, lane);
         }
         for (var o = row; o < CHUNK; o += ROWS) {
             if !inside || first + o >= OUT { break; }
@@ -89,7 +93,7 @@ fn dense_grad(
                 sums[n] += delta * weight;
                 slope += delta * inputs[n];
             }
-            w[at] = weight + sgd_velocity(weight, 0.0, slope, rates);
+            w[at] = finish_weight(scalars, replica, (first + o) * IN + column, slope, weight);
         }
     }
     for (var n = 0u; n < N; n++) {
@@ -113,7 +117,7 @@ fn dense_update(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let replica = group.z;
-    let rates = sgd_rates(replica);
+    let scalars = finish_weight_scalars(replica);
     let column = group.x * COLUMNS + lane % COLUMNS;
     let row = lane / COLUMNS;
     let inside = column < IN;
@@ -127,7 +131,7 @@ fn dense_update(
     for (var first = 0u; first < OUT; first += CHUNK) {
         load(replica, first, lane);
         if group.x == 0u {
-            update_biases(replica, first, lane, rates);
+            update_biases(replica, first, lane);
         }
         for (var o = row; o < CHUNK; o += ROWS) {
             if !inside || first + o >= OUT { break; }
@@ -136,7 +140,7 @@ fn dense_update(
             for (var n = 0u; n < N; n++) {
                 slope += chunk[o * MOST + n] * inputs[n];
             }
-            w[at] += sgd_velocity(w[at], 0.0, slope, rates);
+            w[at] = finish_weight(scalars, replica, (first + o) * IN + column, slope, w[at]);
         }
     }
 }
@@ -181,23 +185,13 @@ fn weights_of(row: u32, first: u32) -> Eight {
     return eight;
 }
 
-fn update_all_biases(replica: u32, thread: u32, rates: vec4<f32>) {
+fn update_all_biases(replica: u32, thread: u32) {
     for (var o = thread; o < OUT; o += THREADS) {
         var sum = 0.0;
         for (var n = 0u; n < N; n++) {
             sum += g[(replica * N + n) * OUT + o];
         }
-        b[replica * OUT + o] -= rates.w * sum;
-    }
-}
-
-fn update_weights(row: u32, first: u32, weights: Eight, slopes: Eight, rates: vec4<f32>) {
-    for (var c = 0u; c < 8u; c++) {
-        let weight = weights[c / 4u][c % 4u];
-        let new_weight = weight + sgd_velocity(weight, 0.0, slopes[c / 4u][c % 4u], rates);
-        if first + c * THREADS < IN {
-            w[row + first + c * THREADS] = new_weight;
-        }
+        update_bias(replica, o, sum);
     }
 }
 
@@ -218,9 +212,9 @@ fn dense_grad_wide(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let replica = group.z;
-    let rates = sgd_rates(replica);
+    let scalars = finish_weight_scalars(replica);
     if group.x * WIDE >= IN {
-        update_all_biases(replica, thread, rates);
+        update_all_biases(replica, thread);
         return;
     }
     let first = group.x * WIDE + thread;
@@ -241,7 +235,13 @@ fn dense_grad_wide(
             slopes[0] += delta * inputs[n][0];
             slopes[1] += delta * inputs[n][1];
         }
-        update_weights(row, first, weights, slopes, rates);
+        for (var c = 0u; c < 8u; c++) {
+            let column = first + c * THREADS;
+            if column < IN {
+                let slope = slopes[c / 4u][c % 4u];
+                w[row + column] = finish_weight(scalars, replica, o * IN + column, slope, weights[c / 4u][c % 4u]);
+            }
+        }
     }
     store_column(&inputs, &sums, replica, first, 0u);
     store_column(&inputs, &sums, replica, first, 1u);
@@ -259,9 +259,9 @@ fn dense_update_wide(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let replica = group.z;
-    let rates = sgd_rates(replica);
+    let scalars = finish_weight_scalars(replica);
     if group.x * WIDE >= IN {
-        update_all_biases(replica, thread, rates);
+        update_all_biases(replica, thread);
         return;
     }
     let first = group.x * WIDE + thread;
@@ -276,6 +276,12 @@ fn dense_update_wide(
             slopes[0] += delta * inputs[n][0];
             slopes[1] += delta * inputs[n][1];
         }
-        update_weights(row, first, weights, slopes, rates);
+        for (var c = 0u; c < 8u; c++) {
+            let column = first + c * THREADS;
+            if column < IN {
+                let slope = slopes[c / 4u][c % 4u];
+                w[row + column] = finish_weight(scalars, replica, o * IN + column, slope, weights[c / 4u][c % 4u]);
+            }
+        }
     }
 }

@@ -53,44 +53,8 @@ fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id)
     let place = group.xy * TILE + local.xy;
     let sum = product(group.z, group.xy * TILE, local.xy);
     if place.y < M && place.x < N {
-        c[group.z * M * N + place.y * N + place.x] = sum;
-    }
-}
-
-@group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read_write> biased: array<f32>;
-
-@compute @workgroup_size(16, 16)
-fn matmul_bias(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
-    let place = group.xy * TILE + local.xy;
-    let sum = product(group.z, group.xy * TILE, local.xy);
-    if place.y < M && place.x < N {
-        biased[group.z * M * N + place.y * N + place.x] = activate(sum + bias[group.z * N + place.x]);
-    }
-}
-
-// Twin of src/ops/dropout.rs.
-override DROP: u32 = 0u;
-override STREAM: u32 = 0u;
-override MASK_SCALE: f32 = 1.0;
-
-@group(0) @binding(3) var<storage, read> keys: array<u32>;
-@group(0) @binding(5) var<storage, read_write> dropped: array<f32>;
-
-// Element i of C after its mask.
-fn masked(replica: u32, i: u32, value: f32) -> f32 {
-    let words = random_words(replica, STREAM, step[2u * replica + 1u], i / 4u);
-    return select(0.0, MASK_SCALE * value, words[i % 4u] >= DROP);
-}
-
-@compute @workgroup_size(16, 16)
-fn matmul_bias_dropout(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
-    let place = group.xy * TILE + local.xy;
-    let sum = product(group.z, group.xy * TILE, local.xy);
-    if place.y < M && place.x < N {
         let i = place.y * N + place.x;
-        let value = activate(sum + bias[group.z * N + place.x]);
-        dropped[group.z * M * N + i] = masked(group.z, i, value);
+        c[group.z * M * N + i] = finish(finish_scalars(group.z), group.z, i, sum);
     }
 }
 
@@ -136,26 +100,14 @@ fn few_sum(i: u32, team: u32) -> f32 {
 }
 
 @compute @workgroup_size(256)
-fn matmul_few_bias(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+fn matmul_few(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let first = group.x * TEAMS;
     few_products(group.z, first, thread);
     let i = thread / TEAMS;
     let j = first + thread % TEAMS;
     if i < M && j < N {
         let sum = few_sum(i, thread % TEAMS);
-        biased[(group.z * M + i) * N + j] = activate(sum + bias[group.z * N + j]);
-    }
-}
-
-@compute @workgroup_size(256)
-fn matmul_few_bias_dropout(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let first = group.x * TEAMS;
-    few_products(group.z, first, thread);
-    let i = thread / TEAMS;
-    let j = first + thread % TEAMS;
-    if i < M && j < N {
-        let value = activate(few_sum(i, thread % TEAMS) + bias[group.z * N + j]);
-        dropped[group.z * M * N + i * N + j] = masked(group.z, i * N + j, value);
+        c[group.z * M * N + i * N + j] = finish(finish_scalars(group.z), group.z, i * N + j, sum);
     }
 }
 
@@ -201,64 +153,13 @@ fn wide_sum(i: u32, t: u32) -> f32 {
 }
 
 @compute @workgroup_size(WIDE)
-fn matmul_wide_bias(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+fn matmul_wide(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     wide_products(group.z, group.x * WIDE, thread);
     let j = group.x * WIDE + thread;
     if j < N {
+        let scalars = finish_scalars(group.z);
         for (var i = 0u; i < M; i++) {
-            let value = activate(wide_sum(i, thread) + bias[group.z * N + j]);
-            biased[group.z * M * N + i * N + j] = value;
+            c[group.z * M * N + i * N + j] = finish(scalars, group.z, i * N + j, wide_sum(i, thread));
         }
-    }
-}
-
-@compute @workgroup_size(WIDE)
-fn matmul_wide_bias_dropout(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    wide_products(group.z, group.x * WIDE, thread);
-    let j = group.x * WIDE + thread;
-    if j < N {
-        for (var i = 0u; i < M; i++) {
-            let value = activate(wide_sum(i, thread) + bias[group.z * N + j]);
-            dropped[group.z * M * N + i * N + j] = masked(group.z, i * N + j, value);
-        }
-    }
-}
-
-@group(0) @binding(2) var<storage, read> y: array<f32>;
-@group(0) @binding(3) var<storage, read_write> delta: array<f32>;
-
-@compute @workgroup_size(16, 16)
-fn matmul_slope(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
-    let place = group.xy * TILE + local.xy;
-    let sum = product(group.z, group.xy * TILE, local.xy);
-    if place.y < M && place.x < N {
-        let at = group.z * M * N + place.y * N + place.x;
-        delta[at] = sloped(sum, y[at]);
-    }
-}
-
-@group(0) @binding(2) var<storage, read_write> w: array<f32>;
-@group(0) @binding(3) var<storage, read> hyper: array<f32>;
-@group(0) @binding(4) var<storage, read> step: array<u32>;
-@group(0) @binding(5) var<storage, read_write> v: array<f32>;
-
-@compute @workgroup_size(16, 16)
-fn matmul_sgd(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
-    let place = group.xy * TILE + local.xy;
-    let sum = product(group.z, group.xy * TILE, local.xy);
-    if place.y < M && place.x < N {
-        let at = group.z * M * N + place.y * N + place.x;
-        w[at] += sgd_velocity(w[at], 0.0, sum, sgd_rates(group.z));
-    }
-}
-
-@compute @workgroup_size(16, 16)
-fn matmul_sgd_momentum(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
-    let place = group.xy * TILE + local.xy;
-    let sum = product(group.z, group.xy * TILE, local.xy);
-    if place.y < M && place.x < N {
-        let at = group.z * M * N + place.y * N + place.x;
-        v[at] = sgd_velocity(w[at], v[at], sum, sgd_rates(group.z));
-        w[at] += v[at];
     }
 }

@@ -11,6 +11,10 @@ use crate::shape::DType;
 use crate::tensor::Real;
 
 mod extent;
+mod port;
+
+pub use port::Port;
+pub(crate) use port::{Finish, Finishing};
 
 /// Bindings that a launch on the CPU holds without asking for memory.
 pub const BINDINGS: usize = 8;
@@ -149,8 +153,14 @@ pub(crate) trait Compute: Sync {
     fn f32(&self, args: &mut Args<'_, f32>);
     /// In f64.
     fn f64(&self, args: &mut Args<'_, f64>);
-    /// What a device's results may be off by, given what it is to compute them from.
-    fn tolerance(&self, args: &Args<'_, f64>, side: Side) -> f64;
+    /// In f32 by the fastest way there is.
+    fn fast(&self, args: &mut Args<'_, f32>) {
+        self.f32(args);
+    }
+    /// What a device's results may be off by, given what it is to compute them from. Of a kernel
+    /// that has a core, the core's own results may be off by `core` of the largest number that
+    /// enters or leaves it.
+    fn tolerance(&self, args: &Args<'_, f64>, side: Side, core: f64) -> f64;
 }
 
 impl Reference {
@@ -179,11 +189,20 @@ impl Reference {
         }
     }
 
-    /// What a device's results may be off by, where that follows from an expression.
-    pub(crate) fn tolerance(&self, args: &Args<'_, f64>, side: Side) -> Option<f64> {
+    /// Computes in f32 by the fastest way that belongs to the expression it was made from.
+    pub(crate) fn fast(&self, args: &mut Args<'_, f32>) {
+        match self.0 {
+            How::Functions(f32, _) => f32(args),
+            How::Expression(expression) => expression.fast(args),
+        }
+    }
+
+    /// What a device's results may be off by, where that follows from an expression; see
+    /// [`Compute::tolerance`].
+    pub(crate) fn tolerance(&self, args: &Args<'_, f64>, side: Side, core: f64) -> Option<f64> {
         match self.0 {
             How::Functions(..) => None,
-            How::Expression(expression) => Some(expression.tolerance(args, side)),
+            How::Expression(expression) => Some(expression.tolerance(args, side, core)),
         }
     }
 }
@@ -238,6 +257,10 @@ pub struct Kernel {
     pub fast: Option<fn(&mut Args<'_, f32>)>,
     /// Whether the text is this crate's own, which its suite has run with and without checks.
     pub(crate) trusted: bool,
+    /// Where its finished elements pass what an expression makes of them.
+    pub(crate) ports: &'static [Port],
+    /// The CPU function that hands its elements to what finishes them while they are near.
+    pub(crate) finishing: Option<Finishing>,
 }
 
 impl std::fmt::Debug for Kernel {
@@ -270,6 +293,8 @@ impl Kernel {
             reference,
             fast: None,
             trusted: false,
+            ports: &[],
+            finishing: None,
         }
     }
 
@@ -305,6 +330,8 @@ impl Kernel {
             reference: self.reference,
             fast: self.fast,
             trusted: false,
+            ports: self.ports,
+            finishing: self.finishing,
         }
     }
 
@@ -335,6 +362,19 @@ pub enum Slot<'a, T> {
     /// A mutable slice that was handed out already.
     #[default]
     Taken,
+}
+
+impl<T> Slot<'_, T> {
+    /// The same slice, to be read.
+    pub(crate) fn view(&self) -> Slot<'_, T> {
+        match self {
+            Self::F(v) => Slot::F(v),
+            Self::FMut(v) => Slot::F(v),
+            Self::U(v) => Slot::U(v),
+            Self::UMut(v) => Slot::U(v),
+            Self::Taken => Slot::Taken,
+        }
+    }
 }
 
 /// What a CPU function receives: the constants and one replica's slices.

@@ -84,7 +84,7 @@ fn graph_of((x, w, conv_pool): Network) -> wgrad::Result<Both> {
     let weight_grad = Conv2dWeightGrad {
         conv,
         kernel,
-        update: None,
+        ending: None,
     };
     let apart_dw = graph.op1(Arc::new(weight_grad), &[images, dz])?;
     let weight_grad = Conv2dPoolWeightGrad {

@@ -20,11 +20,11 @@ use wgrad::ops::gather::{Expansion, Gather};
 use wgrad::ops::matmul::Matmul;
 use wgrad::ops::reshape::Reshape;
 use wgrad::ops::scale::Scale;
-use wgrad::ops::sgd::{HYPER, Sgd};
 use wgrad::ops::tally::Tally;
 use wgrad::ops::{
     COUNTER, Cost, Loss, LossGrad, Lowered, Lowering, Op, Operand, Tape, Value, quadratic,
 };
+use wgrad::optim::{HYPER, TableSgd};
 use wgrad::plan::{Limits, Plan};
 use wgrad::run::Session;
 use wgrad::shape::Type;
@@ -135,15 +135,15 @@ fn a_graph_without_gather_counts_its_steps() {
     let inputs = [x.value(), keys.value(), step.value()];
     let y = graph.op1(Arc::new(dropout), &inputs).unwrap();
     let y = graph.output::<f32>("y", y).unwrap();
-    let sgd = Sgd {
-        decay: false,
+    let sgd = TableSgd {
+        l2: false,
+        l1: false,
         momentum: false,
         epoch_steps: 1,
-        schedule: 3,
     };
     let inputs = [one, w, hyper].map(Handle::value);
     let inputs = [&inputs[..], &[step.value()]].concat();
-    graph.op(Arc::new(sgd), &inputs).unwrap();
+    graph.op(Arc::new(sgd.update()), &inputs).unwrap();
     graph.op(Arc::new(Advance), &[step.value()]).unwrap();
     for device in devices() {
         for fuse in [false, true] {

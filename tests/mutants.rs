@@ -92,7 +92,6 @@ const MUTANTS: &[Mutant] = mutants! {
     "conv2d" "kernel flipped": "let weight = w[(taps + kh) * KW + kw];" => "let weight = w[(taps + KH - 1u - kh) * KW + kw];";
     "conv2d" "NaN: zeros around the image passed over": "sum += zero_times(weight);" => "";
     "conv2d" "NaN: implicit: weights meet the zeros between": "if largest_bits >= 0xFF000000u {" => "if false {";
-    "conv2d" "velocity not kept": "velocity[at] = sgd" => "velocity[at] += 0.0; parameter[at] += sgd";
     "conv2d" "implicit: every group the first one's filters": "conv_group * ROWS + f) * DEPTH" => "f) * DEPTH";
     "conv2d" "implicit: every group the first one's channels": "conv_group * group_channels() + tap / (KW * KH)" => "tap / (KW * KH)";
     "conv2d" "implicit: groups block by block": "conv_group = group.y / blocks;" => "conv_group = group.y % GROUPS;";
@@ -101,8 +100,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "conv2d" "implicit: outputs image by image swapped": "place / (HO * WO)) * F + f) * HO * WO + place % (HO * WO)" => "0u) * F + f) * HO * WO + place % (HO * WO)";
     "conv2d" "implicit: filters for channels": "let f = conv_group * group_filters() + k / (KW * KH);\n    let weight = w[" => "let f = conv_group * group_filters();\n    let weight = w[";
     "conv2d" "implicit: upstream of the first filter": "conv_group * ROWS + f;\n    return upstream" => "conv_group * ROWS;\n    return upstream";
-    "conv2d" "implicit: weights of the first group": "(replica * F + conv_group * ROWS + e.row) * COLUMNS" => "(replica * F + e.row) * COLUMNS";
-    "conv2d" "implicit: velocity of another place": "velocity[at] = sgd_velocity(parameter[at], velocity[at], e.sum" => "velocity[at] = sgd_velocity(parameter[at], 0.0, e.sum";
+    "conv2d" "implicit: weights of the first group": "(conv_group * ROWS + e.row) * COLUMNS" => "e.row * COLUMNS";
     "constant" "wrong sign": "] = VALUE" => "] = -VALUE";
     "cross_entropy" "not stable: |z| lost": "exp(-abs(z))" => "exp(z)";
     "cross_entropy" "gradient not scaled by g": "g[row] * (sigmoid" => "(sigmoid";
@@ -110,20 +108,20 @@ const MUTANTS: &[Mutant] = mutants! {
     "cumsum" "never reversed": "select(k, K - 1u - k, REVERSE == 1u)" => "k";
     "cumsum" "half of the steps": "reach < LANES" => "reach < LANES / 2u";
     "dense_grad" "last row of each chunk skipped": "o < CHUNK; o += ROWS" => "o < CHUNK - 1u; o += ROWS";
-    "dense_grad" "biases of the first chunk alone": "b[replica * OUT + first + lane] -=" => "b[replica * OUT + lane] -=";
+    "dense_grad" "biases of the first chunk alone": "update_bias(replica, first + lane, sum)" => "update_bias(replica, lane, sum)";
     "dense_grad" "slope of scaled outputs": "inputs[n] / SCALE" => "inputs[n]";
     "dense_grad" "lanes: slope of scaled outputs": "inputs / SCALE" => "inputs";
     "dense_grad" "shares of one row lost": "r < ROWS; r++" => "r < ROWS - 1u; r++";
-    "dense_grad" "wide: a column of another thread": "row + first + c * THREADS] = new_weight" => "row + first + (c ^ 1u) * THREADS] = new_weight";
+    "dense_grad" "wide: a column of another thread": "w[row + column] =" => "w[row + (column ^ 1u)] =";
     "dense_grad" "wide: biases by one thread": "for (var o = thread; o < OUT; o += THREADS)" => "for (var o = thread; o < THREADS; o += THREADS)";
     "dense_grad" "wide: sums of half the columns": "sums[n][1] += delta * weights[1]" => "sums[n][1] += delta * weights[0]";
     "dense_grad" "lanes: gradients of a neighbouring row": "subgroupShuffle(gradients[n], r)" => "subgroupShuffle(gradients[n], r ^ 1u)";
     "dense_grad" "lanes: odd columns slope by the even ones' inputs": "slopes.odd += delta * inputs.odd[n]" => "slopes.odd += delta * inputs.even[n]";
-    "dense_grad" "lanes: even and odd columns exchanged": "updated(weights.even, slopes.even, rates),\n        updated(weights.odd, slopes.odd, rates)," => "updated(weights.odd, slopes.odd, rates),\n        updated(weights.even, slopes.even, rates),";
+    "dense_grad" "lanes: even and odd columns exchanged": "slopes.even.x, weights.even.x" => "slopes.odd.x, weights.even.x";
     "dense_grad" "lanes: an input's gradient of its neighbour": "input_gradient((*sums).odd[n], inputs.odd[n])" => "input_gradient((*sums).even[n], inputs.odd[n])";
     "dense_grad" "lanes: the last example without input gradients": "if n >= N {\n        return;" => "if n + 1u >= N {\n        return;";
-    "dense_grad" "lanes: biases of the first rows alone": "update_bias(&gradients, replica, first + lane, rates)" => "update_bias(&gradients, replica, lane, rates)";
-    "dense_grad" "lanes: the last of four updated like the third": "sgd_velocity(weights.w, 0.0, slopes.w, rates)" => "sgd_velocity(weights.w, 0.0, slopes.z, rates)";
+    "dense_grad" "lanes: biases of the first rows alone": "update_bias_of(&gradients, replica, first + lane)" => "update_bias_of(&gradients, replica, lane)";
+    "dense_grad" "lanes: the last of four updated like the third": "i + 6u, slopes.even.w" => "i + 6u, slopes.even.z";
     "dense_loss" "lanes: a sum for the neighbour": "select(first, second, is_second)" => "select(second, first, is_second)";
     "dense_loss" "lanes: the last output without weights": "if first + t < K {\n            weights" => "if first + t < K - 1u {\n            weights";
     "dense_loss" "lanes: second block of outputs again": "let k = first + lane;" => "let k = lane;";
@@ -202,7 +200,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "matmul" "wide: a row's neighbour": "min(first + t, N - 1u)) * K + p" => "min(first + t + 1u, N - 1u)) * K + p";
     "matmul" "wide: shares of another row": "wide_shares[(i * WIDE + t) * WIDE + share]" => "wide_shares[(i * WIDE + t ^ 1u) * WIDE + share]";
     "matmul" "off by one at the tile's edge": "if i >= M || p >= K" => "if i >= M || p >= K - 1u";
-    "matmul" "a column past the edge written": "if place.y < M && place.x < N {\n        c[" => "if place.y < M && place.x <= N {\n        c[";
+    "matmul" "a column past the edge written": "if place.y < M && place.x < N {\n        let i" => "if place.y < M && place.x <= N {\n        let i";
     "matmul" "transposes swapped": "TRANS_A == 1u" => "TRANS_B == 1u";
     "matmul" "barrier after the load missing": "workgroupBarrier();" => "";
     "matmul" "accumulator not zeroed": "var sum = 0.0;" => "var sum = 1e-3;";
@@ -210,7 +208,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "matmul" "wrong row stride": "i * K + p" => "i * M + p";
     "matmul" "of few rows: a lane's share lost": "lane < LANES; lane++" => "lane < LANES - 1u; lane++";
     "matmul" "of few rows: every replica the first one's B": "b[(replica * N + j) * K + p]" => "b[j * K + p]";
-    "matmul" "of few rows: mask of another element": "masked(group.z, i * N + j, value)" => "masked(group.z, i * N, value)";
+    "matmul" "of few rows: mask of another element": "group.z, i * N + j, sum)" => "group.z, i * N, sum)";
     "matmul" "in blocks: tiles multiplied before they are stored": "tiles[to_b] = next_b;\n        workgroupBarrier();" => "tiles[to_b] = next_b;";
     "matmul" "in blocks: the next tiles stored too early": "reads these.\n        workgroupBarrier();" => "reads these.";
     "matmul" "in blocks: the first step again and again": "p + (SHARES + share) * STEP" => "share * STEP";
@@ -221,12 +219,21 @@ const MUTANTS: &[Mutant] = mutants! {
     "matmul" "in blocks: quarters swapped": "(r / 32u, r / 16u % 2u)" => "(r / 16u % 2u, r / 32u)";
     "matmul" "in blocks: last team's share lost": "share < SHARES; share++" => "share < SHARES - 1u; share++";
     "matmul" "in blocks: shares added before they are there": "four_results(row);\n        workgroupBarrier();" => "four_results(row);";
-    "matmul" "in blocks: every replica the first one's velocity": "v[at] = sgd_velocity(w[at], v[at], e.sum" => "v[at] = sgd_velocity(w[at], v[e.row * N + e.column], e.sum";
+    "matmul" "in blocks: every replica the first one's velocity": "finish(scalars, group.z, i, e.sum)" => "finish(scalars, 0u, i, e.sum)";
     "matmul" "every replica the first one's A": "a[replica * M * K" => "a[0u * M * K";
-    "matmul" "bias by row": "bias[group.z * N + place.x]" => "bias[group.z * N + place.y % N]";
-    "matmul" "update with the wrong sign": "rates.x * v - rates.w * slope" => "rates.x * v + rates.w * slope";
-    "matmul" "momentum forgotten": "rates.x * v - rates.w * slope" => "v - rates.w * slope";
-    "matmul" "writes added to what was there": "c[group.z * M * N + place.y * N + place.x] =" => "c[group.z * M * N + place.y * N + place.x] +=";
+    "matmul" "bias by row": "finish(finish_scalars(group.z), group.z, i, sum)" => "finish(finish_scalars(group.z), group.z, place.y, sum)";
+    "matmul" "writes added to what was there": "c[group.z * M * N + i] = finish(finish_scalars" => "c[group.z * M * N + i] += finish(finish_scalars";
+    "matmul" "ending: every replica the first one's": "let own = replica * FINISH_N + at;" => "let own = at;";
+    "matmul" "ending: both states are the first": "(2u * replica + 1u) * (FINISH_N)" => "(2u * replica + 0u) * (FINISH_N)";
+    "matmul" "ending: a mask's words block by block": "now, at / 4u)" => "now, at)";
+    "matmul" "ending: the first column's bias for all": "i / FINISH_X1_DIV0 % FINISH_X1_EXTENT0" => "0u % FINISH_X1_EXTENT0";
+    "matmul" "ending: what stands beside is lost": "[own] = v" => "[own] = 0.0 * v";
+    "matmul" "ending: a table ends before its last entry": "let last = FINISH_X2_COUNT - 1u;" => "let last = FINISH_X2_COUNT - 2u;";
+    "dense_grad" "ending: the bias as it was": "finish_bias(finish_bias_scalars(replica), replica, o, sum, b[at])" => "b[at]";
+    "dense_grad" "ending: weights of the first rows": "(first + o) * IN + column, slope" => "o * IN + column, slope";
+    "dense_grad" "lanes: states of a neighbour": "finish_weight(scalars, replica, i + 1u, slopes.odd.x" => "finish_weight(scalars, replica, i, slopes.odd.x";
+    "reduce" "ending: of the first element": "group.z, c, sum);" => "group.z, 0u, sum);";
+    "conv2d" "ending: of the first weight": "group.z, i, sum);" => "group.z, 0u, sum);";
     "conv2d_pool" "strip: rows not moved down": "strip[i] = strip[i + 6u]" => "strip[i] = strip[i + 3u]";
     "conv2d_pool" "strip: what the strip before left is lost": "return q > 0u && j < KW - 1u;" => "return false;";
     "conv2d_pool" "strip: a winner for another": "min(3u, last)" => "min(2u, last)";
@@ -242,7 +249,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "conv2d_pool" "lanes: every strip the first one's pixels": "left / 4u + t" => "t";
     "conv2d_pool" "wide: shares of a place lost": "i < N * PO * QO; i += SHARES) {\n        let n = i / (PO * QO);\n        let at = ((replica * N + n) * F + f) * PO * QO + i - n * (PO * QO);\n        let slope = upstream[at];\n        if" => "i + 1u < N * PO * QO; i += SHARES) {\n        let n = i / (PO * QO);\n        let at = ((replica * N + n) * F + f) * PO * QO + i - n * (PO * QO);\n        let slope = upstream[at];\n        if";
     "conv2d_pool" "wide: bias of the last share alone": "sum += wide_partial[first + share * span.width]" => "sum = wide_partial[first + share * span.width]";
-    "conv2d_pool" "wide: weights of a channel beyond the last": "return select(NOWHERE, at, c < group_channels());" => "return at;";
+    "conv2d_pool" "wide: weights of a channel beyond the last": "if c < group_channels() {\n            dw" => "if true {\n            dw";
     "conv2d_pool" "last maximum wins": "(candidates > largest)" => "(candidates >= largest)";
     "conv2d_pool" "NaN: zeros around the image passed over": "low += zero_times_four(low_w);" => "";
     "conv2d_pool" "NaN: the last one wins": "& !are_nan(largest)" => "";
@@ -263,8 +270,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "conv2d_pool" "channels share a weight": "KH * KW * min(2u, last)" => "KH * KW * min(1u, last)";
     "conv2d_pool" "one share of the sum lost": "var share = 1u; share < SHARES" => "var share = 2u; share < SHARES";
     "conv2d_pool" "first image alone": "let n = i / (PO * QO);" => "let n = 0u;";
-    "conv2d_pool" "bias decayed": "sgd_velocity(0.0, 0.0, sum, rates)" => "sgd_velocity(bias_parameter[f], 0.0, sum, rates)";
-    "conv2d_pool" "velocity not kept": "velocity[at] = sgd" => "velocity[at] += 0.0; parameter[at] += sgd";
+    "conv2d_pool" "bias decayed": "group.z, slice.f, sum)" => "group.z, 0u, sum)";
     "max_pool2d" "last maximum wins": "candidate > largest" => "candidate >= largest";
     "max_pool2d" "NaN: the last one wins": "& !is_nan(largest)" => "";
     "max_pool2d" "zero padding wins": "best == NOWHERE ||" => "";
@@ -287,18 +293,18 @@ const MUTANTS: &[Mutant] = mutants! {
     "pad" "farthest reflection not returned": "last - j <= AFTER" => "last - j < AFTER";
     "pad" "edge returned once": "p < BEFORE; p++" => "p < min(BEFORE, 1u); p++";
     "pointwise" "terms of e^x - 1 left out": "for (var n = 9; n > 1; n--)" => "for (var n = 5; n > 1; n--)";
-    "pointwise" "e^x - 1 by a difference near 0": "x * series, abs(x) < F(0.5)" => "x * series, abs(x) < F(0.0)";
+    "pointwise" "e^x - 1 by a difference near 0": "x * series, abs(x) < Float(0.5)" => "x * series, abs(x) < Float(0.0)";
     "pointwise" "terms of ln(1 + x) left out": "for (var n = 15; n > 0; n -= 2)" => "for (var n = 9; n > 0; n -= 2)";
     "pointwise" "tanh without its sign": "sign(x) * (-e" => "(-e";
-    "pointwise" "sign of 0": "x != F(0.0)), x)" => "x != F(-1.0)), x)";
+    "pointwise" "sign of 0": "x != Float(0.0)), x)" => "x != Float(-1.0)), x)";
     "pointwise" "softplus of one side": "+ rectify(x)" => "+ x";
-    "pointwise" "error function far out by its series": "size < F(0.5)" => "size < F(5.0)";
-    "pointwise" "angle reduced in two parts": "- k * F(7.5497899e-8)" => "";
+    "pointwise" "error function far out by its series": "size < Float(0.5)" => "size < Float(5.0)";
+    "pointwise" "angle reduced in two parts": "- k * Float(7.5497899e-8)" => "";
     "pointwise" "cosine a quarter early": "return turned(x, 1i)" => "return turned(x, 2i)";
-    "pointwise" "sine of the lower half plane": "select(size, -size, quarter >= I(2i))" => "size";
-    "pointwise" "powers of 0": "y == F(0.0)), F(1.0) / abs(x)" => "y == F(0.0)), F(0.0)";
-    "pointwise" "NaN: to the power of 0": "(y == F(0.0)) | (x == F(1.0))" => "x == F(1.0)";
-    "pointwise" "the smaller of two": "((b < a) | nan_in(b))" => "((b <= a + F(0.1)) | nan_in(b))";
+    "pointwise" "sine of the lower half plane": "select(size, -size, quarter >= Whole(2i))" => "size";
+    "pointwise" "powers of 0": "y == Float(0.0)), Float(1.0) / abs(x)" => "y == Float(0.0)), Float(0.0)";
+    "pointwise" "NaN: to the power of 0": "(y == Float(0.0)) | (x == Float(1.0))" => "x == Float(1.0)";
+    "pointwise" "the smaller of two": "((b < a) | nan_in(b))" => "((b <= a + Float(0.1)) | nan_in(b))";
     "pointwise" "every replica the first's": "let own = replica * (" => "let own = 0u * (";
     "pointwise" "every replica the first's scalar": "[replica]" => "[0]";
     "pointwise" "axis not wrapped around": " % X1_EXTENT0" => "";
@@ -309,14 +315,14 @@ const MUTANTS: &[Mutant] = mutants! {
     "pointwise" "table past its last": "min(u32(clamp(floor(index), 0.0, f32(last))), last)" => "u32(max(floor(index), 0.0)) % X1_COUNT";
     "pointwise" "block of draws": "now, at)" => "now, at + 1u)";
     "pointwise" "word of a block": "[at % 4u]" => "[0]";
-    "pointwise" "chance of the word after": ">= U(T0)" => "> U(T0 + 9999999u)";
+    "pointwise" "chance of the word after": ">= Word(T0)" => "> Word(T0 + 9999999u)";
     "pointwise" "step to come": "step[2u * replica + 1u]" => "step[2u * replica]";
     "pointwise" "last element left out": "if at >= N {" => "if at + 1u >= N {";
     "pointwise" "NaN: larger of one": "((b > a) | nan_in(b)) & !nan_in(a)" => "(b > a)";
-    "pointwise" "NaN: ReLU drops it": "bits > I(-8388608i)" => "bits > I(0i)";
+    "pointwise" "NaN: ReLU drops it": "bits > Whole(-8388608i)" => "bits > Whole(0i)";
     "pointwise" "NaN: less than it": "return (a < b) & !(nan_in(a) | nan_in(b))" => "return !(a >= b)";
-    "pointwise" "NaN: ln of a negative number": "select(log(x), not_a_number(x), x < F(0.0))" => "log(abs(x))";
-    "pointwise" "NaN: sigmoid of it": "keep_nan(F(1.0) / (F(1.0) + exp(-clamp(x, F(-80.0), F(80.0)))), x)" => "F(1.0) / (F(1.0) + exp(-clamp(x, F(-80.0), F(80.0))))";
+    "pointwise" "NaN: ln of a negative number": "select(log(x), not_a_number(x), x < Float(0.0))" => "log(abs(x))";
+    "pointwise" "NaN: sigmoid of it": "keep_nan(Float(1.0) / (Float(1.0) + exp(-clamp(x, Float(-80.0), Float(80.0)))), x)" => "Float(1.0) / (Float(1.0) + exp(-clamp(x, Float(-80.0), Float(80.0))))";
     "permute" "one axis steps as its neighbour": "at += rest % E4 * S4" => "at += rest % E4 * S5";
     "permute" "outermost axis left out": "return at + rest * S0" => "return at";
     "quadratic" "half forgotten": "return 0.5 * off * off" => "return off * off";
@@ -335,11 +341,6 @@ const MUTANTS: &[Mutant] = mutants! {
     "reduction" "NaN: an infinite log-sum-exp": "middle, is_nan(if_finite(0.0, middle))" => "middle, is_nan(middle)";
     "scale" "factor forgotten": "times(FACTOR, x" => "times(1.0, x";
     "scale" "NaN: 0 times it is 0": "if factor == 0.0 {" => "if false {";
-    "sgd" "decay of biases": "if DECAY == 1u" => "if DECAY == 0u";
-    "sgd" "sgn 0 = 1": "sign(w)" => "select(-1.0, 1.0, w >= 0.0)";
-    "sgd" "learning rate of the wrong epoch": "step / EPOCH_STEPS" => "step / (EPOCH_STEPS + 1u)";
-    "sgd" "past the end of the table": "SCHEDULE - 1u)" => "SCHEDULE)";
-    "sgd" "velocity applied before it is updated": "v[at] = sgd_velocity" => "v[at] += sgd_velocity";
     "shuffle" "one round": "ROUNDS: u32 = 6u" => "ROUNDS: u32 = 1u";
     "shuffle" "no cycle walking": "while value >= N" => "while value >= N * 8u";
     "shuffle" "the same order each epoch": "let epoch = step[2u * group.z] / EPOCH_STEPS" => "let epoch = 0u * EPOCH_STEPS * step[2u * group.z]";
@@ -486,10 +487,8 @@ fn every_mutant_is_caught() {
             let plans = cases.map(|case| plan_of(&case, 1).unwrap());
             plans.flat_map(|plan| plan.programs["run"].clone())
         };
-        let there = match row.kernels {
-            [] => composed().any(|launch| launch.kernel.source.contains(mutant.from)),
-            kernels => kernels.iter().any(|k| k.source.contains(mutant.from)),
-        };
+        let there = row.kernels.iter().any(|k| k.source.contains(mutant.from))
+            || composed().any(|launch| launch.kernel.source.contains(mutant.from));
         assert!(
             there,
             "{}: `{}` is not in the shader",

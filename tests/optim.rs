@@ -326,7 +326,7 @@ fn groups_and_clipping() {
 /// takes more of them.
 #[test]
 fn rates_of_replicas_and_averages() {
-    for (amsgrad, clip, launches) in [(false, false, 2), (true, false, 2), (true, true, 5)] {
+    for (amsgrad, clip, launches) in [(false, false, 2), (true, false, 2), (true, true, 4)] {
         let rule = Adam {
             amsgrad,
             ..Adam::default()

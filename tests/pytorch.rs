@@ -16,8 +16,8 @@ use wgrad::nn::{Mode, Network};
 use wgrad::ops::activation::{Activate, Activation};
 use wgrad::ops::gather::{Expansion, Gather};
 use wgrad::ops::matmul::Matmul;
-use wgrad::ops::sgd::Sgd;
 use wgrad::ops::{COUNTER, NEXT, NOW, Op, TABLE, Tape, Value};
+use wgrad::optim::TableSgd;
 use wgrad::rng::{Stream, uniform};
 use wgrad::run::Session;
 use wgrad::shape::Type;
@@ -388,14 +388,14 @@ fn networks_equal_pytorch_after_three_steps() {
         let values: Vec<Value> = parameters.iter().map(|p| variables[&p.name]).collect();
         let gradients = graph.gradients(losses, seed.value(), &values).unwrap();
         for (&w, g) in values.iter().zip(gradients) {
-            let sgd = Sgd {
-                decay: false,
+            let sgd = TableSgd {
+                l2: false,
+                l1: false,
                 momentum: false,
                 epoch_steps: 1,
-                schedule: 1,
             };
             let inputs = [g.unwrap(), w, hyper.value(), counter.value()];
-            graph.op(Arc::new(sgd), &inputs).unwrap();
+            graph.op(Arc::new(sgd.update()), &inputs).unwrap();
         }
         let step = Step {
             x,

@@ -18,9 +18,9 @@ use wgrad::ops::dense_grad::DenseGrad;
 use wgrad::ops::dense_loss::DenseLoss;
 use wgrad::ops::distort::{Distort, Distortion, Draw, case};
 use wgrad::ops::max_pool2d::MaxPool2d;
-use wgrad::ops::sgd::Sgd;
 use wgrad::ops::tally::Tally;
 use wgrad::ops::{COUNTER, Case, Cost, cross_entropy, log_likelihood, quadratic};
+use wgrad::optim::TableSgd;
 
 /// What a buffer holds that a launch is to overwrite.
 fn garbage(shape: &[usize]) -> Tensor {
@@ -37,12 +37,12 @@ fn hyper() -> Tensor {
     Tensor::f32(&[5], vec![0.9, 0.05, 0.02, 0.0, 0.1])
 }
 
-fn sgd(momentum: bool) -> Sgd {
-    Sgd {
-        decay: true,
+fn sgd(momentum: bool) -> TableSgd {
+    TableSgd {
+        l2: true,
+        l1: true,
         momentum,
         epoch_steps: 1,
-        schedule: 1,
     }
 }
 
@@ -73,10 +73,10 @@ fn sgd_equals_pytorch() {
         ("g", w),
         ("w", w),
         ("hyper", &Tensor::f32(&[5], vec![0.9, 0.05, 0.0, 0.0, 0.1])),
-        ("step", &counter(0, 0)),
         ("v", &Tensor::f32(&w.shape, still)),
+        ("step", &counter(0, 0)),
     ];
-    let mut single = Single::new("sgd", sgd(true), &inputs);
+    let mut single = Single::new("sgd", sgd(true).update(), &inputs);
     for i in 0..3 {
         single.write(&[("g", parts.get(&format!("g{i}")))]);
         single.run(1, &[("w", parts.get(&format!("w{i}")))]);
@@ -223,19 +223,33 @@ fn weight_gradients_of_conv2d_pool_equal_pytorch() {
         single.run(1, &[("out0", parts.get("dw"))]);
 
         let (hyper, step) = (hyper(), counter(1, 0));
+        let bare = inputs;
         let update = [("w", w), ("hyper", &hyper), ("step", &step)];
-        let inputs = [&inputs[..], &update].concat();
-        let mut single = Single::new(&parts.name, op(Update::Weights(sgd(false))), &inputs);
+        let inputs = [&bare[..], &update].concat();
+        let mut single = Single::new(
+            &parts.name,
+            op(Update::Weights(sgd(false).ending())),
+            &inputs,
+        );
         single.run(1, &[("w", parts.get("stepped"))]);
 
         // Two steps by the same gradient: the second has a velocity.
         let still = Tensor::f32(&w.shape, vec![0.0; w.floats().len()]);
-        let with = [&inputs[..], &[("v", &still)]].concat();
-        let mut single = Single::new(&parts.name, op(Update::Weights(sgd(true))), &with);
+        let update = [("w", w), ("hyper", &hyper), ("v", &still), ("step", &step)];
+        let with = [&bare[..], &update].concat();
+        let mut single = Single::new(&parts.name, op(Update::Weights(sgd(true).ending())), &with);
         single.run(2, &[("w", parts.get("momentum"))]);
 
         let with = [&inputs[..], &[("b", parts.get("b"))]].concat();
-        let both = op(Update::WeightsAndBias(sgd(false)));
+        let plain = TableSgd {
+            l2: false,
+            l1: false,
+            ..sgd(false)
+        };
+        let both = op(Update::WeightsAndBias([
+            (sgd(false).ending(), vec![3, 4, 5]),
+            (plain.ending(), vec![6, 4, 5]),
+        ]));
         let mut single = Single::new(&parts.name, both, &with);
         let wanted = [("w", parts.get("stepped")), ("b", parts.get("stepped_b"))];
         single.run(1, &wanted);
@@ -253,12 +267,20 @@ fn dense_grad_equals_pytorch() {
         let (hyper, step) = (hyper(), counter(1, 0));
         let mut inputs = ["x", "g", "w", "b"].map(|p| (p, parts.get(p))).to_vec();
         inputs.extend([("hyper", &hyper), ("step", &step)]);
+        let plain = TableSgd {
+            l2: false,
+            l1: false,
+            ..sgd(false)
+        };
         for input_gradient in [true, false] {
             let grad = DenseGrad {
                 activation,
                 scale,
                 input_gradient,
-                sgd: sgd(false),
+                updates: [
+                    (sgd(false).ending(), vec![2, 4, 5]),
+                    (plain.ending(), vec![3, 4, 5]),
+                ],
             };
             let mut wanted = vec![("w", parts.get("stepped")), ("b", parts.get("stepped_b"))];
             if input_gradient {

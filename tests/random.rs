@@ -20,17 +20,19 @@ use wgrad::doctor::tolerance::{Side, allowed};
 use wgrad::doctor::{compare, truth};
 use wgrad::exec::cpu::{Cpu, Text};
 use wgrad::exec::{Device, Executor};
+use wgrad::expr::Expr;
 use wgrad::ops::activation::Activation;
 use wgrad::ops::avg_pool2d::{AvgPool2d, AvgPool2dGrad};
 use wgrad::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, ConvEnd};
 use wgrad::ops::dropout::Dropout;
 use wgrad::ops::gather::{Expansion, Gather};
-use wgrad::ops::matmul::{End, Matmul};
+use wgrad::ops::matmul::Matmul;
 use wgrad::ops::max_pool2d::{MaxPool2d, MaxPool2dGrad};
+use wgrad::ops::pointwise::Pointwise;
 use wgrad::ops::reduce::Reduce;
-use wgrad::ops::sgd::{HYPER, Sgd};
 use wgrad::ops::softmax::Softmax;
 use wgrad::ops::{Case, Fill, Loss, Window, log_likelihood};
+use wgrad::optim::{HYPER, TableSgd};
 
 const UNIFORM: Fill = Fill::Uniform(-1.0, 1.0);
 
@@ -147,15 +149,18 @@ fn matmul() {
         let bare = Matmul::new(trans_a, trans_b);
         let a = if trans_a { [k, m] } else { [m, k] };
         let b = if trans_b { [n, k] } else { [k, n] };
-        let case = |end| {
-            let case = Case::new(Matmul { end, ..bare }, k);
+        let case = |op| {
+            let case = Case::new(op, k);
             case.fixed(&a, UNIFORM).fixed(&b, UNIFORM)
         };
+        let with = |expression: Expr| case(bare.clone().with(Pointwise::new(&[expression])));
+        let (x, y) = (Expr::input(0), Expr::input(1));
+        let update = sgd(end == 4);
         Some(match end {
-            0 => case(End::Store),
-            1 => case(End::Bias(Activation::Relu)).fixed(&[n], UNIFORM),
-            2 => case(End::Slope(Activation::Sigmoid)).fixed(&[m, n], UNIFORM),
-            _ => updated(sgd(end == 4), case(End::Sgd(sgd(end == 4))), &[m, n]),
+            0 => case(bare),
+            1 => with((x + y).relu()).fixed(&[n], UNIFORM),
+            2 => with(x * (&y * (1.0 - &y))).fixed(&[m, n], UNIFORM),
+            _ => updated(update, case(bare.with(update.update())), &[m, n]),
         })
     });
 }
@@ -169,18 +174,19 @@ fn matmul_of_few_rows() {
         "matmul of few rows",
         (sizes, end),
         |([m, n, k], (p, layer, (drops, rescale)))| {
-            let (act, bare) = (Activation::Relu, Matmul::new(false, true));
+            let biased = (Expr::input(0) + Expr::input(1)).relu();
             let case = |end| {
-                let case = Case::new(Matmul { end, ..bare }, k);
+                let op = Matmul::new(false, true).with(Pointwise::new(&[end]));
+                let case = Case::new(op, k);
                 case.fixed(&[m, k], UNIFORM)
                     .fixed(&[n, k], UNIFORM)
                     .fixed(&[n], UNIFORM)
             };
             if !drops {
-                return Some(case(End::Bias(act)));
+                return Some(case(biased));
             }
             let dropout = Dropout { p, layer, rescale };
-            let case = case(End::BiasDropout(act, dropout)).u32(&[4], Fill::Keys);
+            let case = case(dropout.of(&biased)).u32(&[4], Fill::Keys);
             Some(case.u32(&[2], Fill::Pair(9, 4)))
         },
     );
@@ -214,24 +220,23 @@ fn output(x: [usize; 4], w: [usize; 4], conv: &Conv2d) -> Option<[usize; 2]> {
 }
 
 /// A case with the inputs that its update asks for after the gradient.
-fn updated(sgd: Sgd, case: Case, parameter: &[usize]) -> Case {
+fn updated(sgd: TableSgd, case: Case, parameter: &[usize]) -> Case {
     let case = case
         .fixed(parameter, UNIFORM)
-        .fixed(&[HYPER + sgd.schedule], Fill::Uniform(0.0, 1.0))
-        .u32(&[2], Fill::Pair(1, 7));
-    if sgd.momentum {
-        case.fixed(parameter, UNIFORM)
-    } else {
-        case
-    }
+        .fixed(&[HYPER + 2], Fill::Uniform(0.0, 1.0));
+    let case = match sgd.momentum {
+        true => case.fixed(parameter, UNIFORM),
+        false => case,
+    };
+    case.u32(&[2], Fill::Pair(1, 7))
 }
 
-fn sgd(momentum: bool) -> Sgd {
-    Sgd {
-        decay: true,
+fn sgd(momentum: bool) -> TableSgd {
+    TableSgd {
+        l2: true,
+        l1: true,
         momentum,
         epoch_steps: 3,
-        schedule: 2,
     }
 }
 
@@ -291,7 +296,7 @@ fn conv2d_weight_gradient() {
             let grad = Conv2dWeightGrad {
                 conv,
                 kernel: [w[2], w[3]],
-                update,
+                ending: update.map(|sgd| sgd.ending()),
             };
             let case = Case::new(grad, x[0] * ho * wo);
             let g = [x[0], w[0], ho, wo];

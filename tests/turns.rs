@@ -27,17 +27,17 @@ use wgrad::ops::embedding::EmbeddingGrad;
 use wgrad::ops::finite::Finite;
 use wgrad::ops::gather::{Expansion, Gather};
 use wgrad::ops::lrn::Lrn;
-use wgrad::ops::matmul::{End, Matmul};
+use wgrad::ops::matmul::Matmul;
 use wgrad::ops::max_pool2d::{MaxPool2d, MaxPool2dGrad};
 use wgrad::ops::norm::{Norm, Over};
 use wgrad::ops::pad::{Edge, PadEdges, PadEdgesGrad};
 use wgrad::ops::reduce::Reduce;
 use wgrad::ops::reduction::{Kind, Reduction};
-use wgrad::ops::sgd::{HYPER, Sgd};
 use wgrad::ops::softmax::Softmax;
 use wgrad::ops::tally::Tally;
 use wgrad::ops::upsample::{Sampling, Upsample, UpsampleGrad};
 use wgrad::ops::{Case, Fill, TABLE, quadratic};
+use wgrad::optim::{HYPER, TableSgd};
 use wgrad::plan::{Limits, Plan};
 use wgrad::tensor::Host;
 
@@ -68,11 +68,11 @@ const fn pooled(edge: usize) -> ConvPool {
     }
 }
 
-const SGD: Sgd = Sgd {
-    decay: false,
+const SGD: TableSgd = TableSgd {
+    l2: false,
+    l1: false,
     momentum: false,
     epoch_steps: 1,
-    schedule: 1,
 };
 
 const STEP: Fill = Fill::Pair(7, 0);
@@ -81,13 +81,10 @@ fn updated(case: Case) -> Case {
     case.fixed(&[HYPER + 1], SMALL).u32(&[2], STEP)
 }
 
-fn product(n: usize, m: usize, end: End) -> Case {
-    let op = Matmul {
-        trans_a: false,
-        trans_b: true,
-        end,
-    };
-    Case::new(op, n).fixed(&[m, n], ONE).fixed(&[3, n], ONE)
+fn product(n: usize, m: usize) -> Case {
+    Case::new(Matmul::new(false, true), n)
+        .fixed(&[m, n], ONE)
+        .fixed(&[3, n], ONE)
 }
 
 fn dense(n: usize, examples: usize, input_gradient: bool) -> Case {
@@ -95,7 +92,7 @@ fn dense(n: usize, examples: usize, input_gradient: bool) -> Case {
         activation: Activation::Linear,
         scale: 1.0,
         input_gradient,
-        sgd: SGD,
+        updates: [(SGD.ending(), vec![2, 4, 5]), (SGD.ending(), vec![3, 4, 5])],
     };
     let case = Case::new(op, n)
         .fixed(&[examples, 8], ONE)
@@ -180,13 +177,9 @@ fn tally(n: usize, predict: bool) -> Case {
 
 /// Every loop over a size; the biggest sizes come out of the search.
 const FAMILIES: &[(&str, Family)] = &[
-    ("product", |n| product(8 * n, 3, End::Store)),
-    ("product of few rows", |n| {
-        product(64 * n, 1, End::Bias(Activation::Linear)).fixed(&[3], ONE)
-    }),
-    ("product of 16 rows", |n| {
-        product(64 * n, 16, End::Bias(Activation::Linear)).fixed(&[3], ONE)
-    }),
+    ("product", |n| product(8 * n, 17)),
+    ("product of few rows", |n| product(64 * n, 1)),
+    ("product of 16 rows", |n| product(64 * n, 16)),
     ("dense way back", |n| dense(8 * n, 10, true)),
     ("dense way back, 16 examples", |n| dense(8 * n, 16, true)),
     ("dense update", |n| dense(8 * n, 10, false)),
@@ -210,7 +203,7 @@ const FAMILIES: &[(&str, Family)] = &[
         let op = Conv2dWeightGrad {
             conv: CONV,
             kernel: [3, 3],
-            update: None,
+            ending: None,
         };
         let case = Case::new(op, n).fixed(&[1, 1, 66, n + 2], ONE);
         case.fixed(&[1, 9, 64, n], ONE)
@@ -219,7 +212,7 @@ const FAMILIES: &[(&str, Family)] = &[
         let op = Conv2dWeightGrad {
             conv: CONV,
             kernel: [3, 3],
-            update: None,
+            ending: None,
         };
         let case = Case::new(op, n).fixed(&[1, 1, 66, n + 2], ONE);
         case.fixed(&[1, 1, 64, n], ONE)
@@ -406,15 +399,7 @@ const FAMILIES: &[(&str, Family)] = &[
 
 /// What a kernel does besides its sum: the loop is that of the kernel without it, which a family
 /// reaches.
-const ENDS: &[&str] = &[
-    "_sgd_momentum",
-    "_sgd_bias",
-    "_sgd",
-    "_slope",
-    "_bias_dropout",
-    "_dropout",
-    "_bias",
-];
+const ENDS: &[&str] = &["_slope", "_bias"];
 
 /// Further kernels with a loop over a size that no family reaches, by what their names begin
 /// with, and why that is no gap.
@@ -570,10 +555,7 @@ fn longer_loops_are_another_way_or_refused() {
         let names = (0..launch.ways()).map(|way| launch.done(way).kernel.name);
         names.collect::<Vec<_>>()
     };
-    assert!(names(Limits::CPU).contains(&"matmul_wide_bias"));
+    assert!(names(Limits::CPU).contains(&"matmul_wide"));
     let left = names(Limits::default());
-    assert!(
-        !left.contains(&"matmul_wide_bias") && left.len() > 1,
-        "{left:?}"
-    );
+    assert!(!left.contains(&"matmul_wide") && left.len() > 1, "{left:?}");
 }

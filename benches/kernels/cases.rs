@@ -1,5 +1,6 @@
 //! What is timed: the shapes of workload A, and squares.
 
+use wgrad::expr::Expr;
 use wgrad::ops::activation::Activation;
 use wgrad::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, ConvEnd};
 use wgrad::ops::conv2d_pool::{
@@ -9,20 +10,21 @@ use wgrad::ops::dense_grad::DenseGrad;
 use wgrad::ops::dense_loss::{DenseLoss, MOST_EXAMPLES};
 use wgrad::ops::dropout::Dropout;
 use wgrad::ops::gather::{Expansion, Gather};
-use wgrad::ops::matmul::{End, Matmul};
+use wgrad::ops::matmul::Matmul;
 use wgrad::ops::max_pool2d::MaxPool2d;
+use wgrad::ops::pointwise::Pointwise;
 use wgrad::ops::scale::Scale;
-use wgrad::ops::sgd::{HYPER, Sgd};
 use wgrad::ops::tally::Tally;
 use wgrad::ops::{Case, Fill, Window, log_likelihood};
+use wgrad::optim::{HYPER, TableSgd};
 
 const UNIFORM: Fill = Fill::Uniform(-1.0, 1.0);
 /// Of the updates that end a gradient.
-const SGD: Sgd = Sgd {
-    decay: true,
+const SGD: TableSgd = TableSgd {
+    l2: true,
+    l1: false,
     momentum: false,
     epoch_steps: 5000,
-    schedule: 1,
 };
 
 /// The pool's window.
@@ -88,7 +90,7 @@ pub fn convolutions(trial: bool) -> Vec<(String, Case)> {
         let weights = Conv2dWeightGrad {
             conv,
             kernel: [3; 2],
-            update: None,
+            ending: None,
         };
         let forward = Case::new(conv, 9 * c).fixed(&images, UNIFORM);
         let input = Case::new(input, 9 * c).fixed(&images, UNIFORM);
@@ -107,7 +109,7 @@ pub fn convolutions(trial: bool) -> Vec<(String, Case)> {
 /// grows however often it runs.
 fn updated(case: Case, parameter: &[usize]) -> Case {
     case.fixed(parameter, UNIFORM)
-        .fixed(&[HYPER + SGD.schedule], Fill::Number(0.0))
+        .fixed(&[HYPER + 1], Fill::Number(0.0))
         .u32(&[2], Fill::Pair(8, 7))
 }
 
@@ -149,7 +151,10 @@ fn convolution(batch: usize, [c, h, f]: [usize; 3]) -> Vec<(String, Case)> {
     let weights = Conv2dPoolWeightGrad {
         conv_pool,
         kernel: [5; 2],
-        update: Update::WeightsAndBias(SGD),
+        update: Update::WeightsAndBias([
+            (SGD.ending(), vec![3, 4, 5]),
+            (SGD.ending(), vec![6, 4, 5]),
+        ]),
     };
     let weights = Case::new(weights, batch * out * out)
         .fixed(&images, UNIFORM)
@@ -167,8 +172,9 @@ fn convolution(batch: usize, [c, h, f]: [usize; 3]) -> Vec<(String, Case)> {
 /// A dense layer forward with bias, ReLU and dropout, and its way back: one kernel at small
 /// mini-batches, products above.
 fn dense(batch: usize, [n_in, out]: [usize; 2]) -> Vec<(String, Case)> {
-    let mut forward = Matmul::new(false, true);
-    forward.end = End::BiasDropout(Activation::Relu, DROPOUT);
+    let (x, y) = (Expr::input(0), Expr::input(1));
+    let masked = DROPOUT.of(&(&x + &y).relu());
+    let forward = Matmul::new(false, true).with(Pointwise::new(&[masked]));
     let forward = Case::new(forward, n_in)
         .fixed(&[batch, n_in], Fill::Sparse)
         .fixed(&[out, n_in], UNIFORM)
@@ -182,25 +188,27 @@ fn dense(batch: usize, [n_in, out]: [usize; 2]) -> Vec<(String, Case)> {
             activation: Activation::Relu,
             scale: 1.0,
             input_gradient: true,
-            sgd: SGD,
+            updates: [(SGD.ending(), vec![2, 4, 5]), (SGD.ending(), vec![3, 4, 5])],
         };
         let grad = Case::new(grad, out)
             .fixed(&[batch, n_in], Fill::Sparse)
             .fixed(&[batch, out], UNIFORM);
         let mut grad = updated(grad, &[out, n_in]);
         // The bias stands behind the weights.
-        let bias = Case::new(SGD, 1).fixed(&[out], UNIFORM).inputs.remove(0);
+        let bias = Case::new(SGD.update(), 1)
+            .fixed(&[out], UNIFORM)
+            .inputs
+            .remove(0);
         grad.inputs.insert(3, bias);
         cases.push((label("dense_grad"), grad));
     } else {
-        let mut input = Matmul::new(false, false);
-        input.end = End::Slope(Activation::Relu);
+        let slope = Pointwise::new(&[Activation::Relu.sloped_of(&x, &y)]);
+        let input = Matmul::new(false, false).with(slope);
         let input = Case::new(input, out)
             .fixed(&[batch, out], UNIFORM)
             .fixed(&[out, n_in], UNIFORM)
             .fixed(&[batch, n_in], Fill::Sparse);
-        let mut weights = Matmul::new(true, false);
-        weights.end = End::Sgd(SGD);
+        let weights = Matmul::new(true, false).with(SGD.update());
         let weights = Case::new(weights, batch)
             .fixed(&[batch, out], UNIFORM)
             .fixed(&[batch, n_in], Fill::Sparse);

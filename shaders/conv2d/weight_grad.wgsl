@@ -22,47 +22,20 @@ fn element_b(replica: u32, place: u32, tap: u32) -> f32 {
 }
 
 // Where a filter's tap stands in [F, C / GROUPS, KH, KW].
-fn weight_at(replica: u32, e: Result) -> u32 {
-    return (replica * F + conv_group * ROWS + e.row) * COLUMNS + e.column;
+fn weight_at(e: Result) -> u32 {
+    return (conv_group * ROWS + e.row) * COLUMNS + e.column;
 }
 
 @compute @workgroup_size(256)
 fn conv2d_implicit_weight_grad(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let block = block_of(group);
     block_product(block, thread);
+    let scalars = finish_scalars(group.z);
     for (var r = 0u; r < RESULTS; r++) {
         let e = result(block, thread, r);
         if e.inside {
-            dw[weight_at(group.z, e)] = e.sum;
-        }
-    }
-}
-
-@compute @workgroup_size(256)
-fn conv2d_implicit_weight_grad_sgd(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let block = block_of(group);
-    block_product(block, thread);
-    let rates = sgd_rates(group.z);
-    for (var r = 0u; r < RESULTS; r++) {
-        let e = result(block, thread, r);
-        if e.inside {
-            let at = weight_at(group.z, e);
-            parameter[at] += sgd_velocity(parameter[at], 0.0, e.sum, rates);
-        }
-    }
-}
-
-@compute @workgroup_size(256)
-fn conv2d_implicit_weight_grad_sgd_momentum(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let block = block_of(group);
-    block_product(block, thread);
-    let rates = sgd_rates(group.z);
-    for (var r = 0u; r < RESULTS; r++) {
-        let e = result(block, thread, r);
-        if e.inside {
-            let at = weight_at(group.z, e);
-            velocity[at] = sgd_velocity(parameter[at], velocity[at], e.sum, rates);
-            parameter[at] += velocity[at];
+            let i = weight_at(e);
+            dw[group.z * F * COLUMNS + i] = finish(scalars, group.z, i, e.sum);
         }
     }
 }

@@ -255,11 +255,17 @@ fn wide_sum(span: Span, r: u32) -> f32 {
     return sum;
 }
 
-// Where sum number r of a span stands among the weights, or NOWHERE.
-fn weight_at(replica: u32, span: Span, r: u32) -> u32 {
-    let c = span.first + r % span.width;
-    let at = ((replica * F + span.f) * group_channels() + c) * KH * KW + r / span.width;
-    return select(NOWHERE, at, c < group_channels());
+// Stores the sums of a span among the weights.
+fn store_sums(replica: u32, span: Span, thread: u32) {
+    let scalars = finish_scalars(replica);
+    let weights = F * group_channels() * KH * KW;
+    for (var r = thread; r < span.width * KH * KW; r += WIDE) {
+        let c = span.first + r % span.width;
+        let i = (span.f * group_channels() + c) * KH * KW + r / span.width;
+        if c < group_channels() {
+            dw[replica * weights + i] = finish(scalars, replica, i, wide_sum(span, r));
+        }
+    }
 }
 
 @compute @workgroup_size(WIDE)
@@ -274,16 +280,11 @@ fn conv2d_pool_weight_grad_wide(
     }
     let span = span_of(row);
     wide_sums(group.z, span, thread);
-    for (var r = thread; r < span.width * KH * KW; r += WIDE) {
-        let at = weight_at(group.z, span, r);
-        if at != NOWHERE {
-            dw[at] = wide_sum(span, r);
-        }
-    }
+    store_sums(group.z, span, thread);
 }
 
 @compute @workgroup_size(WIDE)
-fn conv2d_pool_weight_grad_sgd_wide(
+fn conv2d_pool_weight_grad_bias_wide(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
@@ -294,57 +295,10 @@ fn conv2d_pool_weight_grad_sgd_wide(
     }
     let span = span_of(row);
     wide_sums(group.z, span, thread);
-    for (var r = thread; r < span.width * KH * KW; r += WIDE) {
-        let at = weight_at(group.z, span, r);
-        if at != NOWHERE {
-            parameter[at] += sgd_velocity(parameter[at], 0.0, wide_sum(span, r), sgd_rates(group.z));
-        }
-    }
-}
-
-@compute @workgroup_size(WIDE)
-fn conv2d_pool_weight_grad_sgd_momentum_wide(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let row = row_of(group, groups);
-    if row >= F * spans() {
-        return;
-    }
-    let span = span_of(row);
-    wide_sums(group.z, span, thread);
-    for (var r = thread; r < span.width * KH * KW; r += WIDE) {
-        let at = weight_at(group.z, span, r);
-        if at != NOWHERE {
-            velocity[at] = sgd_velocity(parameter[at], velocity[at], wide_sum(span, r), sgd_rates(group.z));
-            parameter[at] += velocity[at];
-        }
-    }
-}
-
-@compute @workgroup_size(WIDE)
-fn conv2d_pool_weight_grad_sgd_bias_wide(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let row = row_of(group, groups);
-    if row >= F * spans() {
-        return;
-    }
-    let span = span_of(row);
-    let rates = sgd_rates(group.z);
-    wide_sums(group.z, span, thread);
-    for (var r = thread; r < span.width * KH * KW; r += WIDE) {
-        let at = weight_at(group.z, span, r);
-        if at != NOWHERE {
-            parameter[at] += sgd_velocity(parameter[at], 0.0, wide_sum(span, r), rates);
-        }
-    }
+    store_sums(group.z, span, thread);
     if thread == 0u && span.first == 0u {
         let slopes = wide_sum(span, KH * KW * span.width);
-        bias_parameter[group.z * F + span.f] += sgd_velocity(0.0, 0.0, slopes, rates);
+        dbias[group.z * F + span.f] = finish_bias(finish_bias_scalars(group.z), group.z, span.f, slopes);
     }
 }
 

@@ -5,7 +5,7 @@
 
 @group(0) @binding(0) var<storage, read> x_octets: array<vec4<u64>>;
 @group(0) @binding(2) var<storage, read_write> w_octets: array<vec4<u64>>;
-@group(0) @binding(6) var<storage, read_write> dx_octets: array<vec4<u64>>;
+@group(0) @binding(4) var<storage, read_write> dx_octets: array<vec4<u64>>;
 
 override OCTETS: u32 = IN / VECTOR;
 
@@ -45,42 +45,26 @@ fn gradients_of(replica: u32, first: u32, lane: u32) -> Gradients {
     return gradients;
 }
 
-fn update_bias(gradients: ptr<function, Gradients>, replica: u32, row: u32, rates: vec4<f32>) {
+fn update_bias_of(gradients: ptr<function, Gradients>, replica: u32, row: u32) {
     var sum = 0.0;
     for (var n = 0u; n < N; n++) {
         sum += (*gradients)[n];
     }
     if row < OUT {
-        b[replica * OUT + row] -= rates.w * sum;
+        update_bias(replica, row, sum);
     }
-}
-
-fn updated(weights: vec4<f32>, slopes: vec4<f32>, rates: vec4<f32>) -> vec4<f32> {
-    return weights + vec4(
-        sgd_velocity(weights.x, 0.0, slopes.x, rates),
-        sgd_velocity(weights.y, 0.0, slopes.y, rates),
-        sgd_velocity(weights.z, 0.0, slopes.z, rates),
-        sgd_velocity(weights.w, 0.0, slopes.w, rates),
-    );
-}
-
-fn updated_octet(weights: EightFloats, slopes: EightFloats, rates: vec4<f32>) -> vec4<u64> {
-    return words_of(EightFloats(
-        updated(weights.even, slopes.even, rates),
-        updated(weights.odd, slopes.odd, rates),
-    ));
 }
 
 @compute @workgroup_size(VECTOR)
 fn dense_update_lanes(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let replica = group.z;
-    let rates = sgd_rates(replica);
+    let scalars = finish_weight_scalars(replica);
     let place = place_of_columns(group.x, lane);
     let inputs = inputs_of(replica, place);
     for (var first = 0u; first < OUT; first += VECTOR) {
         var gradients = gradients_of(replica, first, lane);
         if group.x == 0u {
-            update_bias(&gradients, replica, first + lane, rates);
+            update_bias_of(&gradients, replica, first + lane);
         }
         for (var r = 0u; r < VECTOR; r++) {
             if first + r >= OUT { break; }
@@ -93,7 +77,21 @@ fn dense_update_lanes(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup
             }
             let weights = octet_of(w_octets[at]);
             if has_columns(group.x, lane) {
-                w_octets[at] = updated_octet(weights, slopes, rates);
+                let i = ((first + r) * OCTETS + place) * VECTOR;
+                w_octets[at] = words_of(EightFloats(
+                    vec4(
+                        finish_weight(scalars, replica, i, slopes.even.x, weights.even.x),
+                        finish_weight(scalars, replica, i + 2u, slopes.even.y, weights.even.y),
+                        finish_weight(scalars, replica, i + 4u, slopes.even.z, weights.even.z),
+                        finish_weight(scalars, replica, i + 6u, slopes.even.w, weights.even.w),
+                    ),
+                    vec4(
+                        finish_weight(scalars, replica, i + 1u, slopes.odd.x, weights.odd.x),
+                        finish_weight(scalars, replica, i + 3u, slopes.odd.y, weights.odd.y),
+                        finish_weight(scalars, replica, i + 5u, slopes.odd.z, weights.odd.z),
+                        finish_weight(scalars, replica, i + 7u, slopes.odd.w, weights.odd.w),
+                    ),
+                ));
             }
         }
     }
@@ -120,7 +118,7 @@ fn store_input_gradient(sums: ptr<function, Columns>, inputs: Columns, n: u32, r
 @compute @workgroup_size(VECTOR)
 fn dense_grad_lanes(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let replica = group.z;
-    let rates = sgd_rates(replica);
+    let scalars = finish_weight_scalars(replica);
     let place = place_of_columns(group.x, lane);
     let inputs = inputs_of(replica, place);
     var sums: Columns;
@@ -131,7 +129,7 @@ fn dense_grad_lanes(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_i
     for (var first = 0u; first < OUT; first += VECTOR) {
         var gradients = gradients_of(replica, first, lane);
         if group.x == 0u {
-            update_bias(&gradients, replica, first + lane, rates);
+            update_bias_of(&gradients, replica, first + lane);
         }
         for (var r = 0u; r < VECTOR; r++) {
             if first + r >= OUT { break; }
@@ -146,7 +144,21 @@ fn dense_grad_lanes(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_i
                 sums.odd[n] += delta * weights.odd;
             }
             if has_columns(group.x, lane) {
-                w_octets[at] = updated_octet(weights, slopes, rates);
+                let i = ((first + r) * OCTETS + place) * VECTOR;
+                w_octets[at] = words_of(EightFloats(
+                    vec4(
+                        finish_weight(scalars, replica, i, slopes.even.x, weights.even.x),
+                        finish_weight(scalars, replica, i + 2u, slopes.even.y, weights.even.y),
+                        finish_weight(scalars, replica, i + 4u, slopes.even.z, weights.even.z),
+                        finish_weight(scalars, replica, i + 6u, slopes.even.w, weights.even.w),
+                    ),
+                    vec4(
+                        finish_weight(scalars, replica, i + 1u, slopes.odd.x, weights.odd.x),
+                        finish_weight(scalars, replica, i + 3u, slopes.odd.y, weights.odd.y),
+                        finish_weight(scalars, replica, i + 5u, slopes.odd.z, weights.odd.z),
+                        finish_weight(scalars, replica, i + 7u, slopes.odd.w, weights.odd.w),
+                    ),
+                ));
             }
         }
     }

@@ -9,19 +9,10 @@ alias FragmentC = coop_mat8x8<f32, C>;
 const FRAGMENT: u32 = 8u;
 
 @compute @workgroup_size(THREADS)
-fn matmul_fragments8_bias(
+fn matmul_fragments8(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
     @builtin(subgroup_id) crew: u32,
 ) {
-    store_biased(group, thread, crew);
-}
-
-@compute @workgroup_size(THREADS)
-fn matmul_fragments8_bias_dropout(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-    @builtin(subgroup_id) crew: u32,
-) {
-    store_dropped(group, thread, crew);
+    store(group, thread, crew);
 }

@@ -87,34 +87,18 @@ fn lane_products(replica: u32, above: u32, first: u32, lane: u32) -> LaneSums {
 }
 
 @compute @workgroup_size(VECTOR)
-fn matmul_lanes_bias(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+fn matmul_lanes(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let above = group.y * FEW;
     let first = group.x * LANE_ROWS;
     var sums = lane_products(group.z, above, first, lane);
-    for (var i = 0u; i < min(M, FEW); i++) {
-        for (var half = 0u; half < 2u; half++) {
-            let j = first + half * VECTOR + lane;
-            let sum = sum_over_lanes(Eight(sums[i][2u * half], sums[i][2u * half + 1u]), lane);
-            if above + i < M && j < N {
-                biased[(group.z * M + above + i) * N + j] = activate(sum + bias[group.z * N + j]);
-            }
-        }
-    }
-}
-
-@compute @workgroup_size(VECTOR)
-fn matmul_lanes_bias_dropout(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
-    let above = group.y * FEW;
-    let first = group.x * LANE_ROWS;
-    var sums = lane_products(group.z, above, first, lane);
+    let scalars = finish_scalars(group.z);
     for (var i = 0u; i < min(M, FEW); i++) {
         for (var half = 0u; half < 2u; half++) {
             let j = first + half * VECTOR + lane;
             let sum = sum_over_lanes(Eight(sums[i][2u * half], sums[i][2u * half + 1u]), lane);
             if above + i < M && j < N {
                 let at = (above + i) * N + j;
-                let value = activate(sum + bias[group.z * N + j]);
-                dropped[group.z * M * N + at] = masked(group.z, at, value);
+                c[group.z * M * N + at] = finish(scalars, group.z, at, sum);
             }
         }
     }

@@ -38,6 +38,7 @@ impl Scalar for f32 {
     fn compute(kernel: &Kernel, text: Text, args: &mut Args<'_, Self>) {
         match (text, kernel.fast) {
             (Text::Fast, Some(fast)) => fast(args),
+            (Text::Fast, None) => kernel.reference.fast(args),
             _ => kernel.reference.f32(args),
         }
     }

@@ -42,8 +42,9 @@ pub fn run_verified(executor: &mut dyn Executor, program: &str, index: usize) ->
     executor.run_part(program, index + 1..count)?;
     let copies = launch.grid[2] as usize;
     for replica in 0..copies {
-        let wanted = reference(&launch, &before, replica, side);
-        compare(&launch, &before, &after, &wanted, replica, side)?;
+        let of_stem = by_stem(&launch, side);
+        let wanted = reference(&launch, &before, replica, (side, of_stem));
+        compare(&launch, &before, &after, &wanted, replica, of_stem)?;
     }
     Ok(())
 }
@@ -67,7 +68,25 @@ struct Wanted {
     tolerance: Option<f64>,
 }
 
-fn reference(launch: &Launch, before: &[Host], replica: usize, side: Side) -> Wanted {
+/// What the launch's results may be off by over its largest number, by its kernel's stem.
+fn by_stem(launch: &Launch, side: Side) -> f64 {
+    let bindings = launch.kernel.bindings.iter().zip(&launch.bindings);
+    let written = bindings.filter(|(bind, _)| bind.access != Access::Read);
+    let outputs: usize = written.map(|(_, binding)| binding.elements).sum();
+    let copies = u64::from(launch.grid[2]);
+    // Operations per output: at least as many as terms.
+    let terms = (launch.flops / copies).div_ceil(outputs.max(1) as u64) as usize;
+    // `ACTIVATION` 2 is tanh.
+    let tanh = launch.constants.contains(&("ACTIVATION", 2.0));
+    allowed(launch.kernel.stem, terms, tanh, side)
+}
+
+fn reference(
+    launch: &Launch,
+    before: &[Host],
+    replica: usize,
+    (side, of_stem): (Side, f64),
+) -> Wanted {
     let factors_in_f16 = launch.kernel.factors_in_f16();
     let mut stores: Vec<Store> = before
         .iter()
@@ -105,7 +124,7 @@ fn reference(launch: &Launch, before: &[Host], replica: usize, side: Side) -> Wa
         constants: &launch.constants,
         slots: slots.collect(),
     };
-    let tolerance = launch.kernel.reference.tolerance(&args, side);
+    let tolerance = launch.kernel.reference.tolerance(&args, side, of_stem);
     launch.kernel.reference.f64(&mut args);
     drop(args);
     Wanted { stores, tolerance }
@@ -117,7 +136,7 @@ fn compare(
     after: &[Host],
     wanted: &Wanted,
     replica: usize,
-    side: Side,
+    of_stem: f64,
 ) -> Result<()> {
     let largest = |hosts: &[Host]| {
         let floats = hosts.iter().enumerate().filter_map(|(i, h)| match h {
@@ -128,18 +147,8 @@ fn compare(
         finite.fold(0.0f64, |m, x| m.max(f64::from(x.abs())))
     };
     let written = |i: usize| launch.kernel.bindings[i].access != Access::Read;
-    let outputs: usize = (0..after.len())
-        .filter(|&i| written(i))
-        .map(|i| launch.bindings[i].elements)
-        .sum();
-    let copies = u64::from(launch.grid[2]);
-    // Operations per output: at least as many as terms.
-    let terms = (launch.flops / copies).div_ceil(outputs.max(1) as u64) as usize;
-    // `ACTIVATION` 2 is tanh.
-    let tanh = launch.constants.contains(&("ACTIVATION", 2.0));
     let scale = largest(before).max(largest(after)).max(f64::MIN_POSITIVE);
-    let by_stem = || scale * allowed(launch.kernel.stem, terms, tanh, side);
-    let tolerance = wanted.tolerance.unwrap_or_else(by_stem);
+    let tolerance = wanted.tolerance.unwrap_or(scale * of_stem);
     let wanted = &wanted.stores;
     let disagree = |i: usize, e: usize, found: String, wanted: String| Error::Disagrees {
         launch: launch.label.clone(),

@@ -13,8 +13,8 @@ use crate::kernel::Side;
 pub(crate) trait Given {
     /// A parameter of the launch.
     fn parameter(&self, k: u32) -> f64;
-    /// This element of an input.
-    fn input(&self, k: u32) -> f64;
+    /// This element of an input, and what it may be off by.
+    fn input(&self, k: u32) -> (f64, f64);
     /// The element of an input that an index counts to.
     fn at(&self, k: u32, index: f64) -> f64;
     /// The step's number.
@@ -32,8 +32,8 @@ impl Given for Inputs<'_> {
     fn parameter(&self, _: u32) -> f64 {
         f64::NAN
     }
-    fn input(&self, k: u32) -> f64 {
-        self.0[k as usize]
+    fn input(&self, k: u32) -> (f64, f64) {
+        (self.0[k as usize], 0.0)
     }
     fn at(&self, _: u32, _: f64) -> f64 {
         f64::NAN
@@ -78,7 +78,7 @@ pub(crate) fn bounds(program: &Program, given: &dyn Given, side: Side) -> Vec<(f
         lines.push(match form {
             Form::Constant(bits) => rounded(f64::from_bits(bits), 0.0),
             Form::Parameter(k) => rounded(given.parameter(k), 0.0),
-            Form::Input(k) => exact(given.input(k)),
+            Form::Input(k) => given.input(k),
             Form::At(k, index) => exact(given.at(k, of(index).0)),
             Form::Step => exact(given.step()),
             Form::Uniform(stream) => exact(f64::from(crate::rng::uniform(given.word(stream)))),

@@ -35,7 +35,7 @@ mod wgsl;
 
 pub(crate) use derivative::reverse;
 pub(crate) use error::bounds;
-pub(crate) use machine::{Constants, Layout, Machine, Operand};
+pub(crate) use machine::{Constants, Layout, Machine, Operand, Part, Plane};
 pub(crate) use program::{Builder, Program};
 pub(crate) use wgsl::{FUNCTIONS, Names, body};
 
@@ -147,6 +147,14 @@ impl<T: Copy> Form<T> {
         }
     }
 
+    /// Whether it is true or false.
+    pub(crate) fn is_condition(&self) -> bool {
+        matches!(
+            self,
+            Self::Compare(..) | Self::Not(_) | Self::And(..) | Self::Or(..) | Self::Chance(..)
+        )
+    }
+
     /// Its operands in order.
     pub(crate) fn operands(self) -> smallvec::SmallVec<[T; 3]> {
         let mut all = smallvec::SmallVec::new();
@@ -254,6 +262,11 @@ impl Condition {
         if threshold >= words {
             return Expr::constant(1.0).lt(0.0);
         }
-        Self(leaf(Form::Chance(stream, threshold as u32)))
+        Self::at_least(stream, threshold as u32)
+    }
+
+    /// Whether this element's word of a stream is at least this one.
+    pub(crate) fn at_least(stream: u32, threshold: u32) -> Self {
+        Self(leaf(Form::Chance(stream, threshold)))
     }
 }

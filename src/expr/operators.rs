@@ -137,6 +137,17 @@ impl Expr {
         self * self
     }
 
+    /// How often `divisor` goes into a whole number, below 2²⁴: exactly, which a device's quotient of
+    /// floats need not be.
+    #[must_use]
+    pub fn quotient(&self, divisor: f64) -> Self {
+        // Off by one at most; the rest says which way.
+        let near = (self / divisor).floor();
+        let rest = self - &near * divisor;
+        let near = near + rest.ge(divisor).select(1.0, 0.0);
+        near - rest.lt(0.0).select(1.0, 0.0)
+    }
+
     /// x held between two bounds.
     #[must_use]
     pub fn clamp(&self, low: impl Into<Self>, high: impl Into<Self>) -> Self {

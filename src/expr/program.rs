@@ -68,6 +68,42 @@ impl Program {
         Expr(Arc::clone(&trees[self.outputs[0] as usize]))
     }
 
+    /// For each line, whether it is the same for all elements, where `one` says of which inputs there
+    /// is one for all.
+    pub(crate) fn uniform(&self, one: impl Fn(u32) -> bool) -> Vec<bool> {
+        let mut uniform: Vec<bool> = Vec::with_capacity(self.forms.len());
+        for form in &self.forms {
+            uniform.push(match *form {
+                Form::Input(k) => one(k),
+                Form::Uniform(_) | Form::Chance(..) => false,
+                other => other.operands().iter().all(|&o| uniform[o as usize]),
+            });
+        }
+        uniform
+    }
+
+    /// Whether it computes the same of the same inputs by the same operations, in whatever order its
+    /// lines stand.
+    pub(crate) fn is_alike(&self, other: &Self) -> bool {
+        let mut known: HashMap<Form<u32>, u32> = HashMap::new();
+        let mut numbers = |program: &Self| -> Vec<u32> {
+            let mut lines: Vec<u32> = Vec::with_capacity(program.forms.len());
+            for &form in &program.forms {
+                let form = match form.map(|line| lines[line as usize]) {
+                    Form::Binary(op @ (Binary::Add | Binary::Mul), a, b) if b < a => {
+                        Form::Binary(op, b, a)
+                    }
+                    other => other,
+                };
+                let next = known.len() as u32;
+                lines.push(*known.entry(form).or_insert(next));
+            }
+            let outputs = program.outputs.iter();
+            outputs.map(|&line| lines[line as usize]).collect()
+        };
+        numbers(self) == numbers(other)
+    }
+
     /// Whether it needs a replica's keys.
     pub(crate) fn draws(&self) -> bool {
         let mut forms = self.forms.iter();

@@ -1,4 +1,4 @@
-//! Expressions as WGSL. The text is in terms of the types F, U, I and B, which are one number,
+//! Expressions as WGSL. The text is in terms of the types Float, Word, Whole and Truth, which are one number,
 //! word, integer and truth value, or four of them: the same lines serve a kernel that computes one
 //! element a thread and one that computes four.
 
@@ -11,28 +11,41 @@ pub(crate) const FUNCTIONS: &str = include_str!("../../shaders/shared/functions.
 
 /// What a program's lines find around them.
 pub(crate) trait Names {
-    /// This element of an input, of type F.
+    /// This element of an input, of type `Float`.
     fn input(&self, k: u32) -> String;
-    /// The element of an input that `index` of type F counts to, of type F.
+    /// The element of an input that `index` of type `Float` counts to, of type `Float`.
     fn at(&self, k: u32, index: &str) -> String;
-    /// This element's random words of a stream, of type U.
+    /// This element's random words of a stream, of type `Word`.
     fn words(&self, stream: u32) -> String;
+    /// A number that the launch gives, of type `Float`.
+    fn parameter(&self, k: u32) -> String;
+    /// The threshold of a chance, of type `Word`.
+    fn threshold(&self, k: u32) -> String;
 }
 
-/// The lines of a program, `let v<k> = …;`; output k is the variable v with the number of its line.
-pub(crate) fn body(program: &Program, names: &dyn Names, indent: &str) -> String {
+/// The lines of a program that are `wanted`, `let v<k> = …;`; output k is the variable v with the
+/// number of its line.
+pub(crate) fn body(
+    program: &Program,
+    names: &dyn Names,
+    indent: &str,
+    wanted: impl Fn(usize) -> bool,
+) -> String {
     let mut text = String::new();
     for (line, &form) in program.forms().iter().enumerate() {
+        if !wanted(line) {
+            continue;
+        }
         let v = |line: u32| format!("v{line}");
         let value = match form {
-            Form::Constant(bits) => format!("F({:?})", f64::from_bits(bits)),
-            Form::Parameter(k) => format!("F(P{k})"),
+            Form::Constant(bits) => format!("Float({:?})", f64::from_bits(bits)),
+            Form::Parameter(k) => names.parameter(k),
             Form::Input(k) => names.input(k),
             Form::At(k, index) => names.at(k, &v(index)),
-            Form::Step => "F(f32(now))".into(),
+            Form::Step => "Float(f32(now))".into(),
             Form::Uniform(stream) => format!("uniform_in({})", names.words(stream)),
             Form::Chance(stream, threshold) => {
-                format!("{} >= U(T{threshold})", names.words(stream))
+                format!("{} >= {}", names.words(stream), names.threshold(threshold))
             }
             Form::Unary(op, a) => unary(op, a),
             Form::Binary(op, a, b) => match op {

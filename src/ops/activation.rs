@@ -16,11 +16,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::pointwise::Pointwise;
 use super::{
     Backward, Case, ELEMENTWISE, Epilogue, Fill, Lowered, Lowering, Op, Operand, Value, arity,
     floats, grid, same,
 };
 use crate::error::Result;
+use crate::expr::Expr;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
@@ -52,6 +54,29 @@ impl Activation {
             2 => Self::Tanh,
             3 => Self::Relu,
             _ => Self::Linear,
+        }
+    }
+
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Linear, Self::Sigmoid, Self::Tanh, Self::Relu];
+
+    /// y = σ(x) as an expression.
+    pub fn of(self, x: &Expr) -> Expr {
+        match self {
+            Self::Linear => x.clone(),
+            Self::Sigmoid => x.sigmoid(),
+            Self::Tanh => x.tanh(),
+            Self::Relu => x.relu(),
+        }
+    }
+
+    /// g σ′ from y = σ(x) as an expression; see [`Activation::sloped`].
+    pub fn sloped_of(self, g: &Expr, y: &Expr) -> Expr {
+        match self {
+            Self::Linear => g.clone(),
+            Self::Sigmoid => g * (y * (1.0 - y)),
+            Self::Tanh => g * (1.0 - y * y),
+            Self::Relu => y.le(0.0).select(0.0, g),
         }
     }
 
@@ -113,6 +138,10 @@ impl Op for Activate {
         "activation"
     }
 
+    fn expression(&self, _: &[Type]) -> Option<Pointwise> {
+        Some(Pointwise::new(&[self.0.of(&Expr::input(0))]))
+    }
+
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
         let [x] = arity("activation", inputs, "x")?;
         floats("activation", "x", x)?;
@@ -144,6 +173,12 @@ impl Op for Activate {
 impl Op for ActivationSlope {
     fn name(&self) -> &'static str {
         "activation"
+    }
+
+    fn expression(&self, _: &[Type]) -> Option<Pointwise> {
+        let sloped = self.0.sloped_of(&Expr::input(0), &Expr::input(1));
+        // A linear slope does not read y.
+        (self.0 != Activation::Linear).then(|| Pointwise::new(&[sloped]))
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
@@ -188,6 +223,8 @@ pub static ACTIVATION: Kernel = Kernel {
     reference: crate::reference!(activation),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// δ = g ⊙ σ′.
@@ -205,6 +242,8 @@ pub static ACTIVATION_SLOPE: Kernel = Kernel {
     reference: crate::reference!(activation_slope),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// The kernels of this file.

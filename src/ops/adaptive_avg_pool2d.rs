@@ -166,6 +166,8 @@ pub static ADAPTIVE_AVG_POOL2D: Kernel = Kernel {
     reference: crate::reference!(pool),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// y, a thread for each.

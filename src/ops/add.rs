@@ -5,8 +5,10 @@
 //! its gradient add up.
 
 use super::launch::per_element;
+use super::pointwise::Pointwise;
 use super::{Backward, Case, Fill, Lowering, Op, Value, arity, floats, same};
 use crate::error::Result;
+use crate::expr::Expr;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
@@ -18,6 +20,10 @@ pub struct Add;
 impl Op for Add {
     fn name(&self) -> &'static str {
         "add"
+    }
+
+    fn expression(&self, _: &[Type]) -> Option<Pointwise> {
+        Some(Pointwise::new(&[Expr::input(0) + Expr::input(1)]))
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
@@ -54,6 +60,8 @@ pub static ADD: Kernel = Kernel {
     reference: crate::reference!(add),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// The kernels of this file.

@@ -7,9 +7,11 @@
 use std::sync::Arc;
 
 use super::launch::{around, per_element};
+use super::pointwise::Pointwise;
 use super::reduce::Reduce;
 use super::{Backward, Case, Epilogue, Fill, Lowering, Op, Value, arity, exactly, floats};
 use crate::error::Result;
+use crate::expr::Expr;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
@@ -21,6 +23,12 @@ pub struct AddBias;
 impl Op for AddBias {
     fn name(&self) -> &'static str {
         "add_bias"
+    }
+
+    fn expression(&self, inputs: &[Type]) -> Option<Pointwise> {
+        let behind = inputs.first()?.shape.rank() - 2;
+        let sum = Pointwise::new(&[Expr::input(0) + Expr::input(1)]);
+        Some(sum.with_axes_behind(1, behind))
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
@@ -76,6 +84,8 @@ pub static ADD_BIAS: Kernel = Kernel {
     reference: crate::reference!(add_bias),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// The kernels of this file.

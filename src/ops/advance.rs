@@ -52,6 +52,8 @@ pub static ADVANCE: Kernel = Kernel {
     reference: crate::reference!(advance),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// The kernels of this file.

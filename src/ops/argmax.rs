@@ -51,6 +51,8 @@ pub static ARGMAX: Kernel = Kernel {
     reference: crate::reference!(argmax),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// The kernels of this file.

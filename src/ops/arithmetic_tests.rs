@@ -13,13 +13,13 @@ use super::pad::Pad;
 use super::reduce::Reduce;
 use super::reshape::Reshape;
 use super::scale::Scale;
-use super::sgd::{HYPER, Sgd};
 use super::slice::Slice;
 use super::softmax::Softmax;
 use super::{COUNTER, Cost, Loss, LossGrad, Op, Tape, cross_entropy, log_likelihood, quadratic};
 use crate::compile::{Compiled, Options};
 use crate::exec::cpu::{Cpu, Text};
 use crate::graph::Graph;
+use crate::optim::{HYPER, TableSgd};
 use crate::plan::Limits;
 use crate::run::Session;
 use crate::shape::Type;
@@ -43,11 +43,11 @@ fn compiled(graph: &Graph) -> Compiled {
 
 #[test]
 fn impossible_shapes_are_refused_in_words() {
-    let sgd = Sgd {
-        decay: false,
+    let sgd = TableSgd {
+        l2: false,
+        l1: false,
         momentum: false,
         epoch_steps: 1,
-        schedule: 1,
     };
     let broadcast = |extents: &[usize], axis| Broadcast {
         extents: extents.to_vec(),
@@ -67,7 +67,7 @@ fn impossible_shapes_are_refused_in_words() {
         step: 1,
     };
     let updating = Reduce {
-        update: Some(sgd),
+        ending: Some(sgd.ending()),
         ..Reduce::new(None, 1.0)
     };
     let loss = Loss(&quadratic::COST);
@@ -87,7 +87,11 @@ fn impossible_shapes_are_refused_in_words() {
         ),
         (Box::new(Reduce::new(None, 1.0)), vec![f32(&[2]); 2], "1: x"),
         (Box::new(Reduce::new(None, 1.0)), vec![], "no inputs"),
-        (Box::new(updating), vec![f32(&[2])], "an axis to keep"),
+        (
+            Box::new(updating),
+            vec![f32(&[2])],
+            "3 inputs of the expression",
+        ),
         (
             Box::new(broadcast(&[2, 3], Some(1))),
             vec![f32(&[2])],
@@ -164,19 +168,19 @@ fn reduction_and_update_become_one() {
     graph.begin("run");
     let y = graph.op1(Arc::new(AddBias), &[x, b]).unwrap();
     let gradient = graph.gradients(y, seed, &[b]).unwrap()[0].unwrap();
-    let sgd = Sgd {
-        decay: false,
+    let sgd = TableSgd {
+        l2: false,
+        l1: false,
         momentum: false,
         epoch_steps: 1,
-        schedule: 1,
     };
-    let updated = graph.op(Arc::new(sgd), &[gradient, b, hyper, step]);
+    let updated = graph.op(Arc::new(sgd.update()), &[gradient, b, hyper, step]);
     assert!(updated.unwrap().is_empty());
     let launches: Vec<_> = compiled(&graph).plan().programs["run"]
         .iter()
         .map(|launch| launch.kernel.name)
         .collect();
-    assert_eq!(launches, ["reduce_sgd"]);
+    assert_eq!(launches, ["reduce"]);
 }
 
 /// The losses of one example and ∂L/∂z under g = 1, by the reference in f64.

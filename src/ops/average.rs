@@ -83,6 +83,8 @@ pub static AVERAGE: Kernel = Kernel {
     reference: crate::reference!(average),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// The kernels of this file.

@@ -148,6 +148,8 @@ pub static AVG_POOL2D: Kernel = Kernel {
     reference: crate::reference!(avg_pool2d),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// ∂x.

@@ -238,6 +238,8 @@ pub static BMM: Kernel = Kernel {
     reference: crate::reference!(bmm),
     fast: Some(fast),
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// C in blocks.

@@ -74,6 +74,8 @@ pub static BROADCAST: Kernel = Kernel {
     reference: crate::reference!(broadcast),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// The kernels of this file.

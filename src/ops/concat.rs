@@ -90,6 +90,8 @@ pub static CONCAT: Kernel = Kernel {
     reference: crate::reference!(concat),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// The kernels of this file.

@@ -52,6 +52,8 @@ pub static CONSTANT: Kernel = Kernel {
     reference: crate::reference!(constant),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// The kernels of this file.

@@ -17,14 +17,14 @@
 use std::sync::Arc;
 
 use super::activation::Activation;
-use super::sgd::{self, Sgd};
+use super::pointwise::{Ended, Ending, ended_case, finished};
 use super::window::Window;
 use super::{
     Alternative, Backward, Case, ELEMENTWISE, Epilogue, Fill, Lowered, Lowering, Op, Operand,
     Value, arity, exactly, floats, grid,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Bind, Kernel};
+use crate::kernel::{Bind, Kernel, Port};
 use crate::shape::Type;
 
 /// The constants of every kernel here, then `more`.
@@ -228,7 +228,7 @@ impl Op for Conv2d {
         let weight = Conv2dWeightGrad {
             conv,
             kernel: [kh, kw],
-            update: None,
+            ending: None,
         };
         let mut gradients = vec![None; b.inputs.len()];
         if b.wanted[0] {
@@ -258,8 +258,8 @@ const SOURCE: &str = concat!(
     include_str!("../../shaders/shared/window.wgsl"),
     include_str!("../../shaders/shared/nan.wgsl"),
     include_str!("../../shaders/shared/activation.wgsl"),
-    include_str!("../../shaders/shared/sgd.wgsl"),
     include_str!("../../shaders/conv2d.wgsl"),
+    crate::port!("finish"),
 );
 
 /// y = x ∗ w.
@@ -277,6 +277,8 @@ pub static CONV2D: Kernel = Kernel {
     reference: crate::reference!(reference::forward),
     fast: Some(fast::forward),
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// y = σ(x ∗ w + bias).
@@ -302,15 +304,11 @@ pub static KERNELS: &[&Kernel] = &[
     &CONV2D_INPUT_GRAD,
     &CONV2D_INPUT_GRAD_SLOPE,
     &CONV2D_WEIGHT_GRAD,
-    &CONV2D_WEIGHT_GRAD_SGD,
-    &CONV2D_WEIGHT_GRAD_SGD_MOMENTUM,
     &implicit::FORWARD,
     &implicit::FORWARD_BIAS,
     &implicit::INPUT_GRAD,
     &implicit::INPUT_GRAD_SLOPE,
     &implicit::WEIGHT_GRAD,
-    &implicit::WEIGHT_GRAD_SGD,
-    &implicit::WEIGHT_GRAD_SGD_MOMENTUM,
 ];
 
 /// One of each, primes, everything asymmetric, stride, padding, dilation, groups,
@@ -372,25 +370,18 @@ pub fn cases() -> Vec<Case> {
                 case
             });
         }
-        let update = |momentum| Sgd {
-            decay: true,
-            momentum,
-            epoch_steps: 3,
-            schedule: 2,
+        let grad = |ending| Conv2dWeightGrad {
+            conv,
+            kernel: [w[2], w[3]],
+            ending,
         };
-        for update in [None, Some(update(false)), Some(update(true))] {
-            let grad = Conv2dWeightGrad {
-                conv,
-                kernel: [w[2], w[3]],
-                update,
-            };
-            let case = Case::new(grad, n * ho * wo);
-            let case = case.fixed(&x, uniform).fixed(&[n, f, ho, wo], uniform);
-            cases.push(match update {
-                None => case,
-                Some(sgd) => sgd::case_inputs(case, sgd, &w),
-            });
-        }
+        let case = Case::new(grad(None), n * ho * wo);
+        let case = case.fixed(&x, uniform).fixed(&[n, f, ho, wo], uniform);
+        cases.push(case.clone());
+        let turn = cases.len() / 2;
+        cases.push(ended_case(&case, &w, turn, |ending| {
+            Arc::new(grad(Some(ending)))
+        }));
     }
     cases
 }

@@ -23,16 +23,18 @@
 //! y and the argmax. These ops come into being when a graph is fused, after it was
 //! differentiated; they have no gradient rules of their own.
 
+use std::sync::Arc;
+
 use super::activation::Activation;
 use super::conv2d::{Conv2d, FILTERS, IMAGES, Sizes};
 use super::max_pool2d::{MaxPool2d, pool_window};
-use super::sgd::{self, Sgd};
+use super::pointwise::{Ended, Ending, MOST_BINDINGS, finished};
 use super::window::Window;
 use super::{
     Alternative, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Operand, exactly, floats, grid,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Bind, Kernel, Suits};
+use crate::kernel::{Bind, Kernel, Port, Suits};
 use crate::shape::Type;
 
 mod fast;
@@ -72,20 +74,21 @@ pub struct Conv2dPoolInputGrad {
 }
 
 /// What is done with ∂w.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Update {
     /// It is the output `[F, C / groups, K_h, K_w]`.
     Store,
-    /// It updates the weights: inputs of [`Sgd`] after its gradient follow.
-    Weights(Sgd),
-    /// It updates the weights, and ∂bias the bias `[F]`, which follows the inputs of
-    /// [`Sgd`]. Without momentum; the bias is not decayed.
-    WeightsAndBias(Sgd),
+    /// An expression of ∂w, such as the update of the parameter whose gradient it is; its inputs
+    /// follow.
+    Weights(Ending),
+    /// One of ∂w and one of ∂bias `[F]`, each with which of the op's inputs its inputs are: updates,
+    /// so that there is no output.
+    WeightsAndBias([(Ending, Vec<usize>); 2]),
 }
 
 /// ∂w: inputs x, g `[N, F, P_o, Q_o]`, the argmax and what the update asks for; output ∂w
 /// `[F, C / groups, K_h, K_w]`, or none.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Conv2dPoolWeightGrad {
     /// The convolution and its pool.
     pub conv_pool: ConvPool,
@@ -361,56 +364,51 @@ impl Op for Conv2dPoolWeightGrad {
         let per = s.c / self.conv_pool.conv.groups;
         let dw = Type::f32(op, &[s.f, per, self.kernel[0], self.kernel[1]])?;
         match (&self.update, rest) {
-            (Update::Store, []) => return Ok(vec![dw]),
+            (Update::Store, []) => Ok(vec![dw]),
             (Update::Store, _) => {
                 let found = format!("{} inputs", inputs.len());
-                return Err(Error::shape(op, found, "3: images, gradient, argmax"));
+                Err(Error::shape(op, found, "3: images, gradient, argmax"))
             }
-            (Update::Weights(sgd), rest) => sgd.check(&dw, rest)?,
-            (Update::WeightsAndBias(sgd), [rest @ .., bias]) => {
-                if sgd.momentum {
-                    let name = "update of weights and bias in one launch";
-                    return Err(Error::setting(name, "momentum", "no momentum"));
+            (Update::Weights(ending), rest) => ending.infer(&dw, rest),
+            (Update::WeightsAndBias(updates), _) => {
+                let elements = [dw, Type::f32(op, &[s.f])?];
+                for ((update, own), element) in updates.iter().zip(elements) {
+                    let rest = own.iter().map(|&k| inputs.get(k).cloned());
+                    let rest = rest.collect::<Option<Vec<Type>>>().unwrap_or_default();
+                    update.infer(&element, &rest)?;
+                    if !update.is_update() {
+                        let found = "an expression with an output of its own";
+                        let wanted = "the update of the weights, then that of the bias";
+                        return Err(Error::shape(op, found, wanted));
+                    }
                 }
-                sgd.check(&dw, rest)?;
-                exactly(op, "bias [F]", bias, &Type::f32(op, &[s.f])?)?;
-            }
-            (Update::WeightsAndBias(_), []) => {
-                return Err(Error::shape(
-                    op,
-                    "3 inputs",
-                    "those of the update and a bias",
-                ));
+                Ok(vec![])
             }
         }
-        Ok(vec![])
     }
 
     fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
         let (s, pooled) = self.sizes(&inputs[0], &inputs[1])?;
         let mut constants = self.conv_pool.constants(self.kernel, &s, pooled);
-        let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
-        let kernel = match &self.update {
-            Update::Store => {
-                operands.push(Operand::Out(0));
-                &CONV2D_POOL_WEIGHT_GRAD
+        let mut operands: Vec<_> = (0..3).map(Operand::In).collect();
+        operands.push(Operand::Out(0));
+        let per = s.c / self.conv_pool.conv.groups;
+        let dw = [s.f, per, self.kernel[0], self.kernel[1]];
+        // The bias is one more tap of each filter, over an image of ones.
+        let mut sums = per * self.kernel[0] * self.kernel[1];
+        let (kernel, ends) = match &self.update {
+            Update::Store => (&CONV2D_POOL_WEIGHT_GRAD, vec![]),
+            Update::Weights(ending) => {
+                let ends = Ended::only(Some(ending), 3, &dw);
+                (&CONV2D_POOL_WEIGHT_GRAD, ends)
             }
-            Update::Weights(sgd) => {
-                constants.extend(sgd.constants());
-                if sgd.momentum {
-                    &CONV2D_POOL_WEIGHT_GRAD_SGD_MOMENTUM
-                } else {
-                    &CONV2D_POOL_WEIGHT_GRAD_SGD
-                }
-            }
-            Update::WeightsAndBias(sgd) => {
-                constants.extend(sgd.constants());
-                &CONV2D_POOL_WEIGHT_GRAD_SGD_BIAS
+            Update::WeightsAndBias(updates) => {
+                sums += 1;
+                operands.push(Operand::Out(1));
+                let ends = Ended::each(updates, [&dw, &[s.f]]);
+                (&CONV2D_POOL_WEIGHT_GRAD_BIAS, ends)
             }
         };
-        // The bias is one more tap of each filter, over an image of ones.
-        let taps = s.c / self.conv_pool.conv.groups * self.kernel[0] * self.kernel[1];
-        let sums = taps + usize::from(matches!(self.update, Update::WeightsAndBias(_)));
         let shares = shares(sums, s.n * pooled[0] * pooled[1]);
         constants.push(("SHARES", shares as f64));
         let mut lowered = Lowered {
@@ -422,11 +420,41 @@ impl Op for Conv2dPoolWeightGrad {
             alternatives: vec![],
         };
         lowered.alternatives = self.alternatives(&lowered, &s);
-        Ok(Lowering::Launch(lowered))
+        Ok(Lowering::Launch(finished(lowered, &ends, inputs)?))
+    }
+
+    fn ending(&self) -> Option<&Ending> {
+        match &self.update {
+            Update::Weights(ending) => Some(ending),
+            _ => None,
+        }
+    }
+
+    fn with_ending(&self, ending: &Ending) -> Option<Arc<dyn Op>> {
+        if matches!(self.update, Update::WeightsAndBias(_)) {
+            return None;
+        }
+        let ending = ending.beside(CONV2D_POOL_WEIGHT_GRAD.bindings.len())?;
+        Some(Arc::new(Self {
+            update: Update::Weights(ending),
+            ..*self
+        }))
     }
 }
 
 impl Conv2dPoolWeightGrad {
+    /// Bindings of the launch without an expression at its end.
+    pub(crate) const BINDINGS: usize = 4;
+
+    /// The op that makes two updates of its own and another sum's, if their bindings are not too many.
+    pub(crate) fn with_both(&self, updates: [(Ending, Vec<usize>); 2]) -> Option<Self> {
+        let inputs = updates.iter().flat_map(|(_, inputs)| inputs).max()?;
+        (*inputs < MOST_BINDINGS).then_some(Self {
+            update: Update::WeightsAndBias(updates),
+            ..*self
+        })
+    }
+
     /// Other ways of the usual launch.
     fn alternatives(&self, usual: &Lowered, s: &Sizes) -> Vec<Alternative> {
         let conv = &self.conv_pool.conv;
@@ -435,10 +463,8 @@ impl Conv2dPoolWeightGrad {
             return vec![];
         }
         let kernel = match &self.update {
-            Update::Store => &wide::WEIGHT_GRAD,
-            Update::Weights(sgd) if sgd.momentum => &wide::WEIGHT_GRAD_SGD_MOMENTUM,
-            Update::Weights(_) => &wide::WEIGHT_GRAD_SGD,
-            Update::WeightsAndBias(_) => &wide::WEIGHT_GRAD_SGD_BIAS,
+            Update::Store | Update::Weights(_) => &wide::WEIGHT_GRAD,
+            Update::WeightsAndBias(_) => &wide::WEIGHT_GRAD_BIAS,
         };
         let channels = s.c / conv.groups;
         let width = channels.next_power_of_two().min(WIDE);
@@ -474,10 +500,11 @@ macro_rules! source {
             include_str!("../../shaders/shared/window.wgsl"),
             include_str!("../../shaders/shared/nan.wgsl"),
             include_str!("../../shaders/shared/activation.wgsl"),
-            include_str!("../../shaders/shared/sgd.wgsl"),
             include_str!("../../shaders/conv2d_pool.wgsl"),
             include_str!("../../shaders/conv2d_pool/wide.wgsl"),
-            $(include_str!($more)),*
+            $(include_str!($more),)*
+            $crate::port!("finish"),
+            $crate::port!("finish_bias"),
         )
     };
 }
@@ -516,6 +543,8 @@ pub static CONV2D_POOL: Kernel = Kernel {
     reference: crate::reference!(reference::forward),
     fast: Some(fast::forward),
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// The same for windows of 2 × 2 over a convolution of stride 1 without padding.
@@ -571,63 +600,32 @@ pub static CONV2D_POOL_WEIGHT_GRAD: Kernel = Kernel {
     constants: constants!("SHARES"),
     reference: crate::reference!(reference::weight_grad),
     fast: Some(fast::weight_grad),
+    ports: &[Port::finish(3, "16")],
     ..CONV2D_POOL
 };
 
-/// ∂w is the gradient that updates `parameter`.
-pub static CONV2D_POOL_WEIGHT_GRAD_SGD: Kernel = Kernel {
-    name: "conv2d_pool_weight_grad_sgd",
-    turns: "N * PO * QO / SHARES + SHARES + 32",
+/// ∂w and ∂bias.
+pub static CONV2D_POOL_WEIGHT_GRAD_BIAS: Kernel = Kernel {
+    name: "conv2d_pool_weight_grad_bias",
     bindings: &[
         Bind::read("x").of("N * C * H * W"),
         Bind::read("upstream").of("N * F * PO * QO"),
         Bind::read("winners").u32().of("N * F * PO * QO"),
-        Bind::update("parameter").of("F * C * KH * KW / GROUPS"),
-        Bind::read("hyper").of("4 + SCHEDULE"),
-        Bind::read("step").u32().of("2"),
+        Bind::write("dw").of("F * C * KH * KW / GROUPS"),
+        Bind::write("dbias").of("F"),
     ],
-    constants: constants!("DECAY", "EPOCH_STEPS", "SCHEDULE", "SHARES"),
-    reference: crate::reference!(reference::weight_grad_sgd),
-    fast: Some(fast::weight_grad_sgd),
-    ..CONV2D_POOL
-};
-
-/// The same with momentum.
-pub static CONV2D_POOL_WEIGHT_GRAD_SGD_MOMENTUM: Kernel = Kernel {
-    name: "conv2d_pool_weight_grad_sgd_momentum",
-    turns: "N * PO * QO / SHARES + SHARES + 32",
-    bindings: &[
-        Bind::read("x").of("N * C * H * W"),
-        Bind::read("upstream").of("N * F * PO * QO"),
-        Bind::read("winners").u32().of("N * F * PO * QO"),
-        Bind::update("parameter").of("F * C * KH * KW / GROUPS"),
-        Bind::read("hyper").of("4 + SCHEDULE"),
-        Bind::read("step").u32().of("2"),
-        Bind::update("velocity").of("F * C * KH * KW / GROUPS"),
+    reference: crate::reference!(reference::weight_grad_bias),
+    fast: Some(fast::weight_grad_bias),
+    ports: &[
+        Port::finish(3, "16"),
+        Port {
+            name: "finish_bias",
+            binding: 4,
+            before: false,
+            elements: "1",
+        },
     ],
-    constants: constants!("DECAY", "EPOCH_STEPS", "SCHEDULE", "SHARES"),
-    reference: crate::reference!(reference::weight_grad_sgd_momentum),
-    fast: Some(fast::weight_grad_sgd_momentum),
-    ..CONV2D_POOL
-};
-
-/// ∂w updates `parameter`, ∂bias updates `bias_parameter`.
-pub static CONV2D_POOL_WEIGHT_GRAD_SGD_BIAS: Kernel = Kernel {
-    name: "conv2d_pool_weight_grad_sgd_bias",
-    turns: "N * PO * QO / SHARES + SHARES + 32",
-    bindings: &[
-        Bind::read("x").of("N * C * H * W"),
-        Bind::read("upstream").of("N * F * PO * QO"),
-        Bind::read("winners").u32().of("N * F * PO * QO"),
-        Bind::update("parameter").of("F * C * KH * KW / GROUPS"),
-        Bind::read("hyper").of("4 + SCHEDULE"),
-        Bind::read("step").u32().of("2"),
-        Bind::update("bias_parameter").of("F"),
-    ],
-    constants: constants!("DECAY", "EPOCH_STEPS", "SCHEDULE", "SHARES"),
-    reference: crate::reference!(reference::weight_grad_sgd_bias),
-    fast: Some(fast::weight_grad_sgd_bias),
-    ..CONV2D_POOL
+    ..CONV2D_POOL_WEIGHT_GRAD
 };
 
 /// The kernels of this file.
@@ -637,17 +635,13 @@ pub static KERNELS: &[&Kernel] = &[
     &CONV2D_POOL_INPUT_GRAD,
     &CONV2D_POOL_INPUT_GRAD_SLOPE,
     &CONV2D_POOL_WEIGHT_GRAD,
-    &CONV2D_POOL_WEIGHT_GRAD_SGD,
-    &CONV2D_POOL_WEIGHT_GRAD_SGD_MOMENTUM,
-    &CONV2D_POOL_WEIGHT_GRAD_SGD_BIAS,
+    &CONV2D_POOL_WEIGHT_GRAD_BIAS,
     &wide::FORWARD,
     &wide::FORWARD_LANES,
     &wide::INPUT_GRAD,
     &wide::INPUT_GRAD_SLOPE,
     &wide::WEIGHT_GRAD,
-    &wide::WEIGHT_GRAD_SGD,
-    &wide::WEIGHT_GRAD_SGD_MOMENTUM,
-    &wide::WEIGHT_GRAD_SGD_BIAS,
+    &wide::WEIGHT_GRAD_BIAS,
 ];
 
 mod cases;

@@ -132,7 +132,7 @@ impl Op for ConvTranspose2d {
         let weight = Conv2dWeightGrad {
             conv,
             kernel: [kh, kw],
-            update: None,
+            ending: None,
         };
         let mut gradients = vec![None; 2];
         if b.wanted[0] {

@@ -123,6 +123,8 @@ pub(super) const fn loss_kernel(
         reference,
         fast: None,
         trusted: true,
+        ports: &[],
+        finishing: None,
     }
 }
 

@@ -80,6 +80,8 @@ pub static CUMSUM: Kernel = Kernel {
     reference: crate::reference!(cumsum),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// y, a thread for each row.

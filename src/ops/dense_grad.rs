@@ -1,7 +1,9 @@
 //! A dense layer's way back in one launch (Nielsen, BP2, BP3 and BP4, and the update). For
 //! y = x Wᵀ + b over a mini-batch, with upstream gradient g:
 //!
-//! ∂x = (g W) ⊙ σ′,  W ← W − η (gᵀ x + decay),  b ← b − η Σₙ gₙ
+//! ∂x = (g W) ⊙ σ′,  W ← f(gᵀ x, W, …),  b ← h(Σₙ gₙ, b, …)
+//!
+//! f and h are what an update rule makes of a gradient and its parameter: expressions.
 //!
 //! W is read once for both: a work item that owns a column of W for all rows has what ∂x
 //! needs of that column before it changes it, so nobody waits for anybody.
@@ -11,14 +13,14 @@
 //! otherwise. The mask need not be drawn again: it has left zeros in x, and where an output
 //! is 0 the slopes of ReLU and of the sigmoid are 0.
 //!
-//! For small mini-batches; with many examples ∂x and ∂W are better tiled apart. There is
-//! no momentum: it would need more bindings than WebGPU promises.
+//! For small mini-batches; with many examples ∂x and ∂W are better tiled apart.
 
 use super::activation::Activation;
-use super::sgd::{self, Rates, Sgd};
+use super::pointwise::{Ended, Ending, MOST_BINDINGS, Pointwise, finished};
 use super::{Case, Fill, Lowered, Lowering, Op, Operand, exactly, floats};
 use crate::error::{Error, Result};
-use crate::kernel::{Args, Bind, Kernel, LANES, Suits};
+use crate::expr::Expr;
+use crate::kernel::{Args, Bind, Kernel, LANES, Port, Suits};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -33,9 +35,9 @@ const COLUMNS: usize = 32;
 /// The same of the kernels for processors; `WIDE` in the shader.
 const WIDE: usize = 64;
 
-/// Inputs x `[N, in]`, g `[N, out]`, W `[out, in]` (updated), b `[out]` (updated), hyper and
-/// step (see [`Sgd`]). Output ∂x `[N, in]`, if it is wanted.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Inputs x `[N, in]`, g `[N, out]`, W `[out, in]` (updated), b `[out]` (updated), and what the two
+/// updates ask for. Output ∂x `[N, in]`, if it is wanted.
+#[derive(Clone, Debug, PartialEq)]
 pub struct DenseGrad {
     /// The activation that made x; linear for none.
     pub activation: Activation,
@@ -43,8 +45,21 @@ pub struct DenseGrad {
     pub scale: f64,
     /// Whether ∂x is wanted.
     pub input_gradient: bool,
-    /// The update of W, without momentum; b is updated alike, without decay.
-    pub sgd: Sgd,
+    /// The updates of W and of b: of each, an expression of the gradient that is written over its
+    /// parameter, and which of the op's inputs its inputs are.
+    pub updates: [(Ending, Vec<usize>); 2],
+}
+
+/// Where the parameters stand among the inputs.
+const PARAMETERS: [usize; 2] = [2, 3];
+
+impl DenseGrad {
+    /// How many bindings the launch has.
+    pub fn bindings(&self) -> usize {
+        let inputs = self.updates.iter().flat_map(|(_, inputs)| inputs);
+        let inputs = inputs.max().map_or(4, |&last| 4.max(last + 1));
+        inputs + usize::from(self.input_gradient)
+    }
 }
 
 impl Op for DenseGrad {
@@ -53,9 +68,10 @@ impl Op for DenseGrad {
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
-        let [x, g, w, b, rest @ ..] = inputs else {
+        let [x, g, w, b, ..] = inputs else {
             let found = format!("{} inputs", inputs.len());
-            return Err(Error::shape("dense_grad", found, "x, g, W, b, hyper, step"));
+            let wanted = "x, g, W, b and those of the updates";
+            return Err(Error::shape("dense_grad", found, wanted));
         };
         floats("dense_grad", "x", x)?;
         let [n, n_in] = x.shape.axes("dense_grad", "x [N, in]")?;
@@ -63,14 +79,28 @@ impl Op for DenseGrad {
         let float = |extents: &[usize]| Type::f32("dense_grad", extents);
         exactly("dense_grad", "g [N, out]", g, &float(&[n, out])?)?;
         exactly("dense_grad", "b [out]", b, &float(&[out])?)?;
-        if n > MOST_EXAMPLES || n_in > MOST_COLUMNS || self.sgd.momentum {
-            let momentum = self.sgd.momentum;
-            let found = format!("{n} examples of {n_in}, momentum {momentum}");
-            let wanted = format!("at most {MOST_EXAMPLES} of {MOST_COLUMNS}, no momentum");
+        exactly("dense_grad", "W [out, in]", w, &float(&[out, n_in])?)?;
+        if n > MOST_EXAMPLES || n_in > MOST_COLUMNS {
+            let found = format!("{n} examples of {n_in}");
+            let wanted = format!("at most {MOST_EXAMPLES} of {MOST_COLUMNS}");
             return Err(Error::shape("dense_grad", found, wanted));
         }
-        let rest = [std::slice::from_ref(w), rest].concat();
-        self.sgd.check(&float(&[out, n_in])?, &rest)?;
+        for ((update, own), parameter) in self.updates.iter().zip(PARAMETERS) {
+            let rest = own.iter().map(|&k| inputs.get(k).cloned());
+            let rest = rest.collect::<Option<Vec<Type>>>().unwrap_or_default();
+            update.infer(&inputs[parameter], &rest)?;
+            let place = update.updates().and_then(|k| own.get(k));
+            if !update.is_update() || place != Some(&parameter) {
+                let found = format!("an expression that is not written over input {parameter}");
+                let wanted = "the update of W, then that of b";
+                return Err(Error::shape("dense_grad", found, wanted));
+            }
+        }
+        if self.bindings() > MOST_BINDINGS {
+            let found = format!("{} bindings", self.bindings());
+            let wanted = format!("at most {MOST_BINDINGS}");
+            return Err(Error::shape("dense_grad", found, wanted));
+        }
         Ok(if self.input_gradient {
             vec![x.clone()]
         } else {
@@ -82,7 +112,7 @@ impl Op for DenseGrad {
         let [n, n_in] = inputs[0].shape.axes("dense_grad", "x [N, in]")?;
         let [_, out] = inputs[1].shape.axes("dense_grad", "g [N, out]")?;
         let mut constants = vec![("N", n as f64), ("IN", n_in as f64), ("OUT", out as f64)];
-        let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
+        let mut operands: Vec<_> = (0..4).map(Operand::In).collect();
         let kernel = if self.input_gradient {
             constants.push(("ACTIVATION", self.activation.constant()));
             constants.push(("SCALE", self.scale));
@@ -91,7 +121,6 @@ impl Op for DenseGrad {
         } else {
             &DENSE_UPDATE
         };
-        constants.extend(self.sgd.constants());
         let products = if self.input_gradient { 4 } else { 2 };
         let mut lowered = Lowered {
             kernel,
@@ -113,11 +142,28 @@ impl Op for DenseGrad {
         // The last workgroup has the biases.
         ways.push(lowered.otherwise(Suits::Processor, wide, [groups + 1, 1]));
         lowered.alternatives = ways;
-        Ok(Lowering::Launch(lowered))
+        let ends = Ended::each(&self.updates, [&[out, n_in], &[out]]);
+        Ok(Lowering::Launch(finished(lowered, &ends, inputs)?))
     }
 }
 
-/// ∂x and the updates.
+/// Where the gradients of W and b meet what updates them.
+const PORTS: [Port; 2] = [
+    Port {
+        name: "finish_weight",
+        binding: PARAMETERS[0],
+        before: true,
+        elements: "8 * (OUT + 8)",
+    },
+    Port {
+        name: "finish_bias",
+        binding: PARAMETERS[1],
+        before: true,
+        elements: "OUT / 8 + 8",
+    },
+];
+
+/// ∂x and the gradients of W and b, in their places until something updates them.
 pub static DENSE_GRAD: Kernel = Kernel {
     name: "dense_grad",
     turns: "(OUT / 64 + 1) * (10 * N + 24) + 16 * N + 16",
@@ -125,34 +171,26 @@ pub static DENSE_GRAD: Kernel = Kernel {
     source: concat!(
         include_str!("../../shaders/shared/nan.wgsl"),
         include_str!("../../shaders/shared/activation.wgsl"),
-        include_str!("../../shaders/shared/sgd.wgsl"),
         include_str!("../../shaders/dense_grad.wgsl"),
+        crate::port!("finish_weight", before),
+        crate::port!("finish_bias", before),
     ),
     bindings: &[
         Bind::read("x").of("N * IN"),
         Bind::read("g").of("N * OUT"),
         Bind::update("w").of("IN * OUT"),
         Bind::update("b").of("OUT"),
-        Bind::read("hyper").of("4 + SCHEDULE"),
-        Bind::read("step").u32().of("2"),
         Bind::write("dx").of("N * IN"),
     ],
-    constants: &[
-        "N",
-        "IN",
-        "OUT",
-        "ACTIVATION",
-        "SCALE",
-        "DECAY",
-        "EPOCH_STEPS",
-        "SCHEDULE",
-    ],
+    constants: &["N", "IN", "OUT", "ACTIVATION", "SCALE"],
     reference: crate::reference!(dense_grad),
-    fast: Some(fast::dense_grad),
+    fast: None,
     trusted: true,
+    ports: &PORTS,
+    finishing: Some(fast::dense_grad),
 };
 
-/// The updates alone.
+/// The gradients of W and b alone.
 pub static DENSE_UPDATE: Kernel = Kernel {
     name: "dense_update",
     turns: "(OUT / 64 + 1) * (10 * N + 24) + 16 * N + 16",
@@ -161,12 +199,10 @@ pub static DENSE_UPDATE: Kernel = Kernel {
         Bind::read("g").of("N * OUT"),
         Bind::update("w").of("IN * OUT"),
         Bind::update("b").of("OUT"),
-        Bind::read("hyper").of("4 + SCHEDULE"),
-        Bind::read("step").u32().of("2"),
     ],
-    constants: &["N", "IN", "OUT", "DECAY", "EPOCH_STEPS", "SCHEDULE"],
+    constants: &["N", "IN", "OUT"],
     reference: crate::reference!(dense_update),
-    fast: Some(fast::dense_update),
+    finishing: Some(fast::dense_update),
     ..DENSE_GRAD
 };
 
@@ -188,10 +224,11 @@ pub static DENSE_UPDATE_WIDE: Kernel = Kernel {
 const LANES_SOURCE: &str = concat!(
     include_str!("../../shaders/shared/nan.wgsl"),
     include_str!("../../shaders/shared/activation.wgsl"),
-    include_str!("../../shaders/shared/sgd.wgsl"),
     include_str!("../../shaders/dense_grad.wgsl"),
     include_str!("../../shaders/shared/lanes.wgsl"),
     include_str!("../../shaders/dense_grad/lanes.wgsl"),
+    crate::port!("finish_weight", before),
+    crate::port!("finish_bias", before),
 );
 
 /// [`DENSE_GRAD_WIDE`] by lanes of a subgroup.
@@ -224,7 +261,7 @@ fn dense_grad<T: Real>(a: &mut Args<'_, T>) {
     let (n_in, out) = (a.size("IN"), a.size("OUT"));
     let act = Activation::of_constant(a.size("ACTIVATION"));
     let scale = T::of(a.number("SCALE"));
-    let (x, g, dx) = (a.f(0), a.f(1), a.f_mut(6)); // [N, in], [N, out], [N, in]
+    let (x, g, dx) = (a.f(0), a.f(1), a.f_mut(4)); // [N, in], [N, out], [N, in]
     let w = a.f_mut(2); // [out, in]
     for (i, dx) in dx.iter_mut().enumerate() {
         let (n, j) = (i / n_in, i % n_in);
@@ -235,64 +272,81 @@ fn dense_grad<T: Real>(a: &mut Args<'_, T>) {
         *dx = act.sloped(sum * scale, x[i] / scale);
     }
     let b = a.f_mut(3);
-    update(a, w, b);
+    gradients(a, w, b);
 }
 
 fn dense_update<T: Real>(a: &mut Args<'_, T>) {
     let (w, b) = (a.f_mut(2), a.f_mut(3));
-    update(a, w, b);
+    gradients(a, w, b);
 }
 
-/// W ← W − η (gᵀ x + decay), b ← b − η Σ g.
-fn update<T: Real>(a: &Args<'_, T>, w: &mut [T], b: &mut [T]) {
+/// gᵀ x and Σ g.
+fn gradients<T: Real>(a: &Args<'_, T>, dw: &mut [T], db: &mut [T]) {
     let (n, n_in, out) = (a.size("N"), a.size("IN"), a.size("OUT"));
-    let rates = Rates::of(a, a.f(4), a.u(5));
     let (x, g) = (a.f(0), a.f(1)); // [N, in], [N, out]
-    for (o, b) in b.iter_mut().enumerate() {
+    for (o, db) in db.iter_mut().enumerate() {
         for j in 0..n_in {
             let mut sum = T::ZERO;
             for n in 0..n {
                 sum += g[n * out + o] * x[n * n_in + j];
             }
-            rates.update(&mut w[o * n_in + j..][..1], None, &[sum]);
+            dw[o * n_in + j] = sum;
         }
-        let mut sum = T::ZERO;
-        for n in 0..n {
-            sum += g[n * out + o];
-        }
-        *b += rates.without_decay().velocity(*b, T::ZERO, sum);
+        *db = (0..n).map(|n| g[n * out + o]).sum();
     }
 }
 
+/// The updates of a case: W's with decay and a rate from a table by the step, b's without decay; or
+/// both by what is remembered of their gradients.
+fn updates(remembering: bool) -> [(Ending, Vec<usize>); 2] {
+    let (gradient, parameter) = (Expr::input(0), Expr::input(1));
+    if remembering {
+        let mean = Expr::input(2) * 0.75 + &gradient * 0.25;
+        let square = Expr::input(3) * 0.5 + gradient.square() * 0.5;
+        let rate = 0.1 / (Expr::step() + 1.0);
+        let value = parameter - rate * &mean / (square.sqrt() + 0.5);
+        let all = Pointwise::new(&[value, mean, square]);
+        let all = (0..3).fold(all, |all, k| all.updating(k, k + 1));
+        let update = Ending::new(all.with_planes(2, 2));
+        return [(update.clone(), vec![2, 4, 6]), (update, vec![3, 5, 6])];
+    }
+    let rate = || Expr::at(2, Expr::step() / 3.0 + 1.0);
+    let slope = &gradient + &parameter * Expr::at(2, 0.0) + parameter.sign() * 0.125;
+    let update = |slope: Expr| {
+        let value = &parameter - rate() * slope;
+        Ending::new(Pointwise::new(&[value]).updating(0, 1))
+    };
+    [
+        (update(slope), vec![2, 4, 5]),
+        (update(gradient), vec![3, 4, 5]),
+    ]
+}
+
 /// One of each, primes, around the workgroup's columns and rows, the most examples; every
-/// activation, dropped values, decay on and off.
+/// activation, dropped values, updates with and without states.
 pub fn cases() -> Vec<Case> {
     use Activation::{Linear, Relu, Sigmoid, Tanh};
     let uniform = Fill::Uniform(-1.0, 1.0);
     let mut cases = Vec::new();
-    for (activation, scale, decay, [n, n_in, out]) in [
-        (Linear, 1.0, false, [1, 1, 1]),
-        (Sigmoid, 1.0, true, [3, 5, 7]),
-        (Tanh, 1.0, true, [2, 31, 65]),
-        (Relu, 1.0, true, [10, 33, 30]),
-        (Relu, 2.0, true, [16, 64, 129]),
-        (Tanh, 1.0, false, [3, 8, 9]),
-        (Sigmoid, 1.25, true, [10, 40, 8]),
-        (Relu, 1.0, true, [7, 136, 31]),
-        (Sigmoid, 1.25, false, [7, 67, 10]),
-        (Relu, 1.0, true, [5, 130, 257]),
+    for (activation, scale, [n, n_in, out]) in [
+        (Linear, 1.0, [1, 1, 1]),
+        (Sigmoid, 1.0, [3, 5, 7]),
+        (Tanh, 1.0, [2, 31, 65]),
+        (Relu, 1.0, [10, 33, 30]),
+        (Relu, 2.0, [16, 64, 129]),
+        (Tanh, 1.0, [3, 8, 9]),
+        (Sigmoid, 1.25, [10, 40, 8]),
+        (Relu, 1.0, [7, 136, 31]),
+        (Sigmoid, 1.25, [7, 67, 10]),
+        (Relu, 1.0, [5, 130, 257]),
     ] {
         for input_gradient in [true, false] {
+            let remembering = input_gradient == cases.len().is_multiple_of(4);
             let op = DenseGrad {
                 activation,
                 scale,
                 input_gradient,
-                sgd: Sgd {
-                    decay,
-                    momentum: false,
-                    epoch_steps: 3,
-                    schedule: 2,
-                },
+                updates: updates(remembering),
             };
             let outputs = if activation == Tanh {
                 uniform
@@ -301,11 +355,17 @@ pub fn cases() -> Vec<Case> {
             };
             let case = Case::new(op, out.max(n))
                 .fixed(&[n, n_in], outputs)
-                .fixed(&[n, out], uniform);
-            let mut case = sgd::case_inputs(case, op.sgd, &[out, n_in]);
-            case.inputs
-                .insert(3, Case::new(op, 1).fixed(&[out], uniform).inputs.remove(0));
-            cases.push(case);
+                .fixed(&[n, out], uniform)
+                .fixed(&[out, n_in], uniform)
+                .fixed(&[out], uniform);
+            let positive = Fill::Uniform(0.0, 1.0);
+            let case = match remembering {
+                true => case
+                    .fixed(&[2, out, n_in], positive)
+                    .fixed(&[2, out], positive),
+                false => case.fixed(&[4], positive),
+            };
+            cases.push(case.u32(&[2], Fill::Pair(1, 7)));
         }
     }
     cases

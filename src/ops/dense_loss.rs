@@ -165,6 +165,8 @@ pub static DENSE_LOSS: Kernel = Kernel {
     reference: crate::reference!(dense_loss),
     fast: Some(dense_loss_fast),
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// [`DENSE_LOSS`] with sums in registers.

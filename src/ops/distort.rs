@@ -219,6 +219,8 @@ pub static DRAW: Kernel = Kernel {
     reference: crate::reference!(draw),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// y(p) = x(q(p)).

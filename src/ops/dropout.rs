@@ -14,11 +14,13 @@ use std::sync::Arc;
 
 use crate::threads::prelude::*;
 
+use super::pointwise::Pointwise;
 use super::{
-    Backward, Case, ELEMENTWISE, Epilogue, Fill, Lowered, Lowering, NOW, Op, Operand, Value, arity,
-    counter, floats, grid, key_words, stream_number,
+    Backward, Case, ELEMENTWISE, Fill, Lowered, Lowering, NOW, Op, Operand, Value, arity, counter,
+    floats, grid, key_words, stream_number,
 };
 use crate::error::{Error, Result};
+use crate::expr::{Condition, Expr};
 use crate::kernel::{Args, Bind, Kernel};
 use crate::rng::{BLOCKS, Stream, streams};
 use crate::shape::Type;
@@ -56,6 +58,13 @@ impl Dropout {
         }
     }
 
+    /// x ⊙ m as an expression.
+    pub fn of(&self, x: &Expr) -> Expr {
+        let [(_, drop), (_, stream), _] = self.constants();
+        let kept = Condition::at_least(stream as u32, drop as u32);
+        kept.select(x * self.scale(), 0.0)
+    }
+
     /// The constants of every kernel that draws this mask.
     pub(super) fn constants(&self) -> [(&'static str, f64); 3] {
         let drop = (self.p * 4_294_967_296.0).round().min(f64::from(u32::MAX));
@@ -70,6 +79,10 @@ impl Dropout {
 impl Op for Dropout {
     fn name(&self) -> &'static str {
         "dropout"
+    }
+
+    fn expression(&self, _: &[Type]) -> Option<Pointwise> {
+        Some(Pointwise::new(&[self.of(&Expr::input(0))]))
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
@@ -104,10 +117,6 @@ impl Op for Dropout {
         let x = b.tape.op1(Arc::new(*self), &inputs)?;
         Ok(vec![Some(x), None, None])
     }
-
-    fn epilogue(&self) -> Option<Epilogue> {
-        Some(Epilogue::Dropout(*self))
-    }
 }
 
 /// y = x ⊙ m.
@@ -130,6 +139,8 @@ pub static DROPOUT: Kernel = Kernel {
     reference: crate::reference!(dropout),
     fast: Some(dropout_fast),
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// The kernels of this file.

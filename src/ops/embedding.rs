@@ -124,6 +124,8 @@ pub static EMBEDDING: Kernel = Kernel {
     reference: crate::reference!(embedding),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// ∂w.

@@ -65,6 +65,8 @@ pub static FINITE: Kernel = Kernel {
     reference: crate::reference!(finite),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// The kernels of this file.

@@ -186,6 +186,8 @@ pub static GATHER: Kernel = Kernel {
     reference: crate::reference!(gather),
     fast: Some(gather_fast),
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// Examples in the epoch's order, perhaps expanded.

@@ -108,6 +108,8 @@ pub static INIT: Kernel = Kernel {
     reference: crate::reference!(init),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// The kernels of this file.

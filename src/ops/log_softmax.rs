@@ -91,6 +91,8 @@ pub static LOG_SOFTMAX: Kernel = Kernel {
     reference: crate::reference!(log_softmax),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// δ = g − e^y Σ g, row by row.

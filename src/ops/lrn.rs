@@ -145,6 +145,8 @@ pub static LRN: Kernel = Kernel {
     reference: crate::reference!(lrn),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// ∂x.

@@ -10,19 +10,19 @@
 //! | C = Aᵀ B | B Gᵀ | A G |
 //! | C = Aᵀ Bᵀ | Bᵀ Gᵀ | Gᵀ Aᵀ |
 //!
-//! Saved for the gradient: A and B. The kernel can end in a bias and an activation, in
-//! the backward Hadamard product, or in the update of a parameter whose gradient C is.
+//! Saved for the gradient: A and B. The kernel can end in a bias and an activation, in the backward
+//! Hadamard product, or in any expression of C, such as the update of a parameter whose gradient it
+//! is.
 
 use std::sync::Arc;
 
 use super::activation::Activation;
-use super::dropout::{self, Dropout};
-use super::sgd::{self, Rates, Sgd};
+use super::pointwise::{Ended, Ending, Pointwise, ended_case, finished};
 use super::small_batch::FEW;
-use super::{Alternative, Backward, Case, Epilogue, Fill, Lowered, Lowering, Op, Operand, Value};
-use super::{exactly, floats};
+use super::{Alternative, Backward, Case, Fill, Lowered, Lowering, Op, Operand, Value, floats};
 use crate::error::{Error, Result};
-use crate::kernel::{Args, Bind, Kernel, LANES, Suits};
+use crate::expr::Expr;
+use crate::kernel::{Args, Bind, Kernel, LANES, Port, Suits};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -30,31 +30,15 @@ mod blocks;
 mod fast;
 mod fragments;
 
-/// What is done with a result before it is stored.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum End {
-    /// Nothing.
-    Store,
-    /// σ(C + bias), bias `[N]` as input 2.
-    Bias(Activation),
-    /// σ(C + bias) ⊙ m: bias `[N]` as input 2, then keys and step as [`Dropout`] takes
-    /// them, whose mask m is.
-    BiasDropout(Activation, Dropout),
-    /// C ⊙ σ′(y), y `[M, N]` as input 2.
-    Slope(Activation),
-    /// C is the gradient of input 2; see [`Sgd`] for the inputs. No output.
-    Sgd(Sgd),
-}
-
-/// C = op(A) op(B): inputs A, B and what the end asks for; output C `[M, N]`.
-#[derive(Clone, Copy, Debug)]
+/// C = op(A) op(B): inputs A, B and what the ending asks for; output C `[M, N]`, or the ending's.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Matmul {
     /// A is stored `[K, M]`.
     pub trans_a: bool,
     /// B is stored `[N, K]`.
     pub trans_b: bool,
-    /// What is done with the result.
-    pub end: End,
+    /// An expression of C.
+    pub ending: Option<Ending>,
 }
 
 impl Matmul {
@@ -63,7 +47,16 @@ impl Matmul {
         Self {
             trans_a,
             trans_b,
-            end: End::Store,
+            ending: None,
+        }
+    }
+
+    /// The same with an expression of C, its input 0, at its end.
+    #[must_use]
+    pub fn with(self, expression: Pointwise) -> Self {
+        Self {
+            ending: Some(Ending::new(expression)),
+            ..self
         }
     }
 
@@ -91,39 +84,19 @@ impl Matmul {
         Case::new(self, k).float(&a, uniform).float(&b, uniform)
     }
 
-    /// Every way, the best for a GPU first.
-    fn ways(&self, [m, n, k]: [usize; 3]) -> Vec<Alternative> {
-        let mut constants = vec![
+    /// Every way, the best for a GPU first; `biased` if the end adds a bias, as a dense layer's does.
+    fn ways(&self, [m, n, k]: [usize; 3], biased: bool) -> Vec<Alternative> {
+        let constants = vec![
             ("M", m as f64),
             ("N", n as f64),
             ("K", k as f64),
             ("TRANS_A", f64::from(u8::from(self.trans_a))),
             ("TRANS_B", f64::from(u8::from(self.trans_b))),
         ];
-        match &self.end {
-            End::Store => {}
-            End::Bias(act) | End::Slope(act) => constants.push(("ACTIVATION", act.constant())),
-            End::BiasDropout(act, dropout) => {
-                constants.push(("ACTIVATION", act.constant()));
-                constants.extend(dropout.constants());
-            }
-            End::Sgd(sgd) => constants.extend(sgd.constants()),
+        let mut ways = blocks::ways([m, n, k], &constants);
+        if biased {
+            ways.extend(fragments::ways([m, n, k], &constants));
         }
-        let mut ways = blocks::ways(&self.end, [m, n, k], &constants);
-        ways.extend(fragments::ways(&self.end, [m, n, k], &constants));
-        let (few, wide, lanes) = match self.end {
-            End::Bias(_) => (
-                &MATMUL_FEW_BIAS,
-                &MATMUL_WIDE_BIAS,
-                &lanes::MATMUL_LANES_BIAS,
-            ),
-            End::BiasDropout(..) => (
-                &MATMUL_FEW_BIAS_DROPOUT,
-                &MATMUL_WIDE_BIAS_DROPOUT,
-                &lanes::MATMUL_LANES_BIAS_DROPOUT,
-            ),
-            _ => return ways,
-        };
         let groups = n.div_ceil(TEAMS).max(m.div_ceil(FEW));
         if groups > 65_535 || self.trans_a || !self.trans_b {
             return ways;
@@ -135,14 +108,14 @@ impl Matmul {
             grid: [n.div_ceil(columns) as u32, m.div_ceil(FEW) as u32],
         };
         if k.is_multiple_of(LANES) {
-            ways.push(way(Suits::Lanes, lanes, LANE_ROWS));
+            ways.push(way(Suits::Lanes, &lanes::MATMUL_LANES, LANE_ROWS));
         }
         if m <= FEW {
             ways.splice(
                 0..0,
                 [
-                    way(Suits::Gpu, few, TEAMS),
-                    way(Suits::Processor, wide, TEAMS),
+                    way(Suits::Gpu, &MATMUL_FEW, TEAMS),
+                    way(Suits::Processor, &MATMUL_WIDE, TEAMS),
                 ],
             );
         }
@@ -167,60 +140,44 @@ impl Op for Matmul {
         floats("matmul", "B", b)?;
         let [m, n, _] = self.sizes(a, b)?;
         let c = Type::f32("matmul", &[m, n])?;
-        let third = |name, ty: &Type| match rest {
-            [one] => exactly("matmul", name, one, ty),
-            _ => Err(Error::shape(
-                "matmul",
-                format!("{} inputs", inputs.len()),
-                format!("3: A, B and {name}"),
-            )),
-        };
-        match &self.end {
-            End::Store if rest.is_empty() => {}
-            End::Store => {
-                return Err(Error::shape(
-                    "matmul",
-                    format!("{} inputs", inputs.len()),
-                    "2: A and B",
-                ));
+        match &self.ending {
+            None if rest.is_empty() => Ok(vec![c]),
+            None => {
+                let found = format!("{} inputs", inputs.len());
+                Err(Error::shape("matmul", found, "2: A and B"))
             }
-            End::Bias(_) => third("bias [N]", &Type::f32("matmul", &[n])?)?,
-            End::BiasDropout(_, dropout) => {
-                let [bias, keys, step] = rest else {
-                    let found = format!("{} inputs", inputs.len());
-                    return Err(Error::shape(
-                        "matmul",
-                        found,
-                        "5: A, B, bias, keys and step",
-                    ));
-                };
-                exactly("matmul", "bias [N]", bias, &Type::f32("matmul", &[n])?)?;
-                dropout.infer(&[c.clone(), keys.clone(), step.clone()])?;
-            }
-            End::Slope(_) => third("y [M, N]", &c)?,
-            End::Sgd(sgd) => {
-                sgd.check(&c, rest)?;
-                return Ok(vec![]);
-            }
+            Some(ending) => ending.infer(&c, rest),
         }
-        Ok(vec![c])
     }
 
     fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
         let [m, n, k] = self.sizes(&inputs[0], &inputs[1])?;
-        let mut ways = self.ways([m, n, k]);
+        let ending = self.ending.as_ref();
+        let bias = inputs.get(2).map(|bias| bias.shape.extents());
+        let biased = bias == Some(&[n]) && ending.is_some_and(|ending| !ending.is_update());
+        let mut ways = self.ways([m, n, k], biased);
         let best = ways.remove(0);
-        let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
-        if !matches!(self.end, End::Sgd(_)) {
-            operands.push(Operand::Out(0));
-        }
-        Ok(Lowering::Launch(Lowered {
+        let product = Lowered {
             kernel: best.kernel,
             constants: best.constants,
-            operands,
+            operands: vec![Operand::In(0), Operand::In(1), Operand::Out(0)],
             grid: best.grid,
             flops: 2 * (m * n * k) as u64,
             alternatives: ways,
+        };
+        let ends = Ended::only(ending, 2, &[m, n]);
+        Ok(Lowering::Launch(finished(product, &ends, inputs)?))
+    }
+
+    fn ending(&self) -> Option<&Ending> {
+        self.ending.as_ref()
+    }
+
+    fn with_ending(&self, ending: &Ending) -> Option<Arc<dyn Op>> {
+        let ending = ending.beside(MATMUL.bindings.len())?;
+        Some(Arc::new(Self {
+            ending: Some(ending),
+            ..*self
         }))
     }
 
@@ -240,18 +197,6 @@ impl Op for Matmul {
         };
         Ok(vec![product(g.wanted[0], da)?, product(g.wanted[1], db)?])
     }
-
-    fn with_epilogue(&self, epilogue: &Epilogue) -> Option<Arc<dyn Op>> {
-        let end = match (self.end, epilogue) {
-            (End::Store, Epilogue::Bias) => End::Bias(Activation::Linear),
-            (End::Bias(Activation::Linear), Epilogue::Activation(act)) => End::Bias(*act),
-            (End::Bias(act), Epilogue::Dropout(dropout)) => End::BiasDropout(act, *dropout),
-            (End::Store, Epilogue::ActivationSlope(act)) => End::Slope(*act),
-            (End::Store, Epilogue::Sgd(sgd)) => End::Sgd(*sgd),
-            _ => return None,
-        };
-        Some(Arc::new(Self { end, ..*self }))
-    }
 }
 
 /// Columns of C that one workgroup makes where A has few rows; `TEAMS` and `WIDE` of the
@@ -265,40 +210,27 @@ mod lanes {
     use super::*;
 
     const SOURCE: &str = concat!(
-        include_str!("../../shaders/shared/nan.wgsl"),
-        include_str!("../../shaders/shared/activation.wgsl"),
-        include_str!("../../shaders/shared/rng.wgsl"),
-        include_str!("../../shaders/shared/sgd.wgsl"),
         include_str!("../../shaders/matmul.wgsl"),
         include_str!("../../shaders/shared/lanes.wgsl"),
         include_str!("../../shaders/matmul/lanes.wgsl"),
+        crate::port!("finish"),
     );
 
-    /// [`MATMUL_WIDE_BIAS`] where K is a multiple of 8.
-    pub static MATMUL_LANES_BIAS: Kernel = Kernel {
-        name: "matmul_lanes_bias",
+    /// [`MATMUL_WIDE`] where K is a multiple of 8.
+    pub static MATMUL_LANES: Kernel = Kernel {
+        name: "matmul_lanes",
         turns: "(K / 64 + 1) * 8 + 512",
         source: SOURCE,
-        ..MATMUL_BIAS
-    };
-
-    /// [`MATMUL_WIDE_BIAS_DROPOUT`] where K is a multiple of 8.
-    pub static MATMUL_LANES_BIAS_DROPOUT: Kernel = Kernel {
-        name: "matmul_lanes_bias_dropout",
-        turns: "(K / 64 + 1) * 8 + 512",
-        source: SOURCE,
-        ..MATMUL_BIAS_DROPOUT
+        ports: &[Port::finish(2, "32")],
+        ..MATMUL
     };
 }
 
 const SOURCE: &str = concat!(
-    include_str!("../../shaders/shared/nan.wgsl"),
-    include_str!("../../shaders/shared/activation.wgsl"),
-    include_str!("../../shaders/shared/rng.wgsl"),
-    include_str!("../../shaders/shared/sgd.wgsl"),
     include_str!("../../shaders/matmul.wgsl"),
     include_str!("../../shaders/shared/blocks.wgsl"),
     include_str!("../../shaders/matmul/blocks.wgsl"),
+    crate::port!("finish"),
 );
 
 /// C = op(A) op(B).
@@ -316,173 +248,41 @@ pub static MATMUL: Kernel = Kernel {
     reference: crate::reference!(matmul),
     fast: Some(fast::matmul),
     trusted: true,
+    ports: &[Port::finish(2, "64")],
+    finishing: Some(fast::finishing),
 };
 
-/// C = σ(op(A) op(B) + bias).
-pub static MATMUL_BIAS: Kernel = Kernel {
-    name: "matmul_bias",
-    turns: "(K / 16 + 1) * 19 + 64",
-    bindings: &[
-        Bind::read("a").of("M * K"),
-        Bind::read("b").of("N * K"),
-        Bind::read("bias").of("N"),
-        Bind::write("biased").of("M * N"),
-    ],
-    constants: &["M", "N", "K", "TRANS_A", "TRANS_B", "ACTIVATION"],
-    reference: crate::reference!(matmul_bias),
-    fast: Some(fast::matmul_bias),
-    ..MATMUL
-};
-
-/// C = σ(op(A) op(B) + bias) ⊙ m.
-pub static MATMUL_BIAS_DROPOUT: Kernel = Kernel {
-    name: "matmul_bias_dropout",
-    turns: "(K / 16 + 1) * 19 + 64",
-    bindings: &[
-        Bind::read("a").of("M * K"),
-        Bind::read("b").of("N * K"),
-        Bind::read("bias").of("N"),
-        Bind::read("keys").u32().of("4"),
-        Bind::read("step").u32().of("2"),
-        Bind::write("dropped").of("M * N"),
-    ],
-    constants: &[
-        "M",
-        "N",
-        "K",
-        "TRANS_A",
-        "TRANS_B",
-        "ACTIVATION",
-        "DROP",
-        "STREAM",
-        "MASK_SCALE",
-    ],
-    reference: crate::reference!(matmul_bias_dropout),
-    fast: Some(fast::matmul_bias_dropout),
-    ..MATMUL
-};
-
-/// [`MATMUL_BIAS`] of few rows.
-pub static MATMUL_FEW_BIAS: Kernel = Kernel {
-    name: "matmul_few_bias",
+/// [`MATMUL`] of few rows of A, rows of B as they lie in memory.
+pub static MATMUL_FEW: Kernel = Kernel {
+    name: "matmul_few",
     turns: "(K / 32 + 1) * (M + 2) + 160",
-    ..MATMUL_BIAS
+    ports: &[Port::finish(2, "1")],
+    ..MATMUL
 };
 
-/// [`MATMUL_BIAS_DROPOUT`] of few rows.
-pub static MATMUL_FEW_BIAS_DROPOUT: Kernel = Kernel {
-    name: "matmul_few_bias_dropout",
-    turns: "(K / 32 + 1) * (M + 2) + 160",
-    ..MATMUL_BIAS_DROPOUT
-};
-
-/// [`MATMUL_FEW_BIAS`] with all of a thread's sums in registers.
-pub static MATMUL_WIDE_BIAS: Kernel = Kernel {
-    name: "matmul_wide_bias",
+/// [`MATMUL_FEW`] with all of a thread's sums in registers.
+pub static MATMUL_WIDE: Kernel = Kernel {
+    name: "matmul_wide",
     turns: "(K / 8 + 1) * (M + 11) + 512",
-    ..MATMUL_BIAS
-};
-
-/// [`MATMUL_FEW_BIAS_DROPOUT`] with all of a thread's sums in registers.
-pub static MATMUL_WIDE_BIAS_DROPOUT: Kernel = Kernel {
-    name: "matmul_wide_bias_dropout",
-    turns: "(K / 8 + 1) * (M + 11) + 512",
-    ..MATMUL_BIAS_DROPOUT
-};
-
-/// C = op(A) op(B) ⊙ σ′(y).
-pub static MATMUL_SLOPE: Kernel = Kernel {
-    name: "matmul_slope",
-    turns: "(K / 16 + 1) * 19 + 64",
-    bindings: &[
-        Bind::read("a").of("M * K"),
-        Bind::read("b").of("N * K"),
-        Bind::read("y").of("M * N"),
-        Bind::write("delta").of("M * N"),
-    ],
-    constants: &["M", "N", "K", "TRANS_A", "TRANS_B", "ACTIVATION"],
-    reference: crate::reference!(matmul_slope),
-    fast: Some(fast::matmul_slope),
+    ports: &[Port::finish(2, "16")],
     ..MATMUL
 };
-
-/// op(A) op(B) is the gradient that updates w.
-pub static MATMUL_SGD: Kernel = Kernel {
-    name: "matmul_sgd",
-    turns: "(K / 16 + 1) * 19 + 64",
-    bindings: &[
-        Bind::read("a").of("M * K"),
-        Bind::read("b").of("N * K"),
-        Bind::update("w").of("M * N"),
-        Bind::read("hyper").of("4 + SCHEDULE"),
-        Bind::read("step").u32().of("2"),
-    ],
-    constants: SGD_CONSTANTS,
-    reference: crate::reference!(matmul_sgd),
-    fast: Some(fast::matmul_sgd),
-    ..MATMUL
-};
-
-/// The same with momentum.
-pub static MATMUL_SGD_MOMENTUM: Kernel = Kernel {
-    name: "matmul_sgd_momentum",
-    turns: "(K / 16 + 1) * 19 + 64",
-    bindings: &[
-        Bind::read("a").of("M * K"),
-        Bind::read("b").of("N * K"),
-        Bind::update("w").of("M * N"),
-        Bind::read("hyper").of("4 + SCHEDULE"),
-        Bind::read("step").u32().of("2"),
-        Bind::update("v").of("M * N"),
-    ],
-    constants: SGD_CONSTANTS,
-    reference: crate::reference!(matmul_sgd_momentum),
-    fast: Some(fast::matmul_sgd_momentum),
-    ..MATMUL
-};
-
-const SGD_CONSTANTS: &[&str] = &[
-    "M",
-    "N",
-    "K",
-    "TRANS_A",
-    "TRANS_B",
-    "DECAY",
-    "EPOCH_STEPS",
-    "SCHEDULE",
-];
 
 /// The kernels of this file.
 pub static KERNELS: &[&Kernel] = &[
     &MATMUL,
-    &MATMUL_BIAS,
-    &MATMUL_BIAS_DROPOUT,
-    &MATMUL_FEW_BIAS,
-    &MATMUL_FEW_BIAS_DROPOUT,
-    &MATMUL_WIDE_BIAS,
-    &MATMUL_WIDE_BIAS_DROPOUT,
-    &MATMUL_SLOPE,
-    &MATMUL_SGD,
-    &MATMUL_SGD_MOMENTUM,
-    &fragments::MATMUL_FRAGMENTS16_BIAS,
-    &fragments::MATMUL_FRAGMENTS16_BIAS_DROPOUT,
-    &fragments::MATMUL_FRAGMENTS8_BIAS,
-    &fragments::MATMUL_FRAGMENTS8_BIAS_DROPOUT,
-    &lanes::MATMUL_LANES_BIAS,
-    &lanes::MATMUL_LANES_BIAS_DROPOUT,
+    &MATMUL_FEW,
+    &MATMUL_WIDE,
+    &fragments::MATMUL_FRAGMENTS16,
+    &fragments::MATMUL_FRAGMENTS8,
+    &lanes::MATMUL_LANES,
     &blocks::MATMUL_BLOCK,
-    &blocks::MATMUL_BLOCK_BIAS,
-    &blocks::MATMUL_BLOCK_BIAS_DROPOUT,
-    &blocks::MATMUL_BLOCK_SLOPE,
-    &blocks::MATMUL_BLOCK_SGD,
-    &blocks::MATMUL_BLOCK_SGD_MOMENTUM,
 ];
 
-/// Calls `store(i, j, C[i, j])` for every element of the product of bindings 0 and 1.
-fn product<T: Real>(a: &Args<'_, T>, mut store: impl FnMut(usize, usize, T)) {
+fn matmul<T: Real>(a: &mut Args<'_, T>) {
     let (m, n, k) = (a.size("M"), a.size("N"), a.size("K"));
     let (trans_a, trans_b) = (a.size("TRANS_A") == 1, a.size("TRANS_B") == 1);
-    let (a, b) = (a.f(0), a.f(1)); // [M, K] or [K, M], [K, N] or [N, K]
+    let (a, b, c) = (a.f(0), a.f(1), a.f_mut(2)); // [M, K] or [K, M], [K, N] or [N, K], [M, N]
     for i in 0..m {
         for j in 0..n {
             let mut sum = T::ZERO;
@@ -491,50 +291,15 @@ fn product<T: Real>(a: &Args<'_, T>, mut store: impl FnMut(usize, usize, T)) {
                 let b = if trans_b { b[j * k + p] } else { b[p * n + j] };
                 sum += a * b;
             }
-            store(i, j, sum);
+            c[i * n + j] = sum;
         }
     }
 }
 
-fn matmul<T: Real>(a: &mut Args<'_, T>) {
-    let (n, c) = (a.size("N"), a.f_mut(2)); // [M, N]
-    product(a, |i, j, sum| c[i * n + j] = sum);
-}
-
-fn matmul_bias<T: Real>(a: &mut Args<'_, T>) {
-    let act = Activation::of_constant(a.size("ACTIVATION"));
-    let (n, bias, c) = (a.size("N"), a.f(2), a.f_mut(3)); // [N], [M, N]
-    product(a, |i, j, sum| c[i * n + j] = act.apply(sum + bias[j]));
-}
-
-fn matmul_bias_dropout<T: Real>(a: &mut Args<'_, T>) {
-    let act = Activation::of_constant(a.size("ACTIVATION"));
-    let (n, bias, c) = (a.size("N"), a.f(2), a.f_mut(5)); // [N], [M, N]
-    product(a, |i, j, sum| c[i * n + j] = act.apply(sum + bias[j]));
-    dropout::mask_in_place(a, [3, 4], c);
-}
-
-fn matmul_slope<T: Real>(a: &mut Args<'_, T>) {
-    let act = Activation::of_constant(a.size("ACTIVATION"));
-    let (n, y, c) = (a.size("N"), a.f(2), a.f_mut(3)); // [M, N], [M, N]
-    product(a, |i, j, sum| c[i * n + j] = act.sloped(sum, y[i * n + j]));
-}
-
-fn matmul_sgd<T: Real>(a: &mut Args<'_, T>) {
-    let rates = Rates::of(a, a.f(3), a.u(4));
-    let (n, w) = (a.size("N"), a.f_mut(2)); // [M, N]
-    product(a, |i, j, sum| {
-        rates.update(&mut w[i * n + j..][..1], None, &[sum]);
-    });
-}
-
-fn matmul_sgd_momentum<T: Real>(a: &mut Args<'_, T>) {
-    let rates = Rates::of(a, a.f(3), a.u(4));
-    let (n, w, v) = (a.size("N"), a.f_mut(2), a.f_mut(5)); // [M, N], [M, N]
-    product(a, |i, j, sum| {
-        let at = i * n + j;
-        rates.update(&mut w[at..=at], Some(&mut v[at..=at]), &[sum]);
-    });
+/// σ(C + bias), bias `[N]` as input 2; what follows a dense layer's product.
+pub(crate) fn biased(activation: Activation) -> Pointwise {
+    let sum = Expr::input(0) + Expr::input(1);
+    Pointwise::new(&[activation.of(&sum)])
 }
 
 /// Bare products, all transposes: one, primes, long and thin, around every block's edge and
@@ -554,27 +319,15 @@ pub fn cases() -> Vec<Case> {
             [67, 1, 2],
             [3, 2, 257],
         ] {
-            cases.push(bare.case(sizes));
+            cases.push(bare.clone().case(sizes));
         }
         for sizes in [[65, 63, 17], [129, 131, 7], [31, 33, 65]] {
-            cases.push(bare.case(sizes).forward_only());
+            cases.push(bare.clone().case(sizes).forward_only());
         }
     }
-    let act = Activation::Sigmoid;
-    let dropout = Dropout {
-        p: 0.3,
-        layer: 5,
-        rescale: true,
-    };
-    let sgd = |momentum| Sgd {
-        decay: true,
-        momentum,
-        epoch_steps: 3,
-        schedule: 2,
-    };
     // Lanes and matrix units do forward products alone.
     let (all, forward) = (false, true);
-    for (trans_a, trans_b, [m, n, k], forward_only) in [
+    for (turn, (trans_a, trans_b, [m, n, k], forward_only)) in [
         (false, true, [2, 3, 5], all),
         (false, true, [10, 13, 40], all),
         (false, true, [3, 2, 257], all),
@@ -585,33 +338,22 @@ pub fn cases() -> Vec<Case> {
         (true, false, [65, 63, 17], all),
         (true, true, [16, 65, 97], forward),
         (true, true, [129, 131, 7], all),
-    ] {
-        for end in [
-            End::Bias(act),
-            End::Slope(act),
-            End::BiasDropout(act, dropout),
-            End::Sgd(sgd(false)),
-            End::Sgd(sgd(true)),
-        ] {
-            if forward_only && !matches!(end, End::Bias(_) | End::BiasDropout(..)) {
-                continue;
-            }
-            let product = Matmul {
-                trans_a,
-                trans_b,
-                end,
-            };
-            let case = product.case([m, n, k]).forward_only();
-            cases.push(match end {
-                End::Store => case,
-                End::Bias(_) => case.fixed(&[n], uniform),
-                End::Slope(_) => case.fixed(&[m, n], uniform),
-                End::BiasDropout(..) => case
-                    .fixed(&[n], uniform)
-                    .u32(&[4], Fill::Keys)
-                    .u32(&[2], Fill::Pair(9, 4)),
-                End::Sgd(sgd) => sgd::case_inputs(case, sgd, &[m, n]).forward_only(),
-            });
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let bare = Matmul::new(trans_a, trans_b);
+        let case = bare.clone().case([m, n, k]);
+        let biased = bare.clone().with(biased(Activation::Sigmoid));
+        let biased = biased.case([m, n, k]).forward_only();
+        cases.push(biased.fixed(&[n], uniform));
+        if !forward_only {
+            cases.push(ended_case(&case, &[m, n], turn, |ending| {
+                Arc::new(Matmul {
+                    ending: Some(ending),
+                    ..bare
+                })
+            }));
         }
     }
     cases

@@ -260,6 +260,8 @@ pub static MAX_POOL2D: Kernel = Kernel {
     reference: crate::reference!(max_pool2d),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// ∂x.

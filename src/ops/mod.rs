@@ -241,6 +241,26 @@ pub trait Op: Any + Debug + Send + Sync {
         }
     }
 
+    /// What this op computes element by element, as an expression of its inputs of these types: then it
+    /// can stand at the end of the kernel that makes one of them.
+    fn expression(&self, inputs: &[Type]) -> Option<pointwise::Pointwise> {
+        let _ = inputs;
+        None
+    }
+
+    /// The expression that this op ends in, if it does.
+    fn ending(&self) -> Option<&pointwise::Ending> {
+        None
+    }
+
+    /// This op with an expression of its output 0 at its end, in place of the one that it has; the
+    /// expression's further inputs follow the op's own. `None` where the op's kernels take none, or
+    /// not so many bindings.
+    fn with_ending(&self, ending: &pointwise::Ending) -> Option<Arc<dyn Op>> {
+        let _ = ending;
+        None
+    }
+
     /// If this op can run at the end of the kernel that makes its input 0: how.
     fn epilogue(&self) -> Option<Epilogue> {
         None
@@ -261,12 +281,8 @@ pub enum Epilogue {
     Bias,
     /// Apply an activation.
     Activation(activation::Activation),
-    /// Drop elements (two more inputs: keys and step).
-    Dropout(dropout::Dropout),
     /// Multiply by an activation's slope, from its output (one more input).
     ActivationSlope(activation::Activation),
-    /// Take the result as a gradient and update a parameter with it; see [`sgd::Sgd`].
-    Sgd(sgd::Sgd),
 }
 
 /// One row of the op table.
@@ -331,7 +347,6 @@ pub mod reduce;
 pub mod reduction;
 pub mod reshape;
 pub mod scale;
-pub mod sgd;
 pub mod shuffle;
 pub mod slice;
 pub mod softmax;
@@ -379,7 +394,6 @@ table! {
     reduction,
     reshape,
     scale,
-    sgd,
     shuffle,
     slice,
     softmax,

@@ -312,6 +312,8 @@ pub static NORM: Kernel = Kernel {
     reference: crate::reference!(reference::norm),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// y and rstd, mean 0 and no β.

@@ -95,6 +95,8 @@ pub static PAD: Kernel = Kernel {
     reference: crate::reference!(pad),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// The kernels of this file.

@@ -110,6 +110,8 @@ pub static PERMUTE: Kernel = Kernel {
     reference: crate::reference!(permute),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// The kernels of this file.

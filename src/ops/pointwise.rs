@@ -18,37 +18,64 @@ use super::{
     key_words,
 };
 use crate::error::{Error, Result};
-use crate::expr::{Condition, Expr, Program};
+use crate::expr::{Condition, Expr, Plane, Program};
 use crate::kernel::Kernel;
 use crate::shape::{DType, Type};
 
 mod backward;
+mod blueprint;
 mod broadcast;
 mod compose;
+mod ending;
 mod merge;
 
 use backward::Derivatives;
+pub use blueprint::MOST_BINDINGS;
 use broadcast::common;
-pub(crate) use compose::MOST_BINDINGS;
+pub use ending::Ending;
+pub(crate) use ending::{Ended, ended_case, finished};
 pub(crate) use merge::{Use, merged};
 
 /// Inputs x₀, x₁, …, then keys `[4]` of the replica if something is drawn, then step `[2]` if
 /// something is drawn or the step is read; outputs those that are not written over an input.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Pointwise {
     program: Program,
-    inputs: usize,
-    /// For each output, the input that it is written over.
+    /// Where each input of the expressions comes from.
+    sources: Vec<Source>,
+    /// For each output, the expressions' input that it is written over.
     over: Vec<Option<usize>>,
     extents: Option<Vec<usize>>,
+}
+
+/// What an input of an expression is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Source {
+    /// The op's input.
+    value: usize,
+    /// Its part of that.
+    plane: Plane,
+    /// The axes to put behind its own, each of extent 1.
+    behind: usize,
+}
+
+impl Source {
+    const fn whole(value: usize) -> Self {
+        Self {
+            value,
+            plane: Plane::WHOLE,
+            behind: 0,
+        }
+    }
 }
 
 impl Pointwise {
     /// One output for each expression.
     pub fn new(outputs: &[Expr]) -> Self {
         let program = Program::of(outputs);
+        let inputs = program.inputs().last().map_or(0, |&k| k as usize + 1);
         Self {
-            inputs: program.inputs().last().map_or(0, |&k| k as usize + 1),
+            sources: (0..inputs).map(Source::whole).collect(),
             over: vec![None; outputs.len()],
             program,
             extents: None,
@@ -59,9 +86,41 @@ impl Pointwise {
     /// results. It is no output of the op any more.
     #[must_use]
     pub fn updating(mut self, output: usize, input: usize) -> Self {
-        self.inputs = self.inputs.max(input + 1);
+        for k in self.sources.len()..=input {
+            self.sources.push(Source::whole(k));
+        }
         if let Some(over) = self.over.get_mut(output) {
             *over = Some(input);
+        }
+        self
+    }
+
+    /// The same with the expressions' inputs `first` and after it, `count` of them, being one input of
+    /// the op, `[count, …]` of the results' extents: its parts in order. So an update keeps whatever
+    /// a rule remembers in one buffer. The inputs after these move up.
+    #[must_use]
+    pub fn with_planes(mut self, first: usize, count: usize) -> Self {
+        let of = count.max(1);
+        for (k, source) in self.sources.iter_mut().enumerate().skip(first) {
+            if k < first + of {
+                source.value -= k - first;
+                source.plane = Plane {
+                    number: k - first,
+                    of,
+                };
+            } else {
+                source.value -= of - 1;
+            }
+        }
+        self
+    }
+
+    /// The same with input `input` read as if it had so many axes more, each of extent 1, behind its
+    /// own: a bias `[C]` along axis 1 of `[N, C, H, W]` has two.
+    #[must_use]
+    pub fn with_axes_behind(mut self, input: usize, axes: usize) -> Self {
+        if let Some(source) = self.sources.get_mut(input) {
+            source.behind = axes;
         }
         self
     }
@@ -74,9 +133,34 @@ impl Pointwise {
         self
     }
 
+    /// The op of expressions whose inputs are these values or parts of values, and its inputs.
+    pub(crate) fn over_values(outputs: &[Expr], read: &[(Value, Plane)]) -> (Self, Vec<Value>) {
+        let mut bound: Vec<Value> = Vec::new();
+        let mut sources = Vec::new();
+        for &(value, plane) in read {
+            let known = bound.iter().position(|v| *v == value);
+            let value = known.unwrap_or_else(|| {
+                bound.push(value);
+                bound.len() - 1
+            });
+            sources.push(Source {
+                plane,
+                ..Source::whole(value)
+            });
+        }
+        let op = Self {
+            program: Program::of(outputs),
+            sources,
+            over: vec![None; outputs.len()],
+            extents: None,
+        };
+        (op, bound)
+    }
+
     /// How many inputs there are before keys and step.
     pub fn inputs(&self) -> usize {
-        self.inputs
+        let values = self.sources.iter().map(|source| source.value + 1);
+        values.max().unwrap_or(0)
     }
 
     /// Whether keys follow the inputs.
@@ -96,17 +180,20 @@ impl Pointwise {
             let mut forms = forms.iter();
             forms.any(|f| matches!(f, crate::expr::Form::At(input, _) if *input as usize == k))
         };
-        (0..self.inputs).map(table).collect()
+        (0..self.sources.len()).map(table).collect()
     }
 
     /// The extents of the results over inputs of these types.
     pub(crate) fn results(&self, inputs: &[Type]) -> Result<Vec<usize>> {
         let tables = self.tables();
-        let plain = inputs.iter().zip(&tables).filter(|(_, table)| !**table);
-        common(
-            plain.map(|(ty, _)| ty.shape.extents()),
-            self.extents.as_deref(),
-        )
+        let plain = self
+            .sources
+            .iter()
+            .zip(&tables)
+            .filter(|(_, table)| !**table);
+        let extents = plain.map(|(source, _)| source.extents(&inputs[source.value]));
+        let extents = extents.collect::<Result<Vec<_>>>()?;
+        common(extents.iter().map(Vec::as_slice), self.extents.as_deref())
     }
 
     /// The sum of a gradient of the results' extents over the axes along which an input was
@@ -138,25 +225,32 @@ impl Pointwise {
     pub(crate) fn write(
         &self,
         tape: &mut dyn Tape,
-        values: &[Value],
+        values: &[(Value, Plane)],
         tail: &[Value],
         extents: &[usize],
     ) -> Result<Vec<Value>> {
+        let mut read: Vec<(Value, Plane)> = Vec::new();
         let mut bound: Vec<Value> = Vec::new();
         for k in self.program.inputs() {
-            if !bound.contains(&values[k as usize]) {
-                bound.push(values[k as usize]);
+            let value = values[k as usize];
+            if !read.contains(&value) {
+                read.push(value);
+            }
+            if !bound.contains(&value.0) {
+                bound.push(value.0);
             }
         }
         let place = |k: u32| {
-            bound
-                .iter()
-                .position(|v| *v == values[k as usize])
-                .unwrap_or(0) as u32
+            let found = read.iter().position(|v| *v == values[k as usize]);
+            found.unwrap_or(0) as u32
+        };
+        let source = |&(value, plane): &(Value, Plane)| Source {
+            plane,
+            ..Source::whole(bound.iter().position(|v| *v == value).unwrap_or(0))
         };
         let program = self.program.renumbered(place);
         let op = Self {
-            inputs: bound.len(),
+            sources: read.iter().map(source).collect(),
             over: vec![None; program.outputs().len()],
             extents: Some(extents.to_vec()),
             program,
@@ -196,6 +290,21 @@ pub fn pointwise<const N: usize>(
     tape.op1(Arc::new(Pointwise::new(&[of_inputs])), &inputs)
 }
 
+impl Source {
+    /// The extents of this part of a value.
+    fn extents(&self, ty: &Type) -> Result<Vec<usize>> {
+        let own = match (self.plane.of, ty.shape.extents()) {
+            (1, extents) => extents,
+            (of, [first, rest @ ..]) if *first == of && !rest.is_empty() => rest,
+            (of, _) => {
+                let wanted = format!("[{of}, …], {of} parts of the results' extents");
+                return Err(Error::shape("pointwise", ty.to_string(), wanted));
+            }
+        };
+        Ok([own, &vec![1; self.behind]].concat())
+    }
+}
+
 impl Op for Pointwise {
     fn name(&self) -> &'static str {
         "pointwise"
@@ -203,7 +312,7 @@ impl Op for Pointwise {
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
         let extra = usize::from(self.wants_keys()) + usize::from(self.wants_step());
-        if inputs.len() != self.inputs + extra {
+        if inputs.len() != self.inputs() + extra {
             let found = format!("{} inputs", inputs.len());
             let (keys, step) = (self.wants_keys(), self.wants_step());
             let then = match (keys, step) {
@@ -211,10 +320,10 @@ impl Op for Pointwise {
                 (_, true) => ", then the step",
                 _ => "",
             };
-            let wanted = format!("{}{then}", self.inputs);
+            let wanted = format!("{}{then}", self.inputs());
             return Err(Error::shape("pointwise", found, wanted));
         }
-        let (own, rest) = inputs.split_at(self.inputs);
+        let (own, rest) = inputs.split_at(self.inputs());
         if self.wants_keys() {
             key_words("pointwise", &rest[0])?;
         }
@@ -249,33 +358,39 @@ impl Op for Pointwise {
         let extents = self.results(own)?;
         let ty = Type::f32("pointwise", &extents)?;
         for &k in self.over.iter().flatten() {
-            if own[k] != ty {
+            let Source { value, plane, .. } = self.sources[k];
+            let found = &own[value];
+            let alike = (found.dtype, found.shared) == (ty.dtype, ty.shared);
+            if !alike || self.sources[k].extents(found)? != extents {
                 let wanted = format!("{ty}, as the results, since it is written over");
                 return Err(Error::shape(
                     "pointwise",
-                    format!("input {k} of {}", own[k]),
+                    format!("input {k} of {found}"),
                     wanted,
                 ));
+            }
+            let parts = self.over.iter().flatten();
+            let parts = parts.filter(|&&k| self.sources[k].value == value).count();
+            if parts != plane.of {
+                let found = format!("{parts} of {} parts written over", plane.of);
+                return Err(Error::shape("pointwise", found, "all of them"));
             }
         }
         // Each input is read or written over.
         let new = self.over.iter().filter(|over| over.is_none()).count();
         let bound = inputs.len() + new;
-        if bound > compose::MOST_BINDINGS {
+        if bound > MOST_BINDINGS {
             let found = format!("{bound} inputs, outputs, keys and step");
-            let wanted = format!(
-                "at most {}, which every adapter binds",
-                compose::MOST_BINDINGS
-            );
+            let wanted = format!("at most {MOST_BINDINGS}, which every adapter binds");
             return Err(Error::shape("pointwise", found, wanted));
         }
         Ok(vec![ty; new])
     }
 
     fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
-        let extents = self.results(&inputs[..self.inputs])?;
+        let extents = self.results(&inputs[..self.inputs()])?;
         let n: usize = extents.iter().product();
-        let launch = compose::compose(self, inputs, &extents);
+        let launch = compose::compose(self, inputs, &extents)?;
         let flops = self.program.forms().len() * n;
         Ok(Lowering::Launch(Lowered {
             kernel: launch.kernel,
@@ -287,32 +402,42 @@ impl Op for Pointwise {
         }))
     }
 
+    fn expression(&self, _: &[Type]) -> Option<Self> {
+        Some(self.clone())
+    }
+
     fn gradients(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
-        if self.over.iter().any(Option::is_some) {
-            let found = "an expression that is written over an input";
+        let mut sources = self.sources.iter();
+        let parts = sources.any(|source| source.plane.of > 1 || source.behind > 0);
+        if parts || self.over.iter().any(Option::is_some) {
+            let found = "an expression that is written over an input, or of an input's parts";
             return Err(Error::setting(
                 "gradient",
                 found,
-                "expressions with new outputs",
+                "expressions of whole inputs with new outputs",
             ));
         }
+        let inputs = self.inputs();
         let upstream: Vec<(usize, Value)> = (0..b.upstreams.len())
             .filter_map(|k| Some((k, b.upstreams[k]?)))
             .collect();
         let float = |k: usize| -> Result<bool> { Ok(b.tape.ty(b.inputs[k])?.dtype == DType::F32) };
         let mut wanted = Vec::new();
-        for k in 0..self.inputs {
+        for k in 0..inputs {
             if b.wanted[k] && float(k)? {
                 wanted.push(k as u32);
             }
         }
-        let values = b.inputs[..self.inputs].iter().copied();
+        let values = b.inputs[..inputs].iter().copied();
         let values = values.chain(upstream.iter().map(|(_, g)| *g));
         let derivatives = Derivatives {
             op: self,
-            values: values.chain(b.outputs.iter().copied()).collect(),
+            values: values
+                .chain(b.outputs.iter().copied())
+                .map(|value| (value, Plane::WHOLE))
+                .collect(),
             of: upstream.iter().map(|(k, _)| *k).collect(),
-            tail: &b.inputs[self.inputs..],
+            tail: &b.inputs[inputs..],
             extents: b.tape.ty(b.outputs[0])?.shape.extents().to_vec(),
         };
         let mut gradients = vec![None; b.inputs.len()];

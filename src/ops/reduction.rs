@@ -220,6 +220,8 @@ pub static REDUCTION: Kernel = Kernel {
     reference: crate::reference!(reference::reduction),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// y, a thread for each.

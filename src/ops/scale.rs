@@ -56,6 +56,8 @@ pub static SCALE: Kernel = Kernel {
     reference: crate::reference!(scale),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// The kernels of this file.

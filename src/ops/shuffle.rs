@@ -86,6 +86,8 @@ pub static SHUFFLE: Kernel = Kernel {
     reference: crate::reference!(shuffle),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// The kernels of this file.

@@ -98,6 +98,8 @@ pub static SLICE: Kernel = Kernel {
     reference: crate::reference!(slice),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// The kernels of this file.

@@ -90,6 +90,8 @@ pub static SOFTMAX: Kernel = Kernel {
     reference: crate::reference!(softmax),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// δ = y ⊙ (g − Σ g y), row by row.

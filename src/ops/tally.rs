@@ -120,6 +120,8 @@ pub static TALLY: Kernel = Kernel {
     reference: crate::reference!(tally),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// With predictions.

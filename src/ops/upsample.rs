@@ -166,6 +166,8 @@ pub static UPSAMPLE: Kernel = Kernel {
     reference: crate::reference!(upsample),
     fast: None,
     trusted: true,
+    ports: &[],
+    finishing: None,
 };
 
 /// ∂x.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::rules::norm;
 use super::{Group, Optimizer, Place, Terms, Updated};
 use crate::error::{Error, Result};
-use crate::expr::Expr;
+use crate::expr::{Expr, Plane};
 use crate::graph::Graph;
 use crate::ops::pointwise::{MOST_BINDINGS, Pointwise, pointwise};
 use crate::ops::{Tape, Value};
@@ -22,13 +22,20 @@ const STATES: usize = 2;
 struct Slot {
     name: String,
     value: Value,
-    states: Vec<Value>,
+    /// All that the rule keeps, one after the other.
+    state: Option<Value>,
     average: Option<Value>,
     sum: Option<Value>,
     group: Group,
 }
 
 impl Slot {
+    /// Each of `count` states.
+    fn states(&self, count: usize) -> impl Iterator<Item = (Value, Plane)> {
+        let part = move |value| (0..count).map(move |number| (value, Plane { number, of: count }));
+        self.state.into_iter().flat_map(part)
+    }
+
     fn sum(&self) -> Result<Value> {
         self.sum.ok_or_else(|| {
             let found = "an optimizer that does not accumulate";
@@ -47,8 +54,9 @@ pub struct Update {
 }
 
 impl Optimizer {
-    /// Declares what is kept of each parameter: a variable `<parameter> <state>` for each of the
-    /// rule's states, and `<parameter> average`.
+    /// Declares what is kept of each parameter: of several states one variable
+    /// `<parameter> <state>, <state>, …` `[states, …]`, of one the variable `<parameter> <state>` of the
+    /// parameter's extents; and `<parameter> average`.
     ///
     /// # Errors
     /// [`Error::Setting`] for a setting out of its range, a parameter given twice, a rule that keeps
@@ -59,12 +67,15 @@ impl Optimizer {
         for &(name, value) in parameters {
             let ty: Type = graph.ty(value)?.clone();
             let group = self.group_of(name);
-            let mut states = Vec::new();
-            let (mut average, mut sum) = (None, None);
-            if !group.frozen {
-                for state in self.rule.states() {
-                    states.push(graph.variable(&format!("{name} {}", state.name), ty.clone())?);
+            let (mut state, mut average, mut sum) = (None, None, None);
+            let names: Vec<&str> = self.rule.states().iter().map(|s| s.name).collect();
+            if !group.frozen && !names.is_empty() {
+                let mut extents = ty.shape.extents().to_vec();
+                if names.len() > 1 {
+                    extents.insert(0, names.len());
                 }
+                let name = format!("{name} {}", names.join(", "));
+                state = Some(graph.variable(&name, Type::f32(&name, &extents)?)?);
             }
             if self.micro_batches.is_some() && !group.frozen {
                 sum = Some(graph.variable(&format!("{name} gradient sum"), ty.clone())?);
@@ -75,7 +86,7 @@ impl Optimizer {
             slots.push(Slot {
                 name: name.into(),
                 value,
-                states,
+                state,
                 average,
                 sum,
                 group,
@@ -97,17 +108,14 @@ impl Optimizer {
 impl Update {
     /// What is kept beside the parameters: names and variables.
     pub fn states(&self) -> Vec<(String, Value)> {
+        let names = self.optimizer.rule.states();
+        let names: Vec<&str> = names.iter().map(|state| state.name).collect();
+        let names = names.join(", ");
         let of = |slot: &Slot| -> Vec<(String, Value)> {
-            let names = self.optimizer.rule.states();
-            let named = names.iter().zip(&slot.states);
-            let average = slot
-                .average
-                .iter()
-                .map(|&v| (format!("{} average", slot.name), v));
-            named
-                .map(|(state, &v)| (format!("{} {}", slot.name, state.name), v))
-                .chain(average)
-                .collect()
+            let named = |what: &str, v: Value| (format!("{} {what}", slot.name), v);
+            let state = slot.state.map(|v| named(&names, v));
+            let average = slot.average.map(|v| named("average", v));
+            state.into_iter().chain(average).collect()
         };
         self.slots.iter().flat_map(of).collect()
     }
@@ -119,10 +127,14 @@ impl Update {
     /// What the shape rules say.
     pub fn init(&self, graph: &mut Graph) -> Result<()> {
         for slot in &self.slots {
-            for (state, &variable) in self.optimizer.rule.states().iter().zip(&slot.states) {
-                graph.label(format!("{} {} init", slot.name, state.name));
-                let fill = Pointwise::new(&[Expr::constant(state.initial)]);
-                graph.op(Arc::new(fill.updating(0, 0)), &[variable])?;
+            if let Some(variable) = slot.state {
+                let states = self.optimizer.rule.states();
+                graph.label(format!("{} state init", slot.name));
+                let initial = states.iter().map(|state| Expr::constant(state.initial));
+                let fill = Pointwise::new(&initial.collect::<Vec<_>>());
+                let fill = (0..states.len()).fold(fill, |fill, k| fill.updating(k, k));
+                let fill = fill.with_planes(0, states.len());
+                graph.op(Arc::new(fill), &[variable])?;
             }
             if let Some(sum) = slot.sum {
                 graph.label(format!("{} gradient sum init", slot.name));
@@ -224,7 +236,7 @@ impl Update {
         let optimizer = &self.optimizer;
         // What one launch cannot bind is done in another: first the average, then the clipping.
         let sums = slot.sum == Some(gradient);
-        let own = 3 + slot.states.len() + usize::from(self.rate.is_some());
+        let own = 3 + usize::from(slot.state.is_some()) + usize::from(self.rate.is_some());
         let apart = own + usize::from(factor.is_some()) + usize::from(slot.average.is_some());
         let (apart, scaled) = (
             apart > MOST_BINDINGS,
@@ -234,12 +246,15 @@ impl Update {
             gradient = pointwise(graph, [gradient, by], |[g, by]| g * by)?;
         }
         let in_place = slot.sum == Some(gradient);
-        let mut bound = vec![gradient, slot.value];
-        let input = |bound: &mut Vec<Value>, value: Value| {
+        let whole = |value| (value, Plane::WHOLE);
+        let mut bound = vec![whole(gradient), whole(slot.value)];
+        let part = |bound: &mut Vec<(Value, Plane)>, value| {
             bound.push(value);
             Expr::input(bound.len() - 1)
         };
-        let states: Vec<Expr> = slot.states.iter().map(|&s| input(&mut bound, s)).collect();
+        let input = |bound: &mut Vec<(Value, Plane)>, value| part(bound, whole(value));
+        let count = optimizer.rule.states().len();
+        let states: Vec<Expr> = slot.states(count).map(|s| part(&mut bound, s)).collect();
         let average = slot
             .average
             .filter(|_| !apart)
@@ -276,9 +291,9 @@ impl Update {
         let scalars = optimizer.rule.scalars(graph, &place)?;
         let scalars: Vec<Expr> = scalars.into_iter().map(|s| input(&mut bound, s)).collect();
         let Updated { value, states } = optimizer.rule.update_with(&terms, &scalars);
-        if states.len() != slot.states.len() {
+        if states.len() != count {
             let found = format!("{} states after an update", states.len());
-            let wanted = format!("the {} that the rule keeps", slot.states.len());
+            let wanted = format!("the {count} that the rule keeps");
             return Err(Error::setting(optimizer.rule.name(), found, wanted));
         }
         let decay = optimizer.average.unwrap_or(0.0);
@@ -294,7 +309,7 @@ impl Update {
             last if in_place && last + 1 == outputs.len() => GRADIENT,
             state => STATES + state - 1,
         };
-        let op = Pointwise::new(&outputs);
+        let (op, mut bound) = Pointwise::over_values(&outputs, &bound);
         let op = (0..outputs.len()).fold(op, |op, output| op.updating(output, over(output)));
         if op.wants_step() {
             bound.push(step);

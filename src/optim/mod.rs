@@ -35,17 +35,19 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::expr::Expr;
+use crate::expr::{Expr, Plane};
 use crate::ops::pointwise::Pointwise;
 use crate::ops::{Tape, Value};
 
 mod apply;
 mod rules;
 mod schedule;
+mod table;
 
 pub use apply::Update;
 pub use rules::{Adadelta, Adagrad, Adam, AdamW, Adamax, Lamb, Lion, NAdam, RmsProp, Sgd};
 pub use schedule::Schedule;
+pub use table::{HYPER, TableSgd};
 
 /// Something that a rule keeps of each element of a parameter between steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -132,8 +134,7 @@ pub trait Rule: Debug + Send + Sync {
     /// Its name, for messages.
     fn name(&self) -> &'static str;
 
-    /// What it keeps of each parameter. At most three: an update binds parameter, gradient, states,
-    /// rate and step, and an average of the weights may come along.
+    /// What it keeps of each element of a parameter. All of it is one buffer.
     fn states(&self) -> Vec<State> {
         vec![]
     }
@@ -174,7 +175,7 @@ pub struct Place<'a> {
     pub name: &'a str,
     /// The parameter itself.
     pub parameter: Value,
-    bound: &'a [Value],
+    bound: &'a [(Value, Plane)],
     terms: &'a Terms,
     step: Value,
 }

@@ -25,10 +25,10 @@ use crate::ops::finite::Finite;
 pub(super) use crate::ops::finite::KEPT;
 use crate::ops::gather::{Expansion, Gather};
 use crate::ops::init::{Distribution, Init};
-use crate::ops::sgd::{HYPER, Sgd};
 use crate::ops::shuffle::Shuffle;
 use crate::ops::tally::Tally;
 use crate::ops::{COUNTER, NEXT, Tape, Value};
+use crate::optim::TableSgd;
 use crate::run::Session;
 use crate::shape::Type;
 use crate::tensor::pack;
@@ -326,7 +326,7 @@ pub(super) fn build(network: &Network, settings: &Settings, data: &Split) -> Res
 
     let keys = graph.input("keys", Type::u32("keys", &[4])?)?;
     let schedule = settings.learning_rates.len();
-    let hyper = graph.input("hyper", Type::f32("hyper", &[HYPER + schedule])?)?;
+    let hyper = graph.input("hyper", TableSgd::table(schedule)?)?;
     let order = graph.variable("order", Type::u32("order", &[count])?)?;
     let images = Pixels::of(&mut graph, "train", train)?;
     let counts = Counts::of(&mut graph, "train")?;
@@ -380,19 +380,20 @@ pub(super) fn build(network: &Network, settings: &Settings, data: &Split) -> Res
             Error::setting(&p.name, "no influence on the cost", "every parameter used")
         })?;
         graph.label(format!("{} update", p.name));
-        let sgd = Sgd {
-            decay: p.decay,
+        let sgd = TableSgd {
+            l2: p.decay && settings.l2.lambda() != 0.0,
+            l1: p.decay && settings.l1.lambda() != 0.0,
             momentum: settings.momentum > 0.0,
             epoch_steps: steps,
-            schedule,
         };
-        let mut inputs = vec![g, w, hyper.value(), step];
+        let mut inputs = vec![g, w, hyper.value()];
         if sgd.momentum {
             let v = graph.variable(&velocity(&p.name), p.ty.clone())?;
             velocities.push((p, v));
             inputs.push(v);
         }
-        graph.op(Arc::new(sgd), &inputs)?;
+        inputs.push(step);
+        graph.op(Arc::new(sgd.update()), &inputs)?;
     }
     graph.label("step");
     graph.op(Arc::new(Advance), &[step])?;

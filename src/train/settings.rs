@@ -31,7 +31,7 @@ impl Decay {
         }
     }
 
-    fn lambda(self) -> f64 {
+    pub(super) fn lambda(self) -> f64 {
         match self {
             Self::PerExample(lambda) | Self::PerBatch(lambda) => lambda,
         }

@@ -121,23 +121,26 @@ fn conv2d_pool_weight_gradient() {
         strategy,
         |((x, w, conv_pool), update)| {
             let (y, winner) = pooled(x, w, &conv_pool)?;
-            let update = match update {
+            let sgd = sgd(update == 2);
+            let kind = match update {
                 0 => Update::Store,
-                1 => Update::Weights(sgd(false)),
-                2 => Update::Weights(sgd(true)),
-                _ => Update::WeightsAndBias(sgd(false)),
+                1 | 2 => Update::Weights(sgd.ending()),
+                _ => Update::WeightsAndBias([
+                    (sgd.ending(), vec![3, 4, 5]),
+                    (sgd.ending(), vec![6, 4, 5]),
+                ]),
             };
             let grad = Conv2dPoolWeightGrad {
                 conv_pool,
                 kernel: [w[2], w[3]],
-                update,
+                update: kind,
             };
             let case = Case::new(grad, y[0] * y[2] * y[3]);
             let case = case.fixed(&x, UNIFORM).fixed(&y, UNIFORM).u32(&y, winner);
             Some(match update {
-                Update::Store => case,
-                Update::Weights(sgd) => updated(sgd, case, &w),
-                Update::WeightsAndBias(sgd) => updated(sgd, case, &w).fixed(&[w[0]], UNIFORM),
+                0 => case,
+                3 => updated(sgd, case, &w).fixed(&[w[0]], UNIFORM),
+                _ => updated(sgd, case, &w),
             })
         },
     );
@@ -166,15 +169,15 @@ fn dense_grad() {
                 activation,
                 scale,
                 input_gradient,
-                sgd,
+                updates: [(sgd.ending(), vec![2, 4, 5]), (sgd.ending(), vec![3, 4, 5])],
             };
             let case = Case::new(grad, out.max(n))
                 .fixed(&[n, n_in], fill)
                 .fixed(&[n, out], UNIFORM);
             let mut case = updated(sgd, case, &[out, n_in]);
             // The bias stands behind its weights.
-            let bias = Case::new(grad, 1).fixed(&[out], UNIFORM).inputs.remove(0);
-            case.inputs.insert(3, bias);
+            let bias = case.clone().fixed(&[out], UNIFORM).inputs.pop();
+            case.inputs.splice(3..3, bias);
             Some(case)
         },
     );

@@ -14,7 +14,6 @@ use crate::ops::conv2d_pool::{
 };
 use crate::ops::max_pool2d::{MaxPool2d, MaxPool2dGrad};
 use crate::ops::reduce::Reduce;
-use crate::ops::sgd::Sgd;
 
 pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
     for i in nodes.indices() {
@@ -70,22 +69,29 @@ fn backward(nodes: &mut Nodes, i: usize) -> Result<()> {
                 slope,
             };
             nodes.rewrite(reader, Arc::new(op), [&[g, argmax], &inputs[1..]].concat())?;
-        } else if let Some(&Conv2dWeightGrad {
+        } else if let Some(Conv2dWeightGrad {
             conv,
             kernel,
-            update,
+            ending,
         }) = nodes.op(reader)
         {
+            let (conv, kernel) = (*conv, *kernel);
+            let Some(ending) = ending.as_ref().map_or(Some(None), |ending| {
+                ending.beside(Conv2dPoolWeightGrad::BINDINGS).map(Some)
+            }) else {
+                continue;
+            };
             let op = Conv2dPoolWeightGrad {
                 conv_pool: ConvPool { conv, pool },
                 kernel,
-                update: update.map_or(Update::Store, Update::Weights),
+                update: ending.map_or(Update::Store, Update::Weights),
             };
             let inputs = [&[inputs[0], g, argmax], &inputs[2..]].concat();
             nodes.rewrite(reader, Arc::new(op), inputs)?;
-        } else if let Some(&reduce) = nodes.op::<Reduce>(reader)
+        } else if let Some(reduce) = nodes.op::<Reduce>(reader)
             && reduce.axis == Some(1)
         {
+            let reduce = reduce.clone();
             // Zeros between the winners add nothing.
             nodes.rewrite(reader, Arc::new(reduce), [&[g], &inputs[1..]].concat())?;
         }
@@ -95,34 +101,23 @@ fn backward(nodes: &mut Nodes, i: usize) -> Result<()> {
 
 /// `i` updates the filters, and another node the bias from the same gradient.
 fn weights_and_bias(nodes: &Nodes, i: usize) -> Option<Join> {
-    let &weights = nodes.op::<Conv2dPoolWeightGrad>(i)?;
-    let Update::Weights(sgd) = weights.update else {
+    let weights = nodes.op::<Conv2dPoolWeightGrad>(i)?;
+    let Update::Weights(ending) = &weights.update else {
         return None;
     };
-    let &[x, g, argmax, w, hyper, step] = nodes.inputs(i) else {
+    let [x, g, argmax, own @ ..] = nodes.inputs(i) else {
         return None;
     };
-    let undecayed = Sgd {
-        decay: false,
-        ..sgd
-    };
-    let bias = nodes.readers(g).into_iter().find(|&r| {
-        let sum = nodes.op::<Reduce>(r);
-        sum.is_some_and(|sum| {
-            sum.axis == Some(1) && sum.factor == 1.0 && sum.update == Some(undecayed)
-        }) && nodes.inputs(r)[2..] == [hyper, step]
-    })?;
-    let op = Conv2dPoolWeightGrad {
-        update: Update::WeightsAndBias(sgd),
-        ..weights
-    };
-    let b = nodes.inputs(bias)[1];
+    let (bias, sum) = nodes.bias_update(*g)?;
+    let mut inputs = vec![*x, *g, *argmax];
+    let updates = [(ending, own), (sum, &nodes.inputs(bias)[1..])];
+    let updates = nodes.both(&mut inputs, updates)?;
     Some(Join {
         members: vec![i, bias],
         at: i,
         named: i,
-        op: Arc::new(op),
-        inputs: vec![x, g, argmax, w, hyper, step, b],
+        op: Arc::new(weights.with_both(updates)?),
+        inputs,
         outputs: vec![],
         unseen: None,
     })

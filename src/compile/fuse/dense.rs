@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use super::nodes::{Join, Nodes};
 use crate::error::Result;
+use crate::expr::Expr;
 use crate::ops::Value;
 use crate::ops::activation::{Activation, ActivationSlope};
 use crate::ops::dense_grad::{DenseGrad, MOST_COLUMNS, MOST_EXAMPLES};
 use crate::ops::dropout::Dropout;
-use crate::ops::matmul::{End, Matmul};
-use crate::ops::reduce::Reduce;
+use crate::ops::matmul::Matmul;
+use crate::ops::pointwise::MOST_BINDINGS;
+use crate::ops::pointwise::Pointwise;
 use crate::ops::reshape::Reshape;
-use crate::ops::sgd::Sgd;
 
 pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
     for i in nodes.indices() {
@@ -32,35 +33,30 @@ struct Back {
 }
 
 fn recognise(nodes: &Nodes, i: usize) -> Option<Join> {
-    let &Matmul {
+    let Matmul {
         trans_a: true,
         trans_b: false,
-        end: End::Sgd(sgd),
+        ending: Some(ending),
     } = nodes.op::<Matmul>(i)?
     else {
         return None;
     };
-    let &[g, x, w, hyper, step] = nodes.inputs(i) else {
+    let [g, x, own @ ..] = nodes.inputs(i) else {
         return None;
     };
+    let (g, x) = (*g, *x);
     let columns = nodes.ty(x)?.shape.extents()[1];
-    if sgd.momentum || nodes.ty(g)?.shape.extents()[0] > MOST_EXAMPLES || columns > MOST_COLUMNS {
+    if nodes.ty(g)?.shape.extents()[0] > MOST_EXAMPLES || columns > MOST_COLUMNS {
         return None;
     }
-    let readers = nodes.readers(g);
-    let bias_update = Sgd {
-        decay: false,
-        ..sgd
-    };
-    let bias = readers.iter().copied().find(|&r| {
-        nodes.op::<Reduce>(r).is_some_and(|reduce| {
-            reduce.axis == Some(1) && reduce.factor == 1.0 && reduce.update == Some(bias_update)
-        }) && matches!(nodes.inputs(r), [_, _, h, s] if [*h, *s] == [hyper, step])
-    })?;
-    let b = nodes.inputs(bias)[1];
+    let w = own[ending.updates().filter(|_| ending.is_update())?];
+    let (bias, sum) = nodes.bias_update(g)?;
+    let of_bias = &nodes.inputs(bias)[1..];
+    let mut inputs = vec![x, g, w, of_bias[sum.updates()?]];
+    let updates = nodes.both(&mut inputs, [(ending, own), (sum, of_bias)])?;
     // ∂x is made of the weights before their update.
-    let before = readers.iter().filter(|&&r| r < i);
-    let back = before.into_iter().find_map(|&r| follow(nodes, r, x, w));
+    let before = nodes.readers(g).into_iter().filter(|&r| r < i);
+    let back = before.into_iter().find_map(|r| follow(nodes, r, x, w));
     let (activation, scale) = back
         .as_ref()
         .map_or((Activation::Linear, 1.0), |b| (b.activation, b.scale));
@@ -72,14 +68,17 @@ fn recognise(nodes: &Nodes, i: usize) -> Option<Join> {
         activation,
         scale,
         input_gradient,
-        sgd,
+        updates,
     };
+    if op.bindings() > MOST_BINDINGS {
+        return None;
+    }
     Some(Join {
         members,
         at: last.unwrap_or(i),
         named: i,
         op: Arc::new(op),
-        inputs: vec![x, g, w, b, hyper, step],
+        inputs,
         outputs: last.map(|last| nodes.first(last)).into_iter().collect(),
         unseen: None,
     })
@@ -88,7 +87,10 @@ fn recognise(nodes: &Nodes, i: usize) -> Option<Join> {
 /// If node `r` is ∂x = g W: it and what follows it, as far as that can be computed from x.
 fn follow(nodes: &Nodes, r: usize, x: Value, w: Value) -> Option<Back> {
     let product = nodes.op::<Matmul>(r)?;
-    if product.trans_a || product.trans_b || nodes.inputs(r)[1] != w {
+    let &[_, factor, ref rest @ ..] = nodes.inputs(r) else {
+        return None;
+    };
+    if product.trans_a || product.trans_b || factor != w {
         return None;
     }
     let bare = Back {
@@ -96,48 +98,59 @@ fn follow(nodes: &Nodes, r: usize, x: Value, w: Value) -> Option<Back> {
         activation: Activation::Linear,
         scale: 1.0,
     };
-    match product.end {
-        End::Store => Some(through_mask(nodes, r, x).unwrap_or(bare)),
-        End::Slope(activation) if nodes.viewed(nodes.inputs(r)[2]) == nodes.viewed(x) => {
-            Some(Back { activation, ..bare })
-        }
-        _ => None,
+    let Some(ending) = &product.ending else {
+        return Some(through_mask(nodes, r, x, None).unwrap_or(bare));
+    };
+    let (g, y) = (Expr::input(0), Expr::input(1));
+    let is = |expression: &Expr| ending.is(&Pointwise::new(std::slice::from_ref(expression)));
+    let curved = || Activation::ALL.into_iter().skip(1);
+    if let Some(activation) = curved().find(|act| is(&act.sloped_of(&g, &y))) {
+        let own = nodes.viewed(rest[0]) == nodes.viewed(x);
+        return own.then_some(Back { activation, ..bare });
     }
+    let made = nodes.viewed(x).node;
+    let mask = nodes.op::<Dropout>(made)?;
+    let masked = mask.of(&g);
+    if is(&masked) && rest == &nodes.inputs(made)[1..] {
+        return through_mask(nodes, r, x, Some(mask));
+    }
+    let activation = curved().find(|act| is(&act.sloped_of(&masked, &y)))?;
+    let [y, draws @ ..] = rest else {
+        return None;
+    };
+    let own = nodes.viewed(*y) == nodes.viewed(nodes.inputs(made)[0]);
+    let fits = own && draws == &nodes.inputs(made)[1..] && is_flat_at_zero(activation);
+    fits.then_some(Back {
+        activation,
+        scale: mask.scale(),
+        ..bare
+    })
 }
 
-/// From ∂x through mask and views to the slope of the activation that made x.
-fn through_mask(nodes: &Nodes, r: usize, x: Value) -> Option<Back> {
+/// Whether an activation has slope 0 where its output is 0: then what a mask has left of the outputs
+/// says where gradients pass.
+fn is_flat_at_zero(activation: Activation) -> bool {
+    matches!(activation, Activation::Relu | Activation::Sigmoid)
+}
+
+/// From ∂x through mask and views to the slope of the activation that made x; `mask` is one that the
+/// product ends in already.
+fn through_mask(nodes: &Nodes, r: usize, x: Value, mask: Option<&Dropout>) -> Option<Back> {
     let mut members = vec![r];
     let mut next = nodes.sole_reader(nodes.first(r))?;
     let mut made = nodes.viewed(x);
     let mut scale = 1.0;
-    let mut masked = false;
-    while nodes.op::<Reshape>(next).is_some() {
-        members.push(next);
-        next = nodes.sole_reader(nodes.first(next))?;
-    }
-    if let Some(mask) = nodes.op::<Dropout>(next) {
-        // The same mask as on the way there, over what the activation gave.
-        if nodes.op::<Dropout>(made.node) != Some(mask)
-            || nodes.inputs(made.node)[1..] != nodes.inputs(next)[1..]
-        {
-            return None;
-        }
-        masked = true;
-        if mask.rescale {
-            scale = 1.0 / (1.0 - mask.p);
-        }
+    if let Some(mask) = mask {
+        scale = mask.scale();
         made = nodes.viewed(nodes.inputs(made.node)[0]);
-        members.push(next);
-        next = nodes.sole_reader(nodes.first(next))?;
     }
     while nodes.op::<Reshape>(next).is_some() {
         members.push(next);
         next = nodes.sole_reader(nodes.first(next))?;
     }
     let &ActivationSlope(activation) = nodes.op::<ActivationSlope>(next)?;
-    let zero_slope_at_zero = matches!(activation, Activation::Relu | Activation::Sigmoid);
-    if nodes.viewed(nodes.inputs(next)[1]) != made || (masked && !zero_slope_at_zero) {
+    let masked = mask.is_some();
+    if nodes.viewed(nodes.inputs(next)[1]) != made || (masked && !is_flat_at_zero(activation)) {
         return None;
     }
     members.push(next);

@@ -1,17 +1,82 @@
+//! What a kernel can do at its end.
+//!
+//! An expression of what one op makes goes to the end of that op's kernel, where the kernel has a
+//! port for it ([`Op::with_ending`]): biases, masks, slopes, the updates of parameters.
+//!
 //! An op that says it can be an [`Epilogue`](crate::ops::Epilogue) of the kernel that
 //! makes its first input is handed to that kernel's op. If that one takes it, and nobody
 //! else reads the value in between, the two become one at the later place.
 
+use std::sync::Arc;
+
 use super::nodes::{Join, Nodes};
 use crate::error::Result;
+use crate::expr::Expr;
+use crate::ops::pointwise::{Ending, Pointwise, Use, merged};
+use crate::ops::{Op, Value};
 
 pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
     for i in nodes.indices() {
         if let Some(join) = merge(nodes, i) {
             nodes.join(join)?;
         }
+        for between in nodes.inputs(i).to_vec() {
+            if let Some(join) = ended(nodes, between, i)
+                && nodes.join(join)?
+            {
+                break;
+            }
+        }
     }
     Ok(())
+}
+
+/// Expression `i` at the end of the op that makes `between`, which nobody else reads.
+fn ended(nodes: &Nodes, between: Value, i: usize) -> Option<Join> {
+    let core: &Arc<dyn Op> = nodes.dyn_op(between.node)?;
+    if nodes.op::<Pointwise>(between.node).is_some() || nodes.sole_reader(between) != Some(i) {
+        return None;
+    }
+    let inputs = nodes.inputs(i);
+    let types: Option<Vec<_>> = inputs.iter().map(|&v| nodes.ty(v).cloned()).collect();
+    let types = types?;
+    let expression = &nodes.dyn_op(i)?.expression(&types)?;
+    let extents = expression.results(&types[..expression.inputs()]).ok()?;
+    if nodes.ty(between)?.shape.extents() != extents {
+        return None;
+    }
+    // What the core makes has no value any more once it passes an expression.
+    let element = nodes.value(usize::MAX, 0);
+    let passed = Pointwise::new(&[Expr::input(0)]);
+    let before = core.ending().map_or(&passed, Ending::expression);
+    let all = nodes.inputs(between.node);
+    let (own, rest) = all.split_at(all.len() - core.ending().map_or(0, Ending::inputs));
+    let before = Use {
+        op: before,
+        inputs: &[&[element], rest].concat(),
+    };
+    let after = Use {
+        op: expression,
+        inputs,
+    };
+    let (op, inputs) = merged(before, between.output, between, after, &extents)?;
+    let ending = Ending::new(op);
+    // A core's threads read all over its inputs while others update.
+    let changes = ending.changes();
+    if inputs.first() != Some(&element) || changes.iter().any(|&k| own.contains(&inputs[k + 1])) {
+        return None;
+    }
+    let others = nodes.outputs(between.node).into_iter();
+    let others = others.filter(|&v| v != between);
+    Some(Join {
+        outputs: others.chain(nodes.outputs(i)).collect(),
+        op: core.with_ending(&ending)?,
+        inputs: [own, &inputs[1..]].concat(),
+        members: vec![between.node, i],
+        at: i,
+        named: between.node,
+        unseen: None,
+    })
 }
 
 /// Node `i` merged with the producer of its first input, if the two ops agree.

@@ -14,7 +14,7 @@ use crate::ops::average::Average;
 use crate::ops::constant::Constant;
 use crate::ops::dense_loss::{DenseLoss, MOST_EXAMPLES, MOST_SCORES, constant_of};
 use crate::ops::gather::Gather;
-use crate::ops::matmul::{End, Matmul};
+use crate::ops::matmul::{Matmul, biased};
 use crate::ops::shuffle::Shuffle;
 use crate::ops::tally::Tally;
 use crate::ops::{Loss, LossGrad, Lowering, Value};
@@ -38,14 +38,17 @@ fn recognise(nodes: &Nodes, i: usize) -> Option<Join> {
         return None;
     };
     let layer = scores.node;
-    let &Matmul {
+    let Matmul {
         trans_a: false,
         trans_b: true,
-        end: End::Bias(activation),
+        ending: Some(ending),
     } = nodes.op::<Matmul>(layer)?
     else {
         return None;
     };
+    let activation = Activation::ALL
+        .into_iter()
+        .find(|act| ending.is(&biased(*act)))?;
     let &[a, w, b] = nodes.inputs(layer) else {
         return None;
     };

@@ -2,7 +2,7 @@
 //!
 //! | rule | several launches become one |
 //! |---|---|
-//! | [`epilogues`] | work that an op can do at the end of the kernel before it: bias, activation, slope, update, dropout |
+//! | [`epilogues`] | expressions at the end of the kernel that makes what they read: bias, activation, mask, slope, the update of a parameter; some ops' kernels still name what may stand there |
 //! | [`dense`] | a dense layer's way back: input gradient, mask and slope, weights and bias with their updates |
 //! | [`conv`] | convolution, bias, pool and activation; pool gradient into both gradients of the convolution; filters and bias with their updates |
 //! | [`pointwise`] | chains and trees of expressions |

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Kind, Node};
 use crate::kernel::Access;
+use crate::ops::pointwise::Ending;
+use crate::ops::reduce::Reduce;
 use crate::ops::{GraphId, Lowering, Op, Operand, Value};
 use crate::shape::Type;
 
@@ -157,6 +159,43 @@ impl Nodes {
         self.value(i, 0)
     }
 
+    /// The node that updates a bias by the sum of `g` over all axes but axis 1, and how.
+    pub(super) fn bias_update(&self, g: Value) -> Option<(usize, &Ending)> {
+        self.readers(g).into_iter().find_map(|r| {
+            let sum = self.op::<Reduce>(r)?;
+            let ending = sum.ending.as_ref()?;
+            let fits = sum.axis == Some(1) && sum.factor == 1.0 && ending.is_update();
+            fits.then_some((r, ending))
+        })
+    }
+
+    /// Two endings of one op with which of its inputs are theirs: those that it lacks are added.
+    /// `None` where one changes what the other uses.
+    pub(super) fn both(
+        &self,
+        inputs: &mut Vec<Value>,
+        endings: [(&Ending, &[Value]); 2],
+    ) -> Option<[(Ending, Vec<usize>); 2]> {
+        let [first, second] = endings;
+        let apart = |(one, own): (&Ending, &[Value]), other: &[Value]| {
+            let changed = one.changes().into_iter().map(|k| own[k]);
+            changed.into_iter().all(|v| !other.contains(&v))
+        };
+        if !apart(first, second.1) || !apart(second, first.1) {
+            return None;
+        }
+        Some(endings.map(|(ending, own)| {
+            let place = |v: &Value| {
+                let known = inputs.iter().position(|other| other == v);
+                known.unwrap_or_else(|| {
+                    inputs.push(*v);
+                    inputs.len() - 1
+                })
+            };
+            (ending.clone(), own.iter().map(place).collect())
+        }))
+    }
+
     /// What a value is a view of, in the end.
     pub(super) fn viewed(&self, mut value: Value) -> Value {
         while let (Some(Lowering::View), Some(&of)) =
@@ -275,8 +314,8 @@ mod tests {
     use super::*;
     use crate::ops::add::Add;
     use crate::ops::scale::Scale;
-    use crate::ops::sgd::{HYPER, Sgd};
     use crate::ops::{COUNTER, Tape};
+    use crate::optim::{HYPER, TableSgd};
 
     /// A graph with a program `run` and variables x and w `[4]`.
     fn graph() -> (Graph, Value, Value) {
@@ -316,13 +355,14 @@ mod tests {
         let step = graph.variable("step", step).unwrap();
         graph.begin("run");
         let read = scale(&mut graph, w);
-        let update = Sgd {
-            decay: false,
+        let update = TableSgd {
+            l2: false,
+            l1: false,
             momentum: false,
             epoch_steps: 1,
-            schedule: 1,
         };
-        graph.op(Arc::new(update), &[x, w, hyper, step]).unwrap();
+        let update = Arc::new(update.update());
+        graph.op(update, &[x, w, hyper, step]).unwrap();
         let last = scale(&mut graph, read);
         assert!(!joins(&graph, &[read, last], last, &[w]));
         assert!(joins(&graph, &[read, last], read, &[w]));

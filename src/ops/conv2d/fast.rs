@@ -10,7 +10,6 @@ use std::cell::RefCell;
 use crate::threads::prelude::*;
 
 use super::super::gemm::{Matrix, serial};
-use super::super::sgd::Rates;
 use super::reference::{self, Launched};
 use crate::kernel::Args;
 
@@ -230,16 +229,4 @@ fn weight_gradient(a: &Args<'_, f32>) -> Vec<f32> {
 pub(super) fn weight_grad(a: &mut Args<'_, f32>) {
     let dw = weight_gradient(a);
     a.f_mut(2).copy_from_slice(&dw);
-}
-
-pub(super) fn weight_grad_sgd(a: &mut Args<'_, f32>) {
-    let rates = Rates::of(a, a.f(3), a.u(4));
-    let dw = weight_gradient(a);
-    rates.update(a.f_mut(2), None, &dw);
-}
-
-pub(super) fn weight_grad_sgd_momentum(a: &mut Args<'_, f32>) {
-    let rates = Rates::of(a, a.f(3), a.u(4));
-    let dw = weight_gradient(a);
-    rates.update(a.f_mut(2), Some(a.f_mut(5)), &dw);
 }

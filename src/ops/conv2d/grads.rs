@@ -15,16 +15,16 @@ pub struct Conv2dInputGrad {
     pub slope: Option<Activation>,
 }
 
-/// ∂w: inputs x, g and, with an update, those of [`Sgd`] after its gradient; output ∂w
-/// `[F, C / groups, K_h, K_w]`, or none.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// ∂w: inputs x, g and what the ending asks for; output ∂w `[F, C / groups, K_h, K_w]`, or the
+/// ending's.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Conv2dWeightGrad {
     /// The convolution.
     pub conv: Conv2d,
     /// `[K_h, K_w]`.
     pub kernel: [usize; 2],
-    /// ∂w is the gradient that updates a parameter.
-    pub update: Option<Sgd>,
+    /// An expression of ∂w, such as the update of the parameter whose gradient it is.
+    pub ending: Option<Ending>,
 }
 
 impl Conv2dInputGrad {
@@ -132,36 +132,19 @@ impl Conv2dWeightGrad {
     /// The direct kernel, and every way, the best for a GPU first.
     fn ways(&self, inputs: &[Type], _: &[Type]) -> Result<(Lowered, Vec<Alternative>)> {
         let s = self.sizes(&inputs[0], &inputs[1])?;
-        let mut constants = self.conv.constants(self.kernel, &s);
-        let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
-        let (kernel, blocks) = match &self.update {
-            None => {
-                operands.push(Operand::Out(0));
-                (&CONV2D_WEIGHT_GRAD, &implicit::WEIGHT_GRAD)
-            }
-            Some(sgd) => {
-                constants.extend(sgd.constants());
-                match sgd.momentum {
-                    true => (
-                        &CONV2D_WEIGHT_GRAD_SGD_MOMENTUM,
-                        &implicit::WEIGHT_GRAD_SGD_MOMENTUM,
-                    ),
-                    false => (&CONV2D_WEIGHT_GRAD_SGD, &implicit::WEIGHT_GRAD_SGD),
-                }
-            }
-        };
         let groups = self.conv.groups;
         let taps = s.c / groups * self.kernel[0] * self.kernel[1];
         let direct = Lowered {
-            kernel,
-            constants,
-            operands,
+            kernel: &CONV2D_WEIGHT_GRAD,
+            constants: self.conv.constants(self.kernel, &s),
+            operands: vec![Operand::In(0), Operand::In(1), Operand::Out(0)],
             grid: grid(s.f * taps, 1),
             flops: self.conv.flops(self.kernel, &s),
             alternatives: vec![],
         };
         let places = s.n * s.output[0] * s.output[1];
         let cost = direct_weight_cost(s.f * taps * LANES, places.div_ceil(LANES));
+        let blocks = &implicit::WEIGHT_GRAD;
         let ways = implicit::ways(&direct, cost, blocks, [s.f / groups, taps, places], groups);
         Ok((direct, ways))
     }
@@ -174,7 +157,7 @@ impl Op for Conv2dWeightGrad {
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
         let (x, g, rest) = match inputs {
-            [x, g, rest @ ..] if self.update.is_some() || rest.is_empty() => (x, g, rest),
+            [x, g, rest @ ..] if self.ending.is_some() || rest.is_empty() => (x, g, rest),
             _ => {
                 arity::<2>("conv2d weight gradient", inputs, "images, gradient")?;
                 return Ok(vec![]);
@@ -183,28 +166,30 @@ impl Op for Conv2dWeightGrad {
         let s = self.sizes(x, g)?;
         let per = s.c / self.conv.groups;
         let dw = Type::f32("conv2d", &[s.f, per, self.kernel[0], self.kernel[1]])?;
-        match &self.update {
+        match &self.ending {
             None => Ok(vec![dw]),
-            Some(sgd) => {
-                sgd.check(&dw, rest)?;
-                Ok(vec![])
-            }
+            Some(ending) => ending.infer(&dw, rest),
         }
     }
 
     fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
         let (direct, ways) = self.ways(inputs, outputs)?;
-        Ok(Lowering::Launch(direct.by(ways)))
+        let s = self.sizes(&inputs[0], &inputs[1])?;
+        let dw = [s.f, s.c / self.conv.groups, self.kernel[0], self.kernel[1]];
+        let ends = Ended::only(self.ending.as_ref(), 2, &dw);
+        Ok(Lowering::Launch(finished(direct.by(ways), &ends, inputs)?))
     }
 
-    fn with_epilogue(&self, epilogue: &Epilogue) -> Option<Arc<dyn Op>> {
-        match (self.update, epilogue) {
-            (None, Epilogue::Sgd(sgd)) => Some(Arc::new(Self {
-                update: Some(*sgd),
-                ..*self
-            })),
-            _ => None,
-        }
+    fn ending(&self) -> Option<&Ending> {
+        self.ending.as_ref()
+    }
+
+    fn with_ending(&self, ending: &Ending) -> Option<Arc<dyn Op>> {
+        let ending = ending.beside(CONV2D_WEIGHT_GRAD.bindings.len())?;
+        Some(Arc::new(Self {
+            ending: Some(ending),
+            ..*self
+        }))
     }
 }
 
@@ -249,40 +234,6 @@ pub static CONV2D_WEIGHT_GRAD: Kernel = Kernel {
     ],
     reference: crate::reference!(reference::weight_grad),
     fast: Some(fast::weight_grad),
-    ..CONV2D
-};
-
-/// ∂w is the gradient that updates `parameter`.
-pub static CONV2D_WEIGHT_GRAD_SGD: Kernel = Kernel {
-    name: "conv2d_weight_grad_sgd",
-    turns: "N * HO * WO / 64 + 32",
-    bindings: &[
-        Bind::read("x").of("N * C * H * W"),
-        Bind::read("upstream").of("N * F * HO * WO"),
-        Bind::update("parameter").of("F * C * KH * KW / GROUPS"),
-        Bind::read("hyper").of("4 + SCHEDULE"),
-        Bind::read("step").u32().of("2"),
-    ],
-    constants: constants!("DECAY", "EPOCH_STEPS", "SCHEDULE"),
-    reference: crate::reference!(reference::weight_grad_sgd),
-    fast: Some(fast::weight_grad_sgd),
-    ..CONV2D
-};
-
-/// The same with momentum.
-pub static CONV2D_WEIGHT_GRAD_SGD_MOMENTUM: Kernel = Kernel {
-    name: "conv2d_weight_grad_sgd_momentum",
-    turns: "N * HO * WO / 64 + 32",
-    bindings: &[
-        Bind::read("x").of("N * C * H * W"),
-        Bind::read("upstream").of("N * F * HO * WO"),
-        Bind::update("parameter").of("F * C * KH * KW / GROUPS"),
-        Bind::read("hyper").of("4 + SCHEDULE"),
-        Bind::read("step").u32().of("2"),
-        Bind::update("velocity").of("F * C * KH * KW / GROUPS"),
-    ],
-    constants: constants!("DECAY", "EPOCH_STEPS", "SCHEDULE"),
-    reference: crate::reference!(reference::weight_grad_sgd_momentum),
-    fast: Some(fast::weight_grad_sgd_momentum),
+    ports: &[Port::finish(2, "64")],
     ..CONV2D
 };

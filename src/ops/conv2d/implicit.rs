@@ -10,8 +10,8 @@
 //! of each group. The matrix with a column for each place, the patch that it sees, is never
 //! made (Chetlur et al. 2014, "cuDNN").
 
+use super::CONV2D_WEIGHT_GRAD;
 use super::{CONV2D, CONV2D_BIAS, CONV2D_INPUT_GRAD, CONV2D_INPUT_GRAD_SLOPE};
-use super::{CONV2D_WEIGHT_GRAD, CONV2D_WEIGHT_GRAD_SGD, CONV2D_WEIGHT_GRAD_SGD_MOMENTUM};
 use crate::kernel::{Kernel, Suits};
 use crate::ops::blocks::{Cut, Direct, WORKGROUPS, counted, cuts};
 use crate::ops::{Alternative, Lowered};
@@ -99,11 +99,11 @@ macro_rules! source {
             include_str!("../../../shaders/shared/window.wgsl"),
             include_str!("../../../shaders/shared/nan.wgsl"),
             include_str!("../../../shaders/shared/activation.wgsl"),
-            include_str!("../../../shaders/shared/sgd.wgsl"),
             include_str!("../../../shaders/conv2d.wgsl"),
             include_str!("../../../shaders/shared/blocks.wgsl"),
             include_str!("../../../shaders/conv2d/implicit.wgsl"),
             include_str!(concat!("../../../shaders/conv2d/", $product, ".wgsl")),
+            $crate::port!("finish"),
         )
     };
 }
@@ -163,24 +163,6 @@ pub static WEIGHT_GRAD: Kernel = Kernel {
     ..CONV2D_WEIGHT_GRAD
 };
 
-/// [`CONV2D_WEIGHT_GRAD_SGD`] in blocks.
-pub static WEIGHT_GRAD_SGD: Kernel = Kernel {
-    name: "conv2d_implicit_weight_grad_sgd",
-    turns: "(N * HO * WO / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
-    source: source!("weight_grad"),
-    constants: constants!("DECAY", "EPOCH_STEPS", "SCHEDULE"),
-    ..CONV2D_WEIGHT_GRAD_SGD
-};
-
-/// [`CONV2D_WEIGHT_GRAD_SGD_MOMENTUM`] in blocks.
-pub static WEIGHT_GRAD_SGD_MOMENTUM: Kernel = Kernel {
-    name: "conv2d_implicit_weight_grad_sgd_momentum",
-    turns: "(N * HO * WO / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
-    source: source!("weight_grad"),
-    constants: constants!("DECAY", "EPOCH_STEPS", "SCHEDULE"),
-    ..CONV2D_WEIGHT_GRAD_SGD_MOMENTUM
-};
-
 #[cfg(test)]
 mod tests {
     use super::super::{Conv2d, Conv2dWeightGrad, ConvEnd};
@@ -208,7 +190,7 @@ mod tests {
         let weights = Conv2dWeightGrad {
             conv,
             kernel: [3; 2],
-            update: None,
+            ending: None,
         };
         let best = |op: &dyn Op, inputs: &[Type], output| {
             let outputs = [output];

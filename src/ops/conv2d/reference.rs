@@ -1,7 +1,6 @@
 //! The readable texts: loops as the equations stand.
 
 use super::super::activation::Activation;
-use super::super::sgd::Rates;
 use super::super::window::Placed;
 use crate::kernel::Args;
 use crate::tensor::Real;
@@ -128,20 +127,4 @@ fn weight_gradient<T: Real>(a: &Args<'_, T>, dw: &mut [T]) {
 pub(super) fn weight_grad<T: Real>(a: &mut Args<'_, T>) {
     let dw = a.f_mut(2);
     weight_gradient(a, dw);
-}
-
-pub(super) fn weight_grad_sgd<T: Real>(a: &mut Args<'_, T>) {
-    let rates = Rates::of(a, a.f(3), a.u(4));
-    let w = a.f_mut(2);
-    let mut dw = vec![T::ZERO; w.len()];
-    weight_gradient(a, &mut dw);
-    rates.update(w, None, &dw);
-}
-
-pub(super) fn weight_grad_sgd_momentum<T: Real>(a: &mut Args<'_, T>) {
-    let rates = Rates::of(a, a.f(3), a.u(4));
-    let w = a.f_mut(2);
-    let mut dw = vec![T::ZERO; w.len()];
-    weight_gradient(a, &mut dw);
-    rates.update(w, Some(a.f_mut(5)), &dw);
 }

@@ -17,7 +17,6 @@
 use crate::threads::prelude::*;
 
 use super::super::activation::Activation;
-use super::super::sgd::Rates;
 use super::lanes::{LANES, Lanes, Work, widest};
 use super::layout::Layout;
 use super::reference::{self, Launched};
@@ -409,24 +408,8 @@ pub(super) fn weight_grad(a: &mut Args<'_, f32>) {
     a.f_mut(3).copy_from_slice(&dw);
 }
 
-pub(super) fn weight_grad_sgd(a: &mut Args<'_, f32>) {
-    let rates = Rates::of(a, a.f(4), a.u(5));
-    let (dw, _) = weight_gradient(a);
-    rates.update(a.f_mut(3), None, &dw);
-}
-
-pub(super) fn weight_grad_sgd_momentum(a: &mut Args<'_, f32>) {
-    let rates = Rates::of(a, a.f(4), a.u(5));
-    let (dw, _) = weight_gradient(a);
-    rates.update(a.f_mut(3), Some(a.f_mut(6)), &dw);
-}
-
-pub(super) fn weight_grad_sgd_bias(a: &mut Args<'_, f32>) {
-    let rates = Rates::of(a, a.f(4), a.u(5));
+pub(super) fn weight_grad_bias(a: &mut Args<'_, f32>) {
     let (dw, dbias) = weight_gradient(a);
-    rates.update(a.f_mut(3), None, &dw);
-    for (bias, &slope) in a.f_mut(6).iter_mut().zip(dbias.iter()) {
-        // At w = 0 there is nothing to decay.
-        *bias += rates.velocity(0.0, 0.0, slope);
-    }
+    a.f_mut(3).copy_from_slice(&dw);
+    a.f_mut(4).copy_from_slice(&dbias);
 }

@@ -1,7 +1,6 @@
 //! The readable texts: loops as the equations stand.
 
 use super::super::activation::Activation;
-use super::super::sgd::Rates;
 use super::super::window::{Placed, Window};
 use crate::kernel::Args;
 use crate::tensor::Real;
@@ -167,36 +166,14 @@ pub(super) fn weight_grad<T: Real>(a: &mut Args<'_, T>) {
     weight_gradient(a, dw);
 }
 
-pub(super) fn weight_grad_sgd<T: Real>(a: &mut Args<'_, T>) {
-    let rates = Rates::of(a, a.f(4), a.u(5));
-    let w = a.f_mut(3);
-    let mut dw = vec![T::ZERO; w.len()];
-    weight_gradient(a, &mut dw);
-    rates.update(w, None, &dw);
-}
-
-pub(super) fn weight_grad_sgd_momentum<T: Real>(a: &mut Args<'_, T>) {
-    let rates = Rates::of(a, a.f(4), a.u(5));
-    let w = a.f_mut(3);
-    let mut dw = vec![T::ZERO; w.len()];
-    weight_gradient(a, &mut dw);
-    rates.update(w, Some(a.f_mut(6)), &dw);
-}
-
 pub(super) fn bias_gradient<T: Real>(a: &Args<'_, T>, dbias: &mut [T]) {
     let g = a.f(1);
     dbias.fill(T::ZERO);
     Launched::of(a).pooled(|at, _, f| dbias[f] += g[at]);
 }
 
-pub(super) fn weight_grad_sgd_bias<T: Real>(a: &mut Args<'_, T>) {
-    let rates = Rates::of(a, a.f(4), a.u(5));
-    let bias = a.f_mut(6);
-    let mut slopes = vec![T::ZERO; bias.len()];
-    bias_gradient(a, &mut slopes);
-    weight_grad_sgd(a);
-    for (bias, &slope) in bias.iter_mut().zip(&slopes) {
-        // At w = 0 there is nothing to decay.
-        *bias += rates.velocity(T::ZERO, T::ZERO, slope);
-    }
+pub(super) fn weight_grad_bias<T: Real>(a: &mut Args<'_, T>) {
+    let (dw, dbias) = (a.f_mut(3), a.f_mut(4));
+    weight_gradient(a, dw);
+    bias_gradient(a, dbias);
 }

@@ -37,11 +37,8 @@ wide! {
     INPUT_GRAD_SLOPE "conv2d_pool_input_grad_slope_strip" of CONV2D_POOL_INPUT_GRAD_SLOPE,
         turns INPUT_TURNS;
     WEIGHT_GRAD "conv2d_pool_weight_grad_wide" of CONV2D_POOL_WEIGHT_GRAD, turns WEIGHT_TURNS;
-    WEIGHT_GRAD_SGD "conv2d_pool_weight_grad_sgd_wide" of CONV2D_POOL_WEIGHT_GRAD_SGD, turns WEIGHT_TURNS;
-    WEIGHT_GRAD_SGD_MOMENTUM "conv2d_pool_weight_grad_sgd_momentum_wide"
-        of CONV2D_POOL_WEIGHT_GRAD_SGD_MOMENTUM, turns WEIGHT_TURNS;
-    WEIGHT_GRAD_SGD_BIAS "conv2d_pool_weight_grad_sgd_bias_wide"
-        of CONV2D_POOL_WEIGHT_GRAD_SGD_BIAS, turns WEIGHT_TURNS;
+    WEIGHT_GRAD_BIAS "conv2d_pool_weight_grad_bias_wide"
+        of CONV2D_POOL_WEIGHT_GRAD_BIAS, turns WEIGHT_TURNS;
 }
 
 /// [`FORWARD`] by lanes of a subgroup, for rows of whole fours.

@@ -10,8 +10,7 @@ use crate::threads::prelude::*;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::super::activation::Activation;
-use super::super::sgd::Rates;
-use crate::kernel::Args;
+use crate::kernel::{Args, Finish};
 
 /// Rows of W that share what is loaded of x, at most.
 const MOST_ROWS: usize = 8;
@@ -25,17 +24,19 @@ const MOST_TASKS: usize = 8;
 thread_local! {
     /// The tasks' ∂x, kept from launch to launch.
     static SHARES: RefCell<Vec<f32>> = const { RefCell::new(vec![]) };
+    /// ∂b, likewise.
+    static BIASES: RefCell<Vec<f32>> = const { RefCell::new(vec![]) };
 }
 
-pub(super) fn dense_grad(a: &mut Args<'_, f32>) {
+pub(super) fn dense_grad<'a>(a: &mut Args<'_, f32>, parts: Vec<Box<dyn Finish + 'a>>) {
     let (act, scale) = (
         Activation::of_constant(a.size("ACTIVATION")),
         a.number("SCALE") as f32,
     );
-    let (x, dx) = (a.f(0), a.f_mut(6));
+    let (x, dx) = (a.f(0), a.f_mut(4));
     // Taken and not borrowed: a task of another replica may run here meanwhile.
     let mut shares = SHARES.take();
-    let tasks = back::<true>(a, &mut shares);
+    let tasks = back::<true>(a, parts, &mut shares);
     let mut shares_of_tasks = shares.chunks(x.len()).take(tasks);
     if let Some(first) = shares_of_tasks.next() {
         dx.copy_from_slice(first);
@@ -55,39 +56,41 @@ pub(super) fn dense_grad(a: &mut Args<'_, f32>) {
     }
 }
 
-pub(super) fn dense_update(a: &mut Args<'_, f32>) {
-    back::<false>(a, &mut vec![]);
+pub(super) fn dense_update<'a>(a: &mut Args<'_, f32>, parts: Vec<Box<dyn Finish + 'a>>) {
+    back::<false>(a, parts, &mut vec![]);
 }
 
-/// Updates W and b; with `DX` leaves in `shares` the ∂x of as many tasks as it returns.
-fn back<const DX: bool>(a: &mut Args<'_, f32>, shares: &mut Vec<f32>) -> usize {
+/// Hands over the gradients of W and b; with `DX` leaves in `shares` the ∂x of as many tasks as it
+/// returns.
+fn back<'a, const DX: bool>(
+    a: &Args<'_, f32>,
+    parts: Vec<Box<dyn Finish + 'a>>,
+    shares: &mut Vec<f32>,
+) -> usize {
     let (n, n_in, out) = (a.size("N"), a.size("IN"), a.size("OUT"));
-    let rates = Rates::of(a, a.f(4), a.u(5));
-    let (x, g, w, b) = (a.f(0), a.f(1), a.f_mut(2), a.f_mut(3));
-    let plain = rates.without_decay();
-    for (o, b) in b.iter_mut().enumerate() {
-        let sum: f32 = (0..n).map(|n| g[n * out + o]).sum();
-        *b += plain.velocity(*b, 0.0, sum);
-    }
-    weights::<DX>([n, n_in, out], [x, g], w, &rates, shares)
+    let (x, g) = (a.f(0), a.f(1));
+    let mut parts = parts.into_iter();
+    let (Some(w), Some(mut b)) = (parts.next(), parts.next()) else {
+        return 0;
+    };
+    let mut sums = BIASES.take();
+    sums.clear();
+    sums.extend((0..out).map(|o| (0..n).map(|n| g[n * out + o]).sum::<f32>()));
+    b.take(0, &sums);
+    BIASES.set(sums);
+    weights::<DX>([n, n_in, out], [x, g], w, shares)
 }
 
-/// W ← W − η (gᵀ x + decay) without momentum: x `[N, in]`, g `[N, out]`, W `[out, in]`.
-pub(in crate::ops) fn update(
-    sizes: [usize; 3],
-    x_g: [&[f32]; 2],
-    w: &mut [f32],
-    rates: &Rates<f32>,
-) {
-    weights::<false>(sizes, x_g, w, rates, &mut vec![]);
+/// Hands over gᵀ x: x `[N, in]`, g `[N, out]`, W `[out, in]`.
+pub(in crate::ops) fn update<'a>(sizes: [usize; 3], x_g: [&[f32]; 2], w: Box<dyn Finish + 'a>) {
+    weights::<false>(sizes, x_g, w, &mut vec![]);
 }
 
 /// [`back`] without the biases.
-fn weights<const DX: bool>(
+fn weights<'a, const DX: bool>(
     [n, n_in, out]: [usize; 3],
     [x, g]: [&[f32]; 2],
-    w: &mut [f32],
-    rates: &Rates<f32>,
+    w: Box<dyn Finish + 'a>,
     shares: &mut Vec<f32>,
 ) -> usize {
     let tasks = (n * n_in * out / TASK).clamp(1, MOST_TASKS);
@@ -95,29 +98,27 @@ fn weights<const DX: bool>(
     let tasks = out.div_ceil(rows);
     let size = if DX { n * n_in } else { 0 };
     shares.resize((tasks * size).max(shares.len()), 0.0);
-    let work = |(task, (w, dx)): (usize, (&mut [f32], &mut [f32]))| {
+    let work = |(task, (w, dx)): (usize, (Box<dyn Finish + 'a>, &mut [f32]))| {
         dx.fill(0.0);
         Arch::new().dispatch(Rows::<DX> {
             sizes: [n, n_in, out],
             first: task * rows,
+            rows: rows.min(out - task * rows),
             x,
             g,
             w,
             dx,
-            rates: (rates.coefficients(), rates.decays()),
         });
     };
     match (tasks, DX) {
         (1, _) => work((0, (w, &mut shares[..size]))),
         (_, true) => {
             let shares = shares.par_chunks_mut(size);
-            w.par_chunks_mut(rows * n_in)
-                .zip(shares)
-                .enumerate()
-                .for_each(work);
+            let parts = w.split(rows * n_in).into_par_iter();
+            parts.zip(shares).enumerate().for_each(work);
         }
         (_, false) => {
-            let rows = w.par_chunks_mut(rows * n_in).enumerate();
+            let rows = w.split(rows * n_in).into_par_iter().enumerate();
             rows.for_each(|(task, w)| work((task, (w, &mut []))));
         }
     }
@@ -128,14 +129,13 @@ fn weights<const DX: bool>(
 struct Rows<'a, const DX: bool> {
     /// N, in, out.
     sizes: [usize; 3],
-    /// The number of the first row.
+    /// The number of the first row, and how many there are.
     first: usize,
+    rows: usize,
     x: &'a [f32],
     g: &'a [f32],
-    w: &'a mut [f32],
+    w: Box<dyn Finish + 'a>,
     dx: &'a mut [f32],
-    /// η, L2, L1, and whether these two act.
-    rates: ([f32; 3], bool),
 }
 
 impl<const DX: bool> WithSimd for Rows<'_, DX> {
@@ -160,50 +160,66 @@ impl<const DX: bool> Rows<'_, DX> {
         let Self {
             sizes: [n, n_in, out],
             first,
+            rows,
             x,
             g,
-            w,
+            mut w,
             dx,
-            rates,
         } = self;
-        let rates = (rates.0.map(|r| simd.splat_f32s(r)), rates.1);
+        // A strip's gradients, R rows of them, until they are handed over.
+        let mut slopes = [[0.0; STRIP]; R];
         for from in (0..n_in).step_by(STRIP) {
             let strip = [from, n_in.min(from + STRIP)];
-            let mut o = first;
-            let mut rows = w.chunks_exact_mut(R * n_in);
-            for w in rows.by_ref() {
-                block::<S, DX, R>(simd, [n, n_in, out, o], strip, x, g, w, dx, rates);
-                o += R;
+            for o in (0..rows - rows % R).step_by(R) {
+                let sizes = [n, n_in, out, first + o, o];
+                block::<S, DX, R>(simd, sizes, strip, x, g, &mut *w, dx, &mut slopes);
             }
-            for w in rows.into_remainder().chunks_exact_mut(n_in) {
-                block::<S, DX, 1>(simd, [n, n_in, out, o], strip, x, g, w, dx, rates);
-                o += 1;
+            for o in rows - rows % R..rows {
+                let sizes = [n, n_in, out, first + o, o];
+                let slopes = slopes.first_chunk_mut::<1>();
+                if let Some(slopes) = slopes {
+                    block::<S, DX, 1>(simd, sizes, strip, x, g, &mut *w, dx, slopes);
+                }
             }
         }
     }
 }
 
-/// A strip of columns of `R` rows of W from number `o` on.
+/// A strip of columns of `R` rows of W from number `o` on, the part's row `own`.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "one flat inner loop")]
 fn block<S: Simd, const DX: bool, const R: usize>(
     simd: S,
-    sizes: [usize; 4],
+    [n, n_in, out, o, own]: [usize; 5],
     [from, to]: [usize; 2],
     x: &[f32],
     g: &[f32],
-    w: &mut [f32],
+    w: &mut dyn Finish,
     dx: &mut [f32],
-    rates: ([S::f32s; 3], bool),
+    slopes: &mut [[f32; STRIP]; R],
 ) {
     let lanes = S::F32_LANES;
+    let sizes = [n, n_in, out, o];
+    let rows = &w.results()[own * n_in..][..R * n_in];
     let mut at = from;
     while at + lanes <= to {
-        columns::<S, DX, R>(simd, sizes, [at, lanes], x, g, w, dx, rates);
+        columns::<S, DX, R>(simd, sizes, [at, lanes, at - from], x, g, rows, dx, slopes);
         at += lanes;
     }
     if at < to {
-        columns::<S, DX, R>(simd, sizes, [at, to - at], x, g, w, dx, rates);
+        columns::<S, DX, R>(
+            simd,
+            sizes,
+            [at, to - at, at - from],
+            x,
+            g,
+            rows,
+            dx,
+            slopes,
+        );
+    }
+    for (r, slopes) in slopes.iter().enumerate() {
+        w.take((own + r) * n_in + from, &slopes[..to - from]);
     }
 }
 
@@ -230,15 +246,18 @@ fn store<S: Simd>(simd: S, slice: &mut [f32], value: S::f32s) {
 fn columns<S: Simd, const DX: bool, const R: usize>(
     simd: S,
     [n, n_in, out, o]: [usize; 4],
-    [at, len]: [usize; 2],
+    [at, len, place]: [usize; 3],
     x: &[f32],
     g: &[f32],
-    w: &mut [f32],
+    w: &[f32],
     dx: &mut [f32],
-    ([eta, l2, l1], decay): ([S::f32s; 3], bool),
+    to: &mut [[f32; STRIP]; R],
 ) {
-    let (zero, one) = (simd.splat_f32s(0.0), simd.splat_f32s(1.0));
-    let old: [S::f32s; R] = std::array::from_fn(|r| load(simd, &w[r * n_in + at..][..len]));
+    let zero = simd.splat_f32s(0.0);
+    let old: [S::f32s; R] = std::array::from_fn(|r| match DX {
+        true => load(simd, &w[r * n_in + at..][..len]),
+        false => zero,
+    });
     let mut slopes = [zero; R];
     for i in 0..n {
         let g = &g[i * out + o..][..R];
@@ -260,13 +279,6 @@ fn columns<S: Simd, const DX: bool, const R: usize>(
         }
     }
     for r in 0..R {
-        let w_r = old[r];
-        let below = simd.select_f32s(simd.less_than_f32s(w_r, zero), simd.neg_f32s(one), zero);
-        let sign = simd.select_f32s(simd.less_than_f32s(zero, w_r), one, below);
-        // Where nothing decays, an infinite weight must not meet the zero.
-        let decayed = if decay { w_r } else { zero };
-        let slope = simd.mul_add_e_f32s(l2, decayed, simd.mul_add_e_f32s(l1, sign, slopes[r]));
-        let new = simd.sub_f32s(w_r, simd.mul_f32s(eta, slope));
-        store(simd, &mut w[r * n_in + at..][..len], new);
+        store(simd, &mut to[r][place..][..len], slopes[r]);
     }
 }

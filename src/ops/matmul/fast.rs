@@ -2,23 +2,25 @@
 
 use std::cell::RefCell;
 
-use super::super::activation::Activation;
-use super::super::dropout;
 use super::super::gemm::{Matrix, gemm};
-use super::super::sgd::Rates;
 use super::super::{dense_grad, small_batch};
-use crate::kernel::Args;
+use crate::kernel::{Args, Finish};
+use crate::threads::prelude::*;
 
 /// Examples of a mini-batch up to which our own texts are faster: beyond, the GEMM's packing
 /// pays. Measured with 784-30-10 and 784-500-500-10 on two cores with AVX-512: at 32 in 0.6
 /// of the GEMM's time, at 64 in 0.75, at 100 in 0.9.
 const SMALL_BATCH: usize = 100;
 
+/// Additions of an ending that are worth a task of their own, and how many tasks there are at most.
+const TASK: usize = 1 << 16;
+const MOST_TASKS: usize = 16;
+
 thread_local! {
     /// The transposed product, kept from launch to launch.
     static TRANSPOSED: RefCell<Vec<f32>> = const { RefCell::new(vec![]) };
-    /// A gradient that updates a parameter, likewise.
-    static GRADIENT: RefCell<Vec<f32>> = const { RefCell::new(vec![]) };
+    /// A product whose elements pass an expression, likewise.
+    static PRODUCT: RefCell<Vec<f32>> = const { RefCell::new(vec![]) };
 }
 
 /// The product by the GEMM crate or, over a small mini-batch, by our own, into C.
@@ -48,60 +50,21 @@ pub(super) fn matmul(a: &mut Args<'_, f32>) {
     product(a, c);
 }
 
-pub(super) fn matmul_bias(a: &mut Args<'_, f32>) {
-    let c = a.f_mut(3);
-    biased(a, c);
-}
-
-/// C = σ(op(A) op(B) + bias).
-fn biased(a: &Args<'_, f32>, c: &mut [f32]) {
-    let act = Activation::of_constant(a.size("ACTIVATION"));
-    let (n, bias) = (a.size("N"), a.f(2));
-    product(a, c);
-    for row in c.chunks_mut(n) {
-        for (c, &bias) in row.iter_mut().zip(bias) {
-            *c = act.apply(*c + bias);
-        }
-    }
-}
-
-pub(super) fn matmul_bias_dropout(a: &mut Args<'_, f32>) {
-    let c = a.f_mut(5);
-    biased(a, c);
-    dropout::mask_in_place(a, [3, 4], c);
-}
-
-pub(super) fn matmul_slope(a: &mut Args<'_, f32>) {
-    let act = Activation::of_constant(a.size("ACTIVATION"));
-    let (y, c) = (a.f(2), a.f_mut(3));
-    product(a, c);
-    for (c, &y) in c.iter_mut().zip(y) {
-        *c = act.sloped(*c, y);
-    }
-}
-
-/// Hands the product to `use_it`, as the gradient of what is updated.
-fn gradient(a: &Args<'_, f32>, use_it: impl FnOnce(&[f32])) {
-    let mut gradient = GRADIENT.take();
-    let size = a.size("M") * a.size("N");
-    gradient.resize(size.max(gradient.len()), 0.0);
-    product(a, &mut gradient[..size]);
-    use_it(&gradient[..size]);
-    GRADIENT.set(gradient);
-}
-
-pub(super) fn matmul_sgd(a: &mut Args<'_, f32>) {
-    let rates = Rates::of(a, a.f(3), a.u(4));
+/// The product, its elements finished row by row: those of few terms while they are near.
+pub(super) fn finishing<'a>(a: &mut Args<'_, f32>, parts: Vec<Box<dyn Finish + 'a>>) {
     let (m, n, k) = (a.size("M"), a.size("N"), a.size("K"));
-    let w = a.f_mut(2);
+    let Some(c) = parts.into_iter().next() else {
+        return;
+    };
     if k <= SMALL_BATCH && a.size("TRANS_A") == 1 && a.size("TRANS_B") == 0 {
-        return dense_grad::fast::update([k, n, m], [a.f(1), a.f(0)], w, &rates);
+        return dense_grad::fast::update([k, n, m], [a.f(1), a.f(0)], c);
     }
-    gradient(a, |g| rates.update(w, None, g));
-}
-
-pub(super) fn matmul_sgd_momentum(a: &mut Args<'_, f32>) {
-    let rates = Rates::of(a, a.f(3), a.u(4));
-    let (w, v) = (a.f_mut(2), a.f_mut(5));
-    gradient(a, |g| rates.update(w, Some(v), g));
+    let mut product_of = PRODUCT.take();
+    product_of.resize((m * n).max(product_of.len()), 0.0);
+    product(a, &mut product_of[..m * n]);
+    let rows = m.div_ceil((c.work() / TASK).clamp(1, MOST_TASKS));
+    let parts = c.split(rows * n).into_par_iter();
+    let rows = product_of[..m * n].par_chunks(rows * n);
+    parts.zip(rows).for_each(|(mut c, rows)| c.take(0, rows));
+    PRODUCT.set(product_of);
 }

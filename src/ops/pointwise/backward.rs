@@ -1,15 +1,15 @@
 //! Derivatives of expressions, in as few launches as an adapter's bindings allow.
 
-use super::{MOST_BINDINGS, Pointwise};
+use super::{MOST_BINDINGS, Pointwise, Source};
 use crate::error::Result;
-use crate::expr::reverse;
+use crate::expr::{Plane, reverse};
 use crate::ops::{Tape, Value};
 
 /// What the derivatives of an op are computed from.
 pub(super) struct Derivatives<'a> {
     pub(super) op: &'a Pointwise,
     /// The op's inputs, the gradients that came back, its outputs.
-    pub(super) values: Vec<Value>,
+    pub(super) values: Vec<(Value, Plane)>,
     /// The outputs that gradients came back for.
     pub(super) of: Vec<usize>,
     /// The op's keys and step, or what there is of them.
@@ -22,13 +22,13 @@ impl Derivatives<'_> {
     /// The gradient with respect to each of the inputs `wanted`, of the results' extents. Inputs with
     /// the same one, as the terms of a sum have, share it. What one launch cannot bind is done in two.
     pub(super) fn write(&self, tape: &mut dyn Tape, wanted: &[u32]) -> Result<Vec<Option<Value>>> {
-        let (program, there) = reverse(&self.op.program, self.op.inputs, &self.of, wanted);
+        let (program, there) = reverse(&self.op.program, self.op.inputs(), &self.of, wanted);
         let (program, places) = program.distinct();
         if places.is_empty() {
             return Ok(vec![None; wanted.len()]);
         }
         let derivative = Pointwise {
-            inputs: self.values.len(),
+            sources: (0..self.values.len()).map(Source::whole).collect(),
             over: vec![None; program.outputs().len()],
             extents: None,
             program,
@@ -48,9 +48,9 @@ impl Derivatives<'_> {
 
 impl Pointwise {
     /// What [`Pointwise::write`] binds of these values and beside them.
-    fn bindings(&self, values: &[Value]) -> usize {
+    fn bindings(&self, values: &[(Value, Plane)]) -> usize {
         let read = self.program.inputs().into_iter();
-        let mut read: Vec<Value> = read.map(|k| values[k as usize]).collect();
+        let mut read: Vec<Value> = read.map(|k| values[k as usize].0).collect();
         read.sort_unstable();
         read.dedup();
         let extra = usize::from(self.wants_keys()) + usize::from(self.wants_step());

@@ -1,6 +1,6 @@
 //! Two expressions, one of which reads a result of the other, as one: by substitution.
 
-use super::{MOST_BINDINGS, Pointwise};
+use super::{MOST_BINDINGS, Pointwise, Source};
 use crate::expr::{Builder, Form};
 use crate::ops::Value;
 
@@ -11,20 +11,34 @@ pub(crate) struct Use<'a> {
     pub inputs: &'a [Value],
 }
 
+/// A value and how an input of expressions is read from it.
+type Read = (Value, Source);
+
 impl Use<'_> {
     fn own(&self) -> &[Value] {
-        &self.inputs[..self.op.inputs]
+        &self.inputs[..self.op.inputs()]
     }
 
     /// Keys and step.
     fn tail(&self) -> &[Value] {
-        &self.inputs[self.op.inputs..]
+        &self.inputs[self.op.inputs()..]
     }
 
     /// The inputs that are written over.
     fn updated(&self) -> Vec<Value> {
         let over = self.op.over.iter().flatten();
-        over.map(|&k| self.own()[k]).collect()
+        over.map(|&k| self.input(k).0).collect()
+    }
+
+    /// What an input of the expressions is.
+    fn input(&self, k: usize) -> Read {
+        let source = self.op.sources[k];
+        let how = Source { value: 0, ..source };
+        (self.inputs[source.value], how)
+    }
+
+    fn all(&self) -> impl Iterator<Item = Read> {
+        (0..self.op.sources.len()).map(|k| self.input(k))
     }
 }
 
@@ -43,21 +57,25 @@ pub(crate) fn merged(
     let written = first.updated();
     let reads_update = second.own().iter().any(|v| written.contains(v));
     let table = second.op.tables();
-    let mut read_at = second.own().iter().zip(&table);
-    if reads_update || read_at.any(|(v, table)| *v == between && *table) {
+    let mut read_at = second.all().zip(&table);
+    if reads_update || read_at.any(|((v, _), table)| v == between && *table) {
         return None;
     }
+    let mut read: Vec<Read> = vec![];
     let mut inputs: Vec<Value> = vec![];
-    for &v in first.own().iter().chain(second.own()) {
-        if v != between && !inputs.contains(&v) {
-            inputs.push(v);
+    for input in first.all().chain(second.all()) {
+        if input.0 != between {
+            if !read.contains(&input) {
+                read.push(input);
+            }
+            if !inputs.contains(&input.0) {
+                inputs.push(input.0);
+            }
         }
     }
-    let place = |v: Value| {
-        inputs
-            .iter()
-            .position(|other| *other == v)
-            .map(|k| k as u32)
+    let place = |input: Read| {
+        let found = read.iter().position(|other| *other == input);
+        found.map(|k| k as u32)
     };
     let mut builder = Builder::default();
     let mut append = |of: Use<'_>, line_between: Option<u32>| -> Option<Vec<u32>> {
@@ -65,9 +83,9 @@ pub(crate) fn merged(
         for &form in of.op.program.forms() {
             let form = form.map(|operand| lines[operand as usize]);
             lines.push(match form {
-                Form::Input(k) if of.own()[k as usize] == between => line_between?,
-                Form::Input(k) => builder.push(Form::Input(place(of.own()[k as usize])?)),
-                Form::At(k, index) => builder.push(Form::At(place(of.own()[k as usize])?, index)),
+                Form::Input(k) if of.input(k as usize).0 == between => line_between?,
+                Form::Input(k) => builder.push(Form::Input(place(of.input(k as usize))?)),
+                Form::At(k, index) => builder.push(Form::At(place(of.input(k as usize))?, index)),
                 other => builder.push(other),
             });
         }
@@ -92,14 +110,18 @@ pub(crate) fn merged(
                 lines.push(line);
                 let target = of.op.over[k];
                 over.push(match target {
-                    Some(k) => Some(place(of.own()[k])? as usize),
+                    Some(k) => Some(place(of.input(k))? as usize),
                     None => None,
                 });
             }
         }
     }
+    let source = |&(value, how): &Read| {
+        let value = inputs.iter().position(|v| *v == value)?;
+        Some(Source { value, ..how })
+    };
     let op = Pointwise {
-        inputs: inputs.len(),
+        sources: read.iter().map(source).collect::<Option<_>>()?,
         over,
         extents: Some(extents.to_vec()),
         program: builder.finish(lines),
@@ -128,7 +150,11 @@ pub(crate) fn merged(
     };
     // An input that only the value between was made from, and that nobody reads now.
     let read = op.program.inputs();
-    let unread = (0..op.inputs).any(|k| !read.contains(&(k as u32)) && !op.over.contains(&Some(k)));
+    let over = |k: usize| op.over.contains(&Some(k));
+    let unread = (0..op.sources.len()).any(|k| !read.contains(&(k as u32)) && !over(k));
+    // Elements elsewhere may have been written over already.
+    let tables = op.tables();
+    let elsewhere = (0..op.sources.len()).any(|k| tables[k] && over(k));
     let fits = inputs.len() + new_outputs <= MOST_BINDINGS;
-    (fits && !twice && !unread).then_some((op, inputs))
+    (fits && !twice && !unread && !elsewhere).then_some((op, inputs))
 }
