@@ -17,11 +17,23 @@ fn measured() -> BTreeMap<&'static str, BTreeMap<String, f64>> {
             continue;
         };
         let words: Vec<_> = rest.split_whitespace().collect();
+        // That build named kernels after what stands at their ends.
+        let core = words[0].replace("_sgd", "");
+        let core = match core.strip_prefix("matmul") {
+            Some(rest) => format!(
+                "matmul{}",
+                rest.replace("_slope", "")
+                    .replace("_dropout", "")
+                    .replace("_bias", "")
+            ),
+            None => core,
+        };
         // A block's edge, where the kernel has one, stands between its name and the time.
         let named = 1 + usize::from(words[1].parse::<u32>().is_ok());
         if let Some(Ok(time)) = words.get(named).map(|word| word.parse()) {
             let ways = table.entry(launch).or_default();
-            ways.insert(words[..named].join(" "), time);
+            let name = [&[core.as_str()], &words[1..named]].concat();
+            ways.insert(name.join(" "), time);
         }
     }
     table

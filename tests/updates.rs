@@ -10,11 +10,14 @@ use common::gpu;
 use wgrad::compile::{Compiled, Options};
 use wgrad::exec::Executor;
 use wgrad::exec::cpu::{Cpu, Text};
+use wgrad::expr::Expr;
 use wgrad::graph::{Graph, Handle, Program};
 use wgrad::nn::{Cost, Mode, Network, recipe};
 use wgrad::ops::advance::Advance;
 use wgrad::ops::constant::Constant;
 use wgrad::ops::gather::{Expansion, Gather};
+use wgrad::ops::matmul::Matmul;
+use wgrad::ops::pointwise::Pointwise;
 use wgrad::ops::tally::Tally;
 use wgrad::ops::{COUNTER, Tape, Value};
 use wgrad::optim::{Adagrad, Adam, AdamW, Group, Lamb, Lion, Optimizer, RmsProp, Schedule, Sgd};
@@ -287,6 +290,50 @@ fn woven_in_is_apart() {
             let executor = gpu.executor(fused.plan().clone()).unwrap();
             let mut session = Session::of(&fused, executor).unwrap();
             close(three_steps(&step, &mut session), "GPU", tolerance);
+        }
+    }
+}
+
+/// A product that reads a parameter does not end in the parameter's update: its threads would read
+/// what others have written already. W ← 1.5 W − 0.5 W Wᵀ W, a step towards orthogonal rows.
+#[test]
+fn an_update_waits_for_a_product_of_its_own_parameter() {
+    let mut graph = Graph::new();
+    let n = 24;
+    let ty = Type::f32("w", &[n, n]).unwrap();
+    let w = graph.input::<f32>("w", ty).unwrap();
+    let run = graph.begin("run");
+    let square = Arc::new(Matmul::new(false, true));
+    let square = graph.op1(square, &[w.value(); 2]).unwrap();
+    let cube = Arc::new(Matmul::new(false, false));
+    let cube = graph.op1(cube, &[square, w.value()]).unwrap();
+    let next = Expr::input(1) * 1.5 - Expr::input(0) * 0.5;
+    let update = Pointwise::new(&[next]).updating(0, 1);
+    graph.op(Arc::new(update), &[cube, w.value()]).unwrap();
+    let values: Vec<f32> = (0..n * n).map(|i| ((i * 37) % 64) as f32 / 400.0).collect();
+    let mut all = vec![];
+    for fuse in [false, true] {
+        let options = Options {
+            replicas: 1,
+            fuse,
+            limits: Limits::default(),
+        };
+        let compiled = Compiled::new(&graph, &options).unwrap();
+        assert_eq!(compiled.plan().programs["run"].len(), 3, "fused: {fuse}");
+        let mut executors: Vec<Box<dyn Executor>> = vec![];
+        let plan = || compiled.plan().clone();
+        executors.push(Box::new(Cpu::<f32>::new(plan(), Text::Fast).unwrap()));
+        executors.extend(gpu().map(|gpu| gpu.executor(plan()).unwrap()));
+        for executor in executors {
+            let mut session = Session::of(&compiled, executor).unwrap();
+            session.write(w, &values).unwrap();
+            session.run(run, 1).unwrap();
+            all.push(session.read(w).unwrap().to_vec());
+        }
+    }
+    for found in &all[1..] {
+        for (f, w) in found.iter().zip(&all[0]) {
+            assert!((f - w).abs() <= 1e-5, "{f}, wanted {w}");
         }
     }
 }
