@@ -14,8 +14,8 @@ use crate::kernel::{Args, Finish};
 
 /// Rows of W that share what is loaded of x, at most.
 const MOST_ROWS: usize = 8;
-/// Columns of a strip, whole registers of any width: with x and ∂x of ten examples 20 KiB.
-const STRIP: usize = 256;
+/// Columns of a strip, whole registers of any width: with x and ∂x of ten examples 40 KiB.
+const STRIP: usize = 512;
 /// Multiply-adds of one task.
 const TASK: usize = 1 << 20;
 /// Tasks at most: each costs a ∂x.
