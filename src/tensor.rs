@@ -143,6 +143,18 @@ pub enum View<'a> {
     U32(&'a [u32]),
 }
 
+impl<'a> From<&'a [f32]> for View<'a> {
+    fn from(values: &'a [f32]) -> Self {
+        Self::F32(values)
+    }
+}
+
+impl<'a> From<&'a [u32]> for View<'a> {
+    fn from(values: &'a [u32]) -> Self {
+        Self::U32(values)
+    }
+}
+
 impl<'a> View<'a> {
     /// How many elements.
     pub fn len(self) -> usize {

@@ -160,6 +160,12 @@ const MUTANTS: &[Mutant] = mutants! {
     "gather" "up and down swapped": "case 1u: { row += 1; }" => "case 1u: { row -= 1; }";
     "gather" "labels of the position": "shuffled_y[group.z * BATCH + i / size] = labels[image]" => "shuffled_y[group.z * BATCH + i / size] = labels[position(group.z, i / size) % IMAGES]";
     "gather" "the step never begins": "step[2u * replica + 1u] = step[2u * replica];" => "step[2u * replica + 1u] = step[2u * replica + 1u];";
+    "rows" "always the first mini-batch": "now * BATCH + i / SIZE" => "i / SIZE";
+    "rows" "begins at element 0": "row * STRIDE + START" => "row * STRIDE";
+    "rows" "the first replica's order": "order[replica * ROWS + position]" => "order[position]";
+    "rows" "past the end": "min(now * BATCH + i / SIZE, ROWS - 1u)" => "(now * BATCH + i / SIZE) % ROWS";
+    "rows" "the first byte of four": "(8u * (at % 4u))" => "0u";
+
     "advance" "counts the step to come": "= step[2u * group.z + 1u] + 1u" => "= step[2u * group.z] + 1u";
     "advance" "does not begin it": "step[2u * group.z + 1u] = to_come;" => "";
     "gather" "scale forgotten": "SCALE * f32(" => "f32(";

@@ -22,10 +22,13 @@
 //! # }
 //! ```
 
+mod columns;
 pub mod digits;
 pub mod idx;
 pub mod picture;
 mod strokes;
+
+pub use columns::{Column, Dataset, Numbers};
 
 use std::ffi::OsString;
 use std::ops::Range;

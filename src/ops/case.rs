@@ -88,6 +88,12 @@ impl Case {
         self
     }
 
+    /// Adds a float input shared by all replicas, data and nothing that is differentiated.
+    pub fn shared_float(mut self, extents: &[usize], fill: Fill) -> Self {
+        self.push(Type::f32("case", extents).map(Type::shared), fill, false);
+        self
+    }
+
     /// Adds an integer input shared by all replicas.
     pub fn shared_u32(mut self, extents: &[usize], fill: Fill) -> Self {
         self.push(Type::u32("case", extents).map(Type::shared), fill, false);

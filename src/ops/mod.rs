@@ -346,6 +346,7 @@ pub mod quadratic;
 pub mod reduce;
 pub mod reduction;
 pub mod reshape;
+pub mod rows;
 pub mod scale;
 pub mod shuffle;
 pub mod slice;
@@ -393,6 +394,7 @@ table! {
     reduce,
     reduction,
     reshape,
+    rows,
     scale,
     shuffle,
     slice,

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use super::{Backward, Case, Fill, Lowering, Op, Value, arity, floats};
+use super::{Backward, Case, Fill, Lowering, Op, Value, arity};
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
-use crate::shape::Type;
+use crate::shape::{Shape, Type};
 
-/// y = x in other extents: input x of any shape, output y of the given extents, whose
+/// y = x in other extents: input x, floats or integers of any shape, output y of the given extents, whose
 /// product must be the number of elements of x.
 #[derive(Debug)]
 pub struct Reshape {
@@ -23,8 +23,8 @@ impl Op for Reshape {
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
         let [x] = arity("reshape", inputs, "x")?;
-        floats("reshape", "x", x)?;
-        let y = Type::f32("reshape", &self.extents)?;
+        let shape = Shape::new("reshape", &self.extents)?;
+        let y = Type { shape, ..x.clone() };
         if x.elements() == y.elements() {
             return Ok(vec![y]);
         }

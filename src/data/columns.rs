@@ -1,0 +1,435 @@
+//! Data as columns: a set of rows, each with a value in every column.
+//!
+//! ```
+//! use wgrad::data::Dataset;
+//!
+//! let data = Dataset::new()
+//!     .with("input", [2], vec![0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0])?
+//!     .with("target", [], vec![0, 1, 1, 0])?;
+//! assert_eq!(data.rows(), 4);
+//! let parts = data.split(&[0.5, 0.5], 7)?;
+//! assert_eq!(parts[0].rows() + parts[1].rows(), 4);
+//! # Ok::<(), wgrad::Error>(())
+//! ```
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::rng::{Stream, key, streams};
+use crate::shape::DType;
+
+/// The numbers of a column.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Numbers {
+    /// Floats.
+    F32(Arc<Vec<f32>>),
+    /// Integers: classes, words.
+    U32(Arc<Vec<u32>>),
+    /// Bytes, each of which becomes a float times a scale when it is needed: images at a quarter of
+    /// the memory.
+    U8(Arc<Vec<u8>>, f64),
+}
+
+impl From<Vec<f32>> for Numbers {
+    fn from(values: Vec<f32>) -> Self {
+        Self::F32(Arc::new(values))
+    }
+}
+
+impl From<Vec<u32>> for Numbers {
+    fn from(values: Vec<u32>) -> Self {
+        Self::U32(Arc::new(values))
+    }
+}
+
+impl From<&[f32]> for Numbers {
+    fn from(values: &[f32]) -> Self {
+        values.to_vec().into()
+    }
+}
+
+impl From<&[u32]> for Numbers {
+    fn from(values: &[u32]) -> Self {
+        values.to_vec().into()
+    }
+}
+
+impl<D: ndarray::Dimension> From<&ndarray::Array<f32, D>> for Numbers {
+    fn from(values: &ndarray::Array<f32, D>) -> Self {
+        values.iter().copied().collect::<Vec<f32>>().into()
+    }
+}
+
+impl<D: ndarray::Dimension> From<&ndarray::Array<u32, D>> for Numbers {
+    fn from(values: &ndarray::Array<u32, D>) -> Self {
+        values.iter().copied().collect::<Vec<u32>>().into()
+    }
+}
+
+impl Numbers {
+    /// Bytes that become numbers between 0 and 1.
+    pub fn bytes(values: Vec<u8>) -> Self {
+        Self::U8(Arc::new(values), 1.0 / 255.0)
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::U32(values) => values.len(),
+            Self::U8(values, _) => values.len(),
+        }
+    }
+
+    /// What a network gets of it.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Self::U32(_) => DType::U32,
+            _ => DType::F32,
+        }
+    }
+}
+
+/// A column: `rows` values of `extents` each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// The extents of one row; none for a number.
+    pub extents: Vec<usize>,
+    /// All numbers, row after row.
+    pub numbers: Numbers,
+    /// Numbers from the beginning of a row to that of the next, if rows overlap.
+    pub(crate) stride: usize,
+    /// Numbers before row 0.
+    pub(crate) start: usize,
+}
+
+impl Column {
+    fn size(&self) -> usize {
+        self.extents.iter().product()
+    }
+
+    fn packed(&self) -> bool {
+        self.stride == self.size() && self.start == 0
+    }
+
+    /// The column of some rows, in this order, each where it was.
+    fn take(&self, rows: &[usize]) -> Self {
+        fn taken<T: Copy>(all: &[T], column: &Column, rows: &[usize]) -> Arc<Vec<T>> {
+            let row = |&r: &usize| {
+                let at = r * column.stride + column.start;
+                all[at..at + column.size()].iter().copied()
+            };
+            Arc::new(rows.iter().flat_map(row).collect())
+        }
+        Self {
+            numbers: match &self.numbers {
+                Numbers::F32(all) => Numbers::F32(taken(all, self, rows)),
+                Numbers::U32(all) => Numbers::U32(taken(all, self, rows)),
+                Numbers::U8(all, scale) => Numbers::U8(taken(all, self, rows), *scale),
+            },
+            stride: self.size(),
+            start: 0,
+            ..self.clone()
+        }
+    }
+
+    /// A run of rows without a copy of what rows share.
+    fn range(&self, first: usize, rows: usize) -> Self {
+        match self.packed() {
+            true => self.take(&(first..first + rows).collect::<Vec<_>>()),
+            false => Self {
+                start: self.start + first * self.stride,
+                ..self.clone()
+            },
+        }
+    }
+
+    /// One row as floats.
+    pub fn row(&self, row: usize) -> Vec<f32> {
+        let at = row * self.stride + self.start;
+        let range = at..at + self.size();
+        match &self.numbers {
+            Numbers::F32(all) => all[range].to_vec(),
+            Numbers::U32(all) => all[range].iter().map(|&x| x as f32).collect(),
+            Numbers::U8(all, scale) => {
+                let number = |&byte: &u8| f32::from(byte) * *scale as f32;
+                all[range].iter().map(number).collect()
+            }
+        }
+    }
+}
+
+/// Named columns of the same rows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Dataset {
+    columns: Vec<Column>,
+    rows: Option<usize>,
+}
+
+impl Dataset {
+    /// No columns.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With one column more: numbers row after row, of these extents a row (`[]` for one number each).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the numbers are no whole rows, or not as many as the other columns have,
+    /// or none; [`Error::Setting`] for a name that is taken and for floats that are not finite, naming
+    /// the first row of them.
+    pub fn with(
+        mut self,
+        name: &str,
+        extents: impl AsRef<[usize]>,
+        numbers: impl Into<Numbers>,
+    ) -> Result<Self> {
+        let (extents, numbers) = (extents.as_ref().to_vec(), numbers.into());
+        let place = || format!("column {name}");
+        let size: usize = extents.iter().product();
+        let length = numbers.len();
+        if size == 0 || length == 0 || length % size != 0 {
+            let found = format!("{length} numbers in rows {extents:?}");
+            return Err(Error::shape(place(), found, "one or more whole rows"));
+        }
+        if let Numbers::F32(values) = &numbers
+            && let Some(first) = values.iter().position(|x| !x.is_finite())
+        {
+            let found = format!("{} in row {}", values[first], first / size);
+            return Err(Error::setting(place(), found, "finite numbers"));
+        }
+        self.push(Column {
+            name: name.into(),
+            stride: size,
+            start: 0,
+            extents,
+            numbers,
+        })?;
+        Ok(self)
+    }
+
+    /// With two columns out of one text: `input`, windows of `length` numbers that begin at every
+    /// place, and `target`, the same one place on. Each number is kept once.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a text that is not longer than a window.
+    pub fn windows(text: Vec<u32>, length: usize) -> Result<Self> {
+        if length == 0 || text.len() <= length {
+            let found = format!("{} numbers, windows of {length}", text.len());
+            return Err(Error::shape(
+                "text",
+                found,
+                "a text longer than its windows",
+            ));
+        }
+        let rows = text.len() - length;
+        let numbers = Numbers::U32(Arc::new(text));
+        let mut data = Self {
+            columns: vec![],
+            rows: Some(rows),
+        };
+        for (name, start) in [("input", 0), ("target", 1)] {
+            data.columns.push(Column {
+                name: name.into(),
+                extents: vec![length],
+                numbers: numbers.clone(),
+                stride: 1,
+                start,
+            });
+        }
+        Ok(data)
+    }
+
+    fn push(&mut self, column: Column) -> Result<()> {
+        let name = &column.name;
+        if self.columns.iter().any(|c| c.name == *name) {
+            let wanted = "a name that no other column has";
+            return Err(Error::setting(format!("column {name}"), "a second", wanted));
+        }
+        let rows = column.numbers.len() / column.size();
+        if let Some(wanted) = self.rows.filter(|&wanted| wanted != rows) {
+            let found = format!("{rows} rows");
+            let wanted = format!("{wanted}, as the other columns have");
+            return Err(Error::shape(format!("column {name}"), found, wanted));
+        }
+        self.rows = Some(rows);
+        self.columns.push(column);
+        Ok(())
+    }
+
+    /// How many rows it has.
+    pub fn rows(&self) -> usize {
+        self.rows.unwrap_or(0)
+    }
+
+    /// Its columns.
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// A column by name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`] with the nearest name.
+    pub fn column(&self, name: &str) -> Result<&Column> {
+        let found = self.columns.iter().find(|c| c.name == name);
+        found.ok_or_else(|| {
+            let known: Vec<&str> = self.columns.iter().map(|c| c.name.as_str()).collect();
+            Error::unknown("column", name, &known)
+        })
+    }
+
+    /// Some rows, in this order.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for no rows, or one that is not there.
+    pub fn select(&self, rows: &[usize]) -> Result<Self> {
+        if rows.is_empty() || rows.iter().any(|&r| r >= self.rows()) {
+            let found = match rows.iter().find(|&&r| r >= self.rows()) {
+                Some(row) => format!("row {row}"),
+                None => "no rows".into(),
+            };
+            let wanted = format!("one or more of {} rows", self.rows());
+            return Err(Error::shape("rows of a data set", found, wanted));
+        }
+        Ok(Self {
+            columns: self.columns.iter().map(|c| c.take(rows)).collect(),
+            rows: Some(rows.len()),
+        })
+    }
+
+    /// A run of rows.
+    ///
+    /// # Errors
+    /// As [`Dataset::select`].
+    pub fn range(&self, range: std::ops::Range<usize>) -> Result<Self> {
+        if range.is_empty() || range.end > self.rows() {
+            let wanted = format!("one or more of {} rows", self.rows());
+            return Err(Error::shape(
+                "rows of a data set",
+                format!("{range:?}"),
+                wanted,
+            ));
+        }
+        let columns = self.columns.iter();
+        Ok(Self {
+            columns: columns.map(|c| c.range(range.start, range.len())).collect(),
+            rows: Some(range.len()),
+        })
+    }
+
+    /// Parts of these shares, every row in one of them, drawn by a seed; the shares are parts of their
+    /// sum.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for shares that are not positive, or a part that would have no row.
+    pub fn split(&self, shares: &[f64], seed: u64) -> Result<Vec<Self>> {
+        let parts = parted(&permutation(self.rows(), seed), shares)?;
+        parts.iter().map(|rows| self.select(rows)).collect()
+    }
+
+    /// [`Dataset::split`] in which every class of a column has its share in each part, as nearly as
+    /// whole rows allow.
+    ///
+    /// # Errors
+    /// As [`Dataset::split`]; [`Error::Setting`] for a column that is not one of classes.
+    pub fn split_stratified(&self, column: &str, shares: &[f64], seed: u64) -> Result<Vec<Self>> {
+        let by = self.column(column)?;
+        let Numbers::U32(classes) = &by.numbers else {
+            let name = format!("column {column}");
+            return Err(Error::setting(name, "floats", "classes, to be split by"));
+        };
+        if by.size() != 1 {
+            let found = format!("rows {:?}", by.extents);
+            return Err(Error::shape(
+                format!("column {column}"),
+                found,
+                "one class a row",
+            ));
+        }
+        let shuffled = permutation(self.rows(), seed);
+        // Rows of a class stand together, and each part takes every so manieth of all.
+        let mut rows = shuffled;
+        rows.sort_by_key(|&row| classes[row]);
+        let total = check_shares(shares)?;
+        let mut parts = vec![Vec::new(); shares.len()];
+        let mut owed = vec![0.0; shares.len()];
+        for row in rows {
+            for (owed, share) in owed.iter_mut().zip(shares) {
+                *owed += share / total;
+            }
+            let most = (0..owed.len()).fold(0, |m, k| if owed[k] > owed[m] { k } else { m });
+            owed[most] -= 1.0;
+            parts[most].push(row);
+        }
+        for rows in &mut parts {
+            rows.sort_unstable();
+            if rows.is_empty() {
+                return Err(no_rows(self.rows()));
+            }
+        }
+        parts.iter().map(|rows| self.select(rows)).collect()
+    }
+}
+
+fn no_rows(rows: usize) -> Error {
+    let found = format!("a part without rows, of {rows}");
+    Error::setting("shares of a split", found, "parts of one row or more")
+}
+
+fn check_shares(shares: &[f64]) -> Result<f64> {
+    let total: f64 = shares.iter().sum();
+    if !shares.is_empty() && shares.iter().all(|&s| s > 0.0) && total.is_finite() {
+        return Ok(total);
+    }
+    let found = format!("{shares:?}");
+    Err(Error::setting(
+        "shares of a split",
+        found,
+        "positive numbers",
+    ))
+}
+
+/// Consecutive parts of `rows` by these shares.
+fn parted(rows: &[usize], shares: &[f64]) -> Result<Vec<Vec<usize>>> {
+    let total = check_shares(shares)?;
+    let (mut from, mut sum) = (0, 0.0);
+    let mut parts = Vec::new();
+    for (k, share) in shares.iter().enumerate() {
+        sum += share;
+        let to = match k + 1 == shares.len() {
+            true => rows.len(),
+            false => (rows.len() as f64 * sum / total).round() as usize,
+        };
+        if to <= from {
+            return Err(no_rows(rows.len()));
+        }
+        let mut part = rows[from..to].to_vec();
+        part.sort_unstable();
+        parts.push(part);
+        from = to;
+    }
+    Ok(parts)
+}
+
+/// 0 to n in an order that the seed alone decides (Fisher and Yates).
+fn permutation(n: usize, seed: u64) -> Vec<usize> {
+    let stream = Stream {
+        seed: key(seed),
+        replica: 0,
+        stream: streams::SPLIT,
+    };
+    let mut order: Vec<usize> = (0..n).collect();
+    for i in (1..n).rev() {
+        let [high, low, ..] = stream.words(1, i as u32);
+        let word = u64::from(high) << 32 | u64::from(low);
+        // The high half of the product: uniform up to n/2⁶⁴.
+        let j = ((u128::from(word) * (i as u128 + 1)) >> 64) as usize;
+        order.swap(i, j);
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests;

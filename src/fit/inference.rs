@@ -1,0 +1,225 @@
+//! A trained model, compiled once and fed as often as you like.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use ndarray::{ArrayD, IxDyn};
+
+use super::weights::Weights;
+use crate::data::{Dataset, Numbers};
+use crate::error::{Error, Result};
+use crate::exec::Device;
+use crate::graph::{Graph, Handle, Program};
+use crate::model::{Input, Model, Pass, Role, Variables};
+use crate::ops::Tape;
+use crate::run::Session;
+use crate::tensor::{Host, View};
+
+/// What one example's outputs are, by name: `[N, …]` each.
+pub type Outputs = BTreeMap<String, ArrayD<f32>>;
+
+/// A model with weights, compiled for mini-batches up to a size. Any number of examples goes through
+/// it, from any thread.
+///
+/// ```
+/// use wgrad::exec::{Choice, Device};
+/// use wgrad::fit::{Inference, Weights};
+/// use wgrad::model::{Input, Model, layers::*};
+///
+/// let model = Model::sequential(Input::f32([4])).then(Dense::new(3)).then(Softmax).build()?;
+/// let weights = Weights::initial(&model, 1);
+/// let net = Inference::new(&model, &weights, 8, &Device::open(Choice::Cpu)?)?;
+/// let five = net.run(&[("input", (&[0.5f32; 20][..]).into())])?;
+/// assert_eq!(five["output"].shape(), [5, 3]);
+/// # Ok::<(), wgrad::Error>(())
+/// ```
+pub struct Inference {
+    session: Mutex<Session>,
+    program: Program,
+    batch: usize,
+    inputs: Vec<(String, Input, Handle<Host>)>,
+    outputs: Vec<(String, Input, Handle<f32>)>,
+}
+
+impl Inference {
+    /// Compiles a model for at most `batch` examples at once.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`] for a weight that is missing, [`Error::Shape`] for one of other extents,
+    /// what the device says.
+    pub fn new(model: &Model, weights: &Weights, batch: usize, device: &Device) -> Result<Self> {
+        if batch == 0 {
+            return Err(Error::setting("examples at once", 0, "at least 1"));
+        }
+        let mut graph = Graph::new();
+        let mut variables = Variables::default();
+        let mut inputs = Vec::new();
+        for (name, input) in model.inputs() {
+            let value = graph.variable(name, input.of_batch(name, batch)?)?;
+            inputs.push((name.to_string(), input.clone(), value));
+        }
+        let program = graph.begin("forward");
+        let values: Vec<_> = inputs.iter().map(|(_, _, value)| *value).collect();
+        let made = model.write(&mut graph, &mut variables, &values, Pass::Evaluation)?;
+        let mut outputs: Vec<(String, Input, Handle<f32>)> = Vec::new();
+        for ((name, example), value) in model.outputs().zip(made) {
+            // A value that is an input, or another output already, is copied to be one of its own.
+            let name_of = format!("output {name}");
+            let kept = match graph.output::<f32>(&name_of, value) {
+                Ok(handle) => handle,
+                Err(_) => {
+                    let copy =
+                        crate::ops::pointwise::pointwise(&mut graph, [value], |[x]| x * 1.0)?;
+                    graph.output(&name_of, copy)?
+                }
+            };
+            outputs.push((name.into(), example.clone(), kept));
+        }
+        let mut session = Session::new(&graph, device)?;
+        for variable in variables.all() {
+            let handle: Handle<f32> = graph.handle(variable.value)?;
+            match variable.role {
+                Role::Constant => session.write(handle, &variable.draw(0, 0, 0))?,
+                _ => {
+                    let extents = variable.ty.shape.extents();
+                    session.write(handle, weights.values(&variable.name, extents)?)?;
+                }
+            }
+        }
+        let mut handles = Vec::new();
+        for (name, input, value) in inputs {
+            debug_assert_eq!(graph.ty(value)?.dtype, input.dtype);
+            handles.push((name, input, graph.handle::<Host>(value)?));
+        }
+        Ok(Self {
+            session: Mutex::new(session),
+            program,
+            batch,
+            inputs: handles,
+            outputs,
+        })
+    }
+
+    /// The outputs of any number of examples, given every input by name, example after example.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`] for an input that the model lacks, [`Error::Shape`] for one that is missing
+    /// or no whole number of examples, or not as many as the others; what the device says.
+    pub fn run(&self, inputs: &[(&str, View<'_>)]) -> Result<Outputs> {
+        let known: Vec<&str> = self.inputs.iter().map(|(name, ..)| name.as_str()).collect();
+        if let Some((name, _)) = inputs.iter().find(|(name, _)| !known.contains(name)) {
+            return Err(Error::unknown("input", name, &known));
+        }
+        let mut given = Vec::new();
+        let mut rows = None;
+        for (name, input, handle) in &self.inputs {
+            let place = || format!("input {name}");
+            let found = inputs.iter().find(|(other, _)| other == name);
+            let Some((_, view)) = found else {
+                return Err(Error::shape(place(), "nothing", "every input of the model"));
+            };
+            let size: usize = input.extents.iter().product();
+            if view.dtype() != input.dtype || view.is_empty() || view.len() % size != 0 {
+                let found = format!("{} numbers of {:?}", view.len(), view.dtype());
+                let wanted = format!("{:?} {:?} an example", input.dtype, input.extents);
+                return Err(Error::shape(place(), found, wanted));
+            }
+            let count = view.len() / size;
+            if *rows.get_or_insert(count) != count {
+                let found = format!("{count} examples");
+                return Err(Error::shape(
+                    place(),
+                    found,
+                    "as many as of the other inputs",
+                ));
+            }
+            given.push((*view, size, *handle));
+        }
+        let rows = rows.unwrap_or(0);
+        let mut made: Vec<Vec<f32>> = vec![Vec::new(); self.outputs.len()];
+        // A panic elsewhere leaves whole buffers, and every run writes all of them again.
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        for first in (0..rows).step_by(self.batch) {
+            let count = self.batch.min(rows - first);
+            for (view, size, handle) in &given {
+                session.write(
+                    *handle,
+                    &padded(*view, first * size, count * size, self.batch * size),
+                )?;
+            }
+            session.run(self.program, 1)?;
+            let handles: Vec<Handle<f32>> = self.outputs.iter().map(|(_, _, h)| *h).collect();
+            let values = session.read(handles)?;
+            for ((values, made), (_, example, _)) in values.iter().zip(&mut made).zip(&self.outputs)
+            {
+                let size: usize = example.extents.iter().product();
+                made.extend_from_slice(&values[..count * size]);
+            }
+        }
+        drop(session);
+        let mut outputs = Outputs::new();
+        for ((name, example, _), values) in self.outputs.iter().zip(made) {
+            let extents = [&[rows][..], &example.extents].concat();
+            let array = ArrayD::from_shape_vec(IxDyn(&extents), values).map_err(|e| {
+                Error::shape(format!("output {name}"), e.to_string(), "its examples")
+            })?;
+            outputs.insert(name.clone(), array);
+        }
+        Ok(outputs)
+    }
+
+    /// The outputs of every row of a data set that has the model's inputs as columns.
+    ///
+    /// # Errors
+    /// As [`Inference::run`].
+    pub fn run_on(&self, data: &Dataset) -> Result<Outputs> {
+        let mut hosts = Vec::new();
+        for (name, ..) in &self.inputs {
+            let column = data.column(name)?;
+            let all = data.rows();
+            let host = match &column.numbers {
+                Numbers::U32(_) => {
+                    let rows = (0..all).flat_map(|r| column.row(r));
+                    Host::U32(rows.map(|x| x as u32).collect())
+                }
+                _ => Host::F32((0..all).flat_map(|r| column.row(r)).collect()),
+            };
+            hosts.push((name.as_str(), host));
+        }
+        let views: Vec<(&str, View<'_>)> = hosts.iter().map(|(n, h)| (*n, h.view())).collect();
+        self.run(&views)
+    }
+}
+
+/// A part of some numbers with its last ones again up to a mini-batch: whatever stands there, nobody
+/// looks at what comes of it.
+fn padded(view: View<'_>, from: usize, count: usize, whole: usize) -> Host {
+    fn filled<T: Copy>(part: &[T], whole: usize) -> Vec<T> {
+        let mut all = part.to_vec();
+        let last = part[part.len() - 1];
+        all.resize(whole, last);
+        all
+    }
+    match view {
+        View::F32(all) => Host::F32(filled(&all[from..from + count], whole)),
+        View::U32(all) => Host::U32(filled(&all[from..from + count], whole)),
+    }
+}
+
+impl fmt::Debug for Inference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |list: Vec<&str>| list.join(", ");
+        f.debug_struct("Inference")
+            .field(
+                "inputs",
+                &names(self.inputs.iter().map(|(n, ..)| n.as_str()).collect()),
+            )
+            .field(
+                "outputs",
+                &names(self.outputs.iter().map(|(n, ..)| n.as_str()).collect()),
+            )
+            .field("batch", &self.batch)
+            .finish_non_exhaustive()
+    }
+}

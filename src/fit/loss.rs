@@ -1,0 +1,506 @@
+//! Losses: functions that write graph. Gradient, fusion and devices come by themselves.
+
+use std::fmt;
+use std::ops::{Add, Mul};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::expr::Expr;
+use crate::model::{Input, Model, Scope};
+use crate::ops::log_softmax::LogSoftmax;
+use crate::ops::pointwise::pointwise;
+use crate::ops::reduction::{Kind, Reduction};
+use crate::ops::{Loss as ClassLoss, Tape, Value, log_likelihood};
+use crate::shape::DType;
+
+/// The loss of each example of a mini-batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Each {
+    /// `[N]`: the sum of each example.
+    pub sums: Value,
+    /// `[N]`: how much of each example counts, where that is not 1. The mini-batch's loss is the
+    /// quotient of both totals.
+    pub counts: Option<Value>,
+}
+
+impl From<Value> for Each {
+    fn from(sums: Value) -> Self {
+        Self { sums, counts: None }
+    }
+}
+
+/// What a loss does. Own losses are made by [`Loss::each`] or [`Loss::new`]; this trait is for those
+/// that want more: several outputs and targets, targets of another type, weights of examples.
+pub trait Criterion: fmt::Debug + Send + Sync {
+    /// Its name, for messages and reports.
+    fn name(&self) -> &str;
+
+    /// How many outputs it looks at.
+    fn outputs(&self) -> usize {
+        1
+    }
+
+    /// What one example of each target is, given the outputs.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for outputs that it cannot work with.
+    fn targets(&self, outputs: &[Input]) -> Result<Vec<Input>> {
+        Ok(outputs.to_vec())
+    }
+
+    /// What integers of its targets must be below.
+    fn classes(&self, outputs: &[Input]) -> Option<usize> {
+        let _ = outputs;
+        None
+    }
+
+    /// Integers of targets that need not be below [`Criterion::classes`].
+    fn ignored(&self) -> Option<u32> {
+        None
+    }
+
+    /// Writes the loss of each example.
+    ///
+    /// # Errors
+    /// What the shape rules say.
+    fn write(&self, scope: &mut Scope<'_>, outputs: &[Value], targets: &[Value]) -> Result<Each>;
+}
+
+/// One term of a loss.
+#[derive(Clone, Debug)]
+pub(crate) struct Term {
+    pub criterion: Arc<dyn Criterion>,
+    /// Names of outputs; none for the model's first ones.
+    outputs: Vec<String>,
+    /// Names of targets; none for `target`, or `target`, `target 2`, ….
+    targets: Vec<String>,
+    pub weight: f64,
+}
+
+/// What is minimised: one criterion, or a weighted sum of several.
+///
+/// ```
+/// use wgrad::fit::Loss;
+///
+/// // Of the model's first output against the column `target`.
+/// let plain = Loss::cross_entropy();
+/// // Of several outputs.
+/// let both = Loss::cross_entropy().of("class").against("digit")
+///     + Loss::mse().of("angle").against("degrees") * 0.1;
+/// // An own one: the mean over each example's elements.
+/// let huber = Loss::each("huber", |y, t| {
+///     let d = (y - t).abs();
+///     d.lt(1.0).select(d.square() * 0.5, &d - 0.5)
+/// });
+/// # let _ = (plain, both, huber);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Loss {
+    terms: Vec<Term>,
+}
+
+impl Loss {
+    /// A loss by a criterion.
+    pub fn of_criterion(criterion: impl Criterion + 'static) -> Self {
+        let term = Term {
+            criterion: Arc::new(criterion),
+            outputs: vec![],
+            targets: vec![],
+            weight: 1.0,
+        };
+        Self { terms: vec![term] }
+    }
+
+    /// The mean of an expression of output y and target t over each example's elements.
+    pub fn each(
+        name: &str,
+        expression: impl Fn(&Expr, &Expr) -> Expr + Send + Sync + 'static,
+    ) -> Self {
+        Self::of_criterion(ElementByElement {
+            name: name.into(),
+            expression: Arc::new(expression),
+            mean: true,
+        })
+    }
+
+    /// A function of output and target, both `[N, …]`, that writes the loss `[N]` of each example.
+    pub fn new(
+        name: &str,
+        write: impl Fn(&mut Scope<'_>, Value, Value) -> Result<Value> + Send + Sync + 'static,
+    ) -> Self {
+        Self::of_criterion(Own {
+            name: name.into(),
+            write: Arc::new(write),
+        })
+    }
+
+    /// −ln softmax(y)ₜ over the last axis of scores y `[N, …, K]`, for classes t `[N, …]`.
+    pub fn cross_entropy() -> Self {
+        Self::of_criterion(CrossEntropy::default())
+    }
+
+    /// ln(1 + eʸ) − t y: the cross-entropy of 1/(1 + e⁻ʸ), for t between 0 and 1.
+    pub fn binary_cross_entropy() -> Self {
+        Self::each("binary_cross_entropy", |y, t| y.softplus() - t * y)
+    }
+
+    /// (y − t)².
+    pub fn mse() -> Self {
+        Self::each("mse", |y, t| (y - t).square())
+    }
+
+    /// |y − t|.
+    pub fn mae() -> Self {
+        Self::each("mae", |y, t| (y - t).abs())
+    }
+
+    /// ½ (y − t)², or δ (|y − t| − ½ δ) beyond δ (Huber 1964).
+    pub fn huber(delta: f64) -> Self {
+        Self::each("huber", move |y, t| {
+            let d = (y - t).abs();
+            let far = (&d - 0.5 * delta) * delta;
+            d.le(delta).select(d.square() * 0.5, far)
+        })
+    }
+
+    /// t (ln t − y) summed over each example's elements, for logarithms y and probabilities t
+    /// (PyTorch's `batchmean`).
+    pub fn kl_divergence() -> Self {
+        Self::of_criterion(ElementByElement {
+            name: "kl_divergence".into(),
+            expression: Arc::new(|y, t| t.gt(0.0).select(t * (t.max(1e-38).log() - y), 0.0)),
+            mean: false,
+        })
+    }
+
+    /// max(0, 1 − t y), for t of −1 and 1.
+    pub fn hinge() -> Self {
+        Self::each("hinge", |y, t| (1.0 - t * y).max(0.0))
+    }
+
+    /// The triplet loss max(0, ‖a − p‖ − ‖a − n‖ + margin) of three outputs `[N, D]` (Schroff et al.
+    /// 2015): anchor, positive, negative.
+    pub fn triplet(margin: f64) -> Self {
+        Self::of_criterion(Triplet { margin })
+    }
+
+    /// The same with names of the outputs that its terms look at; of several, one after the other.
+    #[must_use]
+    pub fn of(mut self, output: &str) -> Self {
+        for term in &mut self.terms {
+            term.outputs.push(output.into());
+        }
+        self
+    }
+
+    /// The same with names of the columns that its terms take as targets.
+    #[must_use]
+    pub fn against(mut self, target: &str) -> Self {
+        for term in &mut self.terms {
+            term.targets.push(target.into());
+        }
+        self
+    }
+
+    /// The names of its terms' criteria, for reports: `mse`, `mse + 0.1 mae`.
+    pub fn name(&self) -> String {
+        let names = self.terms.iter().map(|term| match term.weight {
+            1.0 => term.criterion.name().to_string(),
+            weight => format!("{weight} {}", term.criterion.name()),
+        });
+        names.collect::<Vec<_>>().join(" + ")
+    }
+
+    pub(crate) fn terms(&self) -> &[Term] {
+        &self.terms
+    }
+}
+
+impl Add for Loss {
+    type Output = Self;
+
+    fn add(mut self, other: Self) -> Self {
+        self.terms.extend(other.terms);
+        self
+    }
+}
+
+impl Mul<f64> for Loss {
+    type Output = Self;
+
+    fn mul(mut self, factor: f64) -> Self {
+        for term in &mut self.terms {
+            term.weight *= factor;
+        }
+        self
+    }
+}
+
+impl Term {
+    /// Names, places and examples of its outputs.
+    pub fn outputs(&self, model: &Model) -> Result<Vec<(usize, Input)>> {
+        let (found, wanted) = (self.outputs.len(), self.criterion.outputs());
+        let all: Vec<(&str, &Input)> = model.outputs().collect();
+        if found != wanted && !(found == 0 && all.len() >= wanted) {
+            let name = format!("outputs of {}", self.criterion.name());
+            let given = if found == 0 { all.len() } else { found };
+            return Err(Error::setting(name, given, wanted.to_string()));
+        }
+        let known: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+        let place = |k: usize| match self.outputs.get(k) {
+            None => Ok(k),
+            Some(name) => known
+                .iter()
+                .position(|other| other == name)
+                .ok_or_else(|| Error::unknown("output", name, &known)),
+        };
+        let example = |place: usize| (place, all[place].1.clone());
+        (0..wanted).map(|k| place(k).map(example)).collect()
+    }
+
+    /// Names and examples of its targets, and what their integers must be below.
+    pub fn targets(&self, model: &Model) -> Result<Vec<(String, Input)>> {
+        let outputs: Vec<Input> = self.outputs(model)?.into_iter().map(|(_, o)| o).collect();
+        let examples = self.criterion.targets(&outputs)?;
+        let name = |k: usize| match (self.targets.get(k), k) {
+            (Some(name), _) => name.clone(),
+            (None, 0) => "target".into(),
+            (None, k) => format!("target {}", k + 1),
+        };
+        if self.targets.len() > examples.len() {
+            let found = format!("{} targets", self.targets.len());
+            let place = format!("targets of {}", self.criterion.name());
+            return Err(Error::setting(place, found, examples.len().to_string()));
+        }
+        Ok(examples
+            .into_iter()
+            .enumerate()
+            .map(|(k, e)| (name(k), e))
+            .collect())
+    }
+
+    /// [`Criterion::classes`] for a model.
+    pub fn classes(&self, model: &Model) -> Result<Option<usize>> {
+        let outputs: Vec<Input> = self.outputs(model)?.into_iter().map(|(_, o)| o).collect();
+        Ok(self.criterion.classes(&outputs))
+    }
+}
+
+/// The mean, or the sum, of `[N, …]` over each example: `[N]`.
+pub(crate) fn over_example(scope: &mut Scope<'_>, x: Value, mean: bool) -> Result<Value> {
+    let extents = scope.extents(x)?;
+    let n = extents[0];
+    let rest: usize = extents[1..].iter().product();
+    if rest == 1 {
+        return scope.reshape(x, &[n]);
+    }
+    let rows = scope.reshape(x, &[n, rest])?;
+    let kind = if mean { Kind::Mean } else { Kind::Sum };
+    scope.op1(Arc::new(Reduction::new(kind, &[1])), &[rows])
+}
+
+type Expression = Arc<dyn Fn(&Expr, &Expr) -> Expr + Send + Sync>;
+
+struct ElementByElement {
+    name: String,
+    expression: Expression,
+    mean: bool,
+}
+
+impl fmt::Debug for ElementByElement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl Criterion for ElementByElement {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn write(&self, scope: &mut Scope<'_>, outputs: &[Value], targets: &[Value]) -> Result<Each> {
+        let (y, t) = (outputs[0], targets[0]);
+        let each = pointwise(scope, [y, t], |[y, t]| (self.expression)(&y, &t))?;
+        Ok(over_example(scope, each, self.mean)?.into())
+    }
+}
+
+type Write = Arc<dyn Fn(&mut Scope<'_>, Value, Value) -> Result<Value> + Send + Sync>;
+
+struct Own {
+    name: String,
+    write: Write,
+}
+
+impl fmt::Debug for Own {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl Criterion for Own {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn write(&self, scope: &mut Scope<'_>, outputs: &[Value], targets: &[Value]) -> Result<Each> {
+        Ok((self.write)(scope, outputs[0], targets[0])?.into())
+    }
+}
+
+/// Cross-entropy over classes, as PyTorch's: with smoothed labels, weights of classes, a class that
+/// counts nothing. With ε for the smoothing and K classes, the label's share is 1 − ε + ε/K and every
+/// other class's ε/K; the mini-batch's loss is divided by the weights of its labels.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CrossEntropy {
+    /// ε, 0 to below 1.
+    pub smoothing: f64,
+    /// What each class counts; none for 1 each.
+    pub weights: Vec<f64>,
+    /// The class that counts nothing, such as padding; it need not be one of the K.
+    pub ignored: Option<u32>,
+}
+
+impl CrossEntropy {
+    fn scores(&self, outputs: &[Input]) -> Result<usize> {
+        match outputs {
+            [Input { extents, dtype }] if *dtype == DType::F32 && !extents.is_empty() => {
+                Ok(extents[extents.len() - 1])
+            }
+            other => {
+                let found = format!("{other:?}");
+                Err(Error::shape("cross_entropy", found, "scores [N, …, K]"))
+            }
+        }
+    }
+
+    fn check(&self, classes: usize) -> Result<()> {
+        if !(0.0..1.0).contains(&self.smoothing) {
+            let name = "smoothing of cross_entropy";
+            return Err(Error::setting(name, self.smoothing, "0 to below 1"));
+        }
+        let ok = |w: &f64| *w >= 0.0 && (*w as f32).is_finite();
+        if !self.weights.is_empty()
+            && (self.weights.len() != classes || !self.weights.iter().all(ok))
+        {
+            let found = format!("{:?}", self.weights);
+            let wanted = format!("a number of 0 or more for each of {classes} classes");
+            return Err(Error::setting("weights of cross_entropy", found, wanted));
+        }
+        Ok(())
+    }
+}
+
+impl Criterion for CrossEntropy {
+    fn name(&self) -> &str {
+        "cross_entropy"
+    }
+
+    fn targets(&self, outputs: &[Input]) -> Result<Vec<Input>> {
+        self.check(self.scores(outputs)?)?;
+        let extents = &outputs[0].extents;
+        Ok(vec![Input::u32(&extents[..extents.len() - 1])])
+    }
+
+    fn classes(&self, outputs: &[Input]) -> Option<usize> {
+        self.scores(outputs).ok()
+    }
+
+    fn ignored(&self) -> Option<u32> {
+        self.ignored
+    }
+
+    fn write(&self, scope: &mut Scope<'_>, outputs: &[Value], targets: &[Value]) -> Result<Each> {
+        let extents = scope.extents(outputs[0])?;
+        let (n, k) = (extents[0], extents[extents.len() - 1]);
+        let places: usize = extents[1..extents.len() - 1].iter().product();
+        let rows = n * places;
+        let scores = scope.reshape(outputs[0], &[rows, k])?;
+        let labels = scope.reshape(targets[0], &[rows])?;
+        let mut loss = scope.op1(
+            Arc::new(ClassLoss(&log_likelihood::COST)),
+            &[scores, labels],
+        )?;
+        let weights = match self.weights.as_slice() {
+            [] => None,
+            weights => {
+                let values = weights.iter().map(|&w| w as f32).collect();
+                Some(scope.constant(&[k], values)?)
+            }
+        };
+        if self.smoothing > 0.0 {
+            let all = scope.op1(Arc::new(LogSoftmax { axis: 1 }), &[scores])?;
+            let all = match weights {
+                Some(weights) => pointwise(scope, [all, weights], |[x, w]| x * w)?,
+                None => all,
+            };
+            let all = scope.op1(Arc::new(Reduction::new(Kind::Sum, &[1])), &[all])?;
+            let (own, share) = (1.0 - self.smoothing, self.smoothing / k as f64);
+            loss = match weights {
+                None => pointwise(scope, [loss, all], |[l, all]| l * own - all * share)?,
+                Some(w) => pointwise(scope, [loss, all, labels, w], |[l, all, t, _]| {
+                    l * own * Expr::at(3, t) - all * share
+                })?,
+            };
+        } else if let Some(w) = weights {
+            loss = pointwise(scope, [loss, labels, w], |[l, t, _]| l * Expr::at(2, t))?;
+        }
+        let mut counts = None;
+        if weights.is_some() || self.ignored.is_some() {
+            let ignored = self.ignored.map_or(-1.0, f64::from);
+            let one = |t: &Expr, w: Expr| t.equals(ignored).select(0.0, w);
+            let count = match weights {
+                Some(w) => pointwise(scope, [labels, w], |[t, _]| one(&t, Expr::at(1, &t)))?,
+                None => pointwise(scope, [labels], |[t]| one(&t, Expr::constant(1.0)))?,
+            };
+            if self.ignored.is_some() {
+                loss = pointwise(scope, [loss, labels], |[l, t]| {
+                    t.equals(ignored).select(0.0, l)
+                })?;
+            }
+            let count = scope.reshape(count, &[n, places])?;
+            counts = Some(over_example(scope, count, false)?);
+        }
+        let loss = scope.reshape(loss, &[n, places])?;
+        let sums = over_example(scope, loss, counts.is_none())?;
+        Ok(Each { sums, counts })
+    }
+}
+
+/// [`Loss::triplet`].
+#[derive(Clone, Copy, Debug)]
+struct Triplet {
+    margin: f64,
+}
+
+impl Criterion for Triplet {
+    fn name(&self) -> &str {
+        "triplet"
+    }
+
+    fn outputs(&self) -> usize {
+        3
+    }
+
+    fn targets(&self, outputs: &[Input]) -> Result<Vec<Input>> {
+        if outputs.iter().any(|o| *o != outputs[0]) {
+            let wanted = "anchor, positive and negative of the same extents";
+            return Err(Error::shape("triplet", format!("{outputs:?}"), wanted));
+        }
+        Ok(vec![])
+    }
+
+    fn write(&self, scope: &mut Scope<'_>, outputs: &[Value], _: &[Value]) -> Result<Each> {
+        let mut distance = |other: Value| {
+            // PyTorch's distance adds 10⁻⁶ to each difference.
+            let square = |[a, b]: [Expr; 2]| (a - b + 1e-6).square();
+            let each = pointwise(scope, [outputs[0], other], square)?;
+            over_example(scope, each, false)
+        };
+        let (near, far) = (distance(outputs[1])?, distance(outputs[2])?);
+        let loss = pointwise(scope, [near, far], |[near, far]| {
+            (near.sqrt() - far.sqrt() + self.margin).max(0.0)
+        })?;
+        Ok(loss.into())
+    }
+}

@@ -1,0 +1,21 @@
+//! Training any [`Model`](crate::model::Model) on any [`Dataset`](crate::data::Dataset): losses, metrics, the training step, the
+//! whole run, and what comes of it.
+
+mod callback;
+mod inference;
+mod loss;
+mod metric;
+mod report;
+mod run;
+mod step;
+mod training;
+mod weights;
+
+pub use callback::{Callback, Control, EarlyStop, Progress};
+pub use inference::{Inference, Outputs};
+pub use loss::{Criterion, CrossEntropy, Each, Loss};
+pub use metric::{Measure, Metric};
+pub use report::{Epoch, Report, Scores};
+pub use run::{Fit, Outcome};
+pub use step::{TrainStep, TrainStepBuilder};
+pub use weights::Weights;

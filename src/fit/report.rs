@@ -1,0 +1,104 @@
+//! What a run found, epoch by epoch.
+
+use serde::Serialize;
+
+/// Loss and metrics of a data set, of one replica.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Scores {
+    /// The mean loss over all examples.
+    pub loss: f64,
+    /// The metrics' values by name, in their order.
+    #[serde(serialize_with = "as_map")]
+    pub metrics: Vec<(String, f64)>,
+}
+
+fn as_map<S: serde::Serializer>(pairs: &[(String, f64)], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(pairs.iter().map(|(name, value)| (name, value)))
+}
+
+impl Scores {
+    /// `loss`, or a metric by name.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        match name {
+            "loss" => Some(self.loss),
+            name => {
+                let found = self.metrics.iter().find(|(other, _)| other == name);
+                found.map(|(_, value)| *value)
+            }
+        }
+    }
+}
+
+/// One epoch.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Epoch {
+    /// Its number, from 1.
+    pub epoch: usize,
+    /// Training steps so far.
+    pub steps: u64,
+    /// The mean loss of the epoch's steps, of each replica.
+    pub training_loss: Vec<f64>,
+    /// What each replica scores on the validation data, where there is some.
+    pub validation: Vec<Scores>,
+    /// Seconds since the run began.
+    pub seconds: f64,
+}
+
+impl Epoch {
+    /// A number of this epoch, the mean over replicas: `training loss`, `validation loss`,
+    /// `validation <metric>`.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        if name == "training loss" {
+            return Some(mean(self.training_loss.iter().copied()));
+        }
+        let name = name.strip_prefix("validation ")?;
+        let values = self.validation.iter().map(|scores| scores.get(name));
+        let values: Option<Vec<f64>> = values.collect();
+        values
+            .filter(|v| !v.is_empty())
+            .map(|v| mean(v.into_iter()))
+    }
+
+    /// The names that [`Epoch::get`] knows.
+    pub fn names(&self) -> Vec<String> {
+        let mut names = vec!["training loss".to_string()];
+        if let Some(scores) = self.validation.first() {
+            names.push("validation loss".into());
+            let metrics = scores.metrics.iter();
+            names.extend(metrics.map(|(name, _)| format!("validation {name}")));
+        }
+        names
+    }
+}
+
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let n = values.len().max(1) as f64;
+    values.sum::<f64>() / n
+}
+
+/// A whole run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Report {
+    /// The device.
+    pub device: String,
+    /// The loss that was minimised.
+    pub loss: String,
+    /// How many numbers are trained, in one replica.
+    pub parameters: usize,
+    /// The epochs.
+    pub epochs: Vec<Epoch>,
+    /// The epoch whose weights came of it.
+    pub chosen_epoch: usize,
+    /// What each replica scores on the test data, where there is some.
+    pub test: Vec<Scores>,
+}
+
+impl Report {
+    /// A number of the test data, the mean over replicas: `loss`, or a metric by name.
+    pub fn test(&self, name: &str) -> Option<f64> {
+        let values: Option<Vec<f64>> = self.test.iter().map(|scores| scores.get(name)).collect();
+        values
+            .filter(|v| !v.is_empty())
+            .map(|v| mean(v.into_iter()))
+    }
+}

@@ -1,0 +1,280 @@
+//! A whole run: epochs, evaluation, callbacks.
+
+use super::callback::{Callback, Control};
+use super::loss::Loss;
+use super::metric::Metric;
+use super::report::{Epoch, Report, Scores};
+use super::training::{Evaluated, Setup, Training};
+use super::weights::Weights;
+use crate::clock::Stopwatch;
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::exec::Device;
+use crate::model::Model;
+use crate::optim::Optimizer;
+
+/// Trains a model on a data set.
+///
+/// ```
+/// use wgrad::data::Dataset;
+/// use wgrad::exec::{Choice, Device};
+/// use wgrad::fit::{EarlyStop, Fit, Loss, Metric};
+/// use wgrad::model::{Input, Model, layers::*};
+/// use wgrad::optim::{AdamW, Optimizer};
+///
+/// // Which of two interleaved rings a point is on.
+/// let points: Vec<f32> = (0..400).flat_map(|i| {
+///     let (radius, angle) = (1.0 + (i % 2) as f32, i as f32 * 0.1);
+///     [radius * angle.cos(), radius * angle.sin()]
+/// }).collect();
+/// let classes: Vec<u32> = (0..400).map(|i| i % 2).collect();
+/// let data = Dataset::new().with("input", [2], points)?.with("target", [], classes)?;
+/// let parts = data.split(&[0.8, 0.2], 1)?;
+///
+/// let model = Model::sequential(Input::f32([2])).then(Dense::new(16)).then(Relu).then(Dense::new(2)).build()?;
+/// let outcome = Fit::new(&model, Loss::cross_entropy(), Optimizer::new(AdamW::default(), 0.01))
+///     .batch(20).epochs(60).metric(Metric::accuracy())
+///     .with(EarlyStop::on("validation accuracy").patience(20))
+///     .validation(&parts[1]).test(&parts[1])
+///     .run(&parts[0], &Device::open(Choice::Cpu)?)?;
+/// assert!(outcome.report.test("accuracy").unwrap_or(0.0) > 0.95);
+/// # Ok::<(), wgrad::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Fit<'a> {
+    model: &'a Model,
+    loss: Loss,
+    optimizer: Optimizer,
+    metrics: Vec<Metric>,
+    batch: usize,
+    epochs: usize,
+    replicas: usize,
+    first_replica: u32,
+    seed: u64,
+    validation: Option<&'a Dataset>,
+    test: Option<&'a Dataset>,
+    callbacks: Vec<Box<dyn Callback + 'a>>,
+    initial: Option<&'a Weights>,
+}
+
+/// What a run leaves: its numbers, and the weights of each replica.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The numbers.
+    pub report: Report,
+    /// The weights of each replica: the last epoch's, or those that a callback chose.
+    pub weights: Vec<Weights>,
+}
+
+impl<'a> Fit<'a> {
+    /// Mini-batches of 32, 10 epochs, one replica, seed 0.
+    pub fn new(model: &'a Model, loss: Loss, optimizer: Optimizer) -> Self {
+        Self {
+            model,
+            loss,
+            optimizer,
+            metrics: vec![],
+            batch: 32,
+            epochs: 10,
+            replicas: 1,
+            first_replica: 0,
+            seed: 0,
+            validation: None,
+            test: None,
+            callbacks: vec![],
+            initial: None,
+        }
+    }
+
+    /// Examples in a mini-batch.
+    #[must_use]
+    pub fn batch(self, batch: usize) -> Self {
+        Self { batch, ..self }
+    }
+
+    /// Epochs.
+    #[must_use]
+    pub fn epochs(self, epochs: usize) -> Self {
+        Self { epochs, ..self }
+    }
+
+    /// How many networks train at once on the same data, each from its own start and in its own order.
+    #[must_use]
+    pub fn replicas(self, replicas: usize) -> Self {
+        Self { replicas, ..self }
+    }
+
+    /// The number of the first replica: one that is trained alone equals the one of that number among
+    /// several.
+    #[must_use]
+    pub fn first_replica(self, first_replica: u32) -> Self {
+        Self {
+            first_replica,
+            ..self
+        }
+    }
+
+    /// What everything random follows from.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// Measures this too, on validation and test data.
+    #[must_use]
+    pub fn metric(mut self, metric: Metric) -> Self {
+        self.metrics.push(metric);
+        self
+    }
+
+    /// Data that is evaluated after each epoch.
+    #[must_use]
+    pub fn validation(self, data: &'a Dataset) -> Self {
+        Self {
+            validation: Some(data),
+            ..self
+        }
+    }
+
+    /// Data that is evaluated once, at the end.
+    #[must_use]
+    pub fn test(self, data: &'a Dataset) -> Self {
+        Self {
+            test: Some(data),
+            ..self
+        }
+    }
+
+    /// Calls this after each epoch; several in the order in which they are given.
+    #[must_use]
+    pub fn with(mut self, callback: impl Callback + 'a) -> Self {
+        self.callbacks.push(Box::new(callback));
+        self
+    }
+
+    /// Begins from these weights; what they lack is drawn.
+    #[must_use]
+    pub fn from(self, weights: &'a Weights) -> Self {
+        Self {
+            initial: Some(weights),
+            ..self
+        }
+    }
+
+    /// Trains.
+    ///
+    /// # Errors
+    /// Before anything runs: columns, sizes and settings that do not fit, by name. While it runs:
+    /// [`Error::NotFinite`] when a loss is not finite any more, what a callback says, what the device
+    /// says.
+    pub fn run(mut self, data: &Dataset, device: &Device) -> Result<Outcome> {
+        if self.epochs == 0 {
+            return Err(Error::setting("epochs", 0, "at least 1"));
+        }
+        let mut evaluated = Vec::new();
+        evaluated.extend(self.validation.map(|data| ("validation", data)));
+        let validated = evaluated.len();
+        let setup = |evaluated: &[(&str, &Dataset)]| {
+            let setup = Setup {
+                model: self.model,
+                loss: &self.loss,
+                optimizer: &self.optimizer,
+                metrics: &self.metrics,
+                batch: self.batch,
+                replicas: self.replicas,
+                first_replica: self.first_replica,
+                seed: self.seed,
+                data: Some(data),
+                evaluated,
+            };
+            setup.compile(device)
+        };
+        evaluated.extend(self.test.map(|data| ("test", data)));
+        let mut training = setup(&evaluated)?;
+        if let Some(initial) = self.initial {
+            let drawn = training.weights()?;
+            let begun: Vec<Weights> = drawn.iter().map(|own| initial.over(own)).collect();
+            training.set_each(&begun)?;
+        }
+        let clock = Stopwatch::start();
+        let mut report = Report {
+            device: device.info().name.clone(),
+            loss: self.loss.name(),
+            parameters: self.model.parameters(),
+            ..Report::default()
+        };
+        let mut chosen = None;
+        let steps = training.epoch_steps as u64;
+        for epoch in 1..=self.epochs {
+            training.shuffle()?;
+            training.run(steps)?;
+            let (losses, mut sets) = training.evaluate(0..validated)?;
+            let losses: Vec<f64> = losses.into_iter().map(|sum| sum / steps as f64).collect();
+            let done = steps * epoch as u64;
+            finite(&losses, done)?;
+            report.epochs.push(Epoch {
+                epoch,
+                steps: done,
+                training_loss: losses,
+                validation: sets.pop().map(scores).unwrap_or_default(),
+                seconds: clock.seconds(),
+            });
+            let mut control = Control {
+                training: &mut training,
+                stop: false,
+                chosen: chosen.take(),
+            };
+            let Some(last) = report.epochs.last() else {
+                break;
+            };
+            for callback in &mut self.callbacks {
+                callback.epoch(last, &mut control)?;
+            }
+            let stop = control.stop;
+            chosen = control.chosen.take();
+            if stop {
+                break;
+            }
+        }
+        self.finish(report, training, chosen, validated..evaluated.len())
+    }
+
+    fn finish(
+        &self,
+        mut report: Report,
+        mut training: Training,
+        chosen: Option<(usize, Vec<Weights>)>,
+        test: std::ops::Range<usize>,
+    ) -> Result<Outcome> {
+        report.chosen_epoch = report.epochs.len();
+        let weights = match chosen {
+            None => training.weights()?,
+            Some((epoch, weights)) => {
+                report.chosen_epoch = epoch;
+                training.set_each(&weights)?;
+                weights
+            }
+        };
+        let (_, mut sets) = training.evaluate(test)?;
+        report.test = sets.pop().map(scores).unwrap_or_default();
+        Ok(Outcome { report, weights })
+    }
+}
+
+fn scores(evaluated: Evaluated) -> Vec<Scores> {
+    let scores = |(loss, metrics)| Scores { loss, metrics };
+    evaluated.into_iter().map(scores).collect()
+}
+
+/// Refuses losses that are not finite.
+fn finite(losses: &[f64], steps: u64) -> Result<()> {
+    match losses.iter().position(|loss| !loss.is_finite()) {
+        None => Ok(()),
+        Some(replica) => Err(Error::NotFinite {
+            place: "training loss".into(),
+            step: steps.saturating_sub(1),
+            replica,
+            fix: "Lower the learning rate, clip the gradients, or look at the data.".into(),
+        }),
+    }
+}

@@ -1,0 +1,238 @@
+//! One compiled training step, for loops of one's own.
+
+use std::fmt;
+
+use super::loss::Loss;
+use super::training::{Setup, Training};
+use super::weights::Weights;
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::exec::{Device, Traffic};
+use crate::model::Model;
+use crate::optim::Optimizer;
+use crate::plan::Launch;
+use crate::tensor::{Element, Host};
+
+/// A training step: load a mini-batch, forward, gradients, update; compiled once.
+///
+/// ```
+/// use wgrad::exec::{Choice, Device};
+/// use wgrad::fit::{Loss, TrainStep};
+/// use wgrad::model::{Input, Model, layers::*};
+/// use wgrad::optim::{Optimizer, Sgd};
+///
+/// let model = Model::sequential(Input::f32([2])).then(Dense::new(8)).then(Tanh).then(Dense::new(1)).build()?;
+/// let optimizer = Optimizer::new(Sgd { momentum: 0.9, ..Sgd::default() }, 0.1);
+/// let device = Device::open(Choice::Cpu)?;
+/// let mut step = TrainStep::builder(&model, &Loss::mse(), &optimizer).batch(4).compile(&device)?;
+/// step.feed("input", &[0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0])?;
+/// step.feed("target", &[0.0, 1.0, 1.0, 0.0])?;
+/// step.run(1)?;
+/// let first = step.loss()?[0];
+/// step.run(500)?;
+/// assert!(step.loss()?[0] < first / 2.0);
+/// let weights = step.weights()?.remove(0);
+/// assert_eq!(weights.get("dense.weight")?.shape(), [8, 2]);
+/// # Ok::<(), wgrad::Error>(())
+/// ```
+pub struct TrainStep {
+    training: Training,
+    /// Steps since the loss was asked for.
+    since: u64,
+    /// Steps in all.
+    taken: u64,
+    resident: bool,
+}
+
+/// What a [`TrainStep`] is made of.
+#[derive(Clone, Debug)]
+pub struct TrainStepBuilder<'a> {
+    model: &'a Model,
+    loss: &'a Loss,
+    optimizer: &'a Optimizer,
+    batch: usize,
+    replicas: usize,
+    seed: u64,
+}
+
+impl<'a> TrainStepBuilder<'a> {
+    /// Examples in a mini-batch; 32 if not said.
+    #[must_use]
+    pub fn batch(self, batch: usize) -> Self {
+        Self { batch, ..self }
+    }
+
+    /// How many networks train at once, each from its own start; one if not said.
+    #[must_use]
+    pub fn replicas(self, replicas: usize) -> Self {
+        Self { replicas, ..self }
+    }
+
+    /// What everything random follows from; 0 if not said.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    fn setup<'s>(&'s self, data: Option<&'s Dataset>) -> Setup<'s> {
+        Setup {
+            model: self.model,
+            loss: self.loss,
+            optimizer: self.optimizer,
+            metrics: &[],
+            batch: self.batch,
+            replicas: self.replicas,
+            first_replica: 0,
+            seed: self.seed,
+            data,
+            evaluated: &[],
+        }
+    }
+
+    /// Compiles a step whose mini-batches are fed.
+    ///
+    /// # Errors
+    /// What does not fit: [`Error::Shape`] or [`Error::Setting`]; what the device says.
+    pub fn compile(&self, device: &Device) -> Result<TrainStep> {
+        self.made(None, device)
+    }
+
+    /// Compiles a step over data that lies on the device, in another order each epoch; a step uploads
+    /// nothing. What is left over at an epoch's end is left out.
+    ///
+    /// # Errors
+    /// As [`TrainStepBuilder::compile`]; columns that are missing or do not fit, by name.
+    pub fn compile_over(&self, data: &Dataset, device: &Device) -> Result<TrainStep> {
+        self.made(Some(data), device)
+    }
+
+    fn made(&self, data: Option<&Dataset>, device: &Device) -> Result<TrainStep> {
+        Ok(TrainStep {
+            training: self.setup(data).compile(device)?,
+            since: 0,
+            taken: 0,
+            resident: data.is_some(),
+        })
+    }
+}
+
+impl TrainStep {
+    /// A step of a model, a loss and an optimizer.
+    pub fn builder<'a>(
+        model: &'a Model,
+        loss: &'a Loss,
+        optimizer: &'a Optimizer,
+    ) -> TrainStepBuilder<'a> {
+        TrainStepBuilder {
+            model,
+            loss,
+            optimizer,
+            batch: 32,
+            replicas: 1,
+            seed: 0,
+        }
+    }
+
+    /// Writes a column of the mini-batch that the next steps train on, for every replica: an input or a
+    /// target, example after example.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`] for a name that is none of a column, [`Error::Setting`] for another number
+    /// of elements or another type than it has.
+    pub fn feed<T: Element>(&mut self, column: &str, values: &[T]) -> Result<()> {
+        let host = match T::view(values) {
+            crate::tensor::View::F32(values) => Host::F32(values.to_vec()),
+            crate::tensor::View::U32(values) => Host::U32(values.to_vec()),
+        };
+        self.training.feed(column, &host)
+    }
+
+    /// Takes steps: on the mini-batch that was fed, or on those that come next of resident data.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a column that was never fed, [`Error::Device`] when the device fails.
+    pub fn run(&mut self, steps: u64) -> Result<()> {
+        let mut left = steps;
+        while left > 0 {
+            let mut now = left;
+            if self.resident {
+                let epoch = self.training.epoch_steps as u64;
+                let within = self.taken % epoch;
+                if within == 0 {
+                    self.training.shuffle()?;
+                }
+                now = left.min(epoch - within);
+            }
+            self.training.run(now)?;
+            self.taken += now;
+            self.since += now;
+            left -= now;
+        }
+        Ok(())
+    }
+
+    /// The mean loss of the steps since it was asked last, of each replica: of one step, that step's. It
+    /// waits for the device.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if there was no step, [`Error::Device`] when the device fails.
+    pub fn loss(&mut self) -> Result<Vec<f64>> {
+        if self.since == 0 {
+            return Err(Error::setting("loss", "no step since", "a step before"));
+        }
+        let sums = self.training.take_loss()?;
+        let steps = std::mem::take(&mut self.since) as f64;
+        Ok(sums.into_iter().map(|sum| sum / steps).collect())
+    }
+
+    /// The weights and statistics of each replica.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device fails.
+    pub fn weights(&mut self) -> Result<Vec<Weights>> {
+        self.training.weights()
+    }
+
+    /// Gives every replica these weights; the optimizer's state stays.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`] for a weight that is missing, [`Error::Shape`] for one of other extents.
+    pub fn set_weights(&mut self, weights: &Weights) -> Result<()> {
+        self.training.set_weights(weights)
+    }
+
+    /// What the optimizer keeps, by name, of all replicas one after the other.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device fails.
+    pub fn optimizer_state(&mut self) -> Result<Vec<(String, Vec<f32>)>> {
+        self.training.states()
+    }
+
+    /// Steps taken.
+    pub fn steps(&self) -> u64 {
+        self.taken
+    }
+
+    /// What has been moved and launched so far.
+    pub fn traffic(&self) -> Traffic {
+        self.training.session().traffic()
+    }
+
+    /// The launches of a step.
+    pub fn launches(&self) -> &[Launch] {
+        let session = self.training.session();
+        session
+            .launches(self.training.train_program())
+            .unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for TrainStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TrainStep")
+            .field("device", self.training.session().device())
+            .field("taken", &self.taken)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,133 @@
+//! A model's weights on the host, and in files.
+
+use std::path::Path;
+
+use ndarray::ArrayD;
+
+use crate::error::{Error, Result};
+use crate::model::{Model, Registry, Role};
+use crate::model_file::{ModelFile, weights_sha256};
+
+/// The weights and statistics of a model, by name: `conv2d.weight`, `batch_norm.running_mean`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights {
+    tensors: Vec<(String, ArrayD<f32>)>,
+}
+
+impl Weights {
+    /// Tensors by name.
+    pub fn from_tensors(tensors: Vec<(String, ArrayD<f32>)>) -> Self {
+        Self { tensors }
+    }
+
+    /// What a model has before any training, as replica 0 of a run with this seed begins.
+    pub fn initial(model: &Model, seed: u64) -> Self {
+        let mut number = 0;
+        let mut tensors = Vec::new();
+        for variable in model.variables() {
+            if variable.role == Role::Constant {
+                continue;
+            }
+            let values = variable.draw(seed, 0, number);
+            number += u32::from(variable.role == Role::Parameter);
+            let extents = variable.ty.shape.extents();
+            if let Ok(array) = ArrayD::from_shape_vec(extents, values) {
+                tensors.push((variable.name.clone(), array));
+            }
+        }
+        Self { tensors }
+    }
+
+    /// All of them, in the model's order.
+    pub fn tensors(&self) -> &[(String, ArrayD<f32>)] {
+        &self.tensors
+    }
+
+    /// One by name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`] with the nearest name.
+    pub fn get(&self, name: &str) -> Result<&ArrayD<f32>> {
+        let found = self.tensors.iter().find(|(other, _)| other == name);
+        found.map(|(_, tensor)| tensor).ok_or_else(|| {
+            let known: Vec<&str> = self.tensors.iter().map(|(n, _)| n.as_str()).collect();
+            Error::unknown("weight", name, &known)
+        })
+    }
+
+    /// The same with every name given by a function, which drops those that it has no name for: how
+    /// another framework's weights become this model's.
+    #[must_use]
+    pub fn renamed(&self, name: impl Fn(&str) -> Option<String>) -> Self {
+        let tensors = self.tensors.iter();
+        Self {
+            tensors: tensors
+                .filter_map(|(old, tensor)| Some((name(old)?, tensor.clone())))
+                .collect(),
+        }
+    }
+
+    /// These weights, and of those that they lack the other ones: a trained trunk under a new head.
+    #[must_use]
+    pub fn over(&self, others: &Self) -> Self {
+        let mut tensors = self.tensors.clone();
+        for (name, tensor) in &others.tensors {
+            if !tensors.iter().any(|(own, _)| own == name) {
+                tensors.push((name.clone(), tensor.clone()));
+            }
+        }
+        Self { tensors }
+    }
+
+    /// The SHA-256 of all values, in hexadecimal.
+    pub fn sha256(&self) -> String {
+        weights_sha256(self.tensors.iter().map(|(n, t)| (n.as_str(), t)))
+    }
+
+    /// The values of a weight of these extents.
+    pub(super) fn values(&self, name: &str, extents: &[usize]) -> Result<&[f32]> {
+        let tensor = self.get(name)?;
+        match tensor.as_slice() {
+            Some(values) if tensor.shape() == extents => Ok(values),
+            _ => {
+                let (found, wanted) = (format!("{:?}", tensor.shape()), format!("{extents:?}"));
+                Err(Error::shape(format!("weight {name}"), found, wanted))
+            }
+        }
+    }
+
+    /// Writes them with the model's description as safetensors, whole or not at all.
+    ///
+    /// # Errors
+    /// As [`ModelFile::save`], and [`Model::to_json`] for a layer that has no description.
+    pub fn save(&self, model: &Model, path: impl AsRef<Path>) -> Result<()> {
+        let file = ModelFile {
+            tensors: self.tensors.clone(),
+            network_json: model.to_json()?,
+            extra: Default::default(),
+        };
+        file.save(path.as_ref())
+    }
+
+    /// Reads weights, whoever wrote the file.
+    ///
+    /// # Errors
+    /// As [`ModelFile::load`].
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let tensors = ModelFile::load(path.as_ref())?.tensors;
+        Ok(Self { tensors })
+    }
+
+    /// Reads a model and its weights.
+    ///
+    /// # Errors
+    /// As [`ModelFile::load`] and [`Model::from_json`].
+    pub fn load_model(path: impl AsRef<Path>, registry: &Registry) -> Result<(Model, Self)> {
+        let file = ModelFile::load(path.as_ref())?;
+        let model = Model::from_json(&file.network_json, registry)?;
+        let weights = Self {
+            tensors: file.tensors,
+        };
+        Ok((model, weights))
+    }
+}

@@ -1,0 +1,161 @@
+//! The layers of this crate. Their defaults and the names of their weights are PyTorch's, so weights
+//! go over by name.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::layer::{Layer, Registry, arity};
+use super::scope::Scope;
+use crate::error::{Error, Result};
+use crate::expr::Expr;
+use crate::ops::pointwise::Pointwise;
+use crate::ops::{Tape, Value};
+
+mod activation;
+mod convolution;
+mod dense;
+mod norm;
+mod pool;
+mod shape;
+
+pub use activation::*;
+pub use convolution::*;
+pub use dense::*;
+pub use norm::*;
+pub use pool::*;
+pub use shape::*;
+
+/// A layer whose settings are its fields.
+macro_rules! layer {
+    ($name:ident, $kind:literal, |$layer:ident, $scope:ident, $inputs:ident| $body:expr) => {
+        impl $crate::model::Layer for $name {
+            fn kind(&self) -> &'static str {
+                $kind
+            }
+
+            fn forward(
+                &self,
+                $scope: &mut $crate::model::Scope<'_>,
+                $inputs: &[$crate::ops::Value],
+            ) -> $crate::error::Result<$crate::ops::Value> {
+                let $layer = self;
+                $body
+            }
+
+            fn settings(&self) -> $crate::error::Result<serde_json::Value> {
+                $crate::model::layer::described(self)
+            }
+        }
+
+        impl $crate::model::Described for $name {
+            const KIND: &'static str = $kind;
+        }
+    };
+}
+use layer;
+
+/// Adds this crate's layers to a registry.
+pub(super) fn register(registry: Registry) -> Registry {
+    let registry = activation::register(registry);
+    let registry = registry
+        .with::<Dense>()
+        .with::<Embedding>()
+        .with::<Conv2d>()
+        .with::<ConvTranspose2d>()
+        .with::<MaxPool2d>()
+        .with::<AvgPool2d>()
+        .with::<AdaptiveAvgPool2d>()
+        .with::<GlobalMean>()
+        .with::<Upsample>();
+    let registry = registry
+        .with::<BatchNorm>()
+        .with::<LayerNorm>()
+        .with::<RmsNorm>()
+        .with::<GroupNorm>()
+        .with::<InstanceNorm>()
+        .with::<LocalResponseNorm>();
+    registry
+        .with::<Dropout>()
+        .with::<Flatten>()
+        .with::<Reshape>()
+        .with::<Concat>()
+        .with::<Sum>()
+        .with::<Difference>()
+        .with::<Product>()
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(value: &bool) -> bool {
+    *value
+}
+
+/// An expression of each element of one input. A function of the program that builds the model, so
+/// files cannot describe it; a layer of your own can be ([`Described`]).
+#[derive(Clone)]
+pub struct Map(Arc<dyn Fn(&Expr) -> Expr + Send + Sync>);
+
+impl Map {
+    /// An expression of each element.
+    pub fn new(expression: impl Fn(&Expr) -> Expr + Send + Sync + 'static) -> Self {
+        Self(Arc::new(expression))
+    }
+}
+
+impl fmt::Debug for Map {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Map")
+    }
+}
+
+impl Layer for Map {
+    fn kind(&self) -> &'static str {
+        "map"
+    }
+
+    fn forward(&self, scope: &mut Scope<'_>, inputs: &[Value]) -> Result<Value> {
+        let [x] = arity("map", inputs)?;
+        let op = Pointwise::new(&[(self.0)(&Expr::input(0))]);
+        scope.op1(Arc::new(op), &[x])
+    }
+}
+
+/// Any function of values that writes graph: the way from an op to a layer in one line. Files cannot
+/// describe it.
+pub struct Function<F> {
+    kind: &'static str,
+    write: F,
+}
+
+impl<F> Function<F>
+where
+    F: Fn(&mut Scope<'_>, &[Value]) -> Result<Value> + Send + Sync + 'static,
+{
+    /// A layer named `kind` in messages.
+    pub fn new(kind: &'static str, write: F) -> Self {
+        Self { kind, write }
+    }
+}
+
+impl<F> fmt::Debug for Function<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind)
+    }
+}
+
+impl<F> Layer for Function<F>
+where
+    F: Fn(&mut Scope<'_>, &[Value]) -> Result<Value> + Send + Sync + 'static,
+{
+    fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    fn forward(&self, scope: &mut Scope<'_>, inputs: &[Value]) -> Result<Value> {
+        (self.write)(scope, inputs)
+    }
+}

@@ -1,0 +1,379 @@
+//! The front door as a user meets it: models, data, losses, whole runs.
+
+mod common;
+
+use common::gpu;
+use wgrad::data::{Dataset, Numbers};
+use wgrad::exec::{Choice, Device};
+use wgrad::fit::{EarlyStop, Fit, Inference, Loss, Metric, Outcome, Progress, TrainStep, Weights};
+use wgrad::model::{Input, Model, Registry, layers::*};
+use wgrad::optim::{AdamW, Optimizer, Sgd};
+
+fn cpu() -> Device {
+    Device::open(Choice::Cpu).unwrap()
+}
+
+/// y = sin of a sum, with noise that the seed does not change.
+fn curve(rows: usize) -> Dataset {
+    let x: Vec<f32> = (0..rows * 3)
+        .map(|i| ((i * 37 % 101) as f32 / 50.0) - 1.0)
+        .collect();
+    let y: Vec<f32> = x
+        .chunks(3)
+        .map(|x| (2.0 * x[0] - x[1] + 0.5 * x[2]).sin())
+        .collect();
+    Dataset::new()
+        .with("input", [3], x)
+        .unwrap()
+        .with("target", [1], y)
+        .unwrap()
+}
+
+fn regression() -> Model {
+    let model = Model::sequential(Input::f32([3]));
+    model
+        .then(Dense::new(16))
+        .then(Gelu)
+        .then(Dense::new(1))
+        .build()
+        .unwrap()
+}
+
+fn adam(rate: f64) -> Optimizer {
+    Optimizer::new(AdamW::default(), rate)
+}
+
+fn fitted(device: &Device, replicas: usize, first: u32) -> Outcome {
+    let (model, data) = (regression(), curve(103));
+    let parts = data.split(&[0.7, 0.3], 5).unwrap();
+    Fit::new(&model, Loss::mse(), adam(0.02))
+        .batch(16)
+        .epochs(8)
+        .seed(11)
+        .replicas(replicas)
+        .first_replica(first)
+        .metric(Metric::mae())
+        .metric(Metric::r2())
+        .validation(&parts[1])
+        .test(&parts[1])
+        .run(&parts[0], device)
+        .unwrap()
+}
+
+#[test]
+fn a_run_learns_repeats_itself_and_a_replica_is_the_network_alone() {
+    let three = fitted(&cpu(), 3, 0);
+    let again = fitted(&cpu(), 3, 0);
+    assert_eq!(three.weights, again.weights);
+    let second = fitted(&cpu(), 1, 1);
+    assert_eq!(second.weights[0], three.weights[1]);
+    assert_eq!(second.report.test[0], three.report.test[1]);
+    let (first, last) = (&three.report.epochs[0], &three.report.epochs[7]);
+    for replica in 0..3 {
+        assert!(last.training_loss[replica] < first.training_loss[replica] / 2.0);
+        let scores = &last.validation[replica];
+        assert!(scores.get("r2").unwrap() > first.validation[replica].get("r2").unwrap());
+    }
+    assert_eq!(
+        last.validation, three.report.test,
+        "the test data are the validation data"
+    );
+    assert_ne!(three.weights[0], three.weights[1]);
+}
+
+/// Every number of an evaluation, computed again on the host from the outputs: so every example counts
+/// once, also in the last mini-batch.
+#[test]
+fn evaluation_counts_every_example_once() {
+    let (model, data) = (regression(), curve(301));
+    let outcome = Fit::new(&model, Loss::mse(), adam(0.01))
+        .epochs(1)
+        .test(&data)
+        .metric(Metric::mae());
+    let outcome = outcome
+        .metric(Metric::rmse())
+        .metric(Metric::r2())
+        .run(&data, &cpu())
+        .unwrap();
+    let net = Inference::new(&model, &outcome.weights[0], 64, &cpu()).unwrap();
+    let found = net.run_on(&data).unwrap().remove("output").unwrap();
+    let targets: Vec<f64> = (0..301)
+        .map(|r| f64::from(data.column("target").unwrap().row(r)[0]))
+        .collect();
+    let pairs: Vec<(f64, f64)> = found.iter().map(|&y| f64::from(y)).zip(targets).collect();
+    let mean =
+        |f: &dyn Fn(f64, f64) -> f64| pairs.iter().map(|&(y, t)| f(y, t)).sum::<f64>() / 301.0;
+    let mse = mean(&|y, t| (y - t).powi(2));
+    let centre = mean(&|_, t| t);
+    let wanted = [
+        ("loss", mse),
+        ("mae", mean(&|y, t| (y - t).abs())),
+        ("rmse", mse.sqrt()),
+        ("r2", 1.0 - mse / mean(&|_, t| (t - centre).powi(2))),
+    ];
+    for (name, wanted) in wanted {
+        let found = outcome.report.test(name).unwrap();
+        assert!(
+            (found / wanted - 1.0).abs() < 1e-5,
+            "{name}: {found}, not {wanted}"
+        );
+    }
+}
+
+#[test]
+fn class_metrics_are_those_of_a_count_by_hand() {
+    let scores: Vec<f32> = vec![
+        2.0, 1.0, 0.0, // 0
+        0.0, 1.0, 1.0, // 1: of equal scores the first
+        0.5, 0.2, 0.9, // 2
+        0.1, 0.3, 0.2, // 1
+        0.0, 0.0, 0.0, // 0
+    ];
+    let labels: Vec<u32> = vec![0, 2, 2, 0, 1];
+    let data = Dataset::new()
+        .with("input", [3], scores)
+        .unwrap()
+        .with("target", [], labels)
+        .unwrap();
+    // One weight that changes nothing: a rate of 0.
+    let model = Model::sequential([3]).then(BatchNorm::new()).build();
+    assert!(model.is_ok());
+    let same = Model::build(|m| {
+        let x = m.input("input", [3]);
+        let gate = x.layer(
+            "gate",
+            Dense::new(3)
+                .weight_start(wgrad::model::Initializer::Constant(0.0))
+                .without_bias(),
+        );
+        m.output("logits", x + gate);
+    });
+    let same = same.unwrap();
+    let fit = Fit::new(
+        &same,
+        Loss::cross_entropy(),
+        Optimizer::new(Sgd::default(), 0.0),
+    )
+    .batch(5)
+    .epochs(1);
+    let fit = fit
+        .metric(Metric::accuracy())
+        .metric(Metric::top(2))
+        .metric(Metric::confusion());
+    let report = fit
+        .metric(Metric::perplexity())
+        .test(&data)
+        .run(&data, &cpu())
+        .unwrap()
+        .report;
+    let value = |name: &str| report.test(name).unwrap();
+    assert_eq!(value("accuracy"), 0.4);
+    // Second best is right for rows 1 (2), 4 (1); row 3's class 0 is the last.
+    assert!((value("top 2") - 0.8).abs() < 1e-6);
+    assert_eq!(
+        (
+            value("confusion 0 0"),
+            value("confusion 2 1"),
+            value("confusion 1 0")
+        ),
+        (1.0, 1.0, 1.0)
+    );
+    assert_eq!(
+        (value("precision 0"), value("recall 0"), value("recall 2")),
+        (0.5, 0.5, 0.5)
+    );
+    assert!((value("perplexity") - value("loss").exp()).abs() < 1e-5);
+}
+
+#[test]
+fn early_stopping_keeps_the_best_epochs_weights() {
+    let (model, data) = (regression(), curve(80));
+    let mut seen = Vec::new();
+    let outcome = Fit::new(&model, Loss::mse(), adam(0.05))
+        .epochs(60)
+        .validation(&data)
+        .test(&data)
+        .with(
+            EarlyStop::on("validation loss")
+                .patience(3)
+                .by_at_least(0.002),
+        )
+        .with(Progress::new(|epoch| {
+            seen.push(epoch.get("validation loss").unwrap())
+        }))
+        .run(&data, &cpu())
+        .unwrap();
+    let chosen = outcome.report.chosen_epoch;
+    assert_eq!(seen.len(), chosen + 3);
+    assert!(seen.len() < 60, "it never stopped");
+    assert_eq!(outcome.report.test[0].loss, seen[chosen - 1]);
+    let unknown = Fit::new(&model, Loss::mse(), adam(0.05)).with(EarlyStop::on("validation loss"));
+    let error = unknown.run(&data, &cpu()).unwrap_err().to_string();
+    assert!(error.contains("training loss"), "{error}");
+}
+
+#[test]
+fn a_step_uploads_nothing_and_reads_nothing_back() {
+    let (model, data) = (regression(), curve(100));
+    let (loss, optimizer) = (Loss::mse(), adam(0.01));
+    let step = TrainStep::builder(&model, &loss, &optimizer).batch(10);
+    let mut step = step.compile_over(&data, &cpu()).unwrap();
+    step.run(1).unwrap();
+    let before = step.traffic();
+    step.run(100).unwrap();
+    let after = step.traffic();
+    assert_eq!(before.uploaded, after.uploaded);
+    assert_eq!(before.read_back, after.read_back);
+    assert_eq!(step.steps(), 101);
+}
+
+#[test]
+fn weights_are_saved_with_their_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let (model, data) = (regression(), curve(64));
+    let outcome = Fit::new(&model, Loss::mse(), adam(0.01))
+        .run(&data, &cpu())
+        .unwrap();
+    outcome.weights[0].save(&model, &path).unwrap();
+    let (again, weights) = Weights::load_model(&path, &Registry::standard()).unwrap();
+    assert_eq!(weights, outcome.weights[0]);
+    let run = |model: &Model, weights: &Weights, batch| {
+        let net = Inference::new(model, weights, batch, &cpu()).unwrap();
+        net.run_on(&data).unwrap()
+    };
+    assert_eq!(
+        run(&model, &outcome.weights[0], 64),
+        run(&again, &weights, 64)
+    );
+    // Begun from them, a run goes on from there.
+    let more = Fit::new(&again, Loss::mse(), adam(0.0))
+        .epochs(1)
+        .from(&weights);
+    assert_eq!(more.run(&data, &cpu()).unwrap().weights[0], weights);
+}
+
+#[test]
+fn what_does_not_fit_is_said_before_anything_runs() {
+    let (model, data) = (regression(), curve(20));
+    let told = |fit: Fit<'_>, data: &Dataset| fit.run(data, &cpu()).unwrap_err().to_string();
+    let fit = || Fit::new(&model, Loss::mse(), adam(0.01));
+    let large = told(fit().batch(21), &data);
+    assert!(large.contains("at most the 20 rows"), "{large}");
+    let without = Dataset::new()
+        .with("inputs", [3], vec![0.0f32; 60])
+        .unwrap();
+    let missing = told(fit(), &without);
+    assert!(missing.contains("did you mean `inputs`"), "{missing}");
+    let wide = Dataset::new().with("input", [4], vec![0.0f32; 80]).unwrap();
+    let wide = told(fit(), &wide);
+    assert!(
+        wide.contains("training data, column input: found floats [4] a row; wanted floats [3]"),
+        "{wide}"
+    );
+    let flat = Dataset::new().with("input", [3], vec![0.0f32; 96]).unwrap();
+    let flat = flat.with("target", [], vec![0.0f32; 32]).unwrap();
+    assert!(told(fit(), &flat).contains("column target"));
+    let classes = Fit::new(&model, Loss::cross_entropy(), adam(0.01));
+    let one = Dataset::new().with("input", [3], vec![0.0f32; 96]).unwrap();
+    let one = one.with("target", [], vec![1u32; 32]).unwrap();
+    let label = told(classes, &one);
+    assert!(
+        label.contains("column target: found 1; wanted classes from 0 to 0"),
+        "{label}"
+    );
+    let output = told(
+        Fit::new(&model, Loss::mse().of("logits"), adam(0.01)),
+        &data,
+    );
+    assert!(output.contains("unknown output `logits`"), "{output}");
+    assert!(told(fit().epochs(0), &data).contains("epochs"));
+    let five = wide_of(&data);
+    let validation = fit().batch(4).validation(&five);
+    assert!(
+        told(validation, &data).starts_with("validation data, column"),
+        "validation"
+    );
+    let diverged = Fit::new(&model, Loss::mse(), Optimizer::new(Sgd::default(), 1e30));
+    let diverged = told(diverged.batch(4), &data);
+    assert!(diverged.contains("stopped being finite"), "{diverged}");
+}
+
+fn wide_of(data: &Dataset) -> Dataset {
+    let rows = data.rows();
+    Dataset::new()
+        .with("input", [5], vec![0.0f32; 5 * rows])
+        .unwrap()
+}
+
+#[test]
+fn bytes_are_the_floats_that_they_stand_for() {
+    let bytes: Vec<u8> = (0..64 * 16).map(|i| (i * 7 % 256) as u8).collect();
+    let floats: Vec<f32> = bytes
+        .iter()
+        .map(|&b| f32::from(b) * (1.0 / 255.0f64) as f32)
+        .collect();
+    let labels: Vec<u32> = (0..64).map(|i| i % 2).collect();
+    let data = |numbers: Numbers| {
+        let data = Dataset::new().with("input", [1, 4, 4], numbers).unwrap();
+        data.with("target", [], labels.clone()).unwrap()
+    };
+    let model = Model::sequential([1, 4, 4])
+        .then(Conv2d::new(3, 3))
+        .then(BatchNorm::new());
+    let model = model
+        .then(Relu)
+        .then(Flatten)
+        .then(Dropout::new(0.2))
+        .then(Dense::new(2))
+        .build()
+        .unwrap();
+    let run = |data: Dataset| {
+        let fit = Fit::new(&model, Loss::cross_entropy(), adam(0.01))
+            .batch(8)
+            .epochs(3)
+            .test(&data);
+        fit.metric(Metric::accuracy()).run(&data, &cpu()).unwrap()
+    };
+    let (a, b) = (run(data(Numbers::bytes(bytes))), run(data(floats.into())));
+    assert_eq!(a.weights, b.weights);
+    assert_eq!(a.report.test, b.report.test);
+}
+
+#[test]
+fn several_outputs_have_losses_of_their_own() {
+    let model = Model::build(|m| {
+        let x = m.input("input", [3]);
+        let h = x.then(Dense::new(12)).tanh();
+        m.output("value", h.layer("value", Dense::new(1)));
+        m.output("sign", h.layer("sign", Dense::new(2)));
+    });
+    let (model, data) = (model.unwrap(), curve(128));
+    let signs: Vec<u32> = (0..128)
+        .map(|r| u32::from(data.column("target").unwrap().row(r)[0] > 0.0))
+        .collect();
+    let data = data.with("above", [], signs).unwrap();
+    let loss = Loss::mse().of("value") + Loss::cross_entropy().of("sign").against("above") * 0.5;
+    assert_eq!(loss.name(), "mse + 0.5 cross_entropy");
+    let fit = Fit::new(&model, loss, adam(0.02)).epochs(30).test(&data);
+    let fit = fit
+        .metric(Metric::accuracy().of("sign").against("above"))
+        .metric(Metric::r2().of("value"));
+    let report = fit.run(&data, &cpu()).unwrap().report;
+    assert!(report.test("accuracy").unwrap() > 0.9, "{:?}", report.test);
+    assert!(report.test("r2").unwrap() > 0.8, "{:?}", report.test);
+}
+
+#[test]
+fn the_gpu_trains_as_the_cpu_does() {
+    let Some(gpu) = gpu() else { return };
+    let (on_cpu, on_gpu) = (fitted(&cpu(), 2, 0), fitted(&gpu, 2, 0));
+    for (a, b) in on_cpu.report.epochs.iter().zip(&on_gpu.report.epochs) {
+        for (a, b) in a.training_loss.iter().zip(&b.training_loss) {
+            assert!((a / b - 1.0).abs() < 1e-4, "{a} and {b}");
+        }
+    }
+    for (a, b) in on_cpu.report.test.iter().zip(&on_gpu.report.test) {
+        assert!((a.loss / b.loss - 1.0).abs() < 1e-3, "{a:?} and {b:?}");
+    }
+}
