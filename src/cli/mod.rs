@@ -20,6 +20,7 @@ mod bench;
 mod book;
 mod devices;
 mod doctor;
+mod experiment;
 mod growth;
 mod hint;
 mod interrupt;

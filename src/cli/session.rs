@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use wgrad::data::{Source, Split};
 use wgrad::exec::Choice;
-use wgrad::files::{FolderLock, create_folder, create_new_folder};
+use wgrad::files::{FolderLock, create_folder, create_new_folder, read_limited};
+use wgrad::fit::Experiment;
 use wgrad::nn::{Network, recipe};
 use wgrad::ops::distort::Distortion;
 use wgrad::train::{Config, Settings};
@@ -104,6 +105,19 @@ pub struct SessionArgs {
     verify_every: Option<u64>,
 }
 
+/// Longest configuration that is read.
+const MAX_CONFIG: u64 = 1 << 20;
+
+/// An experiment with what the flags add.
+pub struct Named {
+    /// The experiment.
+    pub experiment: Experiment,
+    /// The data, in the stead of the file's.
+    pub data: Option<PathBuf>,
+    /// The device.
+    pub device: Choice,
+}
+
 /// A session described in full.
 pub struct Session {
     /// The network's name.
@@ -128,6 +142,47 @@ impl SessionArgs {
             return Ok(Choice::Auto);
         }
         self.device.parse()
+    }
+
+    /// The experiment that `--config` names, if it is one, with what flags say in the file's stead.
+    pub fn experiment(&self) -> Result<Option<Named>> {
+        let Some(path) = &self.config else {
+            return Ok(None);
+        };
+        let text = String::from_utf8_lossy(&read_limited(path, MAX_CONFIG)?).into_owned();
+        if !Experiment::is(&text) {
+            return Ok(None);
+        }
+        let mut experiment = Experiment::load(path)?;
+        let of_book = [
+            ("--validation", self.validation.is_some()),
+            ("--classes", self.classes.is_some()),
+            ("--train-images", self.train_images.is_some()),
+            ("--momentum", self.momentum.is_some()),
+            ("--distort", self.distort.is_some()),
+            ("--average-from", self.average_from.is_some()),
+            ("--stop-after", self.stop_after.is_some()),
+            ("--halve-after", self.halve_after.is_some()),
+            ("--first-replica", self.first_replica.is_some()),
+            ("--no-fuse", self.no_fuse),
+            ("--verify-every", self.verify_every.is_some()),
+        ];
+        if let Some((flag, _)) = of_book.iter().find(|(_, given)| *given) {
+            let wanted = "a flag that an experiment has: --data, --epochs, --batch, --lr, --seed, \
+                          --replicas, --device, --out";
+            return Err(Error::setting(path.display().to_string(), *flag, wanted));
+        }
+        let training = &mut experiment.training;
+        training.epochs = self.epochs.unwrap_or(training.epochs);
+        training.batch = self.batch.unwrap_or(training.batch);
+        training.seed = self.seed.unwrap_or(training.seed);
+        training.replicas = self.replicas.unwrap_or(training.replicas);
+        experiment.optimizer.rate = self.lr.unwrap_or(experiment.optimizer.rate);
+        Ok(Some(Named {
+            experiment,
+            data: self.data.as_ref().map(PathBuf::from),
+            device: self.choice()?,
+        }))
     }
 
     /// Finds network, data and settings.

@@ -109,7 +109,7 @@ impl Column {
         self.extents.iter().product()
     }
 
-    fn packed(&self) -> bool {
+    fn is_packed(&self) -> bool {
         self.stride == self.size() && self.start == 0
     }
 
@@ -136,7 +136,7 @@ impl Column {
 
     /// A run of rows without a copy of what rows share.
     fn range(&self, first: usize, rows: usize) -> Self {
-        match self.packed() {
+        match self.is_packed() {
             true => self.take(&(first..first + rows).collect::<Vec<_>>()),
             false => Self {
                 start: self.start + first * self.stride,
@@ -215,7 +215,16 @@ impl Dataset {
     /// # Errors
     /// [`Error::Shape`] for a text that is not longer than a window.
     pub fn windows(text: Vec<u32>, length: usize) -> Result<Self> {
-        if length == 0 || text.len() <= length {
+        Self::windows_apart(text, length, 1)
+    }
+
+    /// [`Dataset::windows`] that begin `apart` numbers from each other: `length` for windows that do not
+    /// overlap, so that an evaluation looks at each number once.
+    ///
+    /// # Errors
+    /// As [`Dataset::windows`].
+    pub fn windows_apart(text: Vec<u32>, length: usize, apart: usize) -> Result<Self> {
+        if length == 0 || apart == 0 || text.len() <= length {
             let found = format!("{} numbers, windows of {length}", text.len());
             return Err(Error::shape(
                 "text",
@@ -223,7 +232,7 @@ impl Dataset {
                 "a text longer than its windows",
             ));
         }
-        let rows = text.len() - length;
+        let rows = (text.len() - length - 1) / apart + 1;
         let numbers = Numbers::U32(Arc::new(text));
         let mut data = Self {
             columns: vec![],
@@ -234,7 +243,7 @@ impl Dataset {
                 name: name.into(),
                 extents: vec![length],
                 numbers: numbers.clone(),
-                stride: 1,
+                stride: apart,
                 start,
             });
         }
@@ -325,7 +334,7 @@ impl Dataset {
     /// # Errors
     /// [`Error::Setting`] for shares that are not positive, or a part that would have no row.
     pub fn split(&self, shares: &[f64], seed: u64) -> Result<Vec<Self>> {
-        let parts = parted(&permutation(self.rows(), seed), shares)?;
+        let parts = split_rows(self.rows(), shares, seed)?;
         parts.iter().map(|rows| self.select(rows)).collect()
     }
 
@@ -348,27 +357,7 @@ impl Dataset {
                 "one class a row",
             ));
         }
-        let shuffled = permutation(self.rows(), seed);
-        // Rows of a class stand together, and each part takes every so manieth of all.
-        let mut rows = shuffled;
-        rows.sort_by_key(|&row| classes[row]);
-        let total = check_shares(shares)?;
-        let mut parts = vec![Vec::new(); shares.len()];
-        let mut owed = vec![0.0; shares.len()];
-        for row in rows {
-            for (owed, share) in owed.iter_mut().zip(shares) {
-                *owed += share / total;
-            }
-            let most = (0..owed.len()).fold(0, |m, k| if owed[k] > owed[m] { k } else { m });
-            owed[most] -= 1.0;
-            parts[most].push(row);
-        }
-        for rows in &mut parts {
-            rows.sort_unstable();
-            if rows.is_empty() {
-                return Err(no_rows(self.rows()));
-            }
-        }
+        let parts = split_rows_of_classes(classes, shares, seed)?;
         parts.iter().map(|rows| self.select(rows)).collect()
     }
 }
@@ -409,6 +398,40 @@ fn parted(rows: &[usize], shares: &[f64]) -> Result<Vec<Vec<usize>>> {
         part.sort_unstable();
         parts.push(part);
         from = to;
+    }
+    Ok(parts)
+}
+
+/// The rows of each part, in their order: parts of these shares, drawn by a seed.
+pub(crate) fn split_rows(n: usize, shares: &[f64], seed: u64) -> Result<Vec<Vec<usize>>> {
+    parted(&permutation(n, seed), shares)
+}
+
+/// [`split_rows`] in which every class has its share in each part.
+pub(crate) fn split_rows_of_classes(
+    classes: &[u32],
+    shares: &[f64],
+    seed: u64,
+) -> Result<Vec<Vec<usize>>> {
+    let mut rows = permutation(classes.len(), seed);
+    // Rows of a class stand together, and each part takes every so manieth of all.
+    rows.sort_by_key(|&row| classes[row]);
+    let total = check_shares(shares)?;
+    let mut parts = vec![Vec::new(); shares.len()];
+    let mut owed = vec![0.0; shares.len()];
+    for row in rows {
+        for (owed, share) in owed.iter_mut().zip(shares) {
+            *owed += share / total;
+        }
+        let most = (0..owed.len()).fold(0, |m, k| if owed[k] > owed[m] { k } else { m });
+        owed[most] -= 1.0;
+        parts[most].push(row);
+    }
+    for rows in &mut parts {
+        rows.sort_unstable();
+        if rows.is_empty() {
+            return Err(no_rows(classes.len()));
+        }
     }
     Ok(parts)
 }

@@ -27,8 +27,11 @@ pub mod digits;
 pub mod idx;
 pub mod picture;
 mod strokes;
+mod table;
 
 pub use columns::{Column, Dataset, Numbers};
+pub(crate) use columns::{split_rows, split_rows_of_classes};
+pub use table::{Coded, Coding, Roles, Schema, Table};
 
 use std::ffi::OsString;
 use std::ops::Range;

@@ -168,7 +168,7 @@ impl Loss {
     pub fn kl_divergence() -> Self {
         Self::of_criterion(ElementByElement {
             name: "kl_divergence".into(),
-            expression: Arc::new(|y, t| t.gt(0.0).select(t * (t.max(1e-38).log() - y), 0.0)),
+            expression: Arc::new(|y, t| t.gt(0.0).select(t * (t.max(1e-30).log() - y), 0.0)),
             mean: false,
         })
     }

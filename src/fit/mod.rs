@@ -2,6 +2,8 @@
 //! whole run, and what comes of it.
 
 mod callback;
+mod config;
+mod experiment;
 mod inference;
 mod loss;
 mod metric;
@@ -12,6 +14,10 @@ mod training;
 mod weights;
 
 pub use callback::{Callback, Control, EarlyStop, Progress};
+pub use config::{LossSetting, OptimizerSetting, ScheduleSetting, metric};
+pub use experiment::{
+    DataSetting, EarlyStopSetting, Experiment, Format, Prepared, Reading, TrainingSetting,
+};
 pub use inference::{Inference, Outputs};
 pub use loss::{Criterion, CrossEntropy, Each, Loss};
 pub use metric::{Measure, Metric};

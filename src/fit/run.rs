@@ -152,6 +152,11 @@ impl<'a> Fit<'a> {
         self
     }
 
+    pub(super) fn with_boxed(mut self, callback: Box<dyn Callback + 'a>) -> Self {
+        self.callbacks.push(callback);
+        self
+    }
+
     /// Begins from these weights; what they lack is drawn.
     #[must_use]
     pub fn from(self, weights: &'a Weights) -> Self {

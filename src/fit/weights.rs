@@ -1,5 +1,6 @@
 //! A model's weights on the host, and in files.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use ndarray::ArrayD;
@@ -101,10 +102,23 @@ impl Weights {
     /// # Errors
     /// As [`ModelFile::save`], and [`Model::to_json`] for a layer that has no description.
     pub fn save(&self, model: &Model, path: impl AsRef<Path>) -> Result<()> {
+        self.save_with(model, &BTreeMap::new(), path)
+    }
+
+    /// [`Weights::save`] with further metadata, by any keys but `wgrad.network` and `wgrad.version`.
+    ///
+    /// # Errors
+    /// As [`Weights::save`].
+    pub fn save_with(
+        &self,
+        model: &Model,
+        extra: &BTreeMap<String, String>,
+        path: impl AsRef<Path>,
+    ) -> Result<()> {
         let file = ModelFile {
             tensors: self.tensors.clone(),
             network_json: model.to_json()?,
-            extra: Default::default(),
+            extra: extra.clone(),
         };
         file.save(path.as_ref())
     }

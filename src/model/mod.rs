@@ -43,6 +43,7 @@ pub mod layers;
 mod scope;
 mod wire;
 
+pub use describe::{Description, InputDescription, OutputDescription};
 pub use initializer::{Initializer, Start};
 pub use layer::{Described, Layer, Registry, arity};
 pub use scope::{Pass, Role, Scope, Variable, Variables};

@@ -14,6 +14,7 @@ use crate::ops::pointwise::Pointwise;
 use crate::ops::{Tape, Value};
 
 mod activation;
+mod attention;
 mod convolution;
 mod dense;
 mod norm;
@@ -21,6 +22,7 @@ mod pool;
 mod shape;
 
 pub use activation::*;
+pub use attention::*;
 pub use convolution::*;
 pub use dense::*;
 pub use norm::*;
@@ -76,11 +78,17 @@ pub(super) fn register(registry: Registry) -> Registry {
         .with::<GroupNorm>()
         .with::<InstanceNorm>()
         .with::<LocalResponseNorm>();
+    let registry = registry
+        .with::<MultiHeadAttention>()
+        .with::<TransformerBlock>()
+        .with::<PositionalEncoding>()
+        .with::<LearnedPositions>();
     registry
         .with::<Dropout>()
         .with::<Flatten>()
         .with::<Reshape>()
         .with::<Concat>()
+        .with::<Affine>()
         .with::<Sum>()
         .with::<Difference>()
         .with::<Product>()

@@ -81,3 +81,34 @@ arithmetic! {
     /// a · b.
     Product "product" *
 }
+
+/// a · scale + shift along the last axis, by numbers that stay as they are: targets that were
+/// standardised back in their own units.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Affine {
+    /// What each place of the last axis is multiplied by; one number is for all.
+    pub scale: Vec<f64>,
+    /// What is added then.
+    pub shift: Vec<f64>,
+}
+
+layer!(Affine, "affine", |layer, scope, inputs| {
+    let [x] = arity("affine", inputs)?;
+    let last = scope.extents(x)?.last().copied().unwrap_or(1);
+    let mut constant = |name: &str, numbers: &[f64]| {
+        let values: Vec<f32> = numbers.iter().map(|&x| x as f32).collect();
+        let count = values.len();
+        if !(count == 1 || count == last) || values.iter().any(|x| !x.is_finite()) {
+            let found = format!("{count} numbers {numbers:?}");
+            let wanted = format!("one finite number, or one for each of {last} places");
+            return Err(Error::setting(format!("{name} of affine"), found, wanted));
+        }
+        scope.constant(&[count], values)
+    };
+    let (scale, shift) = (
+        constant("scale", &layer.scale)?,
+        constant("shift", &layer.shift)?,
+    );
+    pointwise(scope, [x, scale, shift], |[x, a, b]| x * a + b)
+});

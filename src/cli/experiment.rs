@@ -1,0 +1,102 @@
+//! `wgrad train --config FILE` of a whole experiment: data, model, loss, optimizer.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use wgrad::exec::Device;
+use wgrad::files::write_whole;
+use wgrad::fit::{Epoch, Experiment, Outcome, Prepared};
+use wgrad::model::Registry;
+use wgrad::{Error, Result};
+
+use super::session::RunFolder;
+use super::{interrupt, print, say};
+
+/// The metadata of a model file that says how its data were read.
+pub const READING: &str = "wgrad.reading";
+
+/// Most epochs that are told of; more are told of by parts.
+const LINES: usize = 40;
+
+/// Trains and writes report and models to a folder.
+pub fn run(
+    experiment: &Experiment,
+    data: Option<&Path>,
+    out: Option<&Path>,
+    device: &Device,
+) -> Result<()> {
+    let prepared = experiment.prepare(data, &Registry::standard())?;
+    let held = RunFolder::take(out, &prepared.name)?;
+    let folder = &held.path;
+    interrupt::watch();
+    let mut told = print(&format!(
+        "{} on {}, output in {}\n{}{}",
+        prepared.name,
+        device.info().name,
+        folder.display(),
+        prepared.schema_text(),
+        prepared.model.summary(),
+    ));
+    let epochs = experiment.training.epochs;
+    let every = epochs.div_ceil(LINES).max(1);
+    let outcome = prepared.run(device, |epoch| {
+        if interrupt::asked() {
+            interrupt::stop(&format!(
+                "stopped after epoch {}; nothing was written",
+                epoch.epoch
+            ));
+        }
+        if epoch.epoch == 1 || epoch.epoch % every == 0 || epoch.epoch == epochs {
+            say(&line(epoch, epochs));
+        }
+    })?;
+    write(&prepared, &outcome, folder)?;
+    let report = &outcome.report;
+    let test = prepared.report(report)?;
+    let numbers = test["test"].as_object().into_iter().flatten();
+    // Of a confusion matrix, the cells are for the report.
+    let numbers = numbers.filter(|(name, _)| {
+        !name.contains(|c: char| c.is_ascii_digit()) || name.starts_with("top")
+    });
+    let numbers: Vec<String> = numbers
+        .map(|(name, value)| format!("{name} {:.4}", value.as_f64().unwrap_or(f64::NAN)))
+        .collect();
+    told = told.and(print(&format!(
+        "test: {} (weights of epoch {} of {})\nwrote report.json and model.safetensors to {}\n",
+        numbers.join(", "),
+        report.chosen_epoch,
+        report.epochs.len(),
+        folder.display(),
+    )));
+    told
+}
+
+/// `epoch 3 of 50: training loss 0.4213, validation loss 0.4377, validation accuracy 0.8600`.
+fn line(epoch: &Epoch, of: usize) -> String {
+    let names = epoch.names().into_iter();
+    // Numbers of single classes would fill the screen.
+    let names = names.filter(|name| !name.contains(|c: char| c.is_ascii_digit()));
+    let numbers = names.map(|name| {
+        let value = epoch.get(&name).unwrap_or(f64::NAN);
+        format!("{name} {value:.4}")
+    });
+    let numbers = numbers.collect::<Vec<_>>().join(", ");
+    format!("epoch {} of {of}: {numbers}\n", epoch.epoch)
+}
+
+fn write(prepared: &Prepared, outcome: &Outcome, folder: &Path) -> Result<()> {
+    let fail = |e: serde_json::Error| Error::setting("report", e, "numbers that JSON has");
+    let reading = serde_json::to_string(&prepared.reading).map_err(fail)?;
+    let extra = BTreeMap::from([(READING.to_string(), reading)]);
+    for (replica, weights) in outcome.weights.iter().enumerate() {
+        let name = match replica {
+            0 => "model.safetensors".into(),
+            replica => format!("model-{replica}.safetensors"),
+        };
+        weights.save_with(&prepared.model, &extra, folder.join(name))?;
+    }
+    let report = prepared.report(&outcome.report)?;
+    let mut text = serde_json::to_vec_pretty(&report).map_err(fail)?;
+    text.push(b'\n');
+    write_whole(&folder.join("report.json"), &text)
+}

@@ -1,0 +1,481 @@
+//! A whole experiment as a TOML file: data, model, loss, optimizer, how it is trained.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::callback::{Callback, EarlyStop, Progress};
+use super::config::{LossSetting, OptimizerSetting, metric};
+use super::loss::Loss;
+use super::metric::Metric;
+use super::report::{Epoch, Report};
+use super::run::{Fit, Outcome};
+use crate::data::{Dataset, Roles, Schema, Table, split_rows, split_rows_of_classes};
+use crate::error::{Error, Result};
+use crate::exec::Device;
+use crate::files::read_limited;
+use crate::model::{Description, InputDescription, Model, OutputDescription, Registry};
+
+/// Longest configuration that is read.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// Longest text that is read.
+const MAX_TEXT: u64 = 1 << 30;
+
+/// An experiment: everything that a run follows from, but for the device.
+///
+/// ```toml
+/// name = "houses"
+///
+/// [data]
+/// path = "houses.csv"          # beside this file
+/// targets = ["price"]          # inputs: all other columns
+///
+/// [[model.layers]]
+/// kind = "dense"
+/// units = 32
+/// [[model.layers]]
+/// kind = "relu"
+/// [[model.layers]]
+/// kind = "dense"
+/// units = 1
+///
+/// [loss]
+/// kind = "mse"
+///
+/// [optimizer]
+/// kind = "adamw"
+/// rate = 0.01
+///
+/// [training]
+/// epochs = 100
+/// metrics = ["rmse", "r2"]
+/// early_stop = { on = "validation loss", patience = 20 }
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Experiment {
+    /// What the run is called; the file's stem if not given.
+    #[serde(default)]
+    pub name: String,
+    /// The data.
+    pub data: DataSetting,
+    /// The model. Without inputs it has one, `input`, of the data's extents.
+    pub model: Description,
+    /// The loss.
+    pub loss: LossSetting,
+    /// The optimizer.
+    pub optimizer: OptimizerSetting,
+    /// How it is trained.
+    #[serde(default)]
+    pub training: TrainingSetting,
+    /// The folder that the data's path begins from.
+    #[serde(skip)]
+    folder: PathBuf,
+}
+
+/// Where data come from, and what is what in them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSetting {
+    /// The file, from the configuration's folder on.
+    #[serde(default)]
+    pub path: Option<PathBuf>,
+    /// `csv`, a table, or `text`, whose characters are to be foretold.
+    #[serde(default)]
+    pub format: Format,
+    /// The columns that the model sees; all but the targets if none are named.
+    #[serde(default)]
+    pub inputs: Vec<String>,
+    /// The columns that it is to find.
+    #[serde(default)]
+    pub targets: Vec<String>,
+    /// The target is a class also where it is a number.
+    #[serde(default)]
+    pub classes: bool,
+    /// Numbers are moved and scaled to mean 0 and deviation 1, by the training rows.
+    #[serde(default = "yes")]
+    pub standardise: bool,
+    /// Shares of training, validation and test rows.
+    #[serde(default = "shares")]
+    pub split: Vec<f64>,
+    /// Each part has its share of every class.
+    #[serde(default)]
+    pub stratified: bool,
+    /// The split's seed: it is not the run's, so that runs compare.
+    #[serde(default)]
+    pub seed: u64,
+    /// Characters that a model of text sees at once.
+    #[serde(default = "window")]
+    pub window: usize,
+    /// Characters from the beginning of one training window to that of the next; the window if not
+    /// given.
+    #[serde(default)]
+    pub apart: Option<usize>,
+}
+
+/// What a file of data is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// A table.
+    #[default]
+    Csv,
+    /// A text of characters; a file that ends in `.gz` is unpacked.
+    Text,
+}
+
+/// How a model is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainingSetting {
+    /// Epochs.
+    pub epochs: usize,
+    /// Examples in a mini-batch.
+    pub batch: usize,
+    /// Networks that train at once.
+    pub replicas: usize,
+    /// What everything random follows from.
+    pub seed: u64,
+    /// Metrics, as [`metric`] knows them.
+    pub metrics: Vec<String>,
+    /// When to stop.
+    pub early_stop: Option<EarlyStopSetting>,
+}
+
+impl Default for TrainingSetting {
+    fn default() -> Self {
+        Self {
+            epochs: 10,
+            batch: 32,
+            replicas: 1,
+            seed: 0,
+            metrics: vec![],
+            early_stop: None,
+        }
+    }
+}
+
+/// When a run stops before its last epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyStopSetting {
+    /// The number that is to become better: `validation loss`, `validation <metric>`.
+    pub on: String,
+    /// Epochs without a better one.
+    #[serde(default = "patience")]
+    pub patience: usize,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn shares() -> Vec<f64> {
+    vec![0.7, 0.15, 0.15]
+}
+
+fn window() -> usize {
+    64
+}
+
+fn patience() -> usize {
+    10
+}
+
+/// What is found in data beside their numbers; it is kept with the model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reading {
+    /// How a table's columns become numbers.
+    Table(Schema),
+    /// The characters of a text: a character's place is its number.
+    Text(Vec<char>),
+}
+
+/// An experiment with its data read and its model built: all that can be wrong in a file is not.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// What the run is called.
+    pub name: String,
+    /// The model.
+    pub model: Model,
+    /// Rows that are trained on.
+    pub training: Dataset,
+    /// Rows that are evaluated after each epoch.
+    pub validation: Dataset,
+    /// Rows that are evaluated at the end.
+    pub test: Dataset,
+    /// How the data were read.
+    pub reading: Reading,
+    loss: Loss,
+    metrics: Vec<Metric>,
+    optimizer: OptimizerSetting,
+    setting: TrainingSetting,
+}
+
+impl Experiment {
+    /// Reads an experiment.
+    ///
+    /// # Errors
+    /// [`Error::Io`], and [`Error::File`] saying where the text departs from the form.
+    pub fn load(path: &Path) -> Result<Self> {
+        let bytes = read_limited(path, MAX_BYTES)?;
+        let fail = |found: String| {
+            let wanted = "an experiment: data, model, loss, optimizer, training";
+            Error::file(path, found, wanted, "Mend the file.")
+        };
+        let text = String::from_utf8(bytes).map_err(|e| fail(e.to_string()))?;
+        let mut experiment: Self = toml::from_str(&text).map_err(|e| fail(e.to_string()))?;
+        experiment.folder = path.parent().unwrap_or(Path::new("")).into();
+        if experiment.name.is_empty() {
+            let stem = path.file_stem().unwrap_or_default();
+            experiment.name = stem.to_string_lossy().into_owned();
+        }
+        Ok(experiment)
+    }
+
+    /// Whether a TOML text is one of an experiment, and not of a session of the book.
+    pub fn is(text: &str) -> bool {
+        let table: Option<toml::Table> = toml::from_str(text).ok();
+        table.is_some_and(|t| t.contains_key("model") || t.contains_key("data"))
+    }
+
+    /// Reads the data, from another path if one is given, and builds the model.
+    ///
+    /// # Errors
+    /// Whatever does not fit, before anything is computed.
+    pub fn prepare(&self, data: Option<&Path>, registry: &Registry) -> Result<Prepared> {
+        let path = match (data, &self.data.path) {
+            (Some(path), _) => path.to_path_buf(),
+            (None, Some(path)) => self.folder.join(path),
+            (None, None) => {
+                let wanted = "`path` in the data of the configuration, or a file beside it";
+                return Err(Error::setting("data", "no file", wanted));
+            }
+        };
+        if self.data.split.len() != 3 {
+            let found = format!("{:?}", self.data.split);
+            let wanted = "three shares: training, validation, test";
+            return Err(Error::setting("split", found, wanted));
+        }
+        let (parts, reading) = match self.data.format {
+            Format::Csv => self.table(&path)?,
+            Format::Text => self.text(&path)?,
+        };
+        let [training, validation, test] = <[Dataset; 3]>::try_from(parts)
+            .map_err(|_| Error::setting("split", "other parts", "three"))?;
+        let (model, regression) = self.model(&training, &reading, registry)?;
+        let mut metrics = Vec::new();
+        for name in &self.training.metrics {
+            let metric = metric(name)?;
+            metrics.push(match regression {
+                true => metric.of(PREDICTION).against(AS_IT_IS),
+                false => metric,
+            });
+        }
+        Ok(Prepared {
+            name: self.name.clone(),
+            model,
+            training,
+            validation,
+            test,
+            reading,
+            loss: self.loss.build()?,
+            metrics,
+            optimizer: self.optimizer.clone(),
+            setting: self.training.clone(),
+        })
+    }
+
+    fn table(&self, path: &Path) -> Result<(Vec<Dataset>, Reading)> {
+        let setting = &self.data;
+        let table = Table::csv(path)?;
+        let roles = Roles {
+            inputs: setting.inputs.clone(),
+            targets: setting.targets.clone(),
+            classes: setting.classes,
+            standardise: setting.standardise,
+        };
+        // Words are those of all rows: a rare one may be in no training row.
+        let all = Schema::of(&table, &roles)?;
+        let rows = match setting.stratified {
+            false => split_rows(table.rows(), &setting.split, setting.seed)?,
+            true => {
+                let data = all.dataset(&table)?;
+                let target = data.column("target")?;
+                let crate::data::Numbers::U32(classes) = &target.numbers else {
+                    let wanted = "a target of classes";
+                    return Err(Error::setting("stratified", "a target of numbers", wanted));
+                };
+                split_rows_of_classes(classes, &setting.split, setting.seed)?
+            }
+        };
+        let schema = Schema::of(&table.select(&rows[0])?, &roles)?.with_words_of(&all);
+        let parts = rows.iter().map(|rows| schema.dataset(&table.select(rows)?));
+        Ok((parts.collect::<Result<_>>()?, Reading::Table(schema)))
+    }
+
+    fn text(&self, path: &Path) -> Result<(Vec<Dataset>, Reading)> {
+        let mut bytes = read_limited(path, MAX_TEXT)?;
+        if path.extension().is_some_and(|e| e == "gz") {
+            use std::io::Read;
+            let mut plain = Vec::new();
+            let unpacked = flate2::read::GzDecoder::new(bytes.as_slice());
+            let read = unpacked.take(MAX_TEXT).read_to_end(&mut plain);
+            read.map_err(|e| Error::io("unpack", path, e, "Check that it is a gzip file."))?;
+            bytes = plain;
+        }
+        let text = String::from_utf8(bytes).map_err(|e| {
+            let fix = "Save the text as UTF-8.";
+            Error::file(path, e.to_string(), "text in UTF-8", fix)
+        })?;
+        let mut characters: Vec<char> = text.chars().collect();
+        let all = characters.clone();
+        characters.sort_unstable();
+        characters.dedup();
+        let number = |c: &char| characters.binary_search(c).unwrap_or(0) as u32;
+        let numbers: Vec<u32> = all.iter().map(number).collect();
+        let total: f64 = self.data.split.iter().sum();
+        let (mut from, mut sum, mut parts) = (0, 0.0, Vec::new());
+        for (k, share) in self.data.split.iter().enumerate() {
+            sum += share;
+            let to = (numbers.len() as f64 * sum / total).round() as usize;
+            let part = numbers.get(from..to.min(numbers.len())).unwrap_or_default();
+            let apart = match k {
+                0 => self.data.apart.unwrap_or(self.data.window),
+                _ => self.data.window,
+            };
+            parts.push(Dataset::windows_apart(
+                part.to_vec(),
+                self.data.window,
+                apart,
+            )?);
+            from = to;
+        }
+        Ok((parts, Reading::Text(characters)))
+    }
+
+    /// The model, and whether it finds numbers that were standardised.
+    fn model(
+        &self,
+        data: &Dataset,
+        reading: &Reading,
+        registry: &Registry,
+    ) -> Result<(Model, bool)> {
+        let mut description = self.model.clone();
+        if description.inputs.is_empty() {
+            let column = data.column("input")?;
+            description.inputs.push(InputDescription {
+                name: "input".into(),
+                extents: column.extents.clone(),
+                elements: match reading {
+                    Reading::Table(_) => "f32".into(),
+                    Reading::Text(_) => "u32".into(),
+                },
+            });
+        }
+        let scales = match reading {
+            Reading::Table(schema) => schema.scales(),
+            Reading::Text(_) => None,
+        };
+        let Some(scales) = scales.filter(|_| description.outputs.is_empty()) else {
+            return Ok((description.build(registry)?, false));
+        };
+        // A first model tells the last layer's name.
+        let plain = description.build(registry)?.describe()?;
+        description.outputs = plain.outputs;
+        description.layers = plain.layers;
+        let last = description.outputs.first().map(|o| o.from.clone());
+        let affine = serde_json::json!({
+            "kind": "affine",
+            "name": PREDICTION,
+            "inputs": [last],
+            "scale": scales.iter().map(|s| s.1).collect::<Vec<_>>(),
+            "shift": scales.iter().map(|s| s.0).collect::<Vec<_>>(),
+        });
+        description.layers.extend(affine.as_object().cloned());
+        description.outputs.push(OutputDescription {
+            name: PREDICTION.into(),
+            from: PREDICTION.into(),
+        });
+        Ok((description.build(registry)?, true))
+    }
+}
+
+/// The output that has targets in their own units.
+const PREDICTION: &str = "prediction";
+/// The column of targets in their own units.
+const AS_IT_IS: &str = "target as it is";
+
+impl Prepared {
+    /// Trains; `progress` sees each epoch.
+    ///
+    /// # Errors
+    /// As [`Fit::run`].
+    pub fn run(&self, device: &Device, progress: impl FnMut(&Epoch)) -> Result<Outcome> {
+        let setting = &self.setting;
+        let steps = self.training.rows() / setting.batch.max(1);
+        let optimizer = self.optimizer.build(setting.epochs, steps.max(1))?;
+        let mut fit = Fit::new(&self.model, self.loss.clone(), optimizer)
+            .batch(setting.batch)
+            .epochs(setting.epochs)
+            .replicas(setting.replicas)
+            .seed(setting.seed)
+            .validation(&self.validation)
+            .test(&self.test)
+            .with(Progress::new(progress));
+        for metric in &self.metrics {
+            fit = fit.metric(metric.clone());
+        }
+        if let Some(stop) = &setting.early_stop {
+            let stop: Box<dyn Callback> = Box::new(EarlyStop::on(&stop.on).patience(stop.patience));
+            fit = fit.with_boxed(stop);
+        }
+        fit.run(&self.training, device)
+    }
+
+    /// A report as JSON: the numbers of [`Report`], of the test data the means over replicas by name.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where a number cannot be written.
+    pub fn report(&self, report: &Report) -> Result<serde_json::Value> {
+        let fail = |e: serde_json::Error| Error::setting("report", e, "numbers that JSON has");
+        let mut json = serde_json::to_value(report).map_err(fail)?;
+        let first = report.test.first();
+        let names = first.map(|s| s.metrics.iter().map(|(n, _)| n.as_str()));
+        let names = std::iter::once("loss").chain(names.into_iter().flatten());
+        let test: serde_json::Map<String, serde_json::Value> = names
+            .filter_map(|name| Some((name.to_string(), report.test(name)?.into())))
+            .collect();
+        if let Some(json) = json.as_object_mut() {
+            let replicas = json.remove("test").unwrap_or_default();
+            json.insert("test".into(), test.into());
+            json.insert("test_replicas".into(), replicas);
+            json.insert("name".into(), self.name.clone().into());
+            let rows = [&self.training, &self.validation, &self.test].map(|d| d.rows());
+            json.insert("rows".into(), rows.to_vec().into());
+        }
+        Ok(json)
+    }
+
+    /// What is to be trained on, in words: rows, columns and their coding.
+    pub fn schema_text(&self) -> String {
+        use std::fmt::Write as _;
+        let [a, b, c] = [&self.training, &self.validation, &self.test].map(|d| d.rows());
+        let mut text = format!("{a} rows for training, {b} for validation, {c} for the test\n");
+        match &self.reading {
+            Reading::Text(characters) => {
+                let _ = writeln!(text, "a text of {} different characters", characters.len());
+            }
+            Reading::Table(schema) => {
+                let columns = schema.inputs.iter().map(|c| ("input", c));
+                let columns = columns.chain(schema.targets.iter().map(|c| ("target", c)));
+                for (role, coded) in columns {
+                    let _ = writeln!(text, "  {role:<6} {:<24} {}", coded.name, coded.coding);
+                }
+            }
+        }
+        text
+    }
+}
