@@ -60,6 +60,10 @@ const MUTANTS: &[Mutant] = mutants! {
     "adaptive_avg_pool2d" "windows of the same size": "return f32(window(i / WO % HO, H, HO).y" => "return f32(window(0u, H, HO).y";
     "adaptive_avg_pool2d" "gradient over the first window's size": "f32(window(h, H, HO).y * window(v, W, WO).y)" => "f32(window(0u, H, HO).y * window(v, W, WO).y)";
     "adaptive_avg_pool2d" "gradient of the first window alone": "v < columns.y; v++" => "v < columns.x + 1u; v++";
+    "adaptive_max_pool2d" "last maximum wins": "if outdoes(candidate, largest)" => "if candidate >= largest";
+    "adaptive_max_pool2d" "the tree takes a later one of equals": "| first_of_equals" => "";
+    "adaptive_max_pool2d" "places count within the window": "argmax[at] = best" => "argmax[at] = best - window(i / WO % HO, H, HO).x * W";
+    "adaptive_max_pool2d" "gradient whoever has won": "saved_argmax[at] == i % (W * H)" => "saved_argmax[at] < W * H";
     "add" "subtracts": "a[at] + b[at]" => "a[at] - b[at]";
     "add" "replicas share one place": "group.z * N + i" => "i";
     "add_bias" "bias along the wrong axis": "(i / INNER) % C" => "i % C";
@@ -73,8 +77,13 @@ const MUTANTS: &[Mutant] = mutants! {
     "bmm" "B's transpose forgotten": "select(p * N + j, j * K + p, TRANS_B == 1u)" => "p * N + j";
     "bmm" "teams: the last one's share lost": "share < SHARES; share++" => "share < SHARES - 1u; share++";
     "broadcast" "factor forgotten": "times(FACTOR, x" => "times(1.0, x";
-    "concat" "runs of the wrong length": "run * FROM_B" => "run * FROM_A";
-    "concat" "off by one at the seam": "place < FROM_A" => "place <= FROM_A";
+    "concat" "runs of the wrong length": "x1[run * SIZE_1" => "x1[run * SIZE_0";
+    "concat" "off by one at the seam": "place < seam" => "place <= seam";
+    "concat" "the third part begins with the second": "let seam = SIZE_0 + SIZE_1;" => "let seam = SIZE_0;";
+    "concat" "of seven parts the last one lost": "of_7(at / RUN" => "of_6(at / RUN";
+    "split" "runs of the wrong length": "y1[run * SIZE_1" => "y1[run * SIZE_0";
+    "split" "off by one at the seam": "place < seam" => "place <= seam";
+    "split" "the seventh part begins too early": "SIZE_4 + SIZE_5;" => "SIZE_4;";
     "average" "one epoch too few counted": "f32(done - FROM + 1u)" => "f32(done - FROM)";
     "average" "the first epoch's mean kept": "done <= FROM" => "done < FROM";
     "avg_pool2d" "padding not counted": "sum / f32(KH * KW);\n}\n\n@group(0) @binding(0) var<storage, read> g" => "sum / f32(KH);\n}\n\n@group(0) @binding(0) var<storage, read> g";

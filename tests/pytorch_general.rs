@@ -9,6 +9,7 @@ use std::sync::Arc;
 use common::fixtures::{hold_graph, hold_op, inputs_of, load};
 use wgrad::graph::Graph;
 use wgrad::ops::adaptive_avg_pool2d::AdaptiveAvgPool2d;
+use wgrad::ops::adaptive_max_pool2d::AdaptiveMaxPool2d;
 use wgrad::ops::add::Add;
 use wgrad::ops::bmm::Bmm;
 use wgrad::ops::concat::Concat;
@@ -21,13 +22,18 @@ use wgrad::ops::lrn::Lrn;
 use wgrad::ops::norm::{Norm, NormGiven, Over};
 use wgrad::ops::pad::{Edge, Pad, PadEdges};
 use wgrad::ops::permute::Permute;
+use wgrad::ops::pointwise::pointwise;
 use wgrad::ops::reduction::{Kind, Reduction};
 use wgrad::ops::reshape::Reshape;
 use wgrad::ops::scale::Scale;
 use wgrad::ops::slice::Slice;
 use wgrad::ops::softmax::Softmax;
 use wgrad::ops::upsample::{Sampling, Upsample};
-use wgrad::ops::{Op, Tape, Value};
+use wgrad::ops::{
+    Conv1d, Conv3d, ConvTranspose1d, Op, Pool1d, Tape, Value, adaptive_avg_pool1d,
+    adaptive_max_pool1d, avg_pool1d, cat, chunk, conv_transpose1d, conv1d, conv3d, global_avg_pool,
+    global_max_pool, max_pool1d, one_hot, split, stack, unbind, where_nonzero,
+};
 
 type Named = (String, Arc<dyn Op>);
 
@@ -158,6 +164,7 @@ fn images() -> Vec<Named> {
     };
     let upsample = |name, sampling, size| named(name, Upsample { sampling, size });
     let pool = |name, size| named(name, AdaptiveAvgPool2d { size });
+    let most = |name, size| named(name, AdaptiveMaxPool2d { size });
     let lrn = |name, size| {
         let op = Lrn {
             size,
@@ -178,6 +185,10 @@ fn images() -> Vec<Named> {
         pool("adaptive_avg_pool2d.overlap", [3, 4]),
         pool("adaptive_avg_pool2d.global", [1, 1]),
         pool("adaptive_avg_pool2d.larger", [5, 3]),
+        most("adaptive_max_pool2d.overlap", [3, 4]),
+        most("adaptive_max_pool2d.global", [1, 1]),
+        most("adaptive_max_pool2d.larger", [5, 3]),
+        most("adaptive_max_pool2d.ties", [2, 3]),
         lrn("lrn.odd", 3),
         lrn("lrn.even", 4),
     ]
@@ -266,6 +277,176 @@ fn up(graph: &mut Graph, inputs: &[Value]) -> Vec<Value> {
     vec![add(graph, Reduction::new(Kind::Mean, &[2, 3]), &[y])]
 }
 
+/// What a function of one value makes of the first input.
+macro_rules! of_first {
+    ($f:expr) => {
+        (|graph, v| vec![$f(graph, v[0]).unwrap()]) as Build
+    };
+}
+
+/// The same of three inputs, the last of which there may not be.
+macro_rules! with_bias {
+    ($f:ident, $settings:expr) => {
+        (|graph, v| {
+            let bias = v.get(2).copied();
+            vec![$f(graph, v[0], v[1], bias, $settings).unwrap()]
+        }) as Build
+    };
+}
+
+const POOL: Pool1d = Pool1d {
+    kernel_size: 4,
+    stride: Some(3),
+    padding: 2,
+};
+
+fn rows() -> Vec<(&'static str, Build)> {
+    vec![
+        ("conv1d.plain", with_bias!(conv1d, Conv1d::default())),
+        (
+            "conv1d.everything",
+            with_bias!(
+                conv1d,
+                Conv1d {
+                    stride: 2,
+                    padding: 3,
+                    dilation: 2,
+                    groups: 2
+                }
+            ),
+        ),
+        (
+            "conv1d.depthwise",
+            with_bias!(
+                conv1d,
+                Conv1d {
+                    groups: 3,
+                    padding: 1,
+                    ..Conv1d::default()
+                }
+            ),
+        ),
+        (
+            "conv_transpose1d.plain",
+            with_bias!(conv_transpose1d, ConvTranspose1d::default()),
+        ),
+        (
+            "conv_transpose1d.everything",
+            with_bias!(
+                conv_transpose1d,
+                ConvTranspose1d {
+                    stride: 3,
+                    padding: 1,
+                    output_padding: 2,
+                    groups: 2,
+                    dilation: 2
+                }
+            ),
+        ),
+        (
+            "max_pool1d.plain",
+            of_first!(|g, x| max_pool1d(g, x, Pool1d::new(3))),
+        ),
+        (
+            "max_pool1d.overlap",
+            of_first!(|g, x| max_pool1d(g, x, POOL)),
+        ),
+        (
+            "avg_pool1d.plain",
+            of_first!(|g, x| avg_pool1d(g, x, Pool1d::new(2))),
+        ),
+        (
+            "avg_pool1d.overlap",
+            of_first!(|g, x| avg_pool1d(
+                g,
+                x,
+                Pool1d {
+                    stride: Some(1),
+                    ..POOL
+                }
+            )),
+        ),
+        (
+            "adaptive_avg_pool1d",
+            of_first!(|g, x| adaptive_avg_pool1d(g, x, 4)),
+        ),
+        (
+            "adaptive_max_pool1d",
+            of_first!(|g, x| adaptive_max_pool1d(g, x, 4)),
+        ),
+        ("global_avg_pool.rows", of_first!(global_avg_pool)),
+        ("global_avg_pool.volumes", of_first!(global_avg_pool)),
+        ("global_max_pool.rows", of_first!(global_max_pool)),
+        ("global_max_pool.images", of_first!(global_max_pool)),
+        ("conv3d.plain", with_bias!(conv3d, Conv3d::default())),
+        (
+            "conv3d.everything",
+            with_bias!(
+                conv3d,
+                Conv3d {
+                    stride: [2, 1, 2],
+                    padding: [2, 1, 0],
+                    dilation: [1, 2, 1],
+                    groups: 2
+                }
+            ),
+        ),
+        (
+            "conv3d.tall",
+            with_bias!(
+                conv3d,
+                Conv3d {
+                    stride: [3, 1, 1],
+                    dilation: [2, 1, 1],
+                    ..Conv3d::default()
+                }
+            ),
+        ),
+    ]
+}
+
+fn product(graph: &mut Graph, a: Value, b: Value) -> Value {
+    pointwise(graph, [a, b], |[a, b]| a * b).unwrap()
+}
+
+fn parts() -> Vec<(&'static str, Build)> {
+    vec![
+        ("cat.nine", |graph, v| vec![cat(graph, v, 1).unwrap()]),
+        ("stack.first", |graph, v| vec![stack(graph, v, 0).unwrap()]),
+        ("stack.last", |graph, v| vec![stack(graph, v, 2).unwrap()]),
+        ("split.all", |graph, v| {
+            let parts = split(graph, v[0], &[2, 3, 2], 1).unwrap();
+            let first = product(graph, parts[2], parts[0]);
+            vec![cat(graph, &[first, parts[1], parts[0]], 1).unwrap()]
+        }),
+        ("split.two", |graph, v| {
+            let parts = split(graph, v[0], &[2, 3, 1, 2], 1).unwrap();
+            vec![product(graph, parts[0], parts[3])]
+        }),
+        ("split.nine", |graph, v| {
+            let parts = split(graph, v[0], &[2; 9], 1).unwrap();
+            let mut sum = add(graph, Scale(0.0), &parts[..1]);
+            for (k, &part) in parts.iter().enumerate().skip(1) {
+                let times = add(graph, Scale(k as f64), &[part]);
+                sum = add(graph, Add, &[sum, times]);
+            }
+            vec![sum]
+        }),
+        ("chunk", |graph, v| {
+            let parts = chunk(graph, v[0], 3, 0).unwrap();
+            vec![product(graph, parts[0], parts[1]), parts[2]]
+        }),
+        ("unbind", |graph, v| {
+            let parts = unbind(graph, v[0], 1).unwrap();
+            vec![product(graph, parts[0], parts[1])]
+        }),
+        ("where", |graph, v| {
+            vec![where_nonzero(graph, v[0], v[1], v[2]).unwrap()]
+        }),
+        ("one_hot", of_first!(|g, x| one_hot(g, x, 5))),
+    ]
+}
+
 #[test]
 fn general_ops_equal_pytorch() {
     let fixtures = load("general");
@@ -281,10 +462,11 @@ fn general_ops_equal_pytorch() {
         compared += hold_op(&fixtures, &name, op, &inputs_of(&fixtures, &name));
         names.insert(name);
     }
-    for (name, build) in [
+    let blocks = vec![
         ("block.attention", attention as Build),
         ("block.up", up as Build),
-    ] {
+    ];
+    for (name, build) in [rows(), parts(), blocks].concat() {
         compared += hold_graph(&fixtures, name, &inputs_of(&fixtures, name), build);
         names.insert(name.into());
     }

@@ -36,17 +36,17 @@ pub struct AdaptiveAvgPool2dGrad {
 const OP: &str = "adaptive_avg_pool2d";
 const IMAGES: &str = "images [N, C, H, W]";
 /// Windows are computed in 32 bits.
-const MOST: usize = 1 << 15;
+pub(super) const MOST: usize = 1 << 15;
 /// Elements of a window up to which it is a thread's.
-const SHORT: usize = 64;
+pub(super) const SHORT: usize = 64;
 
 /// From where to where a window reaches.
-fn window(i: usize, input: usize, output: usize) -> std::ops::Range<usize> {
+pub(super) fn window(i: usize, input: usize, output: usize) -> std::ops::Range<usize> {
     i * input / output..((i + 1) * input).div_ceil(output)
 }
 
 /// The most places that a window has.
-fn most(input: usize, output: usize) -> usize {
+pub(super) fn most(input: usize, output: usize) -> usize {
     input.div_ceil(output) + usize::from(!input.is_multiple_of(output))
 }
 
@@ -197,7 +197,7 @@ pub static KERNELS: &[&Kernel] = &[
 ];
 
 /// Calls `each(place, pixels, number of these)` for every window.
-fn windows<T: Real>(a: &Args<'_, T>, mut each: impl FnMut(usize, &[usize], T)) {
+pub(super) fn windows<T: Real>(a: &Args<'_, T>, mut each: impl FnMut(usize, &[usize], T)) {
     let [planes, h, w, ho, wo] = ["PLANES", "H", "W", "HO", "WO"].map(|name| a.size(name));
     for place in 0..planes * ho * wo {
         let (plane, row, col) = (place / (ho * wo), place / wo % ho, place % wo);

@@ -3,6 +3,9 @@
 //! An op states its shape rule, its gradient (as ops again, so that it is written once
 //! for every device), its kernels with their CPU references, and how it is launched.
 //! [`TABLE`] lists them all; three tests walk the table and hold every op to its word.
+//!
+//! What only puts these together is a function over a [`Tape`] with PyTorch's name and arguments:
+//! [`cat`], [`stack`], [`split`](split()), [`conv1d`], [`conv3d`], the pools of rows, [`one_hot`], …
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -17,15 +20,30 @@ use crate::shape::{DType, Type};
 mod arithmetic_tests;
 mod blocks;
 mod case;
+mod choice;
+mod conv1d;
+mod conv3d;
 mod cost;
+#[cfg(test)]
+mod function_tests;
 mod gemm;
 #[cfg(test)]
 mod general_tests;
 mod launch;
+mod pools;
 mod small_batch;
 mod window;
 pub use case::{Case, Fill, Given};
+pub use choice::{one_hot, where_nonzero};
+pub use concat::{cat, stack};
+pub use conv1d::{Conv1d, ConvTranspose1d, conv_transpose1d, conv1d};
+pub use conv3d::{Conv3d, conv3d};
 pub use cost::{Cost, Loss, LossGrad};
+pub use pools::{
+    Pool1d, adaptive_avg_pool1d, adaptive_max_pool1d, avg_pool1d, global_avg_pool, global_max_pool,
+    max_pool1d,
+};
+pub use split::{chunk, split, unbind};
 pub use window::Window;
 
 /// Which graph a value belongs to: a number that no other graph of this process has.
@@ -309,6 +327,7 @@ macro_rules! table {
 // Modules stand outside of the macro: rustfmt finds no file that a macro declares.
 pub mod activation;
 pub mod adaptive_avg_pool2d;
+pub mod adaptive_max_pool2d;
 pub mod add;
 pub mod add_bias;
 pub mod advance;
@@ -351,12 +370,14 @@ pub mod scale;
 pub mod shuffle;
 pub mod slice;
 pub mod softmax;
+pub mod split;
 pub mod tally;
 pub mod upsample;
 
 table! {
     activation,
     adaptive_avg_pool2d,
+    adaptive_max_pool2d,
     add,
     add_bias,
     advance,
@@ -399,6 +420,7 @@ table! {
     shuffle,
     slice,
     softmax,
+    split,
     tally,
     upsample,
 }

@@ -2,7 +2,9 @@
 
 use wgrad::ops::Op;
 use wgrad::ops::adaptive_avg_pool2d::{AdaptiveAvgPool2d, AdaptiveAvgPool2dGrad};
+use wgrad::ops::adaptive_max_pool2d::{AdaptiveMaxPool2d, AdaptiveMaxPool2dGrad};
 use wgrad::ops::bmm::Bmm;
+use wgrad::ops::concat::Concat;
 use wgrad::ops::cumsum::Cumsum;
 use wgrad::ops::embedding::{Embedding, EmbeddingGrad};
 use wgrad::ops::log_softmax::LogSoftmax;
@@ -11,6 +13,7 @@ use wgrad::ops::pad::{Edge, Pad, PadEdges, PadEdgesGrad};
 use wgrad::ops::permute::Permute;
 use wgrad::ops::reduction::{Kind, Reduction};
 use wgrad::ops::slice::Slice;
+use wgrad::ops::split::Split;
 use wgrad::ops::upsample::{Sampling, Upsample, UpsampleGrad};
 
 use super::*;
@@ -205,6 +208,29 @@ fn parts() {
 }
 
 #[test]
+fn parts_together() {
+    let sizes = prop::collection::vec(1..9usize, 2..=7);
+    let drawn = (extents(4), 0..4usize, sizes, any::<bool>());
+    draw(
+        "parts together",
+        drawn,
+        |(mut extents, axis, sizes, apart)| {
+            let axis = axis % extents.len();
+            if apart {
+                extents[axis] = sizes.iter().sum();
+                return Some(Case::new(Split { axis, sizes }, 1).fixed(&extents, UNIFORM));
+            }
+            let mut case = Case::new(Concat { axis }, 1);
+            for size in sizes {
+                extents[axis] = size;
+                case = case.fixed(&extents, UNIFORM);
+            }
+            Some(case)
+        },
+    );
+}
+
+#[test]
 fn tables_and_rows() {
     let drawn = ([1..40usize, 1..300], extents(3), 0..4u8, 0..3usize);
     draw("tables and rows", drawn, |([v, d], places, what, axis)| {
@@ -229,7 +255,7 @@ fn tables_and_rows() {
 #[test]
 fn images_in_other_sizes() {
     let size = || prop_oneof![1..4usize, 1..14usize];
-    let drawn = ([1..3usize, 1..4], [size(), size(), size(), size()], 0..6u8);
+    let drawn = ([1..3usize, 1..4], [size(), size(), size(), size()], 0..9u8);
     draw(
         "images in other sizes",
         drawn,
@@ -248,6 +274,16 @@ fn images_in_other_sizes() {
                     case.fixed(&y, UNIFORM)
                 }
                 4 => Case::new(pool, terms).fixed(&x, UNIFORM),
+                5 | 6 => {
+                    let fill = if what == 5 { Fill::Ties } else { UNIFORM };
+                    Case::new(AdaptiveMaxPool2d { size }, 1).fixed(&x, fill)
+                }
+                7 => {
+                    let pool = AdaptiveMaxPool2d { size };
+                    let grad = AdaptiveMaxPool2dGrad { pool, input };
+                    let case = Case::new(grad, readers).fixed(&y, UNIFORM);
+                    case.u32(&y, Fill::Below((h * w) as u32))
+                }
                 _ => {
                     let case = Case::new(AdaptiveAvgPool2dGrad { pool, input }, readers);
                     case.fixed(&y, UNIFORM)
