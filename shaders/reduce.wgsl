@@ -5,6 +5,7 @@ override OUTER: u32 = 1u;
 override C: u32 = 1u;
 override INNER: u32 = 1u;
 override FACTOR: f32 = 1.0;
+override RUNS: u32 = 1u;
 
 const LANES: u32 = 256u;
 
@@ -34,5 +35,32 @@ fn reduce(
     let sum = sum_of(group.z, c, lane);
     if lane == 0u {
         y[group.z * C + c] = finish(finish_scalars(group.z), group.z, c, sum);
+    }
+}
+
+@group(0) @binding(1) var<storage, read_write> shares: array<f32>;
+
+// The sum of a run of neighbours among the terms of each element of the result.
+@compute @workgroup_size(LANES)
+fn reduce_shares(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let share = row_of(group, groups);
+    if share >= C * RUNS {
+        return;
+    }
+    let c = share / RUNS;
+    let run = (OUTER * INNER + RUNS - 1u) / RUNS;
+    let first = share % RUNS * run;
+    let end = min(first + run, OUTER * INNER);
+    var sum = 0.0;
+    for (var p = first + lane; p < end; p += LANES) {
+        sum += x[((group.z * OUTER + p / INNER) * C + c) * INNER + p % INNER];
+    }
+    let total = tree_sum(lane, sum);
+    if lane == 0u {
+        shares[group.z * C * RUNS + share] = total;
     }
 }

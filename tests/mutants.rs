@@ -345,8 +345,8 @@ const MUTANTS: &[Mutant] = mutants! {
     "reduce" "half the tree": "half = LANES / 2u" => "half = LANES / 4u";
     "reduce" "barrier in the tree missing": "        workgroupBarrier();\n    }\n    let sum" => "    }\n    let sum";
     "reduce" "factor forgotten": "return times(FACTOR, tree_sum" => "return times(1.0, tree_sum";
-    "reduction" "last element lost": "k < K; k += step) {\n        let value" => "k < K - 1u; k += step) {\n        let value";
-    "reduction" "variance about zero": "middle = tree_sum(lane, plain_share(first, lane, LANES)) / f32(K);" => "middle = 0.0 * tree_sum(lane, plain_share(first, lane, LANES));";
+    "reduction" "last element lost": "k < end; k += step) {\n        let value" => "k < end - 1u; k += step) {\n        let value";
+    "reduction" "variance about zero": "middle = tree_sum(lane, plain_share(first, lane, LANES, K)) / f32(K);" => "middle = 0.0 * tree_sum(lane, plain_share(first, lane, LANES, K));";
     "reduction" "reduced axes step alike": "k / K2 % K1 * KS1" => "k / K2 % K1 * KS2";
     "reduction" "last of equal extremes": "places[lane + half] < places[lane]" => "places[lane + half] > places[lane]";
     "reduction" "minimum of a thread is its maximum": "select(value, -value, KIND == MINIMUM)" => "value";
@@ -354,6 +354,14 @@ const MUTANTS: &[Mutant] = mutants! {
     "reduction" "norm's slope at 0": "(above / result), 0.0, result == 0.0)" => "(above / result), 0.0, false)";
     "reduction" "gradient to all from the extreme on": "== at.y;" => "<= at.y;";
     "reduction" "NaN: an infinite log-sum-exp": "middle, is_nan(if_finite(0.0, middle))" => "middle, is_nan(middle)";
+    "reduce" "the last run left out": "share >= C * RUNS" => "share >= C * RUNS - 1u";
+    "reduce" "runs that reach into the next": "end = min(first + run, OUTER * INNER)" => "end = min(first + run + 1u, OUTER * INNER)";
+    "reduction" "runs: of the first result alone": "kept_place(i / RUNS)" => "kept_place(0u)";
+    "reduction" "runs: the last one as long as the others": "min((number + 1u) * run, K)" => "(number + 1u) * run";
+    "reduction" "runs: means with other weights": "weighted += f32(run.y - run.x) *" => "weighted += f32(run.y) *";
+    "reduction" "runs: variance within the runs alone": "sum += made + f32(run.y - run.x) *" => "sum += made + 0.0 *";
+    "reduction" "runs: exponentials of different largest": "made * exp(own - middle)" => "made";
+    "reduction" "runs: the first one's extreme": "made_found[runs + min(lane, RUNS - 1u)]" => "made_found[runs]";
     "scale" "factor forgotten": "times(FACTOR, x" => "times(1.0, x";
     "scale" "NaN: 0 times it is 0": "if factor == 0.0 {" => "if false {";
     "shuffle" "one round": "ROUNDS: u32 = 6u" => "ROUNDS: u32 = 1u";

@@ -416,6 +416,12 @@ const ALIKE: &[(&str, &str)] = &[
     ("norm_rms", "a loop less than norm"),
     ("norm_parameters", "two loops less than norm"),
     ("avg_pool2d_grad", "the loops of max_pool2d_grad"),
+    ("adaptive_max_pool2d", "the loops of adaptive_avg_pool2d"),
+    ("reduce_shares", "8192 turns: a run has 2^21 terms at most"),
+    ("reduction_runs", "twice the turns of reduce_shares"),
+    ("reduction_extreme_runs", "the turns of reduce_shares"),
+    ("reduction_joined", "256 runs at most"),
+    ("reduction_extreme_joined", "256 runs at most"),
     ("distort", "a loop over channels, of which images have few"),
 ];
 

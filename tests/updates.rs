@@ -166,7 +166,7 @@ fn launches_of_the_books_network_by_rule() {
             24,
         ),
         ("AdamW, average", adamw().average(0.99), 24),
-        ("AdamW, by norm", adamw().clip_norm(1.0), 46),
+        ("AdamW, by norm", adamw().clip_norm(1.0), 48),
     ] {
         let step = step_of(&network, &optimizer);
         let plan = compiled(&step, 1, true).into_plan();

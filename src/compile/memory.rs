@@ -84,6 +84,16 @@ impl Allocation {
         }
     }
 
+    /// A buffer for what a launch leaves to the next one of its node.
+    pub(super) fn scratch(&mut self, ty: &Type) -> usize {
+        self.take(ty)
+    }
+
+    /// Gives such a buffer back.
+    pub(super) fn discard(&mut self, buffer: usize) {
+        self.free.push(buffer);
+    }
+
     /// Where a value lives.
     pub(super) fn buffer(&self, value: Value) -> usize {
         self.place[&value]

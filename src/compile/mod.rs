@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::exec::DeviceInfo;
 use crate::graph::{Graph, Handle, Program};
 use crate::kernel::{Kernel, Suits};
-use crate::ops::{GraphId, Lowered, Lowering, Operand, Value};
+use crate::ops::{GraphId, Lowered, Lowering, Operand, Stages, Value};
 use crate::plan::{Alternative, Binding, Buffer, Launch, Limits, Plan, Role};
 use crate::shape::Type;
 
@@ -128,7 +128,7 @@ fn lower(graph: &Graph, options: &Options) -> Result<Compiled> {
         fuse::fuse(&mut nodes)?;
         nodes.drop_dead();
     }
-    let mut lowerings = std::mem::take(&mut nodes.lowerings);
+    let mut lowerings = nodes.finish()?;
     let mut allocation = memory::Allocation::new(&nodes);
     let mut programs = BTreeMap::new();
     for (p, name) in graph.programs().iter().enumerate() {
@@ -137,13 +137,14 @@ fn lower(graph: &Graph, options: &Options) -> Result<Compiled> {
             let Some(node) = node.as_ref().filter(|n| n.program == Some(p)) else {
                 continue;
             };
+            let number = launches.len();
             let wrong = |found: String, wanted: &str| Error::Plan {
-                launch: launches.len(),
+                launch: number,
                 label: node.label.clone(),
                 found,
                 wanted: wanted.into(),
             };
-            let lowered = match lowerings[i].take() {
+            let stages = match lowerings[i].take() {
                 None => continue,
                 Some(Lowering::View) => {
                     let (Some(&of), [ty]) = (node.inputs.first(), &node.outputs[..]) else {
@@ -159,45 +160,66 @@ fn lower(graph: &Graph, options: &Options) -> Result<Compiled> {
                     allocation.alias(i, of);
                     continue;
                 }
-                Some(Lowering::Launch(lowered)) => within(lowered, options.limits.turns),
+                Some(Lowering::Launch(lowered)) => Stages {
+                    scratch: vec![],
+                    launches: vec![lowered],
+                },
+                Some(Lowering::Stages(stages)) => stages,
             };
             allocation.enter(i, node);
-            let kernel = lowered.kernel;
-            let binding = |operand: &Operand| {
-                let value = match *operand {
-                    Operand::In(k) => node.inputs.get(k).copied(),
-                    Operand::Out(k) => (k < node.outputs.len()).then(|| nodes.value(i, k)),
-                };
-                let Some(value) = value else {
-                    let found = format!("operand {operand:?} of {}", kernel.name);
-                    return Err(wrong(found, "an input or output that the op has"));
-                };
-                Ok(Binding {
-                    buffer: allocation.buffer(value),
-                    elements: nodes.known(value)?.elements(),
-                })
-            };
-            let bindings = lowered.operands.iter().map(binding);
-            let bindings = bindings.collect::<Result<_>>()?;
-            let copies = options.replicas;
-            let grid = |[x, y]: [u32; 2]| [x, y, copies as u32];
-            let alternatives = lowered.alternatives.into_iter();
-            launches.push(Launch {
-                label: node.label.clone(),
-                kernel,
-                grid: grid(lowered.grid),
-                constants: lowered.constants,
-                bindings,
-                flops: lowered.flops * copies as u64,
-                alternatives: alternatives
-                    .map(|other| Alternative {
-                        kernel: other.kernel,
-                        suits: other.suits,
-                        constants: other.constants,
-                        grid: grid(other.grid),
+            let scratch = stages.scratch.iter();
+            let scratch: Vec<usize> = scratch.map(|ty| allocation.scratch(ty)).collect();
+            for lowered in stages.launches {
+                let lowered = within(lowered, options.limits.turns);
+                let kernel = lowered.kernel;
+                let binding = |operand: &Operand| {
+                    let value = match *operand {
+                        Operand::In(k) => node.inputs.get(k).copied(),
+                        Operand::Out(k) => (k < node.outputs.len()).then(|| nodes.value(i, k)),
+                        Operand::Scratch(k) => {
+                            let of = scratch.get(k).zip(stages.scratch.get(k));
+                            let Some((&buffer, ty)) = of else {
+                                let found = format!("operand {operand:?} of {}", kernel.name);
+                                return Err(wrong(found, "a scratch buffer that the op has"));
+                            };
+                            return Ok(Binding {
+                                buffer,
+                                elements: ty.elements(),
+                            });
+                        }
+                    };
+                    let Some(value) = value else {
+                        let found = format!("operand {operand:?} of {}", kernel.name);
+                        return Err(wrong(found, "an input or output that the op has"));
+                    };
+                    Ok(Binding {
+                        buffer: allocation.buffer(value),
+                        elements: nodes.known(value)?.elements(),
                     })
-                    .collect(),
-            });
+                };
+                let bindings = lowered.operands.iter().map(binding);
+                let bindings = bindings.collect::<Result<_>>()?;
+                let copies = options.replicas;
+                let grid = |[x, y]: [u32; 2]| [x, y, copies as u32];
+                let alternatives = lowered.alternatives.into_iter();
+                launches.push(Launch {
+                    label: node.label.clone(),
+                    kernel,
+                    grid: grid(lowered.grid),
+                    constants: lowered.constants,
+                    bindings,
+                    flops: lowered.flops * copies as u64,
+                    alternatives: alternatives
+                        .map(|other| Alternative {
+                            kernel: other.kernel,
+                            suits: other.suits,
+                            constants: other.constants,
+                            grid: grid(other.grid),
+                        })
+                        .collect(),
+                });
+            }
+            scratch.into_iter().for_each(|b| allocation.discard(b));
             allocation.leave(i);
         }
         if programs.insert(name.clone(), launches).is_some() {

@@ -90,6 +90,12 @@ pub fn fill(case: &Case, input: usize, replicas: usize) -> Host {
                 .map(|i| if i % 2 == 0 { a } else { b })
                 .collect(),
         ),
+        Fill::Rising(low, high) => {
+            let elements = given.ty.elements();
+            let step = (high - low) / elements as f64;
+            let places = (0..words.len()).map(|i| (i % elements) as f64);
+            Host::F32(places.map(|i| (low + step * i) as f32).collect())
+        }
         Fill::Spoiled(place, x) => {
             let mut values: Vec<f32> = floats(&|w| 2.0 * f64::from(uniform(w)) - 1.0);
             let last = values.len() - given.ty.elements();

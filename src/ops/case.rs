@@ -33,6 +33,8 @@ pub enum Fill {
     Pair(u32, u32),
     /// This number in every element.
     Number(f64),
+    /// From one number to another in equal steps, in order of place.
+    Rising(f64, f64),
     /// Uniform in `[-1, 1)`, but for this number at this place in the last replica.
     Spoiled(usize, f64),
 }

@@ -419,3 +419,33 @@ fn gradients_take_the_launches_they_should() {
     let names = kernels(bmm, &[f32(&[5, 2, 3]), f32(&[1, 3, 4])]);
     assert_eq!(names, ["bmm", "bmm", "bmm", "reduction_short"]);
 }
+
+#[test]
+fn many_elements_of_few_results_take_two_launches() {
+    let sum = |axis| super::reduce::Reduce::new(axis, 1.0);
+    let names = kernels(sum(None), &[f32(&[32_767])]);
+    assert_eq!(names, ["reduce", "broadcast"]);
+    let names = kernels(sum(None), &[f32(&[32_768])]);
+    assert_eq!(names, ["reduce_shares", "reduce", "broadcast"]);
+    // Many results are work enough for one launch.
+    let names = kernels(sum(Some(1)), &[f32(&[32_768, 65])]);
+    assert_eq!(names, ["reduce", "broadcast"]);
+    let names = kernels(Reduction::new(Kind::Max, &[1]), &[f32(&[2, 40_000])]);
+    let runs = ["reduction_extreme_runs", "reduction_extreme_joined"];
+    assert_eq!(names, [runs[0], runs[1], "reduction_extreme_grad"]);
+    // What is done with a sum is done at the end of the second launch.
+    let (mut graph, ty) = (Graph::new(), f32(&[33_000]));
+    let x = graph.variable("x", ty).unwrap();
+    graph.begin("run");
+    let y = graph.op1(Arc::new(sum(None)), &[x]).unwrap();
+    let root = super::pointwise::pointwise(&mut graph, [y], |[y]| y.sqrt()).unwrap();
+    graph.result("root", root).unwrap();
+    let options = Options {
+        replicas: 1,
+        fuse: true,
+        limits: Limits::default(),
+    };
+    let plan = compile(&graph, &options).unwrap();
+    assert_eq!(plan.programs["run"].len(), 2);
+    assert_eq!(plan.buffers.len(), 3);
+}

@@ -124,6 +124,8 @@ pub enum Operand {
     In(usize),
     /// The op's output.
     Out(usize),
+    /// What one launch of a [`Stages`] leaves to the next.
+    Scratch(usize),
 }
 
 /// One launch of a kernel, in terms of the op's own inputs and outputs.
@@ -151,6 +153,17 @@ pub enum Lowering {
     View,
     /// A launch.
     Launch(Lowered),
+    /// Several launches.
+    Stages(Stages),
+}
+
+/// Launches one after the other, with buffers that live from the first to the last.
+#[derive(Clone, Debug)]
+pub struct Stages {
+    /// The types of the buffers, by their number in [`Operand::Scratch`].
+    pub scratch: Vec<Type>,
+    /// The launches in order.
+    pub launches: Vec<Lowered>,
 }
 
 impl Lowering {
@@ -158,7 +171,16 @@ impl Lowering {
     pub fn launch(self) -> Option<Lowered> {
         match self {
             Self::Launch(lowered) => Some(lowered),
-            Self::View => None,
+            Self::View | Self::Stages(_) => None,
+        }
+    }
+
+    /// All launches in order.
+    pub fn launches(&self) -> &[Lowered] {
+        match self {
+            Self::View => &[],
+            Self::Launch(lowered) => std::slice::from_ref(lowered),
+            Self::Stages(stages) => &stages.launches,
         }
     }
 }

@@ -136,6 +136,12 @@ impl Pointwise {
         self
     }
 
+    /// The inputs of the op that it changes.
+    pub(crate) fn changes(&self) -> Vec<usize> {
+        let over = self.over.iter().flatten();
+        over.map(|&input| self.sources[input].value).collect()
+    }
+
     /// The op of expressions whose inputs are these values or parts of values, and its inputs.
     pub(crate) fn over_values(outputs: &[Expr], read: &[(Value, Plane)]) -> (Self, Vec<Value>) {
         let mut bound: Vec<Value> = Vec::new();

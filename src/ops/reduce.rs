@@ -5,14 +5,17 @@
 //! expression of y, such as the update of the parameter whose gradient y is.
 //!
 //! One workgroup makes one element of y: its threads add up strided shares, then a tree
-//! adds the shares, always in the same order.
+//! adds the shares, always in the same order. Where few elements of y have many summands each, there
+//! are two launches, lest a few workgroups do all the work: one adds up runs of neighbours, a
+//! workgroup for each, and the other these sums. Into how many runs follows from the sizes alone
+//! ([`runs`]).
 
 use std::sync::Arc;
 
 use super::broadcast::Broadcast;
 use super::launch::{around, finite};
 use super::pointwise::{Ended, Ending, ended_case, finished};
-use super::{Backward, Case, Fill, Lowered, Lowering, Op, Operand, Value, floats, grid};
+use super::{Backward, Case, Fill, Lowered, Lowering, Op, Operand, Stages, Value, floats, grid};
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel, Port};
 use crate::shape::Type;
@@ -66,22 +69,43 @@ impl Op for Reduce {
 
     fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
         let [outer, c, inner] = around("reduce", &inputs[0], self.axis)?;
-        let constants = vec![
-            ("OUTER", outer as f64),
-            ("C", c as f64),
-            ("INNER", inner as f64),
-            ("FACTOR", self.factor),
-        ];
-        let sum = Lowered {
+        let runs = runs(c, outer * inner);
+        let whole = |outer: usize, inner: usize, from: Operand| Lowered {
             kernel: &REDUCE,
-            constants,
-            operands: vec![Operand::In(0), Operand::Out(0)],
+            constants: vec![
+                ("OUTER", outer as f64),
+                ("C", c as f64),
+                ("INNER", inner as f64),
+                ("FACTOR", self.factor),
+            ],
+            operands: vec![from, Operand::Out(0)],
             grid: grid(c, 1),
-            flops: inputs[0].elements() as u64,
+            flops: (outer * c * inner) as u64,
             alternatives: vec![],
         };
         let ends = Ended::only(self.ending.as_ref(), 1, &[c]);
-        Ok(Lowering::Launch(finished(sum, &ends, inputs)?))
+        if runs == 1 {
+            let sum = whole(outer, inner, Operand::In(0));
+            return Ok(Lowering::Launch(finished(sum, &ends, inputs)?));
+        }
+        let shares = Lowered {
+            kernel: &REDUCE_SHARES,
+            constants: vec![
+                ("OUTER", outer as f64),
+                ("C", c as f64),
+                ("INNER", inner as f64),
+                ("RUNS", runs as f64),
+            ],
+            operands: vec![Operand::In(0), Operand::Scratch(0)],
+            grid: grid(c * runs, 1),
+            flops: inputs[0].elements() as u64,
+            alternatives: vec![],
+        };
+        let sum = whole(1, runs, Operand::Scratch(0));
+        Ok(Lowering::Stages(Stages {
+            scratch: vec![Type::f32("reduce", &[c, runs])?],
+            launches: vec![shares, finished(sum, &ends, inputs)?],
+        }))
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
@@ -103,6 +127,20 @@ impl Op for Reduce {
             ending: Some(ending),
             ..*self
         }))
+    }
+}
+
+/// The elements that a run has at least.
+const RUN: usize = 4096;
+/// Workgroups that keep any GPU busy.
+const BUSY: usize = 512;
+
+/// Into how many runs each of `results` sums of `terms` terms is cut, to be added up by a launch of
+/// its own; 1 where a second launch would take longer than it saves.
+pub(super) fn runs(results: usize, terms: usize) -> usize {
+    match (terms / RUN).min(BUSY / results) {
+        0..8 => 1,
+        many => many.min(256),
     }
 }
 
@@ -131,8 +169,22 @@ pub static REDUCE: Kernel = Kernel {
     finishing: None,
 };
 
+/// The sums of runs of neighbours, `[C, RUNS]`.
+pub static REDUCE_SHARES: Kernel = Kernel {
+    name: "reduce_shares",
+    turns: "OUTER * INNER / RUNS / 256 + 32",
+    bindings: &[
+        Bind::read("x").of("OUTER * C * INNER"),
+        Bind::write("shares").of("C * RUNS"),
+    ],
+    constants: &["OUTER", "C", "INNER", "RUNS"],
+    reference: crate::reference!(shares),
+    ports: &[],
+    ..REDUCE
+};
+
 /// The kernels of this file.
-pub static KERNELS: &[&Kernel] = &[&REDUCE];
+pub static KERNELS: &[&Kernel] = &[&REDUCE, &REDUCE_SHARES];
 
 fn reduce<T: Real>(a: &mut Args<'_, T>) {
     let (c, inner, factor) = (a.size("C"), a.size("INNER"), T::of(a.number("FACTOR")));
@@ -146,8 +198,21 @@ fn reduce<T: Real>(a: &mut Args<'_, T>) {
     }
 }
 
-/// First, middle, last and no axis; fewer, as many and more summands than threads; expressions at
-/// the end.
+fn shares<T: Real>(a: &mut Args<'_, T>) {
+    let (c, inner, runs) = (a.size("C"), a.size("INNER"), a.size("RUNS"));
+    let terms = a.size("OUTER") * inner;
+    let (x, y) = (a.f(0), a.f_mut(1)); // [OUTER, C, INNER], [C, RUNS]
+    let run = terms.div_ceil(runs);
+    for (share, y) in y.iter_mut().enumerate() {
+        let (channel, first) = (share / runs, share % runs * run);
+        let terms = first.min(terms)..(first + run).min(terms);
+        let places = terms.map(|p| (p / inner * c + channel) * inner + p % inner);
+        *y = places.map(|place| x[place]).sum();
+    }
+}
+
+/// First, middle, last and no axis; fewer, as many and more summands than threads, and so many that
+/// there are two launches; expressions at the end.
 pub fn cases() -> Vec<Case> {
     let uniform = Fill::Uniform(-1.0, 1.0);
     let case = |extents: &[usize], axis: Option<usize>, factor| {
@@ -168,8 +233,17 @@ pub fn cases() -> Vec<Case> {
         case(&[257, 3], Some(1), 1.0).forward_only(),
         case(&[10, 3, 23, 9], Some(1), 0.1).forward_only(),
         case(&[5003], None, 1.0).forward_only(),
+        // In two launches, the last run shorter than the others.
+        case(&[32_771], None, 0.5).forward_only(),
+        case(&[7, 3, 4711], Some(1), 1.0).forward_only(),
     ];
-    let shapes = [&[1usize, 1][..], &[13, 30], &[3, 5, 17, 11], &[257, 3]];
+    let shapes = [
+        &[1usize, 1][..],
+        &[13, 30],
+        &[3, 5, 17, 11],
+        &[257, 3],
+        &[8, 2, 4099],
+    ];
     for (turn, extents) in shapes.into_iter().enumerate() {
         let bare = case(extents, Some(1), 0.3);
         let ended = |ending| Reduce {

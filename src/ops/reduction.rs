@@ -18,7 +18,9 @@
 //! Few elements are added up by a thread for each result, in order. For more, a workgroup makes
 //! one result: its threads add up strided shares, then a tree adds the shares. Which of the two
 //! depends on K alone. Variance and log-sum-exp go through x twice, so that nothing cancels or
-//! overflows.
+//! overflows. Where few results have many elements each, there are two launches, lest a few
+//! workgroups do all the work: one makes of each run of neighbours what it would make of all, and the
+//! other joins these (`reduction/runs.rs`).
 
 use std::sync::Arc;
 
@@ -33,6 +35,7 @@ use crate::shape::Type;
 mod grads;
 mod places;
 mod reference;
+mod runs;
 
 pub use grads::{ReductionGrad, Spread};
 pub use places::RANK;
@@ -151,6 +154,10 @@ impl Op for Reduction {
     fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
         let places = self.places(&inputs[0])?;
         let (n, k) = (places.n(), places.k());
+        let runs = super::reduce::runs(n, k);
+        if runs > 1 {
+            return runs::lowered(self, &places, runs);
+        }
         let short = k <= SHORT;
         let kernel = match (self.kind.is_extreme(), short) {
             (false, false) => &REDUCTION,
@@ -257,13 +264,18 @@ pub static KERNELS: &[&Kernel] = &[
     &REDUCTION_SHORT,
     &REDUCTION_EXTREME,
     &REDUCTION_EXTREME_SHORT,
+    &runs::REDUCTION_RUNS,
+    &runs::REDUCTION_JOINED,
+    &runs::REDUCTION_EXTREME_RUNS,
+    &runs::REDUCTION_EXTREME_JOINED,
     &grads::REDUCTION_SPREAD,
     &grads::REDUCTION_GRAD,
     &grads::REDUCTION_EXTREME_GRAD,
 ];
 
 /// Inner, outer, middle, alternating and all axes; one element, and as many as a thread takes by
-/// itself, one more, as many as a workgroup has threads, more; ties; far apart without overflow.
+/// itself, one more, as many as a workgroup has threads, more, so many that there are two launches;
+/// ties; far apart without overflow.
 pub fn cases() -> Vec<Case> {
     let kinds = [
         Kind::Sum,
@@ -290,6 +302,8 @@ pub fn cases() -> Vec<Case> {
         (&[7, 3, 17, 31], &[0, 2, 3], false),
         (&[5003], &[0], false),
     ];
+    let runs: [(&[usize], &[usize], bool); 2] =
+        [(&[32_771], &[0], false), (&[7, 3, 4711], &[0, 2], true)];
     let mut cases = Vec::new();
     for kind in kinds {
         let case = |(extents, axes, keep): (&[usize], &[usize], bool), fill| {
@@ -306,8 +320,13 @@ pub fn cases() -> Vec<Case> {
         };
         cases.extend(small.map(|shape| case(shape, fill)));
         cases.extend(large.map(|shape| case(shape, fill).forward_only()));
+        cases.extend(runs.map(|shape| case(shape, fill).forward_only()));
         if kind.is_extreme() {
-            let ties = [(&[3, 30, 3][..], &[1][..], false), (&[2, 600], &[1], true)];
+            let ties = [
+                (&[3, 30, 3][..], &[1][..], false),
+                (&[2, 600], &[1], true),
+                (&[2, 32_800], &[1], false),
+            ];
             cases.extend(ties.map(|shape| case(shape, Fill::Ties).forward_only()));
         }
         for (extents, axes, keep) in [small[1], small[2], small[3], small[5], large[4]] {
@@ -322,6 +341,11 @@ pub fn cases() -> Vec<Case> {
     for k in [10, 100] {
         let case = Case::new(far.clone(), k).float(&[7, k], Fill::Uniform(-300.0, 300.0));
         cases.push(case.forward_only());
+    }
+    // Runs that differ from each other.
+    for kind in [Kind::Variance, Kind::LogSumExp] {
+        let case = Case::new(Reduction::new(kind, &[0]), 33_001);
+        cases.push(case.fixed(&[33_001], Fill::Rising(-40.0, 40.0)));
     }
     let zeros = Reduction::new(Kind::Norm, &[1]);
     let op = ReductionGrad {

@@ -82,12 +82,7 @@ impl Plan {
             for (i, launch) in launches.iter().enumerate() {
                 let ways = (0..launch.ways()).try_for_each(|way| {
                     same_use(launch, way)?;
-                    let mut before = written.clone();
-                    self.check_launch(&launch.done(way), limits, &mut before)?;
-                    if way + 1 == launch.ways() {
-                        written = before;
-                    }
-                    Ok(())
+                    self.check_launch(&launch.done(way), limits, &written)
                 });
                 ways.map_err(|(found, wanted)| Error::Plan {
                     launch: i,
@@ -95,6 +90,12 @@ impl Plan {
                     found,
                     wanted,
                 })?;
+                // All ways use their bindings alike.
+                for (binding, declared) in launch.bindings.iter().zip(launch.kernel.bindings) {
+                    if declared.access != Access::Read {
+                        written.insert(binding.buffer);
+                    }
+                }
             }
         }
         Ok(())
@@ -104,7 +105,7 @@ impl Plan {
         &self,
         launch: &Launch,
         limits: &Limits,
-        written: &mut HashSet<usize>,
+        written: &HashSet<usize>,
     ) -> std::result::Result<(), Refused> {
         let kernel = launch.kernel;
         let fail = |found: String, wanted: String| Err((found, wanted));
@@ -239,11 +240,6 @@ impl Plan {
                 && !written.contains(&binding.buffer)
             {
                 return fail(format!("{what} read"), "a temporary written before".into());
-            }
-        }
-        for (binding, declared) in launch.bindings.iter().zip(kernel.bindings) {
-            if declared.access != Access::Read {
-                written.insert(binding.buffer);
             }
         }
         Ok(())

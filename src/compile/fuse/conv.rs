@@ -60,7 +60,7 @@ fn backward(nodes: &mut Nodes, i: usize) -> Result<()> {
     let &[g, argmax] = nodes.inputs(i) else {
         return Ok(());
     };
-    for reader in nodes.readers(nodes.first(i)) {
+    for reader in nodes.readers(nodes.first(i)).to_vec() {
         let inputs = nodes.inputs(reader).to_vec();
         if let Some(&Conv2dInputGrad { conv, input, slope }) = nodes.op(reader) {
             let op = Conv2dPoolInputGrad {

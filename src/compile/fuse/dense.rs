@@ -55,8 +55,8 @@ fn recognise(nodes: &Nodes, i: usize) -> Option<Join> {
     let mut inputs = vec![x, g, w, of_bias[sum.updates()?]];
     let updates = nodes.both(&mut inputs, [(ending, own), (sum, of_bias)])?;
     // ∂x is made of the weights before their update.
-    let before = nodes.readers(g).into_iter().filter(|&r| r < i);
-    let back = before.into_iter().find_map(|r| follow(nodes, r, x, w));
+    let mut before = nodes.readers(g).iter().filter(|&&r| r < i);
+    let back = before.find_map(|&r| follow(nodes, r, x, w));
     let (activation, scale) = back
         .as_ref()
         .map_or((Activation::Linear, 1.0), |b| (b.activation, b.scale));

@@ -17,7 +17,7 @@ use crate::ops::gather::Gather;
 use crate::ops::matmul::{Matmul, biased};
 use crate::ops::shuffle::Shuffle;
 use crate::ops::tally::Tally;
-use crate::ops::{Loss, LossGrad, Lowering, Value};
+use crate::ops::{Loss, LossGrad, Value};
 
 /// Multiply-adds that one workgroup may do by itself.
 const MOST_WORK: usize = 1 << 18;
@@ -65,8 +65,8 @@ fn recognise(nodes: &Nodes, i: usize) -> Option<Join> {
     if nodes.inputs(loss) != [scores, labels] || nodes.sole_reader(losses) != Some(i) {
         return None;
     }
-    let readers = nodes.readers(scores);
-    let grad = readers.into_iter().find(|&r| {
+    let mut readers = nodes.readers(scores).iter().copied();
+    let grad = readers.find(|&r| {
         nodes
             .op::<LossGrad>(r)
             .is_some_and(|grad| std::ptr::eq(grad.0, cost))
@@ -114,12 +114,8 @@ fn advance(nodes: &Nodes, last: usize, step: Value) -> Option<usize> {
     let program = |r: usize| nodes.nodes[r].as_ref().and_then(|n| n.program);
     let gathers = |r: usize| nodes.op::<Gather>(r).is_some();
     let next_only = |r: usize| nodes.op::<Shuffle>(r).is_some() || nodes.op::<Average>(r).is_some();
-    let own = |r: usize| match &nodes.lowerings[r] {
-        Some(Lowering::Launch(lowered)) => lowered.kernel.trusted(),
-        _ => false,
-    };
     // In the order of the graph.
-    let readers = nodes.readers(step);
+    let readers = nodes.readers(step).to_vec();
     let mut first = BTreeMap::new();
     for &r in readers.iter().filter(|&&r| !next_only(r)) {
         first.entry(program(r)).or_insert(r);
@@ -130,7 +126,7 @@ fn advance(nodes: &Nodes, last: usize, step: Value) -> Option<usize> {
     let counts = |r: &usize| nodes.op::<Advance>(*r).is_some();
     let advance = here.iter().copied().find(counts)?;
     let begun = first.into_values().all(gathers);
-    let sees_now = |r: usize| r < advance && own(r) && !gathers(r) && !next_only(r);
+    let sees_now = |r: usize| r < advance && nodes.is_own(r) && !gathers(r) && !next_only(r);
     let mut between = here.into_iter().filter(|&r| r > last && r != advance);
     (advance > last && begun && between.all(sees_now)).then_some(advance)
 }

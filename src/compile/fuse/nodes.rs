@@ -7,19 +7,30 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Kind, Node};
 use crate::kernel::Access;
-use crate::ops::pointwise::Ending;
+use crate::ops::pointwise::{Ending, Pointwise};
 use crate::ops::reduce::Reduce;
 use crate::ops::{GraphId, Lowering, Op, Operand, Value};
 use crate::shape::Type;
 
 /// The nodes of a graph (`None` where one was merged into another) and the values that
 /// are kept.
+///
+/// What rules ask for again and again is kept up to date beside the nodes, so that a rule costs what
+/// it changes and not what the graph has.
 pub(crate) struct Nodes {
     pub(crate) graph: GraphId,
     pub(crate) nodes: Vec<Option<Node>>,
-    /// What each op becomes; an op is lowered once, when it enters.
-    pub(crate) lowerings: Vec<Option<Lowering>>,
     pub(crate) kept: Vec<(String, Value)>,
+    /// What ops become. An op is lowered once: when it enters, or, where it is an expression or ends
+    /// in one, whose text is costly and would be made again for each that it takes in, by
+    /// [`Nodes::finish`].
+    lowerings: Vec<Option<Lowering>>,
+    /// The inputs that each node changes in place.
+    updated: Vec<Vec<Value>>,
+    /// The nodes that read each output of each node, in order, once for each time.
+    readers: Vec<Vec<Vec<usize>>>,
+    /// Which values are kept, by their place in `kept`.
+    places: HashMap<Value, usize>,
 }
 
 /// One node in place of several.
@@ -44,23 +55,57 @@ impl Nodes {
     /// # Errors
     /// What an op's lowering says.
     pub(crate) fn of(graph: &Graph) -> Result<Self> {
+        let nodes = graph.nodes().iter().cloned().map(Some);
+        let kept = graph.results().to_vec();
         let mut this = Self {
             graph: graph.id(),
-            nodes: graph.nodes().iter().cloned().map(Some).collect(),
+            nodes: nodes.collect(),
+            places: (0..).zip(&kept).map(|(k, (_, v))| (*v, k)).collect(),
+            kept,
             lowerings: vec![],
-            kept: graph.results().to_vec(),
+            updated: vec![],
+            readers: vec![],
         };
         for node in graph.nodes() {
-            let lowering = match &node.kind {
-                Kind::Op(op) => Some(this.lower(op, &node.inputs, &node.outputs, &node.label)?),
-                Kind::Variable(_) => None,
+            let (lowering, updated) = match &node.kind {
+                Kind::Op(op) => this.lower(op, &node.inputs, &node.outputs, &node.label)?,
+                Kind::Variable(_) => (None, vec![]),
             };
             this.lowerings.push(lowering);
+            this.updated.push(updated);
         }
+        this.read_again();
         Ok(this)
     }
 
+    /// What an op becomes, if that is to be known now, and the inputs that it changes in place.
     fn lower(
+        &self,
+        op: &Arc<dyn Op>,
+        inputs: &[Value],
+        outputs: &[Type],
+        label: &str,
+    ) -> Result<(Option<Lowering>, Vec<Value>)> {
+        let as_any: &dyn Any = &**op;
+        let changed = match (as_any.downcast_ref::<Pointwise>(), op.ending()) {
+            (Some(expression), _) => Some(expression.changes()),
+            (None, Some(ending)) => {
+                let own = inputs.len().saturating_sub(ending.inputs());
+                Some(ending.changes().into_iter().map(|k| own + k).collect())
+            }
+            (None, None) => None,
+        };
+        if let Some(changed) = changed {
+            let changed = changed.into_iter();
+            let values = changed.filter_map(|k| inputs.get(k).copied());
+            return Ok((None, values.collect()));
+        }
+        let lowering = self.lowered(op, inputs, outputs, label)?;
+        let changed = changed_by(&lowering, inputs);
+        Ok((Some(lowering), changed))
+    }
+
+    fn lowered(
         &self,
         op: &Arc<dyn Op>,
         inputs: &[Value],
@@ -70,6 +115,58 @@ impl Nodes {
         let types = inputs.iter().map(|&v| self.known(v).cloned());
         let types = types.collect::<Result<Vec<Type>>>()?;
         op.lower(&types, outputs).map_err(|e| e.within(label))
+    }
+
+    /// What each node becomes once nothing is fused any more.
+    ///
+    /// # Errors
+    /// What an op's lowering says.
+    pub(crate) fn finish(&mut self) -> Result<Vec<Option<Lowering>>> {
+        let mut lowerings = std::mem::take(&mut self.lowerings);
+        for (node, lowering) in self.nodes.iter().zip(&mut lowerings) {
+            if let (Some(node), None) = (node, &lowering)
+                && let Kind::Op(op) = &node.kind
+            {
+                let made = self.lowered(op, &node.inputs, &node.outputs, &node.label)?;
+                *lowering = Some(made);
+            }
+        }
+        debug_assert!(self.is_up_to_date(&lowerings));
+        Ok(lowerings)
+    }
+
+    /// Whether what is kept beside the nodes is what they say.
+    fn is_up_to_date(&mut self, lowerings: &[Option<Lowering>]) -> bool {
+        let readers = self.readers.clone();
+        self.read_again();
+        let mut updated = lowerings.iter().zip(&self.updated).enumerate();
+        let kept = self.kept.iter().map(|(_, v)| *v);
+        readers == self.readers
+            && kept.eq((0..self.kept.len()).filter_map(|k| {
+                let mut places = self.places.iter();
+                places.find(|(_, place)| **place == k).map(|(v, _)| *v)
+            }))
+            && updated.all(|(i, (lowering, updated))| {
+                let changed = lowering.as_ref().map(|l| changed_by(l, self.inputs(i)));
+                let changed = changed.unwrap_or_default();
+                // Several parts of a value may be changed.
+                let within = |a: &[Value], b: &[Value]| a.iter().all(|v| b.contains(v));
+                within(&changed, updated) && within(updated, &changed)
+            })
+    }
+
+    /// Finds out who reads what.
+    fn read_again(&mut self) {
+        let count = |node: &Option<Node>| node.as_ref().map_or(0, |n| n.outputs.len());
+        let nodes = self.nodes.iter();
+        self.readers = nodes.map(|node| vec![vec![]; count(node)]).collect();
+        for (i, node) in self.nodes.iter().enumerate() {
+            for v in node.iter().flat_map(|n| &n.inputs) {
+                if let Some(readers) = readers_of(&mut self.readers, *v) {
+                    readers.push(i);
+                }
+            }
+        }
     }
 
     /// The type of a value whose node must still be there.
@@ -89,14 +186,20 @@ impl Nodes {
             used[v.node] = true;
         }
         for i in (0..self.nodes.len()).rev() {
-            if !used[i] && self.dyn_op(i).is_some() && self.updated(i).is_empty() {
-                self.nodes[i] = None;
-                self.lowerings[i] = None;
+            if !used[i] && self.dyn_op(i).is_some() && self.updated[i].is_empty() {
+                self.forget(i);
             }
-            for v in self.inputs(i).to_vec() {
+            for v in self.inputs(i) {
                 used[v.node] = true;
             }
         }
+        self.read_again();
+    }
+
+    fn forget(&mut self, i: usize) {
+        self.nodes[i] = None;
+        self.lowerings[i] = None;
+        self.updated[i].clear();
     }
 
     /// The nodes that are still there.
@@ -126,20 +229,38 @@ impl Nodes {
         self.nodes[value.node].as_ref()?.outputs.get(value.output)
     }
 
-    /// The nodes that read a value, once for each time.
-    pub(super) fn readers(&self, value: Value) -> Vec<usize> {
-        let times = |(i, node): (usize, &Option<Node>)| {
-            let inputs = node.as_ref().map_or(&[][..], |n| &n.inputs);
-            std::iter::repeat_n(i, inputs.iter().filter(|v| **v == value).count())
-        };
-        self.nodes.iter().enumerate().flat_map(times).collect()
+    /// The nodes that read a value in the order of the graph, once for each time.
+    pub(super) fn readers(&self, value: Value) -> &[usize] {
+        let outputs = self.readers.get(value.node);
+        let readers = outputs.and_then(|outputs| outputs.get(value.output));
+        readers.map_or(&[], Vec::as_slice)
     }
 
     /// The one node that reads a value, if nobody else does.
     pub(super) fn sole_reader(&self, value: Value) -> Option<usize> {
-        match self.readers(value)[..] {
-            [one] if self.kept.iter().all(|(_, v)| *v != value) => Some(one),
+        match *self.readers(value) {
+            [one] if !self.places.contains_key(&value) => Some(one),
             _ => None,
+        }
+    }
+
+    /// Whether node `i` is launched by this crate's own kernels alone.
+    pub(super) fn is_own(&self, i: usize) -> bool {
+        let Some(node) = &self.nodes[i] else {
+            return false;
+        };
+        let own = |lowering: &Lowering| {
+            let launches = lowering.launches();
+            !launches.is_empty() && launches.iter().all(|l| l.kernel.trusted())
+        };
+        match (&self.lowerings[i], &node.kind) {
+            (Some(lowering), _) => own(lowering),
+            (None, Kind::Op(op)) if self.op::<Pointwise>(i).is_none() => {
+                let made = self.lowered(op, &node.inputs, &node.outputs, &node.label);
+                made.is_ok_and(|lowering| own(&lowering))
+            }
+            (None, Kind::Op(_)) => true,
+            (None, Kind::Variable(_)) => false,
         }
     }
 
@@ -161,7 +282,7 @@ impl Nodes {
 
     /// The node that updates a bias by the sum of `g` over all axes but axis 1, and how.
     pub(super) fn bias_update(&self, g: Value) -> Option<(usize, &Ending)> {
-        self.readers(g).into_iter().find_map(|r| {
+        self.readers(g).iter().find_map(|&r| {
             let sum = self.op::<Reduce>(r)?;
             let ending = sum.ending.as_ref()?;
             let fits = sum.axis == Some(1) && sum.factor == 1.0 && ending.is_update();
@@ -206,29 +327,14 @@ impl Nodes {
         value
     }
 
-    /// The inputs that a node changes in place.
-    fn updated(&self, i: usize) -> Vec<Value> {
-        let (Some(node), Some(Lowering::Launch(lowered))) = (&self.nodes[i], &self.lowerings[i])
-        else {
-            return vec![];
-        };
-        let bindings = lowered.operands.iter().zip(lowered.kernel.bindings);
-        bindings
-            .filter_map(|(operand, bind)| match operand {
-                Operand::In(k) if bind.access != Access::Read => node.inputs.get(*k).copied(),
-                _ => None,
-            })
-            .collect()
-    }
-
     /// Whether node `m` may move from its place to the place of `at`, past node `i`.
     fn passes(&self, m: usize, at: usize, i: usize, unseen: Option<Value>) -> bool {
         if (m < i) == (at < i) {
             return true;
         }
         let (moved, stays) = (self.inputs(m), self.inputs(i));
-        let own = self.updated(m);
-        let changes_input = self.updated(i).iter().any(|v| moved.contains(v));
+        let own = &self.updated[m];
+        let changes_input = self.updated[i].iter().any(|v| moved.contains(v));
         let sees_update = own.iter().any(|v| Some(*v) != unseen && stays.contains(v));
         let reads_output = m < i && stays.iter().any(|v| v.node == m);
         let makes_input = m > i && moved.iter().any(|v| v.node == i);
@@ -240,11 +346,33 @@ impl Nodes {
         let Some(mut node) = self.nodes[i].clone() else {
             return Ok(());
         };
-        self.lowerings[i] = Some(self.lower(&op, &inputs, &node.outputs, &node.label)?);
+        let lowered = self.lower(&op, &inputs, &node.outputs, &node.label)?;
+        (self.lowerings[i], self.updated[i]) = lowered;
         node.kind = Kind::Op(op);
+        self.stops_reading(i);
         node.inputs = inputs;
         self.nodes[i] = Some(node);
+        self.starts_reading(i);
         Ok(())
+    }
+
+    /// Strikes node `i` from the readers of its inputs.
+    fn stops_reading(&mut self, i: usize) {
+        for v in self.nodes[i].iter().flat_map(|n| &n.inputs) {
+            if let Some(readers) = readers_of(&mut self.readers, *v) {
+                readers.retain(|r| *r != i);
+            }
+        }
+    }
+
+    /// Notes node `i` among the readers of its inputs.
+    fn starts_reading(&mut self, i: usize) {
+        for v in self.nodes[i].iter().flat_map(|n| &n.inputs) {
+            if let Some(readers) = readers_of(&mut self.readers, *v) {
+                let place = readers.partition_point(|r| *r <= i);
+                readers.insert(place, i);
+            }
+        }
     }
 
     /// Replaces nodes by one, unless somebody could tell: a value would be read before it
@@ -264,129 +392,81 @@ impl Nodes {
         } = join;
         let program = self.nodes[at].as_ref().and_then(|n| n.program);
         let inside = |i: usize| members.contains(&i);
-        let mut others = self.indices();
-        others.retain(|&i| !inside(i));
-        let same_program = |&i: &usize| self.nodes[i].as_ref().and_then(|n| n.program) == program;
-        if !members.iter().all(same_program) || inputs.iter().any(|v| inside(v.node)) {
+        let same_program = |i: usize| self.nodes[i].as_ref().and_then(|n| n.program) == program;
+        if !members.iter().all(|&m| same_program(m)) || inputs.iter().any(|v| inside(v.node)) {
             return Ok(false);
         }
-        let passes = |&i: &usize| members.iter().all(|&m| self.passes(m, at, i, unseen));
-        let vanishes = |v: &Value| inside(v.node) && !outputs.contains(v);
-        let lost = others.iter().any(|&i| self.inputs(i).iter().any(vanishes))
-            || self.kept.iter().any(|(_, v)| vanishes(v));
-        if lost || !others.iter().filter(|i| same_program(i)).all(passes) {
+        let vanishing = members.iter().flat_map(|&m| self.outputs(m));
+        let mut vanishing = vanishing.filter(|v| !outputs.contains(v));
+        let lost = vanishing
+            .any(|v| self.places.contains_key(&v) || self.readers(v).iter().any(|&r| !inside(r)));
+        // Nobody moves past a node that does not stand between.
+        let ends = || members.iter().copied().chain([at]);
+        let between = ends().min().unwrap_or(at)..=ends().max().unwrap_or(at);
+        let mut others = between.filter(|&i| self.nodes[i].is_some() && !inside(i));
+        let passes = |i: usize| members.iter().all(|&m| self.passes(m, at, i, unseen));
+        if lost || !others.all(|i| !same_program(i) || passes(i)) {
             return Ok(false);
         }
         let types: Option<Vec<Type>> = outputs.iter().map(|&v| self.ty(v).cloned()).collect();
         let (Some(outputs_ty), Some(node)) = (types, self.nodes[named].clone()) else {
             return Ok(false);
         };
-        let lowering = self.lower(&op, &inputs, &outputs_ty, &node.label)?;
-        let map: HashMap<Value, Value> = outputs
-            .iter()
-            .enumerate()
-            .map(|(k, &v)| (v, self.value(at, k)))
-            .collect();
+        let (lowering, updated) = self.lower(&op, &inputs, &outputs_ty, &node.label)?;
+        let new = |k: usize| self.value(at, k);
+        let map: HashMap<Value, Value> = (0..).zip(&outputs).map(|(k, v)| (*v, new(k))).collect();
         for &m in &members {
-            self.nodes[m] = None;
-            self.lowerings[m] = None;
+            self.stops_reading(m);
         }
-        self.lowerings[at] = Some(lowering);
-        let read = self.nodes.iter_mut().flatten().flat_map(|n| &mut n.inputs);
-        let kept = self.kept.iter_mut().map(|(_, v)| v);
-        for v in read.chain(kept) {
-            if let Some(&new) = map.get(v) {
-                *v = new;
+        let readers: Vec<Vec<usize>> = outputs.iter().map(|&v| self.readers(v).to_vec()).collect();
+        for &m in &members {
+            self.forget(m);
+            self.readers[m].clear();
+        }
+        let mut reading: Vec<usize> = readers.concat();
+        reading.sort_unstable();
+        reading.dedup();
+        for r in reading {
+            for v in self.nodes[r].iter_mut().flat_map(|node| &mut node.inputs) {
+                *v = map.get(v).copied().unwrap_or(*v);
             }
         }
+        let kept: Vec<_> = outputs.iter().map(|v| self.places.remove(v)).collect();
+        for (v, place) in outputs.iter().zip(kept) {
+            if let Some(place) = place {
+                self.kept[place].1 = map[v];
+                self.places.insert(map[v], place);
+            }
+        }
+        self.readers[at] = readers;
+        self.lowerings[at] = lowering;
+        self.updated[at] = updated;
         self.nodes[at] = Some(Node {
             kind: Kind::Op(op),
             inputs,
             outputs: outputs_ty,
             ..node
         });
+        self.starts_reading(at);
         Ok(true)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ops::add::Add;
-    use crate::ops::scale::Scale;
-    use crate::ops::{COUNTER, Tape};
-    use crate::optim::{HYPER, TableSgd};
-
-    /// A graph with a program `run` and variables x and w `[4]`.
-    fn graph() -> (Graph, Value, Value) {
-        let mut graph = Graph::new();
-        let ty = Type::f32("test", &[4]).unwrap();
-        let x = graph.variable("x", ty.clone()).unwrap();
-        let w = graph.variable("w", ty).unwrap();
-        (graph, x, w)
-    }
-
-    fn scale(graph: &mut Graph, x: Value) -> Value {
-        graph.op1(Arc::new(Scale(2.0)), &[x]).unwrap()
-    }
-
-    /// Whether the nodes of `outputs` may become one node at the place of `at`.
-    fn joins(graph: &Graph, outputs: &[Value], at: Value, inputs: &[Value]) -> bool {
-        let members: Vec<usize> = outputs.iter().map(|v| v.node).collect();
-        let mut nodes = Nodes::of(graph).unwrap();
-        let join = Join {
-            at: at.node,
-            named: at.node,
-            members,
-            op: Arc::new(Scale(4.0)),
-            inputs: inputs.to_vec(),
-            outputs: outputs.to_vec(),
-            unseen: None,
-        };
-        nodes.join(join).unwrap()
-    }
-
-    #[test]
-    fn nobody_moves_past_a_change_of_what_it_reads() {
-        let (mut graph, x, w) = graph();
-        let hyper = Type::f32("test", &[HYPER + 1]).unwrap();
-        let hyper = graph.variable("hyper", hyper).unwrap();
-        let step = Type::u32("test", &[COUNTER]).unwrap();
-        let step = graph.variable("step", step).unwrap();
-        graph.begin("run");
-        let read = scale(&mut graph, w);
-        let update = TableSgd {
-            l2: false,
-            l1: false,
-            momentum: false,
-            epoch_steps: 1,
-        };
-        let update = Arc::new(update.update());
-        graph.op(update, &[x, w, hyper, step]).unwrap();
-        let last = scale(&mut graph, read);
-        assert!(!joins(&graph, &[read, last], last, &[w]));
-        assert!(joins(&graph, &[read, last], read, &[w]));
-    }
-
-    #[test]
-    fn nobody_moves_past_a_reader_of_what_it_makes() {
-        let (mut graph, x, _) = graph();
-        graph.begin("run");
-        let made = scale(&mut graph, x);
-        scale(&mut graph, made);
-        let last = scale(&mut graph, made);
-        assert!(!joins(&graph, &[made, last], last, &[x]));
-        assert!(joins(&graph, &[made, last], made, &[x]));
-    }
-
-    #[test]
-    fn nobody_moves_before_what_makes_its_input() {
-        let (mut graph, x, w) = graph();
-        graph.begin("run");
-        let first = scale(&mut graph, x);
-        let other = scale(&mut graph, w);
-        let sum = graph.op1(Arc::new(Add), &[first, other]).unwrap();
-        assert!(!joins(&graph, &[first, sum], first, &[x, other]));
-        assert!(joins(&graph, &[first, sum], sum, &[x, other]));
-    }
+/// The inputs that are changed in place.
+fn changed_by(lowering: &Lowering, inputs: &[Value]) -> Vec<Value> {
+    let launches = lowering.launches().iter();
+    let bindings = launches.flat_map(|l| l.operands.iter().zip(l.kernel.bindings));
+    let changed = bindings.filter_map(|(operand, bind)| match operand {
+        Operand::In(k) if bind.access != Access::Read => inputs.get(*k).copied(),
+        _ => None,
+    });
+    changed.collect()
 }
+
+/// The readers of a value.
+fn readers_of(readers: &mut [Vec<Vec<usize>>], value: Value) -> Option<&mut Vec<usize>> {
+    readers.get_mut(value.node)?.get_mut(value.output)
+}
+
+#[cfg(test)]
+mod tests;

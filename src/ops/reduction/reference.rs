@@ -1,5 +1,7 @@
 //! The readable texts.
 
+use std::ops::Range;
+
 use super::places::Places;
 use crate::kernel::Args;
 use crate::tensor::Real;
@@ -41,17 +43,113 @@ pub(super) fn extreme<T: Real>(a: &mut Args<'_, T>) {
     let offsets = places.offsets();
     let (x, y, index) = (a.f(0), a.f_mut(1), a.u_mut(2)); // [N K], [N], [N]
     for ((y, index), first) in y.iter_mut().zip(index).zip(places.firsts()) {
-        let mut best = 0;
-        for (k, offset) in offsets.iter().enumerate() {
-            let (candidate, leader) = (x[first + offset], x[first + offsets[best]]);
-            let better = match kind {
-                MIN => (-candidate).outdoes(-leader),
-                _ => candidate.outdoes(leader),
-            };
-            if better {
-                best = k;
+        let best = (0..offsets.len()).fold(0, better(kind, x, first, &offsets));
+        *y = x[first + offsets[best]];
+        *index = best as u32;
+    }
+}
+
+/// The runs of a result's elements, in order.
+fn runs_of<T: Real>(a: &Args<'_, T>) -> Vec<Range<usize>> {
+    let (k, runs) = (a.size("K"), a.size("RUNS"));
+    let run = k.div_ceil(runs);
+    (0..runs).map(|r| r * run..((r + 1) * run).min(k)).collect()
+}
+
+pub(super) fn runs<T: Real>(a: &mut Args<'_, T>) {
+    let (places, kind) = (Places::launched(a), a.size("KIND"));
+    let (offsets, runs) = (places.offsets(), runs_of(a));
+    let (x, sums, middles) = (a.f(0), a.f_mut(1), a.f_mut(2)); // [N K], [N, RUNS] twice
+    let each = places
+        .firsts()
+        .flat_map(|first| runs.iter().map(move |run| (first, run)));
+    for ((first, run), (sum, middle)) in each.zip(sums.iter_mut().zip(middles)) {
+        let all = || offsets[run.clone()].iter().map(|offset| x[first + offset]);
+        (*sum, *middle) = match kind {
+            VARIANCE => {
+                let mean = all().sum::<T>() / T::of(run.len() as f64);
+                (all().map(|x| (x - mean) * (x - mean)).sum(), mean)
             }
+            LOG_SUM_EXP => {
+                let largest = all().fold(x[first + offsets[run.start]], |m, x| m.max(x));
+                (all().map(|x| (x - largest).exp()).sum(), largest)
+            }
+            NORM => (all().map(|x| x * x).sum(), T::ZERO),
+            _ => (all().sum(), T::ZERO),
+        };
+    }
+}
+
+pub(super) fn joined<T: Real>(a: &mut Args<'_, T>) {
+    let (kind, runs, k) = (a.size("KIND"), runs_of(a), T::of(a.size("K") as f64));
+    let (sums, middles, y) = (a.f(0), a.f(1), a.f_mut(2)); // [N, RUNS] twice, [N]
+    let each = sums.chunks(runs.len()).zip(middles.chunks(runs.len()));
+    for (y, (sums, middles)) in y.iter_mut().zip(each) {
+        let sum = sums.iter().copied().sum::<T>();
+        *y = match kind {
+            MEAN => sum / k,
+            VARIANCE => {
+                let counted = || runs.iter().map(|run| T::of(run.len() as f64)).zip(middles);
+                let mean = counted().map(|(count, &m)| count * m).sum::<T>() / k;
+                let between = counted().map(|(count, &m)| count * (m - mean) * (m - mean));
+                (sum + between.sum::<T>()) / k
+            }
+            LOG_SUM_EXP => {
+                let largest = middles.iter().fold(middles[0], |m, &x| m.max(x));
+                let finite = |(_, m): &(&T, &T)| m.wide().is_finite();
+                let each = sums.iter().zip(middles).filter(finite);
+                match largest.wide().is_finite() {
+                    true => each.map(|(&s, &m)| s * (m - largest).exp()).sum::<T>().ln() + largest,
+                    false => largest,
+                }
+            }
+            NORM => sum.sqrt(),
+            _ => sum,
+        };
+    }
+}
+
+/// The better of two elements' places, the first of equals.
+fn better<T: Real>(
+    kind: usize,
+    x: &[T],
+    first: usize,
+    offsets: &[usize],
+) -> impl Fn(usize, usize) -> usize {
+    move |best, k| {
+        let (candidate, leader) = (x[first + offsets[k]], x[first + offsets[best]]);
+        let outdoes = match kind {
+            MIN => (-candidate).outdoes(-leader),
+            _ => candidate.outdoes(leader),
+        };
+        if outdoes { k } else { best }
+    }
+}
+
+pub(super) fn extreme_runs<T: Real>(a: &mut Args<'_, T>) {
+    let (places, kind) = (Places::launched(a), a.size("KIND"));
+    let (offsets, runs) = (places.offsets(), runs_of(a));
+    let (x, found) = (a.f(0), a.u_mut(1)); // [N K], [N, RUNS]
+    for (found, first) in found.chunks_mut(runs.len()).zip(places.firsts()) {
+        for (found, run) in found.iter_mut().zip(&runs) {
+            *found = run
+                .clone()
+                .fold(run.start, better(kind, x, first, &offsets)) as u32;
         }
+    }
+}
+
+pub(super) fn extreme_joined<T: Real>(a: &mut Args<'_, T>) {
+    let (places, kind) = (Places::launched(a), a.size("KIND"));
+    let (offsets, runs) = (places.offsets(), a.size("RUNS"));
+    let (x, found, y, index) = (a.f(0), a.u(1), a.f_mut(2), a.u_mut(3)); // [N K], [N, RUNS], [N], [N]
+    let results = y.iter_mut().zip(index).zip(found.chunks(runs));
+    for (((y, index), found), first) in results.zip(places.firsts()) {
+        let found = found.iter().map(|&k| k as usize);
+        let best = found.clone().fold(
+            found.clone().next().unwrap_or(0),
+            better(kind, x, first, &offsets),
+        );
         *y = x[first + offsets[best]];
         *index = best as u32;
     }
