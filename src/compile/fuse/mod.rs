@@ -19,6 +19,8 @@ mod loss;
 
 mod nodes;
 mod pointwise;
+#[cfg(test)]
+mod sums_tests;
 
 use crate::error::Result;
 pub(super) use nodes::Nodes;
