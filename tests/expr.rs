@@ -150,7 +150,7 @@ fn begin(executor: &mut dyn Executor) {
 
 #[test]
 fn fused_is_unfused() {
-    let (mut saved, mut updates) = (0, 0);
+    let (mut saved, mut updates, mut held) = (0, 0, 0);
     for seed in 0..400 {
         let graph = graph(seed);
         let plans = [plan(&graph, true, 2), plan(&graph, false, 2)];
@@ -171,6 +171,7 @@ fn fused_is_unfused() {
                 continue;
             };
             for replica in 0..2 {
+                held += 1;
                 let (a, b) = (fused.values(replica, i), unfused.values(replica, j));
                 let close = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-12 * (1.0 + b.abs());
                 let same = a.iter().zip(&b).all(|(a, b)| a.iter().zip(*b).all(close));
@@ -185,6 +186,7 @@ fn fused_is_unfused() {
     assert!(saved > 500, "{saved} launches saved");
     assert!(updates > 100, "{updates} runs updated v0");
     println!("400 graphs, {saved} launches saved");
+    common::note("random expressions, fused", held);
 }
 
 #[test]
@@ -203,6 +205,7 @@ fn launches_lie_within_their_bounds() {
         }
     }
     println!("{held} launches held");
+    common::note("random expressions, bounds", held);
 }
 
 /// Values and gradients of activation functions are PyTorch's (`tests/fixtures/activations.py`).

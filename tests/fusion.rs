@@ -1,6 +1,8 @@
 //! Fused = unfused, over networks drawn at random: three steps in f64, where nothing but
 //! an error of the rules can move a parameter.
 
+mod common;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -196,6 +198,7 @@ fn fused_equals_unfused_over_random_networks() {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[9; 32]);
     let device = Device::open(Choice::Cpu).unwrap();
     let (spared, launches) = (Cell::new(0), Cell::new(0));
+    let held = Cell::new(0);
     let seen = RefCell::new(BTreeSet::new());
     let drawn = (network(), 1..21usize, any::<bool>(), 1..3usize);
     let mut runner = TestRunner::new_with_rng(config, rng);
@@ -235,6 +238,7 @@ fn fused_equals_unfused_over_random_networks() {
         let found = three_steps(&fused, &data, &settings);
         let wanted = three_steps(&plain, &data, &settings);
         prop_assert_eq!(found.len(), wanted.len());
+        held.set(held.get() + found.len());
         for ((name, found), (_, wanted)) in found.iter().zip(&wanted) {
             for (i, (f, w)) in found.iter().zip(wanted).enumerate() {
                 prop_assert!(w.is_finite());
@@ -249,6 +253,7 @@ fn fused_equals_unfused_over_random_networks() {
     }
     let (spared, launches) = (spared.get(), launches.get());
     println!("{spared} of {launches} launches spared");
+    common::note("random networks, fused", held.get());
     // A rule that never matched would be proved by nothing.
     let seen = seen.into_inner();
     for (kernel, scaled) in [

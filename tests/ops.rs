@@ -8,7 +8,7 @@ mod nonfinite;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{checked_gpu, gpu, mixed_gpu};
+use common::{checked_gpu, gpu, mixed_gpu, note};
 use wgrad::doctor::harness::plan_of;
 use wgrad::doctor::tolerance::Side;
 use wgrad::doctor::{Comparison, examine};
@@ -98,6 +98,9 @@ fn parity() {
         2 + gpus.iter().filter(|(_, gpu)| gpu.is_some()).count(),
         all.buffers
     );
+    if rows.len() == TABLE.len() {
+        note("parity", all.buffers);
+    }
     // Less would mean that cases got lost.
     if gpu.is_some() && rows.len() == TABLE.len() {
         assert!(all.buffers >= 2000, "{} comparisons", all.buffers);
@@ -122,6 +125,7 @@ fn gradients() {
     println!("gradients of {checked} inputs checked");
     if rows().len() == TABLE.len() {
         assert!(checked >= 300, "{checked} inputs");
+        note("gradients", checked);
     }
 }
 

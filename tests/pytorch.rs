@@ -177,6 +177,7 @@ fn ops_equal_pytorch() {
         compared += hold_op(&fixtures, name, op, &inputs);
     }
     println!("{compared} tensors compared with PyTorch's");
+    common::note("PyTorch", compared);
 }
 
 /// Every op of the table has a fixture, or there is nothing in PyTorch to hold it to.

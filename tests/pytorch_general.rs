@@ -471,6 +471,7 @@ fn general_ops_equal_pytorch() {
         names.insert(name.into());
     }
     println!("{compared} tensors compared with PyTorch's");
+    common::note("PyTorch, general ops", compared);
     for key in fixtures.keys() {
         let (name, _) = key.split_once('/').unwrap();
         assert!(names.contains(name), "{name} is compared with nothing");

@@ -114,6 +114,7 @@ fn draw<S: Strategy>(what: &str, strategy: S, case: impl Fn(S::Value) -> Option<
         "{what}: {count} shapes, each on every device and way: {} runs",
         ways.get()
     );
+    common::note(&format!("random shapes, {what}"), ways.get());
 }
 
 /// A window along one axis: image, taps, stride, padding, dilation. One pixel is as likely as

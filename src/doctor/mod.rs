@@ -5,7 +5,7 @@
 //! every one of its cases, buffers filled with garbage beforehand, for one replica and
 //! for three, against the reference in f64.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 
@@ -261,11 +261,7 @@ pub fn examine(
             let inputs = harness::inputs(&case, replicas);
             let wanted = truth(&prepared, &inputs)?;
             // What is only read is compared too, but that it stays as it was is no merit.
-            let read_only = |launch: &crate::plan::Launch| {
-                let bindings = launch.kernel.bindings.iter();
-                bindings.filter(|b| b.access == Access::Read).count()
-            };
-            let untouched: usize = plan.programs.values().flatten().map(read_only).sum();
+            let untouched = untouched(plan);
             // Where factors are rounded, they are given such as rounding leaves alone: so the
             // same tolerance holds for what is then exact.
             let mut rounded = None;
@@ -289,4 +285,15 @@ pub fn examine(
         }
     }
     Ok(all)
+}
+/// How many of a plan's lasting buffers are read and never written.
+fn untouched(plan: &Plan) -> usize {
+    let bound = |written: bool| {
+        let launches = plan.programs.values().flatten();
+        let bindings = launches.flat_map(|l| l.bindings.iter().zip(l.kernel.bindings));
+        let used = bindings.filter(move |(_, bind)| (bind.access != Access::Read) == written);
+        used.map(|(binding, _)| binding.buffer)
+            .collect::<HashSet<_>>()
+    };
+    bound(false).difference(&bound(true)).count()
 }

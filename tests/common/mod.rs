@@ -9,6 +9,14 @@ pub mod nonfinite;
 #[allow(unused_imports)]
 pub use wgrad::doctor::harness::words;
 
+/// Notes how many comparisons a test has made, each of one tensor on one executor; `tests/total.rs`
+/// adds them up.
+pub fn note(test: &str, comparisons: usize) {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("comparisons");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join(test), comparisons.to_string()).unwrap();
+}
+
 /// [`gpu`], with bounds checks in its shaders: for kernels that are broken on purpose.
 pub fn checked_gpu() -> Option<Device> {
     match gpu()? {
