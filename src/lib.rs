@@ -1,27 +1,24 @@
 //! wgrad: gradients on every GPU.
 //!
-//! A network is described once ([`nn`]) as a graph of ops ([`graph`], [`ops`]), compiled
-//! once ([`compile`]) into a flat list of kernel launches ([`plan`]), and run thousands
-//! of times by an executor ([`exec`]), on a GPU through wgpu or on the CPU. [`train`] does
-//! all of that for a data set ([`data`]).
+//! A [`model`] of layers is written as a graph of ops ([`graph`], [`ops`]), differentiated, compiled
+//! once ([`compile`]) into a flat list of kernel launches ([`plan`]), and run thousands of times by an
+//! executor ([`exec`]), on a GPU through wgpu or on the CPU. [`fit`] does all of that for any data set
+//! of named columns ([`data`]).
 //!
 //! ```
-//! use wgrad::data::Source;
-//! use wgrad::exec::{Choice, Device};
-//! use wgrad::nn::{Init, Network};
-//! use wgrad::train::{Settings, Trainer};
+//! use wgrad::prelude::*;
 //!
-//! let network = Network::new([1, 28, 28])
-//!     .conv2d(2, 5).max_pool2d(4).relu()
-//!     .flatten()
-//!     .dense(10).softmax()
-//!     .init(Init::He);
-//! let data = Source::resolve(Some("synthetic"))?.load()?.training_first(100)?;
-//! let settings = Settings { epochs: 1, learning_rates: vec![0.05], ..Settings::default() };
-//! let device = Device::open(Choice::Cpu)?;
-//! let mut trainer = Trainer::new(&network, &data, &settings, &device)?;
-//! let outcome = trainer.run(&mut |_| {})?;
-//! assert!(outcome.test.accuracy[0] > 0.0);
+//! // Two numbers, and whether they have the same sign.
+//! let x: Vec<f32> = (0..400).map(|i| ((i * 7919 % 401) as f32 - 200.0) / 200.0).collect();
+//! let same: Vec<u32> = x.chunks(2).map(|x| u32::from(x[0] * x[1] > 0.0)).collect();
+//! let data = Dataset::new().with("input", [2], x)?.with("target", [], same)?;
+//! let parts = data.split(&[0.8, 0.2], 1)?;
+//!
+//! let model = Model::sequential([2]).then(Dense::new(24)).then(Gelu).then(Dense::new(2)).build()?;
+//! let outcome = Fit::new(&model, Loss::cross_entropy(), Optimizer::new(AdamW::default(), 0.02))
+//!     .batch(16).epochs(60).metric(Metric::accuracy()).test(&parts[1])
+//!     .run(&parts[0], &Device::open(Choice::Auto)?)?;
+//! assert!(outcome.report.test("accuracy").unwrap_or(0.0) > 0.85);
 //! # Ok::<(), wgrad::Error>(())
 //! ```
 //!
@@ -41,9 +38,17 @@
 //! says so, and what tells seconds says 0.
 //!
 //! # Where to begin
-//! - [`train::Trainer`]: a network, data, settings, weights. [`train::Config`] reads the first and
-//!   the last from a TOML file.
-//! - [`graph::Graph`] with the ops of [`ops`], where a chain of layers is not enough.
+//! - *Pictures to classes*: [`data::Dataset`] with [`data::Numbers::bytes`], a [`model::Model`] of
+//!   convolutions, [`fit::Loss::cross_entropy`], [`fit::Fit`].
+//! - *Rows of a table*: [`data::Table`] and [`data::Schema`]; or a file for the command,
+//!   [`fit::Experiment`].
+//! - *Sequences*: [`data::Dataset::windows`], [`model::layers::Embedding`],
+//!   [`model::layers::TransformerBlock`].
+//! - *A loop of your own*: [`fit::TrainStep`], fed or over resident data; [`fit::Inference`].
+//! - *A layer, a loss, a metric of your own*: [`model::Layer`], [`fit::Loss::each`],
+//!   [`fit::Metric::each`]; from PyTorch, `docs/from-pytorch.md`.
+//! - [`train::Trainer`] and [`nn::Network`]: the networks of the book, with its checkpoints and reports.
+//! - [`graph::Graph`] with the ops of [`ops`]: the floor below, where everything is wired by hand.
 //! - [`expr::Expr`] and [`ops::pointwise`]: whatever computes element by element, of your own.
 //! - [`doctor::examine`] and [`doctor::gradients`]: an op of your own with a WGSL kernel, and the proof
 //!   that it computes what its reference does and that its gradient is one. The page
@@ -60,14 +65,12 @@
 //!
 //! # What it does not do
 //! - Shapes are fixed when a plan is compiled; no graph is recorded while a program runs.
-//! - A [`nn::Network`] is a chain of the layers of [`nn::Layer`]: no normalisation, residual wires,
-//!   recurrence or attention. A [`graph::Graph`] takes any wiring of the ops in [`ops`].
-//! - [`data::Images`] are grey bytes with one class each, all of them on the device.
-//! - The optimiser is SGD with momentum, L2 and L1, at learning rates per epoch.
+//! - Data lie on the device as a whole, or are fed by the program; there are no shards yet.
+//! - A [`fit::Fit`] that was killed begins anew; only a [`train::Trainer`], the book's, resumes.
 //! - Numbers are f32; f16 stands only in factors of forward products
 //!   ([`exec::Device::open_mixed`]).
 //! - One device for a run.
-//! - Models are safetensors of its own ([`model_file`]); no other framework's are read.
+//! - Models are safetensors ([`fit::Weights`]); PyTorch's are read by name. There is no ONNX.
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
@@ -99,3 +102,26 @@ mod threads;
 pub mod train;
 
 pub use error::{Error, Result};
+
+/// What most programs begin with: `use wgrad::prelude::*`.
+pub mod prelude {
+    pub use crate::data::{Dataset, Numbers, Schema, Table};
+    pub use crate::error::{Error, Result};
+    pub use crate::exec::{Choice, Device};
+    pub use crate::expr::Expr;
+    pub use crate::fit::{
+        Callback, CrossEntropy, EarlyStop, Fit, Inference, Loss, Metric, Progress, TrainStep,
+        Weights,
+    };
+    pub use crate::model::layers::*;
+    pub use crate::model::{Initializer, Input, Layer, Model, Registry, Scope, Wire};
+    pub use crate::optim::{
+        Adadelta, Adagrad, Adam, AdamW, Adamax, Group, Lamb, Lion, NAdam, Optimizer, RmsProp,
+        Schedule, Sgd,
+    };
+}
+
+/// The code of the README, run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

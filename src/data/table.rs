@@ -301,7 +301,7 @@ fn number(table: &Table, name: &str, numbers: &[f64], standardise: bool) -> Resu
     let mean = numbers.iter().sum::<f64>() / n;
     let square = numbers.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
     let deviation = square.sqrt();
-    if !(deviation > 1e-9 * mean.abs().max(1e-30)) {
+    if deviation <= 1e-9 * mean.abs().max(1e-30) {
         let found = format!("{mean} in every training row");
         let fix = "Leave the column out: it tells nothing.";
         return Err(table.wrong(name, found, "values that differ, to be standardised", fix));
