@@ -84,7 +84,9 @@ const MUTANTS: &[Mutant] = mutants! {
     "conv2d" "dilation forgotten": "o * SW + k * DW" => "o * SW + k";
     "conv2d" "every group the first one's channels": "f / group_filters() * group_channels();\n    var sum" => "0u;\n    var sum";
     "conv2d" "group offset of the filters": "c / group_channels() * group_filters()" => "c / group_channels()";
-    "conv2d" "bias by column": "i / (HO * WO) % F" => "i % F";
+    "conv2d" "ending: of the first output": "group.z, i, convolved" => "group.z, 0u, convolved";
+    "conv2d" "ending: of the first pixel": "group.z, i, spread" => "group.z, 0u, spread";
+    "conv2d" "implicit: ending of the first element": "scalars, group.z, i, e.sum" => "scalars, group.z, 0u, e.sum";
     "conv2d" "stride not divided in the input gradient": "at / SH, fits" => "at, fits";
     "conv2d" "places between strides taken": "at % SW == 0u &&" => "";
     "conv2d" "weight gradient without the last place": "p < N * HO * WO" => "p < N * HO * WO - 1u";
@@ -97,7 +99,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "conv2d" "implicit: groups block by block": "conv_group = group.y / blocks;" => "conv_group = group.y % GROUPS;";
     "conv2d" "implicit: padding is the pixel beside it": "if h == NOWHERE || v == NOWHERE {\n        return 0.0;\n    }\n    let c" => "if h == NOWHERE {\n        return 0.0;\n    }\n    let c";
     "conv2d" "implicit: every image the first one": "place / (HO * WO)) * C + c" => "0u) * C + c";
-    "conv2d" "implicit: outputs image by image swapped": "place / (HO * WO)) * F + f) * HO * WO + place % (HO * WO)" => "0u) * F + f) * HO * WO + place % (HO * WO)";
+    "conv2d" "implicit: outputs image by image swapped": "place / (HO * WO) * F + f) * HO * WO + place % (HO * WO)" => "0u * F + f) * HO * WO + place % (HO * WO)";
     "conv2d" "implicit: filters for channels": "let f = conv_group * group_filters() + k / (KW * KH);\n    let weight = w[" => "let f = conv_group * group_filters();\n    let weight = w[";
     "conv2d" "implicit: upstream of the first filter": "conv_group * ROWS + f;\n    return upstream" => "conv_group * ROWS;\n    return upstream";
     "conv2d" "implicit: weights of the first group": "(conv_group * ROWS + e.row) * COLUMNS" => "e.row * COLUMNS";
@@ -239,7 +241,11 @@ const MUTANTS: &[Mutant] = mutants! {
     "dense_grad" "ending: weights of the first rows": "(first + o) * IN + column, slope" => "o * IN + column, slope";
     "dense_grad" "lanes: states of a neighbour": "finish_weight(scalars, replica, i + 1u, slopes.odd.x" => "finish_weight(scalars, replica, i, slopes.odd.x";
     "reduce" "ending: of the first element": "group.z, c, sum);" => "group.z, 0u, sum);";
-    "conv2d" "ending: of the first weight": "group.z, i, sum);" => "group.z, 0u, sum);";
+    "conv2d" "ending: of the first weight": "finish_scalars(group.z), group.z, i, sum);" => "finish_scalars(group.z), group.z, 0u, sum);";
+    "conv2d_pool" "ending: of the first maximum": "replica, i, maxima[k]" => "replica, 0u, maxima[k]";
+    "conv2d_pool" "ending: of the first pixel": "group.z, at, sum[k]" => "group.z, 0u, sum[k]";
+    "conv2d_pool" "strip: ending of the first maximum": "to.replica, element, best" => "to.replica, 0u, best";
+    "conv2d_pool" "strip: ending of a part of a sum": "if j < 2u * STRIP || q + STRIP >= QO {" => "if true {";
     "conv2d_pool" "strip: rows not moved down": "strip[i] = strip[i + 6u]" => "strip[i] = strip[i + 3u]";
     "conv2d_pool" "strip: what the strip before left is lost": "return q > 0u && j < KW - 1u;" => "return false;";
     "conv2d_pool" "strip: a winner for another": "min(3u, last)" => "min(2u, last)";
@@ -282,7 +288,9 @@ const MUTANTS: &[Mutant] = mutants! {
     "max_pool2d" "zero padding wins": "best == NOWHERE ||" => "";
     "max_pool2d" "argmax by output width": "best = h * W + v" => "best = h * WO + v";
     "max_pool2d" "gradient to every place under the window": "if saved_argmax[at] == row * W + col" => "if true";
-    "max_pool2d" "gradient added to what was there": "dx[group.z * size + i] = returned" => "dx[group.z * size + i] += returned";
+    "max_pool2d" "gradient added to what was there": "dx[group.z * size + i] = finish" => "dx[group.z * size + i] += finish";
+    "max_pool2d" "ending: of the first maximum": "group.z, i, largest" => "group.z, 0u, largest";
+    "max_pool2d" "ending: of the first pixel": "group.z, i, returned" => "group.z, 0u, returned";
     "max_pool2d" "overlapping windows overwrite": "sum += g[at]" => "sum = g[at]";
     "norm" "variance about zero": "let off = x[place(replica, r, k)] - middle;" => "let off = x[place(replica, r, k)] - 0.0 * middle;";
     "norm" "epsilon forgotten": "sqrt(variance + EPSILON)" => "sqrt(variance)";

@@ -12,13 +12,16 @@ use super::Args;
 pub struct Port {
     /// The function's name: `fn <name>(scalars, replica: u32, i: u32, value: f32) -> f32`, of element
     /// `i` of a replica's results, in row-major order. `scalars` is what `<name>_scalars(replica)`
-    /// has returned, which a thread may ask for once.
+    /// has returned, which a thread may ask for once; its type is `<name>_once`.
     pub name: &'static str,
     /// The binding that the core stores the function's result in.
     pub binding: usize,
     /// Whether that binding is a value that the core reads and hands to the function as
     /// `before: f32`, its fifth parameter.
     pub before: bool,
+    /// Whether the core stores parts of sums in that binding before it hands over the whole ones: then
+    /// it cannot be used where an ending updates a value there.
+    pub partial: bool,
     /// How many elements a thread hands over, by the launch's constants.
     pub elements: &'static str,
 }
@@ -53,7 +56,9 @@ macro_rules! port {
     };
     ($name:literal, $before:literal) => {
         concat!(
-            "\nfn ",
+            "\nalias ",
+            $name,
+            "_once = f32;\n\nfn ",
             $name,
             "_scalars(replica: u32) -> f32 {\n    return 0.0;\n}\n\nfn ",
             $name,
@@ -71,6 +76,7 @@ impl Port {
             name: "finish",
             binding,
             before: false,
+            partial: false,
             elements,
         }
     }
@@ -80,8 +86,9 @@ impl Port {
         let Self { name, .. } = self;
         let before = if self.before { ", before: f32" } else { "" };
         format!(
-            "\nfn {name}_scalars(replica: u32) -> f32 {{\n    return 0.0;\n}}\n\nfn {name}(scalars: f32, \
-             replica: u32, i: u32, value: f32{before}) -> f32 {{\n    return value;\n}}\n"
+            "\nalias {name}_once = f32;\n\nfn {name}_scalars(replica: u32) -> f32 {{\n    return 0.0;\n}}\n\n\
+             fn {name}(scalars: f32, replica: u32, i: u32, value: f32{before}) -> f32 {{\n    return \
+             value;\n}}\n"
         )
     }
 }
@@ -96,6 +103,7 @@ mod tests {
             name: "finish",
             binding: 0,
             before,
+            partial: false,
             elements: "1",
         };
         assert_eq!(port(false).open(), crate::port!("finish"));

@@ -16,6 +16,12 @@ use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
+/// x + b as an expression, x of so many axes.
+pub(crate) fn expression(rank: usize) -> Pointwise {
+    let sum = Pointwise::new(&[Expr::input(0) + Expr::input(1)]);
+    sum.with_axes_behind(1, rank.saturating_sub(2))
+}
+
 /// y = x + b: inputs x `[N, C, …]` of two axes or more and b `[C]`, output y like x.
 #[derive(Debug)]
 pub struct AddBias;
@@ -26,9 +32,7 @@ impl Op for AddBias {
     }
 
     fn expression(&self, inputs: &[Type]) -> Option<Pointwise> {
-        let behind = inputs.first()?.shape.rank() - 2;
-        let sum = Pointwise::new(&[Expr::input(0) + Expr::input(1)]);
-        Some(sum.with_axes_behind(1, behind))
+        Some(expression(inputs.first()?.shape.rank()))
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

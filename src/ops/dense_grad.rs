@@ -153,12 +153,14 @@ const PORTS: [Port; 2] = [
         name: "finish_weight",
         binding: PARAMETERS[0],
         before: true,
+        partial: false,
         elements: "8 * (OUT + 8)",
     },
     Port {
         name: "finish_bias",
         binding: PARAMETERS[1],
         before: true,
+        partial: false,
         elements: "OUT / 8 + 8",
     },
 ];

@@ -261,6 +261,13 @@ pub trait Op: Any + Debug + Send + Sync {
         None
     }
 
+    /// How many bindings the op's launch has, if all its kernels hand the elements of output 0 over at
+    /// their only port: then any expression of these can stand at their end
+    /// ([`pointwise::WithEnding`]).
+    fn port(&self) -> Option<usize> {
+        None
+    }
+
     /// If this op can run at the end of the kernel that makes its input 0: how.
     fn epilogue(&self) -> Option<Epilogue> {
         None

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::nodes::{Join, Nodes};
 use crate::error::Result;
 use crate::expr::Expr;
-use crate::ops::pointwise::{Ending, Pointwise, Use, merged};
+use crate::ops::pointwise::{Ending, Pointwise, Use, WithEnding, merged};
 use crate::ops::{Op, Value};
 
 pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
@@ -34,6 +34,9 @@ pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
 /// Expression `i` at the end of the op that makes `between`, which nobody else reads.
 fn ended(nodes: &Nodes, between: Value, i: usize) -> Option<Join> {
     let core: &Arc<dyn Op> = nodes.dyn_op(between.node)?;
+    if between.output >= core.ending().map_or(1, Ending::outputs) {
+        return None;
+    }
     if nodes.op::<Pointwise>(between.node).is_some() || nodes.sole_reader(between) != Some(i) {
         return None;
     }
@@ -66,11 +69,18 @@ fn ended(nodes: &Nodes, between: Value, i: usize) -> Option<Join> {
     if inputs.first() != Some(&element) || changes.iter().any(|&k| own.contains(&inputs[k + 1])) {
         return None;
     }
-    let others = nodes.outputs(between.node).into_iter();
-    let others = others.filter(|&v| v != between);
+    // What the ending has made so far, without the value between; then what the core makes beside.
+    let mut outputs = nodes.outputs(between.node);
+    let further = outputs.split_off(core.ending().map_or(1, Ending::outputs).min(outputs.len()));
+    outputs.retain(|&v| v != between);
+    outputs.extend(nodes.outputs(i).into_iter().chain(further));
+    let op = core.with_ending(&ending).or_else(|| {
+        let op = WithEnding::of(core, &ending)?;
+        Some(Arc::new(op))
+    });
     Some(Join {
-        outputs: others.chain(nodes.outputs(i)).collect(),
-        op: core.with_ending(&ending)?,
+        outputs,
+        op: op?,
         inputs: [own, &inputs[1..]].concat(),
         members: vec![between.node, i],
         at: i,

@@ -10,15 +10,17 @@ use std::fmt::Write;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use super::blueprint::{ALIASES, Blueprint, HANDED_OVER, Lines, Places, declarations, kept};
-use super::{Lowered, MOST_BINDINGS, Op, Operand, Pointwise, Type};
+use super::{Alternative, Lowered, MOST_BINDINGS, Op, Operand, Pointwise, Type};
 use crate::error::{Error, Result};
 use crate::expr::{FUNCTIONS, Form, Layout, body};
 use crate::kernel::{Access, Bind, Kernel, Port, Reference};
 
 mod cases;
 mod cpu;
+mod wrapped;
 
-pub(crate) use cases::ended_case;
+pub(crate) use cases::{ended_case, wrapped_case};
+pub use wrapped::WithEnding;
 
 use cpu::{Core, OnCpu};
 
@@ -69,7 +71,7 @@ impl Ending {
     }
 
     /// How many outputs the op has with it.
-    fn outputs(&self) -> usize {
+    pub(crate) fn outputs(&self) -> usize {
         self.0.over.iter().filter(|over| over.is_none()).count()
     }
 
@@ -193,7 +195,7 @@ pub(crate) fn finished(lowered: Lowered, ends: &[Ended<'_>], types: &[Type]) -> 
     let mut values = Vec::new();
     let mut outputs = 0..;
     for end in ends {
-        let port = core.ports[end.port];
+        let port = port_of(core, end.port)?;
         let expression = &end.ending.0;
         let prefix = kept(&format!("{}_", port.name.to_uppercase()));
         let element = Type::f32("pointwise", &end.extents)?;
@@ -276,6 +278,13 @@ pub(crate) fn finished(lowered: Lowered, ends: &[Ended<'_>], types: &[Type]) -> 
     let extras: Vec<Bind> = extras.into_iter().map(|extra| extra.bind).collect();
     let with = |constants: Vec<(&'static str, f64)>| [&constants[..], &values].concat();
     let mut alternatives = lowered.alternatives;
+    // Parts of sums in a parameter's place would spoil it.
+    let spoils = |way: &Alternative| {
+        let mut ends = ends.iter();
+        let partial = |end: &Ended<'_>| way.kernel.ports.get(end.port).is_some_and(|p| p.partial);
+        ends.any(|end| end.ending.updates().is_some() && partial(end))
+    };
+    alternatives.retain(|way| !spoils(way));
     for way in &mut alternatives {
         way.kernel = composed(way.kernel, &pieces, &extras)?;
         way.constants = with(std::mem::take(&mut way.constants));
@@ -289,6 +298,20 @@ pub(crate) fn finished(lowered: Lowered, ends: &[Ended<'_>], types: &[Type]) -> 
     })
 }
 
+fn port_of(core: &Kernel, number: usize) -> Result<Port> {
+    let port = core.ports.get(number).copied();
+    port.ok_or_else(|| without_port(core, "a kernel without such a port"))
+}
+
+fn without_port(core: &Kernel, found: &str) -> Error {
+    Error::Plan {
+        launch: 0,
+        label: core.name.into(),
+        found: found.into(),
+        wanted: "a port where elements pass the expression, declared and in the text".into(),
+    }
+}
+
 static KERNELS: LazyLock<Mutex<HashMap<(&'static str, String), &'static Kernel>>> =
     LazyLock::new(Default::default);
 
@@ -296,15 +319,11 @@ static KERNELS: LazyLock<Mutex<HashMap<(&'static str, String), &'static Kernel>>
 fn composed(core: &'static Kernel, pieces: &[Piece], extras: &[Bind]) -> Result<&'static Kernel> {
     let mut bindings = core.bindings.to_vec();
     for piece in pieces {
-        bindings[core.ports[piece.port].binding].access = piece.access;
+        bindings[port_of(core, piece.port)?.binding].access = piece.access;
     }
     bindings.extend(extras);
-    let text = written(core, pieces, &bindings).ok_or_else(|| Error::Plan {
-        launch: 0,
-        label: core.name.into(),
-        found: "no open port in the kernel's text".into(),
-        wanted: "the text of each port that it declares".into(),
-    })?;
+    let text = written(core, pieces, &bindings);
+    let text = text.ok_or_else(|| without_port(core, "no open port in the kernel's text"))?;
     let mut kernels = KERNELS.lock().unwrap_or_else(PoisonError::into_inner);
     let key = (core.name, text);
     if let Some(kernel) = kernels.get(&key) {
@@ -475,6 +494,7 @@ fn function(port: &Port, piece: &Piece) -> std::result::Result<String, std::fmt:
     };
     let now = "    let now = step[2u * replica + 1u];\n";
     let steps = (0..program.forms().len()).any(|line| program.forms()[line] == Form::Step);
+    writeln!(text, "\nalias {name}_once = {ty};")?;
     writeln!(text, "\nfn {name}_scalars(replica: u32) -> {ty} {{")?;
     if steps {
         text += now;
