@@ -111,8 +111,9 @@ const MUTANTS: &[Mutant] = mutants! {
     "cumsum" "half of the steps": "reach < LANES" => "reach < LANES / 2u";
     "dense_grad" "last row of each chunk skipped": "o < CHUNK; o += ROWS" => "o < CHUNK - 1u; o += ROWS";
     "dense_grad" "biases of the first chunk alone": "update_bias(replica, first + lane, sum)" => "update_bias(replica, lane, sum)";
-    "dense_grad" "slope of scaled outputs": "inputs[n] / SCALE" => "inputs[n]";
-    "dense_grad" "lanes: slope of scaled outputs": "inputs / SCALE" => "inputs";
+    "dense_grad" "ending: input gradients of the first input": "replica, i, sum, inputs[n]" => "replica, i, sum, inputs[0]";
+    "dense_grad" "wide: ending of another column's input": "let x = (*inputs)[n][c / 4u][c % 4u];" => "let x = (*inputs)[n][c / 4u][0];";
+    "dense_grad" "lanes: ending of a neighbour's input": "replica, i + 2u, sums.y, inputs.y" => "replica, i + 2u, sums.y, inputs.x";
     "dense_grad" "shares of one row lost": "r < ROWS; r++" => "r < ROWS - 1u; r++";
     "dense_grad" "wide: a column of another thread": "w[row + column] =" => "w[row + (column ^ 1u)] =";
     "dense_grad" "wide: biases by one thread": "for (var o = thread; o < OUT; o += THREADS)" => "for (var o = thread; o < THREADS; o += THREADS)";
@@ -120,7 +121,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "dense_grad" "lanes: gradients of a neighbouring row": "subgroupShuffle(gradients[n], r)" => "subgroupShuffle(gradients[n], r ^ 1u)";
     "dense_grad" "lanes: odd columns slope by the even ones' inputs": "slopes.odd += delta * inputs.odd[n]" => "slopes.odd += delta * inputs.even[n]";
     "dense_grad" "lanes: even and odd columns exchanged": "slopes.even.x, weights.even.x" => "slopes.odd.x, weights.even.x";
-    "dense_grad" "lanes: an input's gradient of its neighbour": "input_gradient((*sums).odd[n], inputs.odd[n])" => "input_gradient((*sums).even[n], inputs.odd[n])";
+    "dense_grad" "lanes: an input's gradient of its neighbour": "(*sums).odd[n], inputs.odd[n])" => "(*sums).even[n], inputs.odd[n])";
     "dense_grad" "lanes: the last example without input gradients": "if n >= N {\n        return;" => "if n + 1u >= N {\n        return;";
     "dense_grad" "lanes: biases of the first rows alone": "update_bias_of(&gradients, replica, first + lane)" => "update_bias_of(&gradients, replica, lane)";
     "dense_grad" "lanes: the last of four updated like the third": "i + 6u, slopes.even.w" => "i + 6u, slopes.even.z";

@@ -15,7 +15,7 @@ use wgrad::ops::conv2d::Conv2d;
 use wgrad::ops::conv2d_pool::{
     Conv2dPool, Conv2dPoolInputGrad, Conv2dPoolWeightGrad, ConvPool, Update,
 };
-use wgrad::ops::dense_grad::DenseGrad;
+use wgrad::ops::dense_grad::{DenseGrad, InputGradient};
 use wgrad::ops::dense_loss::DenseLoss;
 use wgrad::ops::distort::{Distort, Distortion, Draw, case};
 use wgrad::ops::max_pool2d::MaxPool2d;
@@ -275,9 +275,10 @@ fn dense_grad_equals_pytorch() {
         };
         for input_gradient in [true, false] {
             let grad = DenseGrad {
-                activation,
-                scale,
-                input_gradient,
+                input_gradient: match input_gradient {
+                    true => InputGradient::sloped(activation, scale),
+                    false => InputGradient::Unwanted,
+                },
                 updates: [
                     (sgd(false).ending(), vec![2, 4, 5]),
                     (plain.ending(), vec![3, 4, 5]),

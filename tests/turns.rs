@@ -21,7 +21,7 @@ use wgrad::ops::conv2d_pool::{
     Conv2dPool, Conv2dPoolInputGrad, Conv2dPoolWeightGrad, ConvPool, Update,
 };
 use wgrad::ops::cumsum::Cumsum;
-use wgrad::ops::dense_grad::DenseGrad;
+use wgrad::ops::dense_grad::{DenseGrad, InputGradient};
 use wgrad::ops::dense_loss::DenseLoss;
 use wgrad::ops::embedding::EmbeddingGrad;
 use wgrad::ops::finite::Finite;
@@ -87,9 +87,10 @@ fn product(n: usize, m: usize) -> Case {
 
 fn dense(n: usize, examples: usize, input_gradient: bool) -> Case {
     let op = DenseGrad {
-        activation: Activation::Linear,
-        scale: 1.0,
-        input_gradient,
+        input_gradient: match input_gradient {
+            true => InputGradient::Plain,
+            false => InputGradient::Unwanted,
+        },
         updates: [(SGD.ending(), vec![2, 4, 5]), (SGD.ending(), vec![3, 4, 5])],
     };
     let case = Case::new(op, n)

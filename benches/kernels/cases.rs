@@ -6,7 +6,7 @@ use wgrad::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
 use wgrad::ops::conv2d_pool::{
     Conv2dPool, Conv2dPoolInputGrad, Conv2dPoolWeightGrad, ConvPool, Update,
 };
-use wgrad::ops::dense_grad::DenseGrad;
+use wgrad::ops::dense_grad::{DenseGrad, InputGradient};
 use wgrad::ops::dense_loss::{DenseLoss, MOST_EXAMPLES};
 use wgrad::ops::dropout::Dropout;
 use wgrad::ops::gather::{Expansion, Gather};
@@ -184,9 +184,7 @@ fn dense(batch: usize, [n_in, out]: [usize; 2]) -> Vec<(String, Case)> {
     let mut cases = vec![(label("matmul dense"), forward)];
     if batch <= 16 {
         let grad = DenseGrad {
-            activation: Activation::Relu,
-            scale: 1.0,
-            input_gradient: true,
+            input_gradient: InputGradient::sloped(Activation::Relu, 1.0),
             updates: [(SGD.ending(), vec![2, 4, 5]), (SGD.ending(), vec![3, 4, 5])],
         };
         let grad = Case::new(grad, out)

@@ -16,9 +16,9 @@ pub struct Port {
     pub name: &'static str,
     /// The binding that the core stores the function's result in.
     pub binding: usize,
-    /// Whether that binding is a value that the core reads and hands to the function as
-    /// `before: f32`, its fifth parameter.
-    pub before: bool,
+    /// The binding whose value in the element's place the core has read and hands to the function as
+    /// `before: f32`, its fifth parameter: what will be updated there, or what the element goes back to.
+    pub before: Option<usize>,
     /// Whether the core stores parts of sums in that binding before it hands over the whole ones: then
     /// it cannot be used where an ending updates a value there.
     pub partial: bool,
@@ -75,7 +75,7 @@ impl Port {
         Self {
             name: "finish",
             binding,
-            before: false,
+            before: None,
             partial: false,
             elements,
         }
@@ -84,7 +84,11 @@ impl Port {
     /// The text of the port as [`port!`] leaves it open.
     pub(crate) fn open(&self) -> String {
         let Self { name, .. } = self;
-        let before = if self.before { ", before: f32" } else { "" };
+        let before = if self.before.is_some() {
+            ", before: f32"
+        } else {
+            ""
+        };
         format!(
             "\nalias {name}_once = f32;\n\nfn {name}_scalars(replica: u32) -> f32 {{\n    return 0.0;\n}}\n\n\
              fn {name}(scalars: f32, replica: u32, i: u32, value: f32{before}) -> f32 {{\n    return \
@@ -106,7 +110,7 @@ mod tests {
             partial: false,
             elements: "1",
         };
-        assert_eq!(port(false).open(), crate::port!("finish"));
-        assert_eq!(port(true).open(), crate::port!("finish", before));
+        assert_eq!(port(None).open(), crate::port!("finish"));
+        assert_eq!(port(Some(1)).open(), crate::port!("finish", before));
     }
 }

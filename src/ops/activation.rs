@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use super::pointwise::Pointwise;
 use super::{
-    Backward, Case, ELEMENTWISE, Epilogue, Fill, Lowered, Lowering, Op, Operand, Value, arity,
-    floats, grid, same,
+    Backward, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Operand, Value, arity, floats, grid,
+    same,
 };
 use crate::error::Result;
 use crate::expr::Expr;
@@ -164,10 +164,6 @@ impl Op for Activate {
         let slope = Arc::new(ActivationSlope(self.0));
         Ok(vec![Some(b.tape.op1(slope, &[b.upstream, b.outputs[0]])?)])
     }
-
-    fn epilogue(&self) -> Option<Epilogue> {
-        Some(Epilogue::Activation(self.0))
-    }
 }
 
 impl Op for ActivationSlope {
@@ -198,10 +194,6 @@ impl Op for ActivationSlope {
             flops: 2 * n as u64,
             alternatives: vec![],
         }))
-    }
-
-    fn epilogue(&self) -> Option<Epilogue> {
-        Some(Epilogue::ActivationSlope(self.0))
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::launch::{around, per_element};
 use super::pointwise::Pointwise;
 use super::reduce::Reduce;
-use super::{Backward, Case, Epilogue, Fill, Lowering, Op, Value, arity, exactly, floats};
+use super::{Backward, Case, Fill, Lowering, Op, Value, arity, exactly, floats};
 use crate::error::Result;
 use crate::expr::Expr;
 use crate::kernel::{Args, Bind, Kernel};
@@ -63,10 +63,6 @@ impl Op for AddBias {
             false => None,
         };
         Ok(vec![Some(b.upstream), bias])
-    }
-
-    fn epilogue(&self) -> Option<Epilogue> {
-        Some(Epilogue::Bias)
     }
 }
 

@@ -388,7 +388,7 @@ impl Op for Conv2dPoolWeightGrad {
             Update::WeightsAndBias(updates) => {
                 sums += 1;
                 operands.push(Operand::Out(1));
-                let ends = Ended::each(updates, [&dw, &[s.f]]);
+                let ends = Ended::each(updates.iter().zip([&dw[..], &[s.f]]));
                 (&CONV2D_POOL_WEIGHT_GRAD_BIAS, ends)
             }
         };
@@ -587,7 +587,7 @@ pub static CONV2D_POOL_WEIGHT_GRAD_BIAS: Kernel = Kernel {
         Port {
             name: "finish_bias",
             binding: 4,
-            before: false,
+            before: None,
             partial: false,
             elements: "1",
         },

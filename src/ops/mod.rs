@@ -267,29 +267,6 @@ pub trait Op: Any + Debug + Send + Sync {
     fn port(&self) -> Option<usize> {
         None
     }
-
-    /// If this op can run at the end of the kernel that makes its input 0: how.
-    fn epilogue(&self) -> Option<Epilogue> {
-        None
-    }
-
-    /// This op with another one's work done at its end; the other op's inputs after its
-    /// first are appended to this op's.
-    fn with_epilogue(&self, epilogue: &Epilogue) -> Option<Arc<dyn Op>> {
-        let _ = epilogue;
-        None
-    }
-}
-
-/// Work that fusion may append to a kernel.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Epilogue {
-    /// Add a bias along axis 1 (one more input).
-    Bias,
-    /// Apply an activation.
-    Activation(activation::Activation),
-    /// Multiply by an activation's slope, from its output (one more input).
-    ActivationSlope(activation::Activation),
 }
 
 /// One row of the op table.

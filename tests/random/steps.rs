@@ -6,7 +6,7 @@ use wgrad::ops::activation::Activation;
 use wgrad::ops::conv2d_pool::{
     Conv2dPool, Conv2dPoolInputGrad, Conv2dPoolWeightGrad, ConvPool, Update,
 };
-use wgrad::ops::dense_grad::DenseGrad;
+use wgrad::ops::dense_grad::{DenseGrad, InputGradient};
 use wgrad::ops::dense_loss::{DenseLoss, MOST_SCORES};
 use wgrad::ops::distort::{self, Distortion, Draw};
 use wgrad::ops::max_pool2d::MaxPool2d;
@@ -171,9 +171,10 @@ fn dense_grad() {
         |((n, n_in, out), (activation, scale, fill), input_gradient)| {
             let sgd = sgd(false);
             let grad = DenseGrad {
-                activation,
-                scale,
-                input_gradient,
+                input_gradient: match input_gradient {
+                    true => InputGradient::sloped(activation, scale),
+                    false => InputGradient::Unwanted,
+                },
                 updates: [(sgd.ending(), vec![2, 4, 5]), (sgd.ending(), vec![3, 4, 5])],
             };
             let case = Case::new(grad, out.max(n))

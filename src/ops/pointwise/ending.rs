@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use super::blueprint::{ALIASES, Blueprint, HANDED_OVER, Lines, Places, declarations, kept};
+use super::blueprint::{ALIASES, Blueprint, HANDED_OVER, Input, Lines, Places, declarations, kept};
 use super::{Alternative, Lowered, MOST_BINDINGS, Op, Operand, Pointwise, Type};
 use crate::error::{Error, Result};
 use crate::expr::{FUNCTIONS, Form, Layout, body};
@@ -147,9 +147,11 @@ impl<'a> Ended<'a> {
         ending.map(ended).into_iter().collect()
     }
 
-    /// Endings at ports 0 and 1, each with which of the op's inputs its inputs are.
-    pub(crate) fn each(ends: &'a [(Ending, Vec<usize>); 2], extents: [&[usize]; 2]) -> Vec<Self> {
-        let ends = ends.iter().zip(extents).enumerate();
+    /// Endings at ports from 0 on, each with which of the op's inputs its inputs are.
+    pub(crate) fn each<'b>(
+        ends: impl IntoIterator<Item = (&'a (Ending, Vec<usize>), &'b [usize])>,
+    ) -> Vec<Self> {
+        let ends = ends.into_iter().enumerate();
         ends.map(|(port, ((ending, inputs), extents))| Self {
             port,
             ending,
@@ -228,13 +230,16 @@ pub(crate) fn finished(lowered: Lowered, ends: &[Ended<'_>], types: &[Type]) -> 
             variables.push(if input.value == 0 {
                 HANDED_OVER[0].into()
             } else if Some(input.value - 1) == updates {
-                if input.read || port.before {
+                let handed = port.before == Some(port.binding);
+                if input.read || handed {
                     access = Access::ReadWrite;
                 }
-                match port.before {
+                match handed {
                     true => HANDED_OVER[1].into(),
                     false => core.bindings[port.binding].name.into(),
                 }
+            } else if hands_over(&port, lowered.operands.as_slice(), input, &end.inputs) {
+                HANDED_OVER[1].into()
             } else {
                 let operand = Operand::In(end.inputs[input.value - 1]);
                 let found = blueprint.inputs[..place].iter();
@@ -298,6 +303,12 @@ pub(crate) fn finished(lowered: Lowered, ends: &[Ended<'_>], types: &[Type]) -> 
     })
 }
 
+/// Whether a core hands over what stands in the element's place in an ending's input.
+fn hands_over(port: &Port, operands: &[Operand], input: &Input, inputs: &[usize]) -> bool {
+    let operand = port.before.map(|binding| operands[binding]);
+    operand == Some(Operand::In(inputs[input.value - 1])) && input.access == Layout::Each
+}
+
 fn port_of(core: &Kernel, number: usize) -> Result<Port> {
     let port = core.ports.get(number).copied();
     port.ok_or_else(|| without_port(core, "a kernel without such a port"))
@@ -351,7 +362,10 @@ fn kernel(core: &'static Kernel, pieces: &[Piece], bindings: Vec<Bind>, text: &s
             let [once, each] = loops(blueprint);
             let _ = write!(turns, " + {once} + {each} * ({})", port.elements);
         }
-        let at = |name: &String| slot(name).unwrap_or(port.binding);
+        let at = |name: &String| match port.before {
+            Some(before) if name == HANDED_OVER[1] => before,
+            _ => slot(name).unwrap_or(port.binding),
+        };
         let input = |(k, name): (usize, &String)| match blueprint.inputs[k].access {
             Layout::Given => usize::MAX,
             _ => at(name),
@@ -368,7 +382,7 @@ fn kernel(core: &'static Kernel, pieces: &[Piece], bindings: Vec<Bind>, text: &s
         };
         ports.push(OnCpu {
             binding: port.binding,
-            before: port.before,
+            before: port.before == Some(port.binding),
             machine: blueprint.machine(&places),
         });
     }
@@ -507,7 +521,11 @@ fn function(port: &Port, piece: &Piece) -> std::result::Result<String, std::fmt:
         [] => text += "    return 0.0;\n}\n",
         _ => writeln!(text, "    return {ty}({});\n}}", members.join(", "))?,
     }
-    let before = if port.before { ", before: f32" } else { "" };
+    let before = if port.before.is_some() {
+        ", before: f32"
+    } else {
+        ""
+    };
     write!(
         text,
         "

@@ -10,6 +10,7 @@ use crate::tensor::Real;
 /// An ending of a core's port.
 pub(super) struct OnCpu {
     pub binding: usize,
+    /// Whether the core reads what is there.
     pub before: bool,
     pub machine: Machine,
 }
