@@ -28,11 +28,6 @@ pub struct Functions {
 /// The table of functions; ops that are not listed only add and multiply.
 pub const FUNCTIONS: &[Functions] = &[
     Functions {
-        stem: "activation",
-        epsilons: 26.0,
-        reason: "exp 3 + 2|x| ulp, which counts where |x| ≤ 10: 23; division 2.5 ulp",
-    },
-    Functions {
         stem: "average",
         epsilons: 5.0,
         reason: "division 2.5 ulp, of a difference up to twice the largest number",

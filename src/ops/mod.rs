@@ -201,11 +201,22 @@ pub trait Op: Any + Debug + Send + Sync {
     /// [`Error::Shape`] naming the sizes and the relation that should hold.
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>>;
 
-    /// What the node becomes, given the types that [`Op::infer`] has passed and made.
+    /// What the node becomes, given the types that [`Op::infer`] has passed and made. By default the
+    /// launch of the expression that it is.
     ///
     /// # Errors
-    /// What keeps the op from being launched at these sizes; compilation ends with it.
-    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering>;
+    /// What keeps the op from being launched at these sizes; compilation ends with it. By default
+    /// [`Error::Setting`] for an op that is no expression.
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
+        match self.expression(inputs) {
+            Some(expression) => expression.lower(inputs, outputs),
+            None => Err(Error::setting(
+                "lowering",
+                self.name(),
+                "an op with a kernel, or one that is an expression",
+            )),
+        }
+    }
 
     /// The gradient with respect to each input, as ops on the tape.
     ///
