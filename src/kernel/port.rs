@@ -44,9 +44,11 @@ pub(crate) trait Finish: Send {
 /// finishes them.
 pub(crate) type Finishing = for<'a> fn(&mut Args<'_, f32>, Vec<Box<dyn Finish + 'a>>);
 
-/// The text of a port that is left open.
+/// The text of a port that is left open ([`Port`](crate::kernel::Port)), to stand behind a kernel's WGSL.
+///
+/// `port!("finish")` defines `finish(scalars, replica, i, value)`, which returns `value`, and
+/// `finish_scalars(replica)`; `port!("finish", before)` has the fifth parameter `before`.
 #[macro_export]
-#[doc(hidden)]
 macro_rules! port {
     ($name:literal) => {
         $crate::port!($name, "")

@@ -14,6 +14,7 @@ use super::{Alternative, Lowered, MOST_BINDINGS, Op, Operand, Pointwise, Type};
 use crate::error::{Error, Result};
 use crate::expr::{FUNCTIONS, Form, Layout, body};
 use crate::kernel::{Access, Bind, Kernel, Port, Reference};
+use crate::shape::DType;
 
 mod cases;
 mod cpu;
@@ -191,6 +192,10 @@ pub(crate) fn finished(lowered: Lowered, ends: &[Ended<'_>], types: &[Type]) -> 
         return Ok(lowered);
     }
     let core = lowered.kernel;
+    if lowered.operands.len() != core.bindings.len() {
+        let found = format!("{} operands", lowered.operands.len());
+        return Err(without_port(core, &found));
+    }
     let mut operands = lowered.operands.clone();
     let mut extras: Vec<Extra> = Vec::new();
     let mut pieces = Vec::new();
@@ -311,7 +316,16 @@ fn hands_over(port: &Port, operands: &[Operand], input: &Input, inputs: &[usize]
 
 fn port_of(core: &Kernel, number: usize) -> Result<Port> {
     let port = core.ports.get(number).copied();
-    port.ok_or_else(|| without_port(core, "a kernel without such a port"))
+    let port = port.ok_or_else(|| without_port(core, "a kernel without such a port"))?;
+    let floats = |binding: usize| {
+        let bind = core.bindings.get(binding);
+        bind.is_some_and(|bind| bind.dtype == DType::F32)
+    };
+    if !floats(port.binding) || !port.before.is_none_or(floats) {
+        let found = format!("port {} of a binding that holds no floats", port.name);
+        return Err(without_port(core, &found));
+    }
+    Ok(port)
 }
 
 fn without_port(core: &Kernel, found: &str) -> Error {

@@ -75,6 +75,12 @@ impl Op for WithEnding {
         let Lowering::Launch(mut lowered) = self.core.lower(own, &made)? else {
             return Err(Error::shape(self.name(), "a view", "elements to end"));
         };
+        let port = lowered.kernel.ports.first();
+        let stored = port.and_then(|port| lowered.operands.get(port.binding));
+        if stored != Some(&Operand::Out(0)) {
+            let found = format!("{} without a port at output 0", lowered.kernel.name);
+            return Err(Error::shape(self.name(), found, "what `Op::port` says"));
+        }
         for operand in &mut lowered.operands {
             if let Operand::Out(further @ 1..) = operand {
                 *further = *further - 1 + self.ending.outputs();
