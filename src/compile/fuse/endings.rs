@@ -81,3 +81,122 @@ fn ended(nodes: &Nodes, between: Value, i: usize) -> Option<Join> {
         unseen: None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::{Options, compile};
+    use crate::graph::Graph;
+    use crate::ops::add::Add;
+    use crate::ops::add_bias::AddBias;
+    use crate::ops::conv_transpose2d::ConvTranspose2d;
+    use crate::ops::conv2d::Conv2d;
+    use crate::ops::dropout::Dropout;
+    use crate::ops::max_pool2d::MaxPool2d;
+    use crate::ops::pointwise::pointwise;
+    use crate::ops::{COUNTER, Tape};
+    use crate::plan::Limits;
+    use crate::shape::Type;
+
+    /// The kernels of a program `run`.
+    fn kernels(graph: &Graph) -> Vec<&'static str> {
+        let options = Options {
+            replicas: 1,
+            fuse: true,
+            limits: Limits::default(),
+        };
+        let plan = compile(graph, &options).unwrap();
+        let launches = plan.programs["run"].iter();
+        launches.map(|launch| launch.kernel.name).collect()
+    }
+
+    fn conv(padding: usize) -> Conv2d {
+        Conv2d {
+            stride: [1; 2],
+            padding: [padding; 2],
+            dilation: [1; 2],
+            groups: 1,
+        }
+    }
+
+    /// Images `[2, 3, 8, 8]`, filters `[3, 3, 3, 3]` and a bias.
+    fn graph() -> (Graph, [Value; 3]) {
+        let mut graph = Graph::new();
+        let mut variable = |name: &str, extents: &[usize]| {
+            let ty = Type::f32(name, extents).unwrap();
+            graph.variable(name, ty).unwrap()
+        };
+        let x = variable("x", &[2, 3, 8, 8]);
+        let w = variable("w", &[3, 3, 3, 3]);
+        let bias = variable("bias", &[3]);
+        (graph, [x, w, bias])
+    }
+
+    #[test]
+    fn any_activation_and_a_residual_stand_at_a_convolutions_end() {
+        for transposed in [false, true] {
+            let (mut graph, [x, w, bias]) = graph();
+            graph.begin("run");
+            let op: Arc<dyn Op> = match transposed {
+                false => Arc::new(conv(1)),
+                true => Arc::new(ConvTranspose2d {
+                    stride: [1; 2],
+                    padding: [1; 2],
+                    output_padding: [0; 2],
+                    dilation: [1; 2],
+                    groups: 1,
+                }),
+            };
+            let y = graph.op1(op, &[x, w]).unwrap();
+            let y = graph.op1(Arc::new(AddBias), &[y, bias]).unwrap();
+            let y = pointwise(&mut graph, [y], |[y]| &y * y.softplus().tanh()).unwrap();
+            let y = graph.op1(Arc::new(Add), &[y, x]).unwrap();
+            graph.result("y", y).unwrap();
+            let wanted = ["conv2d", "conv2d_input_grad"][usize::from(transposed)];
+            assert_eq!(kernels(&graph), [wanted]);
+        }
+    }
+
+    #[test]
+    fn what_follows_a_pooled_convolution_stands_at_its_end_and_leaves_the_argmax() {
+        let (mut graph, [x, w, bias]) = graph();
+        let words = |n| Type::u32("words", &[n]).unwrap();
+        let keys = graph.variable("keys", words(4)).unwrap();
+        let step = graph.variable("step", words(COUNTER)).unwrap();
+        graph.begin("run");
+        let y = graph.op1(Arc::new(conv(0)), &[x, w]).unwrap();
+        let y = graph.op1(Arc::new(AddBias), &[y, bias]).unwrap();
+        let pool = MaxPool2d {
+            kernel: [2; 2],
+            stride: [2; 2],
+            padding: [0; 2],
+        };
+        let pooled = graph.op(Arc::new(pool), &[y]).unwrap();
+        let y = pointwise(&mut graph, [pooled[0]], |[y]| &y * y.sigmoid()).unwrap();
+        let mask = Dropout {
+            p: 0.5,
+            layer: 0,
+            rescale: true,
+        };
+        let y = graph.op1(Arc::new(mask), &[y, keys, step]).unwrap();
+        graph.result("y", y).unwrap();
+        graph.result("argmax", pooled[1]).unwrap();
+        assert_eq!(kernels(&graph), ["conv2d_pool_pairs"]);
+    }
+
+    /// An integer that an expression reads is no element of the core's.
+    #[test]
+    fn an_expression_of_an_argmax_stands_alone() {
+        let (mut graph, [x, ..]) = graph();
+        graph.begin("run");
+        let pool = MaxPool2d {
+            kernel: [2; 2],
+            stride: [2; 2],
+            padding: [0; 2],
+        };
+        let pooled = graph.op(Arc::new(pool), &[x]).unwrap();
+        let y = pointwise(&mut graph, [pooled[1]], |[place]| place * 0.5).unwrap();
+        graph.result("y", y).unwrap();
+        assert_eq!(kernels(&graph), ["max_pool2d", "pointwise"]);
+    }
+}
