@@ -59,24 +59,7 @@ fn conv2d(
     let i = item(group, groups, lane);
     let size = N * F * HO * WO;
     if i < size {
-        y[group.z * size + i] = convolved(group.z, i);
-    }
-}
-
-@group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read_write> biased: array<f32>;
-
-@compute @workgroup_size(64)
-fn conv2d_bias(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let i = item(group, groups, lane);
-    let size = N * F * HO * WO;
-    if i < size {
-        let f = i / (HO * WO) % F;
-        biased[group.z * size + i] = activate(convolved(group.z, i) + bias[group.z * F + f]);
+        y[group.z * size + i] = finish(finish_scalars(group.z), group.z, i, convolved(group.z, i));
     }
 }
 
@@ -121,24 +104,7 @@ fn conv2d_input_grad(
     let i = item(group, groups, lane);
     let size = N * C * H * W;
     if i < size {
-        dx[group.z * size + i] = spread(group.z, i);
-    }
-}
-
-@group(0) @binding(2) var<storage, read> saved_x: array<f32>;
-@group(0) @binding(3) var<storage, read_write> delta: array<f32>;
-
-@compute @workgroup_size(64)
-fn conv2d_input_grad_slope(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let i = item(group, groups, lane);
-    let size = N * C * H * W;
-    if i < size {
-        let at = group.z * size + i;
-        delta[at] = sloped(spread(group.z, i), saved_x[at]);
+        dx[group.z * size + i] = finish(finish_scalars(group.z), group.z, i, spread(group.z, i));
     }
 }
 

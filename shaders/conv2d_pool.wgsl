@@ -1,4 +1,4 @@
-// Convolution, bias, max-pooling and activation in one launch, and the gradients through
+// Convolution, bias and max-pooling in one launch, and the gradients through
 // them as sums over pooled places; z is the replica.
 
 override N: u32 = 1u;
@@ -129,9 +129,11 @@ fn store(replica: u32, tile: Tile, best: Best) {
         best.high_at.x, best.high_at.y, best.high_at.z, best.high_at.w,
     );
     let n = tile.place / (PO * QO);
+    let scalars = finish_scalars(replica);
     for (var k = 0u; k < tile.filters; k++) {
-        let at = ((replica * N + n) * F + tile.first + k) * PO * QO + tile.place % (PO * QO);
-        y[at] = activate(maxima[k]);
+        let i = (n * F + tile.first + k) * PO * QO + tile.place % (PO * QO);
+        let at = replica * N * F * PO * QO + i;
+        y[at] = finish(scalars, replica, i, maxima[k]);
         argmax[at] = places[k];
     }
 }
@@ -367,9 +369,9 @@ fn returned(replica: u32, pixel: Pixel) -> vec4<f32> {
     return sum;
 }
 
-// Where channel k of a thread's pixel stands in [N, C, H, W].
-fn pixel_at(replica: u32, pixel: Pixel, k: u32) -> u32 {
-    return (((replica * N + pixel.n) * C + pixel.first + k) * H + pixel.row) * W + pixel.col;
+// Where channel k of a thread's pixel stands in one replica's [N, C, H, W].
+fn pixel_at(pixel: Pixel, k: u32) -> u32 {
+    return ((pixel.n * C + pixel.first + k) * H + pixel.row) * W + pixel.col;
 }
 
 @group(0) @binding(3) var<storage, read_write> dx: array<f32>;
@@ -386,29 +388,10 @@ fn conv2d_pool_input_grad(
     }
     let pixel = pixel_of(i);
     let sum = returned(group.z, pixel);
+    let scalars = finish_scalars(group.z);
     for (var k = 0u; k < pixel.channels; k++) {
-        dx[pixel_at(group.z, pixel, k)] = sum[k];
-    }
-}
-
-@group(0) @binding(3) var<storage, read> saved_x: array<f32>;
-@group(0) @binding(4) var<storage, read_write> delta: array<f32>;
-
-@compute @workgroup_size(64)
-fn conv2d_pool_input_grad_slope(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let i = item(group, groups, lane);
-    if i >= pixels() {
-        return;
-    }
-    let pixel = pixel_of(i);
-    let sum = returned(group.z, pixel);
-    for (var k = 0u; k < pixel.channels; k++) {
-        let at = pixel_at(group.z, pixel, k);
-        delta[at] = sloped(sum[k], saved_x[at]);
+        let at = pixel_at(pixel, k);
+        dx[group.z * N * C * H * W + at] = finish(scalars, group.z, at, sum[k]);
     }
 }
 

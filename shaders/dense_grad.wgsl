@@ -1,5 +1,5 @@
-// A dense layer's way back: dx = (g W) * slope; the gradients g^T x of W and sum g of b pass what
-// updates these, together with what was there before.
+// A dense layer's way back: dx = g W passes what follows, together with x; the gradients g^T x of W
+// and sum g of b pass what updates these, together with what was there before.
 // A workgroup owns COLUMNS columns of W for all its rows; z is the replica. In it a thread
 // takes every ROWS-th row of one column, so that neighbours read neighbouring elements.
 
@@ -7,7 +7,6 @@
 override N: u32 = 1u;
 override IN: u32 = 1u;
 override OUT: u32 = 1u;
-override SCALE: f32 = 1.0;
 
 const COLUMNS: u32 = 32u;
 const ROWS: u32 = 8u;
@@ -96,6 +95,7 @@ fn dense_grad(
             w[at] = finish_weight(scalars, replica, (first + o) * IN + column, slope, weight);
         }
     }
+    let input_scalars = finish_input_scalars(replica);
     for (var n = 0u; n < N; n++) {
         shares[lane] = sums[n];
         workgroupBarrier();
@@ -104,8 +104,8 @@ fn dense_grad(
             for (var r = 0u; r < ROWS; r++) {
                 sum += shares[r * COLUMNS + lane];
             }
-            let at = (replica * N + n) * IN + column;
-            dx[at] = sloped(sum * SCALE, inputs[n] / SCALE);
+            let i = n * IN + column;
+            dx[replica * N * IN + i] = finish_input(input_scalars, replica, i, sum, inputs[n]);
         }
         workgroupBarrier();
     }
@@ -195,13 +195,21 @@ fn update_all_biases(replica: u32, thread: u32) {
     }
 }
 
-fn store_column(inputs: ptr<function, Rows>, sums: ptr<function, Rows>, replica: u32, first: u32, c: u32) {
+fn store_column(
+    inputs: ptr<function, Rows>,
+    sums: ptr<function, Rows>,
+    scalars: finish_input_once,
+    replica: u32,
+    first: u32,
+    c: u32,
+) {
     let column = first + c * THREADS;
     for (var n = 0u; n < N; n++) {
-        let y = (*inputs)[n][c / 4u][c % 4u] / SCALE;
-        let value = sloped((*sums)[n][c / 4u][c % 4u] * SCALE, y);
         if column < IN {
-            dx[(replica * N + n) * IN + column] = value;
+            let i = n * IN + column;
+            let sum = (*sums)[n][c / 4u][c % 4u];
+            let x = (*inputs)[n][c / 4u][c % 4u];
+            dx[replica * N * IN + i] = finish_input(scalars, replica, i, sum, x);
         }
     }
 }
@@ -243,14 +251,15 @@ fn dense_grad_wide(
             }
         }
     }
-    store_column(&inputs, &sums, replica, first, 0u);
-    store_column(&inputs, &sums, replica, first, 1u);
-    store_column(&inputs, &sums, replica, first, 2u);
-    store_column(&inputs, &sums, replica, first, 3u);
-    store_column(&inputs, &sums, replica, first, 4u);
-    store_column(&inputs, &sums, replica, first, 5u);
-    store_column(&inputs, &sums, replica, first, 6u);
-    store_column(&inputs, &sums, replica, first, 7u);
+    let input_scalars = finish_input_scalars(replica);
+    store_column(&inputs, &sums, input_scalars, replica, first, 0u);
+    store_column(&inputs, &sums, input_scalars, replica, first, 1u);
+    store_column(&inputs, &sums, input_scalars, replica, first, 2u);
+    store_column(&inputs, &sums, input_scalars, replica, first, 3u);
+    store_column(&inputs, &sums, input_scalars, replica, first, 4u);
+    store_column(&inputs, &sums, input_scalars, replica, first, 5u);
+    store_column(&inputs, &sums, input_scalars, replica, first, 6u);
+    store_column(&inputs, &sums, input_scalars, replica, first, 7u);
 }
 
 @compute @workgroup_size(8)

@@ -37,7 +37,7 @@ fn max_pool2d(
         }
     }
     let at = group.z * PLANES * HO * WO + i;
-    y[at] = activate(largest);
+    y[at] = finish(finish_scalars(group.z), group.z, i, largest);
     argmax[at] = best;
 }
 
@@ -77,23 +77,6 @@ fn max_pool2d_grad(
     let i = item(group, groups, lane);
     let size = PLANES * H * W;
     if i < size {
-        dx[group.z * size + i] = returned(group.z, i);
-    }
-}
-
-@group(0) @binding(2) var<storage, read> saved_x: array<f32>;
-@group(0) @binding(3) var<storage, read_write> delta: array<f32>;
-
-@compute @workgroup_size(64)
-fn max_pool2d_grad_slope(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let i = item(group, groups, lane);
-    let size = PLANES * H * W;
-    if i < size {
-        let at = group.z * size + i;
-        delta[at] = sloped(returned(group.z, i), saved_x[at]);
+        dx[group.z * size + i] = finish(finish_scalars(group.z), group.z, i, returned(group.z, i));
     }
 }

@@ -304,6 +304,19 @@ impl Kernel {
         Self { turns, ..self }
     }
 
+    /// The same kernel with ports, at which it hands its finished elements to what is compiled in there.
+    /// Its text calls their functions and ends in the text that [`port!`](crate::port!) gives each.
+    ///
+    /// An op says by [`Op::port`](crate::ops::Op::port) that its kernels have one for output 0.
+    pub const fn with_ports(self, ports: &'static [Port]) -> Self {
+        Self { ports, ..self }
+    }
+
+    /// Where its finished elements pass what an expression makes of them.
+    pub const fn ports(&self) -> &'static [Port] {
+        self.ports
+    }
+
     /// What [`Kernel::turns`] comes to with these constants; `None` where it says nothing or
     /// names a constant that is not among them.
     pub fn turns_by(&self, constants: &[(&str, f64)]) -> Option<u64> {

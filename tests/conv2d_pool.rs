@@ -10,8 +10,8 @@ use wgrad::compile::{Compiled, Options};
 use wgrad::exec::Executor;
 use wgrad::exec::cpu::{Cpu, Text};
 use wgrad::graph::{Graph, Handle, Program};
-use wgrad::ops::activation::Activation;
-use wgrad::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, ConvEnd};
+use wgrad::ops::add_bias::AddBias;
+use wgrad::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
 use wgrad::ops::conv2d_pool::{
     Conv2dPool, Conv2dPoolInputGrad, Conv2dPoolWeightGrad, ConvPool, Update,
 };
@@ -51,11 +51,8 @@ fn graph_of((x, w, conv_pool): Network) -> wgrad::Result<Both> {
         results.push((name, [fused, apart]));
         wgrad::Result::Ok(())
     };
-    let biased = Conv2d {
-        end: ConvEnd::Bias(Activation::Linear),
-        ..conv
-    };
-    let z = graph.op1(Arc::new(biased), &[images, filters, bias])?;
+    let z = graph.op1(Arc::new(conv), &[images, filters])?;
+    let z = graph.op1(Arc::new(AddBias), &[z, bias])?;
     let apart = graph.op(Arc::new(pool), &[z])?;
     let fused = graph.op(Arc::new(Conv2dPool(conv_pool)), &[images, filters, bias])?;
     both(&mut graph, "y", fused[0], apart[0])?;
@@ -64,21 +61,12 @@ fn graph_of((x, w, conv_pool): Network) -> wgrad::Result<Both> {
     let pool_grad = MaxPool2dGrad {
         pool,
         input: [ho, wo],
-        slope: None,
     };
     let dz = graph.op1(Arc::new(pool_grad), &[g, apart[1]])?;
     let (input, kernel) = ([x[2], x[3]], [w[2], w[3]]);
-    let input_grad = Conv2dInputGrad {
-        conv,
-        input,
-        slope: None,
-    };
+    let input_grad = Conv2dInputGrad { conv, input };
     let apart_dx = graph.op1(Arc::new(input_grad), &[dz, filters])?;
-    let input_grad = Conv2dPoolInputGrad {
-        conv_pool,
-        input,
-        slope: None,
-    };
+    let input_grad = Conv2dPoolInputGrad { conv_pool, input };
     let fused_dx = graph.op1(Arc::new(input_grad), &[g, fused[1], filters])?;
     both(&mut graph, "dx", fused_dx, apart_dx)?;
     let weight_grad = Conv2dWeightGrad {
@@ -109,13 +97,11 @@ fn networks() -> Vec<Network> {
             padding,
             dilation,
             groups,
-            end: ConvEnd::Store,
         },
         pool: MaxPool2d {
             kernel,
             stride: step,
             padding: ground,
-            activation: Activation::Relu,
         },
     };
     let halves = make([1, 1], [0, 0], [1, 1], 1, [2, 2], [2, 2], [0, 0]);

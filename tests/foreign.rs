@@ -8,9 +8,10 @@ use std::sync::Arc;
 use common::gpu;
 use wgrad::compile::{Options, compile};
 use wgrad::exec::{Choice, Device};
+use wgrad::expr::Expr;
 use wgrad::graph::{Graph, Handle, Program};
-use wgrad::kernel::{Args, Bind, Kernel};
-use wgrad::ops::activation::{ACTIVATION, Activate, Activation};
+use wgrad::kernel::{Args, Bind, Kernel, Port};
+use wgrad::ops::activation::{Activate, Activation};
 use wgrad::ops::add_bias::AddBias;
 use wgrad::ops::advance::Advance;
 use wgrad::ops::constant::Constant;
@@ -18,8 +19,10 @@ use wgrad::ops::dense_loss::DenseLoss;
 use wgrad::ops::dropout::Dropout;
 use wgrad::ops::gather::{Expansion, Gather};
 use wgrad::ops::matmul::Matmul;
+use wgrad::ops::pointwise::{Pointwise, WithEnding};
 use wgrad::ops::reshape::Reshape;
 use wgrad::ops::scale::Scale;
+use wgrad::ops::softmax::SOFTMAX;
 use wgrad::ops::tally::Tally;
 use wgrad::ops::{
     COUNTER, Cost, Loss, LossGrad, Lowered, Lowering, Op, Operand, Tape, Value, quadratic,
@@ -520,8 +523,8 @@ static PAST_THE_END: Kernel = Kernel::new(
 /// WGSL allows any element of the table then; naga takes the last one.
 #[test]
 fn kernels_of_other_crates_have_bounds_checks() {
-    assert!(ACTIVATION.trusted() && !PAST_THE_END.trusted());
-    assert!(!ACTIVATION.with_source(ACTIVATION.source).trusted());
+    assert!(SOFTMAX.trusted() && !PAST_THE_END.trusted());
+    assert!(!SOFTMAX.with_source(SOFTMAX.source).trusted());
     let own = applied(Own(|_, _| Ok(over(&PAST_THE_END, 4, &[])))).unwrap();
     for device in devices() {
         let mut session = session(&own.graph, &device);
@@ -601,18 +604,17 @@ fn an_op_without_outputs_or_gradients_is_an_error() {
 #[test]
 fn constants_that_do_not_fit_the_buffers_are_refused() {
     let with = |op| plan(&applied(op).unwrap().graph, true).map(|_| ());
-    with(Own(|_, _| Ok(over(&ACTIVATION, 4, &[("ACTIVATION", 0.0)])))).unwrap();
+    const ALONE: [(&str, f64); 2] = [("K", 1.0), ("INNER", 1.0)];
+    with(Own(|_, _| Ok(over(&SOFTMAX, 4, &ALONE)))).unwrap();
     let refused = [
-        with(Own(|_, _| {
-            Ok(over(&ACTIVATION, 1000, &[("ACTIVATION", 0.0)]))
-        })),
-        with(Own(|_, _| Ok(over(&ACTIVATION, 3, &[("ACTIVATION", 0.0)])))),
+        with(Own(|_, _| Ok(over(&SOFTMAX, 1000, &ALONE)))),
+        with(Own(|_, _| Ok(over(&SOFTMAX, 3, &ALONE)))),
         with(Own(|_, _| Ok(over(&TWICE, 5, &[])))),
     ];
     for (refused, elements) in refused.into_iter().zip(["1000", "3", "5"]) {
         let error = refused.unwrap_err();
         assert!(matches!(error, Error::Plan { .. }), "{error}");
-        let said = format!("wanted {elements} elements: N with N = {elements}");
+        let said = format!("wanted {elements} elements: N");
         assert!(error.to_string().contains(&said), "{error}");
     }
 }
@@ -769,4 +771,58 @@ fn a_variable_that_nobody_has_written_is_not_read() {
         said.iter().all(|other| *other == said[0]),
         "devices differ: {said:?}"
     );
+}
+
+// --- what stands at the end of an own kernel ----------------------------------------------------
+
+/// An op that says its kernel has a port.
+#[derive(Debug)]
+struct Ported(&'static Kernel);
+
+impl Op for Ported {
+    fn name(&self) -> &'static str {
+        "ported"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        Ok(vec![inputs[0].clone()])
+    }
+
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
+        Ok(over(self.0, inputs[0].elements(), &[]))
+    }
+
+    fn port(&self) -> Option<usize> {
+        Some(2)
+    }
+}
+
+/// [`TWICE`] without a port, without a port's text, with one of a binding that it does not have and
+/// with one of its input.
+static PORTLESS: Kernel = TWICE.with_source(TWICE.source);
+static TEXTLESS: Kernel = TWICE
+    .with_source(TWICE.source)
+    .with_ports(&[Port::finish(1, "1")]);
+static NOWHERE: Kernel = TWICE
+    .with_source(TWICE.source)
+    .with_ports(&[Port::finish(7, "1")]);
+static OF_THE_INPUT: Kernel = TWICE
+    .with_source(TWICE.source)
+    .with_ports(&[Port::finish(0, "1")]);
+
+#[test]
+fn a_port_that_is_not_there_is_an_error() {
+    let relu = || Pointwise::new(&[Expr::input(0).relu()]);
+    for (kernel, said) in [
+        (&PORTLESS, "without a port at output 0"),
+        (&TEXTLESS, "no open port in the kernel's text"),
+        (&NOWHERE, "without a port at output 0"),
+        (&OF_THE_INPUT, "without a port at output 0"),
+    ] {
+        let ended = WithEnding::new(Ported(kernel), relu()).unwrap();
+        let refused = applied(ended).map(|_| ()).unwrap_err().to_string();
+        assert!(refused.contains(said), "{refused}");
+    }
+    let refused = WithEnding::new(Nothing(1), relu()).unwrap_err().to_string();
+    assert!(refused.contains("an op with a port"), "{refused}");
 }

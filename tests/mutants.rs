@@ -46,16 +46,6 @@ macro_rules! mutants {
 }
 
 const MUTANTS: &[Mutant] = mutants! {
-    "activation" "sigmoid without its sign": "exp(-clamp" => "exp(clamp";
-    "activation" "sigmoid's slope from the input": "unless_nan(g * (y * (1.0 - y)), y)" => "unless_nan(g * (y * (1.0 + y)), y)";
-    "activation" "tanh's slope not squared": "1.0 - y * y" => "1.0 - y";
-    "activation" "ReLU's slope 1 at 0": "(bitcast<i32>(y) > 0i)" => "(bitcast<i32>(y) >= 0i)";
-    "activation" "NaN: ReLU drops it": "bits > -8388608i" => "bits > 0i";
-    "activation" "NaN: ReLU's slope is 0": "(bitcast<i32>(y) > 0i) | is_nan(y)" => "y > 0.0";
-    "activation" "NaN: sigmoid of a clamped one": "return unless_nan(1.0 / (1.0 + exp(-clamp(x, -80.0, 80.0))), x)" => "return 1.0 / (1.0 + exp(-clamp(x, -80.0, 80.0)))";
-    "activation" "NaN: tanh of a clamped one": "return unless_nan(tanh(clamp(x, -10.0, 10.0)), x)" => "return tanh(clamp(x, -10.0, 10.0))";
-    "activation" "last element skipped": "if i < N {" => "if i < N - 1u {";
-    "activation" "second row of workgroups forgotten": "group.z * N + i" => "group.z * (N + 1u) + i";
     "adaptive_avg_pool2d" "last row of a window left out": "+ output - 1u) / output - first" => "+ output - 1u) / output - first - select(0u, 1u, input > output)";
     "adaptive_avg_pool2d" "windows of the same size": "return f32(window(i / WO % HO, H, HO).y" => "return f32(window(0u, H, HO).y";
     "adaptive_avg_pool2d" "gradient over the first window's size": "f32(window(h, H, HO).y * window(v, W, WO).y)" => "f32(window(0u, H, HO).y * window(v, W, WO).y)";
@@ -64,10 +54,6 @@ const MUTANTS: &[Mutant] = mutants! {
     "adaptive_max_pool2d" "the tree takes a later one of equals": "| first_of_equals" => "";
     "adaptive_max_pool2d" "places count within the window": "argmax[at] = best" => "argmax[at] = best - window(i / WO % HO, H, HO).x * W";
     "adaptive_max_pool2d" "gradient whoever has won": "saved_argmax[at] == i % (W * H)" => "saved_argmax[at] < W * H";
-    "add" "subtracts": "a[at] + b[at]" => "a[at] - b[at]";
-    "add" "replicas share one place": "group.z * N + i" => "i";
-    "add_bias" "bias along the wrong axis": "(i / INNER) % C" => "i % C";
-    "add_bias" "every replica the first one's bias": "bias[group.z * C" => "bias[0u * C";
     "argmax" "last maximum wins": "candidate > largest" => "candidate >= largest";
     "argmax" "NaN: never the largest": "(candidate > largest) | is_nan(candidate)" => "(candidate > largest)";
     "argmax" "first class never looked at": "var best = 0u;" => "var best = 1u % K;";
@@ -93,7 +79,9 @@ const MUTANTS: &[Mutant] = mutants! {
     "conv2d" "dilation forgotten": "o * SW + k * DW" => "o * SW + k";
     "conv2d" "every group the first one's channels": "f / group_filters() * group_channels();\n    var sum" => "0u;\n    var sum";
     "conv2d" "group offset of the filters": "c / group_channels() * group_filters()" => "c / group_channels()";
-    "conv2d" "bias by column": "i / (HO * WO) % F" => "i % F";
+    "conv2d" "ending: of the first output": "group.z, i, convolved" => "group.z, 0u, convolved";
+    "conv2d" "ending: of the first pixel": "group.z, i, spread" => "group.z, 0u, spread";
+    "conv2d" "implicit: ending of the first element": "scalars, group.z, i, e.sum" => "scalars, group.z, 0u, e.sum";
     "conv2d" "stride not divided in the input gradient": "at / SH, fits" => "at, fits";
     "conv2d" "places between strides taken": "at % SW == 0u &&" => "";
     "conv2d" "weight gradient without the last place": "p < N * HO * WO" => "p < N * HO * WO - 1u";
@@ -106,7 +94,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "conv2d" "implicit: groups block by block": "conv_group = group.y / blocks;" => "conv_group = group.y % GROUPS;";
     "conv2d" "implicit: padding is the pixel beside it": "if h == NOWHERE || v == NOWHERE {\n        return 0.0;\n    }\n    let c" => "if h == NOWHERE {\n        return 0.0;\n    }\n    let c";
     "conv2d" "implicit: every image the first one": "place / (HO * WO)) * C + c" => "0u) * C + c";
-    "conv2d" "implicit: outputs image by image swapped": "place / (HO * WO)) * F + f) * HO * WO + place % (HO * WO)" => "0u) * F + f) * HO * WO + place % (HO * WO)";
+    "conv2d" "implicit: outputs image by image swapped": "place / (HO * WO) * F + f) * HO * WO + place % (HO * WO)" => "0u * F + f) * HO * WO + place % (HO * WO)";
     "conv2d" "implicit: filters for channels": "let f = conv_group * group_filters() + k / (KW * KH);\n    let weight = w[" => "let f = conv_group * group_filters();\n    let weight = w[";
     "conv2d" "implicit: upstream of the first filter": "conv_group * ROWS + f;\n    return upstream" => "conv_group * ROWS;\n    return upstream";
     "conv2d" "implicit: weights of the first group": "(conv_group * ROWS + e.row) * COLUMNS" => "e.row * COLUMNS";
@@ -118,8 +106,9 @@ const MUTANTS: &[Mutant] = mutants! {
     "cumsum" "half of the steps": "reach < LANES" => "reach < LANES / 2u";
     "dense_grad" "last row of each chunk skipped": "o < CHUNK; o += ROWS" => "o < CHUNK - 1u; o += ROWS";
     "dense_grad" "biases of the first chunk alone": "update_bias(replica, first + lane, sum)" => "update_bias(replica, lane, sum)";
-    "dense_grad" "slope of scaled outputs": "inputs[n] / SCALE" => "inputs[n]";
-    "dense_grad" "lanes: slope of scaled outputs": "inputs / SCALE" => "inputs";
+    "dense_grad" "ending: input gradients of the first input": "replica, i, sum, inputs[n]" => "replica, i, sum, inputs[0]";
+    "dense_grad" "wide: ending of another column's input": "let x = (*inputs)[n][c / 4u][c % 4u];" => "let x = (*inputs)[n][c / 4u][0];";
+    "dense_grad" "lanes: ending of a neighbour's input": "replica, i + 2u, sums.y, inputs.y" => "replica, i + 2u, sums.y, inputs.x";
     "dense_grad" "shares of one row lost": "r < ROWS; r++" => "r < ROWS - 1u; r++";
     "dense_grad" "wide: a column of another thread": "w[row + column] =" => "w[row + (column ^ 1u)] =";
     "dense_grad" "wide: biases by one thread": "for (var o = thread; o < OUT; o += THREADS)" => "for (var o = thread; o < THREADS; o += THREADS)";
@@ -127,7 +116,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "dense_grad" "lanes: gradients of a neighbouring row": "subgroupShuffle(gradients[n], r)" => "subgroupShuffle(gradients[n], r ^ 1u)";
     "dense_grad" "lanes: odd columns slope by the even ones' inputs": "slopes.odd += delta * inputs.odd[n]" => "slopes.odd += delta * inputs.even[n]";
     "dense_grad" "lanes: even and odd columns exchanged": "slopes.even.x, weights.even.x" => "slopes.odd.x, weights.even.x";
-    "dense_grad" "lanes: an input's gradient of its neighbour": "input_gradient((*sums).odd[n], inputs.odd[n])" => "input_gradient((*sums).even[n], inputs.odd[n])";
+    "dense_grad" "lanes: an input's gradient of its neighbour": "(*sums).odd[n], inputs.odd[n])" => "(*sums).even[n], inputs.odd[n])";
     "dense_grad" "lanes: the last example without input gradients": "if n >= N {\n        return;" => "if n + 1u >= N {\n        return;";
     "dense_grad" "lanes: biases of the first rows alone": "update_bias_of(&gradients, replica, first + lane)" => "update_bias_of(&gradients, replica, lane)";
     "dense_grad" "lanes: the last of four updated like the third": "i + 6u, slopes.even.w" => "i + 6u, slopes.even.z";
@@ -148,11 +137,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "distort" "pixel rounded instead of mixed": "above + share.y * (below - above)" => "above";
     "distort" "the same images each step": "let now = step[2u * group.z + 1u];" => "let now = 0u * step[2u * group.z + 1u];";
     "distort" "every image the first one's map": "let map = n * ROW;" => "let map = group.z * N * ROW;";
-    "dropout" "mask not rescaled": "MASK_SCALE * x[at]" => "x[at]";
-    "dropout" "one word for four elements": "words[j] >= DROP" => "words[0] >= DROP";
-    "dropout" "the same mask each step": "STREAM, step[2u * group.z + 1u], block" => "STREAM, 0u, block";
     "dropout" "every replica the same mask": "step, stream, keys[at + 2u]" => "step, stream, 0u";
-    "dropout" "keeps what it should drop": ">= DROP" => "< DROP";
     "embedding" "row of no index": "if row < V" => "if true";
     "embedding" "first run of indices alone": "start < N; start +=" => "start < min(N, LANES * RUN); start +=";
     "embedding" "one reader of a thread's run": "left &= left - 1u" => "left = 0u";
@@ -178,7 +163,6 @@ const MUTANTS: &[Mutant] = mutants! {
     "advance" "counts the step to come": "= step[2u * group.z + 1u] + 1u" => "= step[2u * group.z] + 1u";
     "advance" "does not begin it": "step[2u * group.z + 1u] = to_come;" => "";
     "gather" "scale forgotten": "SCALE * f32(" => "f32(";
-    "hadamard" "one factor forgotten": "a[at] * b[at]" => "a[at]";
     "init" "variance for deviation": "VALUE * vec4<f32>(normal" => "VALUE * VALUE * vec4<f32>(normal";
     "init" "half of each pair": "normal_pair(words.z, words.w)" => "normal_pair(words.x, words.y)";
     "init" "nine rounds of Philox": "round < 10u" => "round < 9u";
@@ -248,7 +232,11 @@ const MUTANTS: &[Mutant] = mutants! {
     "dense_grad" "ending: weights of the first rows": "(first + o) * IN + column, slope" => "o * IN + column, slope";
     "dense_grad" "lanes: states of a neighbour": "finish_weight(scalars, replica, i + 1u, slopes.odd.x" => "finish_weight(scalars, replica, i, slopes.odd.x";
     "reduce" "ending: of the first element": "group.z, c, sum);" => "group.z, 0u, sum);";
-    "conv2d" "ending: of the first weight": "group.z, i, sum);" => "group.z, 0u, sum);";
+    "conv2d" "ending: of the first weight": "finish_scalars(group.z), group.z, i, sum);" => "finish_scalars(group.z), group.z, 0u, sum);";
+    "conv2d_pool" "ending: of the first maximum": "replica, i, maxima[k]" => "replica, 0u, maxima[k]";
+    "conv2d_pool" "ending: of the first pixel": "group.z, at, sum[k]" => "group.z, 0u, sum[k]";
+    "conv2d_pool" "strip: ending of the first maximum": "to.replica, element, best" => "to.replica, 0u, best";
+    "conv2d_pool" "strip: ending of a part of a sum": "if j < 2u * STRIP || q + STRIP >= QO {" => "if true {";
     "conv2d_pool" "strip: rows not moved down": "strip[i] = strip[i + 6u]" => "strip[i] = strip[i + 3u]";
     "conv2d_pool" "strip: what the strip before left is lost": "return q > 0u && j < KW - 1u;" => "return false;";
     "conv2d_pool" "strip: a winner for another": "min(3u, last)" => "min(2u, last)";
@@ -291,7 +279,9 @@ const MUTANTS: &[Mutant] = mutants! {
     "max_pool2d" "zero padding wins": "best == NOWHERE ||" => "";
     "max_pool2d" "argmax by output width": "best = h * W + v" => "best = h * WO + v";
     "max_pool2d" "gradient to every place under the window": "if saved_argmax[at] == row * W + col" => "if true";
-    "max_pool2d" "gradient added to what was there": "dx[group.z * size + i] = returned" => "dx[group.z * size + i] += returned";
+    "max_pool2d" "gradient added to what was there": "dx[group.z * size + i] = finish" => "dx[group.z * size + i] += finish";
+    "max_pool2d" "ending: of the first maximum": "group.z, i, largest" => "group.z, 0u, largest";
+    "max_pool2d" "ending: of the first pixel": "group.z, i, returned" => "group.z, 0u, returned";
     "max_pool2d" "overlapping windows overwrite": "sum += g[at]" => "sum = g[at]";
     "norm" "variance about zero": "let off = x[place(replica, r, k)] - middle;" => "let off = x[place(replica, r, k)] - 0.0 * middle;";
     "norm" "epsilon forgotten": "sqrt(variance + EPSILON)" => "sqrt(variance)";
@@ -362,8 +352,6 @@ const MUTANTS: &[Mutant] = mutants! {
     "reduction" "runs: variance within the runs alone": "sum += made + f32(run.y - run.x) *" => "sum += made + 0.0 *";
     "reduction" "runs: exponentials of different largest": "made * exp(own - middle)" => "made";
     "reduction" "runs: the first one's extreme": "made_found[runs + min(lane, RUNS - 1u)]" => "made_found[runs]";
-    "scale" "factor forgotten": "times(FACTOR, x" => "times(1.0, x";
-    "scale" "NaN: 0 times it is 0": "if factor == 0.0 {" => "if false {";
     "shuffle" "one round": "ROUNDS: u32 = 6u" => "ROUNDS: u32 = 1u";
     "shuffle" "no cycle walking": "while value >= N" => "while value >= N * 8u";
     "shuffle" "the same order each epoch": "let epoch = step[2u * group.z] / EPOCH_STEPS" => "let epoch = 0u * EPOCH_STEPS * step[2u * group.z]";

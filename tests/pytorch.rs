@@ -35,10 +35,10 @@ fn counter(step: &Tensor, word: usize) -> (Tensor, Type) {
 fn ops() -> Vec<(&'static str, Arc<dyn Op>)> {
     use wgrad::ops::{
         Loss, add::Add, add_bias::AddBias, argmax::Argmax, avg_pool2d::AvgPool2d,
-        broadcast::Broadcast, concat::Concat, conv2d::Conv2d, conv2d::ConvEnd, cross_entropy,
-        dropout::Dropout, hadamard::Hadamard, log_likelihood, log_softmax::LogSoftmax,
-        max_pool2d::MaxPool2d, pad::Pad, quadratic, reduce::Reduce, reshape::Reshape, scale::Scale,
-        slice::Slice, softmax::Softmax,
+        broadcast::Broadcast, concat::Concat, conv2d::Conv2d, cross_entropy, dropout::Dropout,
+        hadamard::Hadamard, log_likelihood, log_softmax::LogSoftmax, max_pool2d::MaxPool2d,
+        pad::Pad, quadratic, reduce::Reduce, reshape::Reshape, scale::Scale, slice::Slice,
+        softmax::Softmax,
     };
     let conv = |stride, padding, dilation, groups| -> Arc<dyn Op> {
         Arc::new(Conv2d {
@@ -46,7 +46,6 @@ fn ops() -> Vec<(&'static str, Arc<dyn Op>)> {
             padding,
             dilation,
             groups,
-            end: ConvEnd::Store,
         })
     };
     let max = |kernel, stride, padding| -> Arc<dyn Op> {
@@ -54,7 +53,6 @@ fn ops() -> Vec<(&'static str, Arc<dyn Op>)> {
             kernel,
             stride,
             padding,
-            activation: Activation::Linear,
         })
     };
     let mean = |kernel, stride, padding| -> Arc<dyn Op> {

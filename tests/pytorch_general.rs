@@ -14,7 +14,7 @@ use wgrad::ops::add::Add;
 use wgrad::ops::bmm::Bmm;
 use wgrad::ops::concat::Concat;
 use wgrad::ops::conv_transpose2d::ConvTranspose2d;
-use wgrad::ops::conv2d::{Conv2d, ConvEnd};
+use wgrad::ops::conv2d::Conv2d;
 use wgrad::ops::cumsum::Cumsum;
 use wgrad::ops::embedding::Embedding;
 use wgrad::ops::log_softmax::LogSoftmax;
@@ -266,7 +266,6 @@ fn up(graph: &mut Graph, inputs: &[Value]) -> Vec<Value> {
         padding: [0, 0],
         dilation: [1, 1],
         groups: 1,
-        end: ConvEnd::Store,
     };
     let y = add(graph, conv, &[y, w]);
     let norm = Norm {

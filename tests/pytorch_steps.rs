@@ -7,17 +7,19 @@ use std::collections::BTreeMap;
 
 use common::fixtures::{Single, Tensor, load};
 use wgrad::doctor::tolerance::{Side, allowed};
+use wgrad::expr::Expr;
 use wgrad::ops::activation::Activation;
 use wgrad::ops::average::Average;
 use wgrad::ops::constant::Constant;
-use wgrad::ops::conv2d::{Conv2d, ConvEnd};
+use wgrad::ops::conv2d::Conv2d;
 use wgrad::ops::conv2d_pool::{
     Conv2dPool, Conv2dPoolInputGrad, Conv2dPoolWeightGrad, ConvPool, Update,
 };
-use wgrad::ops::dense_grad::DenseGrad;
+use wgrad::ops::dense_grad::{DenseGrad, InputGradient};
 use wgrad::ops::dense_loss::DenseLoss;
 use wgrad::ops::distort::{Distort, Distortion, Draw, case};
 use wgrad::ops::max_pool2d::MaxPool2d;
+use wgrad::ops::pointwise::{Pointwise, WithEnding};
 use wgrad::ops::tally::Tally;
 use wgrad::ops::{COUNTER, Case, Cost, cross_entropy, log_likelihood, quadratic};
 use wgrad::optim::TableSgd;
@@ -145,24 +147,22 @@ fn constant_equals_pytorch() {
 
 /// Each geometry of the fixtures, with the activation that made x and the one after the
 /// pool.
-fn conv_pools() -> Vec<(&'static str, Activation, ConvPool)> {
+fn conv_pools() -> Vec<(&'static str, [Activation; 2], ConvPool)> {
     use Activation::{Linear, Relu, Sigmoid, Tanh};
-    let of = |name, before, [stride, padding, dilation]: [_; 3], groups, pool, activation| {
+    let of = |name, before, [stride, padding, dilation]: [_; 3], groups, pool, after| {
         let conv = Conv2d {
             stride,
             padding,
             dilation,
             groups,
-            end: ConvEnd::Store,
         };
         let [kernel, stride, padding] = pool;
         let pool = MaxPool2d {
             kernel,
             stride,
             padding,
-            activation,
         };
-        (name, before, ConvPool { conv, pool })
+        (name, [before, after], ConvPool { conv, pool })
     };
     let plain = [[1, 1], [0, 0], [1, 1]];
     let halves = [[2, 2], [2, 2], [0, 0]];
@@ -176,10 +176,12 @@ fn conv_pools() -> Vec<(&'static str, Activation, ConvPool)> {
 
 #[test]
 fn conv2d_pool_equals_pytorch() {
-    for (name, _, conv_pool) in conv_pools() {
+    for (name, [_, after], conv_pool) in conv_pools() {
         let parts = Parts::of(&format!("conv2d_pool.{name}"));
         let inputs = ["x", "w", "b"].map(|part| (part, parts.get(part)));
-        let mut single = Single::new(&parts.name, Conv2dPool(conv_pool), &inputs);
+        let activated = Pointwise::new(&[after.of(&Expr::input(0))]);
+        let op = WithEnding::new(Conv2dPool(conv_pool), activated).unwrap();
+        let mut single = Single::new(&parts.name, op, &inputs);
         single.run(
             1,
             &[("out0", parts.get("y")), ("out1", parts.get("argmax"))],
@@ -189,22 +191,21 @@ fn conv2d_pool_equals_pytorch() {
 
 #[test]
 fn input_gradients_of_conv2d_pool_equal_pytorch() {
-    for (name, before, conv_pool) in conv_pools() {
+    for (name, [before, _], conv_pool) in conv_pools() {
         let parts = Parts::of(&format!("conv2d_pool.{name}"));
         let x = &parts.get("x").shape;
-        for (slope, wanted) in [(None, "dx"), (Some(before), "du")] {
-            let grad = Conv2dPoolInputGrad {
-                conv_pool,
-                input: [x[2], x[3]],
-                slope,
-            };
-            let mut inputs = ["g", "argmax", "w"].map(|p| (p, parts.get(p))).to_vec();
-            if slope.is_some() {
-                inputs.push(("x", parts.get("x")));
-            }
-            let mut single = Single::new(&format!("{} {wanted}", parts.name), grad, &inputs);
-            single.run(1, &[("out0", parts.get(wanted))]);
-        }
+        let grad = Conv2dPoolInputGrad {
+            conv_pool,
+            input: [x[2], x[3]],
+        };
+        let mut inputs = ["g", "argmax", "w"].map(|p| (p, parts.get(p))).to_vec();
+        let mut single = Single::new(&format!("{} dx", parts.name), grad, &inputs);
+        single.run(1, &[("out0", parts.get("dx"))]);
+        inputs.push(("x", parts.get("x")));
+        let slope = before.sloped_of(&Expr::input(0), &Expr::input(1));
+        let sloped = WithEnding::new(grad, Pointwise::new(&[slope])).unwrap();
+        let mut single = Single::new(&format!("{} du", parts.name), sloped, &inputs);
+        single.run(1, &[("out0", parts.get("du"))]);
     }
 }
 
@@ -274,9 +275,10 @@ fn dense_grad_equals_pytorch() {
         };
         for input_gradient in [true, false] {
             let grad = DenseGrad {
-                activation,
-                scale,
-                input_gradient,
+                input_gradient: match input_gradient {
+                    true => InputGradient::sloped(activation, scale),
+                    false => InputGradient::Unwanted,
+                },
                 updates: [
                     (sgd(false).ending(), vec![2, 4, 5]),
                     (plain.ending(), vec![3, 4, 5]),

@@ -11,6 +11,7 @@ mod general;
 mod steps;
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use common::gpu;
 use proptest::prelude::*;
@@ -23,15 +24,15 @@ use wgrad::exec::{Device, Executor};
 use wgrad::expr::Expr;
 use wgrad::ops::activation::Activation;
 use wgrad::ops::avg_pool2d::{AvgPool2d, AvgPool2dGrad};
-use wgrad::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, ConvEnd};
+use wgrad::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
 use wgrad::ops::dropout::Dropout;
 use wgrad::ops::gather::{Expansion, Gather};
 use wgrad::ops::matmul::Matmul;
 use wgrad::ops::max_pool2d::{MaxPool2d, MaxPool2dGrad};
-use wgrad::ops::pointwise::Pointwise;
+use wgrad::ops::pointwise::{Pointwise, WithEnding};
 use wgrad::ops::reduce::Reduce;
 use wgrad::ops::softmax::Softmax;
-use wgrad::ops::{Case, Fill, Loss, Window, log_likelihood};
+use wgrad::ops::{Case, Fill, Loss, Op, Window, log_likelihood};
 use wgrad::optim::{HYPER, TableSgd};
 
 const UNIFORM: Fill = Fill::Uniform(-1.0, 1.0);
@@ -204,7 +205,6 @@ fn convolutions(most: usize) -> impl Strategy<Value = ([usize; 4], [usize; 4], C
             padding: [ph, pw],
             dilation: [dh, dw],
             groups,
-            end: ConvEnd::Store,
         };
         ([n, per * groups, h, w], [f * groups, per, kh, kw], conv)
     })
@@ -241,21 +241,33 @@ fn sgd(momentum: bool) -> TableSgd {
     }
 }
 
+/// A case of a core with an expression at its end.
+fn ended(case: Case, core: impl Op, expression: Pointwise) -> Case {
+    let op = WithEnding::new(core, expression).unwrap();
+    Case {
+        op: Arc::new(op),
+        ..case
+    }
+}
+
+/// The backward Hadamard product behind a sigmoid.
+fn slope() -> Pointwise {
+    let [g, y] = [0, 1].map(Expr::input);
+    Pointwise::new(&[Activation::Sigmoid.sloped_of(&g, &y)])
+}
+
 #[test]
 fn conv2d() {
     let strategy = (convolutions(11), any::<bool>());
     draw("conv2d", strategy, |((x, w, conv), bias)| {
         output(x, w, &conv)?;
-        let end = match bias {
-            true => ConvEnd::Bias(Activation::Sigmoid),
-            false => ConvEnd::Store,
-        };
-        let case = Case::new(Conv2d { end, ..conv }, w[1] * w[2] * w[3]);
+        let case = Case::new(conv, w[1] * w[2] * w[3]);
         let case = case.fixed(&x, UNIFORM).fixed(&w, UNIFORM);
-        Some(if bias {
-            case.fixed(&[w[0]], UNIFORM)
-        } else {
-            case
+        let sum = Expr::input(0) + Expr::input(1);
+        let biased = Pointwise::new(&[sum.sigmoid()]).with_axes_behind(1, 2);
+        Some(match bias {
+            true => ended(case, conv, biased).fixed(&[w[0]], UNIFORM),
+            false => case,
         })
     });
 }
@@ -271,15 +283,13 @@ fn conv2d_input_gradient() {
             let grad = Conv2dInputGrad {
                 conv,
                 input: [x[2], x[3]],
-                slope: sloped.then_some(Activation::Sigmoid),
             };
             let case = Case::new(grad, w[0] / conv.groups * w[2] * w[3]);
             let g = [x[0], w[0], ho, wo];
             let case = case.fixed(&g, UNIFORM).fixed(&w, UNIFORM);
-            Some(if sloped {
-                case.fixed(&x, UNIFORM)
-            } else {
-                case
+            Some(match sloped {
+                true => ended(case, grad, slope()).fixed(&x, UNIFORM),
+                false => case,
             })
         },
     );
@@ -326,14 +336,17 @@ fn pools() {
             };
             return Some(Case::new(pool, kh * kw).fixed(&x, UNIFORM));
         }
-        let activation = [Activation::Linear, Activation::Relu][usize::from(what)];
         let pool = MaxPool2d {
             kernel,
             stride,
             padding,
-            activation,
         };
-        Some(Case::new(pool, 1).fixed(&x, Fill::Ties))
+        let case = Case::new(pool, 1).fixed(&x, Fill::Ties);
+        let relu = Pointwise::new(&[Expr::input(0).relu()]);
+        Some(match what {
+            0 => case,
+            _ => ended(case, pool, relu),
+        })
     });
 }
 
@@ -360,20 +373,19 @@ fn pools_gradients() {
             kernel,
             stride,
             padding,
-            activation: Activation::Linear,
         };
-        let slope = (what == 1).then_some(Activation::Sigmoid);
         let window = Window {
             kernel,
             stride,
             padding,
             dilation: [1, 1],
         };
-        let case = Case::new(MaxPool2dGrad { pool, input, slope }, kh * kw);
-        let case = case.fixed(&y, UNIFORM).u32(&y, Fill::Winner(window, input));
-        Some(match slope {
-            Some(_) => case.fixed(&[n, c, h, w], UNIFORM),
-            None => case,
+        let grad = MaxPool2dGrad { pool, input };
+        let case = Case::new(grad, kh * kw).fixed(&y, UNIFORM);
+        let case = case.u32(&y, Fill::Winner(window, input));
+        Some(match what {
+            1 => ended(case, grad, slope()).fixed(&[n, c, h, w], UNIFORM),
+            _ => case,
         })
     });
 }

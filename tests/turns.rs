@@ -16,12 +16,12 @@ use wgrad::ops::adaptive_avg_pool2d::{AdaptiveAvgPool2d, AdaptiveAvgPool2dGrad};
 use wgrad::ops::argmax::Argmax;
 use wgrad::ops::avg_pool2d::AvgPool2d;
 use wgrad::ops::bmm::Bmm;
-use wgrad::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, ConvEnd};
+use wgrad::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
 use wgrad::ops::conv2d_pool::{
     Conv2dPool, Conv2dPoolInputGrad, Conv2dPoolWeightGrad, ConvPool, Update,
 };
 use wgrad::ops::cumsum::Cumsum;
-use wgrad::ops::dense_grad::DenseGrad;
+use wgrad::ops::dense_grad::{DenseGrad, InputGradient};
 use wgrad::ops::dense_loss::DenseLoss;
 use wgrad::ops::embedding::EmbeddingGrad;
 use wgrad::ops::finite::Finite;
@@ -52,7 +52,6 @@ const CONV: Conv2d = Conv2d {
     padding: [0, 0],
     dilation: [1, 1],
     groups: 1,
-    end: ConvEnd::Store,
 };
 
 /// A convolution under windows of `edge` x `edge` beside each other.
@@ -63,7 +62,6 @@ const fn pooled(edge: usize) -> ConvPool {
             kernel: [edge, edge],
             stride: [edge, edge],
             padding: [0, 0],
-            activation: Activation::Linear,
         },
     }
 }
@@ -89,9 +87,10 @@ fn product(n: usize, m: usize) -> Case {
 
 fn dense(n: usize, examples: usize, input_gradient: bool) -> Case {
     let op = DenseGrad {
-        activation: Activation::Linear,
-        scale: 1.0,
-        input_gradient,
+        input_gradient: match input_gradient {
+            true => InputGradient::Plain,
+            false => InputGradient::Unwanted,
+        },
         updates: [(SGD.ending(), vec![2, 4, 5]), (SGD.ending(), vec![3, 4, 5])],
     };
     let case = Case::new(op, n)
@@ -194,7 +193,6 @@ const FAMILIES: &[(&str, Family)] = &[
         let op = Conv2dInputGrad {
             conv: CONV,
             input: [5, 5],
-            slope: None,
         };
         let case = Case::new(op, n).fixed(&[1, n, 3, 3], ONE);
         case.fixed(&[n, 9, 3, 3], ONE)
@@ -221,7 +219,6 @@ const FAMILIES: &[(&str, Family)] = &[
         let op = Conv2dPoolInputGrad {
             conv_pool: pooled(2),
             input: [10, 10],
-            slope: None,
         };
         let window = wgrad::ops::Window {
             kernel: [2, 2],
@@ -256,7 +253,6 @@ const FAMILIES: &[(&str, Family)] = &[
             kernel: [n, n],
             stride: [n, n],
             padding: [0, 0],
-            activation: Activation::Linear,
         };
         Case::new(op, 1).fixed(&[1, 2, n, n], Fill::Distinct)
     }),
@@ -265,12 +261,10 @@ const FAMILIES: &[(&str, Family)] = &[
             kernel: [n, n],
             stride: [1, 1],
             padding: [0, 0],
-            activation: Activation::Linear,
         };
         let op = MaxPool2dGrad {
             pool,
             input: [n, n],
-            slope: None,
         };
         let place = Fill::Number((n * n - 1) as f64);
         Case::new(op, 1)

@@ -163,7 +163,7 @@ fn launches_of_the_books_network_by_rule() {
         (
             "AdamW, rates of replicas",
             adamw().rates_of_replicas("rates"),
-            24,
+            21,
         ),
         ("AdamW, average", adamw().average(0.99), 24),
         ("AdamW, by norm", adamw().clip_norm(1.0), 48),

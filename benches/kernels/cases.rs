@@ -2,17 +2,17 @@
 
 use wgrad::expr::Expr;
 use wgrad::ops::activation::Activation;
-use wgrad::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, ConvEnd};
+use wgrad::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
 use wgrad::ops::conv2d_pool::{
     Conv2dPool, Conv2dPoolInputGrad, Conv2dPoolWeightGrad, ConvPool, Update,
 };
-use wgrad::ops::dense_grad::DenseGrad;
+use wgrad::ops::dense_grad::{DenseGrad, InputGradient};
 use wgrad::ops::dense_loss::{DenseLoss, MOST_EXAMPLES};
 use wgrad::ops::dropout::Dropout;
 use wgrad::ops::gather::{Expansion, Gather};
 use wgrad::ops::matmul::Matmul;
 use wgrad::ops::max_pool2d::MaxPool2d;
-use wgrad::ops::pointwise::Pointwise;
+use wgrad::ops::pointwise::{Pointwise, WithEnding};
 use wgrad::ops::scale::Scale;
 use wgrad::ops::tally::Tally;
 use wgrad::ops::{Case, Fill, Window, log_likelihood};
@@ -79,13 +79,11 @@ pub fn convolutions(trial: bool) -> Vec<(String, Case)> {
             padding: [1; 2],
             dilation: [1; 2],
             groups: 1,
-            end: ConvEnd::Store,
         };
         let (images, filters) = ([n, c, h, h], [c, c, 3, 3]);
         let input = Conv2dInputGrad {
             conv,
             input: [h; 2],
-            slope: None,
         };
         let weights = Conv2dWeightGrad {
             conv,
@@ -121,28 +119,29 @@ fn convolution(batch: usize, [c, h, f]: [usize; 3]) -> Vec<(String, Case)> {
             padding: [0; 2],
             dilation: [1; 2],
             groups: 1,
-            end: ConvEnd::Store,
         },
         pool: MaxPool2d {
             kernel: PAIRS.kernel,
             stride: PAIRS.stride,
             padding: PAIRS.padding,
-            activation: Activation::Relu,
         },
     };
     let (out, taps) = (h - 4, c * 25);
     let (images, filters) = ([batch, c, h, h], [f, c, 5, 5]);
     let pooled = [batch, f, out / 2, out / 2];
     let winner = Fill::Winner(PAIRS, [out; 2]);
-    let forward = Case::new(Conv2dPool(conv_pool), taps)
+    let relu = Pointwise::new(&[Expr::input(0).relu()]);
+    let forward = WithEnding::new(Conv2dPool(conv_pool), relu).expect("a port");
+    let forward = Case::new(forward, taps)
         .fixed(&images, UNIFORM)
         .fixed(&filters, UNIFORM)
         .fixed(&[f], UNIFORM);
     let input = Conv2dPoolInputGrad {
         conv_pool,
         input: [h; 2],
-        slope: Some(Activation::Relu),
     };
+    let slope = Activation::Relu.sloped_of(&Expr::input(0), &Expr::input(1));
+    let input = WithEnding::new(input, Pointwise::new(&[slope])).expect("a port");
     let input = Case::new(input, f * 25)
         .fixed(&pooled, UNIFORM)
         .u32(&pooled, winner)
@@ -185,9 +184,7 @@ fn dense(batch: usize, [n_in, out]: [usize; 2]) -> Vec<(String, Case)> {
     let mut cases = vec![(label("matmul dense"), forward)];
     if batch <= 16 {
         let grad = DenseGrad {
-            activation: Activation::Relu,
-            scale: 1.0,
-            input_gradient: true,
+            input_gradient: InputGradient::sloped(Activation::Relu, 1.0),
             updates: [(SGD.ending(), vec![2, 4, 5]), (SGD.ending(), vec![3, 4, 5])],
         };
         let grad = Case::new(grad, out)

@@ -20,32 +20,21 @@ fn element_b(replica: u32, tap: u32, place: u32) -> f32 {
     return seen(replica, tap, place);
 }
 
-// Where the output of a filter at a place stands in [N, F, HO, WO].
-fn output_at(replica: u32, f: u32, place: u32) -> u32 {
-    return ((replica * N + place / (HO * WO)) * F + f) * HO * WO + place % (HO * WO);
+// Where the output of a filter at a place stands in one replica's [N, F, HO, WO].
+fn output_at(f: u32, place: u32) -> u32 {
+    return (place / (HO * WO) * F + f) * HO * WO + place % (HO * WO);
 }
 
 @compute @workgroup_size(256)
 fn conv2d_implicit(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let block = block_of(group);
     block_product(block, thread);
+    let scalars = finish_scalars(group.z);
     for (var r = 0u; r < RESULTS; r++) {
         let e = result(block, thread, r);
         if e.inside {
-            y[output_at(group.z, conv_group * ROWS + e.row, e.column)] = e.sum;
-        }
-    }
-}
-
-@compute @workgroup_size(256)
-fn conv2d_implicit_bias(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let block = block_of(group);
-    block_product(block, thread);
-    for (var r = 0u; r < RESULTS; r++) {
-        let e = result(block, thread, r);
-        if e.inside {
-            let f = conv_group * ROWS + e.row;
-            biased[output_at(group.z, f, e.column)] = activate(e.sum + bias[group.z * F + f]);
+            let i = output_at(conv_group * ROWS + e.row, e.column);
+            y[group.z * N * F * HO * WO + i] = finish(scalars, group.z, i, e.sum);
         }
     }
 }

@@ -67,23 +67,13 @@ fn element_b(replica: u32, k: u32, pixel: u32) -> f32 {
 fn conv2d_implicit_input_grad(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let block = block_of(group);
     let finite = finite_product(block, thread);
+    let scalars = finish_scalars(group.z);
     for (var r = 0u; r < RESULTS; r++) {
         let e = result(block, thread, r);
         if e.inside {
-            dx[group.z * N * C * H * W + place_of(e)] = sum_of(group.z, e, finite);
-        }
-    }
-}
-
-@compute @workgroup_size(256)
-fn conv2d_implicit_input_grad_slope(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let block = block_of(group);
-    let finite = finite_product(block, thread);
-    for (var r = 0u; r < RESULTS; r++) {
-        let e = result(block, thread, r);
-        if e.inside {
-            let at = group.z * N * C * H * W + place_of(e);
-            delta[at] = sloped(sum_of(group.z, e, finite), saved_x[at]);
+            let i = place_of(e);
+            let sum = sum_of(group.z, e, finite);
+            dx[group.z * N * C * H * W + i] = finish(scalars, group.z, i, sum);
         }
     }
 }

@@ -80,6 +80,6 @@ fn conv2d_pool_lanes(
         }
     }
     if strip.place < N * PO {
-        store_strip(StripPlace(group.z * N + n, own.first, own.last, p, strip.q), sums, group.z);
+        store_strip(StripPlace(group.z, n, own.first, own.last, p, strip.q), sums);
     }
 }

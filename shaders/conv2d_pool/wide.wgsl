@@ -36,8 +36,9 @@ fn winners_if_nan(best: Winners, candidate: vec4<f32>, at: u32) -> Winners {
     return Winners(select(best.value, candidate, wins), select(best.at, vec4<u32>(at), wins));
 }
 
-// Where a strip of pooled places stands: image, filters, row, first column.
+// Where a strip of pooled places stands: replica and its image, filters, row, first column.
 struct StripPlace {
+    replica: u32,
     image: u32,
     first: u32,
     last: u32,
@@ -46,7 +47,15 @@ struct StripPlace {
 }
 
 // Stores the winners of window number i of a strip among its four places.
-fn store_winners(to: StripPlace, i: u32, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) {
+fn store_winners(
+    to: StripPlace,
+    scalars: finish_once,
+    i: u32,
+    a: vec4<f32>,
+    b: vec4<f32>,
+    c: vec4<f32>,
+    d: vec4<f32>,
+) {
     let q = to.q + i;
     if q >= QO {
         return;
@@ -66,8 +75,9 @@ fn store_winners(to: StripPlace, i: u32, a: vec4<f32>, b: vec4<f32>, c: vec4<f32
     for (var k = 0u; k < STRIP_FILTERS; k++) {
         if to.first + k <= to.last {
             let element = ((to.image * F + to.first + k) * PO + to.p) * QO + q;
-            y[element] = activate(best.value[k]);
-            argmax[element] = best.at[k];
+            let at = to.replica * N * F * PO * QO + element;
+            y[at] = finish(scalars, to.replica, element, best.value[k]);
+            argmax[at] = best.at[k];
         }
     }
 }
@@ -116,15 +126,16 @@ fn add_tap(sums: ptr<function, StripSums>, above: Pixels, below: Pixels, weights
     }
 }
 
-fn store_strip(to: StripPlace, sums: StripSums, replica: u32) {
-    let f = replica * F + min(vec4<u32>(to.first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(to.last));
+fn store_strip(to: StripPlace, sums: StripSums) {
+    let f = to.replica * F + min(vec4<u32>(to.first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(to.last));
     let added = vec4<f32>(bias[f.x], bias[f.y], bias[f.z], bias[f.w]);
     // No loop: it would be too long for a compiler to unroll, and the sums would leave the
     // registers.
-    store_winners(to, 0u, sums[0] + added, sums[1] + added, sums[8] + added, sums[9] + added);
-    store_winners(to, 1u, sums[2] + added, sums[3] + added, sums[10] + added, sums[11] + added);
-    store_winners(to, 2u, sums[4] + added, sums[5] + added, sums[12] + added, sums[13] + added);
-    store_winners(to, 3u, sums[6] + added, sums[7] + added, sums[14] + added, sums[15] + added);
+    let s = finish_scalars(to.replica);
+    store_winners(to, s, 0u, sums[0] + added, sums[1] + added, sums[8] + added, sums[9] + added);
+    store_winners(to, s, 1u, sums[2] + added, sums[3] + added, sums[10] + added, sums[11] + added);
+    store_winners(to, s, 2u, sums[4] + added, sums[5] + added, sums[12] + added, sums[13] + added);
+    store_winners(to, s, 3u, sums[6] + added, sums[7] + added, sums[14] + added, sums[15] + added);
 }
 
 fn add_loaded_tap(sums: ptr<function, StripSums>, above: Pixels, below: Pixels, row: vec4<u32>, kw: u32) {
@@ -167,7 +178,7 @@ fn conv2d_pool_strip(
             above = below;
         }
     }
-    store_strip(StripPlace(group.z * N + n, own.first, own.last, p, strip.q), sums, group.z);
+    store_strip(StripPlace(group.z, n, own.first, own.last, p, strip.q), sums);
 }
 
 // The weight gradients, of convolutions of stride 1 without padding or dilation.
@@ -401,16 +412,20 @@ fn strip_rows() -> u32 {
     return PO + KH / 2u;
 }
 
-fn store_row(plane: u32, p: u32, q: u32, r: u32) {
+// What the strip before has left is a part of the sum, and what the next one joins is one.
+fn store_row(replica: u32, scalars: finish_once, plane: u32, p: u32, q: u32, r: u32) {
     for (var j = 0u; j < STRIP_WIDTH; j++) {
-        let at = strip_at(plane, p, q, r, j);
-        let sum = strip[(r * STRIP_WIDTH + j) / 4u][j % 4u];
-        if at != NOWHERE {
+        let i = strip_at(plane, p, q, r, j);
+        var sum = strip[(r * STRIP_WIDTH + j) / 4u][j % 4u];
+        if i != NOWHERE {
+            let at = replica * N * C * H * W + i;
             if joins(q, j) {
-                dx[at] += sum;
-            } else {
-                dx[at] = sum;
+                sum += dx[at];
             }
+            if j < 2u * STRIP || q + STRIP >= QO {
+                sum = finish(scalars, replica, i, sum);
+            }
+            dx[at] = sum;
         }
     }
 }
@@ -425,14 +440,15 @@ fn conv2d_pool_input_grad_strip(
     if plane >= N * C {
         return;
     }
+    let scalars = finish_scalars(group.z);
     for (var q = 0u; q < QO; q += STRIP) {
         clear_strip();
         for (var p = 0u; p < strip_rows(); p++) {
             if p < PO {
                 add_winners(group.z, plane / C, plane % C, p, q);
             }
-            store_row(group.z * N * C + plane, p, q, 0u);
-            store_row(group.z * N * C + plane, p, q, 1u);
+            store_row(group.z, scalars, plane, p, q, 0u);
+            store_row(group.z, scalars, plane, p, q, 1u);
             move_strip_down();
         }
     }
@@ -440,51 +456,8 @@ fn conv2d_pool_input_grad_strip(
         return;
     }
     for (var place = 0u; place < H * W; place++) {
-        dx[(group.z * N * C + plane) * H * W + place] = returned_to(group.z, plane, place);
-    }
-}
-
-fn store_sloped_row(plane: u32, p: u32, q: u32, r: u32) {
-    for (var j = 0u; j < STRIP_WIDTH; j++) {
-        let at = strip_at(plane, p, q, r, j);
-        let sum = strip[(r * STRIP_WIDTH + j) / 4u][j % 4u];
-        if at != NOWHERE {
-            let sloped = sloped(sum, saved_x[at]);
-            if joins(q, j) {
-                delta[at] += sloped;
-            } else {
-                delta[at] = sloped;
-            }
-        }
-    }
-}
-
-@compute @workgroup_size(WIDE)
-fn conv2d_pool_input_grad_slope_strip(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let plane = row_of(group, groups) * WIDE + thread;
-    if plane >= N * C {
-        return;
-    }
-    for (var q = 0u; q < QO; q += STRIP) {
-        clear_strip();
-        for (var p = 0u; p < strip_rows(); p++) {
-            if p < PO {
-                add_winners(group.z, plane / C, plane % C, p, q);
-            }
-            store_sloped_row(group.z * N * C + plane, p, q, 0u);
-            store_sloped_row(group.z * N * C + plane, p, q, 1u);
-            move_strip_down();
-        }
-    }
-    if weights_were_finite() {
-        return;
-    }
-    for (var place = 0u; place < H * W; place++) {
-        let at = (group.z * N * C + plane) * H * W + place;
-        delta[at] = sloped(returned_to(group.z, plane, place), saved_x[at]);
+        let i = plane * H * W + place;
+        let sum = returned_to(group.z, plane, place);
+        dx[group.z * N * C * H * W + i] = finish(scalars, group.z, i, sum);
     }
 }

@@ -97,21 +97,33 @@ fn dense_update_lanes(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup
     }
 }
 
-fn input_gradient(sums: vec4<f32>, inputs: vec4<f32>) -> vec4<f32> {
-    let y = inputs / SCALE;
-    let g = sums * SCALE;
-    return vec4(sloped(g.x, y.x), sloped(g.y, y.y), sloped(g.z, y.z), sloped(g.w, y.w));
+// Of every other column from element i on.
+fn input_gradient(scalars: finish_input_once, replica: u32, i: u32, sums: vec4<f32>, inputs: vec4<f32>) -> vec4<f32> {
+    return vec4(
+        finish_input(scalars, replica, i, sums.x, inputs.x),
+        finish_input(scalars, replica, i + 2u, sums.y, inputs.y),
+        finish_input(scalars, replica, i + 4u, sums.z, inputs.z),
+        finish_input(scalars, replica, i + 6u, sums.w, inputs.w),
+    );
 }
 
 // A loop of this length would stay one, and what it indexes would leave the registers: hence
 // the calls one by one.
-fn store_input_gradient(sums: ptr<function, Columns>, inputs: Columns, n: u32, replica: u32, place: u32) {
+fn store_input_gradient(
+    sums: ptr<function, Columns>,
+    inputs: Columns,
+    scalars: finish_input_once,
+    n: u32,
+    replica: u32,
+    place: u32,
+) {
     if n >= N {
         return;
     }
+    let i = (n * OCTETS + place) * VECTOR;
     dx_octets[(replica * N + n) * OCTETS + place] = words_of(EightFloats(
-        input_gradient((*sums).even[n], inputs.even[n]),
-        input_gradient((*sums).odd[n], inputs.odd[n]),
+        input_gradient(scalars, replica, i, (*sums).even[n], inputs.even[n]),
+        input_gradient(scalars, replica, i + 1u, (*sums).odd[n], inputs.odd[n]),
     ));
 }
 
@@ -163,21 +175,22 @@ fn dense_grad_lanes(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_i
         }
     }
     if has_columns(group.x, lane) {
-        store_input_gradient(&sums, inputs, 0u, replica, place);
-        store_input_gradient(&sums, inputs, 1u, replica, place);
-        store_input_gradient(&sums, inputs, 2u, replica, place);
-        store_input_gradient(&sums, inputs, 3u, replica, place);
-        store_input_gradient(&sums, inputs, 4u, replica, place);
-        store_input_gradient(&sums, inputs, 5u, replica, place);
-        store_input_gradient(&sums, inputs, 6u, replica, place);
-        store_input_gradient(&sums, inputs, 7u, replica, place);
-        store_input_gradient(&sums, inputs, 8u, replica, place);
-        store_input_gradient(&sums, inputs, 9u, replica, place);
-        store_input_gradient(&sums, inputs, 10u, replica, place);
-        store_input_gradient(&sums, inputs, 11u, replica, place);
-        store_input_gradient(&sums, inputs, 12u, replica, place);
-        store_input_gradient(&sums, inputs, 13u, replica, place);
-        store_input_gradient(&sums, inputs, 14u, replica, place);
-        store_input_gradient(&sums, inputs, 15u, replica, place);
+        let input_scalars = finish_input_scalars(replica);
+        store_input_gradient(&sums, inputs, input_scalars, 0u, replica, place);
+        store_input_gradient(&sums, inputs, input_scalars, 1u, replica, place);
+        store_input_gradient(&sums, inputs, input_scalars, 2u, replica, place);
+        store_input_gradient(&sums, inputs, input_scalars, 3u, replica, place);
+        store_input_gradient(&sums, inputs, input_scalars, 4u, replica, place);
+        store_input_gradient(&sums, inputs, input_scalars, 5u, replica, place);
+        store_input_gradient(&sums, inputs, input_scalars, 6u, replica, place);
+        store_input_gradient(&sums, inputs, input_scalars, 7u, replica, place);
+        store_input_gradient(&sums, inputs, input_scalars, 8u, replica, place);
+        store_input_gradient(&sums, inputs, input_scalars, 9u, replica, place);
+        store_input_gradient(&sums, inputs, input_scalars, 10u, replica, place);
+        store_input_gradient(&sums, inputs, input_scalars, 11u, replica, place);
+        store_input_gradient(&sums, inputs, input_scalars, 12u, replica, place);
+        store_input_gradient(&sums, inputs, input_scalars, 13u, replica, place);
+        store_input_gradient(&sums, inputs, input_scalars, 14u, replica, place);
+        store_input_gradient(&sums, inputs, input_scalars, 15u, replica, place);
     }
 }

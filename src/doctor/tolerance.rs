@@ -90,6 +90,9 @@ fn content(
     match number.and_then(|k: usize| given.get(k)) {
         Some(Host::F32(values)) => (values[part].iter().map(|&x| f64::from(x)).collect(), vec![]),
         Some(Host::U32(values)) => (vec![], values[part].to_vec()),
+        None if launch.kernel.bindings[at].dtype == DType::U32 => {
+            (vec![], vec![0; binding.elements])
+        }
         None => (vec![0.0; binding.elements], vec![]),
     }
 }

@@ -28,11 +28,6 @@ pub struct Functions {
 /// The table of functions; ops that are not listed only add and multiply.
 pub const FUNCTIONS: &[Functions] = &[
     Functions {
-        stem: "activation",
-        epsilons: 26.0,
-        reason: "exp 3 + 2|x| ulp, which counts where |x| ≤ 10: 23; division 2.5 ulp",
-    },
-    Functions {
         stem: "average",
         epsilons: 5.0,
         reason: "division 2.5 ulp, of a difference up to twice the largest number",
@@ -48,24 +43,9 @@ pub const FUNCTIONS: &[Functions] = &[
         reason: "division 2.5 ulp",
     },
     Functions {
-        stem: "conv2d",
-        epsilons: 26.0,
-        reason: "as activation, which can be its end",
-    },
-    Functions {
-        stem: "conv2d_pool",
-        epsilons: 26.0,
-        reason: "as activation, which can be its end",
-    },
-    Functions {
         stem: "cross_entropy",
         epsilons: 29.0,
         reason: "exp 23, log 3, division 2.5 ulp",
-    },
-    Functions {
-        stem: "dense_grad",
-        epsilons: 2.5,
-        reason: "division 2.5 ulp",
     },
     Functions {
         stem: "dense_loss",
@@ -100,16 +80,6 @@ pub const FUNCTIONS: &[Functions] = &[
         epsilons: 40.0,
         reason: "log 4 (2⁻²¹ near 1) times an exponent up to 1.25, exp 3 + 2|x| ulp where |x| ≤ 3: \
                  9; division 2.5; in the gradient that twice, of a sum that is taken twice",
-    },
-    Functions {
-        stem: "matmul",
-        epsilons: 26.0,
-        reason: "as activation, which can be its end",
-    },
-    Functions {
-        stem: "max_pool2d",
-        epsilons: 26.0,
-        reason: "as activation, which can be its end",
     },
     Functions {
         stem: "norm",

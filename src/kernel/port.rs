@@ -12,13 +12,16 @@ use super::Args;
 pub struct Port {
     /// The function's name: `fn <name>(scalars, replica: u32, i: u32, value: f32) -> f32`, of element
     /// `i` of a replica's results, in row-major order. `scalars` is what `<name>_scalars(replica)`
-    /// has returned, which a thread may ask for once.
+    /// has returned, which a thread may ask for once; its type is `<name>_once`.
     pub name: &'static str,
     /// The binding that the core stores the function's result in.
     pub binding: usize,
-    /// Whether that binding is a value that the core reads and hands to the function as
-    /// `before: f32`, its fifth parameter.
-    pub before: bool,
+    /// The binding whose value in the element's place the core has read and hands to the function as
+    /// `before: f32`, its fifth parameter: what will be updated there, or what the element goes back to.
+    pub before: Option<usize>,
+    /// Whether the core stores parts of sums in that binding before it hands over the whole ones: then
+    /// it cannot be used where an ending updates a value there.
+    pub partial: bool,
     /// How many elements a thread hands over, by the launch's constants.
     pub elements: &'static str,
 }
@@ -41,9 +44,11 @@ pub(crate) trait Finish: Send {
 /// finishes them.
 pub(crate) type Finishing = for<'a> fn(&mut Args<'_, f32>, Vec<Box<dyn Finish + 'a>>);
 
-/// The text of a port that is left open.
+/// The text of a port that is left open ([`Port`](crate::kernel::Port)), to stand behind a kernel's WGSL.
+///
+/// `port!("finish")` defines `finish(scalars, replica, i, value)`, which returns `value`, and
+/// `finish_scalars(replica)`; `port!("finish", before)` has the fifth parameter `before`.
 #[macro_export]
-#[doc(hidden)]
 macro_rules! port {
     ($name:literal) => {
         $crate::port!($name, "")
@@ -53,7 +58,9 @@ macro_rules! port {
     };
     ($name:literal, $before:literal) => {
         concat!(
-            "\nfn ",
+            "\nalias ",
+            $name,
+            "_once = f32;\n\nfn ",
             $name,
             "_scalars(replica: u32) -> f32 {\n    return 0.0;\n}\n\nfn ",
             $name,
@@ -70,7 +77,8 @@ impl Port {
         Self {
             name: "finish",
             binding,
-            before: false,
+            before: None,
+            partial: false,
             elements,
         }
     }
@@ -78,10 +86,15 @@ impl Port {
     /// The text of the port as [`port!`] leaves it open.
     pub(crate) fn open(&self) -> String {
         let Self { name, .. } = self;
-        let before = if self.before { ", before: f32" } else { "" };
+        let before = if self.before.is_some() {
+            ", before: f32"
+        } else {
+            ""
+        };
         format!(
-            "\nfn {name}_scalars(replica: u32) -> f32 {{\n    return 0.0;\n}}\n\nfn {name}(scalars: f32, \
-             replica: u32, i: u32, value: f32{before}) -> f32 {{\n    return value;\n}}\n"
+            "\nalias {name}_once = f32;\n\nfn {name}_scalars(replica: u32) -> f32 {{\n    return 0.0;\n}}\n\n\
+             fn {name}(scalars: f32, replica: u32, i: u32, value: f32{before}) -> f32 {{\n    return \
+             value;\n}}\n"
         )
     }
 }
@@ -96,9 +109,10 @@ mod tests {
             name: "finish",
             binding: 0,
             before,
+            partial: false,
             elements: "1",
         };
-        assert_eq!(port(false).open(), crate::port!("finish"));
-        assert_eq!(port(true).open(), crate::port!("finish", before));
+        assert_eq!(port(None).open(), crate::port!("finish"));
+        assert_eq!(port(Some(1)).open(), crate::port!("finish", before));
     }
 }

@@ -10,7 +10,7 @@ use crate::graph::Graph;
 use crate::ops::activation::{Activate, Activation};
 use crate::ops::add_bias::AddBias;
 use crate::ops::avg_pool2d::AvgPool2d;
-use crate::ops::conv2d::{Conv2d, ConvEnd};
+use crate::ops::conv2d::Conv2d;
 use crate::ops::dropout::{self, Dropout};
 use crate::ops::matmul::Matmul;
 use crate::ops::max_pool2d::MaxPool2d;
@@ -190,7 +190,6 @@ impl Walk<'_> {
                     padding,
                     dilation,
                     groups,
-                    end: ConvEnd::Store,
                 };
                 let y = self.graph.op1(Arc::new(conv), &[x, w])?;
                 self.graph.op1(Arc::new(AddBias), &[y, b])
@@ -214,7 +213,6 @@ impl Walk<'_> {
                     kernel,
                     stride: stride.unwrap_or(kernel),
                     padding,
-                    activation: Activation::Linear,
                 };
                 self.graph.op1(Arc::new(pool), &[x])
             }

@@ -17,13 +17,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::pointwise::Pointwise;
-use super::{
-    Backward, Case, ELEMENTWISE, Epilogue, Fill, Lowered, Lowering, Op, Operand, Value, arity,
-    floats, grid, same,
-};
+use super::{Backward, Case, ELEMENTWISE, Fill, Lowering, Op, Value, arity, floats, same};
 use crate::error::Result;
 use crate::expr::Expr;
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::Kernel;
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -148,25 +145,9 @@ impl Op for Activate {
         Ok(vec![x.clone()])
     }
 
-    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
-        let n = inputs[0].elements();
-        Ok(Lowering::Launch(Lowered {
-            kernel: &ACTIVATION,
-            constants: vec![("N", n as f64), ("ACTIVATION", self.0.constant())],
-            operands: vec![Operand::In(0), Operand::Out(0)],
-            grid: grid(n, ELEMENTWISE),
-            flops: n as u64,
-            alternatives: vec![],
-        }))
-    }
-
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
         let slope = Arc::new(ActivationSlope(self.0));
         Ok(vec![Some(b.tape.op1(slope, &[b.upstream, b.outputs[0]])?)])
-    }
-
-    fn epilogue(&self) -> Option<Epilogue> {
-        Some(Epilogue::Activation(self.0))
     }
 }
 
@@ -177,7 +158,7 @@ impl Op for ActivationSlope {
 
     fn expression(&self, _: &[Type]) -> Option<Pointwise> {
         let sloped = self.0.sloped_of(&Expr::input(0), &Expr::input(1));
-        // A linear slope does not read y.
+        // A linear slope does not read y: it is g itself.
         (self.0 != Activation::Linear).then(|| Pointwise::new(&[sloped]))
     }
 
@@ -188,82 +169,16 @@ impl Op for ActivationSlope {
         Ok(vec![g.clone()])
     }
 
-    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
-        let n = inputs[0].elements();
-        Ok(Lowering::Launch(Lowered {
-            kernel: &ACTIVATION_SLOPE,
-            constants: vec![("N", n as f64), ("ACTIVATION", self.0.constant())],
-            operands: vec![Operand::In(0), Operand::In(1), Operand::Out(0)],
-            grid: grid(n, ELEMENTWISE),
-            flops: 2 * n as u64,
-            alternatives: vec![],
-        }))
-    }
-
-    fn epilogue(&self) -> Option<Epilogue> {
-        Some(Epilogue::ActivationSlope(self.0))
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
+        match self.expression(inputs) {
+            Some(expression) => expression.lower(inputs, outputs),
+            None => Ok(Lowering::View),
+        }
     }
 }
 
-const SOURCE: &str = concat!(
-    include_str!("../../shaders/shared/grid.wgsl"),
-    include_str!("../../shaders/shared/nan.wgsl"),
-    include_str!("../../shaders/shared/activation.wgsl"),
-    include_str!("../../shaders/activation.wgsl"),
-);
-
-/// y = σ(x).
-pub static ACTIVATION: Kernel = Kernel {
-    name: "activation",
-    turns: "0",
-    stem: "activation",
-    source: SOURCE,
-    bindings: &[Bind::read("x").of("N"), Bind::write("y").of("N")],
-    constants: &["N", "ACTIVATION"],
-    reference: crate::reference!(activation),
-    fast: None,
-    trusted: true,
-    ports: &[],
-    finishing: None,
-};
-
-/// δ = g ⊙ σ′.
-pub static ACTIVATION_SLOPE: Kernel = Kernel {
-    name: "activation_slope",
-    turns: "0",
-    stem: "activation",
-    source: SOURCE,
-    bindings: &[
-        Bind::read("g").of("N"),
-        Bind::read("saved_y").of("N"),
-        Bind::write("delta").of("N"),
-    ],
-    constants: &["N", "ACTIVATION"],
-    reference: crate::reference!(activation_slope),
-    fast: None,
-    trusted: true,
-    ports: &[],
-    finishing: None,
-};
-
-/// The kernels of this file.
-pub static KERNELS: &[&Kernel] = &[&ACTIVATION, &ACTIVATION_SLOPE];
-
-fn activation<T: Real>(a: &mut Args<'_, T>) {
-    let kind = Activation::of_constant(a.size("ACTIVATION"));
-    let (x, y) = (a.f(0), a.f_mut(1)); // [N], [N]
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = kind.apply(x);
-    }
-}
-
-fn activation_slope<T: Real>(a: &mut Args<'_, T>) {
-    let kind = Activation::of_constant(a.size("ACTIVATION"));
-    let (g, y, delta) = (a.f(0), a.f(1), a.f_mut(2)); // [N], [N], [N]
-    for ((delta, &g), &y) in delta.iter_mut().zip(g).zip(y) {
-        *delta = kind.sloped(g, y);
-    }
-}
+/// It is composed as an expression.
+pub static KERNELS: &[&Kernel] = &[];
 
 /// One element, a partial workgroup, several workgroups; values on the kink.
 pub fn cases() -> Vec<Case> {

@@ -6,15 +6,20 @@
 
 use std::sync::Arc;
 
-use super::launch::{around, per_element};
+use super::launch::around;
 use super::pointwise::Pointwise;
 use super::reduce::Reduce;
-use super::{Backward, Case, Epilogue, Fill, Lowering, Op, Value, arity, exactly, floats};
+use super::{Backward, Case, Fill, Op, Value, arity, exactly, floats};
 use crate::error::Result;
 use crate::expr::Expr;
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::Kernel;
 use crate::shape::Type;
-use crate::tensor::Real;
+
+/// x + b as an expression, x of so many axes.
+pub(crate) fn expression(rank: usize) -> Pointwise {
+    let sum = Pointwise::new(&[Expr::input(0) + Expr::input(1)]);
+    sum.with_axes_behind(1, rank.saturating_sub(2))
+}
 
 /// y = x + b: inputs x `[N, C, …]` of two axes or more and b `[C]`, output y like x.
 #[derive(Debug)]
@@ -26,9 +31,7 @@ impl Op for AddBias {
     }
 
     fn expression(&self, inputs: &[Type]) -> Option<Pointwise> {
-        let behind = inputs.first()?.shape.rank() - 2;
-        let sum = Pointwise::new(&[Expr::input(0) + Expr::input(1)]);
-        Some(sum.with_axes_behind(1, behind))
+        Some(expression(inputs.first()?.shape.rank()))
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
@@ -37,17 +40,6 @@ impl Op for AddBias {
         let [_, c, _] = around("add_bias", x, Some(1))?;
         exactly("add_bias", "bias [C]", b, &Type::f32("add_bias", &[c])?)?;
         Ok(vec![x.clone()])
-    }
-
-    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
-        let [_, c, inner] = around("add_bias", &inputs[0], Some(1))?;
-        let constants = [("C", c as f64), ("INNER", inner as f64)];
-        Ok(Lowering::Launch(per_element(
-            &ADD_BIAS,
-            2,
-            &outputs[0],
-            &constants,
-        )))
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
@@ -60,47 +52,10 @@ impl Op for AddBias {
         };
         Ok(vec![Some(b.upstream), bias])
     }
-
-    fn epilogue(&self) -> Option<Epilogue> {
-        Some(Epilogue::Bias)
-    }
 }
 
-/// y = x + b.
-pub static ADD_BIAS: Kernel = Kernel {
-    name: "add_bias",
-    turns: "0",
-    stem: "add_bias",
-    source: concat!(
-        include_str!("../../shaders/shared/grid.wgsl"),
-        include_str!("../../shaders/add_bias.wgsl"),
-    ),
-    bindings: &[
-        Bind::read("x").of("N"),
-        Bind::read("bias").of("C"),
-        Bind::write("y").of("N"),
-    ],
-    constants: &["N", "C", "INNER"],
-    reference: crate::reference!(add_bias),
-    fast: None,
-    trusted: true,
-    ports: &[],
-    finishing: None,
-};
-
-/// The kernels of this file.
-pub static KERNELS: &[&Kernel] = &[&ADD_BIAS];
-
-fn add_bias<T: Real>(a: &mut Args<'_, T>) {
-    let (c, inner) = (a.size("C"), a.size("INNER"));
-    let (x, bias, y) = (a.f(0), a.f(1), a.f_mut(2)); // [outer, C, INNER], [C], [outer, C, INNER]
-    let rows = y.chunks_mut(inner).zip(x.chunks(inner));
-    for (row, (y, x)) in rows.enumerate() {
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = x + bias[row % c];
-        }
-    }
-}
+/// It is composed as an expression.
+pub static KERNELS: &[&Kernel] = &[];
 
 /// Dense rows and images, one channel, one pixel, several workgroups.
 pub fn cases() -> Vec<Case> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::add_bias::AddBias;
 use super::conv_transpose2d::ConvTranspose2d;
-use super::conv2d::{Conv2d, ConvEnd};
+use super::conv2d::Conv2d;
 use super::reshape::Reshape;
 use super::{Op, Tape, Value};
 use crate::error::Result;
@@ -82,7 +82,6 @@ pub fn conv1d(
         padding: [0, settings.padding],
         dilation: [1, settings.dilation],
         groups: settings.groups,
-        end: ConvEnd::Store,
     };
     let filters = "filters [F, C / groups, K]";
     over_rows(

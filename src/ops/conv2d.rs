@@ -11,17 +11,16 @@
 //!   column v: gathered per input, so nothing is added up in memory;
 //! - weights: ∂w\[f, c, k, l\] = Σ g\[n, f, i, j\] · x\[n, c, i s + k d − p, …\] over all n, i, j.
 //!
-//! Saved for the gradient: x and w. The kernels can end in a bias and an activation, in
-//! the backward Hadamard product, or in the update of the weights.
+//! Saved for the gradient: x and w. The kernels can end in any expression of what they make: bias
+//! and activation, the backward Hadamard product, the update of the weights.
 
 use std::sync::Arc;
 
-use super::activation::Activation;
-use super::pointwise::{Ended, Ending, ended_case, finished};
+use super::pointwise::{Ended, Ending, ended_case, finished, wrapped_case};
 use super::window::Window;
 use super::{
-    Alternative, Backward, Case, ELEMENTWISE, Epilogue, Fill, Lowered, Lowering, Op, Operand,
-    Value, arity, exactly, floats, grid,
+    Alternative, Backward, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Operand, Value, arity,
+    floats, grid,
 };
 use crate::error::{Error, Result};
 use crate::kernel::{Bind, Kernel, Port};
@@ -45,17 +44,8 @@ mod reference;
 pub use grads::*;
 use implicit::direct_cost;
 
-/// What is done with an output before it is stored.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum ConvEnd {
-    /// Nothing.
-    Store,
-    /// σ(y + bias), bias `[F]` as input 2.
-    Bias(Activation),
-}
-
-/// y = x ∗ w: inputs x `[N, C, H, W]`, w `[F, C / groups, K_h, K_w]` and what the end
-/// asks for; output y `[N, F, H_o, W_o]`.
+/// y = x ∗ w: inputs x `[N, C, H, W]` and w `[F, C / groups, K_h, K_w]`; output y
+/// `[N, F, H_o, W_o]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conv2d {
     /// Step of the window, `[height, width]`.
@@ -66,8 +56,6 @@ pub struct Conv2d {
     pub dilation: [usize; 2],
     /// Groups of channels that do not see each other; they divide C and F.
     pub groups: usize,
-    /// What is done with the result.
-    pub end: ConvEnd,
 }
 
 /// Every size of one launch.
@@ -137,20 +125,10 @@ impl Conv2d {
         let filters = four(FILTERS, &inputs[1])?;
         let s = self.sizes(four(IMAGES, &inputs[0])?, filters)?;
         let kernel = [filters[2], filters[3]];
-        let mut constants = self.constants(kernel, &s);
-        let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
-        operands.push(Operand::Out(0));
-        let (launched, blocks) = match self.end {
-            ConvEnd::Store => (&CONV2D, &implicit::FORWARD),
-            ConvEnd::Bias(act) => {
-                constants.push(("ACTIVATION", act.constant()));
-                (&CONV2D_BIAS, &implicit::FORWARD_BIAS)
-            }
-        };
         let direct = Lowered {
-            kernel: launched,
-            constants,
-            operands,
+            kernel: &CONV2D,
+            constants: self.constants(kernel, &s),
+            operands: vec![Operand::In(0), Operand::In(1), Operand::Out(0)],
             grid: grid(outputs[0].elements(), ELEMENTWISE),
             flops: self.flops(kernel, &s),
             alternatives: vec![],
@@ -158,15 +136,8 @@ impl Conv2d {
         let taps = filters[1] * kernel[0] * kernel[1];
         let sizes = [s.f / self.groups, s.n * s.output[0] * s.output[1], taps];
         let cost = direct_cost(outputs[0].elements(), taps);
-        let ways = implicit::ways(&direct, cost, blocks, sizes, self.groups);
+        let ways = implicit::ways(&direct, cost, &implicit::FORWARD, sizes, self.groups);
         Ok((direct, ways))
-    }
-
-    fn bare(&self) -> Self {
-        Self {
-            end: ConvEnd::Store,
-            ..*self
-        }
     }
 }
 
@@ -188,22 +159,7 @@ impl Op for Conv2d {
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
-        let (x, w) = match (self.end, inputs) {
-            (ConvEnd::Store, [x, w]) => (x, w),
-            (ConvEnd::Bias(_), [x, w, bias]) => {
-                let [f, ..] = four(FILTERS, w)?;
-                exactly("conv2d", "bias [F]", bias, &Type::f32("conv2d", &[f])?)?;
-                (x, w)
-            }
-            _ => {
-                let found = format!("{} inputs", inputs.len());
-                return Err(Error::shape(
-                    "conv2d",
-                    found,
-                    "images, filters and, at its end, a bias",
-                ));
-            }
-        };
+        let [x, w] = arity("conv2d", inputs, "images, filters")?;
         let s = self.sizes(four(IMAGES, x)?, four(FILTERS, w)?)?;
         Ok(vec![Type::f32(
             "conv2d",
@@ -219,11 +175,10 @@ impl Op for Conv2d {
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
         let [_, _, h, w] = four(IMAGES, b.tape.ty(b.inputs[0])?)?;
         let [_, _, kh, kw] = four(FILTERS, b.tape.ty(b.inputs[1])?)?;
-        let conv = self.bare();
+        let conv = *self;
         let input = Conv2dInputGrad {
             conv,
             input: [h, w],
-            slope: None,
         };
         let weight = Conv2dWeightGrad {
             conv,
@@ -242,13 +197,8 @@ impl Op for Conv2d {
         Ok(gradients)
     }
 
-    fn with_epilogue(&self, epilogue: &Epilogue) -> Option<Arc<dyn Op>> {
-        let end = match (self.end, epilogue) {
-            (ConvEnd::Store, Epilogue::Bias) => ConvEnd::Bias(Activation::Linear),
-            (ConvEnd::Bias(Activation::Linear), Epilogue::Activation(act)) => ConvEnd::Bias(*act),
-            _ => return None,
-        };
-        Some(Arc::new(Self { end, ..*self }))
+    fn port(&self) -> Option<usize> {
+        Some(CONV2D.bindings.len())
     }
 }
 
@@ -257,7 +207,6 @@ const SOURCE: &str = concat!(
     include_str!("../../shaders/shared/tree.wgsl"),
     include_str!("../../shaders/shared/window.wgsl"),
     include_str!("../../shaders/shared/nan.wgsl"),
-    include_str!("../../shaders/shared/activation.wgsl"),
     include_str!("../../shaders/conv2d.wgsl"),
     crate::port!("finish"),
 );
@@ -277,37 +226,17 @@ pub static CONV2D: Kernel = Kernel {
     reference: crate::reference!(reference::forward),
     fast: Some(fast::forward),
     trusted: true,
-    ports: &[],
-    finishing: None,
-};
-
-/// y = σ(x ∗ w + bias).
-pub static CONV2D_BIAS: Kernel = Kernel {
-    name: "conv2d_bias",
-    turns: "(C / GROUPS + 1) * (2 + KH * (KW + 2)) + 8",
-    bindings: &[
-        Bind::read("x").of("N * C * H * W"),
-        Bind::read("w").of("F * C * KH * KW / GROUPS"),
-        Bind::read("bias").of("F"),
-        Bind::write("biased").of("N * F * HO * WO"),
-    ],
-    constants: constants!("ACTIVATION"),
-    reference: crate::reference!(reference::forward_bias),
-    fast: Some(fast::forward_bias),
-    ..CONV2D
+    ports: &[Port::finish(2, "1")],
+    finishing: Some(fast::finishing),
 };
 
 /// The kernels of this file.
 pub static KERNELS: &[&Kernel] = &[
     &CONV2D,
-    &CONV2D_BIAS,
     &CONV2D_INPUT_GRAD,
-    &CONV2D_INPUT_GRAD_SLOPE,
     &CONV2D_WEIGHT_GRAD,
     &implicit::FORWARD,
-    &implicit::FORWARD_BIAS,
     &implicit::INPUT_GRAD,
-    &implicit::INPUT_GRAD_SLOPE,
     &implicit::WEIGHT_GRAD,
 ];
 
@@ -339,37 +268,23 @@ pub fn cases() -> Vec<Case> {
             padding,
             dilation,
             groups,
-            end: ConvEnd::Store,
         };
         let Ok(s) = conv.sizes(x, w) else { continue };
         let [n, f, ho, wo] = [s.n, s.f, s.output[0], s.output[1]];
         let taps = w[1] * w[2] * w[3];
         let bare = Case::new(conv, taps).float(&x, uniform).float(&w, uniform);
+        let turn = cases.len() / 6;
+        cases.push(wrapped_case(&bare, turn));
         // Central differences of many weights take long, and find nothing that few do not.
         cases.push(if f < 8 { bare } else { bare.forward_only() });
-        let act = Activation::Sigmoid;
-        let biased = Conv2d {
-            end: ConvEnd::Bias(act),
-            ..conv
+        let grad = Conv2dInputGrad {
+            conv,
+            input: [x[2], x[3]],
         };
-        let case = Case::new(biased, taps)
-            .fixed(&x, uniform)
-            .fixed(&w, uniform);
-        cases.push(case.fixed(&[f], uniform));
-        for slope in [None, Some(act)] {
-            let grad = Conv2dInputGrad {
-                conv,
-                input: [x[2], x[3]],
-                slope,
-            };
-            let case = Case::new(grad, f / groups * w[2] * w[3]);
-            let case = case.fixed(&[n, f, ho, wo], uniform).fixed(&w, uniform);
-            cases.push(if slope.is_some() {
-                case.fixed(&x, uniform)
-            } else {
-                case
-            });
-        }
+        let bare = Case::new(grad, f / groups * w[2] * w[3]);
+        let bare = bare.fixed(&[n, f, ho, wo], uniform).fixed(&w, uniform);
+        cases.push(wrapped_case(&bare, turn + 1));
+        cases.push(bare);
         let grad = |ending| Conv2dWeightGrad {
             conv,
             kernel: [w[2], w[3]],
@@ -378,7 +293,6 @@ pub fn cases() -> Vec<Case> {
         let case = Case::new(grad(None), n * ho * wo);
         let case = case.fixed(&x, uniform).fixed(&[n, f, ho, wo], uniform);
         cases.push(case.clone());
-        let turn = cases.len() / 2;
         cases.push(ended_case(&case, &w, turn, |ending| {
             Arc::new(grad(Some(ending)))
         }));
@@ -397,7 +311,6 @@ mod tests {
             padding: [0, 0],
             dilation: [1, 1],
             groups: 2,
-            end: ConvEnd::Store,
         };
         let ty = |e: &[usize]| Type::f32("x", e).unwrap();
         let refused =

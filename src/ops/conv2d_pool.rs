@@ -1,12 +1,10 @@
-//! Convolution, bias, max-pooling and activation in one kernel, and what comes back
-//! through them:
+//! Convolution, bias and max-pooling in one kernel, and what comes back through them:
 //!
-//! y\[n, f, p, q\] = σ(max over the window (p, q) of (x ∗ w)\[n, f, i, j\] + bias\[f\])
+//! y\[n, f, p, q\] = max over the window (p, q) of (x ∗ w)\[n, f, i, j\] + bias\[f\]
 //!
 //! The image between convolution and pool never exists, and neither does its gradient:
 //! it would be zero except at the winner of each window, so both gradients are sums over
-//! pooled places. With (i, j) = argmax\[n, f, p, q\] and g the gradient of the pooled value
-//! before σ:
+//! pooled places. With (i, j) = argmax\[n, f, p, q\] and g the gradient of the pooled value:
 //!
 //! - weights: ∂w\[f, c, k, l\] = Σ g\[n, f, p, q\] · x\[n, c, i s + k d − p, j s + l d − p\], over
 //!   n, p, q: for windows of 2 × 2 a quarter of the products of the convolution's own;
@@ -21,11 +19,11 @@
 //! The order is that of the ops that are fused: the bias is added before the comparison,
 //! and of equal maxima the first in row-major order wins. Saved for the gradients: x, w,
 //! y and the argmax. These ops come into being when a graph is fused, after it was
-//! differentiated; they have no gradient rules of their own.
+//! differentiated; they have no gradient rules of their own. Each can end in any expression of what
+//! it makes: an activation, a slope, the update of the filters.
 
 use std::sync::Arc;
 
-use super::activation::Activation;
 use super::conv2d::{Conv2d, FILTERS, IMAGES, Sizes};
 use super::max_pool2d::{MaxPool2d, pool_window};
 use super::pointwise::{Ended, Ending, MOST_BINDINGS, finished};
@@ -49,28 +47,25 @@ use wide::{MOST_TAPS, STRIP, STRIP_KERNEL, WIDE};
 /// A convolution and the pool over its output.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ConvPool {
-    /// The convolution; its own end counts for nothing here.
+    /// The convolution.
     pub conv: Conv2d,
-    /// The pool, with the activation that is applied to its maxima.
+    /// The pool.
     pub pool: MaxPool2d,
 }
 
-/// y = σ(maxpool(x ∗ w + bias)): inputs x `[N, C, H, W]`, w `[F, C / groups, K_h, K_w]`,
+/// y = maxpool(x ∗ w + bias): inputs x `[N, C, H, W]`, w `[F, C / groups, K_h, K_w]`,
 /// bias `[F]`; outputs y `[N, F, P_o, Q_o]` and the argmax of each window as an index
 /// h · W_o + w into the convolution's plane (integers, of y's shape).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conv2dPool(pub ConvPool);
 
-/// ∂x: inputs g `[N, F, P_o, Q_o]`, the argmax, w and, with a slope, x's values as an
-/// activation's outputs `[N, C, H, W]`; output `[N, C, H, W]`.
+/// ∂x: inputs g `[N, F, P_o, Q_o]`, the argmax and w; output `[N, C, H, W]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conv2dPoolInputGrad {
     /// The convolution and its pool.
     pub conv_pool: ConvPool,
     /// `[H, W]`.
     pub input: [usize; 2],
-    /// Multiply by this activation's slope.
-    pub slope: Option<Activation>,
 }
 
 /// What is done with ∂w.
@@ -213,8 +208,7 @@ impl Op for Conv2dPool {
         let filters = four(FILTERS, &inputs[1])?;
         let (s, pooled) = self.0.sizes(four(IMAGES, &inputs[0])?, filters)?;
         let kernel = [filters[2], filters[3]];
-        let mut constants = self.0.constants(kernel, &s, pooled);
-        constants.push(("ACTIVATION", self.0.pool.activation.constant()));
+        let constants = self.0.constants(kernel, &s, pooled);
         let groups = self.0.conv.groups;
         let blocks = groups * (s.f / groups).div_ceil(THREAD_FILTERS);
         let tiles = (s.n * pooled[0] * pooled[1]).div_ceil(ELEMENTWISE);
@@ -238,6 +232,10 @@ impl Op for Conv2dPool {
         };
         lowered.alternatives = self.alternatives(&lowered, filters, (s, pooled));
         Ok(Lowering::Launch(lowered))
+    }
+
+    fn port(&self) -> Option<usize> {
+        Some(CONV2D_POOL.bindings.len())
     }
 }
 
@@ -281,44 +279,28 @@ impl Op for Conv2dPoolInputGrad {
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
-        let (g, argmax, w, y) = match (self.slope, inputs) {
-            (None, [g, argmax, w]) => (g, argmax, w, None),
-            (Some(_), [g, argmax, w, y]) => (g, argmax, w, Some(y)),
-            _ => {
-                let found = format!("{} inputs", inputs.len());
-                let wanted = "gradient, argmax, filters and, with a slope, outputs";
-                return Err(Error::shape("conv2d_pool input gradient", found, wanted));
-            }
-        };
+        let names = "gradient, argmax, filters";
+        let [g, argmax, w] = super::arity("conv2d_pool input gradient", inputs, names)?;
         let (s, [po, qo]) = self.sizes(g, w)?;
         self.conv_pool
             .check_upstream(g, argmax, [s.n, s.f, po, qo])?;
-        let dx = Type::f32("conv2d_pool", &[s.n, s.c, s.input[0], s.input[1]])?;
-        if let Some(y) = y {
-            exactly("conv2d_pool", "outputs [N, C, H, W]", y, &dx)?;
-        }
-        Ok(vec![dx])
+        let dx = [s.n, s.c, s.input[0], s.input[1]];
+        Ok(vec![Type::f32("conv2d_pool", &dx)?])
     }
 
     fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
         let (s, pooled) = self.sizes(&inputs[0], &inputs[2])?;
         let [_, _, kh, kw] = four(FILTERS, &inputs[2])?;
-        let mut constants = self.conv_pool.constants([kh, kw], &s, pooled);
-        let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
-        operands.push(Operand::Out(0));
-        let kernel = match self.slope {
-            None => &CONV2D_POOL_INPUT_GRAD,
-            Some(act) => {
-                constants.push(("ACTIVATION", act.constant()));
-                &CONV2D_POOL_INPUT_GRAD_SLOPE
-            }
-        };
         let groups = self.conv_pool.conv.groups;
         let blocks = groups * (s.c / groups).div_ceil(THREAD_CHANNELS);
         let mut lowered = Lowered {
-            kernel,
-            constants,
-            operands,
+            kernel: &CONV2D_POOL_INPUT_GRAD,
+            constants: self.conv_pool.constants([kh, kw], &s, pooled),
+            operands: [0, 1, 2]
+                .map(Operand::In)
+                .into_iter()
+                .chain([Operand::Out(0)])
+                .collect(),
             grid: grid(s.n * blocks * s.input[0] * s.input[1], ELEMENTWISE),
             flops: self.conv_pool.flops([kh, kw], &s, pooled[0] * pooled[1]),
             alternatives: vec![],
@@ -326,14 +308,15 @@ impl Op for Conv2dPoolInputGrad {
         // Pairs of places cover the convolution's output, none twice.
         let covered = self.conv_pool.pool.stride == [2, 2] && s.output == pooled.map(|o| 2 * o);
         if self.conv_pool.pairs() && covered && kh <= STRIP_KERNEL && kw <= STRIP_KERNEL {
-            let kernel = match self.slope {
-                None => &wide::INPUT_GRAD,
-                Some(_) => &wide::INPUT_GRAD_SLOPE,
-            };
             let grid = grid(s.n * s.c, WIDE);
-            lowered.alternatives = vec![lowered.otherwise(Suits::Processor, kernel, grid)];
+            let strips = lowered.otherwise(Suits::Processor, &wide::INPUT_GRAD, grid);
+            lowered.alternatives = vec![strips];
         }
         Ok(Lowering::Launch(lowered))
+    }
+
+    fn port(&self) -> Option<usize> {
+        Some(CONV2D_POOL_INPUT_GRAD.bindings.len())
     }
 }
 
@@ -405,7 +388,7 @@ impl Op for Conv2dPoolWeightGrad {
             Update::WeightsAndBias(updates) => {
                 sums += 1;
                 operands.push(Operand::Out(1));
-                let ends = Ended::each(updates, [&dw, &[s.f]]);
+                let ends = Ended::each(updates.iter().zip([&dw[..], &[s.f]]));
                 (&CONV2D_POOL_WEIGHT_GRAD_BIAS, ends)
             }
         };
@@ -499,7 +482,6 @@ macro_rules! source {
             include_str!("../../shaders/shared/tree.wgsl"),
             include_str!("../../shaders/shared/window.wgsl"),
             include_str!("../../shaders/shared/nan.wgsl"),
-            include_str!("../../shaders/shared/activation.wgsl"),
             include_str!("../../shaders/conv2d_pool.wgsl"),
             include_str!("../../shaders/conv2d_pool/wide.wgsl"),
             $(include_str!($more),)*
@@ -526,7 +508,7 @@ macro_rules! constants {
     };
 }
 
-/// y = σ(maxpool(x ∗ w + bias)).
+/// y = maxpool(x ∗ w + bias).
 pub static CONV2D_POOL: Kernel = Kernel {
     name: "conv2d_pool",
     turns: "PKH * PKW * (C / GROUPS * (2 + KH * (KW + 2)) + 4) + 2 * PKH + 64",
@@ -539,12 +521,12 @@ pub static CONV2D_POOL: Kernel = Kernel {
         Bind::write("y").of("N * F * PO * QO"),
         Bind::write("argmax").u32().of("N * F * PO * QO"),
     ],
-    constants: constants!("ACTIVATION"),
+    constants: constants!(),
     reference: crate::reference!(reference::forward),
     fast: Some(fast::forward),
     trusted: true,
-    ports: &[],
-    finishing: None,
+    ports: &[Port::finish(3, "16")],
+    finishing: Some(fast::finishing),
 };
 
 /// The same for windows of 2 × 2 over a convolution of stride 1 without padding.
@@ -564,26 +546,10 @@ pub static CONV2D_POOL_INPUT_GRAD: Kernel = Kernel {
         Bind::read("filters").of("F * C * KH * KW / GROUPS"),
         Bind::write("dx").of("N * C * H * W"),
     ],
-    constants: constants!(),
     reference: crate::reference!(reference::input_grad),
     fast: Some(fast::input_grad),
-    ..CONV2D_POOL
-};
-
-/// ∂x ⊙ σ′(y).
-pub static CONV2D_POOL_INPUT_GRAD_SLOPE: Kernel = Kernel {
-    name: "conv2d_pool_input_grad_slope",
-    turns: "(F / GROUPS + 1) * (2 + ((DH * KH + PKH) / (SH * PSH) + 1) * ((DW * KW + PKW) / (SW * PSW) + 3)) + 16",
-    bindings: &[
-        Bind::read("g").of("N * F * PO * QO"),
-        Bind::read("saved_argmax").u32().of("N * F * PO * QO"),
-        Bind::read("filters").of("F * C * KH * KW / GROUPS"),
-        Bind::read("saved_x").of("N * C * H * W"),
-        Bind::write("delta").of("N * C * H * W"),
-    ],
-    constants: constants!("ACTIVATION"),
-    reference: crate::reference!(reference::input_grad_slope),
-    fast: Some(fast::input_grad_slope),
+    ports: &[Port::finish(3, "4")],
+    finishing: Some(fast::input_grad_finishing),
     ..CONV2D_POOL
 };
 
@@ -600,7 +566,7 @@ pub static CONV2D_POOL_WEIGHT_GRAD: Kernel = Kernel {
     constants: constants!("SHARES"),
     reference: crate::reference!(reference::weight_grad),
     fast: Some(fast::weight_grad),
-    ports: &[Port::finish(3, "16")],
+    finishing: None,
     ..CONV2D_POOL
 };
 
@@ -621,7 +587,8 @@ pub static CONV2D_POOL_WEIGHT_GRAD_BIAS: Kernel = Kernel {
         Port {
             name: "finish_bias",
             binding: 4,
-            before: false,
+            before: None,
+            partial: false,
             elements: "1",
         },
     ],
@@ -633,13 +600,11 @@ pub static KERNELS: &[&Kernel] = &[
     &CONV2D_POOL,
     &CONV2D_POOL_PAIRS,
     &CONV2D_POOL_INPUT_GRAD,
-    &CONV2D_POOL_INPUT_GRAD_SLOPE,
     &CONV2D_POOL_WEIGHT_GRAD,
     &CONV2D_POOL_WEIGHT_GRAD_BIAS,
     &wide::FORWARD,
     &wide::FORWARD_LANES,
     &wide::INPUT_GRAD,
-    &wide::INPUT_GRAD_SLOPE,
     &wide::WEIGHT_GRAD,
     &wide::WEIGHT_GRAD_BIAS,
 ];

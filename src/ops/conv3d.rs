@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::add_bias::AddBias;
 use super::concat::stack;
-use super::conv2d::{Conv2d, ConvEnd};
+use super::conv2d::Conv2d;
 use super::pad::Pad;
 use super::permute::Permute;
 use super::reshape::Reshape;
@@ -109,7 +109,6 @@ pub fn conv3d(
         padding: [padding[1], padding[2]],
         dilation: [dilation[1], dilation[2]],
         groups: settings.groups,
-        end: ConvEnd::Store,
     };
     let mut y = tape.op1(Arc::new(conv), &[images, filters])?;
     if let Some(bias) = bias {

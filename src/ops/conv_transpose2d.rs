@@ -8,8 +8,7 @@
 
 use std::sync::Arc;
 
-use super::activation::Activation;
-use super::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, ConvEnd};
+use super::conv2d::{CONV2D_INPUT_GRAD, Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
 use super::{Backward, Case, Fill, Lowering, Op, Value, arity, floats};
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
@@ -44,7 +43,6 @@ impl ConvTranspose2d {
             padding: self.padding,
             dilation: self.dilation,
             groups: self.groups,
-            end: ConvEnd::Store,
         }
     }
 
@@ -101,7 +99,6 @@ impl ConvTranspose2d {
         Ok(Conv2dInputGrad {
             conv: self.conv(),
             input: self.output([height, width], [kh, kw])?,
-            slope: None::<Activation>,
         })
     }
 }
@@ -119,6 +116,10 @@ impl Op for ConvTranspose2d {
     fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
         let op = self.input_gradient(&inputs[0], &inputs[1])?;
         op.lower(inputs, outputs)
+    }
+
+    fn port(&self) -> Option<usize> {
+        Some(CONV2D_INPUT_GRAD.bindings.len())
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {

@@ -1,17 +1,18 @@
 //! A dense layer's way back in one launch (Nielsen, BP2, BP3 and BP4, and the update). For
 //! y = x Wᵀ + b over a mini-batch, with upstream gradient g:
 //!
-//! ∂x = (g W) ⊙ σ′,  W ← f(gᵀ x, W, …),  b ← h(Σₙ gₙ, b, …)
+//! ∂x = e(g W, x, …),  W ← f(gᵀ x, W, …),  b ← h(Σₙ gₙ, b, …)
 //!
-//! f and h are what an update rule makes of a gradient and its parameter: expressions.
+//! f and h are what an update rule makes of a gradient and its parameter, e is what follows on the way
+//! back: expressions.
 //!
 //! W is read once for both: a work item that owns a column of W for all rows has what ∂x
 //! needs of that column before it changes it, so nobody waits for anybody.
 //!
-//! σ′ is the slope of the activation that made x, from x itself. Dropout may stand between
-//! the two: x = s m ⊙ σ(z), with s = 1/(1 − p) where kept values are scaled and 1
+//! Most often e is ⊙ σ′, the slope of the activation that made x, from x itself. Dropout may stand
+//! between the two: x = s m ⊙ σ(z), with s = 1/(1 − p) where kept values are scaled and 1
 //! otherwise. The mask need not be drawn again: it has left zeros in x, and where an output
-//! is 0 the slopes of ReLU and of the sigmoid are 0.
+//! is 0 the slopes of ReLU and of the sigmoid are 0 ([`InputGradient::sloped`]).
 //!
 //! For small mini-batches; with many examples ∂x and ∂W are better tiled apart.
 
@@ -39,15 +40,55 @@ const WIDE: usize = 64;
 /// updates ask for. Output ∂x `[N, in]`, if it is wanted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DenseGrad {
-    /// The activation that made x; linear for none.
-    pub activation: Activation,
-    /// What dropout has multiplied x by, 1 for none.
-    pub scale: f64,
-    /// Whether ∂x is wanted.
-    pub input_gradient: bool,
+    /// What becomes of ∂x.
+    pub input_gradient: InputGradient,
     /// The updates of W and of b: of each, an expression of the gradient that is written over its
     /// parameter, and which of the op's inputs its inputs are.
     pub updates: [(Ending, Vec<usize>); 2],
+}
+
+/// What becomes of ∂x = g W.
+#[derive(Clone, Debug, PartialEq)]
+pub enum InputGradient {
+    /// Nobody wants it.
+    Unwanted,
+    /// It is the output.
+    Plain,
+    /// An expression of it is, with which of the op's inputs its inputs are. Input 0 of these, x, costs
+    /// no binding.
+    Ended(Ending, Vec<usize>),
+}
+
+impl InputGradient {
+    /// ∂x behind the activation that made x, and behind dropout that has multiplied x by `scale`
+    /// where it has kept it (1 for none).
+    pub fn sloped(activation: Activation, scale: f64) -> Self {
+        let (mut g, mut y) = (Expr::input(0), Expr::input(1));
+        if scale != 1.0 {
+            (g, y) = (g * scale, y / scale);
+        }
+        match (activation, scale == 1.0) {
+            (Activation::Linear, true) => Self::Plain,
+            (Activation::Linear, false) => Self::ended(g, vec![]),
+            _ => Self::ended(activation.sloped_of(&g, &y), vec![0]),
+        }
+    }
+
+    fn ended(expression: Expr, inputs: Vec<usize>) -> Self {
+        Self::Ended(Ending::new(Pointwise::new(&[expression])), inputs)
+    }
+
+    fn is_wanted(&self) -> bool {
+        *self != Self::Unwanted
+    }
+
+    /// Which of the op's inputs its own are.
+    fn inputs(&self) -> &[usize] {
+        match self {
+            Self::Ended(_, inputs) => inputs,
+            _ => &[],
+        }
+    }
 }
 
 /// Where the parameters stand among the inputs.
@@ -57,8 +98,9 @@ impl DenseGrad {
     /// How many bindings the launch has.
     pub fn bindings(&self) -> usize {
         let inputs = self.updates.iter().flat_map(|(_, inputs)| inputs);
-        let inputs = inputs.max().map_or(4, |&last| 4.max(last + 1));
-        inputs + usize::from(self.input_gradient)
+        let inputs = inputs.chain(self.input_gradient.inputs()).max();
+        let inputs = inputs.map_or(4, |&last| 4.max(last + 1));
+        inputs + usize::from(self.input_gradient.is_wanted())
     }
 }
 
@@ -101,27 +143,30 @@ impl Op for DenseGrad {
             let wanted = format!("at most {MOST_BINDINGS}");
             return Err(Error::shape("dense_grad", found, wanted));
         }
-        Ok(if self.input_gradient {
-            vec![x.clone()]
-        } else {
-            vec![]
-        })
+        match &self.input_gradient {
+            InputGradient::Unwanted => Ok(vec![]),
+            InputGradient::Plain => Ok(vec![x.clone()]),
+            InputGradient::Ended(ending, own) => {
+                let rest = own.iter().map(|&k| inputs.get(k).cloned());
+                let rest = rest.collect::<Option<Vec<Type>>>().unwrap_or_default();
+                ending.infer(x, &rest)
+            }
+        }
     }
 
     fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
         let [n, n_in] = inputs[0].shape.axes("dense_grad", "x [N, in]")?;
         let [_, out] = inputs[1].shape.axes("dense_grad", "g [N, out]")?;
-        let mut constants = vec![("N", n as f64), ("IN", n_in as f64), ("OUT", out as f64)];
+        let constants = vec![("N", n as f64), ("IN", n_in as f64), ("OUT", out as f64)];
         let mut operands: Vec<_> = (0..4).map(Operand::In).collect();
-        let kernel = if self.input_gradient {
-            constants.push(("ACTIVATION", self.activation.constant()));
-            constants.push(("SCALE", self.scale));
+        let wanted = self.input_gradient.is_wanted();
+        let kernel = if wanted {
             operands.push(Operand::Out(0));
             &DENSE_GRAD
         } else {
             &DENSE_UPDATE
         };
-        let products = if self.input_gradient { 4 } else { 2 };
+        let products = if wanted { 4 } else { 2 };
         let mut lowered = Lowered {
             kernel,
             constants,
@@ -130,7 +175,7 @@ impl Op for DenseGrad {
             flops: (products * n * n_in * out) as u64,
             alternatives: vec![],
         };
-        let (wide, lanes) = match self.input_gradient {
+        let (wide, lanes) = match wanted {
             true => (&DENSE_GRAD_WIDE, &DENSE_GRAD_LANES),
             false => (&DENSE_UPDATE_WIDE, &DENSE_UPDATE_LANES),
         };
@@ -142,24 +187,38 @@ impl Op for DenseGrad {
         // The last workgroup has the biases.
         ways.push(lowered.otherwise(Suits::Processor, wide, [groups + 1, 1]));
         lowered.alternatives = ways;
-        let ends = Ended::each(&self.updates, [&[out, n_in], &[out]]);
+        let extents: [&[usize]; 3] = [&[out, n_in], &[out], &[n, n_in]];
+        let ended = match &self.input_gradient {
+            InputGradient::Ended(ending, own) => Some((ending.clone(), own.clone())),
+            _ => None,
+        };
+        let ends = Ended::each(self.updates.iter().chain(&ended).zip(extents));
         Ok(Lowering::Launch(finished(lowered, &ends, inputs)?))
     }
 }
 
-/// Where the gradients of W and b meet what updates them.
-const PORTS: [Port; 2] = [
+/// Where the gradients of W and b meet what updates them, and ∂x what it passes on its way back.
+const PORTS: [Port; 3] = [
     Port {
         name: "finish_weight",
         binding: PARAMETERS[0],
-        before: true,
+        before: Some(PARAMETERS[0]),
+        partial: false,
         elements: "8 * (OUT + 8)",
     },
     Port {
         name: "finish_bias",
         binding: PARAMETERS[1],
-        before: true,
+        before: Some(PARAMETERS[1]),
+        partial: false,
         elements: "OUT / 8 + 8",
+    },
+    Port {
+        name: "finish_input",
+        binding: 4,
+        before: Some(0),
+        partial: false,
+        elements: "8 * N",
     },
 ];
 
@@ -169,11 +228,10 @@ pub static DENSE_GRAD: Kernel = Kernel {
     turns: "(OUT / 64 + 1) * (10 * N + 24) + 16 * N + 16",
     stem: "dense_grad",
     source: concat!(
-        include_str!("../../shaders/shared/nan.wgsl"),
-        include_str!("../../shaders/shared/activation.wgsl"),
         include_str!("../../shaders/dense_grad.wgsl"),
         crate::port!("finish_weight", before),
         crate::port!("finish_bias", before),
+        crate::port!("finish_input", before),
     ),
     bindings: &[
         Bind::read("x").of("N * IN"),
@@ -182,7 +240,7 @@ pub static DENSE_GRAD: Kernel = Kernel {
         Bind::update("b").of("OUT"),
         Bind::write("dx").of("N * IN"),
     ],
-    constants: &["N", "IN", "OUT", "ACTIVATION", "SCALE"],
+    constants: &["N", "IN", "OUT"],
     reference: crate::reference!(dense_grad),
     fast: None,
     trusted: true,
@@ -200,8 +258,8 @@ pub static DENSE_UPDATE: Kernel = Kernel {
         Bind::update("w").of("IN * OUT"),
         Bind::update("b").of("OUT"),
     ],
-    constants: &["N", "IN", "OUT"],
     reference: crate::reference!(dense_update),
+    ports: PORTS.first_chunk::<2>().unwrap().as_slice(),
     finishing: Some(fast::dense_update),
     ..DENSE_GRAD
 };
@@ -222,13 +280,12 @@ pub static DENSE_UPDATE_WIDE: Kernel = Kernel {
 
 /// A module of its own: not every adapter compiles it.
 const LANES_SOURCE: &str = concat!(
-    include_str!("../../shaders/shared/nan.wgsl"),
-    include_str!("../../shaders/shared/activation.wgsl"),
     include_str!("../../shaders/dense_grad.wgsl"),
     include_str!("../../shaders/shared/lanes.wgsl"),
     include_str!("../../shaders/dense_grad/lanes.wgsl"),
     crate::port!("finish_weight", before),
     crate::port!("finish_bias", before),
+    crate::port!("finish_input", before),
 );
 
 /// [`DENSE_GRAD_WIDE`] by lanes of a subgroup.
@@ -259,9 +316,7 @@ pub static KERNELS: &[&Kernel] = &[
 
 fn dense_grad<T: Real>(a: &mut Args<'_, T>) {
     let (n_in, out) = (a.size("IN"), a.size("OUT"));
-    let act = Activation::of_constant(a.size("ACTIVATION"));
-    let scale = T::of(a.number("SCALE"));
-    let (x, g, dx) = (a.f(0), a.f(1), a.f_mut(4)); // [N, in], [N, out], [N, in]
+    let (g, dx) = (a.f(1), a.f_mut(4)); // [N, out], [N, in]
     let w = a.f_mut(2); // [out, in]
     for (i, dx) in dx.iter_mut().enumerate() {
         let (n, j) = (i / n_in, i % n_in);
@@ -269,7 +324,7 @@ fn dense_grad<T: Real>(a: &mut Args<'_, T>) {
         for o in 0..out {
             sum += g[n * out + o] * w[o * n_in + j];
         }
-        *dx = act.sloped(sum * scale, x[i] / scale);
+        *dx = sum;
     }
     let b = a.f_mut(3);
     gradients(a, w, b);
@@ -343,9 +398,10 @@ pub fn cases() -> Vec<Case> {
         for input_gradient in [true, false] {
             let remembering = input_gradient == cases.len().is_multiple_of(4);
             let op = DenseGrad {
-                activation,
-                scale,
-                input_gradient,
+                input_gradient: match input_gradient {
+                    true => InputGradient::sloped(activation, scale),
+                    false => InputGradient::Unwanted,
+                },
                 updates: updates(remembering),
             };
             let outputs = if activation == Tanh {

@@ -12,19 +12,13 @@
 
 use std::sync::Arc;
 
-use crate::threads::prelude::*;
-
 use super::pointwise::Pointwise;
-use super::{
-    Backward, Case, ELEMENTWISE, Fill, Lowered, Lowering, NOW, Op, Operand, Value, arity, counter,
-    floats, grid, key_words, stream_number,
-};
+use super::{Backward, Case, Fill, Op, Value, arity, counter, floats, key_words, stream_number};
 use crate::error::{Error, Result};
 use crate::expr::{Condition, Expr};
-use crate::kernel::{Args, Bind, Kernel};
-use crate::rng::{BLOCKS, Stream, streams};
+use crate::kernel::Kernel;
+use crate::rng::streams;
 use crate::shape::Type;
-use crate::tensor::Real;
 
 /// Inputs x, keys `[4]` of the replica, step `[2]`; output y of x's shape.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,19 +54,9 @@ impl Dropout {
 
     /// x ⊙ m as an expression.
     pub fn of(&self, x: &Expr) -> Expr {
-        let [(_, drop), (_, stream), _] = self.constants();
-        let kept = Condition::at_least(stream as u32, drop as u32);
-        kept.select(x * self.scale(), 0.0)
-    }
-
-    /// The constants of every kernel that draws this mask.
-    pub(super) fn constants(&self) -> [(&'static str, f64); 3] {
         let drop = (self.p * 4_294_967_296.0).round().min(f64::from(u32::MAX));
-        [
-            ("DROP", drop),
-            ("STREAM", f64::from(streams::DROPOUT + self.layer)),
-            ("MASK_SCALE", self.scale()),
-        ]
+        let kept = Condition::at_least(streams::DROPOUT + self.layer, drop as u32);
+        kept.select(x * self.scale(), 0.0)
     }
 }
 
@@ -95,23 +79,6 @@ impl Op for Dropout {
         Ok(vec![x.clone()])
     }
 
-    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
-        let n = inputs[0].elements();
-        Ok(Lowering::Launch(Lowered {
-            kernel: &DROPOUT,
-            constants: [&[("N", n as f64)][..], &self.constants()].concat(),
-            operands: vec![
-                Operand::In(0),
-                Operand::In(1),
-                Operand::In(2),
-                Operand::Out(0),
-            ],
-            grid: grid(n.div_ceil(4), ELEMENTWISE),
-            flops: n as u64,
-            alternatives: vec![],
-        }))
-    }
-
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
         let inputs = [b.upstream, b.inputs[1], b.inputs[2]];
         let x = b.tape.op1(Arc::new(*self), &inputs)?;
@@ -119,75 +86,8 @@ impl Op for Dropout {
     }
 }
 
-/// y = x ⊙ m.
-pub static DROPOUT: Kernel = Kernel {
-    name: "dropout",
-    turns: "64",
-    stem: "dropout",
-    source: concat!(
-        include_str!("../../shaders/shared/grid.wgsl"),
-        include_str!("../../shaders/shared/rng.wgsl"),
-        include_str!("../../shaders/dropout.wgsl"),
-    ),
-    bindings: &[
-        Bind::read("x").of("N"),
-        Bind::read("keys").u32().of("4"),
-        Bind::read("step").u32().of("2"),
-        Bind::write("y").of("N"),
-    ],
-    constants: &["N", "DROP", "STREAM", "MASK_SCALE"],
-    reference: crate::reference!(dropout),
-    fast: Some(dropout_fast),
-    trusted: true,
-    ports: &[],
-    finishing: None,
-};
-
-/// The kernels of this file.
-pub static KERNELS: &[&Kernel] = &[&DROPOUT];
-
-fn dropout<T: Real>(a: &mut Args<'_, T>) {
-    let stream = Stream::of_keys(a.u(1), a.size("STREAM") as u32);
-    let (drop, scale) = (a.size("DROP") as u32, T::of(a.number("MASK_SCALE")));
-    let (x, step, y) = (a.f(0), a.u(2)[NOW], a.f_mut(3)); // [N], [2], [N]
-    for (block, (y, x)) in y.chunks_mut(4).zip(x.chunks(4)).enumerate() {
-        let words = stream.words(step, block as u32);
-        for ((y, &x), word) in y.iter_mut().zip(x).zip(words) {
-            *y = if word >= drop { scale * x } else { T::ZERO };
-        }
-    }
-}
-
-/// Draws of [`BLOCKS`] blocks that one task of the threads makes.
-const TASK: usize = 256;
-
-/// Drops elements of y `[N]` where it stands; keys and step at these bindings.
-pub(super) fn mask_in_place<T: Real>(a: &Args<'_, T>, [keys, step]: [usize; 2], y: &mut [T]) {
-    let stream = Stream::of_keys(a.u(keys), a.size("STREAM") as u32);
-    let (drop, scale) = (a.size("DROP") as u32, T::of(a.number("MASK_SCALE")));
-    let step = a.u(step)[NOW];
-    let mask = |(task, y): (usize, &mut [T])| {
-        for (i, y) in y.chunks_mut(4 * BLOCKS).enumerate() {
-            let words = stream.many_words(step, ((task * TASK + i) * BLOCKS) as u32);
-            for (y, word) in y.iter_mut().zip(words.as_flattened()) {
-                *y = if *word >= drop { scale * *y } else { T::ZERO };
-            }
-        }
-    };
-    if y.len() <= 4 * BLOCKS * TASK {
-        mask((0, y));
-    } else {
-        y.par_chunks_mut(4 * BLOCKS * TASK)
-            .enumerate()
-            .for_each(mask);
-    }
-}
-
-fn dropout_fast(a: &mut Args<'_, f32>) {
-    let (x, y) = (a.f(0), a.f_mut(3)); // [N], [N]
-    y.copy_from_slice(x);
-    mask_in_place(a, [1, 2], y);
-}
+/// It is composed as an expression.
+pub static KERNELS: &[&Kernel] = &[];
 
 /// Nothing dropped, nearly everything dropped, partial blocks; masks seen as they are.
 pub fn cases() -> Vec<Case> {
@@ -215,6 +115,8 @@ pub fn cases() -> Vec<Case> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::{Args, Slot};
+    use crate::ops::Operand;
     use crate::rng::keys;
 
     fn mask(seed: u64, replica: u32, layer: u32, step: u32, n: usize, p: f64) -> Vec<f32> {
@@ -224,20 +126,23 @@ mod tests {
             rescale: false,
         };
         let x = Type::f32("x", &[n]).unwrap();
-        let lowered = op.lower(&[x], &[]).unwrap().launch().unwrap();
+        let words = |n| Type::u32("words", &[n]).unwrap();
+        let types = [x.clone(), words(4), words(2)];
+        let lowered = op.lower(&types, &[x]).unwrap().launch().unwrap();
         let (ones, keys, step) = (vec![1.0; n], keys(seed, replica), [0, step]);
         let mut y = vec![f32::NAN; n];
-        use crate::kernel::Slot;
-        dropout(&mut Args {
+        let bound = lowered.operands.iter();
+        let slots = bound.map(|operand| match operand {
+            Operand::In(0) => Slot::F(&ones),
+            Operand::In(1) => Slot::U(&keys),
+            _ => Slot::U(&step),
+        });
+        let mut slots: Vec<_> = slots.collect();
+        let out = lowered.operands.iter().position(|o| *o == Operand::Out(0));
+        slots[out.unwrap()] = Slot::FMut(&mut y);
+        lowered.kernel.reference.f32(&mut Args {
             constants: &lowered.constants,
-            slots: [
-                Slot::F(&ones),
-                Slot::U(&keys),
-                Slot::U(&step),
-                Slot::FMut(&mut y),
-            ]
-            .into_iter()
-            .collect(),
+            slots: slots.into_iter().collect(),
         });
         y
     }

@@ -4,14 +4,12 @@
 
 use std::sync::Arc;
 
-use super::launch::per_element;
 use super::pointwise::Pointwise;
-use super::{Backward, Case, Fill, Lowering, Op, Value, arity, floats, same};
+use super::{Backward, Case, Fill, Op, Value, arity, floats, same};
 use crate::error::Result;
 use crate::expr::Expr;
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::Kernel;
 use crate::shape::Type;
-use crate::tensor::Real;
 
 /// y = a ⊙ b: inputs a and b, output y, all of one shape.
 #[derive(Debug)]
@@ -33,15 +31,6 @@ impl Op for Hadamard {
         Ok(vec![a.clone()])
     }
 
-    fn lower(&self, _: &[Type], outputs: &[Type]) -> Result<Lowering> {
-        Ok(Lowering::Launch(per_element(
-            &HADAMARD,
-            2,
-            &outputs[0],
-            &[],
-        )))
-    }
-
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
         let mut product = |wanted: bool, other: Value| {
             wanted
@@ -55,37 +44,8 @@ impl Op for Hadamard {
     }
 }
 
-/// y = a ⊙ b.
-pub static HADAMARD: Kernel = Kernel {
-    name: "hadamard",
-    turns: "0",
-    stem: "hadamard",
-    source: concat!(
-        include_str!("../../shaders/shared/grid.wgsl"),
-        include_str!("../../shaders/hadamard.wgsl"),
-    ),
-    bindings: &[
-        Bind::read("a").of("N"),
-        Bind::read("b").of("N"),
-        Bind::write("y").of("N"),
-    ],
-    constants: &["N"],
-    reference: crate::reference!(hadamard),
-    fast: None,
-    trusted: true,
-    ports: &[],
-    finishing: None,
-};
-
-/// The kernels of this file.
-pub static KERNELS: &[&Kernel] = &[&HADAMARD];
-
-fn hadamard<T: Real>(args: &mut Args<'_, T>) {
-    let (a, b, y) = (args.f(0), args.f(1), args.f_mut(2)); // [N], [N], [N]
-    for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
-        *y = a * b;
-    }
-}
+/// It is composed as an expression.
+pub static KERNELS: &[&Kernel] = &[];
 
 /// One element, a partial workgroup, several workgroups.
 pub fn cases() -> Vec<Case> {

@@ -5,19 +5,19 @@
 //! half a window, so that no window is empty. Windows may overlap or leave gaps.
 //!
 //! Saved for the gradient: the argmax. ∂x is gathered per input over the windows that
-//! cover it, so every element is written once and nothing needs to be cleared. With an
-//! activation at its end y = σ(max x); ∂x can end in the backward Hadamard product.
+//! cover it, so every element is written once and nothing needs to be cleared. Both can end in any
+//! expression of what they make, such as an activation or the backward Hadamard product.
 
 use std::sync::Arc;
 
-use super::activation::{Activation, ActivationSlope};
+use super::pointwise::wrapped_case;
 use super::window::{Placed, Window};
 use super::{
-    Backward, Case, ELEMENTWISE, Epilogue, Fill, Lowered, Lowering, Op, Operand, Value, exactly,
+    Backward, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Operand, Value, arity, exactly,
     floats, grid,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Kernel, Port};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -31,20 +31,15 @@ pub struct MaxPool2d {
     pub stride: [usize; 2],
     /// Ground around the image, at most half the window.
     pub padding: [usize; 2],
-    /// What is applied to the maximum.
-    pub activation: Activation,
 }
 
-/// ∂x: inputs g `[N, C, H_o, W_o]`, the argmax and, with a slope, x's values as an
-/// activation's outputs; output `[N, C, H, W]`.
+/// ∂x: inputs g `[N, C, H_o, W_o]` and the argmax; output `[N, C, H, W]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MaxPool2dGrad {
     /// The pool.
     pub pool: MaxPool2d,
     /// `[H, W]`.
     pub input: [usize; 2],
-    /// Multiply by this activation's slope.
-    pub slope: Option<Activation>,
 }
 
 /// The window of a pool, after checking its padding.
@@ -95,7 +90,7 @@ impl Op for MaxPool2d {
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
-        let [x] = super::arity("max_pool2d", inputs, "images")?;
+        let [x] = arity("max_pool2d", inputs, "images")?;
         floats("max_pool2d", IMAGES, x)?;
         let [n, c, h, w] = x.shape.axes("max_pool2d", IMAGES)?;
         let [ho, wo] = self.window()?.output("max_pool2d", [h, w])?;
@@ -109,8 +104,7 @@ impl Op for MaxPool2d {
     fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
         let [n, c, h, w] = inputs[0].shape.axes("max_pool2d", IMAGES)?;
         let [_, _, ho, wo] = outputs[0].shape.axes("max_pool2d", IMAGES)?;
-        let mut constants = pool_constants(&self.window()?, n * c, [h, w], [ho, wo]);
-        constants.push(("ACTIVATION", self.activation.constant()));
+        let constants = pool_constants(&self.window()?, n * c, [h, w], [ho, wo]);
         let places = outputs[0].elements();
         Ok(Lowering::Launch(Lowered {
             kernel: &MAX_POOL2D,
@@ -124,28 +118,16 @@ impl Op for MaxPool2d {
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
         let [_, _, h, w] = b.tape.ty(b.inputs[0])?.shape.axes("max_pool2d", IMAGES)?;
-        let g = match self.activation {
-            Activation::Linear => b.upstream,
-            act => b
-                .tape
-                .op1(Arc::new(ActivationSlope(act)), &[b.upstream, b.outputs[0]])?,
-        };
         let grad = MaxPool2dGrad {
             pool: *self,
             input: [h, w],
-            slope: None,
         };
-        Ok(vec![Some(b.tape.op1(Arc::new(grad), &[g, b.outputs[1]])?)])
+        let inputs = [b.upstream, b.outputs[1]];
+        Ok(vec![Some(b.tape.op1(Arc::new(grad), &inputs)?)])
     }
 
-    fn with_epilogue(&self, epilogue: &Epilogue) -> Option<Arc<dyn Op>> {
-        match (self.activation, epilogue) {
-            (Activation::Linear, Epilogue::Activation(act)) => Some(Arc::new(Self {
-                activation: *act,
-                ..*self
-            })),
-            _ => None,
-        }
+    fn port(&self) -> Option<usize> {
+        Some(MAX_POOL2D.bindings.len())
     }
 }
 
@@ -155,15 +137,7 @@ impl Op for MaxPool2dGrad {
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
-        let (g, argmax, y) = match (self.slope, inputs) {
-            (None, [g, argmax]) => (g, argmax, None),
-            (Some(_), [g, argmax, y]) => (g, argmax, Some(y)),
-            _ => {
-                let found = format!("{} inputs", inputs.len());
-                let wanted = "gradient, argmax and, with a slope, outputs";
-                return Err(Error::shape("max_pool2d gradient", found, wanted));
-            }
-        };
+        let [g, argmax] = arity("max_pool2d gradient", inputs, "gradient, argmax")?;
         floats("max_pool2d", "gradient", g)?;
         let [n, c, ..] = g
             .shape
@@ -182,43 +156,25 @@ impl Op for MaxPool2dGrad {
             argmax,
             &Type::u32("max_pool2d", &extents)?,
         )?;
-        let dx = Type::f32("max_pool2d", &[n, c, self.input[0], self.input[1]])?;
-        if let Some(y) = y {
-            exactly("max_pool2d", "outputs", y, &dx)?;
-        }
-        Ok(vec![dx])
+        let [h, w] = self.input;
+        Ok(vec![Type::f32("max_pool2d", &[n, c, h, w])?])
     }
 
     fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
         let [n, c, ho, wo] = inputs[0].shape.axes("max_pool2d", IMAGES)?;
-        let mut constants = pool_constants(&self.pool.window()?, n * c, self.input, [ho, wo]);
-        let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
-        operands.push(Operand::Out(0));
-        let kernel = match self.slope {
-            None => &MAX_POOL2D_GRAD,
-            Some(act) => {
-                constants.push(("ACTIVATION", act.constant()));
-                &MAX_POOL2D_GRAD_SLOPE
-            }
-        };
+        let window = self.pool.window()?;
         Ok(Lowering::Launch(Lowered {
-            kernel,
-            constants,
-            operands,
+            kernel: &MAX_POOL2D_GRAD,
+            constants: pool_constants(&window, n * c, self.input, [ho, wo]),
+            operands: vec![Operand::In(0), Operand::In(1), Operand::Out(0)],
             grid: grid(outputs[0].elements(), ELEMENTWISE),
             flops: outputs[0].elements() as u64,
             alternatives: vec![],
         }))
     }
 
-    fn with_epilogue(&self, epilogue: &Epilogue) -> Option<Arc<dyn Op>> {
-        match (self.slope, epilogue) {
-            (None, Epilogue::ActivationSlope(act)) => Some(Arc::new(Self {
-                slope: Some(*act),
-                ..*self
-            })),
-            _ => None,
-        }
+    fn port(&self) -> Option<usize> {
+        Some(MAX_POOL2D_GRAD.bindings.len())
     }
 }
 
@@ -226,11 +182,11 @@ const SOURCE: &str = concat!(
     include_str!("../../shaders/shared/grid.wgsl"),
     include_str!("../../shaders/shared/window.wgsl"),
     include_str!("../../shaders/shared/nan.wgsl"),
-    include_str!("../../shaders/shared/activation.wgsl"),
     include_str!("../../shaders/max_pool2d.wgsl"),
+    crate::port!("finish"),
 );
 
-/// y = σ(max x).
+/// y = max x.
 pub static MAX_POOL2D: Kernel = Kernel {
     name: "max_pool2d",
     turns: "(KH + 1) * (KW + 2)",
@@ -242,25 +198,12 @@ pub static MAX_POOL2D: Kernel = Kernel {
         Bind::write("argmax").u32().of("PLANES * HO * WO"),
     ],
     constants: &[
-        "PLANES",
-        "H",
-        "W",
-        "HO",
-        "WO",
-        "KH",
-        "KW",
-        "SH",
-        "SW",
-        "PH",
-        "PW",
-        "DH",
-        "DW",
-        "ACTIVATION",
+        "PLANES", "H", "W", "HO", "WO", "KH", "KW", "SH", "SW", "PH", "PW", "DH", "DW",
     ],
     reference: crate::reference!(max_pool2d),
     fast: None,
     trusted: true,
-    ports: &[],
+    ports: &[Port::finish(1, "1")],
     finishing: None,
 };
 
@@ -273,35 +216,17 @@ pub static MAX_POOL2D_GRAD: Kernel = Kernel {
         Bind::read("saved_argmax").u32().of("PLANES * HO * WO"),
         Bind::write("dx").of("PLANES * H * W"),
     ],
-    constants: &[
-        "PLANES", "H", "W", "HO", "WO", "KH", "KW", "SH", "SW", "PH", "PW", "DH", "DW",
-    ],
     reference: crate::reference!(max_pool2d_grad),
     fast: Some(max_pool2d_grad_fast),
-    ..MAX_POOL2D
-};
-
-/// ∂x ⊙ σ′(y).
-pub static MAX_POOL2D_GRAD_SLOPE: Kernel = Kernel {
-    name: "max_pool2d_grad_slope",
-    turns: "(KH + 1) * (KW + 2)",
-    bindings: &[
-        Bind::read("g").of("PLANES * HO * WO"),
-        Bind::read("saved_argmax").u32().of("PLANES * HO * WO"),
-        Bind::read("saved_x").of("PLANES * H * W"),
-        Bind::write("delta").of("PLANES * H * W"),
-    ],
-    reference: crate::reference!(max_pool2d_grad_slope),
-    fast: None,
+    ports: &[Port::finish(2, "1")],
     ..MAX_POOL2D
 };
 
 /// The kernels of this file.
-pub static KERNELS: &[&Kernel] = &[&MAX_POOL2D, &MAX_POOL2D_GRAD, &MAX_POOL2D_GRAD_SLOPE];
+pub static KERNELS: &[&Kernel] = &[&MAX_POOL2D, &MAX_POOL2D_GRAD];
 
 fn max_pool2d<T: Real>(a: &mut Args<'_, T>) {
     let p = Placed::of(a);
-    let act = Activation::of_constant(a.size("ACTIVATION"));
     let ([h, w], [ho, wo], [kh, kw]) = (p.input, p.output, p.window.kernel);
     let (x, y, argmax) = (a.f(0), a.f_mut(1), a.u_mut(2)); // [planes, H, W], [planes, H_o, W_o] twice
     for (plane, x) in x.chunks(h * w).enumerate() {
@@ -319,18 +244,17 @@ fn max_pool2d<T: Real>(a: &mut Args<'_, T>) {
                 // The shape rule has made sure that no window is empty.
                 let (index, largest) = best.unwrap_or((0, T::ZERO));
                 let at = (plane * ho + i) * wo + j;
-                y[at] = act.apply(largest);
+                y[at] = largest;
                 argmax[at] = index as u32;
             }
         }
     }
 }
 
-/// dx `[planes, H, W]` from g and argmax `[planes, H_o, W_o]`.
-fn gradient<T: Real>(a: &Args<'_, T>, dx: &mut [T]) {
+fn max_pool2d_grad<T: Real>(a: &mut Args<'_, T>) {
     let p = Placed::of(a);
     let ([h, w], [ho, wo], [kh, kw]) = (p.input, p.output, p.window.kernel);
-    let (g, argmax) = (a.f(0), a.u(1));
+    let (g, argmax, dx) = (a.f(0), a.u(1), a.f_mut(2)); // [planes, H_o, W_o] twice, [planes, H, W]
     for (e, dx) in dx.iter_mut().enumerate() {
         let (plane, row, col) = (e / (h * w), e / w % h, e % w);
         let mut sum = T::ZERO;
@@ -344,11 +268,6 @@ fn gradient<T: Real>(a: &Args<'_, T>, dx: &mut [T]) {
         }
         *dx = sum;
     }
-}
-
-fn max_pool2d_grad<T: Real>(a: &mut Args<'_, T>) {
-    let dx = a.f_mut(2);
-    gradient(a, dx);
 }
 
 /// On one thread nothing is lost by adding into place.
@@ -375,15 +294,6 @@ fn max_pool2d_grad_fast(a: &mut Args<'_, f32>) {
     }
 }
 
-fn max_pool2d_grad_slope<T: Real>(a: &mut Args<'_, T>) {
-    let act = Activation::of_constant(a.size("ACTIVATION"));
-    let (y, dx) = (a.f(2), a.f_mut(3));
-    gradient(a, dx);
-    for (dx, &y) in dx.iter_mut().zip(y) {
-        *dx = act.sloped(*dx, y);
-    }
-}
-
 /// Images, window, stride, padding.
 type Pooled = ([usize; 4], [usize; 2], [usize; 2], [usize; 2]);
 
@@ -401,37 +311,29 @@ pub(super) const WINDOWS: [Pooled; 7] = [
 /// As `WINDOWS` says, forward and backward, with and without an end.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (x, kernel, stride, padding) in WINDOWS {
-        let pool = |activation| MaxPool2d {
+    for (turn, (x, kernel, stride, padding)) in WINDOWS.into_iter().enumerate() {
+        let pool = MaxPool2d {
             kernel,
             stride,
             padding,
-            activation,
         };
-        let linear = pool(Activation::Linear);
-        let Ok([ho, wo]) = linear.window().and_then(|w| w.output("case", [x[2], x[3]])) else {
+        let Ok([ho, wo]) = pool.window().and_then(|w| w.output("case", [x[2], x[3]])) else {
             continue;
         };
-        cases.push(Case::new(linear, 1).float(&x, Fill::Distinct));
-        cases.push(Case::new(pool(Activation::Sigmoid), 1).float(&x, Fill::Distinct));
-        cases.push(Case::new(linear, 1).fixed(&x, Fill::Ties));
-        for slope in [None, Some(Activation::Tanh)] {
-            let grad = MaxPool2dGrad {
-                pool: linear,
-                input: [x[2], x[3]],
-                slope,
-            };
-            let y = [x[0], x[1], ho, wo];
-            let case = Case::new(grad, kernel[0] * kernel[1])
-                .fixed(&y, Fill::Uniform(-1.0, 1.0))
-                .u32(&y, Fill::Below((x[2] * x[3]) as u32));
-            let saved = slope.is_some();
-            cases.push(if saved {
-                case.fixed(&x, Fill::Uniform(-1.0, 1.0))
-            } else {
-                case
-            });
-        }
+        let forward = Case::new(pool, 1).float(&x, Fill::Distinct);
+        cases.push(wrapped_case(&forward, turn));
+        cases.push(forward);
+        cases.push(Case::new(pool, 1).fixed(&x, Fill::Ties));
+        let grad = MaxPool2dGrad {
+            pool,
+            input: [x[2], x[3]],
+        };
+        let y = [x[0], x[1], ho, wo];
+        let back = Case::new(grad, kernel[0] * kernel[1])
+            .fixed(&y, Fill::Uniform(-1.0, 1.0))
+            .u32(&y, Fill::Below((x[2] * x[3]) as u32));
+        cases.push(wrapped_case(&back, turn + 1));
+        cases.push(back);
     }
     cases
 }

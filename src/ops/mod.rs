@@ -241,11 +241,22 @@ pub trait Op: Any + Debug + Send + Sync {
     /// [`Error::Shape`] naming the sizes and the relation that should hold.
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>>;
 
-    /// What the node becomes, given the types that [`Op::infer`] has passed and made.
+    /// What the node becomes, given the types that [`Op::infer`] has passed and made. By default the
+    /// launch of the expression that it is.
     ///
     /// # Errors
-    /// What keeps the op from being launched at these sizes; compilation ends with it.
-    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering>;
+    /// What keeps the op from being launched at these sizes; compilation ends with it. By default
+    /// [`Error::Setting`] for an op that is no expression.
+    fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
+        match self.expression(inputs) {
+            Some(expression) => expression.lower(inputs, outputs),
+            None => Err(Error::setting(
+                "lowering",
+                self.name(),
+                "an op with a kernel, or one that is an expression",
+            )),
+        }
+    }
 
     /// The gradient with respect to each input, as ops on the tape.
     ///
@@ -301,28 +312,12 @@ pub trait Op: Any + Debug + Send + Sync {
         None
     }
 
-    /// If this op can run at the end of the kernel that makes its input 0: how.
-    fn epilogue(&self) -> Option<Epilogue> {
+    /// How many bindings the op's launch has, if all its kernels hand the elements of output 0 over at
+    /// their only port: then any expression of these can stand at their end
+    /// ([`pointwise::WithEnding`]).
+    fn port(&self) -> Option<usize> {
         None
     }
-
-    /// This op with another one's work done at its end; the other op's inputs after its
-    /// first are appended to this op's.
-    fn with_epilogue(&self, epilogue: &Epilogue) -> Option<Arc<dyn Op>> {
-        let _ = epilogue;
-        None
-    }
-}
-
-/// Work that fusion may append to a kernel.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Epilogue {
-    /// Add a bias along axis 1 (one more input).
-    Bias,
-    /// Apply an activation.
-    Activation(activation::Activation),
-    /// Multiply by an activation's slope, from its output (one more input).
-    ActivationSlope(activation::Activation),
 }
 
 /// One row of the op table.

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use super::reduction::{Kind, Reduction};
 use super::reshape::Reshape;
 use super::{
-    Backward, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Operand, Tape, Value, counter, grid,
-    key_words,
+    Alternative, Backward, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Operand, Tape, Value,
+    counter, grid, key_words,
 };
 use crate::error::{Error, Result};
 use crate::expr::{Condition, Expr, Plane, Program};
@@ -32,8 +32,8 @@ mod merge;
 use backward::Derivatives;
 pub use blueprint::MOST_BINDINGS;
 use broadcast::common;
-pub use ending::Ending;
-pub(crate) use ending::{Ended, ended_case, finished};
+pub(crate) use ending::{Ended, ended_case, finished, wrapped_case};
+pub use ending::{Ending, WithEnding};
 pub(crate) use merge::{Use, merged};
 
 /// Inputs x₀, x₁, …, then keys `[4]` of the replica if something is drawn, then step `[2]` if

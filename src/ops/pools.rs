@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use super::activation::Activation;
 use super::adaptive_avg_pool2d::AdaptiveAvgPool2d;
 use super::adaptive_max_pool2d::AdaptiveMaxPool2d;
 use super::avg_pool2d::AvgPool2d;
@@ -52,7 +51,6 @@ pub fn max_pool1d(tape: &mut dyn Tape, x: Value, pool: Pool1d) -> Result<Value> 
         kernel,
         stride,
         padding,
-        activation: Activation::Linear,
     };
     over_rows(tape, "max_pool1d", x, op)
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::launch::{finite, per_element};
-use super::{Backward, Case, Fill, Lowering, Op, Value, arity, floats};
+use super::launch::finite;
+use super::pointwise::Pointwise;
+use super::{Backward, Case, Fill, Op, Value, arity, floats};
 use crate::error::Result;
-use crate::kernel::{Args, Bind, Kernel};
+use crate::expr::Expr;
+use crate::kernel::Kernel;
 use crate::shape::Type;
-use crate::tensor::Real;
 
 /// y = c x: input x of any shape, output y of the same.
 #[derive(Debug)]
@@ -18,20 +19,15 @@ impl Op for Scale {
         "scale"
     }
 
+    fn expression(&self, _: &[Type]) -> Option<Pointwise> {
+        Some(Pointwise::new(&[Expr::input(0) * self.0]))
+    }
+
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
         let [x] = arity("scale", inputs, "x")?;
         floats("scale", "x", x)?;
         finite("scale", self.0)?;
         Ok(vec![x.clone()])
-    }
-
-    fn lower(&self, _: &[Type], outputs: &[Type]) -> Result<Lowering> {
-        Ok(Lowering::Launch(per_element(
-            &SCALE,
-            1,
-            &outputs[0],
-            &[("FACTOR", self.0)],
-        )))
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
@@ -41,35 +37,8 @@ impl Op for Scale {
     }
 }
 
-/// y = c x.
-pub static SCALE: Kernel = Kernel {
-    name: "scale",
-    turns: "0",
-    stem: "scale",
-    source: concat!(
-        include_str!("../../shaders/shared/grid.wgsl"),
-        include_str!("../../shaders/shared/nan.wgsl"),
-        include_str!("../../shaders/scale.wgsl"),
-    ),
-    bindings: &[Bind::read("x").of("N"), Bind::write("y").of("N")],
-    constants: &["N", "FACTOR"],
-    reference: crate::reference!(scale),
-    fast: None,
-    trusted: true,
-    ports: &[],
-    finishing: None,
-};
-
-/// The kernels of this file.
-pub static KERNELS: &[&Kernel] = &[&SCALE];
-
-fn scale<T: Real>(a: &mut Args<'_, T>) {
-    let factor = T::of(a.number("FACTOR"));
-    let (x, y) = (a.f(0), a.f_mut(1)); // [N], [N]
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = factor * x;
-    }
-}
+/// It is composed as an expression.
+pub static KERNELS: &[&Kernel] = &[];
 
 /// One element, a partial workgroup, several workgroups; zero and negative factors.
 pub fn cases() -> Vec<Case> {

@@ -250,9 +250,22 @@ impl Plan {
 mod tests {
     use super::super::{Alternative, Binding, Buffer};
     use super::*;
-    use crate::kernel::{Bind, Suits};
-    use crate::ops::activation::ACTIVATION;
+    use crate::kernel::{Args, Bind, Suits};
     use crate::shape::DType;
+    use crate::tensor::Real;
+
+    fn copy<T: Real>(args: &mut Args<'_, T>) {
+        let (x, y) = (args.f(0), args.f_mut(1));
+        y.copy_from_slice(x);
+    }
+
+    static COPY: Kernel = Kernel::new(
+        "copy",
+        "",
+        &[Bind::read("x").of("N"), Bind::write("y").of("N")],
+        &["N", "KIND"],
+        crate::reference!(copy),
+    );
 
     fn plan() -> Plan {
         let buffer = |name: &str, role| Buffer {
@@ -273,8 +286,8 @@ mod tests {
                 "train".to_string(),
                 vec![Launch {
                     label: "layer 1".into(),
-                    kernel: &ACTIVATION,
-                    constants: vec![("N", 4.0), ("ACTIVATION", 1.0)],
+                    kernel: &COPY,
+                    constants: vec![("N", 4.0), ("KIND", 1.0)],
                     bindings: vec![binding(0), binding(1)],
                     grid: [1, 1, 2],
                     flops: 8,
@@ -287,7 +300,7 @@ mod tests {
 
     static WRITES_SHARED: Kernel = Kernel {
         bindings: &[Bind::read("x"), Bind::write("y").shared()],
-        ..ACTIVATION
+        ..COPY
     };
 
     fn refused(change: impl FnOnce(&mut Plan)) -> String {
@@ -327,10 +340,10 @@ mod tests {
                 });
             })
         };
-        let constants = vec![("N", 4.0), ("ACTIVATION", 1.0)];
+        let constants = vec![("N", 4.0), ("KIND", 1.0)];
         assert!(with(&WRITES_SHARED, constants.clone(), [1, 1, 2]).contains("alternative"));
-        assert!(with(&ACTIVATION, constants, [1, 1, 1]).contains("in z"));
-        assert!(with(&ACTIVATION, vec![], [1, 1, 2]).contains("ACTIVATION"));
+        assert!(with(&COPY, constants, [1, 1, 1]).contains("in z"));
+        assert!(with(&COPY, vec![], [1, 1, 2]).contains("KIND"));
     }
 
     #[test]
@@ -343,7 +356,7 @@ mod tests {
         assert!(refused(|p| p.buffers[0].role = Role::Temporary).contains("written before"));
         assert!(refused(|p| launch(p).grid[0] = 70_000).contains("65535"));
         assert!(refused(|p| launch(p).grid[2] = 1).contains("in z"));
-        assert!(refused(|p| launch(p).constants.truncate(1)).contains("ACTIVATION"));
+        assert!(refused(|p| launch(p).constants.truncate(1)).contains("KIND"));
         assert!(refused(|p| launch(p).bindings.truncate(1)).contains("1 bindings"));
         assert!(refused(|p| p.buffers[0].elements = 1 << 26).contains("or the CPU."));
         assert!(refused(|p| launch(p).kernel = &WRITES_SHARED).contains("only read"));

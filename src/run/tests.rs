@@ -182,7 +182,6 @@ fn a_handle_outlives_fusion() {
         kernel: [2, 2],
         stride: [2, 2],
         padding: [0, 0],
-        activation: Activation::Linear,
     };
     let pooled = graph.op(Arc::new(pool), &[x.value()]).unwrap();
     let place = graph.output::<u32>("place", pooled[1]).unwrap();

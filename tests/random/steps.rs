@@ -1,28 +1,29 @@
 //! Ops that a training step is fused into, and distortion.
 
 use proptest::prelude::*;
+use wgrad::expr::Expr;
 use wgrad::ops::activation::Activation;
 use wgrad::ops::conv2d_pool::{
     Conv2dPool, Conv2dPoolInputGrad, Conv2dPoolWeightGrad, ConvPool, Update,
 };
-use wgrad::ops::dense_grad::DenseGrad;
+use wgrad::ops::dense_grad::{DenseGrad, InputGradient};
 use wgrad::ops::dense_loss::{DenseLoss, MOST_SCORES};
 use wgrad::ops::distort::{self, Distortion, Draw};
 use wgrad::ops::max_pool2d::MaxPool2d;
+use wgrad::ops::pointwise::Pointwise;
 use wgrad::ops::tally::Tally;
 use wgrad::ops::{Case, Cost, Fill, Window, cross_entropy, log_likelihood, quadratic};
 
-use super::{UNIFORM, convolutions, draw, output, sgd, updated};
+use super::{UNIFORM, convolutions, draw, ended, output, sgd, slope, updated};
 
 /// Images, filters, a convolution and a pool over it; half of them such as have a kernel
 /// of their own.
 fn conv_pools() -> impl Strategy<Value = ([usize; 4], [usize; 4], ConvPool)> {
     let step = || prop_oneof![1..4usize, 1..16usize];
     let pool = ([1..4usize, 1..4], [step(), step()], [0..2usize, 0..2]);
-    let activation = prop::sample::select(vec![Activation::Linear, Activation::Sigmoid]);
     let pairs = (any::<bool>(), any::<bool>(), 0..3usize);
-    (convolutions(11), pool, activation, pairs).prop_map(
-        |((mut x, w, mut conv), (mut kernel, mut stride, mut padding), activation, pairs)| {
+    (convolutions(11), pool, pairs).prop_map(
+        |((mut x, w, mut conv), (mut kernel, mut stride, mut padding), pairs)| {
             let (pairs, halves, fours) = pairs;
             if pairs {
                 (conv.stride, conv.padding, conv.dilation) = ([1, 1], [0, 0], [1, 1]);
@@ -49,7 +50,6 @@ fn conv_pools() -> impl Strategy<Value = ([usize; 4], [usize; 4], ConvPool)> {
                 kernel,
                 stride,
                 padding,
-                activation,
             };
             (x, w, ConvPool { conv, pool })
         },
@@ -78,11 +78,18 @@ fn pooled(x: [usize; 4], w: [usize; 4], conv_pool: &ConvPool) -> Option<([usize;
 
 #[test]
 fn conv2d_pool() {
-    draw("conv2d_pool", conv_pools(), |(x, w, conv_pool)| {
+    let strategy = (conv_pools(), any::<bool>());
+    draw("conv2d_pool", strategy, |((x, w, conv_pool), sigmoid)| {
         pooled(x, w, &conv_pool)?;
-        let case = Case::new(Conv2dPool(conv_pool), w[1] * w[2] * w[3]);
+        let op = Conv2dPool(conv_pool);
+        let case = Case::new(op, w[1] * w[2] * w[3]);
         let case = case.fixed(&x, UNIFORM).fixed(&w, UNIFORM);
-        Some(case.fixed(&[w[0]], UNIFORM))
+        let case = case.fixed(&[w[0]], UNIFORM);
+        let activated = Pointwise::new(&[Expr::input(0).sigmoid()]);
+        Some(match sigmoid {
+            true => ended(case, op, activated),
+            false => case,
+        })
     });
 }
 
@@ -91,12 +98,11 @@ fn conv2d_pool_input_gradient() {
     draw(
         "conv2d_pool's input gradient",
         (conv_pools(), any::<bool>()),
-        |((x, w, conv_pool), slope)| {
+        |((x, w, conv_pool), sloped)| {
             let (y, winner) = pooled(x, w, &conv_pool)?;
             let grad = Conv2dPoolInputGrad {
                 conv_pool,
                 input: [x[2], x[3]],
-                slope: slope.then_some(Activation::Sigmoid),
             };
             // A place of the convolution may win in every window it stands in.
             let ConvPool { conv, pool } = conv_pool;
@@ -104,10 +110,9 @@ fn conv2d_pool_input_gradient() {
             let taps = w[0] / conv.groups * w[2] * w[3];
             let case = Case::new(grad, taps * wins(0) * wins(1));
             let case = case.fixed(&y, UNIFORM).u32(&y, winner).fixed(&w, UNIFORM);
-            Some(if slope {
-                case.fixed(&x, Fill::Uniform(0.0, 1.0))
-            } else {
-                case
+            Some(match sloped {
+                true => ended(case, grad, slope()).fixed(&x, Fill::Uniform(0.0, 1.0)),
+                false => case,
             })
         },
     );
@@ -166,9 +171,10 @@ fn dense_grad() {
         |((n, n_in, out), (activation, scale, fill), input_gradient)| {
             let sgd = sgd(false);
             let grad = DenseGrad {
-                activation,
-                scale,
-                input_gradient,
+                input_gradient: match input_gradient {
+                    true => InputGradient::sloped(activation, scale),
+                    false => InputGradient::Unwanted,
+                },
                 updates: [(sgd.ending(), vec![2, 4, 5]), (sgd.ending(), vec![3, 4, 5])],
             };
             let case = Case::new(grad, out.max(n))

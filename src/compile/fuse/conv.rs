@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use super::nodes::{Join, Nodes};
 use crate::error::Result;
-use crate::ops::activation::Activation;
-use crate::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, ConvEnd};
+use crate::ops::Op;
+use crate::ops::add_bias;
+use crate::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
 use crate::ops::conv2d_pool::{
     Conv2dPool, Conv2dPoolInputGrad, Conv2dPoolWeightGrad, ConvPool, Update,
 };
 use crate::ops::max_pool2d::{MaxPool2d, MaxPool2dGrad};
+use crate::ops::pointwise::{Ending, WithEnding};
 use crate::ops::reduce::Reduce;
 
 pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
@@ -30,31 +32,37 @@ pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
     Ok(())
 }
 
+/// The op with an ending, if there is one and it can have it.
+fn with(op: impl Op, ending: Option<&Ending>) -> Option<Arc<dyn Op>> {
+    let op: Arc<dyn Op> = Arc::new(op);
+    match ending {
+        Some(ending) => Some(Arc::new(WithEnding::of(&op, ending)?)),
+        None => Some(op),
+    }
+}
+
 /// `i` is the pool of a biased convolution.
 fn forward(nodes: &Nodes, i: usize) -> Option<Join> {
-    let pool = *nodes.op::<MaxPool2d>(i)?;
-    let before = nodes.inputs(i)[0];
-    let conv = *nodes.op::<Conv2d>(before.node)?;
-    if conv.end != ConvEnd::Bias(Activation::Linear) || nodes.sole_reader(before) != Some(i) {
+    let (&pool, ending) = nodes.core::<MaxPool2d>(i)?;
+    let (&before, rest) = nodes.inputs(i).split_first()?;
+    let (&conv, bias) = nodes.core::<Conv2d>(before.node)?;
+    if !bias?.is(&add_bias::expression(4)) || nodes.sole_reader(before) != Some(i) {
         return None;
     }
     Some(Join {
         members: vec![before.node, i],
         at: i,
         named: before.node,
-        op: Arc::new(Conv2dPool(ConvPool { conv, pool })),
-        inputs: nodes.inputs(before.node).to_vec(),
-        outputs: vec![nodes.value(i, 0), nodes.value(i, 1)],
+        op: with(Conv2dPool(ConvPool { conv, pool }), ending)?,
+        inputs: [nodes.inputs(before.node), rest].concat(),
+        outputs: nodes.outputs(i),
         unseen: None,
     })
 }
 
 /// `i` is a pool's input gradient: its readers are given what it is made of.
 fn backward(nodes: &mut Nodes, i: usize) -> Result<()> {
-    let Some(&MaxPool2dGrad {
-        pool, slope: None, ..
-    }) = nodes.op::<MaxPool2dGrad>(i)
-    else {
+    let Some(&MaxPool2dGrad { pool, .. }) = nodes.op::<MaxPool2dGrad>(i) else {
         return Ok(());
     };
     let &[g, argmax] = nodes.inputs(i) else {
@@ -62,13 +70,14 @@ fn backward(nodes: &mut Nodes, i: usize) -> Result<()> {
     };
     for reader in nodes.readers(nodes.first(i)).to_vec() {
         let inputs = nodes.inputs(reader).to_vec();
-        if let Some(&Conv2dInputGrad { conv, input, slope }) = nodes.op(reader) {
+        if let Some((&Conv2dInputGrad { conv, input }, ending)) = nodes.core(reader) {
             let op = Conv2dPoolInputGrad {
                 conv_pool: ConvPool { conv, pool },
                 input,
-                slope,
             };
-            nodes.rewrite(reader, Arc::new(op), [&[g, argmax], &inputs[1..]].concat())?;
+            if let Some(op) = with(op, ending) {
+                nodes.rewrite(reader, op, [&[g, argmax], &inputs[1..]].concat())?;
+            }
         } else if let Some(Conv2dWeightGrad {
             conv,
             kernel,

@@ -1,5 +1,5 @@
 //! A dense layer's way back: ∂W and ∂b with their updates and, where it is wanted, ∂x
-//! with the mask and the slope behind it, become one
+//! with what stands at its end or the mask and the slope behind it, become one
 //! [`DenseGrad`](crate::ops::dense_grad::DenseGrad).
 
 use std::sync::Arc;
@@ -9,11 +9,10 @@ use crate::error::Result;
 use crate::expr::Expr;
 use crate::ops::Value;
 use crate::ops::activation::{Activation, ActivationSlope};
-use crate::ops::dense_grad::{DenseGrad, MOST_COLUMNS, MOST_EXAMPLES};
+use crate::ops::dense_grad::{DenseGrad, InputGradient, MOST_COLUMNS, MOST_EXAMPLES};
 use crate::ops::dropout::Dropout;
 use crate::ops::matmul::Matmul;
-use crate::ops::pointwise::MOST_BINDINGS;
-use crate::ops::pointwise::Pointwise;
+use crate::ops::pointwise::{Ending, MOST_BINDINGS, Pointwise};
 use crate::ops::reshape::Reshape;
 
 pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
@@ -25,11 +24,18 @@ pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
     Ok(())
 }
 
-/// The way from ∂x = g W to the gradient before the activation that made x.
+/// The way from ∂x = g W to what an expression makes of it.
 struct Back {
     members: Vec<usize>,
-    activation: Activation,
-    scale: f64,
+    way: Way,
+}
+
+/// What stands at the end of ∂x.
+enum Way {
+    /// The slope of the activation that made x, behind dropout that has multiplied by a factor.
+    Sloped(Activation, f64),
+    /// Any expression, and what its inputs are.
+    Any(Ending, Vec<Value>),
 }
 
 fn recognise(nodes: &Nodes, i: usize) -> Option<Join> {
@@ -53,23 +59,48 @@ fn recognise(nodes: &Nodes, i: usize) -> Option<Join> {
     let (bias, sum) = nodes.bias_update(g)?;
     let of_bias = &nodes.inputs(bias)[1..];
     let mut inputs = vec![x, g, w, of_bias[sum.updates()?]];
+    let changed = |one: &Ending, own: &[Value]| -> Vec<Value> {
+        one.changes().into_iter().map(|k| own[k]).collect()
+    };
+    let changed = [changed(ending, own), changed(sum, of_bias)].concat();
     let updates = nodes.both(&mut inputs, [(ending, own), (sum, of_bias)])?;
     // ∂x is made of the weights before their update.
-    let mut before = nodes.readers(g).iter().filter(|&&r| r < i);
-    let back = before.find_map(|&r| follow(nodes, r, x, w));
-    let (activation, scale) = back
-        .as_ref()
-        .map_or((Activation::Linear, 1.0), |b| (b.activation, b.scale));
-    let last = back.as_ref().and_then(|b| b.members.last().copied());
+    let before = nodes.readers(g).iter().copied().filter(|&r| r < i);
+    let back = before.into_iter().find_map(|r| follow(nodes, r, x, w));
     let mut members = vec![i, bias];
-    let input_gradient = back.is_some();
-    members.extend(back.into_iter().flat_map(|b| b.members));
-    let op = DenseGrad {
-        activation,
-        scale,
-        input_gradient,
+    let mut op = DenseGrad {
+        input_gradient: InputGradient::Unwanted,
         updates,
     };
+    let mut last = None;
+    if let Some(back) = back {
+        let own = inputs.len();
+        op.input_gradient = match back.way {
+            Way::Sloped(activation, scale) => InputGradient::sloped(activation, scale),
+            Way::Any(ending, values) => {
+                let place = |v: Value| {
+                    let known = inputs.iter().position(|other| *other == v);
+                    known.unwrap_or_else(|| {
+                        inputs.push(v);
+                        inputs.len() - 1
+                    })
+                };
+                let alone = values.iter().all(|v| !changed.contains(v));
+                let places = values.into_iter().map(place).collect();
+                match alone {
+                    true => InputGradient::Ended(ending, places),
+                    false => InputGradient::Unwanted,
+                }
+            }
+        };
+        if op.bindings() > MOST_BINDINGS || op.input_gradient == InputGradient::Unwanted {
+            op.input_gradient = InputGradient::Unwanted;
+            inputs.truncate(own);
+        } else {
+            last = back.members.last().copied();
+            members.extend(back.members);
+        }
+    }
     if op.bindings() > MOST_BINDINGS {
         return None;
     }
@@ -93,37 +124,45 @@ fn follow(nodes: &Nodes, r: usize, x: Value, w: Value) -> Option<Back> {
     if product.trans_a || product.trans_b || factor != w {
         return None;
     }
-    let bare = Back {
+    let sloped = |activation, scale| Back {
         members: vec![r],
-        activation: Activation::Linear,
-        scale: 1.0,
+        way: Way::Sloped(activation, scale),
     };
     let Some(ending) = &product.ending else {
+        let bare = sloped(Activation::Linear, 1.0);
         return Some(through_mask(nodes, r, x, None).unwrap_or(bare));
     };
     let (g, y) = (Expr::input(0), Expr::input(1));
     let is = |expression: &Expr| ending.is(&Pointwise::new(std::slice::from_ref(expression)));
-    let curved = || Activation::ALL.into_iter().skip(1);
-    if let Some(activation) = curved().find(|act| is(&act.sloped_of(&g, &y))) {
-        let own = nodes.viewed(rest[0]) == nodes.viewed(x);
-        return own.then_some(Back { activation, ..bare });
+    let mut curved = Activation::ALL.into_iter().skip(1);
+    let own = |y: Value, of: Value| nodes.viewed(y) == nodes.viewed(of);
+    if let Some(activation) = curved.clone().find(|act| is(&act.sloped_of(&g, &y)))
+        && own(rest[0], x)
+    {
+        return Some(sloped(activation, 1.0));
     }
     let made = nodes.viewed(x).node;
-    let mask = nodes.op::<Dropout>(made)?;
-    let masked = mask.of(&g);
-    if is(&masked) && rest == &nodes.inputs(made)[1..] {
-        return through_mask(nodes, r, x, Some(mask));
+    if let Some(mask) = nodes.op::<Dropout>(made) {
+        let masked = mask.of(&g);
+        let draws = &nodes.inputs(made)[1..];
+        let back = if is(&masked) && rest == draws {
+            through_mask(nodes, r, x, Some(mask))
+        } else {
+            let activation = curved.find(|act| is(&act.sloped_of(&masked, &y)));
+            let fits = |act: &Activation| {
+                let before = nodes.inputs(made)[0];
+                is_flat_at_zero(*act) && own(rest[0], before) && &rest[1..] == draws
+            };
+            activation.filter(fits).map(|act| sloped(act, mask.scale()))
+        };
+        if back.is_some() {
+            return back;
+        }
     }
-    let activation = curved().find(|act| is(&act.sloped_of(&masked, &y)))?;
-    let [y, draws @ ..] = rest else {
-        return None;
-    };
-    let own = nodes.viewed(*y) == nodes.viewed(nodes.inputs(made)[0]);
-    let fits = own && draws == &nodes.inputs(made)[1..] && is_flat_at_zero(activation);
-    fits.then_some(Back {
-        activation,
-        scale: mask.scale(),
-        ..bare
+    let ends_here = !ending.is_update() && ending.changes().is_empty() && ending.outputs() == 1;
+    ends_here.then(|| Back {
+        members: vec![r],
+        way: Way::Any(ending.clone(), rest.to_vec()),
     })
 }
 
@@ -156,7 +195,6 @@ fn through_mask(nodes: &Nodes, r: usize, x: Value, mask: Option<&Dropout>) -> Op
     members.push(next);
     Some(Back {
         members,
-        activation,
-        scale,
+        way: Way::Sloped(activation, scale),
     })
 }

@@ -2,7 +2,7 @@
 //!
 //! | rule | several launches become one |
 //! |---|---|
-//! | [`epilogues`] | expressions at the end of the kernel that makes what they read: bias, activation, mask, slope, the update of a parameter; some ops' kernels still name what may stand there |
+//! | [`endings`] | expressions at the end of the kernel that makes what they read: bias, activation, mask, slope, the update of a parameter |
 //! | [`dense`] | a dense layer's way back: input gradient, mask and slope, weights and bias with their updates |
 //! | [`conv`] | convolution, bias, pool and activation; pool gradient into both gradients of the convolution; filters and bias with their updates |
 //! | [`pointwise`] | chains and trees of expressions |
@@ -14,7 +14,7 @@
 
 mod conv;
 mod dense;
-mod epilogues;
+mod endings;
 mod loss;
 
 mod nodes;
@@ -30,12 +30,12 @@ pub(super) use nodes::Nodes;
 /// # Errors
 /// What a fused op's lowering says.
 pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
-    epilogues::fuse(nodes)?;
+    endings::fuse(nodes)?;
     conv::fuse(nodes)?;
     dense::fuse(nodes)?;
     loss::fuse(nodes)?;
     // A dense layer's way back no longer reads what stood before a mask, so the mask may
     // now go to the end of the layer before it.
-    epilogues::fuse(nodes)?;
+    endings::fuse(nodes)?;
     pointwise::fuse(nodes)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Kind, Node};
 use crate::kernel::Access;
-use crate::ops::pointwise::{Ending, Pointwise};
+use crate::ops::pointwise::{Ending, Pointwise, WithEnding};
 use crate::ops::reduce::Reduce;
 use crate::ops::{GraphId, Lowering, Op, Operand, Value};
 use crate::shape::Type;
@@ -223,6 +223,16 @@ impl Nodes {
     pub(super) fn op<T: Op>(&self, i: usize) -> Option<&T> {
         let op: &dyn Any = &**self.dyn_op(i)?;
         op.downcast_ref()
+    }
+
+    /// Node `i` if it is an op of type `T`, with or without an ending.
+    pub(super) fn core<T: Op>(&self, i: usize) -> Option<(&T, Option<&Ending>)> {
+        let core: &dyn Any = match self.op::<WithEnding>(i) {
+            Some(op) => &**op.core(),
+            None => &**self.dyn_op(i)?,
+        };
+        let ending = self.op::<WithEnding>(i).and_then(Op::ending);
+        Some((core.downcast_ref()?, ending))
     }
 
     pub(super) fn ty(&self, value: Value) -> Option<&Type> {

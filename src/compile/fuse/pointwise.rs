@@ -9,6 +9,7 @@ use super::nodes::{Join, Nodes};
 use crate::error::Result;
 use crate::ops::Value;
 use crate::ops::pointwise::{Pointwise, Use, merged};
+use crate::shape::Type;
 
 pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
     for i in nodes.indices() {
@@ -30,13 +31,22 @@ fn takes_in(nodes: &mut Nodes, i: usize) -> Result<bool> {
     Ok(false)
 }
 
+fn types(nodes: &Nodes, i: usize) -> Option<Vec<Type>> {
+    let inputs = nodes.inputs(i).iter();
+    inputs.map(|&v| nodes.ty(v).cloned()).collect()
+}
+
+/// What node `i` computes element by element.
+fn expression(nodes: &Nodes, i: usize) -> Option<Pointwise> {
+    nodes.dyn_op(i)?.expression(&types(nodes, i)?)
+}
+
 /// `i` reads `between` of another expression and nobody else does.
 fn recognise(nodes: &Nodes, between: Value, i: usize) -> Option<Join> {
-    let op = nodes.op::<Pointwise>(i)?;
-    let first = nodes.op::<Pointwise>(between.node)?;
+    let (op, first) = (&expression(nodes, i)?, &expression(nodes, between.node)?);
     let inputs = nodes.inputs(i);
-    let types: Option<Vec<_>> = inputs.iter().map(|&v| nodes.ty(v).cloned()).collect();
-    let extents = op.results(&types?[..op.inputs()]).ok()?;
+    let types = types(nodes, i)?;
+    let extents = op.results(&types[..op.inputs()]).ok()?;
     let alike = nodes.ty(between)?.shape.extents() == extents;
     if !alike || nodes.sole_reader(between) != Some(i) {
         return None;
@@ -70,7 +80,6 @@ mod tests {
     use crate::ops::{COUNTER, Tape};
     use crate::plan::{Limits, Plan};
     use crate::rng::streams::USER;
-    use crate::shape::Type;
 
     fn f32(extents: &[usize]) -> Type {
         Type::f32("test", extents).unwrap()

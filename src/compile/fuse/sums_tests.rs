@@ -8,7 +8,7 @@ use crate::graph::Graph;
 use crate::ops::activation::{Activate, Activation};
 use crate::ops::add::Add;
 use crate::ops::add_bias::AddBias;
-use crate::ops::conv2d::{Conv2d, ConvEnd};
+use crate::ops::conv2d::Conv2d;
 use crate::ops::matmul::Matmul;
 use crate::ops::{Tape, Value};
 use crate::optim::{Optimizer, Sgd};
@@ -118,7 +118,6 @@ fn a_shared_filters_gradients_are_added_by_the_second_convolution() {
         padding: [1, 1],
         dilation: [1, 1],
         groups: 1,
-        end: ConvEnd::Store,
     };
     graph.begin("run");
     let mut y = x;

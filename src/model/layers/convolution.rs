@@ -5,7 +5,7 @@ use super::*;
 use crate::model::Initializer;
 use crate::ops::add_bias::AddBias;
 use crate::ops::conv_transpose2d::ConvTranspose2d as Transpose;
-use crate::ops::conv2d::{Conv2d as Convolution, ConvEnd};
+use crate::ops::conv2d::Conv2d as Convolution;
 
 pub(super) fn ones() -> [usize; 2] {
     [1, 1]
@@ -138,7 +138,6 @@ layer!(Conv2d, "conv2d", |layer, scope, inputs| {
         padding: layer.padding,
         dilation: layer.dilation,
         groups: layer.groups,
-        end: ConvEnd::Store,
     };
     let y = scope.op1(Arc::new(convolution), &[x, w])?;
     let bias = layer.bias.then_some(layer.bias_start);

@@ -1,7 +1,6 @@
 //! Pools, and images in other sizes.
 
 use super::*;
-use crate::ops::activation::Activation;
 use crate::ops::adaptive_avg_pool2d::AdaptiveAvgPool2d as Adaptive;
 use crate::ops::avg_pool2d::AvgPool2d as Average;
 use crate::ops::max_pool2d::MaxPool2d as Max;
@@ -67,7 +66,6 @@ pool! {
         kernel: layer.kernel,
         stride,
         padding: layer.padding,
-        activation: Activation::Linear,
     }
 }
 pool! {

@@ -10,12 +10,34 @@ use std::cell::RefCell;
 use crate::threads::prelude::*;
 
 use super::super::gemm::{Matrix, serial};
-use super::reference::{self, Launched};
-use crate::kernel::Args;
+use super::reference::Launched;
+use crate::kernel::{Args, Finish};
 
 thread_local! {
     /// A thread's window matrix, kept from launch to launch.
     static COLUMNS: RefCell<Vec<f32>> = const { RefCell::new(vec![]) };
+    /// What a thread has made of an image and not finished yet, likewise.
+    static MADE: RefCell<Vec<f32>> = const { RefCell::new(vec![]) };
+}
+
+/// Makes `size` elements of each image and hands them over.
+fn image_by_image<'a, 'x>(
+    parts: Vec<Box<dyn Finish + 'a>>,
+    size: usize,
+    images: impl IndexedParallelIterator<Item = &'x [f32]>,
+    make: impl Fn(&[f32], &mut [f32]) + Sync,
+) {
+    let Some(all) = parts.into_iter().next() else {
+        return;
+    };
+    let parts = all.split(size).into_par_iter();
+    parts.zip(images).for_each(|(mut part, image)| {
+        let mut made = MADE.take();
+        made.resize(size.max(made.len()), 0.0);
+        make(image, &mut made[..size]);
+        part.take(0, &made[..size]);
+        MADE.set(made);
+    });
 }
 
 /// Parts that the weight gradient's sum over images is cut into.
@@ -128,17 +150,13 @@ impl Launched {
             }
         });
     }
-}
 
-fn convolve(a: &Args<'_, f32>, y: &mut [f32]) {
-    let s = Launched::of(a);
-    let (x, w) = (a.f(0), a.f(1));
-    let (taps, places, filters) = (s.taps(), s.places(), s.f / s.groups);
-    let images = y.par_chunks_mut(s.f * places).zip(x.par_chunks(s.image()));
-    images.for_each(|(y, x)| {
+    /// y `[F, H_o, W_o]` of an image x, by filters w.
+    fn convolve(&self, x: &[f32], w: &[f32], y: &mut [f32]) {
+        let (taps, places, filters) = (self.taps(), self.places(), self.f / self.groups);
         for (group, y) in y.chunks_mut(filters * places).enumerate() {
             with_columns(taps * places, |columns| {
-                s.unfold(x, group, columns);
+                self.unfold(x, group, columns);
                 let w = &w[group * filters * taps..][..filters * taps];
                 let (w, columns) = (
                     Matrix::of(w, taps, false),
@@ -147,47 +165,54 @@ fn convolve(a: &Args<'_, f32>, y: &mut [f32]) {
                 serial([filters, places, taps], w, columns, y, false);
             });
         }
-    });
-}
+    }
 
-pub(super) fn forward(a: &mut Args<'_, f32>) {
-    let y = a.f_mut(2);
-    convolve(a, y);
-}
-
-pub(super) fn forward_bias(a: &mut Args<'_, f32>) {
-    let y = a.f_mut(3);
-    convolve(a, y);
-    reference::bias(a, y);
-}
-
-fn input_gradient(a: &Args<'_, f32>, dx: &mut [f32]) {
-    let s = Launched::of(a);
-    let (g, w) = (a.f(0), a.f(1));
-    let (taps, places, filters) = (s.taps(), s.places(), s.f / s.groups);
-    let images = dx.par_chunks_mut(s.image()).zip(g.par_chunks(s.f * places));
-    images.for_each(|(dx, g)| {
+    /// An image's ∂x `[C, H, W]` from its g `[F, H_o, W_o]`.
+    fn input_gradient(&self, g: &[f32], w: &[f32], dx: &mut [f32]) {
+        let (taps, places, filters) = (self.taps(), self.places(), self.f / self.groups);
         dx.fill(0.0);
         for (group, g) in g.chunks(filters * places).enumerate() {
             with_columns(taps * places, |columns| {
                 let w = &w[group * filters * taps..][..filters * taps];
                 let (w, g) = (Matrix::of(w, taps, true), Matrix::of(g, places, false));
                 serial([taps, places, filters], w, g, columns, false);
-                s.fold(columns, group, dx);
+                self.fold(columns, group, dx);
             });
         }
+    }
+}
+
+pub(super) fn forward(a: &mut Args<'_, f32>) {
+    let s = Launched::of(a);
+    let (x, w, y) = (a.f(0), a.f(1), a.f_mut(2));
+    let images = y.par_chunks_mut(s.f * s.places());
+    let images = images.zip(x.par_chunks(s.image()));
+    images.for_each(|(y, x)| s.convolve(x, w, y));
+}
+
+/// The convolution, an image's elements finished while they are near.
+pub(super) fn finishing<'a>(a: &mut Args<'_, f32>, parts: Vec<Box<dyn Finish + 'a>>) {
+    let s = Launched::of(a);
+    let (x, w) = (a.f(0), a.f(1));
+    image_by_image(parts, s.f * s.places(), x.par_chunks(s.image()), |x, y| {
+        s.convolve(x, w, y)
     });
 }
 
 pub(super) fn input_grad(a: &mut Args<'_, f32>) {
-    let dx = a.f_mut(2);
-    input_gradient(a, dx);
+    let s = Launched::of(a);
+    let (g, w, dx) = (a.f(0), a.f(1), a.f_mut(2));
+    let images = dx.par_chunks_mut(s.image());
+    let images = images.zip(g.par_chunks(s.f * s.places()));
+    images.for_each(|(dx, g)| s.input_gradient(g, w, dx));
 }
 
-pub(super) fn input_grad_slope(a: &mut Args<'_, f32>) {
-    let dx = a.f_mut(3);
-    input_gradient(a, dx);
-    reference::slope(a, dx);
+/// The input gradient likewise.
+pub(super) fn input_grad_finishing<'a>(a: &mut Args<'_, f32>, parts: Vec<Box<dyn Finish + 'a>>) {
+    let s = Launched::of(a);
+    let (g, w) = (a.f(0), a.f(1));
+    let images = g.par_chunks(s.f * s.places());
+    image_by_image(parts, s.image(), images, |g, dx| s.input_gradient(g, w, dx));
 }
 
 fn weight_gradient(a: &Args<'_, f32>) -> Vec<f32> {

@@ -3,16 +3,13 @@
 use super::implicit::direct_weight_cost;
 use super::*;
 
-/// ∂x: inputs g `[N, F, H_o, W_o]`, w and, with a slope, x's values as an activation's
-/// outputs `[N, C, H, W]`; output `[N, C, H, W]`.
+/// ∂x: inputs g `[N, F, H_o, W_o]` and w; output `[N, C, H, W]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conv2dInputGrad {
     /// The convolution.
     pub conv: Conv2d,
     /// `[H, W]`.
     pub input: [usize; 2],
-    /// Multiply by this activation's slope.
-    pub slope: Option<Activation>,
 }
 
 /// ∂w: inputs x, g and what the ending asks for; output ∂w `[F, C / groups, K_h, K_w]`, or the
@@ -45,20 +42,10 @@ impl Conv2dInputGrad {
     fn ways(&self, inputs: &[Type], outputs: &[Type]) -> Result<(Lowered, Vec<Alternative>)> {
         let s = self.sizes(&inputs[0], &inputs[1])?;
         let [_, per, kh, kw] = four(FILTERS, &inputs[1])?;
-        let mut constants = self.conv.constants([kh, kw], &s);
-        let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
-        operands.push(Operand::Out(0));
-        let (kernel, blocks) = match self.slope {
-            None => (&CONV2D_INPUT_GRAD, &implicit::INPUT_GRAD),
-            Some(act) => {
-                constants.push(("ACTIVATION", act.constant()));
-                (&CONV2D_INPUT_GRAD_SLOPE, &implicit::INPUT_GRAD_SLOPE)
-            }
-        };
         let direct = Lowered {
-            kernel,
-            constants,
-            operands,
+            kernel: &CONV2D_INPUT_GRAD,
+            constants: self.conv.constants([kh, kw], &s),
+            operands: vec![Operand::In(0), Operand::In(1), Operand::Out(0)],
             grid: grid(outputs[0].elements(), ELEMENTWISE),
             flops: self.conv.flops([kh, kw], &s),
             alternatives: vec![],
@@ -67,7 +54,7 @@ impl Conv2dInputGrad {
         let taps = s.f / groups * kh * kw;
         let sizes = [per, s.n * s.input[0] * s.input[1], taps];
         let cost = direct_cost(outputs[0].elements(), taps);
-        let ways = implicit::ways(&direct, cost, blocks, sizes, groups);
+        let ways = implicit::ways(&direct, cost, &implicit::INPUT_GRAD, sizes, groups);
         Ok((direct, ways))
     }
 }
@@ -78,21 +65,12 @@ impl Op for Conv2dInputGrad {
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
-        let (g, w, y) = match (self.slope, inputs) {
-            (None, [g, w]) => (g, w, None),
-            (Some(_), [g, w, y]) => (g, w, Some(y)),
-            _ => {
-                let found = format!("{} inputs", inputs.len());
-                let wanted = "gradient, filters and, with a slope, outputs";
-                return Err(Error::shape("conv2d input gradient", found, wanted));
-            }
-        };
+        let [g, w] = arity("conv2d input gradient", inputs, "gradient, filters")?;
         let s = self.sizes(g, w)?;
-        let dx = Type::f32("conv2d", &[s.n, s.c, s.input[0], s.input[1]])?;
-        if let Some(y) = y {
-            exactly("conv2d", "outputs [N, C, H, W]", y, &dx)?;
-        }
-        Ok(vec![dx])
+        Ok(vec![Type::f32(
+            "conv2d",
+            &[s.n, s.c, s.input[0], s.input[1]],
+        )?])
     }
 
     fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
@@ -100,14 +78,8 @@ impl Op for Conv2dInputGrad {
         Ok(Lowering::Launch(direct.by(ways)))
     }
 
-    fn with_epilogue(&self, epilogue: &Epilogue) -> Option<Arc<dyn Op>> {
-        match (self.slope, epilogue) {
-            (None, Epilogue::ActivationSlope(act)) => Some(Arc::new(Self {
-                slope: Some(*act),
-                ..*self
-            })),
-            _ => None,
-        }
+    fn port(&self) -> Option<usize> {
+        Some(CONV2D_INPUT_GRAD.bindings.len())
     }
 }
 
@@ -204,22 +176,7 @@ pub static CONV2D_INPUT_GRAD: Kernel = Kernel {
     ],
     reference: crate::reference!(reference::input_grad),
     fast: Some(fast::input_grad),
-    ..CONV2D
-};
-
-/// ∂x ⊙ σ′(y).
-pub static CONV2D_INPUT_GRAD_SLOPE: Kernel = Kernel {
-    name: "conv2d_input_grad_slope",
-    turns: "(F / GROUPS + 1) * (2 + KH * (KW + 2)) + 8",
-    bindings: &[
-        Bind::read("g").of("N * F * HO * WO"),
-        Bind::read("w").of("F * C * KH * KW / GROUPS"),
-        Bind::read("saved_x").of("N * C * H * W"),
-        Bind::write("delta").of("N * C * H * W"),
-    ],
-    constants: constants!("ACTIVATION"),
-    reference: crate::reference!(reference::input_grad_slope),
-    fast: Some(fast::input_grad_slope),
+    finishing: Some(fast::input_grad_finishing),
     ..CONV2D
 };
 
@@ -235,5 +192,6 @@ pub static CONV2D_WEIGHT_GRAD: Kernel = Kernel {
     reference: crate::reference!(reference::weight_grad),
     fast: Some(fast::weight_grad),
     ports: &[Port::finish(2, "64")],
+    finishing: None,
     ..CONV2D
 };

@@ -10,9 +10,8 @@
 //! of each group. The matrix with a column for each place, the patch that it sees, is never
 //! made (Chetlur et al. 2014, "cuDNN").
 
-use super::CONV2D_WEIGHT_GRAD;
-use super::{CONV2D, CONV2D_BIAS, CONV2D_INPUT_GRAD, CONV2D_INPUT_GRAD_SLOPE};
-use crate::kernel::{Kernel, Suits};
+use super::{CONV2D, CONV2D_INPUT_GRAD, CONV2D_WEIGHT_GRAD};
+use crate::kernel::{Kernel, Port, Suits};
 use crate::ops::blocks::{Cut, Direct, WORKGROUPS, counted, cuts};
 use crate::ops::{Alternative, Lowered};
 
@@ -98,7 +97,6 @@ macro_rules! source {
             include_str!("../../../shaders/shared/tree.wgsl"),
             include_str!("../../../shaders/shared/window.wgsl"),
             include_str!("../../../shaders/shared/nan.wgsl"),
-            include_str!("../../../shaders/shared/activation.wgsl"),
             include_str!("../../../shaders/conv2d.wgsl"),
             include_str!("../../../shaders/shared/blocks.wgsl"),
             include_str!("../../../shaders/conv2d/implicit.wgsl"),
@@ -108,32 +106,23 @@ macro_rules! source {
     };
 }
 
-/// A convolution's constants, `more`, and how the product is cut.
-macro_rules! constants {
-    ($($more:literal),*) => {
-        &[
-            "N", "C", "F", "GROUPS", "H", "W", "HO", "WO", "KH", "KW", "SH", "SW", "PH", "PW", "DH",
-            "DW", $($more,)* "BLOCK", "SHARES"
-        ]
-    };
-}
+/// A convolution's constants, and how the product is cut.
+const CONSTANTS: &[&str] = &[
+    "N", "C", "F", "GROUPS", "H", "W", "HO", "WO", "KH", "KW", "SH", "SW", "PH", "PW", "DH", "DW",
+    "BLOCK", "SHARES",
+];
+
+/// Results of a thread, at most.
+const PORTS: &[Port] = &[Port::finish(2, "64")];
 
 /// [`CONV2D`] in blocks.
 pub static FORWARD: Kernel = Kernel {
     name: "conv2d_implicit",
     turns: "(C * KH * KW / GROUPS / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
     source: source!("forward"),
-    constants: constants!(),
+    constants: CONSTANTS,
+    ports: PORTS,
     ..CONV2D
-};
-
-/// [`CONV2D_BIAS`] in blocks.
-pub static FORWARD_BIAS: Kernel = Kernel {
-    name: "conv2d_implicit_bias",
-    turns: "(C * KH * KW / GROUPS / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
-    source: source!("forward"),
-    constants: constants!("ACTIVATION"),
-    ..CONV2D_BIAS
 };
 
 /// [`CONV2D_INPUT_GRAD`] in blocks.
@@ -141,17 +130,9 @@ pub static INPUT_GRAD: Kernel = Kernel {
     name: "conv2d_implicit_input_grad",
     turns: "(F * KH * KW / GROUPS / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
     source: source!("input_grad"),
-    constants: constants!(),
+    constants: CONSTANTS,
+    ports: PORTS,
     ..CONV2D_INPUT_GRAD
-};
-
-/// [`CONV2D_INPUT_GRAD_SLOPE`] in blocks.
-pub static INPUT_GRAD_SLOPE: Kernel = Kernel {
-    name: "conv2d_implicit_input_grad_slope",
-    turns: "(F * KH * KW / GROUPS / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
-    source: source!("input_grad"),
-    constants: constants!("ACTIVATION"),
-    ..CONV2D_INPUT_GRAD_SLOPE
 };
 
 /// [`CONV2D_WEIGHT_GRAD`] in blocks.
@@ -159,13 +140,14 @@ pub static WEIGHT_GRAD: Kernel = Kernel {
     name: "conv2d_implicit_weight_grad",
     turns: "(N * HO * WO / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
     source: source!("weight_grad"),
-    constants: constants!(),
+    constants: CONSTANTS,
+    ports: PORTS,
     ..CONV2D_WEIGHT_GRAD
 };
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Conv2d, Conv2dWeightGrad, ConvEnd};
+    use super::super::{Conv2d, Conv2dWeightGrad};
     use super::*;
     use crate::ops::Op;
     use crate::ops::blocks::tests::measured;
@@ -179,7 +161,6 @@ mod tests {
             padding: [1; 2],
             dilation: [1; 2],
             groups,
-            end: ConvEnd::Store,
         };
         let ty = |e: &[usize]| Type::f32("test", e).unwrap();
         let (x, y, w) = (
@@ -262,7 +243,6 @@ mod tests {
             padding: [1; 2],
             dilation: [1; 2],
             groups: 1,
-            end: ConvEnd::Store,
         };
         let ty = |e: &[usize]| Type::f32("test", e).unwrap();
         let inputs = [ty(&[16, 64, 28, 28]), ty(&[128, 64, 3, 3])];

@@ -1,6 +1,5 @@
 //! The readable texts: loops as the equations stand.
 
-use super::super::activation::Activation;
 use super::super::window::Placed;
 use crate::kernel::Args;
 use crate::tensor::Real;
@@ -57,38 +56,16 @@ impl Launched {
     }
 }
 
-fn convolve<T: Real>(a: &Args<'_, T>, y: &mut [T]) {
-    let (x, w) = (a.f(0), a.f(1));
+pub(super) fn forward<T: Real>(a: &mut Args<'_, T>) {
+    let (x, w, y) = (a.f(0), a.f(1), a.f_mut(2));
     y.fill(T::ZERO);
     Launched::of(a).products(|i, j, k| {
         y[k] += i.map_or(T::ZERO, |i| x[i]) * w[j];
     });
 }
 
-pub(super) fn forward<T: Real>(a: &mut Args<'_, T>) {
-    let y = a.f_mut(2);
-    convolve(a, y);
-}
-
-pub(super) fn forward_bias<T: Real>(a: &mut Args<'_, T>) {
-    let y = a.f_mut(3);
-    convolve(a, y);
-    bias(a, y);
-}
-
-/// y = σ(y + bias), in place; y `[N, F, H_o, W_o]`, bias `[F]`.
-pub(super) fn bias<T: Real>(a: &Args<'_, T>, y: &mut [T]) {
-    let act = Activation::of_constant(a.size("ACTIVATION"));
-    let (bias, plane) = (a.f(2), a.size("HO") * a.size("WO"));
-    for (plane, &b) in y.chunks_mut(plane).zip(bias.iter().cycle()) {
-        for y in plane {
-            *y = act.apply(*y + b);
-        }
-    }
-}
-
-fn input_gradient<T: Real>(a: &Args<'_, T>, dx: &mut [T]) {
-    let (g, w) = (a.f(0), a.f(1));
+pub(super) fn input_grad<T: Real>(a: &mut Args<'_, T>) {
+    let (g, w, dx) = (a.f(0), a.f(1), a.f_mut(2));
     dx.fill(T::ZERO);
     Launched::of(a).products(|i, j, k| {
         if let Some(i) = i {
@@ -97,34 +74,10 @@ fn input_gradient<T: Real>(a: &Args<'_, T>, dx: &mut [T]) {
     });
 }
 
-pub(super) fn input_grad<T: Real>(a: &mut Args<'_, T>) {
-    let dx = a.f_mut(2);
-    input_gradient(a, dx);
-}
-
-pub(super) fn input_grad_slope<T: Real>(a: &mut Args<'_, T>) {
-    let dx = a.f_mut(3);
-    input_gradient(a, dx);
-    slope(a, dx);
-}
-
-/// dx = dx ⊙ σ′(y), in place.
-pub(super) fn slope<T: Real>(a: &Args<'_, T>, dx: &mut [T]) {
-    let act = Activation::of_constant(a.size("ACTIVATION"));
-    for (dx, &y) in dx.iter_mut().zip(a.f(2)) {
-        *dx = act.sloped(*dx, y);
-    }
-}
-
-fn weight_gradient<T: Real>(a: &Args<'_, T>, dw: &mut [T]) {
-    let (x, g) = (a.f(0), a.f(1));
+pub(super) fn weight_grad<T: Real>(a: &mut Args<'_, T>) {
+    let (x, g, dw) = (a.f(0), a.f(1), a.f_mut(2));
     dw.fill(T::ZERO);
     Launched::of(a).products(|i, j, k| {
         dw[j] += g[k] * i.map_or(T::ZERO, |i| x[i]);
     });
-}
-
-pub(super) fn weight_grad<T: Real>(a: &mut Args<'_, T>) {
-    let dw = a.f_mut(2);
-    weight_gradient(a, dw);
 }

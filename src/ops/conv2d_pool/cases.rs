@@ -1,7 +1,6 @@
 //! The cases that hurt.
 
-use super::super::conv2d::ConvEnd;
-use super::super::pointwise::{Pointwise, ended_case};
+use super::super::pointwise::{Pointwise, ended_case, wrapped_case};
 use super::*;
 use crate::expr::Expr;
 
@@ -111,53 +110,45 @@ pub fn cases() -> Vec<Case> {
     let uniform = Fill::Uniform(-1.0, 1.0);
     let mut cases = Vec::new();
     for (x, w, (stride, padding, dilation, groups), (kernel, step, ground)) in SHAPES {
-        let conv_pool = |activation| ConvPool {
+        let conv_pool = ConvPool {
             conv: Conv2d {
                 stride,
                 padding,
                 dilation,
                 groups,
-                end: ConvEnd::Store,
             },
             pool: MaxPool2d {
                 kernel,
                 stride: step,
                 padding: ground,
-                activation,
             },
         };
-        let linear = conv_pool(Activation::Linear);
-        let (Ok((s, [po, qo])), Ok(window)) = (linear.sizes(x, w), linear.window()) else {
+        let (Ok((s, [po, qo])), Ok(window)) = (conv_pool.sizes(x, w), conv_pool.window()) else {
             continue;
         };
         let (n, f) = (s.n, s.f);
         let y = [n, f, po, qo];
         let taps = w[1] * w[2] * w[3];
-        for (activation, fill) in [
-            (Activation::Linear, uniform),
-            (Activation::Sigmoid, uniform),
-            (Activation::Relu, Fill::Ties),
-        ] {
-            let case = Case::new(Conv2dPool(conv_pool(activation)), taps);
-            cases.push(case.fixed(&x, fill).fixed(&w, fill).fixed(&[f], fill));
+        let turn = cases.len() / 8;
+        for fill in [uniform, Fill::Ties] {
+            let case = Case::new(Conv2dPool(conv_pool), taps);
+            let case = case.fixed(&x, fill).fixed(&w, fill).fixed(&[f], fill);
+            if fill == uniform {
+                cases.push(wrapped_case(&case, turn));
+            }
+            cases.push(case);
         }
         let winner = Fill::Winner(window, s.output);
-        for slope in [None, Some(Activation::Tanh)] {
-            let grad = Conv2dPoolInputGrad {
-                conv_pool: linear,
-                input: s.input,
-                slope,
-            };
-            let case = Case::new(grad, f / groups * w[2] * w[3]);
-            let case = case.fixed(&y, uniform).u32(&y, winner).fixed(&w, uniform);
-            cases.push(if slope.is_some() {
-                case.fixed(&x, uniform)
-            } else {
-                case
-            });
-        }
+        let grad = Conv2dPoolInputGrad {
+            conv_pool,
+            input: s.input,
+        };
+        let case = Case::new(grad, f / groups * w[2] * w[3]);
+        let case = case.fixed(&y, uniform).u32(&y, winner).fixed(&w, uniform);
+        cases.push(wrapped_case(&case, turn + 1));
+        cases.push(case);
         let grad = |update| Conv2dPoolWeightGrad {
-            conv_pool: linear,
+            conv_pool,
             kernel: [w[2], w[3]],
             update,
         };
@@ -167,7 +158,6 @@ pub fn cases() -> Vec<Case> {
         };
         // A ReLU after the pool leaves many zeros, which the fast functions pass over.
         cases.push(case(Update::Store, Fill::Ties));
-        let turn = cases.len() / 8;
         let bare = case(Update::Store, uniform);
         cases.push(ended_case(&bare, &w, turn, |ending| {
             Arc::new(grad(Update::Weights(ending)))
@@ -216,13 +206,11 @@ mod tests {
                 padding: [0, 0],
                 dilation: [1, 1],
                 groups: 1,
-                end: ConvEnd::Store,
             },
             pool: MaxPool2d {
                 kernel: [2, 2],
                 stride: [2, 2],
                 padding: [0, 0],
-                activation: Activation::Linear,
             },
         };
         let ty = |e: &[usize]| Type::f32("x", e).unwrap();
@@ -241,10 +229,9 @@ mod tests {
         conv_pool.pool.padding = [0, 0];
 
         let g = [2, 4, 2, 2];
-        let mut input_grad = Conv2dPoolInputGrad {
+        let input_grad = Conv2dPoolInputGrad {
             conv_pool,
             input: [6, 6],
-            slope: None,
         };
         let inputs = [ty(&g), indices(&g), w.clone()];
         assert_eq!(input_grad.infer(&inputs).unwrap(), std::slice::from_ref(&x));
@@ -252,9 +239,8 @@ mod tests {
         assert!(refused(&input_grad, &inputs).contains("gradient [N, F, P_o, Q_o]"));
         let inputs = [ty(&g), indices(&[2, 4, 4]), w.clone()];
         assert!(refused(&input_grad, &inputs).contains("argmax [N, F, P_o, Q_o]"));
-        input_grad.slope = Some(Activation::Relu);
         let inputs = [ty(&g), indices(&g), w.clone(), ty(&[2, 3, 5, 6])];
-        assert!(refused(&input_grad, &inputs).contains("outputs [N, C, H, W]"));
+        assert!(refused(&input_grad, &inputs).contains("4 inputs"));
 
         let weight_grad = |update| Conv2dPoolWeightGrad {
             conv_pool,

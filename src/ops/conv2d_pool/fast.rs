@@ -4,8 +4,8 @@
 //! filter sees of an image is a few runs of contiguous floats, wherever it stands. Then
 //! nothing has to be copied per place:
 //!
-//! - forward: eight filters over eight places at a time, the sums in registers; bias, pool
-//!   and activation follow while a block's plane is in the cache;
+//! - forward: eight filters over eight places at a time, the sums in registers; bias and pool
+//!   follow while a block's plane is in the cache, what stands at the end while an image is;
 //! - weight gradient: per filter, a sum of what the winners see, a block of the filter in
 //!   registers while the winners of an image pass;
 //! - input gradient: per image, the filter is added at each winner.
@@ -16,12 +16,11 @@
 
 use crate::threads::prelude::*;
 
-use super::super::activation::Activation;
 use super::lanes::{LANES, Lanes, Work, widest};
 use super::layout::Layout;
 use super::reference::{self, Launched};
 use super::scratch::{Lent, lend};
-use crate::kernel::Args;
+use crate::kernel::{Args, Finish, Slot};
 
 /// Multiply-adds below which a launch is not worth a second thread.
 const SPLIT: usize = 1 << 16;
@@ -151,41 +150,90 @@ impl Work for Forward<'_> {
     }
 }
 
+/// What all images of a launch have in common.
+struct Images<'a> {
+    s: Launched,
+    layout: Layout,
+    /// Filters, laid out.
+    w: Lent<f32>,
+    bias: &'a [f32],
+}
+
+impl<'a> Images<'a> {
+    fn of(s: Launched, a: &Args<'a, f32>) -> Self {
+        let layout = Layout::of(&s);
+        let w = layout.columns(a.f(1), s.groups, s.f / s.groups);
+        let bias = a.f(2);
+        Self { s, layout, w, bias }
+    }
+
+    /// Pooled places of one image.
+    fn pooled(&self) -> usize {
+        self.s.f * self.s.pool.output[0] * self.s.pool.output[1]
+    }
+
+    fn work(&self) -> usize {
+        self.s.n * self.s.f * self.layout.places() * self.layout.taps()
+    }
+
+    fn forward(&self, x: &[f32], y: &mut [f32], argmax: &mut [u32]) {
+        let mut image = lend(self.layout.laid());
+        let mut plane = lend(self.layout.places() * LANES);
+        self.layout.lay(x, &mut image);
+        widest(Forward {
+            s: &self.s,
+            layout: &self.layout,
+            image: &image,
+            w: &self.w,
+            bias: self.bias,
+            plane: &mut plane,
+            y,
+            argmax,
+        });
+    }
+}
+
 pub(super) fn forward(a: &mut Args<'_, f32>) {
     let s = Launched::of(a);
     if Layout::sprawls(&s) {
         return reference::forward(a);
     }
-    let act = Activation::of_constant(a.size("ACTIVATION"));
-    let (x, w, bias) = (a.f(0), a.f(1), a.f(2));
-    let (y, argmax) = (a.f_mut(3), a.u_mut(4));
-    let layout = Layout::of(&s);
-    let filters = layout.columns(w, s.groups, s.f / s.groups);
-    let pooled = s.f * s.pool.output[0] * s.pool.output[1];
-    let work = s.n * s.f * layout.places() * layout.taps();
-    let images = y.par_chunks_mut(pooled).zip(argmax.par_chunks_mut(pooled));
-    spread(
-        work,
-        images.zip(x.par_chunks(layout.image())),
-        |((y, argmax), x)| {
-            let mut image = lend(layout.laid());
-            let mut plane = lend(layout.places() * LANES);
-            layout.lay(x, &mut image);
-            widest(Forward {
-                s: &s,
-                layout: &layout,
-                image: &image,
-                w: &filters,
-                bias,
-                plane: &mut plane,
-                y,
-                argmax,
-            });
-            for y in y {
-                *y = act.apply(*y);
-            }
-        },
-    );
+    let all = Images::of(s, a);
+    let (x, y, argmax) = (a.f(0), a.f_mut(3), a.u_mut(4));
+    let images = y.par_chunks_mut(all.pooled());
+    let images = images.zip(argmax.par_chunks_mut(all.pooled()));
+    let images = images.zip(x.par_chunks(all.layout.image()));
+    spread(all.work(), images, |((y, argmax), x)| {
+        all.forward(x, y, argmax);
+    });
+}
+
+/// The same, an image's elements finished while they are near.
+pub(super) fn finishing<'f>(a: &mut Args<'_, f32>, parts: Vec<Box<dyn Finish + 'f>>) {
+    let s = Launched::of(a);
+    let Some(mut y) = parts.into_iter().next() else {
+        return;
+    };
+    let (x, argmax) = (a.f(0), a.u_mut(4));
+    if Layout::sprawls(&s) {
+        let mut made = lend(argmax.len());
+        let [x, w, bias] = [x, a.f(1), a.f(2)].map(Slot::F);
+        let slots = [x, w, bias, Slot::FMut(&mut made), Slot::UMut(argmax)];
+        reference::forward(&mut Args {
+            constants: a.constants,
+            slots: slots.into_iter().collect(),
+        });
+        return y.take(0, &made);
+    }
+    let all = Images::of(s, a);
+    let images = y.split(all.pooled()).into_par_iter();
+    let images = images.zip(argmax.par_chunks_mut(all.pooled()));
+    let images = images.zip(x.par_chunks(all.layout.image()));
+    spread(all.work(), images, |((mut y, argmax), x)| {
+        let mut made = lend(all.pooled());
+        all.forward(x, &mut made, argmax);
+        y.take(0, &made);
+    });
 }
 
 /// The filters, scaled by gradients, added at the winners of one image.
@@ -231,54 +279,67 @@ impl Work for InputGradient<'_> {
     }
 }
 
-/// Calls `write(∂x, laid out, of image n)` for each image with its part of `dx`.
-fn input_gradient(a: &Args<'_, f32>, dx: &mut [f32], slope: impl Fn(usize, &mut [f32]) + Sync) {
-    let s = Launched::of(a);
+/// Makes ∂x of each image, given the place of `places` for it and what writes it into a slice.
+fn input_gradient<P: Send>(
+    s: &Launched,
+    a: &Args<'_, f32>,
+    places: impl IndexedParallelIterator<Item = P>,
+    each: impl Fn(P, &Layout, &[f32]) + Sync + Send,
+) {
     let (g, argmax, w) = (a.f(0), a.u(1), a.f(2));
-    let layout = Layout::of(&s);
+    let layout = Layout::of(s);
     let w = layout.rows(w, s.f);
     let pooled = s.f * s.pool.output[0] * s.pool.output[1];
     let upstream = g.par_chunks(pooled).zip(argmax.par_chunks(pooled));
-    let images = dx.par_chunks_mut(layout.image()).zip(upstream).enumerate();
-    spread(
-        s.n * pooled * layout.taps(),
-        images,
-        |(n, (dx, (g, argmax)))| {
-            let mut laid = lend(layout.laid());
-            laid.fill(0.0);
-            widest(InputGradient {
-                s: &s,
-                layout: &layout,
-                w: &w,
-                g,
-                argmax,
-                dx: &mut laid,
-            });
-            layout.take(&laid, dx);
-            slope(n, dx);
-        },
-    );
+    let images = places.zip(upstream);
+    let work = s.n * pooled * layout.taps();
+    spread(work, images, |(place, (g, argmax))| {
+        let mut laid = lend(layout.laid());
+        laid.fill(0.0);
+        widest(InputGradient {
+            s,
+            layout: &layout,
+            w: &w,
+            g,
+            argmax,
+            dx: &mut laid,
+        });
+        each(place, &layout, &laid);
+    });
 }
 
 pub(super) fn input_grad(a: &mut Args<'_, f32>) {
-    if Layout::sprawls(&Launched::of(a)) {
+    let s = Launched::of(a);
+    if Layout::sprawls(&s) {
         return reference::input_grad(a);
     }
     let dx = a.f_mut(3);
-    input_gradient(a, dx, |_, _| ());
+    let images = dx.par_chunks_mut(dx.len() / s.n);
+    input_gradient(&s, a, images, |dx, layout, laid| layout.take(laid, dx));
 }
 
-pub(super) fn input_grad_slope(a: &mut Args<'_, f32>) {
-    if Layout::sprawls(&Launched::of(a)) {
-        return reference::input_grad_slope(a);
+/// The same, an image's elements finished while they are near.
+pub(super) fn input_grad_finishing<'f>(a: &mut Args<'_, f32>, parts: Vec<Box<dyn Finish + 'f>>) {
+    let s = Launched::of(a);
+    let Some(mut dx) = parts.into_iter().next() else {
+        return;
+    };
+    let image = s.c * s.conv.input[0] * s.conv.input[1];
+    if Layout::sprawls(&s) {
+        let mut made = lend(s.n * image);
+        let [g, w] = [a.f(0), a.f(2)].map(Slot::F);
+        let slots = [g, Slot::U(a.u(1)), w, Slot::FMut(&mut made)];
+        reference::input_grad(&mut Args {
+            constants: a.constants,
+            slots: slots.into_iter().collect(),
+        });
+        return dx.take(0, &made);
     }
-    let act = Activation::of_constant(a.size("ACTIVATION"));
-    let (y, dx) = (a.f(3), a.f_mut(4));
-    input_gradient(a, dx, |n, dx| {
-        let y = &y[n * dx.len()..];
-        for (dx, &y) in dx.iter_mut().zip(y) {
-            *dx = act.sloped(*dx, y);
-        }
+    let images = dx.split(image).into_par_iter();
+    input_gradient(&s, a, images, |mut dx, layout, laid| {
+        let mut made = lend(image);
+        layout.take(laid, &mut made);
+        dx.take(0, &made);
     });
 }
 

@@ -1,6 +1,5 @@
 //! The readable texts: loops as the equations stand.
 
-use super::super::activation::Activation;
 use super::super::window::{Placed, Window};
 use crate::kernel::Args;
 use crate::tensor::Real;
@@ -89,7 +88,6 @@ impl Launched {
 
 pub(super) fn forward<T: Real>(a: &mut Args<'_, T>) {
     let s = Launched::of(a);
-    let act = Activation::of_constant(a.size("ACTIVATION"));
     let (x, w, bias) = (a.f(0), a.f(1), a.f(2));
     let (y, argmax) = (a.f_mut(3), a.u_mut(4)); // [N, F, P_o, Q_o] twice
     let ([po, qo], [kh, kw]) = (s.pool.output, s.pool.window.kernel);
@@ -110,14 +108,14 @@ pub(super) fn forward<T: Real>(a: &mut Args<'_, T>) {
         }
         // The shape rule has made sure that no window is empty.
         let (index, largest) = best.unwrap_or((0, T::ZERO));
-        y[at] = act.apply(largest);
+        y[at] = largest;
         argmax[at] = index as u32;
     });
 }
 
-fn input_gradient<T: Real>(a: &Args<'_, T>, dx: &mut [T]) {
+pub(super) fn input_grad<T: Real>(a: &mut Args<'_, T>) {
     let s = Launched::of(a);
-    let (g, argmax, w) = (a.f(0), a.u(1), a.f(2));
+    let (g, argmax, w, dx) = (a.f(0), a.u(1), a.f(2), a.f_mut(3));
     dx.fill(T::ZERO);
     s.pooled(|at, n, f| {
         if g[at] == T::ZERO {
@@ -130,20 +128,6 @@ fn input_gradient<T: Real>(a: &Args<'_, T>, dx: &mut [T]) {
             }
         });
     });
-}
-
-pub(super) fn input_grad<T: Real>(a: &mut Args<'_, T>) {
-    let dx = a.f_mut(3);
-    input_gradient(a, dx);
-}
-
-pub(super) fn input_grad_slope<T: Real>(a: &mut Args<'_, T>) {
-    let act = Activation::of_constant(a.size("ACTIVATION"));
-    let dx = a.f_mut(4);
-    input_gradient(a, dx);
-    for (dx, &y) in dx.iter_mut().zip(a.f(3)) {
-        *dx = act.sloped(*dx, y);
-    }
 }
 
 pub(super) fn weight_gradient<T: Real>(a: &Args<'_, T>, dw: &mut [T]) {

@@ -33,13 +33,21 @@ const WEIGHT_TURNS: &str = "N * PO * QO / SHARES + 4 * SHARES * KH * KW + 64";
 
 wide! {
     FORWARD "conv2d_pool_strip" of CONV2D_POOL, turns FORWARD_TURNS;
-    INPUT_GRAD "conv2d_pool_input_grad_strip" of CONV2D_POOL_INPUT_GRAD, turns INPUT_TURNS;
-    INPUT_GRAD_SLOPE "conv2d_pool_input_grad_slope_strip" of CONV2D_POOL_INPUT_GRAD_SLOPE,
-        turns INPUT_TURNS;
     WEIGHT_GRAD "conv2d_pool_weight_grad_wide" of CONV2D_POOL_WEIGHT_GRAD, turns WEIGHT_TURNS;
     WEIGHT_GRAD_BIAS "conv2d_pool_weight_grad_bias_wide"
         of CONV2D_POOL_WEIGHT_GRAD_BIAS, turns WEIGHT_TURNS;
 }
+
+/// A pixel is finished once, or twice where a weight was not finite.
+pub(super) static INPUT_GRAD: Kernel = Kernel {
+    name: "conv2d_pool_input_grad_strip",
+    turns: INPUT_TURNS,
+    ports: &[Port {
+        partial: true,
+        ..Port::finish(3, "2 * H * W")
+    }],
+    ..CONV2D_POOL_INPUT_GRAD
+};
 
 /// [`FORWARD`] by lanes of a subgroup, for rows of whole fours.
 pub(super) static FORWARD_LANES: Kernel = Kernel {

@@ -9,7 +9,6 @@ use std::cell::RefCell;
 use crate::threads::prelude::*;
 use pulp::{Arch, Simd, WithSimd};
 
-use super::super::activation::Activation;
 use crate::kernel::{Args, Finish};
 
 /// Rows of W that share what is loaded of x, at most.
@@ -28,32 +27,23 @@ thread_local! {
     static BIASES: RefCell<Vec<f32>> = const { RefCell::new(vec![]) };
 }
 
-pub(super) fn dense_grad<'a>(a: &mut Args<'_, f32>, parts: Vec<Box<dyn Finish + 'a>>) {
-    let (act, scale) = (
-        Activation::of_constant(a.size("ACTIVATION")),
-        a.number("SCALE") as f32,
-    );
-    let (x, dx) = (a.f(0), a.f_mut(4));
+pub(super) fn dense_grad<'a>(a: &mut Args<'_, f32>, mut parts: Vec<Box<dyn Finish + 'a>>) {
+    let size = a.f(0).len();
+    let ended = parts.drain(2.min(parts.len())..).next();
     // Taken and not borrowed: a task of another replica may run here meanwhile.
     let mut shares = SHARES.take();
     let tasks = back::<true>(a, parts, &mut shares);
-    let mut shares_of_tasks = shares.chunks(x.len()).take(tasks);
-    if let Some(first) = shares_of_tasks.next() {
-        dx.copy_from_slice(first);
-    }
-    for share in shares_of_tasks {
+    let (dx, rest) = shares.split_at_mut(size);
+    for share in rest.chunks(size).take(tasks.saturating_sub(1)) {
         for (dx, share) in dx.iter_mut().zip(share) {
             *dx += share;
         }
     }
-    SHARES.set(shares);
-    for (dx, &x) in dx.iter_mut().zip(x) {
-        let y = x / scale;
-        *dx = match act {
-            Activation::Relu => act.sloped(*dx * scale, y),
-            _ => *dx * (scale * act.slope(y)),
-        };
+    match ended {
+        Some(mut ended) => ended.take(0, dx),
+        None => a.f_mut(4).copy_from_slice(dx),
     }
+    SHARES.set(shares);
 }
 
 pub(super) fn dense_update<'a>(a: &mut Args<'_, f32>, parts: Vec<Box<dyn Finish + 'a>>) {

@@ -9,16 +9,19 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use super::blueprint::{ALIASES, Blueprint, HANDED_OVER, Lines, Places, declarations, kept};
-use super::{Lowered, MOST_BINDINGS, Op, Operand, Pointwise, Type};
+use super::blueprint::{ALIASES, Blueprint, HANDED_OVER, Input, Lines, Places, declarations, kept};
+use super::{Alternative, Lowered, MOST_BINDINGS, Op, Operand, Pointwise, Type};
 use crate::error::{Error, Result};
 use crate::expr::{FUNCTIONS, Form, Layout, body};
 use crate::kernel::{Access, Bind, Kernel, Port, Reference};
+use crate::shape::DType;
 
 mod cases;
 mod cpu;
+mod wrapped;
 
-pub(crate) use cases::ended_case;
+pub(crate) use cases::{ended_case, wrapped_case};
+pub use wrapped::WithEnding;
 
 use cpu::{Core, OnCpu};
 
@@ -69,7 +72,7 @@ impl Ending {
     }
 
     /// How many outputs the op has with it.
-    fn outputs(&self) -> usize {
+    pub(crate) fn outputs(&self) -> usize {
         self.0.over.iter().filter(|over| over.is_none()).count()
     }
 
@@ -145,9 +148,11 @@ impl<'a> Ended<'a> {
         ending.map(ended).into_iter().collect()
     }
 
-    /// Endings at ports 0 and 1, each with which of the op's inputs its inputs are.
-    pub(crate) fn each(ends: &'a [(Ending, Vec<usize>); 2], extents: [&[usize]; 2]) -> Vec<Self> {
-        let ends = ends.iter().zip(extents).enumerate();
+    /// Endings at ports from 0 on, each with which of the op's inputs its inputs are.
+    pub(crate) fn each<'b>(
+        ends: impl IntoIterator<Item = (&'a (Ending, Vec<usize>), &'b [usize])>,
+    ) -> Vec<Self> {
+        let ends = ends.into_iter().enumerate();
         ends.map(|(port, ((ending, inputs), extents))| Self {
             port,
             ending,
@@ -187,13 +192,17 @@ pub(crate) fn finished(lowered: Lowered, ends: &[Ended<'_>], types: &[Type]) -> 
         return Ok(lowered);
     }
     let core = lowered.kernel;
+    if lowered.operands.len() != core.bindings.len() {
+        let found = format!("{} operands", lowered.operands.len());
+        return Err(without_port(core, &found));
+    }
     let mut operands = lowered.operands.clone();
     let mut extras: Vec<Extra> = Vec::new();
     let mut pieces = Vec::new();
     let mut values = Vec::new();
     let mut outputs = 0..;
     for end in ends {
-        let port = core.ports[end.port];
+        let port = port_of(core, end.port)?;
         let expression = &end.ending.0;
         let prefix = kept(&format!("{}_", port.name.to_uppercase()));
         let element = Type::f32("pointwise", &end.extents)?;
@@ -226,13 +235,16 @@ pub(crate) fn finished(lowered: Lowered, ends: &[Ended<'_>], types: &[Type]) -> 
             variables.push(if input.value == 0 {
                 HANDED_OVER[0].into()
             } else if Some(input.value - 1) == updates {
-                if input.read || port.before {
+                let handed = port.before == Some(port.binding);
+                if input.read || handed {
                     access = Access::ReadWrite;
                 }
-                match port.before {
+                match handed {
                     true => HANDED_OVER[1].into(),
                     false => core.bindings[port.binding].name.into(),
                 }
+            } else if hands_over(&port, lowered.operands.as_slice(), input, &end.inputs) {
+                HANDED_OVER[1].into()
             } else {
                 let operand = Operand::In(end.inputs[input.value - 1]);
                 let found = blueprint.inputs[..place].iter();
@@ -276,6 +288,13 @@ pub(crate) fn finished(lowered: Lowered, ends: &[Ended<'_>], types: &[Type]) -> 
     let extras: Vec<Bind> = extras.into_iter().map(|extra| extra.bind).collect();
     let with = |constants: Vec<(&'static str, f64)>| [&constants[..], &values].concat();
     let mut alternatives = lowered.alternatives;
+    // Parts of sums in a parameter's place would spoil it.
+    let spoils = |way: &Alternative| {
+        let mut ends = ends.iter();
+        let partial = |end: &Ended<'_>| way.kernel.ports.get(end.port).is_some_and(|p| p.partial);
+        ends.any(|end| end.ending.updates().is_some() && partial(end))
+    };
+    alternatives.retain(|way| !spoils(way));
     for way in &mut alternatives {
         way.kernel = composed(way.kernel, &pieces, &extras)?;
         way.constants = with(std::mem::take(&mut way.constants));
@@ -289,6 +308,35 @@ pub(crate) fn finished(lowered: Lowered, ends: &[Ended<'_>], types: &[Type]) -> 
     })
 }
 
+/// Whether a core hands over what stands in the element's place in an ending's input.
+fn hands_over(port: &Port, operands: &[Operand], input: &Input, inputs: &[usize]) -> bool {
+    let operand = port.before.map(|binding| operands[binding]);
+    operand == Some(Operand::In(inputs[input.value - 1])) && input.access == Layout::Each
+}
+
+fn port_of(core: &Kernel, number: usize) -> Result<Port> {
+    let port = core.ports.get(number).copied();
+    let port = port.ok_or_else(|| without_port(core, "a kernel without such a port"))?;
+    let floats = |binding: usize| {
+        let bind = core.bindings.get(binding);
+        bind.is_some_and(|bind| bind.dtype == DType::F32)
+    };
+    if !floats(port.binding) || !port.before.is_none_or(floats) {
+        let found = format!("port {} of a binding that holds no floats", port.name);
+        return Err(without_port(core, &found));
+    }
+    Ok(port)
+}
+
+fn without_port(core: &Kernel, found: &str) -> Error {
+    Error::Plan {
+        launch: 0,
+        label: core.name.into(),
+        found: found.into(),
+        wanted: "a port where elements pass the expression, declared and in the text".into(),
+    }
+}
+
 static KERNELS: LazyLock<Mutex<HashMap<(&'static str, String), &'static Kernel>>> =
     LazyLock::new(Default::default);
 
@@ -296,15 +344,11 @@ static KERNELS: LazyLock<Mutex<HashMap<(&'static str, String), &'static Kernel>>
 fn composed(core: &'static Kernel, pieces: &[Piece], extras: &[Bind]) -> Result<&'static Kernel> {
     let mut bindings = core.bindings.to_vec();
     for piece in pieces {
-        bindings[core.ports[piece.port].binding].access = piece.access;
+        bindings[port_of(core, piece.port)?.binding].access = piece.access;
     }
     bindings.extend(extras);
-    let text = written(core, pieces, &bindings).ok_or_else(|| Error::Plan {
-        launch: 0,
-        label: core.name.into(),
-        found: "no open port in the kernel's text".into(),
-        wanted: "the text of each port that it declares".into(),
-    })?;
+    let text = written(core, pieces, &bindings);
+    let text = text.ok_or_else(|| without_port(core, "no open port in the kernel's text"))?;
     let mut kernels = KERNELS.lock().unwrap_or_else(PoisonError::into_inner);
     let key = (core.name, text);
     if let Some(kernel) = kernels.get(&key) {
@@ -332,7 +376,10 @@ fn kernel(core: &'static Kernel, pieces: &[Piece], bindings: Vec<Bind>, text: &s
             let [once, each] = loops(blueprint);
             let _ = write!(turns, " + {once} + {each} * ({})", port.elements);
         }
-        let at = |name: &String| slot(name).unwrap_or(port.binding);
+        let at = |name: &String| match port.before {
+            Some(before) if name == HANDED_OVER[1] => before,
+            _ => slot(name).unwrap_or(port.binding),
+        };
         let input = |(k, name): (usize, &String)| match blueprint.inputs[k].access {
             Layout::Given => usize::MAX,
             _ => at(name),
@@ -349,7 +396,7 @@ fn kernel(core: &'static Kernel, pieces: &[Piece], bindings: Vec<Bind>, text: &s
         };
         ports.push(OnCpu {
             binding: port.binding,
-            before: port.before,
+            before: port.before == Some(port.binding),
             machine: blueprint.machine(&places),
         });
     }
@@ -475,6 +522,7 @@ fn function(port: &Port, piece: &Piece) -> std::result::Result<String, std::fmt:
     };
     let now = "    let now = step[2u * replica + 1u];\n";
     let steps = (0..program.forms().len()).any(|line| program.forms()[line] == Form::Step);
+    writeln!(text, "\nalias {name}_once = {ty};")?;
     writeln!(text, "\nfn {name}_scalars(replica: u32) -> {ty} {{")?;
     if steps {
         text += now;
@@ -487,7 +535,11 @@ fn function(port: &Port, piece: &Piece) -> std::result::Result<String, std::fmt:
         [] => text += "    return 0.0;\n}\n",
         _ => writeln!(text, "    return {ty}({});\n}}", members.join(", "))?,
     }
-    let before = if port.before { ", before: f32" } else { "" };
+    let before = if port.before.is_some() {
+        ", before: f32"
+    } else {
+        ""
+    };
     write!(
         text,
         "

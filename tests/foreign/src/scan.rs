@@ -7,13 +7,17 @@
 use std::sync::Arc;
 
 use wgrad::Result;
-use wgrad::kernel::{Args, Bind, Kernel, Suits};
+use wgrad::expr::Expr;
+use wgrad::kernel::{Args, Bind, Kernel, Port, Suits};
+use wgrad::ops::pointwise::{Pointwise, WithEnding};
 use wgrad::ops::{
     Alternative, Backward, Case, Fill, Lowered, Lowering, Op, Operand, Row, Value, arity, floats,
     grid, same,
 };
 use wgrad::shape::Type;
 use wgrad::tensor::Real;
+
+use crate::expressions::serf;
 
 /// Inputs a and b `[N, T, C]`, output h of the same shape.
 #[derive(Debug)]
@@ -49,6 +53,10 @@ impl Op for Scan {
             flops: 2 * (n * t * c) as u64,
             alternatives: vec![narrow],
         }))
+    }
+
+    fn port(&self) -> Option<usize> {
+        Some(SCAN.bindings.len())
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
@@ -93,7 +101,7 @@ impl Op for ScanGrad {
 /// hₜ = aₜ ⊙ hₜ₋₁ + bₜ.
 pub static SCAN: Kernel = Kernel::new(
     "scan",
-    include_str!("scan.wgsl"),
+    concat!(include_str!("scan.wgsl"), wgrad::port!("finish")),
     // In the order of the WGSL's @bindings, with the elements that each has of one replica.
     &[
         Bind::read("a").of("N * T * C"),
@@ -104,7 +112,8 @@ pub static SCAN: Kernel = Kernel::new(
     &["N", "T", "C"],
     wgrad::reference!(scan),
 )
-.with_turns("T");
+.with_turns("T")
+.with_ports(&[Port::finish(2, "T")]);
 
 /// [`SCAN`] in workgroups of eight threads, for adapters that are programs on a processor.
 pub static SCAN_NARROW: Kernel = Kernel::new(
@@ -114,7 +123,8 @@ pub static SCAN_NARROW: Kernel = Kernel::new(
     SCAN.constants,
     SCAN.reference,
 )
-.with_turns("T");
+.with_turns("T")
+.with_ports(SCAN.ports());
 
 /// ∂a and ∂b from a, h and g.
 pub static SCAN_GRAD: Kernel = Kernel::new(
@@ -163,7 +173,8 @@ fn scan_grad<T: Real>(args: &mut Args<'_, T>) {
     }
 }
 
-/// One element, one step, one channel; more threads than a workgroup has, and a long way.
+/// One element, one step, one channel; more threads than a workgroup has, and a long way. With an
+/// expression at the end, too.
 fn cases() -> Vec<Case> {
     let uniform = Fill::Uniform(-1.0, 1.0);
     let mut cases = Vec::new();
@@ -171,6 +182,11 @@ fn cases() -> Vec<Case> {
         // A state is a sum of as many terms as there are steps.
         let forward = Case::new(Scan, extents[1]);
         cases.push(forward.float(&extents, uniform).float(&extents, uniform));
+        let gated = Pointwise::new(&[serf(&Expr::input(0)) * Expr::input(1)]);
+        if let Ok(ended) = WithEnding::new(Scan, gated) {
+            let ended = Case::new(ended, extents[1]).fixed(&extents, uniform);
+            cases.push(ended.fixed(&extents, uniform).fixed(&extents, uniform));
+        }
         let back = Case::new(ScanGrad, extents[1]).fixed(&extents, uniform);
         cases.push(back.fixed(&extents, uniform).fixed(&extents, uniform));
     }

@@ -19,10 +19,11 @@ fn forward(replica: u32, i: u32) {
         return;
     }
     var at = first(replica, i);
+    let scalars = finish_scalars(replica);
     var state = 0.0;
     for (var t = 0u; t < T; t++) {
         state = a[at] * state + b[at];
-        h[at] = state;
+        h[at] = finish(scalars, replica, at - replica * N * T * C, state);
         at += C;
     }
 }

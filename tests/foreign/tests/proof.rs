@@ -17,8 +17,10 @@ use wgrad::exec::cpu::{Cpu, Text};
 use wgrad::expr::Expr;
 use wgrad::graph::Graph;
 use wgrad::ops::constant::Constant;
+use wgrad::ops::pointwise::pointwise;
 use wgrad::ops::{Op, Row, Tape, Value};
 use wgrad::optim::{Rule, Terms};
+use wgrad::plan::Limits;
 use wgrad::shape::Type;
 use wgrad::tensor::Host;
 
@@ -69,6 +71,30 @@ fn gradients_are_the_slopes() {
             row.stem
         );
     }
+}
+
+/// An expression of the scan's result, and its mask, cost no launch.
+#[test]
+fn what_follows_the_scan_stands_at_its_end() {
+    let mut graph = Graph::new();
+    let ty = Type::f32("x", &[2, 3, 5]).unwrap();
+    let [a, b, c] = ["a", "b", "c"].map(|name| graph.variable(name, ty.clone()).unwrap());
+    graph.begin("run");
+    let h = graph.op1(Arc::new(Scan), &[a, b]).unwrap();
+    let serf = serf_of(&mut graph, h).unwrap();
+    let y = pointwise(&mut graph, [serf, c], |[serf, c]| serf * c).unwrap();
+    graph.result("y", y).unwrap();
+    let options = Options {
+        replicas: 1,
+        fuse: true,
+        limits: Limits::default(),
+    };
+    let plan = compile(&graph, &options).unwrap();
+    let [launch] = &plan.programs["run"][..] else {
+        panic!("{} launches", plan.programs["run"].len());
+    };
+    assert_eq!(launch.kernel.name, "scan");
+    assert!(!launch.kernel.trusted());
 }
 
 /// What a graph over variables gives, by the names of its results.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Ending;
+use super::{Ending, WithEnding};
 use crate::expr::{Condition, Expr};
 use crate::ops::pointwise::Pointwise;
 use crate::ops::{Case, Fill, Op};
@@ -24,6 +24,20 @@ pub(crate) fn ended_case(
     let (expression, mut case) = all[turn % 4](bare.clone().forward_only(), element);
     case.op = with(Ending::new(expression));
     case
+}
+
+/// The same of a core that has a port of its own ([`Op::port`]).
+pub(crate) fn wrapped_case(bare: &Case, turn: usize) -> Case {
+    let types: Vec<_> = bare.inputs.iter().map(|given| given.ty.clone()).collect();
+    let made = bare.op.infer(&types).unwrap_or_default();
+    let element = made.first().map_or(&[][..], |ty| ty.shape.extents());
+    ended_case(bare, element, turn, |ending| {
+        match WithEnding::of(&bare.op, &ending) {
+            Some(op) => Arc::new(op),
+            // With inputs that it does not have: no test passes it.
+            None => bare.op.clone(),
+        }
+    })
 }
 
 const UNIFORM: Fill = Fill::Uniform(-1.0, 1.0);

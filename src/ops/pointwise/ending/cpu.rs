@@ -10,6 +10,7 @@ use crate::tensor::Real;
 /// An ending of a core's port.
 pub(super) struct OnCpu {
     pub binding: usize,
+    /// Whether the core reads what is there.
     pub before: bool,
     pub machine: Machine,
 }
@@ -109,19 +110,19 @@ impl Compute for Core {
 
     fn tolerance(&self, args: &Args<'_, f64>, side: Side, core: f64) -> f64 {
         // The core runs on copies: what it is computed from is looked at again.
-        let mut memory: Vec<Vec<f64>> = Vec::new();
-        for slot in &args.slots {
-            memory.push(match slot {
-                Slot::FMut(v) => v.to_vec(),
-                _ => vec![],
-            });
-        }
+        let copied = |slot: &Slot<'_, f64>| match slot {
+            Slot::FMut(v) => (v.to_vec(), vec![]),
+            Slot::UMut(v) => (vec![], v.to_vec()),
+            _ => (vec![], vec![]),
+        };
+        let mut memory: Vec<(Vec<f64>, Vec<u32>)> = args.slots.iter().map(copied).collect();
         let slots = args.slots.iter().zip(&mut memory);
         let mut copy = Args {
             constants: args.constants,
             slots: slots
-                .map(|(slot, memory)| match slot {
-                    Slot::FMut(_) => Slot::FMut(memory),
+                .map(|(slot, (floats, integers))| match slot {
+                    Slot::FMut(_) => Slot::FMut(floats),
+                    Slot::UMut(_) => Slot::UMut(integers),
                     other => other.view(),
                 })
                 .collect(),
