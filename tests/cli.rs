@@ -1070,3 +1070,98 @@ fn an_error_that_main_returns_is_its_message() {
     let wanted = "Error: epochs: found 0; wanted 1 to 1000000\n";
     assert!(said.contains(wanted), "{said}");
 }
+
+/// Two wines without their growers.
+const WINES: &str = "\
+alcohol,malic_acid,ash,alcalinity_of_ash,magnesium,total_phenols,flavanoids,nonflavanoid_phenols,\
+proanthocyanins,color_intensity,hue,od280_od315,proline
+14.23,1.71,2.43,15.6,127,2.8,3.06,0.28,2.29,5.64,1.04,3.92,1065
+13.71,5.65,2.45,20.5,95,1.68,0.61,0.52,1.06,7.7,0.64,1.74,740
+";
+
+/// A whole experiment from a file, with its table beside it.
+#[test]
+fn an_experiment_trains_from_its_file_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/configs/wine.toml");
+    let config = config.to_str().unwrap();
+    let out = folder.path().join("wine");
+    let run = |arguments: &[&str]| {
+        let all = [&["train", "--config", config, "--device", "cpu"], arguments].concat();
+        wgrad()
+            .args(all)
+            .current_dir(folder.path())
+            .output()
+            .unwrap()
+    };
+    let output = run(&["--epochs", "12", "--replicas", "2", "--out", "wine"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    for wanted in [
+        "107 rows for training",
+        "target grower",
+        "411 parameters",
+        "test: accuracy 0.",
+    ] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+    let report: Value =
+        serde_json::from_slice(&fs::read(out.join("report.json")).unwrap()).unwrap();
+    assert!(report["test"]["accuracy"].as_f64().unwrap() > 0.8);
+    assert_eq!(report["test_replicas"].as_array().unwrap().len(), 2);
+    let model = ModelFile::load(&out.join("model-1.safetensors")).unwrap();
+    assert!(model.extra["wgrad.reading"].contains("alcohol"));
+    // The model answers the rows of a table that has its inputs alone.
+    fs::write(folder.path().join("new.csv"), WINES).unwrap();
+    let model = out.join("model.safetensors");
+    let asked = [
+        "predict",
+        "--device",
+        "cpu",
+        "--model",
+        model.to_str().unwrap(),
+        "new.csv",
+    ];
+    let output = wgrad()
+        .args(asked)
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let rows: Vec<&str> = text.lines().collect();
+    assert_eq!(rows.len(), 3, "{text}");
+    assert!(
+        rows[1].starts_with("1,first,0.") && rows[2].starts_with("2,third,0."),
+        "{text}"
+    );
+    fs::write(folder.path().join("short.csv"), "alcohol,ash\n13,2\n").unwrap();
+    let model = model.to_str().unwrap();
+    let asked = ["predict", "--device", "cpu", "--model", model, "short.csv"];
+    let short = wgrad()
+        .args(asked)
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&short.stderr).contains("unknown column `malic_acid`"));
+    // The same seed, the same weights.
+    assert!(
+        run(&["--epochs", "12", "--replicas", "2", "--out", "again"])
+            .status
+            .success()
+    );
+    let again = fs::read(folder.path().join("again/model.safetensors")).unwrap();
+    assert_eq!(again, fs::read(out.join("model.safetensors")).unwrap());
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let refuse = |arguments: &[&str]| {
+        let all = [&["train", "--config", config][..], arguments].concat();
+        refused(&all, elsewhere.path())
+    };
+    assert!(refuse(&["--distort", "affine"]).contains("--distort"));
+    assert!(refuse(&["--batch", "1000"]).contains("at most the 107 rows"));
+    assert!(refuse(&["--data", "nowhere.csv"]).contains("nowhere.csv"));
+}

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use wgrad::data::picture::read_digit;
 use wgrad::data::{Images, Source};
 use wgrad::exec::Choice;
+use wgrad::fit::Trained;
+use wgrad::model_file::ModelFile;
 use wgrad::train::{Model, Predictor, plurality};
 use wgrad::{Error, Result};
 
@@ -30,8 +32,8 @@ pub struct PredictArgs {
     /// A model.safetensors that `wgrad train` wrote
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
-    /// Pictures of one digit each
-    #[arg(required = true, value_name = "IMAGE.png")]
+    /// Pictures of one digit each; of a model that was trained on a table, CSV files with its columns
+    #[arg(required = true, value_name = "FILE")]
     images: Vec<PathBuf>,
     /// auto (a hardware GPU, else the CPU), cpu, gpu, or an index of `wgrad devices`
     #[arg(long, default_value = "auto")]
@@ -65,6 +67,10 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
 /// Prints each picture's reading.
 pub fn predict(args: &PredictArgs) -> Result<()> {
     let choice: Choice = args.device.parse()?;
+    if Trained::is(&ModelFile::load(&args.model)?) {
+        let device = super::Ways::default().open(choice)?;
+        return super::experiment::predict(&args.model, &args.images, &device);
+    }
     let model = Model::load(&args.model)?;
     let [_, height, width] = model.network.input;
     let classes = model.network.outputs()?.max(2);

@@ -1,19 +1,16 @@
 //! `wgrad train --config FILE` of a whole experiment: data, model, loss, optimizer.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use wgrad::data::Table;
 use wgrad::exec::Device;
 use wgrad::files::write_whole;
-use wgrad::fit::{Epoch, Experiment, Outcome, Prepared};
+use wgrad::fit::{Answers, Epoch, Experiment, Outcome, Prepared, Trained};
 use wgrad::model::Registry;
 use wgrad::{Error, Result};
 
 use super::session::RunFolder;
 use super::{interrupt, print, say};
-
-/// The metadata of a model file that says how its data were read.
-pub const READING: &str = "wgrad.reading";
 
 /// Most epochs that are told of; more are told of by parts.
 const LINES: usize = 40;
@@ -71,6 +68,32 @@ pub fn run(
     told
 }
 
+/// Prints what a model of a table says of each row of some tables, as CSV.
+pub fn predict(model: &Path, tables: &[PathBuf], device: &Device) -> Result<()> {
+    let trained = Trained::load(model, &Registry::standard())?;
+    for path in tables {
+        let answers = trained.answer(&Table::csv(path)?, device)?;
+        let mut text = String::new();
+        match answers {
+            Answers::Classes(rows) => {
+                text += "row,class,probability\n";
+                for (row, (class, probability)) in rows.iter().enumerate() {
+                    text += &format!("{},{class},{probability:.4}\n", row + 1);
+                }
+            }
+            Answers::Numbers { names, rows } => {
+                text += &format!("row,{}\n", names.join(","));
+                for (row, numbers) in rows.iter().enumerate() {
+                    let numbers: Vec<String> = numbers.iter().map(|x| format!("{x}")).collect();
+                    text += &format!("{},{}\n", row + 1, numbers.join(","));
+                }
+            }
+        }
+        print(&text)?;
+    }
+    Ok(())
+}
+
 /// `epoch 3 of 50: training loss 0.4213, validation loss 0.4377, validation accuracy 0.8600`.
 fn line(epoch: &Epoch, of: usize) -> String {
     let names = epoch.names().into_iter();
@@ -86,14 +109,17 @@ fn line(epoch: &Epoch, of: usize) -> String {
 
 fn write(prepared: &Prepared, outcome: &Outcome, folder: &Path) -> Result<()> {
     let fail = |e: serde_json::Error| Error::setting("report", e, "numbers that JSON has");
-    let reading = serde_json::to_string(&prepared.reading).map_err(fail)?;
-    let extra = BTreeMap::from([(READING.to_string(), reading)]);
     for (replica, weights) in outcome.weights.iter().enumerate() {
-        let name = match replica {
+        let name: String = match replica {
             0 => "model.safetensors".into(),
             replica => format!("model-{replica}.safetensors"),
         };
-        weights.save_with(&prepared.model, &extra, folder.join(name))?;
+        let trained = Trained {
+            model: prepared.model.clone(),
+            weights: weights.clone(),
+            reading: prepared.reading.clone(),
+        };
+        trained.save(folder.join(name))?;
     }
     let report = prepared.report(&outcome.report)?;
     let mut text = serde_json::to_vec_pretty(&report).map_err(fail)?;

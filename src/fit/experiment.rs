@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::callback::{Callback, EarlyStop, Progress};
+use super::callback::{EarlyStop, Progress};
 use super::config::{LossSetting, OptimizerSetting, metric};
 use super::loss::Loss;
 use super::metric::Metric;
@@ -274,7 +274,7 @@ impl Experiment {
                 false => metric,
             });
         }
-        Ok(Prepared {
+        let prepared = Prepared {
             name: self.name.clone(),
             model,
             training,
@@ -285,7 +285,9 @@ impl Experiment {
             metrics,
             optimizer: self.optimizer.clone(),
             setting: self.training.clone(),
-        })
+        };
+        prepared.fit()?.check(&prepared.training)?;
+        Ok(prepared)
     }
 
     fn table(&self, path: &Path) -> Result<(Vec<Dataset>, Reading)> {
@@ -414,6 +416,15 @@ impl Prepared {
     /// # Errors
     /// As [`Fit::run`].
     pub fn run(&self, device: &Device, progress: impl FnMut(&Epoch)) -> Result<Outcome> {
+        let mut fit = self.fit()?.with(Progress::new(progress));
+        if let Some(stop) = &self.setting.early_stop {
+            fit = fit.with(EarlyStop::on(&stop.on).patience(stop.patience));
+        }
+        fit.run(&self.training, device)
+    }
+
+    /// The run without its callbacks.
+    fn fit(&self) -> Result<Fit<'_>> {
         let setting = &self.setting;
         let steps = self.training.rows() / setting.batch.max(1);
         let optimizer = self.optimizer.build(setting.epochs, steps.max(1))?;
@@ -423,16 +434,11 @@ impl Prepared {
             .replicas(setting.replicas)
             .seed(setting.seed)
             .validation(&self.validation)
-            .test(&self.test)
-            .with(Progress::new(progress));
+            .test(&self.test);
         for metric in &self.metrics {
             fit = fit.metric(metric.clone());
         }
-        if let Some(stop) = &setting.early_stop {
-            let stop: Box<dyn Callback> = Box::new(EarlyStop::on(&stop.on).patience(stop.patience));
-            fit = fit.with_boxed(stop);
-        }
-        fit.run(&self.training, device)
+        Ok(fit)
     }
 
     /// A report as JSON: the numbers of [`Report`], of the test data the means over replicas by name.

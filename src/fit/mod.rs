@@ -8,8 +8,11 @@ mod inference;
 mod loss;
 mod metric;
 mod report;
+mod resident;
 mod run;
+mod setup;
 mod step;
+mod trained;
 mod training;
 mod weights;
 
@@ -24,4 +27,5 @@ pub use metric::{Measure, Metric};
 pub use report::{Epoch, Report, Scores};
 pub use run::{Fit, Outcome};
 pub use step::{TrainStep, TrainStepBuilder};
+pub use trained::{Answers, Trained};
 pub use weights::Weights;

@@ -4,7 +4,8 @@ use super::callback::{Callback, Control};
 use super::loss::Loss;
 use super::metric::Metric;
 use super::report::{Epoch, Report, Scores};
-use super::training::{Evaluated, Setup, Training};
+use super::setup::Setup;
+use super::training::{Evaluated, Training};
 use super::weights::Weights;
 use crate::clock::Stopwatch;
 use crate::data::Dataset;
@@ -152,11 +153,6 @@ impl<'a> Fit<'a> {
         self
     }
 
-    pub(super) fn with_boxed(mut self, callback: Box<dyn Callback + 'a>) -> Self {
-        self.callbacks.push(callback);
-        self
-    }
-
     /// Begins from these weights; what they lack is drawn.
     #[must_use]
     pub fn from(self, weights: &'a Weights) -> Self {
@@ -166,6 +162,40 @@ impl<'a> Fit<'a> {
         }
     }
 
+    /// Data that are evaluated, by name.
+    fn sets(&self) -> Vec<(&'a str, &'a Dataset)> {
+        let validation = self.validation.map(|data| ("validation", data));
+        let test = self.test.map(|data| ("test", data));
+        validation.into_iter().chain(test).collect()
+    }
+
+    fn setup<'s>(&'s self, data: &'s Dataset, sets: &'s [(&'s str, &'s Dataset)]) -> Setup<'s> {
+        Setup {
+            model: self.model,
+            loss: &self.loss,
+            optimizer: &self.optimizer,
+            metrics: &self.metrics,
+            batch: self.batch,
+            replicas: self.replicas,
+            first_replica: self.first_replica,
+            seed: self.seed,
+            data: Some(data),
+            evaluated: sets,
+        }
+    }
+
+    /// Holds data and settings to each other, without a device: what [`Fit::run`] would say before it
+    /// trains.
+    ///
+    /// # Errors
+    /// Columns, sizes and settings that do not fit, by name.
+    pub fn check(&self, data: &Dataset) -> Result<()> {
+        if self.epochs == 0 {
+            return Err(Error::setting("epochs", 0, "at least 1"));
+        }
+        self.setup(data, &self.sets()).checked().map(|_| ())
+    }
+
     /// Trains.
     ///
     /// # Errors
@@ -173,29 +203,11 @@ impl<'a> Fit<'a> {
     /// [`Error::NotFinite`] when a loss is not finite any more, what a callback says, what the device
     /// says.
     pub fn run(mut self, data: &Dataset, device: &Device) -> Result<Outcome> {
-        if self.epochs == 0 {
-            return Err(Error::setting("epochs", 0, "at least 1"));
-        }
-        let mut evaluated = Vec::new();
-        evaluated.extend(self.validation.map(|data| ("validation", data)));
-        let validated = evaluated.len();
-        let setup = |evaluated: &[(&str, &Dataset)]| {
-            let setup = Setup {
-                model: self.model,
-                loss: &self.loss,
-                optimizer: &self.optimizer,
-                metrics: &self.metrics,
-                batch: self.batch,
-                replicas: self.replicas,
-                first_replica: self.first_replica,
-                seed: self.seed,
-                data: Some(data),
-                evaluated,
-            };
-            setup.compile(device)
-        };
-        evaluated.extend(self.test.map(|data| ("test", data)));
-        let mut training = setup(&evaluated)?;
+        self.check(data)?;
+        let sets = self.sets();
+        let mut training = self.setup(data, &sets).compile(device)?;
+        let validated = usize::from(self.validation.is_some());
+        let test = validated..sets.len();
         if let Some(initial) = self.initial {
             let drawn = training.weights()?;
             let begun: Vec<Weights> = drawn.iter().map(|own| initial.over(own)).collect();
@@ -241,7 +253,7 @@ impl<'a> Fit<'a> {
                 break;
             }
         }
-        self.finish(report, training, chosen, validated..evaluated.len())
+        self.finish(report, training, chosen, test)
     }
 
     fn finish(

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::loss::Loss;
-use super::training::{Setup, Training};
+use super::setup::Setup;
+use super::training::Training;
 use super::weights::Weights;
 use crate::data::Dataset;
 use crate::error::{Error, Result};

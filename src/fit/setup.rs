@@ -1,0 +1,495 @@
+//! From a model, a loss, an optimizer and data to the graph of a training run.
+//!
+//! Programs: `init` makes the optimizer's state, `order` draws an epoch's order, `train` is one step,
+//! `evaluate <set>` one mini-batch of an evaluation. A step uploads nothing and reads nothing back;
+//! losses and metrics are added up on the device.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::loss::{Each, Loss};
+use super::metric::{Metric, add_up};
+use super::resident::{Columns, Resident, fits, of_set};
+use super::training::{Evaluation, Host32, Saved, Training};
+use crate::compile::Options;
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::exec::Device;
+use crate::expr::Expr;
+use crate::graph::{Graph, Handle};
+use crate::model::{Input, Model, Pass, Role, Scope, Variables};
+use crate::ops::advance::Advance;
+use crate::ops::constant::Constant;
+use crate::ops::pointwise::{Pointwise, pointwise};
+use crate::ops::reduce::Reduce;
+use crate::ops::shuffle::Shuffle;
+use crate::ops::{COUNTER, Tape, Value};
+use crate::optim::Optimizer;
+use crate::rng::{KEYS, keys};
+use crate::run::Session;
+use crate::shape::{DType, Type};
+use crate::tensor::Host;
+
+/// What a training graph is made of.
+pub(super) struct Setup<'a> {
+    pub model: &'a Model,
+    pub loss: &'a Loss,
+    pub optimizer: &'a Optimizer,
+    pub metrics: &'a [Metric],
+    pub batch: usize,
+    pub replicas: usize,
+    pub first_replica: u32,
+    pub seed: u64,
+    /// Resident training data; none is fed.
+    pub data: Option<&'a Dataset>,
+    /// Data that is evaluated, by name.
+    pub evaluated: &'a [(&'a str, &'a Dataset)],
+}
+/// The loss of a mini-batch of `n` examples, and its gradient with respect to `parameters`.
+struct Cost {
+    /// `[1]`.
+    mean: Value,
+    gradients: Vec<Option<Value>>,
+}
+
+fn cost(graph: &mut Graph, terms: &[(f64, Each)], n: usize, wrt: &[Value]) -> Result<Cost> {
+    graph.label("loss forward");
+    let sum = |graph: &mut Graph, parts: Vec<(f64, Value)>| {
+        let mut total = None;
+        for (weight, value) in parts {
+            total = Some(match total {
+                None if weight == 1.0 => value,
+                None => pointwise(graph, [value], |[x]| x * weight)?,
+                Some(total) => pointwise(graph, [total, value], |[t, x]| t + x * weight)?,
+            });
+        }
+        total.ok_or_else(|| Error::setting("loss", "no term", "one or more"))
+    };
+    let one = |graph: &mut Graph, extents: &[usize], value: f64| {
+        let extents = extents.to_vec();
+        graph.op1(Arc::new(Constant { extents, value }), &[])
+    };
+    if terms.iter().all(|(_, each)| each.counts.is_none()) {
+        let each = sum(
+            graph,
+            terms.iter().map(|(w, each)| (*w, each.sums)).collect(),
+        )?;
+        let mean = graph.op1(Arc::new(Reduce::new(None, 1.0 / n as f64)), &[each])?;
+        graph.label("loss backward");
+        let seed = one(graph, &[n], 1.0 / n as f64)?;
+        let gradients = graph.gradients(each, seed, wrt)?;
+        return Ok(Cost { mean, gradients });
+    }
+    let mut means = Vec::new();
+    for (weight, each) in terms {
+        let total = graph.op1(Arc::new(Reduce::new(None, 1.0)), &[each.sums])?;
+        let mean = match each.counts {
+            None => pointwise(graph, [total], |[t]| t * (1.0 / n as f64))?,
+            Some(counts) => {
+                let counts = graph.op1(Arc::new(Reduce::new(None, 1.0)), &[counts])?;
+                pointwise(graph, [total, counts], |[t, c]| t / c)?
+            }
+        };
+        means.push((*weight, mean));
+    }
+    let mean = sum(graph, means)?;
+    graph.label("loss backward");
+    let seed = one(graph, &[1], 1.0)?;
+    let gradients = graph.gradients(mean, seed, wrt)?;
+    Ok(Cost { mean, gradients })
+}
+
+/// The columns that a model and its loss take: name, example, classes, and the ignored one.
+pub(super) struct Wanted {
+    inputs: Vec<(String, Input)>,
+    targets: Vec<Vec<(String, Input)>>,
+}
+
+impl Setup<'_> {
+    fn wanted(&self) -> Result<Wanted> {
+        let inputs = self.model.inputs().map(|(n, i)| (n.into(), i.clone()));
+        let terms = self.loss.terms().iter();
+        Ok(Wanted {
+            inputs: inputs.collect(),
+            targets: terms
+                .map(|t| t.targets(self.model))
+                .collect::<Result<_>>()?,
+        })
+    }
+
+    /// Holds a data set's columns to what is wanted of them.
+    fn check(&self, data: &Dataset, wanted: &Wanted) -> Result<()> {
+        for (name, input) in &wanted.inputs {
+            fits(data.column(name)?, input, None, None)?;
+        }
+        for (term, targets) in self.loss.terms().iter().zip(&wanted.targets) {
+            let classes = term.classes(self.model)?;
+            for (name, target) in targets {
+                fits(
+                    data.column(name)?,
+                    target,
+                    classes,
+                    term.criterion.ignored(),
+                )?;
+            }
+        }
+        for metric in self.metrics {
+            let (_, output) = self.metric_output(metric)?;
+            let target = metric.measure().target(&output)?;
+            fits(data.column(metric.target())?, &target, None, None)?;
+        }
+        Ok(())
+    }
+
+    fn metric_output(&self, metric: &Metric) -> Result<(usize, Input)> {
+        let all: Vec<(&str, &Input)> = self.model.outputs().collect();
+        let place = match metric.output() {
+            None => 0,
+            Some(name) => {
+                let known: Vec<&str> = all.iter().map(|(n, _)| *n).collect();
+                let found = known.iter().position(|other| *other == name);
+                found.ok_or_else(|| Error::unknown("output", name, &known))?
+            }
+        };
+        Ok((place, all[place].1.clone()))
+    }
+
+    fn terms(
+        &self,
+        scope: &mut Scope<'_>,
+        outputs: &[Value],
+        mut target: impl FnMut(&mut Scope<'_>, &str) -> Result<Value>,
+        wanted: &Wanted,
+    ) -> Result<Vec<(f64, Each)>> {
+        let mut each = Vec::new();
+        for (term, targets) in self.loss.terms().iter().zip(&wanted.targets) {
+            let places = term.outputs(self.model)?;
+            let outputs: Vec<Value> = places.iter().map(|(place, _)| outputs[*place]).collect();
+            let targets = targets.iter().map(|(name, _)| target(scope, name));
+            let targets = targets.collect::<Result<Vec<_>>>()?;
+            let written = term.criterion.write(scope, &outputs, &targets);
+            let written =
+                written.map_err(|e| e.within(&format!("loss {}", term.criterion.name())))?;
+            each.push((term.weight, written));
+        }
+        Ok(each)
+    }
+
+    /// Holds every data set and the mini-batch to what the model and the loss take.
+    pub fn checked(&self) -> Result<Wanted> {
+        if self.batch == 0 {
+            return Err(Error::setting("mini-batch", 0, "at least 1"));
+        }
+        let wanted = self.wanted()?;
+        if let Some(data) = self.data {
+            let checked = self.check(data, &wanted);
+            checked.map_err(|e| of_set(e, "training"))?;
+            if data.rows() < self.batch {
+                let wanted = format!("at most the {} rows of the training data", data.rows());
+                return Err(Error::setting("mini-batch", self.batch, wanted));
+            }
+        }
+        for (set, data) in self.evaluated {
+            let checked = self.check(data, &wanted);
+            checked.map_err(|e| of_set(e, set))?;
+        }
+        Ok(wanted)
+    }
+
+    /// Writes the graph, compiles it and gives every variable its first value.
+    pub fn compile(&self, device: &Device) -> Result<Training> {
+        let wanted = self.checked()?;
+        let mut graph = Graph::new();
+        let mut variables = Variables::default();
+        let mut resident = Resident {
+            buffers: HashMap::new(),
+            uploads: vec![],
+        };
+        let step = graph.variable("step", Type::u32("step", &[COUNTER])?)?;
+        let key = graph.variable("keys", Type::u32("keys", &[KEYS])?)?;
+        let total = graph.variable("training loss", Type::f32("training loss", &[1])?)?;
+        let (mut order, mut order_program, mut epoch_steps) = (None, None, 1);
+        if let Some(data) = self.data {
+            epoch_steps = data.rows() / self.batch;
+            let value = graph.variable("order", Type::u32("order", &[data.rows()])?)?;
+            order_program = Some(graph.begin("order"));
+            let n = data.rows();
+            graph.op(Arc::new(Shuffle { n, epoch_steps }), &[value, key, step])?;
+            order = Some(value);
+        }
+        let train = graph.begin("train");
+        let mut fed: Vec<(String, Value)> = Vec::new();
+        let mut columns = self.data.zip(order).map(|(data, order)| Columns {
+            set: "training".into(),
+            data,
+            batch: self.batch,
+            epoch_steps,
+            order,
+            step,
+            made: HashMap::new(),
+        });
+        graph.label("mini-batch");
+        let mut inputs = Vec::new();
+        let mut targets: HashMap<String, Value> = HashMap::new();
+        let named = wanted.targets.iter().flatten();
+        for (is_target, (name, example)) in
+            (wanted.inputs.iter().map(|c| (false, c))).chain(named.map(|c| (true, c)))
+        {
+            let value = match &mut columns {
+                Some(columns) => columns.batch(&mut graph, &mut resident, name)?,
+                None => match fed.iter().find(|(other, _)| other == name) {
+                    Some((_, value)) => *value,
+                    None => {
+                        let value = graph.variable(name, example.of_batch(name, self.batch)?)?;
+                        fed.push((name.clone(), value));
+                        value
+                    }
+                },
+            };
+            match is_target {
+                false => inputs.push(value),
+                true => drop(targets.insert(name.clone(), value)),
+            }
+        }
+        let pass = Pass::Training { keys: key, step };
+        let outputs = self
+            .model
+            .write(&mut graph, &mut variables, &inputs, pass)?;
+        let mut streams = LOSS_STREAMS;
+        graph.label("loss forward");
+        let mut scope = Scope::new(&mut graph, &mut variables, pass, &mut streams);
+        let find = |_: &mut Scope<'_>, name: &str| Ok(targets[name]);
+        let terms = self.terms(&mut scope, &outputs, find, &wanted)?;
+        let parameters: Vec<(String, Value)> = variables
+            .of(Role::Parameter)
+            .map(|v| (v.name.clone(), v.value))
+            .collect();
+        let values: Vec<Value> = parameters.iter().map(|(_, v)| *v).collect();
+        let Cost { mean, gradients } = cost(&mut graph, &terms, self.batch, &values)?;
+        let named: Vec<(&str, Value)> = parameters.iter().map(|(n, v)| (n.as_str(), *v)).collect();
+        let update = self.optimizer.declare(&mut graph, &named)?;
+        update.apply(&mut graph, &gradients, step)?;
+        graph.label("loss total");
+        let add = Pointwise::new(&[Expr::input(0) + Expr::input(1)]).updating(0, 0);
+        graph.op(Arc::new(add), &[total, mean])?;
+        graph.label("step");
+        graph.op(Arc::new(Advance), &[step])?;
+        let mut evaluations = Vec::new();
+        for (set, data) in self.evaluated {
+            let written = self.evaluation(
+                set,
+                data,
+                &wanted,
+                &mut graph,
+                &mut variables,
+                &mut resident,
+            )?;
+            evaluations.push(written);
+        }
+        let init = graph.begin("init");
+        update.init(&mut graph)?;
+        let options = Options {
+            replicas: self.replicas,
+            ..Options::on(device.info())
+        };
+        let mut session = Session::with(&graph, device, &options)?;
+        self.write(&mut session, &graph, key, resident)?;
+        let mut training = Training {
+            order: order_program,
+            train,
+            fed: fed
+                .iter()
+                .map(|(name, value)| Ok((name.clone(), host32(&graph, *value)?)))
+                .collect::<Result<_>>()?,
+            saved: self.saved(&mut session, &graph, &variables)?,
+            states: update
+                .states()
+                .into_iter()
+                .map(|(name, value)| Ok((name, graph.handle(value)?)))
+                .collect::<Result<_>>()?,
+            loss: graph.handle(total)?,
+            evaluations,
+            epoch_steps,
+            replicas: self.replicas,
+            session,
+        };
+        training.session.fill(graph.handle::<u32>(step)?, 0)?;
+        training.session.fill(training.loss, 0.0)?;
+        training.session.run(init, 1)?;
+        Ok(training)
+    }
+
+    fn evaluation(
+        &self,
+        set: &str,
+        data: &Dataset,
+        wanted: &Wanted,
+        graph: &mut Graph,
+        variables: &mut Variables,
+        resident: &mut Resident,
+    ) -> Result<Evaluation> {
+        let rows = data.rows();
+        let batch = self.batch.max(EVALUATION_BATCH).min(rows);
+        let runs = rows.div_ceil(batch);
+        let counter = format!("{set} step");
+        let counter = graph.variable(&counter, Type::u32(&counter, &[COUNTER])?)?;
+        // In the data's own order, which every replica reads from one copy of its own.
+        let own: Vec<u32> = (0..rows as u32).collect();
+        let name = format!("{set} order");
+        let order = graph.variable(&name, Type::u32(&name, &[rows])?)?;
+        resident.uploads.push((order, Host::U32(own)));
+        let program = graph.begin(&format!("evaluate {set}"));
+        graph.label("mini-batch");
+        let mut columns = Columns {
+            set: set.into(),
+            data,
+            batch,
+            epoch_steps: runs,
+            order,
+            step: counter,
+            made: HashMap::new(),
+        };
+        let mut inputs = Vec::new();
+        for (name, _) in &wanted.inputs {
+            inputs.push(columns.batch(graph, resident, name)?);
+        }
+        let mut targets = HashMap::new();
+        let of_metrics = self.metrics.iter().map(|m| m.target().to_string());
+        let named = wanted
+            .targets
+            .iter()
+            .flatten()
+            .map(|(name, _)| name.clone());
+        for name in named.chain(of_metrics) {
+            let value = columns.batch(graph, resident, &name)?;
+            targets.insert(name, value);
+        }
+        let outputs = self
+            .model
+            .write(graph, variables, &inputs, Pass::Evaluation)?;
+        graph.label("evaluation");
+        let mut streams = LOSS_STREAMS;
+        let mut scope = Scope::new(graph, variables, Pass::Evaluation, &mut streams);
+        // Which places of the last mini-batch are examples.
+        let places = scope.constant(&[batch], (0..batch).map(|k| k as f32).collect())?;
+        let last = (rows - (runs - 1) * batch) as f64;
+        let full = Expr::step().lt((runs - 1) as f64);
+        let counted = full.or(&Expr::input(0).lt(last)).select(1.0, 0.0);
+        let counted = scope.op1(Arc::new(Pointwise::new(&[counted])), &[places, counter])?;
+        let find = |_: &mut Scope<'_>, name: &str| Ok(targets[name]);
+        let each = self.terms(&mut scope, &outputs, find, wanted)?;
+        let mut written = Vec::new();
+        for (weight, each) in each {
+            written.push((weight, each.sums, each.counts));
+        }
+        let mut measured = Vec::new();
+        for metric in self.metrics {
+            let (place, _) = self.metric_output(metric)?;
+            let target = targets[metric.target()];
+            let value = metric.measure().write(&mut scope, outputs[place], target);
+            let value = value.map_err(|e| e.within(&format!("metric {}", metric.name())))?;
+            let extents = scope.extents(value)?;
+            measured.push((metric, value, extents[1..].iter().product::<usize>()));
+        }
+        let mut number = 0;
+        let mut totals = |graph: &mut Graph,
+                          variables: &mut Variables,
+                          each: Value,
+                          size: usize|
+         -> Result<Handle<f32>> {
+            let name = format!("{set} total {number}");
+            number += 1;
+            let total = graph.variable(&name, Type::f32(&name, &[size])?)?;
+            let mut streams = LOSS_STREAMS;
+            let mut scope = Scope::new(graph, variables, Pass::Evaluation, &mut streams);
+            add_up(&mut scope, each, counted, total)?;
+            graph.handle(total)
+        };
+        let mut terms = Vec::new();
+        for (weight, sums, counts) in written {
+            let sums = totals(graph, variables, sums, 1)?;
+            let counts = counts.map(|c| totals(graph, variables, c, 1)).transpose()?;
+            terms.push((weight, sums, counts));
+        }
+        let mut metrics = Vec::new();
+        for (metric, value, size) in measured {
+            metrics.push((metric.clone(), totals(graph, variables, value, size)?));
+        }
+        graph.op(Arc::new(Advance), &[counter])?;
+        Ok(Evaluation {
+            program,
+            rows,
+            runs: runs as u64,
+            counter: graph.handle(counter)?,
+            terms,
+            metrics,
+        })
+    }
+
+    /// Writes keys and resident columns.
+    fn write(
+        &self,
+        session: &mut Session,
+        graph: &Graph,
+        key: Value,
+        resident: Resident,
+    ) -> Result<()> {
+        let replicas = self.replicas as u32;
+        let own = (0..replicas).flat_map(|r| keys(self.seed, self.first_replica + r));
+        session.write(graph.handle::<u32>(key)?, &own.collect::<Vec<u32>>())?;
+        for (value, host) in resident.uploads {
+            let handle = graph.handle::<Host>(value)?;
+            let copies = session.elements(handle)? / host.len();
+            let host = match host {
+                host if copies == 1 => host,
+                Host::F32(values) => Host::F32(values.repeat(copies)),
+                Host::U32(values) => Host::U32(values.repeat(copies)),
+            };
+            session.write(handle, &host)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the model's variables their first values.
+    fn saved(
+        &self,
+        session: &mut Session,
+        graph: &Graph,
+        variables: &Variables,
+    ) -> Result<Vec<Saved>> {
+        let mut saved = Vec::new();
+        let mut number = 0;
+        for variable in variables.all() {
+            let handle: Handle<f32> = graph.handle(variable.value)?;
+            let mut initial = Vec::new();
+            for replica in 0..self.replicas as u32 {
+                initial.extend(variable.draw(self.seed, self.first_replica + replica, number));
+            }
+            session.write(handle, &initial)?;
+            if variable.role == Role::Parameter {
+                number += 1;
+            }
+            if variable.role != Role::Constant {
+                saved.push(Saved {
+                    name: variable.name.clone(),
+                    extents: variable.ty.shape.extents().to_vec(),
+                    handle,
+                    initial,
+                });
+            }
+        }
+        Ok(saved)
+    }
+}
+/// Streams of losses and metrics begin behind those of layers.
+const LOSS_STREAMS: u32 = 1 << 15;
+
+/// Examples that an evaluation takes at once, at least.
+const EVALUATION_BATCH: usize = 256;
+
+fn host32(graph: &Graph, value: Value) -> Result<Host32> {
+    Ok(match graph.ty(value)?.dtype {
+        DType::F32 => Host32::F32(graph.handle(value)?),
+        DType::U32 => Host32::U32(graph.handle(value)?),
+    })
+}

@@ -1,0 +1,126 @@
+//! A trained model with what is known of its data: it answers rows of a table as they stand in a file.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::experiment::Reading;
+use super::inference::Inference;
+use super::weights::Weights;
+use crate::data::Table;
+use crate::error::{Error, Result};
+use crate::exec::Device;
+use crate::model::{Model, Registry};
+use crate::model_file::ModelFile;
+
+/// Metadata key of how the data were read.
+const READING: &str = "wgrad.reading";
+
+/// A model, its weights, and how its data were read.
+#[derive(Clone, Debug)]
+pub struct Trained {
+    /// The model.
+    pub model: Model,
+    /// Its weights.
+    pub weights: Weights,
+    /// How its data were read.
+    pub reading: Reading,
+}
+
+/// What a model says of the rows of a table.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answers {
+    /// Of each row, its most probable class and that one's probability; of equal ones the first.
+    Classes(Vec<(String, f64)>),
+    /// Of each row, a number of each target, in the targets' own units.
+    Numbers {
+        /// The targets.
+        names: Vec<String>,
+        /// The rows.
+        rows: Vec<Vec<f64>>,
+    },
+}
+
+impl Trained {
+    /// Writes everything as safetensors, whole or not at all.
+    ///
+    /// # Errors
+    /// As [`Weights::save`].
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let reading = serde_json::to_string(&self.reading)
+            .map_err(|e| Error::setting("reading of data", e, "finite numbers"))?;
+        let extra = BTreeMap::from([(READING.to_string(), reading)]);
+        self.weights.save_with(&self.model, &extra, path)
+    }
+
+    /// Whether a model file is one of these.
+    pub fn is(file: &ModelFile) -> bool {
+        file.extra.contains_key(READING)
+    }
+
+    /// Reads what [`Trained::save`] has written.
+    ///
+    /// # Errors
+    /// As [`ModelFile::load`] and [`Model::from_json`]; [`Error::File`] for a file that says nothing of
+    /// its data.
+    pub fn load(path: impl AsRef<Path>, registry: &Registry) -> Result<Self> {
+        let path = path.as_ref();
+        let file = ModelFile::load(path)?;
+        let reading = file
+            .extra
+            .get(READING)
+            .map(|text| serde_json::from_str(text));
+        let reading = reading.and_then(|read| read.ok()).ok_or_else(|| {
+            let wanted = "a model that says how its data were read";
+            let fix = "Train it from a configuration again.";
+            Error::file(path, "nothing of that", wanted, fix)
+        })?;
+        Ok(Self {
+            model: Model::from_json(&file.network_json, registry)?,
+            weights: Weights::from_tensors(file.tensors),
+            reading,
+        })
+    }
+
+    /// What the model says of every row of a table, which needs the columns of its inputs alone.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a model of a text; for the table as [`Schema::inputs`]; what the device
+    /// says.
+    ///
+    /// [`Schema::inputs`]: crate::data::Schema::inputs
+    pub fn answer(&self, table: &Table, device: &Device) -> Result<Answers> {
+        let Reading::Table(schema) = &self.reading else {
+            let found = "one of a text";
+            return Err(Error::setting("model", found, "a model of a table"));
+        };
+        let input = schema.inputs(table)?;
+        let most = table.rows().clamp(1, MOST_AT_ONCE);
+        let net = Inference::new(&self.model, &self.weights, most, device)?;
+        let outputs = net.run(&[("input", input.as_slice().into())])?;
+        let of = |name: &str| outputs.get(name).or_else(|| outputs.values().next());
+        let lacking = || Error::setting("model", "no output", "at least one");
+        if let Some(classes) = schema.classes() {
+            let scores = of("output").ok_or_else(lacking)?;
+            let rows = scores.outer_iter().map(|row| {
+                let row: Vec<f64> = row.iter().map(|&x| f64::from(x)).collect();
+                let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let total: f64 = row.iter().map(|x| (x - largest).exp()).sum();
+                let best = row.iter().position(|&x| x == largest).unwrap_or(0);
+                let name = classes.get(best).cloned().unwrap_or_default();
+                (name, 1.0 / total)
+            });
+            return Ok(Answers::Classes(rows.collect()));
+        }
+        let values = of("prediction").ok_or_else(lacking)?;
+        let rows = values.outer_iter();
+        Ok(Answers::Numbers {
+            names: schema.targets.iter().map(|t| t.name.clone()).collect(),
+            rows: rows
+                .map(|row| row.iter().map(|&x| f64::from(x)).collect())
+                .collect(),
+        })
+    }
+}
+
+/// Rows that go through a model at once, at most.
+const MOST_AT_ONCE: usize = 1024;
