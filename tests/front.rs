@@ -377,3 +377,38 @@ fn the_gpu_trains_as_the_cpu_does() {
         assert!((a.loss / b.loss - 1.0).abs() < 1e-3, "{a:?} and {b:?}");
     }
 }
+
+/// A sequence is one launch forward and one back, however long it is.
+#[test]
+fn a_sequence_takes_few_launches_and_is_learnt() {
+    let launches = |steps: usize| {
+        let model = Model::sequential([steps, 128]).then(Lstm::new(256).last());
+        let model = model.then(Dense::new(1)).build().unwrap();
+        let (loss, optimizer) = (Loss::mse(), adam(0.01));
+        let step = TrainStep::builder(&model, &loss, &optimizer).batch(32);
+        step.compile(&cpu()).unwrap().launches().len()
+    };
+    assert_eq!((launches(64), launches(3)), (LAUNCHES, LAUNCHES));
+    // Whether the first of eight numbers is above 0: what a state has to carry to the end.
+    let (rows, length) = (256, 8);
+    let x: Vec<f32> = (0..rows * length)
+        .map(|i| ((i * 37 % 101) as f32 / 50.0) - 1.0)
+        .collect();
+    let y: Vec<u32> = x.chunks(length).map(|x| u32::from(x[0] > 0.0)).collect();
+    let data = Dataset::new().with("input", [length, 1], x).unwrap();
+    let data = data.with("target", [], y).unwrap();
+    let model = Model::sequential([length, 1]).then(Gru::new(16).bidirectional().last());
+    let model = model.then(Dense::new(2)).build().unwrap();
+    let fit = Fit::new(&model, Loss::cross_entropy(), adam(0.02))
+        .epochs(30)
+        .test(&data);
+    let report = fit
+        .metric(Metric::accuracy())
+        .run(&data, &cpu())
+        .unwrap()
+        .report;
+    assert!(report.test("accuracy").unwrap() > 0.95, "{:?}", report.test);
+}
+
+/// A training step of an LSTM under a dense layer.
+const LAUNCHES: usize = 18;

@@ -182,12 +182,14 @@ fn ops_equal_pytorch() {
 #[test]
 fn every_op_has_a_fixture() {
     let (fixtures, general) = (load("ops"), load("general"));
+    let recurrent = load("recurrent");
     // Expressions are held by tests/expr.rs.
     let expressions = load("activations");
     let pointwise = expressions.contains_key("gelu").then_some("pointwise");
     let covered: HashSet<&str> = fixtures
         .keys()
         .chain(general.keys())
+        .chain(recurrent.keys())
         .map(|k| k.split(['/', '.']).next().unwrap())
         .chain(pointwise)
         .collect();

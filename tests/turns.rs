@@ -31,6 +31,7 @@ use wgrad::ops::matmul::Matmul;
 use wgrad::ops::max_pool2d::{MaxPool2d, MaxPool2dGrad};
 use wgrad::ops::norm::{Norm, Over};
 use wgrad::ops::pad::{Edge, PadEdges, PadEdgesGrad};
+use wgrad::ops::recurrent::{Cell, Recurrent, RecurrentGrad};
 use wgrad::ops::reduce::Reduce;
 use wgrad::ops::reduction::{Kind, Reduction};
 use wgrad::ops::softmax::Softmax;
@@ -74,6 +75,11 @@ const SGD: TableSgd = TableSgd {
 };
 
 const STEP: Fill = Fill::Pair(7, 0);
+
+const LSTM: Recurrent = Recurrent {
+    cell: Cell::Lstm,
+    reverse: true,
+};
 
 fn updated(case: Case) -> Case {
     case.fixed(&[HYPER + 1], SMALL).u32(&[2], STEP)
@@ -374,6 +380,15 @@ const FAMILIES: &[(&str, Family)] = &[
         let op = UpsampleGrad { upsample, input };
         Case::new(op, n).fixed(&[1, 1, n, n], ONE)
     }),
+    ("steps of a recurrence", |n| {
+        let case = Case::new(LSTM, n).fixed(&[1, n, 4 * 9], ONE);
+        case.fixed(&[4 * 9, 9], SMALL).fixed(&[4 * 9], SMALL)
+    }),
+    ("gradient of steps", |n| {
+        let case = Case::new(RecurrentGrad(LSTM), n).fixed(&[1, n, 9], SMALL);
+        let case = case.fixed(&[4 * 9, 9], SMALL).fixed(&[1, n, 9], ONE);
+        case.fixed(&[1, n, 5 * 9], Fill::Number(0.5))
+    }),
     ("softmax", |n| {
         Case::new(Softmax { axis: 1 }, 1).fixed(&[1, 64 * n], Fill::Distinct)
     }),
@@ -416,6 +431,8 @@ const ALIKE: &[(&str, &str)] = &[
     ("reduction_extreme_runs", "the turns of reduce_shares"),
     ("reduction_joined", "256 runs at most"),
     ("reduction_extreme_joined", "256 runs at most"),
+    ("gru", "the loops of lstm"),
+    ("rnn", "the loops of lstm"),
     ("distort", "a loop over channels, of which images have few"),
 ];
 

@@ -214,6 +214,8 @@ fn every_described_layer_comes_back_from_its_own_settings() {
         "transformer_block" => r#"{"heads": 2, "feed_forward": 8}"#,
         "affine" => r#"{"scale": [2.0], "shift": [1.0]}"#,
         "reshape" => r#"{"extents": [4]}"#,
+        "lstm" | "gru" => r#"{"units": 3, "layers": 2, "bidirectional": true, "last": true}"#,
+        "rnn" => r#"{"units": 3, "relu": true, "bias": false}"#,
         _ => "{}",
     };
     let registry = Registry::standard();
@@ -229,4 +231,50 @@ fn every_described_layer_comes_back_from_its_own_settings() {
             "{kind}"
         );
     }
+}
+
+#[test]
+fn recurrent_layers_have_pytorchs_weights() {
+    let model = Model::build(|m| {
+        let x = m.input("x", [7, 5]);
+        m.output(
+            "states",
+            x.layer("a", Lstm::new(3).layers(2).bidirectional()),
+        );
+        m.output("last", x.layer("b", Gru::new(4).bidirectional().last()));
+        m.output("plain", x.layer("c", Rnn::new(2).without_bias().relu()));
+    });
+    let model = model.unwrap();
+    for (output, extents) in [("states", &[7, 6][..]), ("last", &[8]), ("plain", &[7, 2])] {
+        assert_eq!(model.output(output).unwrap().extents, extents);
+    }
+    let extents = |name: &str| {
+        let variable = model.variables().iter().find(|v| v.name == name);
+        variable.unwrap().ty.shape.extents().to_vec()
+    };
+    assert_eq!(extents("a.weight_ih_l0"), [12, 5]);
+    assert_eq!(extents("a.weight_hh_l0_reverse"), [12, 3]);
+    assert_eq!(extents("a.weight_ih_l1_reverse"), [12, 6]);
+    assert_eq!(extents("b.bias_hh_l0"), [12]);
+    let of = |layer: &str| {
+        let trained = model
+            .variables()
+            .iter()
+            .filter(|v| v.role == Role::Parameter);
+        trained.filter(|v| v.name.starts_with(layer)).count()
+    };
+    assert_eq!([of("a."), of("b."), of("c.")], [16, 8, 2]);
+    let start = model.variables()[0].start.draw(&[1000], 3, 0, 0);
+    let most = start.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+    assert!((0.57..=0.5774).contains(&most), "{most}");
+    for (layer, wanted) in [
+        (Lstm::new(0), "extents"),
+        (Lstm::new(2).layers(0), "layers of lstm: found 0"),
+        (Lstm::new(1025), "at most 1024"),
+    ] {
+        let error = told(Model::sequential([7, 5]).then(layer).build());
+        assert!(error.contains(wanted), "{error}");
+    }
+    let flat = told(Model::sequential([5]).then(Gru::new(2)).build());
+    assert!(flat.contains("wanted x as [N, T, D]"), "{flat}");
 }

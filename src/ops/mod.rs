@@ -379,6 +379,7 @@ pub mod pad;
 pub mod permute;
 pub mod pointwise;
 pub mod quadratic;
+pub mod recurrent;
 pub mod reduce;
 pub mod reduction;
 pub mod reshape;
@@ -429,6 +430,7 @@ table! {
     permute,
     pointwise,
     quadratic,
+    recurrent,
     reduce,
     reduction,
     reshape,

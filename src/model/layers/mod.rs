@@ -19,6 +19,7 @@ mod convolution;
 mod dense;
 mod norm;
 mod pool;
+mod recurrent;
 mod shape;
 
 pub use activation::*;
@@ -27,6 +28,7 @@ pub use convolution::*;
 pub use dense::*;
 pub use norm::*;
 pub use pool::*;
+pub use recurrent::*;
 pub use shape::*;
 
 /// A layer whose settings are its fields.
@@ -83,6 +85,7 @@ pub(super) fn register(registry: Registry) -> Registry {
         .with::<TransformerBlock>()
         .with::<PositionalEncoding>()
         .with::<LearnedPositions>();
+    let registry = registry.with::<Lstm>().with::<Gru>().with::<Rnn>();
     registry
         .with::<Dropout>()
         .with::<Flatten>()

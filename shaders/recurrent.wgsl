@@ -1,0 +1,112 @@
+// What the cells of src/ops/recurrent.rs share: one workgroup makes all T steps of one example, a
+// thread one unit of H (or each LANES-th). A state before the first is 0. z is the replica. Needs
+// shared/nan.wgsl; the cell says how many GATES its products have, H rows of W [GATES H, H] each.
+
+override N: u32 = 1u;
+override T: u32 = 1u;
+override H: u32 = 1u;
+override REVERSE: u32 = 0u;
+// Threads of a workgroup.
+override LANES: u32 = 256u;
+
+// Two states of the example, the one before a step and the one that the step makes, in turn.
+override STATES: u32 = 2u * H;
+var<workgroup> states: array<f32, STATES>;
+
+// A step's gradient of the recurrent products.
+override ROWS: u32 = GATES * H;
+var<workgroup> slopes: array<f32, ROWS>;
+
+@group(0) @binding(1) var<storage, read> w: array<f32>;
+
+// The example of this workgroup where those of x and y form one long row.
+fn example(group: vec3<u32>, groups: vec3<u32>) -> u32 {
+    return group.y * groups.x + group.x;
+}
+
+// Where the step's place stands in [replicas, N, T]: the last first in reverse.
+fn place(sequence: u32, step: u32) -> u32 {
+    return sequence * T + select(step, T - 1u - step, REVERSE == 1u);
+}
+
+// 1 / (1 + e^-x). Exponents are kept small; the clamped results round to the same f32 or to a
+// number near its smallest.
+fn opened(x: f32) -> f32 {
+    return unless_nan(1.0 / (1.0 + exp(-clamp(x, -80.0, 80.0))), x);
+}
+
+// tanh x, near 0 by its series.
+fn squashed(x: f32) -> f32 {
+    let x2 = x * x;
+    let near = x * (1.0 + x2 * (-0.33333333 + x2 * (0.13333333 + x2 * (-0.053968254 + x2 * 0.021869489))));
+    let e = exp(-2.0 * min(abs(x), 20.0));
+    let far = sign(x) * ((1.0 - e) / (1.0 + e));
+    return unless_nan(select(far, near, abs(x) < 0.25), x);
+}
+
+fn four_weights(at: u32) -> vec4<f32> {
+    return vec4(w[at], w[at + 1u], w[at + 2u], w[at + 3u]);
+}
+
+fn four_states(at: u32) -> vec4<f32> {
+    return vec4(states[at], states[at + 1u], states[at + 2u], states[at + 3u]);
+}
+
+// Four terms of each gate's product.
+fn four_terms(at: u32, h: vec4<f32>) -> vec4<f32> {
+    var terms = vec4(dot(four_weights(at), h), 0.0, 0.0, 0.0);
+    if GATES > 1u {
+        terms.y = dot(four_weights(at + H * H), h);
+        terms.z = dot(four_weights(at + 2u * H * H), h);
+    }
+    if GATES > 3u {
+        terms.w = dot(four_weights(at + 3u * H * H), h);
+    }
+    return terms;
+}
+
+// A unit's rows of W, one of each gate, times the state that begins at `before`.
+fn products(weights: u32, unit: u32, before: u32) -> vec4<f32> {
+    let row = weights + unit * H;
+    var sums = vec4<f32>();
+    for (var k = 0u; k < H / 8u * 8u; k += 8u) {
+        sums += four_terms(row + k, four_states(before + k));
+        sums += four_terms(row + k + 4u, four_states(before + k + 4u));
+    }
+    for (var k = H / 8u * 8u; k < H; k++) {
+        let h = states[before + k];
+        sums.x += w[row + k] * h;
+        if GATES > 1u {
+            sums.y += w[row + k + H * H] * h;
+            sums.z += w[row + k + 2u * H * H] * h;
+        }
+        if GATES > 3u {
+            sums.w += w[row + k + 3u * H * H] * h;
+        }
+    }
+    return sums;
+}
+
+fn four_slopes(at: u32) -> vec4<f32> {
+    return vec4(slopes[at], slopes[at + 1u], slopes[at + 2u], slopes[at + 3u]);
+}
+
+fn four_below(at: u32) -> vec4<f32> {
+    return vec4(w[at], w[at + H], w[at + 2u * H], w[at + 3u * H]);
+}
+
+// The slopes times a unit's column of W: what the state before gets of the gradient.
+fn carried(weights: u32, unit: u32) -> f32 {
+    var sum = 0.0;
+    for (var j = 0u; j < ROWS / 16u * 16u; j += 16u) {
+        let at = weights + j * H + unit;
+        sum += dot(four_slopes(j), four_below(at));
+        sum += dot(four_slopes(j + 4u), four_below(at + 4u * H));
+        sum += dot(four_slopes(j + 8u), four_below(at + 8u * H));
+        sum += dot(four_slopes(j + 12u), four_below(at + 12u * H));
+    }
+    for (var j = ROWS / 16u * 16u; j < ROWS; j++) {
+        sum += slopes[j] * w[weights + j * H + unit];
+    }
+    return sum;
+}
