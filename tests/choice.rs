@@ -26,6 +26,7 @@ fn measured() -> BTreeMap<&'static str, BTreeMap<String, f64>> {
                     .replace("_dropout", "")
                     .replace("_bias", "")
             ),
+            None if core.contains("input_grad") => core.replace("_slope", ""),
             None => core,
         };
         // A block's edge, where the kernel has one, stands between its name and the time.

@@ -86,6 +86,9 @@ impl LossSetting {
     /// [`Error::UnknownName`] with the nearest name, [`Error::Setting`] for a setting that this loss
     /// does not have or a factor that is not finite.
     pub fn build(&self) -> Result<Loss> {
+        if !LOSSES.contains(&self.kind.as_str()) {
+            return Err(Error::unknown("loss", &self.kind, LOSSES));
+        }
         let classes = self.kind == "cross_entropy";
         let wrong = [
             ("smoothing", self.smoothing != 0.0 && !classes),
@@ -117,8 +120,7 @@ impl LossSetting {
             "huber" => Loss::huber(positive("delta", self.delta)?),
             "kl_divergence" => Loss::kl_divergence(),
             "hinge" => Loss::hinge(),
-            "triplet" => Loss::triplet(positive("margin", self.margin)?),
-            other => return Err(Error::unknown("loss", other, LOSSES)),
+            _ => Loss::triplet(positive("margin", self.margin)?),
         };
         if !self.factor.is_finite() {
             return Err(Error::setting(
