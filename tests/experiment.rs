@@ -115,7 +115,7 @@ fn what_is_wrong_in_a_file_is_said_with_its_place() {
             ("cross_entropy", "crossentropy"),
             "did you mean `cross_entropy`",
         ),
-        (("\"adamw\"", "\"adamv\""), "did you mean `adamw`"),
+        (("\"adamw\"", "\"adawm\""), "did you mean `adamw`"),
         (("batch = 16", "batch = 1000"), "mini-batch: found 1000"),
         (("batch = 16", "batches = 16"), "unknown field `batches`"),
         (

@@ -29,7 +29,7 @@ pub(super) fn tanh(x: f32) -> f32 {
     let near = x + x * x2 * (-0.333_333_34 + x2 * (0.133_333_34 + x2 * tail));
     let size = x.abs();
     let far = 1.0 - 2.0 / (1.0 + exponential((2.0 * size).clamp(0.0, 40.0)));
-    let y = if size < 0.3 { near } else { far.copysign(x) };
+    let y = if size < 0.3 { near } else { far }.copysign(x);
     if x.is_nan() { x } else { y }
 }
 
