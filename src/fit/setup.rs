@@ -240,7 +240,9 @@ impl Setup<'_> {
                 None => match fed.iter().find(|(other, _)| other == name) {
                     Some((_, value)) => *value,
                     None => {
-                        let value = graph.variable(name, example.of_batch(name, self.batch)?)?;
+                        // Not by its bare name, which may be that of a variable of ours.
+                        let of_batch = example.of_batch(name, self.batch)?;
+                        let value = graph.variable(&format!("column {name}"), of_batch)?;
                         fed.push((name.clone(), value));
                         value
                     }
