@@ -83,7 +83,7 @@ fn a_text_is_foretold() {
 }
 
 /// A changed copy of a configuration, beside a changed copy of its table.
-fn told(toml: &[(&str, &str)], csv: &[(&str, &str)]) -> String {
+fn told_of_wine(toml: &[(&str, &str)], csv: &[(&str, &str)]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let changed = |name: &str, changes: &[(&str, &str)]| {
         let mut text = std::fs::read_to_string(configs().join(name)).unwrap();
@@ -115,7 +115,7 @@ fn what_is_wrong_in_a_file_is_said_with_its_place() {
             ("cross_entropy", "crossentropy"),
             "did you mean `cross_entropy`",
         ),
-        (("\"adamw\"", "\"adawm\""), "did you mean `adamw`"),
+        (("\"adamw\"", "\"addamw\""), "did you mean `adamw`"),
         (("batch = 16", "batch = 1000"), "mini-batch: found 1000"),
         (("batch = 16", "batches = 16"), "unknown field `batches`"),
         (
@@ -147,19 +147,93 @@ fn what_is_wrong_in_a_file_is_said_with_its_place() {
             "validation accuracy",
         ),
     ] {
-        let error = told(&[change], &[]);
+        let error = told_of_wine(&[change], &[]);
         assert!(error.contains(wanted), "{change:?}: {error}");
     }
-    let ragged = told(&[], &[("14.23,", "14.23,1,")]);
+    let ragged = told_of_wine(&[], &[("14.23,", "14.23,1,")]);
     assert!(
         ragged.contains("wine.csv") && ragged.contains("fields"),
         "{ragged}"
     );
-    let empty = told(&[], &[("14.23,", ",")]);
+    let empty = told_of_wine(&[], &[("14.23,", ",")]);
     assert!(
         empty.contains("nothing in row 1, column `alcohol`"),
         "{empty}"
     );
-    let nan = told(&[], &[("14.23,", "NaN,")]);
+    let nan = told_of_wine(&[], &[("14.23,", "NaN,")]);
     assert!(nan.contains("NaN in row 1, column `alcohol`"), "{nan}");
+}
+
+/// A table whose target is a line of x, and a model of one layer; `change` edits the configuration.
+fn line(offset: f64, change: &[(&str, &str)]) -> wgrad::Result<(Prepared, tempfile::TempDir)> {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = (0..120).map(|i| {
+        let x = f64::from(i * 37 % 101) / 50.0 - 1.0;
+        format!("{x},{},{}\n", offset + 3.0 * x, u8::from(x > 0.0))
+    });
+    let csv = String::from("x,y,sign\n") + &rows.collect::<String>();
+    std::fs::write(folder.path().join("line.csv"), csv).unwrap();
+    let mut toml = String::from(
+        "[data]\npath = \"line.csv\"\ninputs = [\"x\"]\ntargets = [\"y\"]\n\
+         [[model.layers]]\nkind = \"dense\"\nunits = 1\nname = \"head\"\n\
+         [loss]\nkind = \"mse\"\n[optimizer]\nkind = \"adamw\"\nrate = 0.05\n\
+         [training]\nepochs = 60\nbatch = 8\nmetrics = [\"r2\", \"rmse\"]\n",
+    );
+    for (from, to) in change {
+        assert!(toml.contains(from), "{from}");
+        toml = toml.replacen(from, to, 1);
+    }
+    let path = folder.path().join("line.toml");
+    std::fs::write(&path, toml).unwrap();
+    let run = Experiment::load(&path)?.prepare(None, &Registry::standard())?;
+    Ok((run, folder))
+}
+
+#[test]
+fn targets_far_from_zero_keep_their_digits_and_their_units() {
+    let outputs = "units = 1\nname = \"head\"\n[[model.outputs]]\nname = \"z\"\nfrom = \"head\"\n";
+    for change in [&[][..], &[("units = 1\nname = \"head\"\n", outputs)][..]] {
+        let (run, _folder) = line(1e6, change).unwrap();
+        let outcome = run.run(&cpu(), |_| {}).unwrap();
+        let value = |name: &str| outcome.report.test(name).unwrap();
+        assert!((0.99..=1.0).contains(&value("r2")), "{}", value("r2"));
+        assert!(value("rmse") < 0.3, "{}", value("rmse"));
+    }
+}
+
+#[test]
+fn probabilities_are_learned_from_targets_as_they_are() {
+    let change = [
+        ("targets = [\"y\"]", "targets = [\"sign\"]"),
+        ("\"mse\"", "\"binary_cross_entropy\""),
+        ("[\"r2\", \"rmse\"]", "[\"binary_accuracy\", \"auc\"]"),
+    ];
+    let (run, _folder) = line(0.0, &change).unwrap();
+    let outcome = run.run(&cpu(), |_| {}).unwrap();
+    let loss = outcome.report.epochs.last().unwrap().training_loss[0];
+    assert!((0.0..0.5).contains(&loss), "{loss}");
+    assert!(outcome.report.test("accuracy").unwrap() > 0.9);
+    assert!(outcome.report.test("auc").unwrap() > 0.95);
+}
+
+#[test]
+fn what_would_be_passed_over_in_silence_is_refused() {
+    let told = |change: &[(&str, &str)]| line(0.0, change).map(|_| ()).unwrap_err().to_string();
+    let named = told(&[("[data]", "name = \"../up\"\n[data]")]);
+    assert!(named.contains("it names a folder"), "{named}");
+    let rate = told(&[("rate = 0.05", "rate = -1.0")]);
+    assert!(rate.contains("learning rate: found -1"), "{rate}");
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("text.txt");
+    std::fs::write(&text, "every letter counts. ".repeat(200)).unwrap();
+    let mut experiment = Experiment::load(&configs().join("char-transformer.toml")).unwrap();
+    experiment.model.layers[0].insert("rows".into(), 5.into());
+    let error = experiment.prepare(Some(&text), &Registry::standard());
+    let error = error.map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("rows of layer 0: found 5"), "{error}");
+    let wide = told_of_wine(&[("units = 3", "units = 9")], &[]);
+    assert!(
+        wide.contains("scores of the model: found 9; wanted 3"),
+        "{wide}"
+    );
 }

@@ -52,9 +52,7 @@ pub fn run(
     let test = prepared.report(report)?;
     let numbers = test["test"].as_object().into_iter().flatten();
     // Of a confusion matrix, the cells are for the report.
-    let numbers = numbers.filter(|(name, _)| {
-        !name.contains(|c: char| c.is_ascii_digit()) || name.starts_with("top")
-    });
+    let numbers = numbers.filter(|(name, _)| !of_one_class(name));
     let numbers: Vec<String> = numbers
         .map(|(name, value)| format!("{name} {:.4}", value.as_f64().unwrap_or(f64::NAN)))
         .collect();
@@ -78,10 +76,11 @@ pub fn predict(model: &Path, tables: &[PathBuf], device: &Device) -> Result<()> 
             Answers::Classes(rows) => {
                 text += "row,class,probability\n";
                 for (row, (class, probability)) in rows.iter().enumerate() {
-                    text += &format!("{},{class},{probability:.4}\n", row + 1);
+                    text += &format!("{},{},{probability:.4}\n", row + 1, cell(class));
                 }
             }
             Answers::Numbers { names, rows } => {
+                let names: Vec<String> = names.iter().map(|name| cell(name)).collect();
                 text += &format!("row,{}\n", names.join(","));
                 for (row, numbers) in rows.iter().enumerate() {
                     let numbers: Vec<String> = numbers.iter().map(|x| format!("{x}")).collect();
@@ -94,11 +93,26 @@ pub fn predict(model: &Path, tables: &[PathBuf], device: &Device) -> Result<()> 
     Ok(())
 }
 
+/// Whether a number is of one class, or a cell of a table of classes: `recall 3`, `confusion 0 2`.
+fn of_one_class(name: &str) -> bool {
+    let name = name.strip_prefix("validation ").unwrap_or(name);
+    let last = name.rsplit(' ').next().unwrap_or_default();
+    last.parse::<usize>().is_ok() && !name.starts_with("top ")
+}
+
+/// A cell of a CSV file, between quotes where it must be.
+fn cell(text: &str) -> String {
+    match text.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.into(),
+    }
+}
+
 /// `epoch 3 of 50: training loss 0.4213, validation loss 0.4377, validation accuracy 0.8600`.
 fn line(epoch: &Epoch, of: usize) -> String {
     let names = epoch.names().into_iter();
     // Numbers of single classes would fill the screen.
-    let names = names.filter(|name| !name.contains(|c: char| c.is_ascii_digit()));
+    let names = names.filter(|name| !of_one_class(name));
     let numbers = names.map(|name| {
         let value = epoch.get(&name).unwrap_or(f64::NAN);
         format!("{name} {value:.4}")
@@ -120,6 +134,16 @@ fn write(prepared: &Prepared, outcome: &Outcome, folder: &Path) -> Result<()> {
             reading: prepared.reading.clone(),
         };
         trained.save(folder.join(name))?;
+    }
+    // Of an earlier run with more replicas.
+    for replica in outcome.weights.len().max(1).. {
+        let stale = folder.join(format!("model-{replica}.safetensors"));
+        if !stale.exists() {
+            break;
+        }
+        let removed = std::fs::remove_file(&stale);
+        removed
+            .map_err(|e| Error::io("remove", &stale, e, "Remove it, or name another folder."))?;
     }
     let report = prepared.report(&outcome.report)?;
     let mut text = serde_json::to_vec_pretty(&report).map_err(fail)?;

@@ -191,6 +191,8 @@ pub struct Roles {
     pub classes: bool,
     /// Numbers are moved and scaled so that their mean is 0 and their standard deviation 1.
     pub standardise: bool,
+    /// So are the targets that are numbers.
+    pub standardise_targets: bool,
 }
 
 impl Default for Roles {
@@ -200,6 +202,7 @@ impl Default for Roles {
             targets: vec![],
             classes: false,
             standardise: true,
+            standardise_targets: true,
         }
     }
 }
@@ -276,12 +279,9 @@ fn words(table: &Table, name: &str) -> Result<Vec<String>> {
         }
     };
     if words.len() < 2 || words.len() > MOST_WORDS {
-        words.truncate(1);
-        let found = match words.first() {
-            Some(word) if words.len() == 1 && table.rows > 1 => {
-                format!("`{word}` and how many others")
-            }
-            _ => "one value".into(),
+        let found = match words.as_mut_slice() {
+            [one] => format!("`{one}` in every row"),
+            many => format!("{} different values", many.len()),
         };
         let wanted = format!("2 to {MOST_WORDS} different values");
         let fix = "Leave the column out, or put its values into fewer kinds.";
@@ -341,7 +341,11 @@ impl Schema {
         }
         let coded = |name: &String, class: bool| {
             let coding = match table.column(name)? {
-                Cells::Numbers(all) if !class => number(table, name, all, roles.standardise)?,
+                Cells::Numbers(all) if !class => {
+                    let target = roles.targets.contains(name);
+                    let scaled = roles.standardise && (!target || roles.standardise_targets);
+                    number(table, name, all, scaled)?
+                }
                 _ if class => Coding::Class(words(table, name)?),
                 _ => Coding::Words(words(table, name)?),
             };

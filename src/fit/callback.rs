@@ -124,6 +124,10 @@ impl Callback for EarlyStop {
             let known: Vec<&str> = names.iter().map(String::as_str).collect();
             Error::unknown("number of an epoch", &self.number, &known)
         })?;
+        if number.is_nan() {
+            let wanted = "a number in every epoch: the validation rows may lack a class";
+            return Err(Error::setting(&self.number, number, wanted));
+        }
         let better = match self.best {
             None => true,
             Some((best, _)) if self.largest => number > best + self.least,

@@ -255,7 +255,7 @@ pub enum ScheduleSetting {
 
 impl ScheduleSetting {
     fn build(&self, epochs: usize, epoch_steps: usize) -> Schedule {
-        let all = (epochs * epoch_steps) as u64;
+        let all = epochs.saturating_mul(epoch_steps) as u64;
         let steps = |epochs: f64| (epochs * epoch_steps as f64).round() as u64;
         match *self {
             Self::Cosine { warm_up, end } => {

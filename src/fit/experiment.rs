@@ -232,13 +232,29 @@ impl Experiment {
             let stem = path.file_stem().unwrap_or_default();
             experiment.name = stem.to_string_lossy().into_owned();
         }
+        let plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+        if !experiment.name.chars().all(plain) || experiment.name.starts_with('.') {
+            let found = format!("the name `{}`", experiment.name);
+            let wanted = "letters, digits, `-`, `_` and `.`, no `.` first: it names a folder";
+            return Err(Error::file(
+                path,
+                found,
+                wanted,
+                "Give the experiment another name.",
+            ));
+        }
         Ok(experiment)
     }
 
     /// Whether a TOML text is one of an experiment, and not of a session of the book.
     pub fn is(text: &str) -> bool {
-        let table: Option<toml::Table> = toml::from_str(text).ok();
-        table.is_some_and(|t| t.contains_key("model") || t.contains_key("data"))
+        match toml::from_str::<toml::Table>(text) {
+            Ok(table) => table.contains_key("model") || table.contains_key("data"),
+            // Whoever reads it says what is wrong with it.
+            Err(_) => text
+                .lines()
+                .any(|l| l.starts_with("[data]") || l.starts_with("[[model.")),
+        }
     }
 
     /// Reads the data, from another path if one is given, and builds the model.
@@ -270,6 +286,11 @@ impl Experiment {
         for name in &self.training.metrics {
             let metric = metric(name)?;
             metrics.push(match regression {
+                // The same value, and no digits lost to the targets' distance from 0.
+                true if name == "r2" => match self.loss.of.first() {
+                    Some(output) => metric.of(output),
+                    None => metric,
+                },
                 true => metric.of(PREDICTION).against(AS_IT_IS),
                 false => metric,
             });
@@ -298,6 +319,8 @@ impl Experiment {
             targets: setting.targets.clone(),
             classes: setting.classes,
             standardise: setting.standardise,
+            // Losses of probabilities and signs want targets as they are.
+            standardise_targets: ["mse", "mae", "huber"].contains(&self.loss.kind.as_str()),
         };
         // Words are those of all rows: a rare one may be in no training row.
         let all = Schema::of(&table, &roles)?;
@@ -323,9 +346,18 @@ impl Experiment {
         if path.extension().is_some_and(|e| e == "gz") {
             use std::io::Read;
             let mut plain = Vec::new();
-            let unpacked = flate2::read::GzDecoder::new(bytes.as_slice());
-            let read = unpacked.take(MAX_TEXT).read_to_end(&mut plain);
+            let unpacked = flate2::read::MultiGzDecoder::new(bytes.as_slice());
+            let read = unpacked.take(MAX_TEXT + 1).read_to_end(&mut plain);
             read.map_err(|e| Error::io("unpack", path, e, "Check that it is a gzip file."))?;
+            if plain.len() as u64 > MAX_TEXT {
+                let wanted = format!("at most {MAX_TEXT} bytes");
+                return Err(Error::file(
+                    path,
+                    "a longer text",
+                    wanted,
+                    "Take a part of it.",
+                ));
+            }
             bytes = plain;
         }
         let text = String::from_utf8(bytes).map_err(|e| {
@@ -338,6 +370,21 @@ impl Experiment {
         characters.dedup();
         let number = |c: &char| characters.binary_search(c).unwrap_or(0) as u32;
         let numbers: Vec<u32> = all.iter().map(number).collect();
+        if self
+            .data
+            .split
+            .iter()
+            .any(|share| !(*share > 0.0 && share.is_finite()))
+        {
+            let found = format!("{:?}", self.data.split);
+            return Err(Error::setting("split", found, "positive numbers"));
+        }
+        let apart = self.data.apart.unwrap_or(self.data.window);
+        for (name, value) in [("window", self.data.window), ("apart", apart)] {
+            if value == 0 {
+                return Err(Error::setting(name, 0, "at least 1"));
+            }
+        }
         let total: f64 = self.data.split.iter().sum();
         let (mut from, mut sum, mut parts) = (0, 0.0, Vec::new());
         for (k, share) in self.data.split.iter().enumerate() {
@@ -379,16 +426,30 @@ impl Experiment {
         }
         let scales = match reading {
             Reading::Table(schema) => schema.scales(),
-            Reading::Text(_) => None,
+            Reading::Text(characters) => {
+                enough_rows(&description, characters.len())?;
+                None
+            }
         };
-        let Some(scales) = scales.filter(|_| description.outputs.is_empty()) else {
-            return Ok((description.build(registry)?, false));
+        let Some(scales) = scales else {
+            let model = description.build(registry)?;
+            if let Reading::Table(schema) = reading {
+                scores_for(&model, schema.outputs())?;
+            }
+            return Ok((model, false));
         };
         // A first model tells the last layer's name.
         let plain = description.build(registry)?.describe()?;
         description.outputs = plain.outputs;
         description.layers = plain.layers;
-        let last = description.outputs.first().map(|o| o.from.clone());
+        let named = self.loss.of.first();
+        let outputs = description.outputs.iter();
+        let found = outputs
+            .clone()
+            .find(|o| named.is_none_or(|name| o.name == *name));
+        let last = found
+            .or(description.outputs.first())
+            .map(|o| o.from.clone());
         let affine = serde_json::json!({
             "kind": "affine",
             "name": PREDICTION,
@@ -402,6 +463,42 @@ impl Experiment {
             from: PREDICTION.into(),
         });
         Ok((description.build(registry)?, true))
+    }
+}
+
+/// Holds embeddings of a text to its characters: a number of no row would be passed over in silence.
+fn enough_rows(description: &Description, characters: usize) -> Result<()> {
+    for (number, layer) in description.layers.iter().enumerate() {
+        let rows = layer.get("rows").and_then(serde_json::Value::as_u64);
+        let named = layer.get("inputs").and_then(|inputs| inputs.get(0));
+        let of_text = number == 0 || named.is_some_and(|name| name == "input");
+        let embeds = layer.get("kind").is_some_and(|kind| kind == "embedding");
+        if let (true, true, Some(rows)) = (embeds, of_text, rows)
+            && rows < characters as u64
+        {
+            let wanted = format!("at least the {characters} different characters of the text");
+            return Err(Error::setting(
+                format!("rows of layer {number}"),
+                rows,
+                wanted,
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Holds a model of classes to a score of each.
+fn scores_for(model: &Model, classes: usize) -> Result<()> {
+    let scores = model
+        .outputs()
+        .next()
+        .and_then(|(_, o)| o.extents.last().copied());
+    match scores {
+        Some(found) if found != classes => {
+            let wanted = format!("{classes}, one of each class");
+            Err(Error::setting("scores of the model", found, wanted))
+        }
+        _ => Ok(()),
     }
 }
 

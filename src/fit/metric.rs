@@ -110,9 +110,15 @@ impl Metric {
         })
     }
 
-    /// 1 − Σ (y − t)² / Σ (t − mean t)² over all elements.
+    /// 1 − Σ (y − t)² / Σ (t − mean t)² over all elements. Totals are floats of 32 bits: of targets far
+    /// from 0 beside their spread, [`Metric::r2_about`] keeps the digits.
     pub fn r2() -> Self {
-        Self::new(R2)
+        Self::r2_about(0.0)
+    }
+
+    /// [`Metric::r2`], the targets' mean taken about a number near it.
+    pub fn r2_about(centre: f64) -> Self {
+        Self::new(R2 { centre })
     }
 
     /// How often class t was taken for class y, row by row, as `confusion t y`; and of each class
@@ -271,14 +277,13 @@ impl Measure for Top {
     fn write(&self, scope: &mut Scope<'_>, output: Value, target: Value) -> Result<Value> {
         let (scores, labels, [n, places, k]) = rows(scope, output, target)?;
         let rows = n * places;
-        let row = scope.constant(&[rows], (0..rows).map(|r| (r * k) as f32).collect())?;
         let class = scope.constant(&[1, k], (0..k).map(|c| c as f32).collect())?;
-        // Each row's own score: an index counts through all of them.
-        let own = pointwise(scope, [scores, labels, row], |[_, t, row]| {
-            Expr::at(0, row + t)
-        })?;
-        let own = scope.reshape(own, &[rows, 1])?;
         let labels = scope.reshape(labels, &[rows, 1])?;
+        let own = pointwise(scope, [scores, labels, class], |[s, t, c]| {
+            t.equals(c).select(s, 0.0)
+        })?;
+        let own = over_example(scope, own, false)?;
+        let own = scope.reshape(own, &[rows, 1])?;
         let above = pointwise(scope, [scores, own, labels, class], |[s, own, t, c]| {
             let before = s.equals(&own).and(&c.lt(t));
             s.gt(own).or(&before).select(1.0, 0.0)
@@ -296,14 +301,16 @@ impl Measure for Top {
 }
 
 #[derive(Debug)]
-struct R2;
+struct R2 {
+    centre: f64,
+}
 
 impl Measure for R2 {
     fn name(&self) -> &str {
         "r2"
     }
 
-    /// Σ (y − t)², Σ t and Σ t² of each example's elements, as means.
+    /// Σ (y − t)², Σ (t − c) and Σ (t − c)² of each example's elements, as means.
     fn write(&self, scope: &mut Scope<'_>, output: Value, target: Value) -> Result<Value> {
         let extents = scope.extents(output)?;
         let (n, rest) = (extents[0], extents[1..].iter().product::<usize>());
@@ -311,7 +318,8 @@ impl Measure for R2 {
         let t = scope.reshape(target, &[n, rest, 1])?;
         let which = scope.constant(&[3], vec![0.0, 1.0, 2.0])?;
         let each = pointwise(scope, [y, t, which], |[y, t, which]| {
-            let other = which.lt(1.5).select(&t, t.square());
+            let off = &t - self.centre;
+            let other = which.lt(1.5).select(&off, off.square());
             which.lt(0.5).select((y - &t).square(), other)
         })?;
         scope.op1(Arc::new(Reduction::new(Kind::Mean, &[1])), &[each])

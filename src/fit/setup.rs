@@ -180,6 +180,7 @@ impl Setup<'_> {
         if self.batch == 0 {
             return Err(Error::setting("mini-batch", 0, "at least 1"));
         }
+        self.optimizer.check()?;
         let wanted = self.wanted()?;
         if let Some(data) = self.data {
             let checked = self.check(data, &wanted);

@@ -343,7 +343,8 @@ impl Optimizer {
         found.map_or_else(Group::default, |(_, group)| group.clone())
     }
 
-    fn check(&self) -> Result<()> {
+    /// Holds its settings to what they may be.
+    pub(crate) fn check(&self) -> Result<()> {
         let positive = |name: &str, value: Option<f64>| match value {
             Some(x) if !(x > 0.0 && x.is_finite()) => {
                 Err(Error::setting(name, x, "a positive number"))

@@ -221,7 +221,9 @@ layer!(
         // PyTorch counts the connections of the weight's second axis.
         let taps = kh.saturating_mul(kw);
         let connections = per.saturating_mul(taps);
-        let start = layer.weight_start.with_fans(connections, c * taps);
+        let start = layer
+            .weight_start
+            .with_fans(connections, c.saturating_mul(taps));
         let w = scope.parameter("weight", &[c, per, kh, kw], start)?;
         let transpose = Transpose {
             stride: layer.stride,
