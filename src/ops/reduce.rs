@@ -8,7 +8,7 @@
 //! adds the shares, always in the same order. Where few elements of y have many summands each, there
 //! are two launches, lest a few workgroups do all the work: one adds up runs of neighbours, a
 //! workgroup for each, and the other these sums. Into how many runs follows from the sizes alone
-//! ([`runs`]).
+//! (`runs`).
 
 use std::sync::Arc;
 

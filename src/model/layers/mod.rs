@@ -106,7 +106,7 @@ fn is_yes(value: &bool) -> bool {
 }
 
 /// An expression of each element of one input. A function of the program that builds the model, so
-/// files cannot describe it; a layer of your own can be ([`Described`]).
+/// files cannot describe it; a layer of your own can be ([`Described`](crate::model::Described)).
 #[derive(Clone)]
 pub struct Map(Arc<dyn Fn(&Expr) -> Expr + Send + Sync>);
 
