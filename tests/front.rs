@@ -159,6 +159,7 @@ fn class_metrics_are_those_of_a_count_by_hand() {
     let fit = fit
         .metric(Metric::accuracy())
         .metric(Metric::top(2))
+        .metric(Metric::top(1))
         .metric(Metric::confusion());
     let report = fit
         .metric(Metric::perplexity())
@@ -170,6 +171,8 @@ fn class_metrics_are_those_of_a_count_by_hand() {
     assert_eq!(value("accuracy"), 0.4);
     // Second best is right for rows 1 (2), 4 (1); row 3's class 0 is the last.
     assert!((value("top 2") - 0.8).abs() < 1e-6);
+    // Of equal scores the first counts, here too.
+    assert_eq!(value("top 1"), value("accuracy"));
     assert_eq!(
         (
             value("confusion 0 0"),
