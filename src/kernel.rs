@@ -44,6 +44,16 @@ pub enum Suits {
     /// loaded reaches the others without memory. They have words of 64 bits: what loads one
     /// loads two floats.
     Lanes,
+    /// A GPU whose workgroups may have so many threads and so much memory to share: hardware, where
+    /// a step of a small mini-batch takes as long as its loads wait for each other, so that many
+    /// threads have few elements each. 256 threads and 16 KiB are every adapter's (WebGPU's portable
+    /// limits). An op offers the best way first and only where it is better than the usual one.
+    Workgroup {
+        /// Threads of a workgroup.
+        threads: u32,
+        /// Bytes of its memory.
+        bytes: u32,
+    },
     /// An adapter with units that multiply matrices of `edge` × `edge`, factors in f16 and sums
     /// in f32: of 16 for subgroups of 32 threads (NVIDIA), of 8 for subgroups of 8 (llvmpipe).
     /// Rounds factors, so only a device in mixed precision takes it.

@@ -103,6 +103,13 @@ impl Launch {
         1 + self.alternatives.len()
     }
 
+    /// Which of the alternatives a GPU takes before the launch's own kernel: the first that asks for
+    /// workgroups of some size, of those that the adapter has.
+    pub fn by_workgroups(&self) -> Option<usize> {
+        let mut others = self.alternatives.iter();
+        others.position(|other| matches!(other.suits, Suits::Workgroup { .. }))
+    }
+
     /// The launch done in one of its ways, without the others; way 0 is its own kernel.
     pub fn done(&self, way: usize) -> Self {
         let bare = Self {

@@ -291,10 +291,13 @@ impl GpuDevice {
             experiments = unsafe { wgpu::ExperimentalFeatures::enabled() };
         }
         let offered = adapter.limits();
-        // The portable defaults, but buffers as large as the adapter allows.
+        // The portable defaults, but buffers and workgroups as large as the adapter allows.
         let required = wgpu::Limits {
             max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
             max_buffer_size: offered.max_buffer_size,
+            max_compute_workgroup_size_x: offered.max_compute_workgroup_size_x,
+            max_compute_invocations_per_workgroup: offered.max_compute_invocations_per_workgroup,
+            max_compute_workgroup_storage_size: offered.max_compute_workgroup_storage_size,
             ..wgpu::Limits::default()
         };
         let descriptor = wgpu::DeviceDescriptor {
@@ -411,7 +414,14 @@ impl GpuDevice {
 
     /// The plan without the ways that the adapter cannot go.
     pub fn possible(&self, plan: Plan) -> Plan {
+        let limits = self.device.limits();
+        let most = limits
+            .max_compute_invocations_per_workgroup
+            .min(limits.max_compute_workgroup_size_x);
         plan.with_ways(|suits| match suits {
+            Suits::Workgroup { threads, bytes } => {
+                threads <= most && bytes <= limits.max_compute_workgroup_storage_size
+            }
             Suits::Gpu | Suits::Processor => true,
             Suits::Lanes => self.vectors,
             Suits::MatrixUnits { edge } => self.units == Some(edge),
@@ -421,7 +431,7 @@ impl GpuDevice {
     /// The way of a launch that suits the adapter.
     fn way(&self, launch: &Launch) -> usize {
         let suiting: &[Suits] = match self.suits {
-            Suits::Gpu | Suits::MatrixUnits { .. } => &[],
+            Suits::Gpu | Suits::Workgroup { .. } | Suits::MatrixUnits { .. } => &[],
             Suits::Processor => &[Suits::Processor],
             Suits::Lanes => &[Suits::Lanes, Suits::Processor],
         };
@@ -432,11 +442,13 @@ impl GpuDevice {
             let mut others = launch.alternatives.iter();
             others.position(|other: &Alternative| other.suits == *suits)
         };
-        units
-            .iter()
-            .chain(suiting)
-            .find_map(of)
-            .map_or(0, |i| i + 1)
+        let by_workgroups = || match self.suits {
+            Suits::Gpu => launch.by_workgroups(),
+            _ => None,
+        };
+        let mut preferred = units.iter().chain(suiting);
+        let other = preferred.find_map(of).or_else(by_workgroups);
+        other.map_or(0, |i| i + 1)
     }
 
     /// What it is and allows.
