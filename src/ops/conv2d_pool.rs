@@ -166,9 +166,14 @@ impl ConvPool {
     /// Whether taps of the four places of a window are neighbours in the image and none
     /// lies outside: then the kernel for pairs reads each of them once.
     fn pairs(&self) -> bool {
-        let (conv, pool) = (&self.conv, &self.pool);
+        self.plain() && (self.pool.kernel, self.pool.padding) == ([2, 2], [0, 0])
+    }
+
+    /// Whether neighbours in the convolution's output see neighbours in the image, and every tap is
+    /// inside.
+    fn plain(&self) -> bool {
+        let conv = &self.conv;
         (conv.stride, conv.dilation, conv.padding) == ([1, 1], [1, 1], [0, 0])
-            && (pool.kernel, pool.padding) == ([2, 2], [0, 0])
     }
 
     /// Products of a sum over `places` places.
@@ -247,14 +252,17 @@ impl Conv2dPool {
         filters: [usize; 4],
         (s, [po, qo]): (Sizes, [usize; 2]),
     ) -> Vec<Alternative> {
-        if !self.0.pairs() || self.0.pool.stride != [2, 2] || filters[3] > STRIP_KERNEL {
-            return vec![];
-        }
         let groups = self.0.conv.groups;
+        let mut ways = Vec::new();
+        if self.0.pairs() {
+            ways = staged::forward(usual, filters, (s, [po, qo]), groups);
+        }
+        if !self.0.pairs() || self.0.pool.stride != [2, 2] || filters[3] > STRIP_KERNEL {
+            return ways;
+        }
         let blocks = groups * (s.f / groups).div_ceil(STRIP[1]);
         let tiles = (s.n * po).div_ceil(WIDE);
         let grid = grid(tiles * qo.div_ceil(STRIP[0]) * blocks, 1);
-        let mut ways = Vec::new();
         if s.input[1].is_multiple_of(4) {
             ways.push(usual.otherwise(Suits::Lanes, &wide::FORWARD_LANES, grid));
         }
@@ -311,6 +319,12 @@ impl Op for Conv2dPoolInputGrad {
             let grid = grid(s.n * s.c, WIDE);
             let strips = lowered.otherwise(Suits::Processor, &wide::INPUT_GRAD, grid);
             lowered.alternatives = vec![strips];
+        }
+        let pool = &self.conv_pool.pool;
+        let apart = pool.stride[0] >= pool.kernel[0] && pool.stride[1] >= pool.kernel[1];
+        if self.conv_pool.plain() && apart {
+            let staged = staged::input_grad(&lowered, [kh, kw], &s, groups);
+            lowered.alternatives.extend(staged);
         }
         Ok(Lowering::Launch(lowered))
     }
@@ -402,7 +416,7 @@ impl Op for Conv2dPoolWeightGrad {
             flops: self.conv_pool.flops(self.kernel, &s, pooled[0] * pooled[1]),
             alternatives: vec![],
         };
-        lowered.alternatives = self.alternatives(&lowered, &s);
+        lowered.alternatives = self.alternatives(&lowered, &s, pooled[0] * pooled[1]);
         Ok(Lowering::Launch(finished(lowered, &ends, inputs)?))
     }
 
@@ -439,24 +453,27 @@ impl Conv2dPoolWeightGrad {
     }
 
     /// Other ways of the usual launch.
-    fn alternatives(&self, usual: &Lowered, s: &Sizes) -> Vec<Alternative> {
-        let conv = &self.conv_pool.conv;
-        let plain = (conv.stride, conv.dilation, conv.padding) == ([1, 1], [1, 1], [0, 0]);
-        if !plain || self.kernel[0] * self.kernel[1] > MOST_TAPS {
+    fn alternatives(&self, usual: &Lowered, s: &Sizes, places: usize) -> Vec<Alternative> {
+        if !self.conv_pool.plain() {
             return vec![];
         }
-        let kernel = match &self.update {
-            Update::Store | Update::Weights(_) => &wide::WEIGHT_GRAD,
-            Update::WeightsAndBias(_) => &wide::WEIGHT_GRAD_BIAS,
+        let (wide, staged) = match &self.update {
+            Update::Store | Update::Weights(_) => (&wide::WEIGHT_GRAD, &staged::WEIGHT_GRAD),
+            Update::WeightsAndBias(_) => (&wide::WEIGHT_GRAD_BIAS, &staged::WEIGHT_GRAD_BIAS),
         };
-        let channels = s.c / conv.groups;
-        let width = channels.next_power_of_two().min(WIDE);
-        let grid = grid(s.f * channels.div_ceil(width), 1);
-        let mut way = usual.otherwise(Suits::Processor, kernel, grid);
-        if let Some(("SHARES", shares)) = way.constants.last_mut() {
-            *shares = (WIDE / width) as f64;
+        let groups = self.conv_pool.conv.groups;
+        let mut ways = staged::weight_grad(usual, staged, self.kernel, s, (groups, places));
+        if self.kernel[0] * self.kernel[1] <= MOST_TAPS {
+            let channels = s.c / groups;
+            let width = channels.next_power_of_two().min(WIDE);
+            let grid = grid(s.f * channels.div_ceil(width), 1);
+            let mut way = usual.otherwise(Suits::Processor, wide, grid);
+            if let Some(("SHARES", shares)) = way.constants.last_mut() {
+                *shares = (WIDE / width) as f64;
+            }
+            ways.push(way);
         }
-        vec![way]
+        ways
     }
 }
 
@@ -498,6 +515,9 @@ const LANES_SOURCE: &str = source!(
     "../../shaders/conv2d_pool/lanes.wgsl"
 );
 
+/// A module of its own: its memory is sized by constants that other kernels do not have.
+const STAGED_SOURCE: &str = source!("../../shaders/conv2d_pool/staged.wgsl");
+
 /// The constants of every kernel here, then `more`.
 macro_rules! constants {
     ($($more:literal),*) => {
@@ -507,6 +527,8 @@ macro_rules! constants {
         ]
     };
 }
+
+mod staged;
 
 /// y = maxpool(x ∗ w + bias).
 pub static CONV2D_POOL: Kernel = Kernel {
@@ -607,6 +629,10 @@ pub static KERNELS: &[&Kernel] = &[
     &wide::INPUT_GRAD,
     &wide::WEIGHT_GRAD,
     &wide::WEIGHT_GRAD_BIAS,
+    &staged::FORWARD,
+    &staged::INPUT_GRAD,
+    &staged::WEIGHT_GRAD,
+    &staged::WEIGHT_GRAD_BIAS,
 ];
 
 mod cases;

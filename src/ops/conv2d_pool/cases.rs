@@ -20,8 +20,9 @@ const HALVES: ([usize; 2], [usize; 2], [usize; 2]) = ([2, 2], [2, 2], [0, 0]);
 /// thread takes; rows of whole fours; windows that cover all of several strips; windows that
 /// overlap, leave gaps and hang over the edge; strides, padding, dilation, groups; more weights than a
 /// workgroup has threads; more places than a thread adds up; rows shorter than a strip; little but
-/// padding.
-const SHAPES: [Shapes; 21] = [
+/// padding; more channels, and more filters, than a workgroup has room for at a time; so many images
+/// that a workgroup takes four channels; so many places that more threads share a sum.
+const SHAPES: [Shapes; 25] = [
     ([1, 1, 1, 1], [1, 1, 1, 1], PLAIN, ([1, 1], [1, 1], [0, 0])),
     ([1, 1, 2, 2], [1, 1, 1, 1], PLAIN, HALVES),
     ([3, 2, 8, 9], [5, 2, 3, 2], PLAIN, HALVES),
@@ -103,6 +104,10 @@ const SHAPES: [Shapes; 21] = [
         ([80, 50], [301, 200], [1, 1], 1),
         ([2, 2], [2, 2], [0, 0]),
     ),
+    ([1, 53, 12, 12], [3, 53, 3, 3], PLAIN, HALVES),
+    ([2, 3, 11, 13], [53, 3, 3, 2], PLAIN, HALVES),
+    ([131, 13, 4, 5], [3, 13, 2, 3], PLAIN, HALVES),
+    ([257, 1, 13, 13], [2, 1, 2, 3], PLAIN, HALVES),
 ];
 
 /// Forward with data and with exactly representable ties, and every gradient.
