@@ -63,11 +63,24 @@ fn time(
     Ok([account.flops as f64, account.bytes as f64, median])
 }
 
-/// What a way of a launch goes by.
+/// What a way of a launch goes by: its kernel, a block's edge, and how its workgroups are laid out.
 fn name(launch: &Launch) -> String {
-    let block = launch.constants.iter().find(|(name, _)| *name == "BLOCK");
-    let block = block.map_or(String::new(), |(_, block)| format!(" {block}"));
-    format!("{}{block}", launch.kernel.name)
+    let value = |wanted| {
+        let mut constants = launch.constants.iter();
+        constants.find(|(name, _)| *name == wanted).map(|(_, v)| *v)
+    };
+    let block = value("BLOCK").map_or(String::new(), |block| format!(" {block}"));
+    let shown = [
+        "THREADS", "TEAMS", "CHUNK", "PAIRS", "ROWS", "QUADS", "LANES", "DEPTH", "COLUMNS",
+        "SLICES",
+    ];
+    let own = value("THREADS").map(|_| {
+        let shown = shown
+            .iter()
+            .filter_map(|name| Some(format!(" {name}={}", value(name)?)));
+        shown.collect::<String>()
+    });
+    format!("{}{block}{}", launch.kernel.name, own.unwrap_or_default())
 }
 
 fn bench(device: &Device, labels: &[String], trial: bool) -> Result<()> {
