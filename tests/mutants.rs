@@ -236,6 +236,18 @@ const MUTANTS: &[Mutant] = mutants! {
     "matmul" "of few rows: a lane's share lost": "lane < LANES; lane++" => "lane < LANES - 1u; lane++";
     "matmul" "of few rows: every replica the first one's B": "b[(replica * N + j) * K + p]" => "b[j * K + p]";
     "matmul" "of few rows: mask of another element": "group.z, i * N + j, sum)" => "group.z, i * N, sum)";
+    "matmul" "slices: last pieces missed": "p < PIECES; p += SLICES" => "p + SLICES <= PIECES; p += SLICES";
+    "matmul" "slices: a share lost": "slice < SLICES; slice += PARTS" => "slice < SLICES - 1u; slice += PARTS";
+    "matmul" "slices: a part lost": "p < PARTS; p++" => "p < PARTS - 1u; p++";
+    "matmul" "slices: parts added before they are there": "before the next barrier.\n    workgroupBarrier();" => "before the next barrier.";
+    "matmul" "slices: the third column like the second": "shares[slot(value + 2u, thread)] = sum.z" => "shares[slot(value + 2u, thread)] = sum.y";
+    "matmul" "slices: the thirteenth row like the ninth": "multiply_four((*sums)[3], fourth, b)" => "multiply_four((*sums)[3], third, b)";
+    "matmul" "slices: the second of four rows like the first": "share(sums[1], row + 1u, thread)" => "share(sums[0], row + 1u, thread)";
+    "matmul" "slices: last rows for those before": "add_up(replica, scalars, 12u, first, thread)" => "add_up(replica, scalars, 8u, first, thread)";
+    "matmul" "slices: of one column, rows from the thirteenth on like the ninth": "share_four(sums[3], 4u, thread)" => "share_four(sums[2], 4u, thread)";
+    "matmul" "slices: bias by row": "finish(scalars, replica, at, sum)" => "finish(scalars, replica, place.x, sum)";
+    "matmul" "slices: every replica the first one's B": "piece_of_b(replica * N + min(j, N - 1u), p)" => "piece_of_b(min(j, N - 1u), p)";
+    "matmul" "slices: a column past the last one": "place.x < M && place.y < N" => "place.x < M && place.y <= N";
     "matmul" "in blocks: tiles multiplied before they are stored": "tiles[to_b] = next_b;\n        workgroupBarrier();" => "tiles[to_b] = next_b;";
     "matmul" "in blocks: the next tiles stored too early": "reads these.\n        workgroupBarrier();" => "reads these.";
     "matmul" "in blocks: the first step again and again": "p + (SHARES + share) * STEP" => "share * STEP";
