@@ -414,6 +414,10 @@ const ENDS: &[&str] = &["_slope", "_bias"];
 /// with, and why that is no gap.
 const ALIKE: &[(&str, &str)] = &[
     ("matmul_fragments", "needs matrix units"),
+    ("matmul_slices_any", "the loops of matmul_slices"),
+    ("dense_grad_quads_any", "the loops of dense_grad_quads"),
+    ("dense_update_quads_any", "the loops of dense_update_quads"),
+    ("dense_loss_tiles_any", "the loops of dense_loss_tiles"),
     ("softmax_across", "128 elements at most"),
     ("softmax_grad", "a loop less than softmax"),
     ("log_softmax", "the loops of softmax, or one less"),

@@ -26,6 +26,7 @@ use crate::shape::Type;
 use crate::tensor::Real;
 
 pub(super) mod fast;
+mod quads;
 
 /// The most examples in a mini-batch: each work item keeps one sum for each.
 pub const MOST_EXAMPLES: usize = 16;
@@ -180,7 +181,7 @@ impl Op for DenseGrad {
             false => (&DENSE_UPDATE_WIDE, &DENSE_UPDATE_LANES),
         };
         let groups = n_in.div_ceil(WIDE) as u32;
-        let mut ways = Vec::new();
+        let mut ways = Vec::from_iter(quads::way(&lowered, n_in, wanted));
         if n_in.is_multiple_of(LANES) {
             ways.push(lowered.otherwise(Suits::Lanes, lanes, [groups, 1]));
         }
@@ -312,6 +313,10 @@ pub static KERNELS: &[&Kernel] = &[
     &DENSE_UPDATE_WIDE,
     &DENSE_GRAD_LANES,
     &DENSE_UPDATE_LANES,
+    &quads::DENSE_GRAD_QUADS,
+    &quads::DENSE_UPDATE_QUADS,
+    &quads::DENSE_GRAD_QUADS_ANY,
+    &quads::DENSE_UPDATE_QUADS_ANY,
 ];
 
 fn dense_grad<T: Real>(a: &mut Args<'_, T>) {
@@ -394,6 +399,9 @@ pub fn cases() -> Vec<Case> {
         (Relu, 1.0, [7, 136, 31]),
         (Sigmoid, 1.25, [7, 67, 10]),
         (Relu, 1.0, [5, 130, 257]),
+        (Sigmoid, 1.0, [13, 516, 150]),
+        (Tanh, 1.0, [4, 515, 131]),
+        (Relu, 1.25, [9, 12, 523]),
     ] {
         for input_gradient in [true, false] {
             let remembering = input_gradient == cases.len().is_multiple_of(4);

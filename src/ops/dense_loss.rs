@@ -21,6 +21,8 @@ use crate::kernel::{Args, Bind, Kernel, Suits};
 use crate::shape::Type;
 use crate::tensor::Real;
 
+mod tiles;
+
 /// The most scores N · K; they stand in workgroup memory.
 pub const MOST_SCORES: usize = 1024;
 /// The most examples.
@@ -122,10 +124,12 @@ impl Op for DenseLoss {
             flops: (2 * n * n_in * k) as u64,
             alternatives: vec![],
         };
-        lowered.alternatives = vec![
+        let mut ways = vec![
             lowered.otherwise(Suits::Lanes, &DENSE_LOSS_LANES, [1, 1]),
             lowered.otherwise(Suits::Processor, &DENSE_LOSS_WIDE, [1, 1]),
         ];
+        ways.extend(tiles::way(&lowered, [n, n_in, k]));
+        lowered.alternatives = ways;
         Ok(Lowering::Launch(lowered))
     }
 }
@@ -193,7 +197,13 @@ pub static DENSE_LOSS_LANES: Kernel = Kernel {
 };
 
 /// The kernels of this file.
-pub static KERNELS: &[&Kernel] = &[&DENSE_LOSS, &DENSE_LOSS_WIDE, &DENSE_LOSS_LANES];
+pub static KERNELS: &[&Kernel] = &[
+    &DENSE_LOSS,
+    &DENSE_LOSS_WIDE,
+    &DENSE_LOSS_LANES,
+    &tiles::DENSE_LOSS_TILES,
+    &tiles::DENSE_LOSS_TILES_ANY,
+];
 
 fn dense_loss<T: Real>(args: &mut Args<'_, T>) {
     let (n, n_in, k) = (args.size("N"), args.size("IN"), args.size("K"));
@@ -255,8 +265,8 @@ fn finish<T: Real>(args: &mut Args<'_, T>, z: &mut [T]) {
     step[NEXT] = step[NOW].wrapping_add(1);
 }
 
-/// Every cost; one of each, more scores than threads, few inputs and many; first, middle
-/// and last step of an epoch, a mini-batch past its end, one output.
+/// Every cost; one of each, more scores than threads and as many, around a tile's edges, few inputs
+/// and many; first, middle and last step of an epoch, a mini-batch past its end, one output.
 pub fn cases() -> Vec<Case> {
     let uniform = Fill::Uniform(-1.0, 1.0);
     let mut cases = Vec::new();
@@ -271,6 +281,9 @@ pub fn cases() -> Vec<Case> {
             ([7, 129, 3], 20, 3, 2),
             ([64, 33, 16], 8192, 128, 191),
             ([3, 257, 67], 12, 4, 5),
+            ([6, 516, 11], 60, 10, 3),
+            ([16, 8, 16], 160, 10, 4),
+            ([64, 71, 4], 640, 10, 9),
         ] {
             let op = DenseLoss {
                 activation,

@@ -29,6 +29,7 @@ use crate::tensor::Real;
 mod blocks;
 mod fast;
 mod fragments;
+mod slices;
 
 /// C = op(A) op(B): inputs A, B and what the ending asks for; output C `[M, N]`, or the ending's.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,6 +119,7 @@ impl Matmul {
                     way(Suits::Processor, &MATMUL_WIDE, TEAMS),
                 ],
             );
+            ways.extend(slices::way([m, n, k], &constants));
         }
         ways
     }
@@ -277,6 +279,8 @@ pub static KERNELS: &[&Kernel] = &[
     &fragments::MATMUL_FRAGMENTS8,
     &lanes::MATMUL_LANES,
     &blocks::MATMUL_BLOCK,
+    &slices::MATMUL_SLICES,
+    &slices::MATMUL_SLICES_ANY,
 ];
 
 fn matmul<T: Real>(a: &mut Args<'_, T>) {
@@ -325,7 +329,7 @@ pub fn cases() -> Vec<Case> {
             cases.push(bare.clone().case(sizes).forward_only());
         }
     }
-    // Lanes and matrix units do forward products alone.
+    // Lanes, slices and matrix units do forward products alone.
     let (all, forward) = (false, true);
     for (turn, (trans_a, trans_b, [m, n, k], forward_only)) in [
         (false, true, [2, 3, 5], all),
@@ -338,6 +342,12 @@ pub fn cases() -> Vec<Case> {
         (true, false, [65, 63, 17], all),
         (true, true, [16, 65, 97], forward),
         (true, true, [129, 131, 7], all),
+        (false, true, [10, 398, 132], forward),
+        (false, true, [16, 401, 130], forward),
+        (false, true, [13, 7, 1028], forward),
+        (false, true, [5, 403, 516], forward),
+        (false, true, [1, 3, 140], forward),
+        (false, true, [16, 2, 131], forward),
     ]
     .into_iter()
     .enumerate()

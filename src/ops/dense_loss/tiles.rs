@@ -1,0 +1,55 @@
+//! The way for hardware, where a launch takes as long as its loads wait for each other: the kernels of
+//! `shaders/dense_loss/tiles.wgsl`.
+
+use super::DENSE_LOSS;
+use crate::kernel::{Kernel, Suits};
+use crate::ops::{Alternative, Lowered};
+
+/// Threads of a workgroup and the bytes that they share; `THREADS`, `shares` and `scores` in the
+/// shader.
+const SUITS: Suits = Suits::Workgroup {
+    threads: 256,
+    bytes: 16 << 10,
+};
+/// The most scores: each has a thread.
+const MOST_SCORES: usize = 256;
+
+/// The way of a layer `[N, IN]` to `[N, K]`, if its scores are few.
+pub(super) fn way(launch: &Lowered, [n, n_in, k]: [usize; 3]) -> Option<Alternative> {
+    let kernel = match n_in.is_multiple_of(4) {
+        true => &DENSE_LOSS_TILES,
+        false => &DENSE_LOSS_TILES_ANY,
+    };
+    let way = launch.otherwise(SUITS, kernel, [1, 1]);
+    (n * k <= MOST_SCORES).then_some(way)
+}
+
+/// The module with the file that says what a piece of IN is.
+macro_rules! source {
+    ($pieces:literal) => {
+        concat!(
+            include_str!("../../../shaders/shared/nan.wgsl"),
+            include_str!("../../../shaders/shared/activation.wgsl"),
+            include_str!("../../../shaders/shared/terms.wgsl"),
+            include_str!("../../../shaders/shared/metrics.wgsl"),
+            include_str!("../../../shaders/dense_loss/tiles.wgsl"),
+            include_str!(concat!("../../../shaders/dense_loss/", $pieces, ".wgsl")),
+        )
+    };
+}
+
+/// [`DENSE_LOSS`] by tiles of 5 × 5, where IN is a multiple of 4.
+pub static DENSE_LOSS_TILES: Kernel = Kernel {
+    name: "dense_loss_tiles",
+    turns: "N / 5 * (K / 5) / 4 * (IN / 256 + 48) + 4 * K + N + 64",
+    source: source!("tiles_fours"),
+    ..DENSE_LOSS
+};
+
+/// [`DENSE_LOSS_TILES`] for any IN.
+pub static DENSE_LOSS_TILES_ANY: Kernel = Kernel {
+    name: "dense_loss_tiles_any",
+    turns: "N / 5 * (K / 5) / 4 * (IN / 64 + 48) + 4 * K + N + 64",
+    source: source!("tiles_ones"),
+    ..DENSE_LOSS
+};

@@ -1,0 +1,67 @@
+//! The way of products of few rows for hardware, where a launch takes as long as its loads wait for each
+//! other: the kernels of `shaders/matmul/slices.wgsl`, and how they cut a product.
+
+use super::MATMUL;
+use crate::kernel::{Kernel, Port, Suits};
+use crate::ops::Alternative;
+
+/// Terms from which on sharing a sum is worth it.
+const TERMS: usize = 128;
+/// Workgroups that a GPU has room for at once: with fewer, each had better have one column.
+const WORKGROUPS: usize = 100;
+/// Bytes that a workgroup shares; `shares` and `parts` in the shader.
+const BYTES: u32 = 9 << 10;
+
+/// The way of a product A Bᵀ, `[M, K] · [K, N]` with M up to 16, if its sums are long and there may be
+/// so many workgroups.
+pub(super) fn way([_, n, k]: [usize; 3], constants: &[(&'static str, f64)]) -> Option<Alternative> {
+    let (kernel, pieces) = match k.is_multiple_of(4) {
+        true => (&MATMUL_SLICES, k / 4),
+        false => (&MATMUL_SLICES_ANY, k),
+    };
+    let (columns, most) = match n.div_ceil(4) >= WORKGROUPS {
+        true => (4, 128),
+        false => (1, 256),
+    };
+    let slices = pieces.next_power_of_two().clamp(32, most);
+    let groups = n.div_ceil(columns);
+    let more = [("COLUMNS", columns as f64), ("SLICES", slices as f64)];
+    (k >= TERMS && groups <= 65_535).then(|| Alternative {
+        suits: Suits::Workgroup {
+            threads: slices as u32,
+            bytes: BYTES,
+        },
+        kernel,
+        constants: [constants, &more].concat(),
+        grid: [groups as u32, 1],
+    })
+}
+
+/// The module with the file that says what a piece of K is.
+macro_rules! source {
+    ($pieces:literal) => {
+        concat!(
+            include_str!("../../../shaders/matmul/slices.wgsl"),
+            include_str!(concat!("../../../shaders/matmul/", $pieces, ".wgsl")),
+            $crate::port!("finish"),
+        )
+    };
+}
+
+/// [`MATMUL`](super::MATMUL) of few rows of A with K in slices, where K is a multiple of 4.
+pub static MATMUL_SLICES: Kernel = Kernel {
+    name: "matmul_slices",
+    turns: "K / (4 * SLICES) + 192",
+    source: source!("slices_fours"),
+    constants: &["M", "N", "K", "TRANS_A", "TRANS_B", "COLUMNS", "SLICES"],
+    ports: &[Port::finish(2, "4")],
+    ..MATMUL
+};
+
+/// [`MATMUL_SLICES`] for any K.
+pub static MATMUL_SLICES_ANY: Kernel = Kernel {
+    name: "matmul_slices_any",
+    turns: "K / SLICES + 192",
+    source: source!("slices_ones"),
+    ..MATMUL_SLICES
+};
