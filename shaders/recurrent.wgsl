@@ -13,6 +13,16 @@ override LANES: u32 = 256u;
 override STATES: u32 = 2u * H;
 var<workgroup> states: array<f32, STATES>;
 
+// Threads that share a row's product and a column's sum. One is a processor's way; hardware that has
+// many threads reads the same words in a fraction of the rounds.
+override SLICES: u32 = 1u;
+
+// Memory for the threads' shares and for what they make together.
+override SHARED: u32 = min(SLICES - 1u, 1u) * LANES + 1u;
+override MADE: u32 = min(SLICES - 1u, 1u) * ROWS + 1u;
+var<workgroup> shares: array<f32, SHARED>;
+var<workgroup> made: array<f32, MADE>;
+
 // A step's gradient of the recurrent products.
 override ROWS: u32 = GATES * H;
 var<workgroup> slopes: array<f32, ROWS>;
@@ -109,4 +119,79 @@ fn carried(weights: u32, unit: u32) -> f32 {
         sum += slopes[j] * w[weights + j * H + unit];
     }
     return sum;
+}
+
+// Where threads share sums: leaves all products of the state that begins at `before` in memory.
+// Neighbours have one row's neighbouring words. Every thread must call it: it holds barriers.
+fn make_products(weights: u32, before: u32, lane: u32) {
+    if SLICES == 1u {
+        return;
+    }
+    let at_once = LANES / SLICES;
+    for (var first = 0u; first < ROWS; first += at_once) {
+        let row = weights + min(first + lane / SLICES, ROWS - 1u) * H;
+        var sum = 0.0;
+        for (var k = lane % SLICES; k < H; k += SLICES) {
+            sum += w[row + k] * states[before + k];
+        }
+        shares[lane] = sum;
+        workgroupBarrier();
+        if lane < at_once && first + lane < ROWS {
+            var product = 0.0;
+            for (var slice = 0u; slice < SLICES; slice++) {
+                product += shares[lane * SLICES + slice];
+            }
+            made[first + lane] = product;
+        }
+        workgroupBarrier();
+    }
+}
+
+// A unit's products: those that were made, or its own.
+fn products_of(weights: u32, unit: u32, before: u32) -> vec4<f32> {
+    if SLICES == 1u {
+        return products(weights, unit, before);
+    }
+    var sums = vec4(made[unit], 0.0, 0.0, 0.0);
+    if GATES > 1u {
+        sums.y = made[unit + H];
+        sums.z = made[unit + 2u * H];
+    }
+    if GATES > 3u {
+        sums.w = made[unit + 3u * H];
+    }
+    return sums;
+}
+
+// Where threads share sums: leaves what the state before gets of the gradient in memory. Neighbours
+// have neighbouring columns. Every thread must call it: it holds barriers.
+fn carry(weights: u32, lane: u32) {
+    if SLICES == 1u {
+        return;
+    }
+    let at_once = LANES / SLICES;
+    for (var first = 0u; first < H; first += at_once) {
+        let column = weights + min(first + lane % at_once, H - 1u);
+        var sum = 0.0;
+        for (var j = lane / at_once; j < ROWS; j += SLICES) {
+            sum += slopes[j] * w[column + j * H];
+        }
+        shares[lane] = sum;
+        workgroupBarrier();
+        if lane < at_once && first + lane < H {
+            var total = 0.0;
+            for (var slice = 0u; slice < SLICES; slice++) {
+                total += shares[slice * at_once + lane];
+            }
+            made[first + lane] = total;
+        }
+        workgroupBarrier();
+    }
+}
+
+fn carried_to(weights: u32, unit: u32) -> f32 {
+    if SLICES == 1u {
+        return carried(weights, unit);
+    }
+    return made[unit];
 }

@@ -406,6 +406,12 @@ const MUTANTS: &[Mutant] = mutants! {
     "recurrent" "NaN: tanh loses it": "unless_nan(select(far, near, abs(x) < 0.25), x)" => "select(far, near, abs(x) < 0.25)";
     "recurrent" "last slope not carried": "j < ROWS; j++" => "j < ROWS - 1u; j++";
     "recurrent" "four slopes twice": "four_slopes(j + 12u)" => "four_slopes(j + 8u)";
+    "recurrent" "shared: a slice of a product lost": "for (var slice = 0u; slice < SLICES; slice++) {\n                product" => "for (var slice = 1u; slice < SLICES; slice++) {\n                product";
+    "recurrent" "shared: a slice of what is carried lost": "for (var slice = 0u; slice < SLICES; slice++) {\n                total" => "for (var slice = 1u; slice < SLICES; slice++) {\n                total";
+    "recurrent" "shared: products of the rows made first alone": "made[first + lane] = product;" => "made[lane] = product;";
+    "recurrent" "shared: carried to the units made first alone": "made[first + lane] = total;" => "made[lane] = total;";
+    "recurrent" "shared: one gate's product for the next": "sums.y = made[unit + H];" => "sums.y = made[unit];";
+    "recurrent" "shared: the last gate's product lost": "sums.w = made[unit + 3u * H];" => "sums.w = made[unit + 2u * H];";
     "recurrent" "LSTM: candidate by a sigmoid": "let g = squashed(" => "let g = opened(";
     "recurrent" "LSTM: lets in what it keeps": "let c = left + i * g" => "let c = left + f * g";
     "recurrent" "LSTM: c of the step itself": "earlier * SAVED * H + 4u" => "at * SAVED * H + 4u";

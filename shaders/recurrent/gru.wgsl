@@ -29,8 +29,9 @@ fn gru(
         let at = place(sequence, step);
         let before = step % 2u * H;
         let after = H - before;
+        make_products(weights, before, lane);
         for (var unit = lane; unit < H; unit += LANES) {
-            let sums = products(weights, unit, before);
+            let sums = products_of(weights, unit, before);
             let row = at * GATES * H + unit;
             let bias = biases + unit;
             let r = opened(x[row] + b[bias] + sums.x);
@@ -101,8 +102,9 @@ fn gru_grad(
             previous[at * H + unit] = h_before;
         }
         workgroupBarrier();
+        carry(weights, lane);
         for (var unit = lane; unit < H; unit += LANES) {
-            left[unit / LANES] += carried(weights, unit);
+            left[unit / LANES] += carried_to(weights, unit);
         }
         workgroupBarrier();
     }

@@ -29,8 +29,9 @@ fn lstm(
         let at = place(sequence, step);
         let before = step % 2u * H;
         let after = H - before;
+        make_products(weights, before, lane);
         for (var unit = lane; unit < H; unit += LANES) {
-            let sums = products(weights, unit, before);
+            let sums = products_of(weights, unit, before);
             let row = at * GATES * H + unit;
             let bias = biases + unit;
             let i = opened(x[row] + b[bias] + sums.x);
@@ -113,8 +114,9 @@ fn lstm_grad(
             previous[at * H + unit] = h_before;
         }
         workgroupBarrier();
+        carry(weights, lane);
         for (var unit = lane; unit < H; unit += LANES) {
-            left_h[unit / LANES] = carried(weights, unit);
+            left_h[unit / LANES] = carried_to(weights, unit);
         }
         workgroupBarrier();
     }

@@ -28,8 +28,9 @@ fn rnn(
     for (var step = 0u; step < T; step++) {
         let at = place(sequence, step);
         let before = step % 2u * H;
+        make_products(weights, before, lane);
         for (var unit = lane; unit < H; unit += LANES) {
-            let sum = x[at * H + unit] + b[biases + unit] + products(weights, unit, before).x;
+            let sum = x[at * H + unit] + b[biases + unit] + products_of(weights, unit, before).x;
             var state = 0.0;
             if RELU == 1u {
                 state = rectified(sum);
@@ -82,8 +83,9 @@ fn rnn_grad(
             previous[at * H + unit] = h_before;
         }
         workgroupBarrier();
+        carry(weights, lane);
         for (var unit = lane; unit < H; unit += LANES) {
-            left[unit / LANES] = carried(weights, unit);
+            left[unit / LANES] = carried_to(weights, unit);
         }
         workgroupBarrier();
     }

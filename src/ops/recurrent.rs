@@ -31,7 +31,7 @@ use super::{
     Backward, Case, Fill, Lowered, Lowering, Op, Operand, Tape, Value, arity, exactly, floats, grid,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Bind, Kernel};
+use crate::kernel::{Bind, Kernel, Suits};
 use crate::shape::Type;
 
 mod fast;
@@ -72,6 +72,11 @@ pub const MOST_UNITS: usize = 1024;
 
 /// Threads of a workgroup at most; each has [`MOST_UNITS`] / 256 units (`left` in the shaders).
 const MOST_LANES: usize = 256;
+
+/// Threads of a workgroup where a GPU has large ones, and units from which these share every sum: of
+/// few units a thread's own sums take no longer.
+const WIDEST: usize = 1024;
+const SHARED_UNITS: usize = 32;
 
 impl Cell {
     /// G: gates, each with H rows of W.
@@ -136,12 +141,8 @@ impl Recurrent {
     }
 
     /// The launch of one workgroup an example; `work` multiply-adds for each weight and step.
-    fn launch(
-        &self,
-        kernel: &'static Kernel,
-        operands: Vec<Operand>,
-        sizes: [usize; 3],
-    ) -> Lowering {
+    fn launch(&self, gradient: bool, operands: Vec<Operand>, sizes: [usize; 3]) -> Lowering {
+        let kernel = self.cell.kernels()[usize::from(gradient)];
         let [n, t, h] = sizes;
         let flag = |on: bool| f64::from(u8::from(on));
         let mut constants = vec![
@@ -150,18 +151,40 @@ impl Recurrent {
             ("H", h as f64),
             ("REVERSE", flag(self.reverse)),
             ("LANES", h.next_power_of_two().clamp(32, MOST_LANES) as f64),
+            ("SLICES", 1.0),
         ];
         if let Cell::Plain { relu } = self.cell {
             constants.push(("RELU", flag(relu)));
         }
-        Lowering::Launch(Lowered {
+        let mut lowered = Lowered {
             kernel,
             constants,
             operands,
             grid: grid(n, 1),
             flops: (2 * n * t * self.cell.gates() * h * h) as u64,
             alternatives: vec![],
-        })
+        };
+        if h >= SHARED_UNITS {
+            // A row's words are read one after the other, a column's beside each other.
+            let slices = match gradient {
+                true => (WIDEST / h.next_power_of_two()).clamp(2, 16),
+                false => 8,
+            };
+            let suits = Suits::Workgroup {
+                threads: WIDEST as u32,
+                bytes: 32 << 10,
+            };
+            let mut way = lowered.otherwise(suits, kernel, lowered.grid);
+            for (name, value) in &mut way.constants {
+                match *name {
+                    "LANES" => *value = WIDEST as f64,
+                    "SLICES" => *value = slices as f64,
+                    _ => {}
+                }
+            }
+            lowered.alternatives = vec![way];
+        }
+        Lowering::Launch(lowered)
     }
 }
 
@@ -195,7 +218,7 @@ impl Op for Recurrent {
         let sizes = self.sizes("recurrent", "h", &outputs[0], 1, &inputs[1])?;
         let mut operands: Vec<_> = (0..3).map(Operand::In).collect();
         operands.extend((0..outputs.len()).map(Operand::Out));
-        Ok(self.launch(self.cell.kernels()[0], operands, sizes))
+        Ok(self.launch(false, operands, sizes))
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
@@ -262,7 +285,7 @@ impl Op for RecurrentGrad {
             .sizes("recurrent gradient", "gradient", &inputs[0], 1, &inputs[1])?;
         let mut operands: Vec<_> = (0..inputs.len()).map(Operand::In).collect();
         operands.extend((0..outputs.len()).map(Operand::Out));
-        Ok(self.0.launch(self.0.cell.kernels()[1], operands, sizes))
+        Ok(self.0.launch(true, operands, sizes))
     }
 }
 
@@ -280,7 +303,7 @@ macro_rules! source {
 /// h of the LSTM, with its gates and c.
 pub static LSTM: Kernel = Kernel {
     name: "lstm",
-    turns: "T * (1 + (H / LANES) * (H / 8 + 9)) + H / LANES",
+    turns: "T * (1 + (4 * H * SLICES / LANES + 1) * (H / SLICES + SLICES + 1) + (H / LANES) * (H / 8 + 9)) + H / LANES",
     stem: "recurrent",
     source: source!("lstm"),
     bindings: &[
@@ -290,7 +313,7 @@ pub static LSTM: Kernel = Kernel {
         Bind::write("h").of("N * T * H"),
         Bind::write("saved").of("N * T * 5 * H"),
     ],
-    constants: &["N", "T", "H", "REVERSE", "LANES"],
+    constants: &["N", "T", "H", "REVERSE", "LANES", "SLICES"],
     reference: crate::reference!(reference::lstm),
     fast: Some(fast::lstm),
     trusted: true,
@@ -301,7 +324,7 @@ pub static LSTM: Kernel = Kernel {
 /// Gradients of the LSTM.
 pub static LSTM_GRAD: Kernel = Kernel {
     name: "lstm_grad",
-    turns: "T * (1 + (H / LANES) * (H / 4 + 18))",
+    turns: "T * (1 + (H * SLICES / LANES + 1) * (4 * H / SLICES + SLICES + 1) + (H / LANES) * (H / 4 + 18))",
     bindings: &[
         Bind::read("g").of("N * T * H"),
         Bind::read("w").of("4 * H * H"),
@@ -334,7 +357,7 @@ pub static GRU: Kernel = Kernel {
 /// Gradients of the GRU.
 pub static GRU_GRAD: Kernel = Kernel {
     name: "gru_grad",
-    turns: "T * (1 + (H / LANES) * (3 * H / 16 + 18))",
+    turns: "T * (1 + (H * SLICES / LANES + 1) * (3 * H / SLICES + SLICES + 1) + (H / LANES) * (3 * H / 16 + 18))",
     bindings: &[
         Bind::read("g").of("N * T * H"),
         Bind::read("w").of("3 * H * H"),
@@ -359,7 +382,7 @@ pub static RNN: Kernel = Kernel {
         Bind::read("b").of("H"),
         Bind::write("h").of("N * T * H"),
     ],
-    constants: &["N", "T", "H", "REVERSE", "LANES", "RELU"],
+    constants: &["N", "T", "H", "REVERSE", "LANES", "SLICES", "RELU"],
     reference: crate::reference!(reference::rnn),
     fast: Some(fast::rnn),
     ..LSTM
@@ -368,7 +391,7 @@ pub static RNN: Kernel = Kernel {
 /// Gradients of the plain recurrence.
 pub static RNN_GRAD: Kernel = Kernel {
     name: "rnn_grad",
-    turns: "T * (1 + (H / LANES) * (H / 16 + 18))",
+    turns: "T * (1 + (H * SLICES / LANES + 1) * (1 * H / SLICES + SLICES + 1) + (H / LANES) * (H / 16 + 18))",
     bindings: &[
         Bind::read("g").of("N * T * H"),
         Bind::read("w").of("H * H"),
