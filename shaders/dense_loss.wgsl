@@ -91,7 +91,7 @@ fn lose(replica: u32, thread: u32, threads: u32) {
                 bad = row;
             }
         }
-        join_epoch(replica, N, seen, correct, loss, bad);
+        join_epoch(replica, found_by(replica), N, seen, correct, loss, bad);
         step[2u * replica] = step[2u * replica + 1u] + 1u;
     }
 }

@@ -37,7 +37,7 @@ fn add_up(replica: u32, lane: u32) {
     for (var j = 0u; j < LANES; j++) {
         bad = min(bad, first_bad[j]);
     }
-    join_epoch(replica, N, seen, correct, loss, bad);
+    join_epoch(replica, found_by(replica), N, seen, correct, loss, bad);
 }
 
 @compute @workgroup_size(LANES)

@@ -149,6 +149,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "dense_loss" "tiles: the fifth example like the fourth": "piece_of_a(above + min(first + 4u, last), p)" => "piece_of_a(above + min(first + 3u, last), p)";
     "dense_loss" "tiles: the first row's label for all": "labels[replica * N + thread / K]" => "labels[replica * N]";
     "dense_loss" "tiles: the first output's bias for all": "b[replica * K + thread % K]" => "b[replica * K]";
+    "dense_loss" "tiles: every replica the first one's epoch": "found = found_by(replica)" => "found = found_by(0u)";
     "dense_loss" "tiles: seed forgotten": "delta[replica * N * K + i] = sloped(SEED * slope, z)" => "delta[replica * N * K + i] = sloped(slope, z)";
     "dense_loss" "tiles: the first output's loss for all": "loss += shares[thread * K + k];" => "loss += shares[thread * K];";
     "dense_loss" "tiles: who is wrong is right": "shares[RIGHT + row] = select(0.0, 1.0" => "shares[RIGHT + row] = select(1.0, 0.0";
@@ -462,7 +463,8 @@ const MUTANTS: &[Mutant] = mutants! {
     "tally" "last maximum answers": "candidate > largest" => "candidate >= largest";
     "tally" "NaN: its class answers rightly": "(best == label) & !is_nan(scores[row * K + select(best, 0u, K == 1u)])" => "best == label";
     "tally" "guard asleep": "== 0x7F800000u;" => "== 0x7F900000u;";
-    "tally" "a later step overwrites the guard": "&& guard[at] == 0u" => "";
+    "tally" "a later step overwrites the guard": "&& guarded == 0u" => "";
+    "tally" "the epoch's first loss lost": "sums.x + sums.w" => "sums.w";
     "tally" "block never joins the sum": "place % BLOCK == BLOCK - 1u ||" => "";
     "tally" "predictions of every step in one place": "group.z * COUNT + place * N + n" => "group.z * COUNT + n";
     "upsample" "corners aligned": "(2u * o + 1u) * source - min((2u * o + 1u) * source, to)" => "2u * o * source";

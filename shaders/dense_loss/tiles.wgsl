@@ -191,8 +191,13 @@ fn lose_one(replica: u32, i: u32, label: u32) -> f32 {
 
 fn by_tiles(replica: u32, thread: u32) {
     let inside = thread < N * K;
+    // Loaded before anything waits: what the end needs.
     var bias = 0.0;
     var label = 0u;
+    var found = Found();
+    if thread == 0u {
+        found = found_by(replica);
+    }
     if inside {
         bias = b[replica * K + thread % K];
         label = labels[replica * N + thread / K];
@@ -219,7 +224,7 @@ fn by_tiles(replica: u32, thread: u32) {
     }
     workgroupBarrier();
     if thread == 0u {
-        let seen = rows_that_count(N, place_of(replica));
+        let seen = rows_that_count(N, found.now % EPOCH_STEPS);
         var loss = 0.0;
         var correct = 0.0;
         var bad = N;
@@ -230,7 +235,7 @@ fn by_tiles(replica: u32, thread: u32) {
                 bad = row;
             }
         }
-        join_epoch(replica, N, seen, correct, loss, bad);
-        step[2u * replica] = step[2u * replica + 1u] + 1u;
+        join_epoch(replica, found, N, seen, correct, loss, bad);
+        step[2u * replica] = found.now + 1u;
     }
 }

@@ -42,26 +42,45 @@ fn is_bad(loss: f32) -> bool {
     return (bitcast<u32>(loss) & 0x7F800000u) == 0x7F800000u;
 }
 
+// What a step finds of its epoch. Who asks early does not wait for it at the end.
+struct Found {
+    now: u32,
+    metrics: vec4<f32>,
+    guarded: u32,
+}
+
+fn found_by(replica: u32) -> Found {
+    let at = replica * 4u;
+    return Found(
+        step[2u * replica + 1u],
+        vec4(metrics[at], metrics[at + 1u], metrics[at + 2u], metrics[at + 3u]),
+        guard[at],
+    );
+}
+
 // One thread adds what the mini-batch gave; `bad` is the first row whose loss is not
 // finite, `batch` if there is none.
-fn join_epoch(replica: u32, batch: u32, seen: u32, correct: f32, loss: f32, bad: u32) {
+fn join_epoch(replica: u32, found: Found, batch: u32, seen: u32, correct: f32, loss: f32, bad: u32) {
     let at = replica * 4u;
-    let place = place_of(replica);
+    let place = found.now % EPOCH_STEPS;
+    var sums = found.metrics;
+    var guarded = found.guarded;
     if place == 0u {
+        sums = vec4(0.0);
+        guarded = 0u;
         for (var j = 0u; j < 4u; j++) {
-            metrics[at + j] = 0.0;
             guard[at + j] = 0u;
         }
     }
-    metrics[at + 1u] += correct;
-    metrics[at + 2u] += f32(seen);
-    metrics[at + 3u] += loss;
+    sums += vec4(0.0, correct, f32(seen), loss);
     if place % BLOCK == BLOCK - 1u || place == EPOCH_STEPS - 1u {
-        metrics[at] += metrics[at + 3u];
-        metrics[at + 3u] = 0.0;
+        sums = vec4(sums.x + sums.w, sums.yz, 0.0);
     }
-    if bad < batch && guard[at] == 0u {
-        guard[at] = step[2u * replica + 1u] + 1u;
+    for (var j = 0u; j < 4u; j++) {
+        metrics[at + j] = sums[j];
+    }
+    if bad < batch && guarded == 0u {
+        guard[at] = found.now + 1u;
         guard[at + 1u] = bad;
     }
 }
