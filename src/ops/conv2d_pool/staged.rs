@@ -9,11 +9,7 @@
 use super::*;
 
 /// Threads and bytes that a workgroup may have: the best first, then every adapter's.
-const SIZES: [Size; 3] = [
-    Size::new(512, 48 << 10),
-    Size::new(512, 32 << 10),
-    Size::new(256, 16 << 10),
-];
+const SIZES: [Size; 2] = [Size::new(512, 32 << 10), Size::new(256, 16 << 10)];
 
 /// Pooled places from which the weight gradient's sums are shared by more threads.
 const MANY: usize = 8192;
@@ -24,9 +20,6 @@ const MOST_COLUMNS: usize = 8;
 
 /// Workgroups that fill a large GPU a few times over.
 const GROUPS: usize = 512;
-
-/// Channels from which a workgroup's teams are several.
-const MANY_CHANNELS: usize = 8;
 
 /// Workgroups of the weight gradient that are enough.
 const ENOUGH: usize = 200;
@@ -146,14 +139,15 @@ fn ways<L: PartialEq>(
     layout: impl Fn(Size) -> Option<L>,
     make: impl Fn(Size, &L) -> Alternative,
 ) -> Vec<Alternative> {
-    let mut all: Vec<(Size, L)> = Vec::new();
-    for size in SIZES {
-        let Some(layout) = layout(size) else { continue };
-        // What fits a smaller workgroup need not ask for more.
-        match all.last_mut() {
-            Some((asked, last)) if *last == layout => *asked = size,
-            _ => all.push((size, layout)),
-        }
+    let fitting = SIZES
+        .into_iter()
+        .filter_map(|size| Some((size, layout(size)?)));
+    let mut all: Vec<(Size, L)> = fitting.collect();
+    // What fits everywhere need not ask for more.
+    if let [(_, large), (_, small)] = &all[..]
+        && large == small
+    {
+        all.remove(0);
     }
     all.iter()
         .map(|(size, layout)| make(*size, layout))
@@ -167,21 +161,18 @@ pub(super) fn forward(
     (s, [po, qo]): (Sizes, [usize; 2]),
     groups: usize,
 ) -> Vec<Alternative> {
-    let channels = s.c / groups;
-    let blocks = |pairs: usize| groups * (s.f / groups).div_ceil(2 * pairs);
-    // Four filters at a time read the image less often, two make more workgroups; measured.
-    let pairs = match channels >= MANY_CHANNELS && s.n * blocks(2) >= GROUPS {
-        true => 2,
-        false => 1,
-    };
-    let layout = |mut size: Size| {
-        size.threads = size.threads.min(512 / pairs);
-        let kernel = [filters[2], filters[3]];
-        Layout::of(channels, s.input, kernel, (po * qo, pairs, 0), size)
+    let blocks = groups * (s.f / groups).div_ceil(2);
+    let layout = |size| {
+        Layout::of(
+            s.c / groups,
+            s.input,
+            [filters[2], filters[3]],
+            (po * qo, 1, 0),
+            size,
+        )
     };
     ways(layout, |size, layout| {
-        let items = s.n * blocks(pairs);
-        way(usual, size, &FORWARD, &layout.constants(), items)
+        way(usual, size, &FORWARD, &layout.constants(), s.n * blocks)
     })
 }
 
@@ -233,7 +224,6 @@ pub(super) fn weight_grad(
     let layout = |size: Size| {
         let size = match size.threads > 256 && places >= MANY {
             true => WIDEST,
-            false if size.bytes > WIDEST.bytes => return None,
             false => size,
         };
         let own = (rows * s.f / ENOUGH).clamp(1, size.threads / 16).min(rows);
@@ -321,7 +311,7 @@ mod tests {
             let layout = Layout::of(planes, input, [5, 5], places, size);
             layout.map(|l| (l.threads, l.teams, l.chunk))
         };
-        let [_, large, portable] = SIZES;
+        let [large, portable] = SIZES;
         let first = (144, 1, 0);
         assert_eq!(of(1, [28, 28], first, large), Some((144, 1, 1)));
         assert_eq!(of(1, [28, 28], first, portable), Some((144, 1, 1)));
