@@ -17,6 +17,27 @@ use wgrad::ops::scale::Scale;
 use wgrad::ops::tally::Tally;
 use wgrad::ops::{Case, Fill, Window, log_likelihood};
 use wgrad::optim::{HYPER, TableSgd};
+use wgrad::plan::Launch;
+
+/// What a way of a launch goes by: its kernel, a block's edge, and how its workgroups are laid out.
+pub fn name(launch: &Launch) -> String {
+    let value = |wanted| {
+        let mut constants = launch.constants.iter();
+        constants.find(|(name, _)| *name == wanted).map(|(_, v)| *v)
+    };
+    let block = value("BLOCK").map_or(String::new(), |block| format!(" {block}"));
+    let shown = [
+        "THREADS", "TEAMS", "CHUNK", "PAIRS", "ROWS", "QUADS", "LANES", "DEPTH", "COLUMNS",
+        "SLICES",
+    ];
+    let own = value("THREADS").map(|_| {
+        let shown = shown
+            .iter()
+            .filter_map(|name| Some(format!(" {name}={}", value(name)?)));
+        shown.collect::<String>()
+    });
+    format!("{}{block}{}", launch.kernel.name, own.unwrap_or_default())
+}
 
 const UNIFORM: Fill = Fill::Uniform(-1.0, 1.0);
 /// Of the updates that end a gradient.

@@ -24,9 +24,11 @@ use wgrad::Result;
 use wgrad::doctor::harness::{Prepared, inputs};
 use wgrad::exec::{Choice, Device};
 use wgrad::ops::Case;
-use wgrad::plan::{Launch, Plan};
+use wgrad::plan::Plan;
 
 mod cases;
+
+use cases::name;
 
 /// Timed rounds, of which the median counts, and about how many seconds each takes.
 const ROUNDS: usize = 5;
@@ -61,26 +63,6 @@ fn time(
     }
     let median = rounds[rounds.len() / 2];
     Ok([account.flops as f64, account.bytes as f64, median])
-}
-
-/// What a way of a launch goes by: its kernel, a block's edge, and how its workgroups are laid out.
-fn name(launch: &Launch) -> String {
-    let value = |wanted| {
-        let mut constants = launch.constants.iter();
-        constants.find(|(name, _)| *name == wanted).map(|(_, v)| *v)
-    };
-    let block = value("BLOCK").map_or(String::new(), |block| format!(" {block}"));
-    let shown = [
-        "THREADS", "TEAMS", "CHUNK", "PAIRS", "ROWS", "QUADS", "LANES", "DEPTH", "COLUMNS",
-        "SLICES",
-    ];
-    let own = value("THREADS").map(|_| {
-        let shown = shown
-            .iter()
-            .filter_map(|name| Some(format!(" {name}={}", value(name)?)));
-        shown.collect::<String>()
-    });
-    format!("{}{block}{}", launch.kernel.name, own.unwrap_or_default())
 }
 
 fn bench(device: &Device, labels: &[String], trial: bool) -> Result<()> {

@@ -194,7 +194,7 @@ pub(super) mod tests {
     /// A product's M, N, K, and the cut of this way.
     fn product(row: &Row) -> Option<([usize; 3], Cut)> {
         let part = row.label.strip_prefix("matmul ")?.split(' ').next()?;
-        let few = ["matmul_few", "matmul_wide"];
+        let few = ["matmul_few", "matmul_wide", "matmul_slices"];
         if few.iter().any(|few| row.kernel.starts_with(few)) {
             return None;
         }
