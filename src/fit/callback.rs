@@ -14,6 +14,20 @@ pub trait Callback: Debug {
     /// # Errors
     /// Whatever ends the run.
     fn epoch(&mut self, epoch: &Epoch, control: &mut Control<'_>) -> Result<()>;
+
+    /// What it has learnt from the epochs so far, for a checkpoint; nothing, if not said.
+    fn state(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
+    /// Takes up what [`Callback::state`] gave when the checkpoint was written.
+    ///
+    /// # Errors
+    /// What does not fit.
+    fn restore(&mut self, state: &serde_json::Value) -> Result<()> {
+        let _ = state;
+        Ok(())
+    }
 }
 
 /// What a callback may do with a run.
@@ -118,6 +132,16 @@ impl EarlyStop {
 }
 
 impl Callback for EarlyStop {
+    fn state(&self) -> serde_json::Value {
+        serde_json::json!({ "best": self.best })
+    }
+
+    fn restore(&mut self, state: &serde_json::Value) -> Result<()> {
+        self.best = serde_json::from_value(state["best"].clone())
+            .map_err(|e| Error::setting("state of early stopping", e, "a number and its epoch"))?;
+        Ok(())
+    }
+
     fn epoch(&mut self, epoch: &Epoch, control: &mut Control<'_>) -> Result<()> {
         let number = epoch.get(&self.number).ok_or_else(|| {
             let names = epoch.names();

@@ -2,6 +2,7 @@
 //! whole run, and what comes of it.
 
 mod callback;
+mod checkpoint;
 mod config;
 mod experiment;
 mod inference;

@@ -1,6 +1,10 @@
 //! A whole run: epochs, evaluation, callbacks.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use super::callback::{Callback, Control};
+use super::checkpoint::{Checkpoint, State, fingerprint};
 use super::loss::Loss;
 use super::metric::Metric;
 use super::report::{Epoch, Report, Scores};
@@ -56,6 +60,8 @@ pub struct Fit<'a> {
     test: Option<&'a Dataset>,
     callbacks: Vec<Box<dyn Callback + 'a>>,
     initial: Option<&'a Weights>,
+    checkpoint: Option<PathBuf>,
+    resume: bool,
 }
 
 /// What a run leaves: its numbers, and the weights of each replica.
@@ -84,6 +90,8 @@ impl<'a> Fit<'a> {
             test: None,
             callbacks: vec![],
             initial: None,
+            checkpoint: None,
+            resume: false,
         }
     }
 
@@ -162,6 +170,71 @@ impl<'a> Fit<'a> {
         }
     }
 
+    /// Writes the whole state of the run to this file after each epoch, in place of the epoch's before;
+    /// see [`Fit::resume`].
+    #[must_use]
+    pub fn checkpoint(self, file: impl Into<PathBuf>) -> Self {
+        Self {
+            checkpoint: Some(file.into()),
+            ..self
+        }
+    }
+
+    /// Goes on from the checkpoint, if its file is there: the run ends with the very weights of one that
+    /// was never interrupted, on the same device. A checkpoint of a run with other settings or data is
+    /// refused by the setting's name; more epochs are trained.
+    #[must_use]
+    pub fn resume(self) -> Self {
+        Self {
+            resume: true,
+            ..self
+        }
+    }
+
+    /// What a run is recognised by.
+    fn settings(&self, data: &Dataset) -> BTreeMap<String, String> {
+        let shapes = || {
+            let all = self.model.variables().iter();
+            let all = all.map(|v| format!("{} {:?}", v.name, v.ty.shape.extents()));
+            all.collect::<Vec<_>>().join(", ")
+        };
+        let names = |all: &[Metric]| {
+            let all: Vec<String> = all.iter().map(|m| m.name().to_string()).collect();
+            all.join(", ")
+        };
+        let of = |data: Option<&Dataset>| data.map_or("none".into(), fingerprint);
+        let initial = self.initial.map_or("drawn".into(), Weights::sha256);
+        [
+            ("version", env!("CARGO_PKG_VERSION").to_string()),
+            ("model", self.model.to_json().unwrap_or_else(|_| shapes())),
+            ("loss", self.loss.name()),
+            ("optimizer", format!("{:?}", self.optimizer)),
+            ("metrics", names(&self.metrics)),
+            ("mini-batch", self.batch.to_string()),
+            ("replicas", self.replicas.to_string()),
+            ("first replica", self.first_replica.to_string()),
+            ("seed", self.seed.to_string()),
+            ("initial weights", initial),
+            ("training data", fingerprint(data)),
+            ("validation data", of(self.validation)),
+            ("callbacks", self.callbacks.len().to_string()),
+        ]
+        .map(|(name, value)| (name.to_string(), value))
+        .into()
+    }
+
+    /// The checkpoint to go on from.
+    fn earlier(&self, run: &BTreeMap<String, String>) -> Result<Option<Checkpoint>> {
+        let Some(path) = self.checkpoint.as_ref().filter(|_| self.resume) else {
+            return Ok(None);
+        };
+        let earlier = Checkpoint::load(path)?;
+        if let Some(earlier) = &earlier {
+            earlier.of_run(path, run)?;
+        }
+        Ok(earlier)
+    }
+
     /// Data that are evaluated, by name.
     fn sets(&self) -> Vec<(&'a str, &'a Dataset)> {
         let validation = self.validation.map(|data| ("validation", data));
@@ -193,22 +266,32 @@ impl<'a> Fit<'a> {
         if self.epochs == 0 {
             return Err(Error::setting("epochs", 0, "at least 1"));
         }
+        if self.resume && self.checkpoint.is_none() {
+            let wanted = "a file of checkpoints";
+            return Err(Error::setting("checkpoint", "none to resume from", wanted));
+        }
         self.setup(data, &self.sets()).checked().map(|_| ())
     }
 
     /// Trains.
     ///
     /// # Errors
-    /// Before anything runs: columns, sizes and settings that do not fit, by name. While it runs:
+    /// Before anything runs: columns, sizes and settings that do not fit, by name; a checkpoint that is
+    /// broken or of another run. While it runs:
     /// [`Error::NotFinite`] when a loss is not finite any more, what a callback says, what the device
     /// says.
     pub fn run(mut self, data: &Dataset, device: &Device) -> Result<Outcome> {
         self.check(data)?;
+        let run = match &self.checkpoint {
+            Some(_) => self.settings(data),
+            None => BTreeMap::new(),
+        };
+        let earlier = self.earlier(&run)?;
         let sets = self.sets();
         let mut training = self.setup(data, &sets).compile(device)?;
         let validated = usize::from(self.validation.is_some());
         let test = validated..sets.len();
-        if let Some(initial) = self.initial {
+        if let (None, Some(initial)) = (&earlier, self.initial) {
             let drawn = training.weights()?;
             let begun: Vec<Weights> = drawn.iter().map(|own| initial.over(own)).collect();
             training.set_each(&begun)?;
@@ -221,8 +304,27 @@ impl<'a> Fit<'a> {
             ..Report::default()
         };
         let mut chosen = None;
+        let mut stopped = false;
+        if let Some(Checkpoint {
+            state,
+            tensors,
+            chosen: weights,
+        }) = earlier
+        {
+            training.restore(&state.step, &tensors)?;
+            for (callback, known) in self.callbacks.iter_mut().zip(&state.callbacks) {
+                callback.restore(known)?;
+            }
+            chosen = state.chosen.map(|epoch| (epoch, weights));
+            stopped = state.stopped;
+            report.epochs = state.epochs;
+        }
+        let before = report.epochs.last().map_or(0.0, |epoch| epoch.seconds);
         let steps = training.epoch_steps as u64;
-        for epoch in 1..=self.epochs {
+        for epoch in report.epochs.len() + 1..=self.epochs {
+            if stopped {
+                break;
+            }
             training.shuffle()?;
             training.run(steps)?;
             let (losses, mut sets) = training.evaluate(0..validated)?;
@@ -234,7 +336,7 @@ impl<'a> Fit<'a> {
                 steps: done,
                 training_loss: losses,
                 validation: sets.pop().map(scores).unwrap_or_default(),
-                seconds: clock.seconds(),
+                seconds: before + clock.seconds(),
             });
             let mut control = Control {
                 training: &mut training,
@@ -247,10 +349,24 @@ impl<'a> Fit<'a> {
             for callback in &mut self.callbacks {
                 callback.epoch(last, &mut control)?;
             }
-            let stop = control.stop;
+            stopped = control.stop;
             chosen = control.chosen.take();
-            if stop {
-                break;
+            if let Some(path) = &self.checkpoint {
+                let (step, tensors) = training.state()?;
+                let weights = chosen.as_ref().map(|(_, weights)| weights.clone());
+                let checkpoint = Checkpoint {
+                    state: State {
+                        run: run.clone(),
+                        epochs: report.epochs.clone(),
+                        step,
+                        stopped,
+                        chosen: chosen.as_ref().map(|(epoch, _)| *epoch),
+                        callbacks: self.callbacks.iter().map(|c| c.state()).collect(),
+                    },
+                    tensors,
+                    chosen: weights.unwrap_or_default(),
+                };
+                checkpoint.save(path)?;
             }
         }
         self.finish(report, training, chosen, test)

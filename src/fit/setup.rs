@@ -310,13 +310,14 @@ impl Setup<'_> {
                 .into_iter()
                 .map(|(name, value)| Ok((name, graph.handle(value)?)))
                 .collect::<Result<_>>()?,
+            step: graph.handle(step)?,
             loss: graph.handle(total)?,
             evaluations,
             epoch_steps,
             replicas: self.replicas,
             session,
         };
-        training.session.fill(graph.handle::<u32>(step)?, 0)?;
+        training.session.fill(training.step, 0)?;
         training.session.fill(training.loss, 0.0)?;
         training.session.run(init, 1)?;
         Ok(training)

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use ndarray::{ArrayD, IxDyn};
 
+use super::checkpoint::{STATES, WEIGHTS};
 use super::metric::Metric;
 use super::weights::Weights;
 use crate::error::{Error, Result};
@@ -41,6 +42,7 @@ pub(super) struct Training {
     pub(super) fed: Vec<(String, Host32)>,
     pub(super) saved: Vec<Saved>,
     pub(super) states: Vec<(String, Handle<f32>)>,
+    pub(super) step: Handle<u32>,
     pub(super) loss: Handle<f32>,
     pub(super) evaluations: Vec<Evaluation>,
     /// Steps in an epoch of resident data.
@@ -187,6 +189,45 @@ impl Training {
             self.session.write(saved.handle, &all)?;
         }
         Ok(())
+    }
+
+    /// The step counter, weights and what the optimizer keeps, of all replicas, in one readback.
+    pub fn state(&mut self) -> Result<(Vec<u32>, Vec<(String, ArrayD<f32>)>)> {
+        let names = self.kept();
+        let handles: Vec<Handle<f32>> = names.iter().map(|(_, handle)| *handle).collect();
+        let (step, values) = self.session.read((self.step, handles))?;
+        let tensors = names.into_iter().zip(values).map(|((name, _), values)| {
+            let values = values.into_vec();
+            Ok((name, array(&[values.len()], values)?))
+        });
+        Ok((step.into_vec(), tensors.collect::<Result<_>>()?))
+    }
+
+    /// Takes up what [`Training::state`] gave.
+    pub fn restore(&mut self, step: &[u32], tensors: &[(String, ArrayD<f32>)]) -> Result<()> {
+        for (name, handle) in self.kept() {
+            let found = tensors.iter().find(|(other, _)| *other == name);
+            let values = found.and_then(|(_, tensor)| tensor.as_slice());
+            let elements = self.session.elements(handle)?;
+            match values {
+                Some(values) if values.len() == elements => self.session.write(handle, values)?,
+                other => {
+                    let found = format!("{} numbers", other.map_or(0, <[f32]>::len));
+                    let wanted = format!("the {elements} of all replicas");
+                    return Err(Error::shape(format!("checkpoint, {name}"), found, wanted));
+                }
+            }
+        }
+        self.session.write(self.step, step)
+    }
+
+    /// The variables that a checkpoint keeps, by the names that it has for them.
+    fn kept(&self) -> Vec<(String, Handle<f32>)> {
+        let weights = self.saved.iter();
+        let weights = weights.map(|s| (format!("{WEIGHTS}{}", s.name), s.handle));
+        let states = self.states.iter();
+        let states = states.map(|(name, handle)| (format!("{STATES}{name}"), *handle));
+        weights.chain(states).collect()
     }
 
     /// What the optimizer keeps, by name, of all replicas.

@@ -1,0 +1,181 @@
+//! Checkpoints of a [`Fit`](super::Fit): what a run that was killed needs to end as one that was not.
+//!
+//! Random numbers follow from seed and step, so the state of a run between two epochs is its weights,
+//! what the optimizer keeps, the step counter, the numbers so far and what callbacks know. All of it
+//! is one safetensors file, written whole or not at all, with a hash of its content.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ndarray::ArrayD;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::report::Epoch;
+use super::weights::Weights;
+use crate::data::{Dataset, Numbers};
+use crate::error::{Error, Result};
+use crate::model_file::{ModelFile, weights_sha256};
+
+/// Metadata keys of the state and of the hash of state and tensors.
+const STATE: &str = "wgrad.fit";
+const SHA256: &str = "wgrad.sha256";
+
+const FIX: &str = "Begin the run anew, or name the file of another run.";
+
+/// What a tensor's name begins with: weights and statistics, what the optimizer keeps, the weights that
+/// a callback has chosen (then the replica's number).
+pub(super) const WEIGHTS: &str = "weights.";
+pub(super) const STATES: &str = "states.";
+const CHOSEN: &str = "chosen.";
+
+/// The state of a run between two epochs, but for its tensors.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct State {
+    /// The run's settings by name, as text: another run's checkpoint is refused by the first that differs.
+    pub run: BTreeMap<String, String>,
+    /// The epochs that are done.
+    pub epochs: Vec<Epoch>,
+    /// The step counter of each replica.
+    pub step: Vec<u32>,
+    /// Whether a callback has ended the run.
+    pub stopped: bool,
+    /// The epoch whose weights a callback has chosen.
+    pub chosen: Option<usize>,
+    /// What each callback knows.
+    pub callbacks: Vec<serde_json::Value>,
+}
+
+/// A checkpoint.
+#[derive(Debug, Default)]
+pub(super) struct Checkpoint {
+    pub state: State,
+    /// Weights and what the optimizer keeps, of all replicas, by prefixed names.
+    pub tensors: Vec<(String, ArrayD<f32>)>,
+    /// The weights that a callback has chosen, of each replica.
+    pub chosen: Vec<Weights>,
+}
+
+/// What a data set is recognised by.
+pub(super) fn fingerprint(data: &Dataset) -> String {
+    let mut hash = Sha256::new();
+    for column in data.columns() {
+        let shape = (&column.name, &column.extents, column.stride, column.start);
+        hash.update(format!("{shape:?} {:?}", data.rows()));
+        match &column.numbers {
+            Numbers::F32(all) => hash.update(bytemuck::cast_slice(all)),
+            Numbers::U32(all) => hash.update(bytemuck::cast_slice(all)),
+            Numbers::U8(all, scale) => {
+                hash.update(all.as_slice());
+                hash.update(scale.to_le_bytes());
+            }
+        }
+    }
+    hex(&hash.finalize())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn content(state: &str, tensors: &[(String, ArrayD<f32>)]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(state);
+    hash.update(weights_sha256(tensors.iter().map(|(n, t)| (n.as_str(), t))));
+    hex(&hash.finalize())
+}
+
+impl Checkpoint {
+    /// Writes it, whole or not at all.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let state = serde_json::to_string(&self.state)
+            .map_err(|e| Error::setting("state of a run", e, "what JSON can hold"))?;
+        let mut tensors = self.tensors.clone();
+        for (replica, weights) in self.chosen.iter().enumerate() {
+            let named = weights.tensors().iter();
+            tensors.extend(
+                named.map(|(name, tensor)| (format!("{CHOSEN}{replica}.{name}"), tensor.clone())),
+            );
+        }
+        let sha256 = content(&state, &tensors);
+        let file = ModelFile {
+            tensors,
+            network_json: "{}".into(),
+            extra: BTreeMap::from([(STATE.into(), state), (SHA256.into(), sha256)]),
+        };
+        file.save(path)
+    }
+
+    /// Reads it; `None` where there is no file.
+    pub fn load(path: &Path) -> Result<Option<Self>> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let mut file = ModelFile::load(path)?;
+        let of = |key: &str| file.extra.get(key).cloned();
+        let (Some(state), Some(sha256)) = (of(STATE), of(SHA256)) else {
+            let wanted = "a checkpoint of a run";
+            return Err(Error::file(path, "no state of a run", wanted, FIX));
+        };
+        // A file keeps its tensors in the order of their data, which is that of writing.
+        if content(&state, &file.tensors) != sha256 {
+            let found = "content of another hash than it says";
+            return Err(Error::file(
+                path,
+                found,
+                "a checkpoint as it was written",
+                FIX,
+            ));
+        }
+        let state: State = serde_json::from_str(&state).map_err(|e| {
+            let found = format!("a state that cannot be read ({e})");
+            Error::file(path, found, "a checkpoint of this version", FIX)
+        })?;
+        let replicas = state.step.len() / crate::kernel::COUNTER;
+        let own = |name: &str| name.starts_with(WEIGHTS) || name.starts_with(STATES);
+        let (tensors, rest): (Vec<_>, Vec<_>) =
+            file.tensors.drain(..).partition(|(name, _)| own(name));
+        let chosen = (0..replicas).map(|replica| {
+            let prefix = format!("{CHOSEN}{replica}.");
+            let tensors = rest.iter().filter_map(|(name, tensor)| {
+                Some((name.strip_prefix(&prefix)?.to_string(), tensor.clone()))
+            });
+            Weights::from_tensors(tensors.collect())
+        });
+        let chosen = match state.chosen {
+            Some(_) => chosen.collect(),
+            None => vec![],
+        };
+        Ok(Some(Self {
+            state,
+            tensors,
+            chosen,
+        }))
+    }
+
+    /// Refuses a checkpoint of another run, by the first setting that differs.
+    pub fn of_run(&self, path: &Path, run: &BTreeMap<String, String>) -> Result<()> {
+        for (name, wanted) in run {
+            let found = self.state.run.get(name);
+            if found == Some(wanted) {
+                continue;
+            }
+            let short = |text: &str| match text.chars().count() > 60 {
+                true => "another one".to_string(),
+                false => format!("`{text}`"),
+            };
+            let text = found.map_or("nothing".into(), |text| short(text));
+            let wanted = match short(wanted) {
+                text if text == "another one" => "the one that goes on".into(),
+                text => text,
+            };
+            return Err(Error::file(
+                path,
+                format!("{name} {text}"),
+                format!("a checkpoint of this run, with {name} {wanted}"),
+                "Give the run the settings that it began with, or another file.",
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,216 @@
+//! Runs that are killed and go on.
+
+mod common;
+
+use std::path::Path;
+
+use common::gpu;
+use wgrad::Error;
+use wgrad::data::Dataset;
+use wgrad::exec::{Choice, Device};
+use wgrad::fit::{Callback, Control, EarlyStop, Epoch, Fit, Loss, Metric, Outcome};
+use wgrad::model::{Input, Model, layers::*};
+use wgrad::optim::{AdamW, Optimizer, Schedule};
+
+fn cpu() -> Device {
+    Device::open(Choice::Cpu).unwrap()
+}
+
+fn curve() -> Dataset {
+    let x: Vec<f32> = (0..309)
+        .map(|i| ((i * 37 % 101) as f32 / 50.0) - 1.0)
+        .collect();
+    let y: Vec<f32> = x.chunks(3).map(|x| (2.0 * x[0] - x[1]).sin()).collect();
+    let data = Dataset::new().with("input", [3], x).unwrap();
+    data.with("target", [1], y).unwrap()
+}
+
+/// Random numbers, running statistics, states of a rule, a rate that depends on the step, an average.
+fn model() -> Model {
+    let model = Model::sequential(Input::f32([3])).then(Dense::new(12));
+    let model = model
+        .then(BatchNorm::default())
+        .then(Relu)
+        .then(Dropout::new(0.3));
+    model.then(Dense::new(1)).build().unwrap()
+}
+
+fn optimizer() -> Optimizer {
+    let rates = Schedule::cosine(40).warm_up(5);
+    Optimizer::new(AdamW::default(), 0.02)
+        .schedule(rates)
+        .clip_norm(1.0)
+}
+
+/// Ends a run by an error after an epoch, as a power cut would: what an epoch before it wrote stays.
+#[derive(Debug)]
+struct Kill(usize);
+
+impl Callback for Kill {
+    fn epoch(&mut self, epoch: &Epoch, _: &mut Control<'_>) -> wgrad::Result<()> {
+        match epoch.epoch == self.0 {
+            true => Err(Error::setting("power", "cut", "none")),
+            false => Ok(()),
+        }
+    }
+}
+
+struct Run<'a> {
+    device: &'a Device,
+    file: &'a Path,
+    kill: usize,
+    epochs: usize,
+    seed: u64,
+    resume: bool,
+}
+
+impl Run<'_> {
+    fn run(&self) -> wgrad::Result<Outcome> {
+        let (model, data) = (model(), curve());
+        let parts = data.split(&[0.7, 0.3], 5)?;
+        let fit = Fit::new(&model, Loss::mse(), optimizer())
+            .batch(16)
+            .epochs(self.epochs);
+        let fit = fit.seed(self.seed).replicas(2).metric(Metric::mae());
+        let fit = fit
+            .with(EarlyStop::on("validation loss").patience(3))
+            .with(Kill(self.kill));
+        let fit = fit
+            .validation(&parts[1])
+            .test(&parts[1])
+            .checkpoint(self.file);
+        let fit = if self.resume { fit.resume() } else { fit };
+        fit.run(&parts[0], self.device)
+    }
+}
+
+fn same(a: &Outcome, b: &Outcome) {
+    assert_eq!(a.weights, b.weights);
+    assert_eq!(a.report.test, b.report.test);
+    assert_eq!(a.report.chosen_epoch, b.report.chosen_epoch);
+    let numbers = |o: &Outcome| -> Vec<_> {
+        let all = o.report.epochs.iter();
+        all.map(|e| {
+            (
+                e.epoch,
+                e.steps,
+                e.training_loss.clone(),
+                e.validation.clone(),
+            )
+        })
+        .collect()
+    };
+    assert_eq!(numbers(a), numbers(b));
+}
+
+#[test]
+fn a_run_that_was_killed_ends_as_one_that_was_not() {
+    for device in std::iter::once(cpu()).chain(gpu()) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("run.safetensors");
+        let mut run = Run {
+            device: &device,
+            file: &file,
+            kill: 0,
+            epochs: 9,
+            seed: 3,
+            resume: false,
+        };
+        let whole = run.run().unwrap();
+        std::fs::remove_file(&file).unwrap();
+        run.kill = 4;
+        assert!(run.run().unwrap_err().to_string().contains("power"));
+        // Killed once more on the way, after the epoch that it goes on with.
+        (run.kill, run.resume) = (6, true);
+        assert!(run.run().unwrap_err().to_string().contains("power"));
+        run.kill = 0;
+        let resumed = run.run().unwrap();
+        same(&resumed, &whole);
+        let seconds: Vec<f64> = resumed.report.epochs.iter().map(|e| e.seconds).collect();
+        assert!(seconds.is_sorted(), "{seconds:?}");
+        // What is done is not done again, and the best epoch's weights are still known.
+        same(&run.run().unwrap(), &whole);
+        // Where there is no checkpoint, a run begins anew.
+        std::fs::remove_file(&file).unwrap();
+        same(&run.run().unwrap(), &whole);
+    }
+}
+
+#[test]
+fn more_epochs_are_trained_and_a_stopped_run_stays_stopped() {
+    let device = cpu();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.safetensors");
+    let mut run = Run {
+        device: &device,
+        file: &file,
+        kill: 0,
+        epochs: 3,
+        seed: 3,
+        resume: true,
+    };
+    assert_eq!(run.run().unwrap().report.epochs.len(), 3);
+    run.epochs = 60;
+    let longer = run.run().unwrap();
+    let epochs = longer.report.epochs.len();
+    assert!(epochs > 3 && epochs < 60, "{epochs}: early stopping");
+    run.epochs = 70;
+    same(&run.run().unwrap(), &longer);
+    std::fs::remove_file(&file).unwrap();
+    run.epochs = 60;
+    same(&run.run().unwrap(), &longer);
+}
+
+#[test]
+fn another_runs_checkpoint_and_a_broken_one_are_refused_and_stay() {
+    let device = cpu();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.safetensors");
+    let mut run = Run {
+        device: &device,
+        file: &file,
+        kill: 0,
+        epochs: 2,
+        seed: 3,
+        resume: true,
+    };
+    run.run().unwrap();
+    let bytes = std::fs::read(&file).unwrap();
+    run.seed = 4;
+    let refused = run.run().unwrap_err().to_string();
+    assert!(
+        refused.contains("seed `3`") && refused.contains("seed `4`"),
+        "{refused}"
+    );
+    run.seed = 3;
+    // A bit of the last tensor, a shorter file, another file.
+    let mut flipped = bytes.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    let other = b"no safetensors".to_vec();
+    for (broken, what) in [
+        (flipped, "hash"),
+        (bytes[..bytes.len() / 2].into(), ""),
+        (other, ""),
+    ] {
+        std::fs::write(&file, &broken).unwrap();
+        let refused = run.run().unwrap_err();
+        assert!(matches!(refused, Error::File { .. }), "{refused}");
+        assert!(refused.to_string().contains(what), "{refused}");
+        assert_eq!(std::fs::read(&file).unwrap(), broken);
+    }
+    std::fs::write(&file, &bytes).unwrap();
+    assert_eq!(run.run().unwrap().report.epochs.len(), 2);
+    // Other data of the same shape.
+    let (model, data) = (model(), curve());
+    let fit = Fit::new(&model, Loss::mse(), optimizer())
+        .checkpoint(&file)
+        .resume();
+    let refused = fit.run(&data, &device).unwrap_err().to_string();
+    assert!(
+        refused.contains("callbacks") || refused.contains("data"),
+        "{refused}"
+    );
+    let fit = Fit::new(&model, Loss::mse(), optimizer()).resume();
+    let refused = fit.run(&data, &device).unwrap_err().to_string();
+    assert!(refused.contains("checkpoint"), "{refused}");
+}
