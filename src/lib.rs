@@ -66,7 +66,6 @@
 //! # What it does not do
 //! - Shapes are fixed when a plan is compiled; no graph is recorded while a program runs.
 //! - Data lie on the device as a whole, or are fed by the program; there are no shards yet.
-//! - A [`fit::Fit`] that was killed begins anew; only a [`train::Trainer`], the book's, resumes.
 //! - Numbers are f32; f16 stands only in factors of forward products
 //!   ([`exec::Device::open_mixed`]).
 //! - One device for a run.

@@ -1155,6 +1155,26 @@ fn an_experiment_trains_from_its_file_alone() {
     );
     let again = fs::read(folder.path().join("again/model.safetensors")).unwrap();
     assert_eq!(again, fs::read(out.join("model.safetensors")).unwrap());
+    // What is done is not done again; with another setting it is refused, and without a checkpoint.
+    let resumed = [
+        "--epochs",
+        "12",
+        "--replicas",
+        "2",
+        "--out",
+        "again",
+        "--resume",
+    ];
+    assert!(run(&resumed).status.success());
+    let model = folder.path().join("again/model.safetensors");
+    assert_eq!(again, fs::read(&model).unwrap());
+    let text = |output: std::process::Output| String::from_utf8(output.stderr).unwrap();
+    let other = text(run(&[&resumed[..], &["--batch", "20"]].concat()));
+    assert!(other.contains("mini-batch `20`"), "{other}");
+    fs::remove_file(folder.path().join("again/checkpoint.safetensors")).unwrap();
+    let none = text(run(&resumed));
+    assert!(none.contains("a checkpoint to go on from"), "{none}");
+    assert_eq!(again, fs::read(&model).unwrap());
 
     let elsewhere = tempfile::tempdir().unwrap();
     let refuse = |arguments: &[&str]| {

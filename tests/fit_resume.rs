@@ -40,6 +40,8 @@ fn optimizer() -> Optimizer {
     Optimizer::new(AdamW::default(), 0.02)
         .schedule(rates)
         .clip_norm(1.0)
+        .accumulate(3)
+        .average(0.9)
 }
 
 /// Ends a run by an error after an epoch, as a power cut would: what an epoch before it wrote stays.

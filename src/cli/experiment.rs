@@ -12,6 +12,10 @@ use wgrad::{Error, Result};
 use super::session::RunFolder;
 use super::{interrupt, print, say};
 
+/// The file that a killed run goes on from, and the trained model's, in a run's folder.
+const CHECKPOINT: &str = "checkpoint.safetensors";
+const MODEL: &str = "model.safetensors";
+
 /// Most epochs that are told of; more are told of by parts.
 const LINES: usize = 40;
 
@@ -19,12 +23,18 @@ const LINES: usize = 40;
 pub fn run(
     experiment: &Experiment,
     data: Option<&Path>,
-    out: Option<&Path>,
+    (out, resume): (Option<&Path>, bool),
     device: &Device,
 ) -> Result<()> {
     let prepared = experiment.prepare(data, &Registry::standard())?;
     let held = RunFolder::take(out, &prepared.name)?;
     let folder = &held.path;
+    let checkpoint = folder.join(CHECKPOINT);
+    if resume && !checkpoint.exists() && folder.join(MODEL).exists() {
+        let wanted = "a checkpoint to go on from";
+        let fix = "Begin anew without --resume, or in another folder (--out).";
+        return Err(Error::file(&checkpoint, "no file", wanted, fix));
+    }
     interrupt::watch();
     let mut told = print(&format!(
         "{} on {}, output in {}\n{}{}",
@@ -36,12 +46,14 @@ pub fn run(
     ));
     let epochs = experiment.training.epochs;
     let every = epochs.div_ceil(LINES).max(1);
-    let outcome = prepared.run(device, |epoch| {
+    let mut first = resume;
+    let outcome = prepared.run_kept(device, (&checkpoint, resume), |epoch| {
+        if std::mem::take(&mut first) && epoch.epoch > 1 {
+            say(&format!("resumed after epoch {}\n", epoch.epoch - 1));
+        }
+        // The checkpoint of this epoch comes after its callbacks.
         if interrupt::asked() {
-            interrupt::stop(&format!(
-                "stopped after epoch {}; nothing was written",
-                epoch.epoch
-            ));
+            interrupt::stop(&interrupt::of_training(epoch.epoch, folder));
         }
         if epoch.epoch == 1 || epoch.epoch % every == 0 || epoch.epoch == epochs {
             say(&line(epoch, epochs));

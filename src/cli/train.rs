@@ -40,11 +40,7 @@ pub fn run(args: Args) -> Result<()> {
     let start = Instant::now();
     if let Some(named) = args.session.experiment()? {
         let device = args.ways.open(named.device)?;
-        if args.resume {
-            let wanted = "a session of the book; runs of experiments are not resumed yet";
-            return Err(Error::setting("--resume", "an experiment", wanted));
-        }
-        let out = args.out.as_deref();
+        let out = (args.out.as_deref(), args.resume);
         return super::experiment::run(&named.experiment, named.data.as_deref(), out, &device);
     }
     let session = args.session.resolve()?;

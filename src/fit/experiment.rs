@@ -513,11 +513,31 @@ impl Prepared {
     /// # Errors
     /// As [`Fit::run`].
     pub fn run(&self, device: &Device, progress: impl FnMut(&Epoch)) -> Result<Outcome> {
-        let mut fit = self.fit()?.with(Progress::new(progress));
-        if let Some(stop) = &self.setting.early_stop {
-            fit = fit.with(EarlyStop::on(&stop.on).patience(stop.patience));
-        }
+        self.with_callbacks(progress)?.run(&self.training, device)
+    }
+
+    /// Trains with a checkpoint in this file after each epoch, from the one that is there if it is to
+    /// resume; see [`Fit::resume`].
+    ///
+    /// # Errors
+    /// As [`Fit::run`].
+    pub fn run_kept(
+        &self,
+        device: &Device,
+        (file, resume): (&Path, bool),
+        progress: impl FnMut(&Epoch),
+    ) -> Result<Outcome> {
+        let fit = self.with_callbacks(progress)?.checkpoint(file);
+        let fit = if resume { fit.resume() } else { fit };
         fit.run(&self.training, device)
+    }
+
+    fn with_callbacks<'a>(&'a self, progress: impl FnMut(&Epoch) + 'a) -> Result<Fit<'a>> {
+        let fit = self.fit()?.with(Progress::new(progress));
+        Ok(match &self.setting.early_stop {
+            Some(stop) => fit.with(EarlyStop::on(&stop.on).patience(stop.patience)),
+            None => fit,
+        })
     }
 
     /// The run without its callbacks.
