@@ -140,6 +140,10 @@ fn what_is_wrong_in_a_file_is_said_with_its_place() {
         ),
         (("epochs = 60", "epochs = 0"), "epochs: found 0"),
         (
+            ("warm_up = 2", "warm_up = -1"),
+            "warm_up of the schedule: found -1",
+        ),
+        (
             (
                 "epochs = 60",
                 "epochs = 60\nearly_stop = { on = \"accuracy\" }",

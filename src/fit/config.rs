@@ -254,10 +254,30 @@ pub enum ScheduleSetting {
 }
 
 impl ScheduleSetting {
-    fn build(&self, epochs: usize, epoch_steps: usize) -> Schedule {
+    fn build(&self, epochs: usize, epoch_steps: usize) -> Result<Schedule> {
+        let held = |name: &str, value: f64, from: f64| match value.is_finite() && value >= from {
+            true => Ok(()),
+            false => {
+                let wanted = format!("a finite number from {from} on");
+                let name = format!("{name} of the schedule");
+                Err(Error::setting(name, value, wanted))
+            }
+        };
+        match *self {
+            Self::Cosine { warm_up, end } => {
+                held("warm_up", warm_up, 0.0).and(held("end", end, 0.0))?;
+            }
+            Self::OneCycle => {}
+            Self::Step { every, factor } => {
+                held("every", every, 0.0).and(held("factor", factor, 0.0))?;
+            }
+            Self::Polynomial { power, end } => {
+                held("power", power, 0.0).and(held("end", end, 0.0))?;
+            }
+        }
         let all = epochs.saturating_mul(epoch_steps) as u64;
         let steps = |epochs: f64| (epochs * epoch_steps as f64).round() as u64;
-        match *self {
+        Ok(match *self {
             Self::Cosine { warm_up, end } => {
                 let first = steps(warm_up).min(all.saturating_sub(1));
                 Schedule::cosine(all - first).to(end).warm_up(first)
@@ -265,7 +285,7 @@ impl ScheduleSetting {
             Self::OneCycle => Schedule::one_cycle(all),
             Self::Step { every, factor } => Schedule::step(steps(every).max(1), factor),
             Self::Polynomial { power, end } => Schedule::polynomial(all, power, end),
-        }
+        })
     }
 }
 
@@ -350,7 +370,7 @@ impl OptimizerSetting {
             optimizer = optimizer.clip_value(value);
         }
         if let Some(schedule) = &self.schedule {
-            optimizer = optimizer.schedule(schedule.build(epochs, epoch_steps));
+            optimizer = optimizer.schedule(schedule.build(epochs, epoch_steps)?);
         }
         Ok(optimizer)
     }

@@ -278,3 +278,12 @@ fn recurrent_layers_have_pytorchs_weights() {
     let flat = told(Model::sequential([5]).then(Gru::new(2)).build());
     assert!(flat.contains("wanted x as [N, T, D]"), "{flat}");
 }
+
+#[test]
+fn attention_holds_its_dropout_to_a_probability() {
+    for p in [-0.1, f64::NAN, 1.5] {
+        let attention = MultiHeadAttention::new(2).dropout(p);
+        let error = told(Model::sequential([4, 8]).then(attention).build());
+        assert!(error.contains("p: found"), "{error}");
+    }
+}

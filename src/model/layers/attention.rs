@@ -205,7 +205,7 @@ layer!(
             })?,
         };
         let mut shares = scope.op1(Arc::new(SoftmaxOp { axis: 3 }), &[scores])?;
-        if layer.dropout > 0.0 {
+        if layer.dropout != 0.0 {
             shares = scope.layer("dropout", &Dropout::new(layer.dropout), &[shares])?;
         }
         let mixed = Bmm {
@@ -338,7 +338,7 @@ impl TransformerBlock {
             false => x,
         };
         let mut y = write(scope, before)?;
-        if self.dropout > 0.0 {
+        if self.dropout != 0.0 {
             y = scope.layer("dropout", &Dropout::new(self.dropout), &[y])?;
         }
         let sum = pointwise(scope, [x, y], |[x, y]| x + y)?;
@@ -387,7 +387,7 @@ layer!(
                 Between::Relu => scope.layer("activation", &Relu, &[h])?,
                 Between::Gelu => scope.layer("activation", &Gelu, &[h])?,
             };
-            if layer.dropout > 0.0 {
+            if layer.dropout != 0.0 {
                 h = scope.layer("dropout", &Dropout::new(layer.dropout), &[h])?;
             }
             scope.layer("linear2", &Dense::new(d), &[h])
