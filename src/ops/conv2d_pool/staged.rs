@@ -249,8 +249,8 @@ pub(super) fn weight_grad(
                 ("PARTS", parts as f64),
             ];
             let mut way = way(usual, size, kernel, &constants, blocks);
-            let own = way.constants.iter_mut().find(|(name, _)| *name == "SHARES");
-            if let Some((_, value)) = own {
+            let share = way.constants.iter_mut().find(|(name, _)| *name == "SHARES");
+            if let Some((_, value)) = share {
                 *value = shares as f64;
             }
             way
