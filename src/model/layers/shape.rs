@@ -82,29 +82,41 @@ arithmetic! {
     Product "product" *
 }
 
-/// a · scale + shift along the last axis, by numbers that stay as they are: targets that were
-/// standardised back in their own units.
+/// a · scale + shift along an axis, by numbers that stay as they are: targets that were standardised
+/// back in their own units, or each channel of a picture standardised.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Affine {
-    /// What each place of the last axis is multiplied by; one number is for all.
+    /// What each place of the axis is multiplied by; one number is for all.
     pub scale: Vec<f64>,
     /// What is added then.
     pub shift: Vec<f64>,
+    /// The axis of an example, counted from 0: 0 is that of channels. The last if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub axis: Option<usize>,
 }
 
 layer!(Affine, "affine", |layer, scope, inputs| {
     let [x] = arity("affine", inputs)?;
-    let last = scope.extents(x)?.last().copied().unwrap_or(1);
+    let extents = scope.extents(x)?;
+    let axis = match layer.axis {
+        Some(axis) => axis.saturating_add(1),
+        None => extents.len().saturating_sub(1),
+    };
+    let Some(&places) = extents.get(axis) else {
+        let found = format!("axis {} of {}", axis - 1, scope.ty(x)?);
+        return Err(Error::shape("affine", found, "an axis of an example"));
+    };
     let mut constant = |name: &str, numbers: &[f64]| {
         let values: Vec<f32> = numbers.iter().map(|&x| x as f32).collect();
         let count = values.len();
-        if !(count == 1 || count == last) || values.iter().any(|x| !x.is_finite()) {
+        if !(count == 1 || count == places) || values.iter().any(|x| !x.is_finite()) {
             let found = format!("{count} numbers {numbers:?}");
-            let wanted = format!("one finite number, or one for each of {last} places");
+            let wanted = format!("one finite number, or one for each of {places} places");
             return Err(Error::setting(format!("{name} of affine"), found, wanted));
         }
-        scope.constant(&[count], values)
+        let behind = vec![1; extents.len() - axis - 1];
+        scope.constant(&[&[count][..], &behind].concat(), values)
     };
     let (scale, shift) = (
         constant("scale", &layer.scale)?,
