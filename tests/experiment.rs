@@ -355,6 +355,39 @@ fn channels_are_standardised_by_the_training_pictures_or_as_given() {
     assert_eq!(layer(&run.unwrap())["kind"], "conv2d");
 }
 
+/// Pictures are augmented in training alone: the epoch's evaluation of the training rows is that of a model
+/// that never augments.
+#[test]
+fn pictures_are_mirrored_and_moved_while_training_alone() {
+    let augment = [
+        (
+            "stratified = true\n",
+            "stratified = true\n[data.augment]\nflip = true\ncrop = 2\n",
+        ),
+        ("epochs = 40", "epochs = 2"),
+    ];
+    let (run, _folder) = coloured(&augment);
+    let run = run.unwrap();
+    let layers = run.model.describe().unwrap().layers;
+    assert_eq!(
+        (&layers[0]["kind"], &layers[1]["kind"]),
+        (&"augment".into(), &"affine".into())
+    );
+    let (plain, _plain_folder) = coloured(&augment[1..]);
+    let plain = plain.unwrap();
+    let [with, without] = [&run, &plain].map(|run| run.run(&cpu(), |_| {}).unwrap());
+    let losses = |o: &wgrad::fit::Outcome| o.report.epochs[0].training_loss[0];
+    assert_ne!(losses(&with), losses(&without));
+    let again = run.run(&cpu(), |_| {}).unwrap();
+    assert_eq!(losses(&with), losses(&again));
+    // The same weights score the same pictures alike, with the layer and without it.
+    let scores = |model| {
+        let net = wgrad::fit::Inference::new(model, &with.weights[0], 6, &cpu()).unwrap();
+        net.run_on(&run.test).unwrap()["output"].clone()
+    };
+    assert_eq!(scores(&run.model), scores(&plain.model));
+}
+
 #[test]
 fn what_does_not_fit_a_folder_of_pictures_is_refused() {
     for (change, wanted) in [
@@ -369,6 +402,13 @@ fn what_does_not_fit_a_folder_of_pictures_is_refused() {
         (
             ("[data]\n", "[data]\nmean = [0.5]\ndeviation = [0.5]\n"),
             "found 1 and 1; wanted 3 of both",
+        ),
+        (
+            (
+                "stratified = true\n",
+                "stratified = true\n[data.augment]\ncrop = 6\n",
+            ),
+            "crop: found 6",
         ),
         (
             ("units = 3", "units = 4"),

@@ -16,6 +16,7 @@ use crate::data::{
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::files::read_limited;
+use crate::model::layers::Augment;
 use crate::model::{Description, InputDescription, Model, OutputDescription, Registry};
 
 mod pictures;
@@ -113,6 +114,9 @@ pub struct DataSetting {
     /// Height and width to which pictures are brought; all must be of one size if not given.
     #[serde(default)]
     pub size: Option<[usize; 2]>,
+    /// Pictures are mirrored and moved at random while training; they are not if it is not given.
+    #[serde(default)]
+    pub augment: Option<Augment>,
     /// Shares of training, validation and test rows. Where a folder of pictures has `valid` or `test`,
     /// these are taken as they are, and their shares are not looked at.
     #[serde(default = "shares")]
@@ -482,7 +486,7 @@ impl Experiment {
             Reading::Pictures(schema) => {
                 let model = description.build(registry)?;
                 scores_for(&model, schema.classes.len())?;
-                let description = self.standardised(model.describe()?, data)?;
+                let description = self.with_first_layers(model.describe()?, data)?;
                 return Ok((description.build(registry)?, false));
             }
         };

@@ -11,6 +11,8 @@ use crate::model::{Description, Model};
 pub(super) const IMAGE: &str = "image";
 /// The column of their classes.
 pub(super) const LABEL: &str = "label";
+/// The layer that mirrors and moves pictures.
+const AUGMENTED: &str = "augmented image";
 /// The layer that standardises channels.
 const STANDARDISED: &str = "standardised image";
 
@@ -23,6 +25,7 @@ impl Experiment {
             ("deviation", !data.deviation.is_empty()),
             ("colour", data.colour.is_some()),
             ("size", data.size.is_some()),
+            ("augment", data.augment.is_some()),
         ];
         let of_tables = [
             ("inputs", !data.inputs.is_empty()),
@@ -67,17 +70,53 @@ impl Experiment {
         Ok((parts, Reading::Pictures(read.schema)))
     }
 
-    /// The description with a first layer that standardises channels, which is so kept with the model.
-    pub(super) fn standardised(
+    /// The description with first layers that augment pictures and standardise their channels, which is
+    /// so kept with the model.
+    pub(super) fn with_first_layers(
         &self,
         mut description: Description,
         data: &Dataset,
     ) -> Result<Description> {
+        let (mut first, mut last) = (Vec::new(), IMAGE);
+        if let Some(augment) = &self.data.augment {
+            first.push(serde_json::json!({
+                "kind": "augment",
+                "name": AUGMENTED,
+                "inputs": [last],
+                "flip": augment.flip,
+                "crop": augment.crop,
+            }));
+            last = AUGMENTED;
+        }
+        if let Some(statistics) = self.channels(data)? {
+            first.push(serde_json::json!({
+                "kind": "affine",
+                "name": STANDARDISED,
+                "inputs": [last],
+                "axis": 0,
+                "scale": statistics.iter().map(|s| 1.0 / s.1).collect::<Vec<_>>(),
+                "shift": statistics.iter().map(|s| -s.0 / s.1).collect::<Vec<_>>(),
+            }));
+            last = STANDARDISED;
+        }
+        for layer in &mut description.layers {
+            let names = layer.get_mut("inputs").and_then(|i| i.as_array_mut());
+            for name in names.into_iter().flatten().filter(|name| *name == IMAGE) {
+                *name = last.into();
+            }
+        }
+        let first = first.iter().filter_map(|layer| layer.as_object().cloned());
+        description.layers.splice(0..0, first);
+        Ok(description)
+    }
+
+    /// Mean and deviation by which each channel is standardised, if it is.
+    fn channels(&self, data: &Dataset) -> Result<Option<Vec<(f64, f64)>>> {
         let setting = &self.data;
         let (mean, deviation) = (&setting.mean, &setting.deviation);
         let channels = data.column(IMAGE)?.extents[0];
         let statistics = match (mean.is_empty(), deviation.is_empty()) {
-            (true, true) if !setting.standardise => return Ok(description),
+            (true, true) if !setting.standardise => return Ok(None),
             (true, true) => data.channel_statistics(IMAGE)?,
             _ if mean.len() != channels || deviation.len() != channels => {
                 let found = format!("{} and {}", mean.len(), deviation.len());
@@ -103,23 +142,7 @@ impl Experiment {
                 return Err(Error::setting(place, found, wanted));
             }
         }
-        let layer = serde_json::json!({
-            "kind": "affine",
-            "name": STANDARDISED,
-            "inputs": [IMAGE],
-            "axis": 0,
-            "scale": statistics.iter().map(|s| 1.0 / s.1).collect::<Vec<_>>(),
-            "shift": statistics.iter().map(|s| -s.0 / s.1).collect::<Vec<_>>(),
-        });
-        for layer in &mut description.layers {
-            let names = layer.get_mut("inputs").and_then(|i| i.as_array_mut());
-            for name in names.into_iter().flatten().filter(|name| *name == IMAGE) {
-                *name = STANDARDISED.into();
-            }
-        }
-        let first = layer.as_object().cloned();
-        description.layers.splice(0..0, first);
-        Ok(description)
+        Ok(Some(statistics))
     }
 }
 
