@@ -128,7 +128,7 @@ pub static KERNELS: &[&Kernel] = &[&AUGMENT];
 
 /// What is drawn for an image: whether it is mirrored, and its shifts down and right.
 fn drawn(words: [u32; 4], flip: bool, crop: usize) -> (bool, [i64; 2]) {
-    let shift = |word: u32| i64::from((word >> 16) * (2 * crop as u32 + 1) >> 16) - crop as i64;
+    let shift = |word: u32| i64::from(((word >> 16) * (2 * crop as u32 + 1)) >> 16) - crop as i64;
     (
         flip && words[0] >= 1 << 31,
         [shift(words[1]), shift(words[2])],

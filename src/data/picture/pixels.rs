@@ -87,7 +87,8 @@ impl Pixels {
     /// How opaque each pixel is, `[H, W]`, where the file says it.
     pub fn alpha(&self) -> Option<Vec<u8>> {
         let pixels = self.values.chunks_exact(self.samples);
-        (self.samples % 2 == 0).then(|| pixels.map(|p| p[self.samples - 1]).collect())
+        let has = self.samples.is_multiple_of(2);
+        has.then(|| pixels.map(|p| p[self.samples - 1]).collect())
     }
 
     /// The picture as it is to be seen, given its orientation.
