@@ -38,8 +38,8 @@
 //! says so, and what tells seconds says 0.
 //!
 //! # Where to begin
-//! - *Pictures to classes*: [`data::Dataset`] with [`data::Numbers::bytes`], a [`model::Model`] of
-//!   convolutions, [`fit::Loss::cross_entropy`], [`fit::Fit`].
+//! - *Pictures to classes*: [`data::ImageFolder`], or [`data::Dataset`] with [`data::Numbers::bytes`]; a
+//!   [`model::Model`] of convolutions, [`fit::Loss::cross_entropy`], [`fit::Fit`].
 //! - *Rows of a table*: [`data::Table`] and [`data::Schema`]; or a file for the command,
 //!   [`fit::Experiment`].
 //! - *Sequences*: [`data::Dataset::windows`], [`model::layers::Embedding`],
@@ -104,7 +104,7 @@ pub use error::{Error, Result};
 
 /// What most programs begin with: `use wgrad::prelude::*`.
 pub mod prelude {
-    pub use crate::data::{Dataset, Numbers, Schema, Table};
+    pub use crate::data::{Dataset, ImageFolder, Numbers, Schema, Table};
     pub use crate::error::{Error, Result};
     pub use crate::exec::{Choice, Device};
     pub use crate::expr::Expr;

@@ -1185,3 +1185,62 @@ fn an_experiment_trains_from_its_file_alone() {
     assert!(refuse(&["--batch", "1000"]).contains("at most the 107 rows"));
     assert!(refuse(&["--data", "nowhere.csv"]).contains("nowhere.csv"));
 }
+
+/// An experiment on a folder of pictures: names of classes from folders to answers.
+#[test]
+fn pictures_of_a_folder_train_and_are_answered_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let picture = |name: &str, value: u8, side: usize| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let pixels: Vec<u8> = (0..side * side)
+            .map(|i| value + (i * 37 % 50) as u8)
+            .collect();
+        wgrad::data::picture::write_png_grey(&path, side, side, &pixels).unwrap();
+    };
+    for (class, value) in [("day", 200), ("night", 0)] {
+        for i in 0..20 {
+            picture(&format!("sky/{class}/{i}.png"), value + i % 5, 4);
+        }
+    }
+    let toml = "[data]\nformat = \"images\"\nstratified = true\nsplit = [0.6, 0.2, 0.2]\n\
+        [model]\nlayers = [{ kind = \"flatten\" }, { kind = \"dense\", units = 2 }]\n\
+        [loss]\nkind = \"cross_entropy\"\n[optimizer]\nkind = \"sgd\"\nrate = 0.1\n\
+        [training]\nepochs = 5\nbatch = 4\nmetrics = [\"accuracy\"]\n";
+    fs::write(folder.path().join("sky.toml"), toml).unwrap();
+    let run = |arguments: &[&str]| {
+        let all = [arguments, &["--device", "cpu"]].concat();
+        let output = wgrad().args(all).current_dir(folder.path()).output();
+        output.unwrap()
+    };
+    let output = run(&[
+        "train", "--config", "sky.toml", "--data", "sky", "--out", "out",
+    ]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let wanted = [
+        "1 × 4 × 4 bytes",
+        "one of 2 classes: day, night",
+        "test: accuracy 1.0000",
+    ];
+    assert!(wanted.iter().all(|wanted| text.contains(wanted)), "{text}");
+    let report: Value =
+        serde_json::from_slice(&fs::read(folder.path().join("out/report.json")).unwrap()).unwrap();
+    assert_eq!(report["classes"], serde_json::json!(["day", "night"]));
+    picture("new.png", 201, 4);
+    picture("wide.png", 201, 5);
+    picture("dark.png", 1, 4);
+    let model = "out/model.safetensors";
+    let output = run(&[
+        "predict", "--model", model, "new.png", "wide.png", "dark.png",
+    ]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(
+        lines.len() == 2
+            && lines[0].starts_with("new.png: day (")
+            && lines[1].starts_with("dark.png: night ("),
+        "{text}"
+    );
+    let refused = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && refused.contains("wide.png: found a picture of 5 × 5"));
+}

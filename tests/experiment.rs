@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use wgrad::exec::{Choice, Device};
-use wgrad::fit::{Experiment, Prepared};
+use wgrad::fit::{Experiment, Prepared, Trained};
 use wgrad::model::Registry;
 
 fn configs() -> PathBuf {
@@ -260,4 +260,219 @@ fn an_experiment_goes_on_from_its_checkpoint() {
     let refused = other.run_kept(&cpu(), (&file, true), |_| {}).unwrap_err();
     let text = refused.to_string();
     assert!(text.contains("seed") || text.contains("data"), "{text}");
+}
+
+/// A PNG of noise around a colour, `size` × `size`.
+fn picture(path: &Path, size: usize, colour: [u8; 3], seed: usize) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let file = std::fs::File::create(path).unwrap();
+    let mut encoder = png::Encoder::new(file, size as u32, size as u32);
+    encoder.set_color(png::ColorType::Rgb);
+    let noise = |i: usize| ((i * 7919 + seed * 104_729) % 61) as u8;
+    let values: Vec<u8> = (0..size * size * 3)
+        .map(|i| colour[i % 3].saturating_add(noise(i)))
+        .collect();
+    let mut writer = encoder.write_header().unwrap();
+    writer.write_image_data(&values).unwrap();
+}
+
+const COLOURS: [(&str, [u8; 3]); 3] = [
+    ("blue", [0, 0, 190]),
+    ("green", [0, 190, 0]),
+    ("red", [190, 0, 0]),
+];
+
+const PICTURES: &str = "[data]\nformat = \"images\"\npath = \"things\"\nsplit = [0.8, 0.2, 0.1]\nstratified = true\n\
+     [model]\nlayers = [{ kind = \"conv2d\", filters = 12, kernel = [3, 3] }, { kind = \"relu\" }, \
+     { kind = \"global_mean\" }, { kind = \"dense\", units = 3 }]\n\
+     [loss]\nkind = \"cross_entropy\"\n[optimizer]\nkind = \"adamw\"\nrate = 0.05\n\
+     [training]\nepochs = 40\nbatch = 6\nmetrics = [\"accuracy\", \"confusion\"]\n";
+
+/// A folder of three colours, ten pictures each for training and two for the test, and an experiment.
+fn coloured(change: &[(&str, &str)]) -> (wgrad::Result<Prepared>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    for (class, colour) in COLOURS {
+        for (part, count) in [("train", 10), ("test", 2)] {
+            for i in 0..count {
+                let place = folder.path().join("things").join(part).join(class);
+                picture(&place.join(format!("{i}.png")), 6, colour, i + 10 * count);
+            }
+        }
+    }
+    let mut toml = String::from(PICTURES);
+    for (from, to) in change {
+        assert!(toml.contains(from), "{from}");
+        toml = toml.replacen(from, to, 1);
+    }
+    let path = folder.path().join("colours.toml");
+    std::fs::write(&path, toml).unwrap();
+    let run = Experiment::load(&path).and_then(|e| e.prepare(None, &Registry::standard()));
+    (run, folder)
+}
+
+#[test]
+fn pictures_of_a_folder_are_learned_and_classes_have_names() {
+    let (run, folder) = coloured(&[]);
+    let run = run.unwrap();
+    let rows = [run.training.rows(), run.validation.rows(), run.test.rows()];
+    assert_eq!(rows, [24, 6, 6]);
+    let text = run.schema_text();
+    for wanted in [
+        "3 × 6 × 6",
+        "one of 3 classes: blue, green, red",
+        "channel 2",
+    ] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+    let outcome = run.run(&cpu(), |_| {}).unwrap();
+    assert!(outcome.report.test("accuracy").unwrap() > 0.99);
+    let json = run.report(&outcome.report).unwrap();
+    assert_eq!(json["classes"], serde_json::json!(["blue", "green", "red"]));
+    // The model goes through a file with names and standardisation, and answers other pictures.
+    let trained = Trained {
+        model: run.model.clone(),
+        weights: outcome.weights[0].clone(),
+        reading: run.reading.clone(),
+    };
+    let path = folder.path().join("model.safetensors");
+    trained.save(&path).unwrap();
+    let trained = Trained::load(&path, &Registry::standard()).unwrap();
+    let at = |name: &str| folder.path().join(name);
+    picture(&at("green.png"), 6, COLOURS[1].1, 77);
+    picture(&at("large.png"), 7, COLOURS[0].1, 78);
+    picture(&at("red.png"), 6, COLOURS[2].1, 79);
+    let asked = [at("green.png"), at("large.png"), at("red.png")];
+    let answers = trained.answer_pictures(&asked, &cpu()).unwrap();
+    for (answer, wanted) in [(&answers[0], "green"), (&answers[2], "red")] {
+        let (class, sure) = answer.as_ref().unwrap();
+        assert!(
+            class == wanted && *sure > 0.5 && *sure <= 1.0,
+            "{class} {sure}"
+        );
+    }
+    let refused = answers[1].as_ref().unwrap_err().to_string();
+    assert!(
+        refused.contains("large.png: found a picture of 7 × 7"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn channels_are_standardised_by_the_training_pictures_or_as_given() {
+    let layer = |run: &Prepared| run.model.describe().unwrap().layers[0].clone();
+    let (run, _folder) = coloured(&[]);
+    let run = run.unwrap();
+    let own = layer(&run);
+    assert_eq!((&own["kind"], &own["axis"]), (&"affine".into(), &0.into()));
+    let statistics = run.training.channel_statistics("image").unwrap();
+    for (channel, (mean, deviation)) in statistics.into_iter().enumerate() {
+        let number = |name: &str| own[name][channel].as_f64().unwrap();
+        assert!((number("scale") * deviation - 1.0).abs() < 1e-12);
+        assert!((number("shift") * deviation + mean).abs() < 1e-12);
+    }
+    let given = "[data]\nmean = [0.5, 0.25, 0.125]\ndeviation = [0.5, 0.25, 0.25]\n";
+    let (run, _folder) = coloured(&[("[data]\n", given)]);
+    let given = layer(&run.unwrap());
+    assert_eq!(given["scale"], serde_json::json!([2.0, 4.0, 4.0]));
+    assert_eq!(given["shift"], serde_json::json!([-1.0, -1.0, -0.5]));
+    let (run, _folder) = coloured(&[("[data]\n", "[data]\nstandardise = false\n")]);
+    assert_eq!(layer(&run.unwrap())["kind"], "conv2d");
+}
+
+/// Pictures are augmented in training alone: the epoch's evaluation of the training rows is that of a model
+/// that never augments.
+#[test]
+fn pictures_are_mirrored_and_moved_while_training_alone() {
+    let augment = [
+        (
+            "stratified = true\n",
+            "stratified = true\n[data.augment]\nflip = true\ncrop = 2\n",
+        ),
+        ("epochs = 40", "epochs = 2"),
+    ];
+    let (run, _folder) = coloured(&augment);
+    let run = run.unwrap();
+    let layers = run.model.describe().unwrap().layers;
+    assert_eq!(
+        (&layers[0]["kind"], &layers[1]["kind"]),
+        (&"augment".into(), &"affine".into())
+    );
+    let (plain, _plain_folder) = coloured(&augment[1..]);
+    let plain = plain.unwrap();
+    let [with, without] = [&run, &plain].map(|run| run.run(&cpu(), |_| {}).unwrap());
+    let losses = |o: &wgrad::fit::Outcome| o.report.epochs[0].training_loss[0];
+    assert_ne!(losses(&with), losses(&without));
+    let again = run.run(&cpu(), |_| {}).unwrap();
+    assert_eq!(losses(&with), losses(&again));
+    // The same weights score the same pictures alike, with the layer and without it.
+    let scores = |model| {
+        let net = wgrad::fit::Inference::new(model, &with.weights[0], 6, &cpu()).unwrap();
+        net.run_on(&run.test).unwrap()["output"].clone()
+    };
+    assert_eq!(scores(&run.model), scores(&plain.model));
+}
+
+#[test]
+fn what_does_not_fit_a_folder_of_pictures_is_refused() {
+    for (change, wanted) in [
+        (
+            ("[data]\n", "[data]\ntargets = [\"x\"]\n"),
+            "data: found `targets`",
+        ),
+        (
+            ("\"images\"", "\"csv\"\nsize = [8, 8]"),
+            "data: found `size`",
+        ),
+        (
+            ("[data]\n", "[data]\nmean = [0.5]\ndeviation = [0.5]\n"),
+            "found 1 and 1; wanted 3 of both",
+        ),
+        (
+            (
+                "stratified = true\n",
+                "stratified = true\n[data.augment]\ncrop = 6\n",
+            ),
+            "crop: found 6",
+        ),
+        (
+            ("units = 3", "units = 4"),
+            "scores of the model: found 4; wanted 3",
+        ),
+        (("things", "nothings"), "nothings"),
+        (("[0.8, 0.2, 0.1]", "[0.8, 0.0, 0.1]"), "shares of a split"),
+        (
+            (
+                "[data]\n",
+                "[data]\nmean = [0.5, 0.5, 0.5]\ndeviation = [0.5, 0.0, 0.5]\n",
+            ),
+            "channel 1 of the pictures",
+        ),
+    ] {
+        let error = coloured(&[change]).0.map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(wanted), "{change:?}: {error}");
+    }
+    // The share of a part that has its folder is not looked at.
+    assert!(
+        coloured(&[("[0.8, 0.2, 0.1]", "[0.8, 0.2, 0.0]")])
+            .0
+            .is_ok()
+    );
+}
+
+#[test]
+fn the_residual_network_has_the_weights_of_its_paper() {
+    let folder = tempfile::tempdir().unwrap();
+    for class in 0..10 {
+        for i in 0..15 {
+            let path = folder.path().join(format!("{class}/{i}.png"));
+            picture(&path, 32, [class * 20; 3], i);
+        }
+    }
+    let mut experiment = Experiment::load(&configs().join("resnet-cifar10.toml")).unwrap();
+    experiment.training.batch = 10;
+    let run = experiment
+        .prepare(Some(folder.path()), &Registry::standard())
+        .unwrap();
+    // 432 of the stem, 13,824, 51,200 and 204,800 of the stages, 1,568 of the norms, 650 of the head.
+    assert_eq!(run.model.parameters(), 272_474);
 }

@@ -183,6 +183,12 @@ const MUTANTS: &[Mutant] = mutants! {
     "gather" "up and down swapped": "case 1u: { row += 1; }" => "case 1u: { row -= 1; }";
     "gather" "labels of the position": "shuffled_y[group.z * BATCH + i / size] = labels[image]" => "shuffled_y[group.z * BATCH + i / size] = labels[position(group.z, i / size) % IMAGES]";
     "gather" "the step never begins": "step[2u * replica + 1u] = step[2u * replica];" => "step[2u * replica + 1u] = step[2u * replica + 1u];";
+    "augment" "never mirrored": "words.x >= 0x80000000u" => "words.x > 0xFFFFFFFFu";
+    "augment" "up for down": "row += shift(words.y);" => "row -= shift(words.y);";
+    "augment" "shifts of one sign": "- i32(CROP)" => "";
+    "augment" "what goes out on the left comes in on the right": "&& col >= 0" => "&& col >= -i32(row > 0)";
+    "augment" "every image alike": "now, i / (C * H * W))" => "now, 0u)";
+    "augment" "back as forth": "if BACK == 1u {" => "if BACK == 7u {";
     "rows" "always the first mini-batch": "now * BATCH + i / SIZE" => "i / SIZE";
     "rows" "begins at element 0": "row * STRIDE + START" => "row * STRIDE";
     "rows" "the first replica's order": "order[replica * ROWS + position]" => "order[position]";

@@ -193,9 +193,9 @@ fn every_op_has_a_fixture() {
         .map(|k| k.split(['/', '.']).next().unwrap())
         .chain(pointwise)
         .collect();
-    // A counter; rows that a counter picks; a generator and a permutation of wgrad's own (bits are held to a third
+    // Flips and crops that are drawn; a counter; rows that a counter picks; a generator and a permutation of wgrad's own (bits are held to a third
     // implementation by the dropout fixtures, and to each other by tests/epoch.rs).
-    let apart = ["advance", "finite", "init", "rows", "shuffle"];
+    let apart = ["advance", "augment", "finite", "init", "rows", "shuffle"];
     for row in TABLE {
         assert!(
             covered.contains(row.stem) != apart.contains(&row.stem),

@@ -216,8 +216,8 @@ fn every_kind_of_layer_is_held() {
     let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
     let models = &metadata.metadata().as_ref().unwrap()["models"];
     for kind in Registry::standard().kinds() {
-        // Masks are wgrad's own, and held by tests of the op.
-        if kind != "dropout" {
+        // Masks, flips and crops are drawn by wgrad's own numbers, and held by tests of the ops.
+        if !["dropout", "augment"].contains(&kind) {
             assert!(
                 models.contains(&format!("\"{kind}\"")),
                 "{kind} is in no model"

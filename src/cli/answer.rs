@@ -32,7 +32,8 @@ pub struct PredictArgs {
     /// A model.safetensors that `wgrad train` wrote
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
-    /// Pictures of one digit each; of a model that was trained on a table, CSV files with its columns
+    /// Pictures (PNG, JPEG): of one digit each, or like those of the folder that a model was trained on;
+    /// of a model that was trained on a table, CSV files with its columns
     #[arg(required = true, value_name = "FILE")]
     images: Vec<PathBuf>,
     /// auto (a hardware GPU, else the CPU), cpu, gpu, or an index of `wgrad devices`
@@ -108,7 +109,7 @@ pub fn predict(args: &PredictArgs) -> Result<()> {
 }
 
 /// Says every error but the last, which is the command's.
-fn all_told(mut errors: Vec<Error>) -> Result<()> {
+pub(super) fn all_told(mut errors: Vec<Error>) -> Result<()> {
     let last = errors.pop();
     for e in errors {
         say(&format!("error: {e}\n"));

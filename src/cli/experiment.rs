@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use wgrad::data::Table;
 use wgrad::exec::Device;
 use wgrad::files::write_whole;
-use wgrad::fit::{Answers, Epoch, Experiment, Outcome, Prepared, Trained};
+use wgrad::fit::{Answers, Epoch, Experiment, Outcome, Prepared, Reading, Trained};
 use wgrad::model::Registry;
 use wgrad::{Error, Result};
 
+use super::answer::all_told;
 use super::session::RunFolder;
-use super::{interrupt, print, say};
+use super::{interrupt, percent, print, say};
 
 /// The file that a killed run goes on from, and the trained model's, in a run's folder.
 const CHECKPOINT: &str = "checkpoint.safetensors";
@@ -78,10 +79,24 @@ pub fn run(
     told
 }
 
-/// Prints what a model of a table says of each row of some tables, as CSV.
-pub fn predict(model: &Path, tables: &[PathBuf], device: &Device) -> Result<()> {
+/// Prints what a model says of files: of each row of some tables, as CSV; of each picture, a line.
+pub fn predict(model: &Path, files: &[PathBuf], device: &Device) -> Result<()> {
     let trained = Trained::load(model, &Registry::standard())?;
-    for path in tables {
+    if let Reading::Pictures(_) = &trained.reading {
+        let (mut text, mut refused) = (String::new(), Vec::new());
+        let answers = trained.answer_pictures(files, device)?;
+        for (path, answer) in files.iter().zip(answers) {
+            match answer {
+                Ok((class, sure)) => {
+                    text += &format!("{}: {class} ({})\n", path.display(), percent(sure));
+                }
+                Err(e) => refused.push(e),
+            }
+        }
+        print(&text)?;
+        return all_told(refused);
+    }
+    for path in files {
         let answers = trained.answer(&Table::csv(path)?, device)?;
         let mut text = String::new();
         match answers {

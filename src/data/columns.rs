@@ -66,10 +66,13 @@ impl<D: ndarray::Dimension> From<&ndarray::Array<u32, D>> for Numbers {
     }
 }
 
+/// What bytes are multiplied by to be numbers between 0 and 1.
+pub(crate) const SCALE: f64 = 1.0 / 255.0;
+
 impl Numbers {
     /// Bytes that become numbers between 0 and 1.
     pub fn bytes(values: Vec<u8>) -> Self {
-        Self::U8(Arc::new(values), 1.0 / 255.0)
+        Self::U8(Arc::new(values), SCALE)
     }
 
     fn len(&self) -> usize {
@@ -98,6 +101,8 @@ pub struct Column {
     pub extents: Vec<usize>,
     /// All numbers, row after row.
     pub numbers: Numbers,
+    /// The names of its classes, where they have some.
+    pub classes: Option<Arc<Vec<String>>>,
     /// Numbers from the beginning of a row to that of the next, if rows overlap.
     pub(crate) stride: usize,
     /// Numbers before row 0.
@@ -205,6 +210,7 @@ impl Dataset {
             start: 0,
             extents,
             numbers,
+            classes: None,
         })?;
         Ok(self)
     }
@@ -243,6 +249,7 @@ impl Dataset {
                 name: name.into(),
                 extents: vec![length],
                 numbers: numbers.clone(),
+                classes: None,
                 stride: apart,
                 start,
             });
@@ -275,6 +282,10 @@ impl Dataset {
     /// Its columns.
     pub fn columns(&self) -> &[Column] {
         &self.columns
+    }
+
+    pub(super) fn columns_mut(&mut self) -> &mut [Column] {
+        &mut self.columns
     }
 
     /// A column by name.

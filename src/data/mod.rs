@@ -9,6 +9,9 @@
 //!   that everything works with nothing downloaded. They call themselves
 //!   "synthetic digits", and [`Split::synthetic`] is true.
 //!
+//! For models of any wiring there are [`Dataset`]s of named columns: from memory, from a [`Table`], from
+//! an [`ImageFolder`].
+//!
 //! Pixels stay bytes here; they become numbers when a mini-batch is gathered.
 //!
 //! ```
@@ -24,13 +27,15 @@
 
 mod columns;
 pub mod digits;
+mod folder;
 pub mod idx;
 pub mod picture;
 mod strokes;
 mod table;
 
 pub use columns::{Column, Dataset, Numbers};
-pub(crate) use columns::{split_rows, split_rows_of_classes};
+pub(crate) use columns::{SCALE, split_rows, split_rows_of_classes};
+pub use folder::{Colour, ImageFolder, PictureSchema, Pictures};
 pub use table::{Coded, Coding, Roles, Schema, Table};
 
 use std::ffi::OsString;

@@ -1,4 +1,4 @@
-//! Pictures in and out: a PNG of a digit becomes what the network was trained on, and
+//! Pictures in and out: a PNG or JPEG of a digit becomes what the network was trained on, and
 //! grey values become a PNG.
 //!
 //! MNIST's digits are white ink on black, scaled to fit a box of 20 × 20 and placed in
@@ -13,22 +13,23 @@
 //! 3. the ink's bounding box is scaled by area averaging, aspect preserved;
 //! 4. the result is stretched to full contrast and placed by its centre of mass.
 
-use std::io::Cursor;
 use std::path::Path;
 
-use png::{BitDepth, ColorType, Transformations};
+use png::{BitDepth, ColorType};
 
 use crate::error::{Error, Result};
 use crate::files::{read_limited, write_whole};
 
-/// Most pixels of a picture that is read; checked before its memory is asked for.
-const MAX_PIXELS: u64 = 64_000_000;
+mod pixels;
+
+pub(super) use pixels::Pixels;
+
 /// Longest file that is read.
-const MAX_FILE_BYTES: u64 = 256 << 20;
+pub(super) const MAX_FILE_BYTES: u64 = 256 << 20;
 /// Ink nearer to the ground than this, of 255, is noise.
 const MIN_CONTRAST: u8 = 24;
 
-/// Reads a PNG of any size, colour type and bit depth as a digit: `height` × `width`
+/// Reads a PNG or JPEG of any size, colour type and bit depth as a digit: `height` × `width`
 /// grey values, row-major, white ink (255) on black (0), in MNIST's frame.
 ///
 /// A picture that has the size already is taken to be framed already: on a dark ground it
@@ -36,7 +37,7 @@ const MIN_CONTRAST: u8 = 24;
 ///
 /// # Errors
 /// [`Error::Setting`] if `height` or `width` is 0 or above 4096; [`Error::Io`] if the file
-/// cannot be read; [`Error::File`] if it is no PNG, is damaged, has more than 64
+/// cannot be read; [`Error::File`] if it is neither, is damaged, has more than 64
 /// megapixels, or shows nothing.
 pub fn read_digit(path: &Path, height: usize, width: usize) -> Result<Vec<u8>> {
     for (name, size) in [("height", height), ("width", width)] {
@@ -145,30 +146,6 @@ impl Ink {
 }
 
 impl Picture {
-    /// The picture as it is to be seen, given its orientation.
-    fn turned(self, orientation: u16) -> Self {
-        let (h, w) = (self.height, self.width);
-        // From 5 on, rows become columns.
-        let (height, width) = if orientation < 5 { (h, w) } else { (w, h) };
-        let from = |y: usize, x: usize| match orientation {
-            2 => (y, w - 1 - x),
-            3 => (h - 1 - y, w - 1 - x),
-            4 => (h - 1 - y, x),
-            5 => (x, y),
-            6 => (h - 1 - x, y),
-            7 => (h - 1 - x, w - 1 - y),
-            8 => (x, w - 1 - y),
-            _ => (y, x),
-        };
-        let places = (0..height).flat_map(|y| (0..width).map(move |x| from(y, x)));
-        let luma = places.map(|(y, x)| self.luma[y * w + x]).collect();
-        Self {
-            height,
-            width,
-            luma,
-        }
-    }
-
     /// Ground and ink; if nothing stands out, by how much the farthest value does.
     fn ink(&self) -> Result<Ink, u8> {
         let border = || border(self.height, self.width).map(|i| self.luma[i]);
@@ -220,110 +197,19 @@ fn median(values: impl Iterator<Item = u8>) -> u8 {
     255
 }
 
+/// A picture's luma, its transparent parts as their ground.
 fn decode(path: &Path, bytes: &[u8]) -> Result<Picture> {
-    let wrong = |found: String| {
-        Error::file(
-            path,
-            found,
-            "a whole PNG picture of at most 64 megapixels",
-            "Convert or save the picture again as PNG.",
-        )
-    };
-    if !bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
-        let kind = match bytes {
-            [] => "an empty file",
-            [0xff, 0xd8, 0xff, ..] => "a JPEG picture",
-            [b'G', b'I', b'F', b'8', ..] => "a GIF picture",
-            [b'B', b'M', ..] => "a BMP picture",
-            [b'R', b'I', b'F', b'F', ..] => "a WebP picture",
-            _ => "a file that does not begin like a PNG",
-        };
-        return Err(wrong(kind.into()));
-    }
-    let damaged = |e: png::DecodingError| wrong(format!("a damaged PNG ({e})"));
-    let mut decoder = png::Decoder::new(Cursor::new(bytes));
-    decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);
-    let header = decoder.read_header_info().map_err(damaged)?;
-    let (width, height) = (header.width, header.height);
-    if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Err(wrong(format!("a picture of {height} × {width} pixels")));
-    }
-    // One bit a pixel at least, and deflate packs 1032 bytes into one at most.
-    let most = (bytes.len() as u64).saturating_mul(8 * 1032);
-    if u64::from(width) * u64::from(height) > most {
-        return Err(wrong(format!(
-            "{} bytes that claim {height} × {width} pixels",
-            bytes.len()
-        )));
-    }
-    let mut reader = decoder.read_info().map_err(damaged)?;
-    let (height, width) = (height as usize, width as usize);
-    let (color, _) = reader.output_color_type();
-    let samples = color.samples();
-    let mut raw = vec![0; reader.output_buffer_size().unwrap_or(0)];
-    reader.next_frame(&mut raw).map_err(damaged)?;
-    if raw.len() != height * width * samples {
-        return Err(wrong(format!(
-            "a PNG of {} values for {height} × {width} pixels of {samples}",
-            raw.len()
-        )));
-    }
-    let luma_of = |p: &[u8]| match *p {
-        [r, g, b, ..] => {
-            let sum = 299 * u32::from(r) + 587 * u32::from(g) + 114 * u32::from(b);
-            ((sum + 500) / 1000) as u8
-        }
-        [v, ..] => v,
-        [] => 0,
-    };
-    let mut luma: Vec<u8> = raw.chunks_exact(samples).map(luma_of).collect();
-    if matches!(color, ColorType::GrayscaleAlpha | ColorType::Rgba) {
-        let alpha: Vec<u8> = raw.chunks_exact(samples).map(|p| p[samples - 1]).collect();
+    let pixels = Pixels::decode(path, bytes)?;
+    let (height, width) = (pixels.height, pixels.width);
+    let mut luma = pixels.grey();
+    if let Some(alpha) = pixels.alpha() {
         lay_on_ground(&mut luma, &alpha, height, width);
     }
-    // What follows the pixels may be missing or damaged: it is not needed.
-    let _ = reader.finish();
-    let exif = reader.info().exif_metadata.as_deref().unwrap_or_default();
-    let picture = Picture {
+    Ok(Picture {
         height,
         width,
         luma,
-    };
-    Ok(match orientation(exif) {
-        Some(value) => picture.turned(value),
-        None => picture,
     })
-}
-
-/// The orientation of a picture by its Exif data, if they tell one that is not the usual: 2 to
-/// 8 (CIPA DC-008, 4.6.5).
-fn orientation(exif: &[u8]) -> Option<u16> {
-    const TAG: u16 = 0x0112;
-    const SHORT: u16 = 3;
-    // Some programs leave the head that JPEG files need.
-    let tiff = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
-    let little = match tiff.get(..4)? {
-        b"II\x2a\0" => true,
-        b"MM\0\x2a" => false,
-        _ => return None,
-    };
-    let short = |at: usize| {
-        let bytes = *tiff.get(at..)?.first_chunk()?;
-        Some(match little {
-            true => u16::from_le_bytes(bytes),
-            false => u16::from_be_bytes(bytes),
-        })
-    };
-    let bytes = *tiff[4..].first_chunk()?;
-    let directory = match little {
-        true => u32::from_le_bytes(bytes),
-        false => u32::from_be_bytes(bytes),
-    } as usize;
-    let entries = usize::from(short(directory)?);
-    // An entry has twelve bytes: tag, type, a count of four bytes, the value.
-    let mut places = (0..entries).map(|k| directory + 2 + 12 * k);
-    let entry = places.find(|&at| short(at) == Some(TAG) && short(at + 2) == Some(SHORT))?;
-    short(entry + 8).filter(|value| (2..=8).contains(value))
 }
 
 /// Mixes transparent pixels with the ground behind them. A file does not say what that
@@ -417,7 +303,7 @@ fn frame(picture: &Picture, ink: &Ink, height: usize, width: usize) -> Vec<u8> {
 
 /// For each of `count` equal parts of `begin..end`, the whole indices it covers and their
 /// shares of it, which sum to 1.
-fn spans(begin: usize, end: usize, count: usize) -> Vec<Vec<(usize, f32)>> {
+pub(super) fn spans(begin: usize, end: usize, count: usize) -> Vec<Vec<(usize, f32)>> {
     let step = (end - begin) as f64 / count as f64;
     (0..count)
         .map(|i| {

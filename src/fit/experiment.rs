@@ -10,11 +10,16 @@ use super::loss::Loss;
 use super::metric::Metric;
 use super::report::{Epoch, Report};
 use super::run::{Fit, Outcome};
-use crate::data::{Dataset, Roles, Schema, Table, split_rows, split_rows_of_classes};
+use crate::data::{
+    Colour, Dataset, PictureSchema, Roles, Schema, Table, split_rows, split_rows_of_classes,
+};
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::files::read_limited;
+use crate::model::layers::Augment;
 use crate::model::{Description, InputDescription, Model, OutputDescription, Registry};
+
+mod pictures;
 
 /// Longest configuration that is read.
 const MAX_BYTES: u64 = 1 << 20;
@@ -78,10 +83,10 @@ pub struct Experiment {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataSetting {
-    /// The file, from the configuration's folder on.
+    /// The file or the folder of pictures, from the configuration's folder on.
     #[serde(default)]
     pub path: Option<PathBuf>,
-    /// `csv`, a table, or `text`, whose characters are to be foretold.
+    /// `csv`, a table; `text`, whose characters are to be foretold; `images`, a folder of pictures.
     #[serde(default)]
     pub format: Format,
     /// The columns that the model sees; all but the targets if none are named.
@@ -93,10 +98,27 @@ pub struct DataSetting {
     /// The target is a class also where it is a number.
     #[serde(default)]
     pub classes: bool,
-    /// Numbers are moved and scaled to mean 0 and deviation 1, by the training rows.
+    /// Numbers are moved and scaled to mean 0 and deviation 1, by the training rows; of pictures, each
+    /// channel.
     #[serde(default = "yes")]
     pub standardise: bool,
-    /// Shares of training, validation and test rows.
+    /// The mean of each channel of pictures between 0 and 1; that of the training rows if not given.
+    #[serde(default)]
+    pub mean: Vec<f64>,
+    /// The deviation of each channel, given together with the mean.
+    #[serde(default)]
+    pub deviation: Vec<f64>,
+    /// What is seen of pictures, `grey` or `rgb`; colours if the first picture has some.
+    #[serde(default)]
+    pub colour: Option<Colour>,
+    /// Height and width to which pictures are brought; all must be of one size if not given.
+    #[serde(default)]
+    pub size: Option<[usize; 2]>,
+    /// Pictures are mirrored and moved at random while training; they are not if it is not given.
+    #[serde(default)]
+    pub augment: Option<Augment>,
+    /// Shares of training, validation and test rows. Where a folder of pictures has `valid` or `test`,
+    /// these are taken as they are, and their shares are not looked at.
     #[serde(default = "shares")]
     pub split: Vec<f64>,
     /// Each part has its share of every class.
@@ -123,6 +145,8 @@ pub enum Format {
     Csv,
     /// A text of characters; a file that ends in `.gz` is unpacked.
     Text,
+    /// A folder of pictures, as [`ImageFolder`](crate::data::ImageFolder) has it.
+    Images,
 }
 
 /// How a model is trained.
@@ -191,6 +215,27 @@ pub enum Reading {
     Table(Schema),
     /// The characters of a text: a character's place is its number.
     Text(Vec<char>),
+    /// How pictures become numbers, and what their classes are called.
+    Pictures(PictureSchema),
+}
+
+impl Reading {
+    /// The column that a model without inputs of its own sees.
+    fn input(&self) -> &'static str {
+        match self {
+            Self::Pictures(_) => pictures::IMAGE,
+            _ => "input",
+        }
+    }
+
+    /// The names of the classes, where the target is one of classes that have names.
+    pub fn classes(&self) -> Option<&[String]> {
+        match self {
+            Self::Table(schema) => schema.classes(),
+            Self::Pictures(schema) => Some(&schema.classes),
+            Self::Text(_) => None,
+        }
+    }
 }
 
 /// An experiment with its data read and its model built: all that can be wrong in a file is not.
@@ -275,13 +320,20 @@ impl Experiment {
             let wanted = "three shares: training, validation, test";
             return Err(Error::setting("split", found, wanted));
         }
+        self.check_pictures()?;
         let (parts, reading) = match self.data.format {
             Format::Csv => self.table(&path)?,
             Format::Text => self.text(&path)?,
+            Format::Images => self.pictures(&path)?,
         };
         let [training, validation, test] = <[Dataset; 3]>::try_from(parts)
             .map_err(|_| Error::setting("split", "other parts", "three"))?;
         let (model, regression) = self.model(&training, &reading, registry)?;
+        let labelled = matches!(reading, Reading::Pictures(_));
+        let mut loss = self.loss.clone();
+        if labelled && loss.against.is_empty() {
+            loss.against.push(pictures::LABEL.into());
+        }
         let mut metrics = Vec::new();
         for name in &self.training.metrics {
             let metric = metric(name)?;
@@ -292,6 +344,7 @@ impl Experiment {
                     None => metric,
                 },
                 true => metric.of(PREDICTION).against(AS_IT_IS),
+                false if labelled => metric.against(pictures::LABEL),
                 false => metric,
             });
         }
@@ -302,7 +355,7 @@ impl Experiment {
             validation,
             test,
             reading,
-            loss: self.loss.build()?,
+            loss: loss.build()?,
             metrics,
             optimizer: self.optimizer.clone(),
             setting: self.training.clone(),
@@ -414,12 +467,12 @@ impl Experiment {
     ) -> Result<(Model, bool)> {
         let mut description = self.model.clone();
         if description.inputs.is_empty() {
-            let column = data.column("input")?;
+            let column = data.column(reading.input())?;
             description.inputs.push(InputDescription {
-                name: "input".into(),
+                name: reading.input().into(),
                 extents: column.extents.clone(),
                 elements: match reading {
-                    Reading::Table(_) => "f32".into(),
+                    Reading::Table(_) | Reading::Pictures(_) => "f32".into(),
                     Reading::Text(_) => "u32".into(),
                 },
             });
@@ -429,6 +482,12 @@ impl Experiment {
             Reading::Text(characters) => {
                 enough_rows(&description, characters.len())?;
                 None
+            }
+            Reading::Pictures(schema) => {
+                let model = description.build(registry)?;
+                scores_for(&model, schema.classes.len())?;
+                let description = self.with_first_layers(model.describe()?, data)?;
+                return Ok((description.build(registry)?, false));
             }
         };
         let Some(scales) = scales else {
@@ -558,7 +617,8 @@ impl Prepared {
         Ok(fit)
     }
 
-    /// A report as JSON: the numbers of [`Report`], of the test data the means over replicas by name.
+    /// A report as JSON: the numbers of [`Report`], of the test data the means over replicas by name,
+    /// and the names of classes.
     ///
     /// # Errors
     /// [`Error::Setting`] where a number cannot be written.
@@ -578,6 +638,9 @@ impl Prepared {
             json.insert("name".into(), self.name.clone().into());
             let rows = [&self.training, &self.validation, &self.test].map(|d| d.rows());
             json.insert("rows".into(), rows.to_vec().into());
+            if let Some(classes) = self.reading.classes() {
+                json.insert("classes".into(), classes.to_vec().into());
+            }
         }
         Ok(json)
     }
@@ -591,6 +654,7 @@ impl Prepared {
             Reading::Text(characters) => {
                 let _ = writeln!(text, "a text of {} different characters", characters.len());
             }
+            Reading::Pictures(schema) => text += &pictures::words(schema, &self.model),
             Reading::Table(schema) => {
                 let columns = schema.inputs.iter().map(|c| ("input", c));
                 let columns = columns.chain(schema.targets.iter().map(|c| ("target", c)));

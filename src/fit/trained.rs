@@ -1,12 +1,15 @@
-//! A trained model with what is known of its data: it answers rows of a table as they stand in a file.
+//! A trained model with what is known of its data: it answers rows of a table and pictures as they stand
+//! in files.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ndarray::ArrayD;
+
 use super::experiment::Reading;
 use super::inference::Inference;
 use super::weights::Weights;
-use crate::data::Table;
+use crate::data::{SCALE, Table};
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::model::{Model, Registry};
@@ -84,13 +87,13 @@ impl Trained {
     /// What the model says of every row of a table, which needs the columns of its inputs alone.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a model of a text; for the table as [`Schema::inputs`]; what the device
+    /// [`Error::Setting`] for a model of other data; for the table as [`Schema::inputs`]; what the device
     /// says.
     ///
     /// [`Schema::inputs`]: crate::data::Schema::inputs
     pub fn answer(&self, table: &Table, device: &Device) -> Result<Answers> {
         let Reading::Table(schema) = &self.reading else {
-            let found = "one of a text";
+            let found = "one of a text or of pictures";
             return Err(Error::setting("model", found, "a model of a table"));
         };
         let input = schema.inputs(table)?;
@@ -101,15 +104,7 @@ impl Trained {
         let lacking = || Error::setting("model", "no output", "at least one");
         if let Some(classes) = schema.classes() {
             let scores = of("output").ok_or_else(lacking)?;
-            let rows = scores.outer_iter().map(|row| {
-                let row: Vec<f64> = row.iter().map(|&x| f64::from(x)).collect();
-                let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let total: f64 = row.iter().map(|x| (x - largest).exp()).sum();
-                let best = row.iter().position(|&x| x == largest).unwrap_or(0);
-                let name = classes.get(best).cloned().unwrap_or_default();
-                (name, 1.0 / total)
-            });
-            return Ok(Answers::Classes(rows.collect()));
+            return Ok(Answers::Classes(most_probable(scores, classes)));
         }
         let values = of("prediction").ok_or_else(lacking)?;
         let rows = values.outer_iter();
@@ -120,7 +115,67 @@ impl Trained {
                 .collect(),
         })
     }
+
+    /// What the model says of pictures: of each its most probable class and that one's probability, or
+    /// why it cannot be read, which costs no other its answer.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a model of other data; what the device says.
+    pub fn answer_pictures(
+        &self,
+        paths: &[impl AsRef<Path>],
+        device: &Device,
+    ) -> Result<Vec<Result<(String, f64)>>> {
+        let Reading::Pictures(schema) = &self.reading else {
+            let found = "one of a table or of a text";
+            return Err(Error::setting("model", found, "a model of pictures"));
+        };
+        let mut net = None;
+        let mut answers = Vec::with_capacity(paths.len());
+        for paths in paths.chunks(MOST_PICTURES) {
+            let read: Vec<_> = paths.iter().map(|path| schema.read(path)).collect();
+            let pixels = read.iter().flatten().flatten();
+            let pixels: Vec<f32> = pixels.map(|&x| f32::from(x) * SCALE as f32).collect();
+            let mut told = Vec::new().into_iter();
+            if !pixels.is_empty() {
+                let net = match &net {
+                    Some(net) => net,
+                    None => net.insert(Inference::new(
+                        &self.model,
+                        &self.weights,
+                        paths.len(),
+                        device,
+                    )?),
+                };
+                let outputs = net.run(&[("image", pixels.as_slice().into())])?;
+                let scores = outputs.get("output").or_else(|| outputs.values().next());
+                let scores = scores.ok_or_else(|| Error::setting("model", "no output", "one"))?;
+                told = most_probable(scores, &schema.classes).into_iter();
+            }
+            for read in read {
+                let answer = read.map(|_| told.next().unwrap_or_default());
+                answers.push(answer);
+            }
+        }
+        Ok(answers)
+    }
+}
+
+/// Of each row of scores, the most probable class and its probability; of equal ones the first.
+fn most_probable(scores: &ArrayD<f32>, classes: &[String]) -> Vec<(String, f64)> {
+    let rows = scores.outer_iter().map(|row| {
+        let row: Vec<f64> = row.iter().map(|&x| f64::from(x)).collect();
+        let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let total: f64 = row.iter().map(|x| (x - largest).exp()).sum();
+        let best = row.iter().position(|&x| x == largest).unwrap_or(0);
+        let name = classes.get(best).cloned().unwrap_or_default();
+        (name, 1.0 / total)
+    });
+    rows.collect()
 }
 
 /// Rows that go through a model at once, at most.
 const MOST_AT_ONCE: usize = 1024;
+
+/// Pictures that are held at once, at most.
+const MOST_PICTURES: usize = 64;

@@ -349,6 +349,7 @@ pub mod add;
 pub mod add_bias;
 pub mod advance;
 pub mod argmax;
+pub mod augment;
 pub mod average;
 pub mod avg_pool2d;
 pub mod bmm;
@@ -400,6 +401,7 @@ table! {
     add_bias,
     advance,
     argmax,
+    augment,
     average,
     avg_pool2d,
     bmm,

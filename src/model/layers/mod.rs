@@ -92,6 +92,7 @@ pub(super) fn register(registry: Registry) -> Registry {
         .with::<Reshape>()
         .with::<Concat>()
         .with::<Affine>()
+        .with::<Augment>()
         .with::<Sum>()
         .with::<Difference>()
         .with::<Product>()

@@ -1,6 +1,8 @@
 //! Layers that move elements, and sums of wires.
 
 use super::*;
+use crate::model::Pass;
+use crate::ops::augment::{Augment as Moved, check};
 use crate::ops::concat::Concat as Join;
 use crate::ops::pointwise::pointwise;
 
@@ -37,6 +39,38 @@ layer!(Reshape, "reshape", |layer, scope, inputs| {
     let [x] = arity("reshape", inputs)?;
     let n = scope.extents(x)?[0];
     scope.reshape(x, &[&[n][..], &layer.extents].concat())
+});
+
+/// Images `[N, C, H, W]` moved by up to `crop` pixels along each axis, zero where nothing is, and half of
+/// them mirrored with `flip`: while training, anew in each step. An evaluation sees them as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Augment {
+    /// Half of the images are mirrored, left to right.
+    pub flip: bool,
+    /// The largest shift: an image is padded by so many pixels and cropped to its size again.
+    pub crop: usize,
+}
+
+layer!(Augment, "augment", |layer, scope, inputs| {
+    let [x] = arity("augment", inputs)?;
+    let shape = &scope.ty(x)?.shape;
+    let [_, _, h, w] = shape.axes::<4>("augment", "[N, C, H, W] images")?;
+    // An evaluation does not move them, and is to be refused as well.
+    check(layer.crop, [h, w])?;
+    let number = scope.stream()?;
+    match scope.pass() {
+        Pass::Training { keys, step } => {
+            let moved = Moved {
+                flip: layer.flip,
+                crop: layer.crop,
+                layer: number,
+                back: false,
+            };
+            scope.op1(Arc::new(moved), &[x, keys, step])
+        }
+        Pass::Evaluation => Ok(x),
+    }
 });
 
 /// Two or more inputs one after the other along an axis of an example, counted from 0: 0 joins channels.
@@ -82,29 +116,41 @@ arithmetic! {
     Product "product" *
 }
 
-/// a · scale + shift along the last axis, by numbers that stay as they are: targets that were
-/// standardised back in their own units.
+/// a · scale + shift along an axis, by numbers that stay as they are: targets that were standardised
+/// back in their own units, or each channel of a picture standardised.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Affine {
-    /// What each place of the last axis is multiplied by; one number is for all.
+    /// What each place of the axis is multiplied by; one number is for all.
     pub scale: Vec<f64>,
     /// What is added then.
     pub shift: Vec<f64>,
+    /// The axis of an example, counted from 0: 0 is that of channels. The last if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub axis: Option<usize>,
 }
 
 layer!(Affine, "affine", |layer, scope, inputs| {
     let [x] = arity("affine", inputs)?;
-    let last = scope.extents(x)?.last().copied().unwrap_or(1);
+    let extents = scope.extents(x)?;
+    let axis = match layer.axis {
+        Some(axis) => axis.saturating_add(1),
+        None => extents.len().saturating_sub(1),
+    };
+    let Some(&places) = extents.get(axis) else {
+        let found = format!("axis {} of {}", axis - 1, scope.ty(x)?);
+        return Err(Error::shape("affine", found, "an axis of an example"));
+    };
     let mut constant = |name: &str, numbers: &[f64]| {
         let values: Vec<f32> = numbers.iter().map(|&x| x as f32).collect();
         let count = values.len();
-        if !(count == 1 || count == last) || values.iter().any(|x| !x.is_finite()) {
+        if !(count == 1 || count == places) || values.iter().any(|x| !x.is_finite()) {
             let found = format!("{count} numbers {numbers:?}");
-            let wanted = format!("one finite number, or one for each of {last} places");
+            let wanted = format!("one finite number, or one for each of {places} places");
             return Err(Error::setting(format!("{name} of affine"), found, wanted));
         }
-        scope.constant(&[count], values)
+        let behind = vec![1; extents.len() - axis - 1];
+        scope.constant(&[&[count][..], &behind].concat(), values)
     };
     let (scale, shift) = (
         constant("scale", &layer.scale)?,
