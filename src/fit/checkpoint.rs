@@ -29,6 +29,9 @@ pub(super) const WEIGHTS: &str = "weights.";
 pub(super) const STATES: &str = "states.";
 const CHOSEN: &str = "chosen.";
 
+/// Tensors by name.
+pub(super) type Tensors = Vec<(String, ArrayD<f32>)>;
+
 /// The state of a run between two epochs, but for its tensors.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct State {
@@ -51,7 +54,7 @@ pub(super) struct State {
 pub(super) struct Checkpoint {
     pub state: State,
     /// Weights and what the optimizer keeps, of all replicas, by prefixed names.
-    pub tensors: Vec<(String, ArrayD<f32>)>,
+    pub tensors: Tensors,
     /// The weights that a callback has chosen, of each replica.
     pub chosen: Vec<Weights>,
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use ndarray::{ArrayD, IxDyn};
 
-use super::checkpoint::{STATES, WEIGHTS};
+use super::checkpoint::{STATES, Tensors, WEIGHTS};
 use super::metric::Metric;
 use super::weights::Weights;
 use crate::error::{Error, Result};
@@ -192,7 +192,7 @@ impl Training {
     }
 
     /// The step counter, weights and what the optimizer keeps, of all replicas, in one readback.
-    pub fn state(&mut self) -> Result<(Vec<u32>, Vec<(String, ArrayD<f32>)>)> {
+    pub fn state(&mut self) -> Result<(Vec<u32>, Tensors)> {
         let names = self.kept();
         let handles: Vec<Handle<f32>> = names.iter().map(|(_, handle)| *handle).collect();
         let (step, values) = self.session.read((self.step, handles))?;
