@@ -307,6 +307,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "conv2d_pool" "staged: more channels exchanged": "(*sums).more_b += next_above * more;" => "(*sums).more_b += above * more;";
     "conv2d_pool" "staged: last of equal maxima": "let wins = outdoes(here, best);" => "let wins = here >= best;";
     "conv2d_pool" "staged: the place of a maximum across for down": "place / 2u * WO + place % 2u, wins" => "place % 2u * WO + place / 2u, wins";
+    "conv2d_pool" "staged: biases as many as threads": "k < 2u * PAIRS; k += THREADS" => "k < min(2u * PAIRS, THREADS); k += THREADS";
     "conv2d_pool" "staged: bias of the first filter": "biases[k];\n        var best_at" => "biases[0];\n        var best_at";
     "conv2d_pool" "staged: filters not turned round": "taps() + KH * KW - 1u - tap;" => "taps() + tap;";
     "conv2d_pool" "staged: what was in memory for padding": "memory[i] = 0.0;" => "memory[i] += 0.0;";

@@ -147,8 +147,8 @@ fn conv2d_pool_staged(
     let square = thread % SQUARES;
     let top = square / QO * PSH;
     let left = square % QO * PSW;
-    if thread < 2u * PAIRS {
-        biases[thread] = bias[group.z * F + own.first + min(thread, own.count - 1u)];
+    for (var k = thread; k < 2u * PAIRS; k += THREADS) {
+        biases[k] = bias[group.z * F + own.first + min(k, own.count - 1u)];
     }
     var sums = Square();
     for (var first = 0u; first < group_channels(); first += CHUNK) {

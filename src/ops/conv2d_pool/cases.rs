@@ -21,8 +21,9 @@ const HALVES: ([usize; 2], [usize; 2], [usize; 2]) = ([2, 2], [2, 2], [0, 0]);
 /// overlap, leave gaps and hang over the edge; strides, padding, dilation, groups; more weights than a
 /// workgroup has threads; more places than a thread adds up; rows shorter than a strip; little but
 /// padding; more channels, and more filters, than a workgroup has room for at a time; so many images
-/// that a workgroup takes four channels; so many places that more threads share a sum.
-const SHAPES: [Shapes; 25] = [
+/// that a workgroup takes four channels; so many places that more threads share a sum; more
+/// filters than threads.
+const SHAPES: [Shapes; 26] = [
     ([1, 1, 1, 1], [1, 1, 1, 1], PLAIN, ([1, 1], [1, 1], [0, 0])),
     ([1, 1, 2, 2], [1, 1, 1, 1], PLAIN, HALVES),
     ([3, 2, 8, 9], [5, 2, 3, 2], PLAIN, HALVES),
@@ -113,6 +114,7 @@ const SHAPES: [Shapes; 25] = [
     ),
     ([171, 9, 4, 5], [11, 9, 2, 3], PLAIN, HALVES),
     ([257, 1, 13, 13], [2, 1, 2, 3], PLAIN, HALVES),
+    ([1, 1, 2, 2], [2, 1, 1, 1], PLAIN, HALVES),
 ];
 
 /// Forward with data and with exactly representable ties, and every gradient.
