@@ -24,7 +24,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::files::{read_limited, write_whole};
+use crate::files::{hex, read_limited, write_whole};
 
 /// Metadata key of the network's description.
 const NETWORK: &str = "wgrad.network";
@@ -242,7 +242,7 @@ pub fn weights_sha256<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a ArrayD
         }
         each_little_endian(values, |chunk| hash.update(chunk));
     }
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    hex(&hash.finalize())
 }
 
 /// Hands the values to `take` in row-major order, as little-endian bytes in large pieces.

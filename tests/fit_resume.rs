@@ -66,7 +66,18 @@ struct Run<'a> {
     resume: bool,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn of(device: &'a Device, file: &'a Path, epochs: usize, resume: bool) -> Self {
+        Self {
+            device,
+            file,
+            kill: 0,
+            epochs,
+            seed: 3,
+            resume,
+        }
+    }
+
     fn run(&self) -> wgrad::Result<Outcome> {
         let (model, data) = (model(), curve());
         let parts = data.split(&[0.7, 0.3], 5)?;
@@ -110,14 +121,7 @@ fn a_run_that_was_killed_ends_as_one_that_was_not() {
     for device in std::iter::once(cpu()).chain(gpu()) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("run.safetensors");
-        let mut run = Run {
-            device: &device,
-            file: &file,
-            kill: 0,
-            epochs: 9,
-            seed: 3,
-            resume: false,
-        };
+        let mut run = Run::of(&device, &file, 9, false);
         let whole = run.run().unwrap();
         std::fs::remove_file(&file).unwrap();
         run.kill = 4;
@@ -143,14 +147,7 @@ fn more_epochs_are_trained_and_a_stopped_run_stays_stopped() {
     let device = cpu();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("run.safetensors");
-    let mut run = Run {
-        device: &device,
-        file: &file,
-        kill: 0,
-        epochs: 3,
-        seed: 3,
-        resume: true,
-    };
+    let mut run = Run::of(&device, &file, 3, true);
     assert_eq!(run.run().unwrap().report.epochs.len(), 3);
     run.epochs = 60;
     let longer = run.run().unwrap();
@@ -168,14 +165,7 @@ fn another_runs_checkpoint_and_a_broken_one_are_refused_and_stay() {
     let device = cpu();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("run.safetensors");
-    let mut run = Run {
-        device: &device,
-        file: &file,
-        kill: 0,
-        epochs: 2,
-        seed: 3,
-        resume: true,
-    };
+    let mut run = Run::of(&device, &file, 2, true);
     run.run().unwrap();
     let bytes = std::fs::read(&file).unwrap();
     run.seed = 4;

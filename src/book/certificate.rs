@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 use crate::data::Images;
 use crate::error::{Error, Result};
-use crate::files::{read_limited, write_whole};
+use crate::files::{hex, read_limited, write_whole};
 use crate::nn::Network;
 use crate::train::{Evaluation, Model, Origin, Settings, plurality};
 
@@ -308,7 +308,7 @@ fn share_read(misread: usize, images: usize) -> f64 {
 
 fn sha256(bytes: &[u8]) -> String {
     let hash = Sha256::digest(bytes);
-    hash.iter().map(|b| format!("{b:02x}")).collect()
+    hex(&hash)
 }
 
 /// A list for a message: how many, and the first of them.

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::files::{read_limited, write_whole};
+use crate::files::{hex, read_limited, write_whole};
 
 /// The variable that moves the cache, or switches it off where it is empty.
 pub const VARIABLE: &str = "WGRAD_CACHE";
@@ -108,10 +108,6 @@ fn sum(good_for: &str, content: &[u8]) -> String {
     hash.update(good_for);
     hash.update(content);
     hex(&hash.finalize()) + "\n"
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The first digits of a text's SHA-256: for names.

@@ -15,6 +15,7 @@ use super::report::Epoch;
 use super::weights::Weights;
 use crate::data::{Dataset, Numbers};
 use crate::error::{Error, Result};
+use crate::files::hex;
 use crate::model_file::{ModelFile, weights_sha256};
 
 /// Metadata keys of the state and of the hash of state and tensors.
@@ -75,10 +76,6 @@ pub(super) fn fingerprint(data: &Dataset) -> String {
         }
     }
     hex(&hash.finalize())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn content(state: &str, tensors: &[(String, ArrayD<f32>)]) -> String {

@@ -352,21 +352,14 @@ impl<'a> Fit<'a> {
             stopped = control.stop;
             chosen = control.chosen.take();
             if let Some(path) = &self.checkpoint {
-                let (step, tensors) = training.state()?;
-                let weights = chosen.as_ref().map(|(_, weights)| weights.clone());
-                let checkpoint = Checkpoint {
-                    state: State {
-                        run: run.clone(),
-                        epochs: report.epochs.clone(),
-                        step,
-                        stopped,
-                        chosen: chosen.as_ref().map(|(epoch, _)| *epoch),
-                        callbacks: self.callbacks.iter().map(|c| c.state()).collect(),
-                    },
-                    tensors,
-                    chosen: weights.unwrap_or_default(),
+                let state = State {
+                    run: run.clone(),
+                    epochs: report.epochs.clone(),
+                    stopped,
+                    callbacks: self.callbacks.iter().map(|c| c.state()).collect(),
+                    ..State::default()
                 };
-                checkpoint.save(path)?;
+                training.checkpoint(state, chosen.as_ref())?.save(path)?;
             }
         }
         self.finish(report, training, chosen, test)

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use ndarray::{ArrayD, IxDyn};
 
-use super::checkpoint::{STATES, Tensors, WEIGHTS};
+use super::checkpoint::{Checkpoint, STATES, State, WEIGHTS};
 use super::metric::Metric;
 use super::weights::Weights;
 use crate::error::{Error, Result};
@@ -191,8 +191,13 @@ impl Training {
         Ok(())
     }
 
-    /// The step counter, weights and what the optimizer keeps, of all replicas, in one readback.
-    pub fn state(&mut self) -> Result<(Vec<u32>, Tensors)> {
+    /// The checkpoint of a run in this state, with the weights that a callback has chosen: the step counter,
+    /// weights and what the optimizer keeps, of all replicas, in one readback.
+    pub fn checkpoint(
+        &mut self,
+        state: State,
+        chosen: Option<&(usize, Vec<Weights>)>,
+    ) -> Result<Checkpoint> {
         let names = self.kept();
         let handles: Vec<Handle<f32>> = names.iter().map(|(_, handle)| *handle).collect();
         let (step, values) = self.session.read((self.step, handles))?;
@@ -200,10 +205,18 @@ impl Training {
             let values = values.into_vec();
             Ok((name, array(&[values.len()], values)?))
         });
-        Ok((step.into_vec(), tensors.collect::<Result<_>>()?))
+        Ok(Checkpoint {
+            tensors: tensors.collect::<Result<_>>()?,
+            state: State {
+                step: step.into_vec(),
+                chosen: chosen.map(|(epoch, _)| *epoch),
+                ..state
+            },
+            chosen: chosen.map_or_else(Vec::new, |(_, weights)| weights.clone()),
+        })
     }
 
-    /// Takes up what [`Training::state`] gave.
+    /// Takes up what [`Training::checkpoint`] kept.
     pub fn restore(&mut self, step: &[u32], tensors: &[(String, ArrayD<f32>)]) -> Result<()> {
         for (name, handle) in self.kept() {
             let found = tensors.iter().find(|(other, _)| *other == name);

@@ -24,7 +24,7 @@ use sha2::{Digest, Sha256};
 
 use super::Epoch;
 use crate::error::{Error, Result};
-use crate::files::create_folder;
+use crate::files::{create_folder, hex};
 use crate::model_file::{ModelFile, weights_sha256};
 
 mod identity;
@@ -113,10 +113,6 @@ impl Log {
             sha256: hex(&self.hash.clone().finalize()),
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// The epochs of a checkpoint by its file's name, whosever it is.
