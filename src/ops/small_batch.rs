@@ -103,9 +103,13 @@ fn tile<S: Simd, const R: usize, const E: usize>(
     let b: [_; R] = std::array::from_fn(|r| S::as_simd_f32s(&b[r * k..][..k]));
     let heads_a = a.map(|(head, _)| &head[..whole]);
     let heads_b = b.map(|(head, _)| &head[..whole]);
-    let mut sums = [[simd.splat_f32s(0.0); E]; R];
+    let zero = simd.splat_f32s(0.0);
+    let mut sums = [[zero; E]; R];
     for p in 0..whole {
-        let a: [S::f32s; E] = std::array::from_fn(|e| heads_a[e][p]);
+        let mut a = [zero; E];
+        for e in 0..E {
+            a[e] = heads_a[e][p];
+        }
         for r in 0..R {
             let b = heads_b[r][p];
             for e in 0..E {
@@ -114,7 +118,10 @@ fn tile<S: Simd, const R: usize, const E: usize>(
         }
     }
     if k > whole * S::F32_LANES {
-        let a: [S::f32s; E] = std::array::from_fn(|e| simd.partial_load_f32s(a[e].1));
+        let a = a.map(
+            #[inline(always)]
+            |(_, tail)| simd.partial_load_f32s(tail),
+        );
         for r in 0..R {
             let b = simd.partial_load_f32s(b[r].1);
             for e in 0..E {

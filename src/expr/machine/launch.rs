@@ -125,9 +125,10 @@ impl<T: Real> Launch<'_, '_, T> {
                     }
                 }
                 Form::Chance(stream, threshold) => {
+                    let threshold = self.thresholds[threshold as usize];
                     self.draw(stream, first, n, words);
                     for (to, &word) in to.iter_mut().zip(&words[first % 4..]) {
-                        *to = truth(word >= self.thresholds[threshold as usize]);
+                        *to = truth(word >= threshold);
                     }
                 }
                 Form::Unary(op, a) => unary(op, of(a), to),

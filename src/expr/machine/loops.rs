@@ -90,34 +90,34 @@ pub(super) fn compare<T: Real>(op: Compare, a: Values<'_, T>, b: Values<'_, T>, 
 
 #[inline(always)]
 pub(super) fn select<T: Real>(c: Values<'_, T>, a: Values<'_, T>, b: Values<'_, T>, to: &mut [T]) {
-    let value = |values: &Values<'_, T>, i: usize| match values {
-        Values::Many(v) => v[i],
-        Values::One(x) => *x,
-        Values::Old => T::ZERO,
-    };
+    use Values::{Many, Old, One};
+    let n = to.len();
     match (c, a, b) {
-        (Values::One(c), a, b) => each(if c == T::ZERO { b } else { a }, to, |x| x),
-        (Values::Many(c), Values::Many(a), Values::Many(b)) => {
-            for (((to, &c), &a), &b) in to.iter_mut().zip(c).zip(a).zip(b) {
-                *to = if c == T::ZERO { b } else { a };
-            }
-        }
-        (Values::Many(c), Values::Many(a), Values::One(b)) => {
-            for ((to, &c), &a) in to.iter_mut().zip(c).zip(a) {
-                *to = if c == T::ZERO { b } else { a };
-            }
-        }
+        (One(c), a, b) => each(if c == T::ZERO { b } else { a }, to, |x| x),
+        (Many(c), Many(a), Many(b)) => choose(c, &a[..n], &b[..n], to, |a, i| a[i], |b, i| b[i]),
+        (Many(c), Many(a), One(b)) => choose(c, &a[..n], b, to, |a, i| a[i], |b, _| b),
+        (Many(c), One(a), Many(b)) => choose(c, a, &b[..n], to, |a, _| a, |b, i| b[i]),
+        (Many(c), One(a), One(b)) => choose(c, a, b, to, |a, _| a, |b, _| b),
         // No choice is computed over an old value.
-        (Values::Old, ..) => {}
-        (Values::Many(c), a, b) => {
-            for (i, (to, &c)) in to.iter_mut().zip(c).enumerate() {
-                *to = if c == T::ZERO {
-                    value(&b, i)
-                } else {
-                    value(&a, i)
-                };
-            }
-        }
+        (Old, ..) | (_, Old, _) | (_, _, Old) => {}
+    }
+}
+
+/// Both values are read before one is chosen: a choice without a branch, which no processor could
+/// guess where a mask is drawn at random.
+#[inline(always)]
+fn choose<T: Real, A: Copy, B: Copy>(
+    c: &[T],
+    a: A,
+    b: B,
+    to: &mut [T],
+    of_a: impl Fn(A, usize) -> T,
+    of_b: impl Fn(B, usize) -> T,
+) {
+    let c = &c[..to.len()];
+    for (i, to) in to.iter_mut().enumerate() {
+        let (a, b) = (of_a(a, i), of_b(b, i));
+        *to = if c[i] == T::ZERO { b } else { a };
     }
 }
 

@@ -244,10 +244,13 @@ fn columns<S: Simd, const DX: bool, const R: usize>(
     to: &mut [[f32; STRIP]; R],
 ) {
     let zero = simd.splat_f32s(0.0);
-    let old: [S::f32s; R] = std::array::from_fn(|r| match DX {
-        true => load(simd, &w[r * n_in + at..][..len]),
-        false => zero,
-    });
+    // A loop, since `array::from_fn` may stay a call, and that one has the narrow instructions.
+    let mut old = [zero; R];
+    if DX {
+        for r in 0..R {
+            old[r] = load(simd, &w[r * n_in + at..][..len]);
+        }
+    }
     let mut slopes = [zero; R];
     for i in 0..n {
         let g = &g[i * out + o..][..R];
