@@ -89,7 +89,6 @@ fn weights<'a, const DX: bool>(
     let size = if DX { n * n_in } else { 0 };
     shares.resize((tasks * size).max(shares.len()), 0.0);
     let work = |(task, (w, dx)): (usize, (Box<dyn Finish + 'a>, &mut [f32]))| {
-        dx.fill(0.0);
         Arch::new().dispatch(Rows::<DX> {
             sizes: [n, n_in, out],
             first: task * rows,
@@ -156,57 +155,108 @@ impl<const DX: bool> Rows<'_, DX> {
             mut w,
             dx,
         } = self;
+        let zero = simd.splat_f32s(0.0);
+        let blocks = n_in.div_ceil(S::F32_LANES);
+        let mut panels = Panels {
+            x: panels(simd, [n, n_in], x),
+            dx: vec![zero; if DX { blocks * n } else { 0 }],
+            n,
+        };
         // A strip's gradients, R rows of them, until they are handed over.
         let mut slopes = [[0.0; STRIP]; R];
+        let (mut several, mut single) = (vec![[0.0; R]; n], vec![[0.0; 1]; n]);
         for from in (0..n_in).step_by(STRIP) {
             let strip = [from, n_in.min(from + STRIP)];
             for o in (0..rows - rows % R).step_by(R) {
-                let sizes = [n, n_in, out, first + o, o];
-                block::<S, DX, R>(simd, sizes, strip, x, g, &mut *w, dx, &mut slopes);
+                take_rows([out, first + o], g, &mut several);
+                let (g, own) = (&several[..], o);
+                block::<S, DX, R>(
+                    simd,
+                    [own, n_in],
+                    strip,
+                    g,
+                    &mut *w,
+                    &mut panels,
+                    &mut slopes,
+                );
             }
             for o in rows - rows % R..rows {
-                let sizes = [n, n_in, out, first + o, o];
-                let slopes = slopes.first_chunk_mut::<1>();
-                if let Some(slopes) = slopes {
-                    block::<S, DX, 1>(simd, sizes, strip, x, g, &mut *w, dx, slopes);
+                take_rows([out, first + o], g, &mut single);
+                if let Some(slopes) = slopes.first_chunk_mut::<1>() {
+                    let (g, own) = (&single[..], o);
+                    block::<S, DX, 1>(simd, [own, n_in], strip, g, &mut *w, &mut panels, slopes);
                 }
+            }
+        }
+        for (i, dx) in dx.chunks_exact_mut(n_in).enumerate() {
+            for (block, dx) in dx.chunks_mut(S::F32_LANES).enumerate() {
+                store(simd, dx, panels.dx[block * n + i]);
             }
         }
     }
 }
 
-/// A strip of columns of `R` rows of W from number `o` on, the part's row `own`.
+/// x and ∂x as the inner loop goes through them: a register of columns of all examples, then the next
+/// register's.
+struct Panels<V> {
+    x: Vec<V>,
+    dx: Vec<V>,
+    /// Examples.
+    n: usize,
+}
+
+/// Panels of x `[n, columns]`, filled up with zeros.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "one flat inner loop")]
+fn panels<S: Simd>(simd: S, [n, columns]: [usize; 2], x: &[f32]) -> Vec<S::f32s> {
+    let blocks = columns.div_ceil(S::F32_LANES);
+    let mut panels = vec![simd.splat_f32s(0.0); blocks * n];
+    for (i, row) in x.chunks_exact(columns).enumerate() {
+        for (block, part) in row.chunks(S::F32_LANES).enumerate() {
+            panels[block * n + i] = load(simd, part);
+        }
+    }
+    panels
+}
+
+/// What g `[N, out]` has for the `R` rows of W from `o` on.
+#[inline(always)]
+fn take_rows<const R: usize>([out, o]: [usize; 2], g: &[f32], to: &mut [[f32; R]]) {
+    for (to, g) in to.iter_mut().zip(g.chunks_exact(out)) {
+        to.copy_from_slice(&g[o..][..R]);
+    }
+}
+
+/// A strip of columns of `R` rows of W, the part's row `own` and those after it.
+#[inline(always)]
 fn block<S: Simd, const DX: bool, const R: usize>(
     simd: S,
-    [n, n_in, out, o, own]: [usize; 5],
+    [own, n_in]: [usize; 2],
     [from, to]: [usize; 2],
-    x: &[f32],
-    g: &[f32],
+    g: &[[f32; R]],
     w: &mut dyn Finish,
-    dx: &mut [f32],
+    panels: &mut Panels<S::f32s>,
     slopes: &mut [[f32; STRIP]; R],
 ) {
-    let lanes = S::F32_LANES;
-    let sizes = [n, n_in, out, o];
+    let (lanes, n) = (S::F32_LANES, panels.n);
     let rows = &w.results()[own * n_in..][..R * n_in];
-    let mut at = from;
-    while at + lanes <= to {
-        columns::<S, DX, R>(simd, sizes, [at, lanes, at - from], x, g, rows, dx, slopes);
-        at += lanes;
-    }
-    if at < to {
-        columns::<S, DX, R>(
-            simd,
-            sizes,
-            [at, to - at, at - from],
-            x,
-            g,
-            rows,
-            dx,
-            slopes,
-        );
+    for at in (from..to).step_by(lanes) {
+        let len = lanes.min(to - at);
+        // Loops over rows and not `array::from_fn`, which may stay a call into narrow instructions.
+        let mut old = [simd.splat_f32s(0.0); R];
+        if DX {
+            for r in 0..R {
+                old[r] = load(simd, &rows[r * n_in + at..][..len]);
+            }
+        }
+        let examples = at / lanes * n..(at / lanes + 1) * n;
+        let dx: &mut [S::f32s] = match DX {
+            true => &mut panels.dx[examples.clone()],
+            false => &mut [],
+        };
+        let sums = columns::<S, DX, R>(simd, old, g, &panels.x[examples], dx);
+        for r in 0..R {
+            store(simd, &mut slopes[r][at - from..][..len], sums[r]);
+        }
     }
     for (r, slopes) in slopes.iter().enumerate() {
         w.take((own + r) * n_in + from, &slopes[..to - from]);
@@ -230,48 +280,32 @@ fn store<S: Simd>(simd: S, slice: &mut [f32], value: S::f32s) {
     }
 }
 
-/// The columns of those rows from `at` on, as many as a register holds or fewer.
+/// The gradients of a register of columns in `R` rows of W, which are `old`; adds to ∂x.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "one flat inner loop")]
 fn columns<S: Simd, const DX: bool, const R: usize>(
     simd: S,
-    [n, n_in, out, o]: [usize; 4],
-    [at, len, place]: [usize; 3],
-    x: &[f32],
-    g: &[f32],
-    w: &[f32],
-    dx: &mut [f32],
-    to: &mut [[f32; STRIP]; R],
-) {
-    let zero = simd.splat_f32s(0.0);
-    // A loop, since `array::from_fn` may stay a call, and that one has the narrow instructions.
-    let mut old = [zero; R];
+    old: [S::f32s; R],
+    g: &[[f32; R]],
+    x: &[S::f32s],
+    dx: &mut [S::f32s],
+) -> [S::f32s; R] {
+    let mut slopes = [simd.splat_f32s(0.0); R];
     if DX {
-        for r in 0..R {
-            old[r] = load(simd, &w[r * n_in + at..][..len]);
-        }
-    }
-    let mut slopes = [zero; R];
-    for i in 0..n {
-        let g = &g[i * out + o..][..R];
-        let x = load(simd, &x[i * n_in + at..][..len]);
-        let mut back = if DX {
-            load(simd, &dx[i * n_in + at..][..len])
-        } else {
-            zero
-        };
-        for r in 0..R {
-            let delta = simd.splat_f32s(g[r]);
-            slopes[r] = simd.mul_add_e_f32s(delta, x, slopes[r]);
-            if DX {
+        for ((g, &x), dx) in g.iter().zip(x).zip(dx) {
+            let mut back = *dx;
+            for r in 0..R {
+                let delta = simd.splat_f32s(g[r]);
+                slopes[r] = simd.mul_add_e_f32s(delta, x, slopes[r]);
                 back = simd.mul_add_e_f32s(delta, old[r], back);
             }
+            *dx = back;
         }
-        if DX {
-            store(simd, &mut dx[i * n_in + at..][..len], back);
+    } else {
+        for (g, &x) in g.iter().zip(x) {
+            for r in 0..R {
+                slopes[r] = simd.mul_add_e_f32s(simd.splat_f32s(g[r]), x, slopes[r]);
+            }
         }
     }
-    for r in 0..R {
-        store(simd, &mut to[r][place..][..len], slopes[r]);
-    }
+    slopes
 }
