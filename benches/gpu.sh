@@ -8,7 +8,7 @@
 #   benches/gpu.sh results/gpu --all                 # also tuning, growth, start, mixed precision
 #
 # WGRAD                  a built wgrad; without it, cargo builds one
-# OPS, KERNELS, LSTM     built `ops` test, `kernels` bench, `lstm` example; without them, cargo builds them
+# OPS, KERNELS, MODELS   built `ops` test, `kernels` bench, `models` example; without them, cargo builds them
 # PYTHON                 a Python with numpy and torch, for the comparison [python3]
 # BURN                   a built burn-bench, and BURN_ARGS what else to tell it
 # MNIST_DIR              the data set, for the ensemble of chapter 6
@@ -47,7 +47,7 @@ fi
 [[ -x $wgrad ]] || { echo "no binary at $wgrad; set WGRAD" >&2; exit 2; }
 ops=(${OPS:-cargo test --release --test ops --})
 kernels=(${KERNELS:-cargo bench --bench kernels --})
-lstm=(${LSTM:-cargo run --release --example lstm --})
+models=(${MODELS:-cargo run --release --example models --})
 export WGRAD_REQUIRE_GPU=1
 
 step 10 devices devices.txt "$wgrad" devices
@@ -64,7 +64,7 @@ step 120 compare compare.txt "$python" benches/compare/compare.py --wgrad "$wgra
 step 240 ensemble ensemble.txt "$wgrad" book run ch6-ensemble --device gpu --out "$out/book"
 step 20 verify verify.txt "$wgrad" book verify "$out/book/ch6-ensemble/certificate.json" --device gpu
 step 20 profile profile.txt "$wgrad" bench --device gpu --profile
-step 10 lstm lstm.txt "${lstm[@]}" gpu 20
+step 40 models models.txt "${models[@]}" gpu 2 profile resnet lstm table transformer latency
 # Ops whose kernels hardware has of its own; whatever is launched is held to the reference.
 step 60 parity parity.txt env WGRAD_OPS=matmul,dense_grad,dense_loss,recurrent "${ops[@]}" parity
 [[ -n $all ]] || { echo "written to $out"; exit $failed; }

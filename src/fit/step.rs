@@ -8,6 +8,7 @@ use super::training::Training;
 use super::weights::Weights;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::exec::profile::Profile;
 use crate::exec::{Device, Traffic};
 use crate::model::Model;
 use crate::optim::Optimizer;
@@ -153,6 +154,27 @@ impl TrainStep {
     /// # Errors
     /// [`Error::Setting`] for a column that was never fed, [`Error::Device`] when the device fails.
     pub fn run(&mut self, steps: u64) -> Result<()> {
+        self.taken_by(steps, Training::run)
+    }
+
+    /// Takes steps as [`TrainStep::run`] does, at least one, and tells where the time goes, over
+    /// [`TrainStep::launches`].
+    ///
+    /// # Errors
+    /// As [`TrainStep::run`].
+    pub fn profile(&mut self, steps: u64) -> Result<Profile> {
+        let steps = steps.max(1);
+        let mut runs = self.training.measure(steps)?;
+        self.taken_by(steps, |training, now| training.run_measured(&mut runs, now))?;
+        Ok(runs.profile())
+    }
+
+    /// Takes steps, as many at once as there are until an epoch's end.
+    fn taken_by(
+        &mut self,
+        steps: u64,
+        mut take: impl FnMut(&mut Training, u64) -> Result<()>,
+    ) -> Result<()> {
         let mut left = steps;
         while left > 0 {
             let mut now = left;
@@ -164,7 +186,7 @@ impl TrainStep {
                 }
                 now = left.min(epoch - within);
             }
-            self.training.run(now)?;
+            take(&mut self.training, now)?;
             self.taken += now;
             self.since += now;
             left -= now;

@@ -8,6 +8,7 @@ use super::checkpoint::{Checkpoint, STATES, State, WEIGHTS};
 use super::metric::Metric;
 use super::weights::Weights;
 use crate::error::{Error, Result};
+use crate::exec::profile::Runs;
 use crate::graph::{Handle, Program};
 use crate::run::Session;
 use crate::tensor::Host;
@@ -93,6 +94,15 @@ impl Training {
 
     pub fn run(&mut self, steps: u64) -> Result<()> {
         self.session.run(self.train, steps)
+    }
+
+    /// Begins to measure about so many steps, taken by [`Training::run_measured`].
+    pub fn measure(&mut self, steps: u64) -> Result<Runs> {
+        self.session.measure(self.train, steps)
+    }
+
+    pub fn run_measured(&mut self, runs: &mut Runs, steps: u64) -> Result<()> {
+        self.session.run_measured(runs, steps)
     }
 
     /// The sum of the losses since it was asked last, of each replica.
