@@ -36,9 +36,13 @@ macro_rules! constants {
     };
 }
 
+mod direct;
+mod direct_weights;
 mod fast;
 mod grads;
+mod im2col;
 mod implicit;
+mod planes;
 mod reference;
 
 pub use grads::*;

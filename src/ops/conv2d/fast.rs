@@ -1,5 +1,6 @@
-//! The CPU executor's texts: each image is laid out as a matrix of its windows (im2col,
-//! Chellapilla et al. 2006), and the convolution is a product of matrices.
+//! The CPU executor's texts: directly (`direct.rs`, `direct_weights.rs`) where rows of places fill
+//! vectors, else by each image laid out as a matrix of its windows (im2col, Chellapilla et al. 2006;
+//! `im2col.rs`) and products of matrices.
 //!
 //! Images are independent tasks for the threads. The weight gradient is summed over
 //! images in a number of parts that depends on the sizes alone, so results do not depend
@@ -9,14 +10,13 @@ use std::cell::RefCell;
 
 use crate::threads::prelude::*;
 
-use super::super::gemm::{Matrix, serial};
+use super::direct::{Forward, InputGradient};
+use super::direct_weights::WeightGradient;
 use super::reference::Launched;
 use crate::kernel::{Args, Finish};
 
 thread_local! {
-    /// A thread's window matrix, kept from launch to launch.
-    static COLUMNS: RefCell<Vec<f32>> = const { RefCell::new(vec![]) };
-    /// What a thread has made of an image and not finished yet, likewise.
+    /// What a thread has made of an image and not finished yet, kept from launch to launch.
     static MADE: RefCell<Vec<f32>> = const { RefCell::new(vec![]) };
 }
 
@@ -40,171 +40,51 @@ fn image_by_image<'a, 'x>(
     });
 }
 
-/// Parts that the weight gradient's sum over images is cut into.
-const PARTS: usize = 4;
+/// Parts that the weight gradient's sum over images is cut into, at most.
+const PARTS: usize = 8;
 
-/// Lends a thread's scratch space. `work` must not wait for other tasks: a task that ran
-/// meanwhile on this thread would find the space lent out.
-fn with_columns<R>(size: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
-    COLUMNS.with_borrow_mut(|columns| {
-        if columns.len() < size {
-            columns.resize(size, 0.0);
-        }
-        work(&mut columns[..size])
-    })
-}
-
-impl Launched {
-    /// Elements of one image, of its output, of one group's filters.
-    fn image(&self) -> usize {
-        self.c * self.at.input[0] * self.at.input[1]
-    }
-
-    fn places(&self) -> usize {
-        self.at.output[0] * self.at.output[1]
-    }
-
-    /// Rows of a group's window matrix: channels times taps.
-    fn taps(&self) -> usize {
-        self.c / self.groups * self.at.window.kernel[0] * self.at.window.kernel[1]
-    }
-
-    /// Calls `each(row start in the window matrix, image row, k, l, i)` for every row of
-    /// output places of a group's windows: `None` where the tap lies above or below.
-    fn rows(&self, group: usize, mut each: impl FnMut(usize, Option<usize>, usize)) {
-        let ([h, w], [ho, wo], [kh, kw]) = (self.at.input, self.at.output, self.at.window.kernel);
-        let channels = self.c / self.groups;
-        let mut start = 0;
-        for c in group * channels..(group + 1) * channels {
-            for k in 0..kh {
-                for l in 0..kw {
-                    for i in 0..ho {
-                        let row = self.at.place(0, i, k).map(|row| (c * h + row) * w);
-                        each(start, row, l);
-                        start += wo;
-                    }
-                }
-            }
-        }
-    }
-
-    /// The first and the end of the output columns whose tap `l` lies inside the image,
-    /// and the image column of the first. There may be none; then that column is nowhere.
-    fn inside(&self, l: usize) -> (usize, usize, usize) {
-        let (s, p) = (self.at.window.stride[1], self.at.window.padding[1]);
-        let tap = l * self.at.window.dilation[1];
-        let first = p.saturating_sub(tap).div_ceil(s);
-        // j s + tap − p < W
-        let end = (self.at.input[1] + p).saturating_sub(tap).div_ceil(s);
-        let end = end.min(self.at.output[1]);
-        let first = first.min(end);
-        (first, end, (first * s + tap).saturating_sub(p))
-    }
-
-    /// Lays out a group's windows of one image: `[channels K_h K_w, H_o W_o]`.
-    fn unfold(&self, x: &[f32], group: usize, columns: &mut [f32]) {
-        let (wo, s) = (self.at.output[1], self.at.window.stride[1]);
-        self.rows(group, |start, row, l| {
-            let to = &mut columns[start..start + wo];
-            let Some(row) = row else {
-                to.fill(0.0);
-                return;
-            };
-            let (first, end, col) = self.inside(l);
-            if first == end {
-                to.fill(0.0);
-                return;
-            }
-            to[..first].fill(0.0);
-            to[end..].fill(0.0);
-            let from = &x[row + col..];
-            if s == 1 {
-                to[first..end].copy_from_slice(&from[..end - first]);
-            } else {
-                for (to, from) in to[first..end].iter_mut().zip(from.iter().step_by(s)) {
-                    *to = *from;
-                }
-            }
-        });
-    }
-
-    /// Adds a group's windows back into an image's gradient.
-    fn fold(&self, columns: &[f32], group: usize, dx: &mut [f32]) {
-        let (wo, s) = (self.at.output[1], self.at.window.stride[1]);
-        self.rows(group, |start, row, l| {
-            let Some(row) = row else { return };
-            let (first, end, col) = self.inside(l);
-            if first == end {
-                return;
-            }
-            let from = &columns[start..start + wo][first..end];
-            let to = &mut dx[row + col..];
-            if s == 1 {
-                for (to, from) in to.iter_mut().zip(from) {
-                    *to += from;
-                }
-            } else {
-                for (to, from) in to.iter_mut().step_by(s).zip(from) {
-                    *to += from;
-                }
-            }
-        });
-    }
-
-    /// y `[F, H_o, W_o]` of an image x, by filters w.
-    fn convolve(&self, x: &[f32], w: &[f32], y: &mut [f32]) {
-        let (taps, places, filters) = (self.taps(), self.places(), self.f / self.groups);
-        for (group, y) in y.chunks_mut(filters * places).enumerate() {
-            with_columns(taps * places, |columns| {
-                self.unfold(x, group, columns);
-                let w = &w[group * filters * taps..][..filters * taps];
-                let (w, columns) = (
-                    Matrix::of(w, taps, false),
-                    Matrix::of(columns, places, false),
-                );
-                serial([filters, places, taps], w, columns, y, false);
-            });
-        }
-    }
-
-    /// An image's ∂x `[C, H, W]` from its g `[F, H_o, W_o]`.
-    fn input_gradient(&self, g: &[f32], w: &[f32], dx: &mut [f32]) {
-        let (taps, places, filters) = (self.taps(), self.places(), self.f / self.groups);
-        dx.fill(0.0);
-        for (group, g) in g.chunks(filters * places).enumerate() {
-            with_columns(taps * places, |columns| {
-                let w = &w[group * filters * taps..][..filters * taps];
-                let (w, g) = (Matrix::of(w, taps, true), Matrix::of(g, places, false));
-                serial([taps, places, filters], w, g, columns, false);
-                self.fold(columns, group, dx);
-            });
-        }
+/// How each image's y is made of its x.
+fn convolution<'a>(s: &'a Launched, w: &'a [f32]) -> impl Fn(&[f32], &mut [f32]) + Sync + 'a {
+    let direct = Forward::new(s, w);
+    move |x, y| match &direct {
+        Some(direct) => direct.run(s, x, y),
+        None => s.convolve(x, w, y),
     }
 }
 
 pub(super) fn forward(a: &mut Args<'_, f32>) {
     let s = Launched::of(a);
     let (x, w, y) = (a.f(0), a.f(1), a.f_mut(2));
+    let convolve = convolution(&s, w);
     let images = y.par_chunks_mut(s.f * s.places());
     let images = images.zip(x.par_chunks(s.image()));
-    images.for_each(|(y, x)| s.convolve(x, w, y));
+    images.for_each(|(y, x)| convolve(x, y));
 }
 
 /// The convolution, an image's elements finished while they are near.
 pub(super) fn finishing<'a>(a: &mut Args<'_, f32>, parts: Vec<Box<dyn Finish + 'a>>) {
     let s = Launched::of(a);
     let (x, w) = (a.f(0), a.f(1));
-    image_by_image(parts, s.f * s.places(), x.par_chunks(s.image()), |x, y| {
-        s.convolve(x, w, y)
-    });
+    let images = x.par_chunks(s.image());
+    image_by_image(parts, s.f * s.places(), images, convolution(&s, w));
+}
+
+/// How each image's ∂x is made of its g.
+fn input_gradient<'a>(s: &'a Launched, w: &'a [f32]) -> impl Fn(&[f32], &mut [f32]) + Sync + 'a {
+    let direct = InputGradient::new(s, w);
+    move |g, dx| match &direct {
+        Some(direct) => direct.run(s, g, dx),
+        None => s.input_gradient(g, w, dx),
+    }
 }
 
 pub(super) fn input_grad(a: &mut Args<'_, f32>) {
     let s = Launched::of(a);
     let (g, w, dx) = (a.f(0), a.f(1), a.f_mut(2));
+    let back = input_gradient(&s, w);
     let images = dx.par_chunks_mut(s.image());
     let images = images.zip(g.par_chunks(s.f * s.places()));
-    images.for_each(|(dx, g)| s.input_gradient(g, w, dx));
+    images.for_each(|(dx, g)| back(g, dx));
 }
 
 /// The input gradient likewise.
@@ -212,31 +92,23 @@ pub(super) fn input_grad_finishing<'a>(a: &mut Args<'_, f32>, parts: Vec<Box<dyn
     let s = Launched::of(a);
     let (g, w) = (a.f(0), a.f(1));
     let images = g.par_chunks(s.f * s.places());
-    image_by_image(parts, s.image(), images, |g, dx| s.input_gradient(g, w, dx));
+    image_by_image(parts, s.image(), images, input_gradient(&s, w));
 }
 
 fn weight_gradient(a: &Args<'_, f32>) -> Vec<f32> {
     let s = Launched::of(a);
     let (x, g) = (a.f(0), a.f(1));
-    let (taps, places, filters) = (s.taps(), s.places(), s.f / s.groups);
+    let direct = WeightGradient::new(&s);
     let part = s.n.div_ceil(PARTS);
     let images = x
         .par_chunks(part * s.image())
-        .zip(g.par_chunks(part * s.f * places));
+        .zip(g.par_chunks(part * s.f * s.places()));
     let parts: Vec<Vec<f32>> = images
         .map(|(x, g)| {
-            let mut dw = vec![0.0; s.f * taps];
-            let images = x.chunks(s.image()).zip(g.chunks(s.f * places));
-            for (image, (x, g)) in images.enumerate() {
-                for (group, dw) in dw.chunks_mut(filters * taps).enumerate() {
-                    with_columns(taps * places, |columns| {
-                        s.unfold(x, group, columns);
-                        let g = &g[group * filters * places..][..filters * places];
-                        let g = Matrix::of(g, places, false);
-                        let columns = Matrix::of(columns, places, true);
-                        serial([filters, taps, places], g, columns, dw, image > 0);
-                    });
-                }
+            let mut dw = vec![0.0; s.f * s.taps()];
+            match &direct {
+                Some(direct) if x.iter().all(|x| x.is_finite()) => direct.run(&s, x, g, &mut dw),
+                _ => s.weight_gradient(x, g, &mut dw),
             }
             dw
         })
@@ -254,4 +126,79 @@ fn weight_gradient(a: &Args<'_, f32>) -> Vec<f32> {
 pub(super) fn weight_grad(a: &mut Args<'_, f32>) {
     let dw = weight_gradient(a);
     a.f_mut(2).copy_from_slice(&dw);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::window::{Placed, Window};
+
+    fn wave(n: usize, step: f32) -> Vec<f32> {
+        (0..n).map(|i| (i as f32 * step).sin()).collect()
+    }
+
+    fn close(what: &str, found: &[f32], wanted: &[f32], terms: usize) {
+        let bound = 1e-6 * (terms as f32).sqrt().max(4.0);
+        for (i, (found, wanted)) in found.iter().zip(wanted).enumerate() {
+            let off = (found - wanted).abs();
+            assert!(off < bound, "{what}, element {i}: {found}, not {wanted}");
+        }
+    }
+
+    /// Many vectors and few, rows left over, strides that do not divide, more than one portion of images.
+    #[test]
+    fn direct_is_by_a_matrix_of_windows() {
+        for (n, [c, h, w], [f, kh, kw], stride, padding, dilation, groups) in [
+            (2, [2, 9, 9], [1, 3, 3], [1, 1], [0, 0], [1, 1], 1),
+            (3, [16, 40, 40], [24, 3, 3], [1, 1], [1, 1], [1, 1], 1),
+            (2, [6, 17, 33], [7, 2, 3], [1, 1], [0, 1], [2, 3], 1),
+            (2, [5, 19, 16], [11, 3, 3], [2, 2], [1, 1], [1, 1], 1),
+            (2, [4, 23, 19], [6, 5, 1], [3, 2], [2, 0], [1, 1], 2),
+            (1, [3, 30, 31], [3, 3, 4], [1, 1], [3, 5], [1, 2], 3),
+            (4, [8, 16, 16], [9, 1, 1], [2, 2], [0, 0], [1, 1], 1),
+            (2, [2, 1, 50], [5, 1, 7], [1, 3], [0, 4], [1, 2], 1),
+        ] {
+            let window = Window {
+                kernel: [kh, kw],
+                stride,
+                padding,
+                dilation,
+            };
+            let output = window.output("test", [h, w]).unwrap();
+            let s = Launched {
+                n,
+                c,
+                f,
+                groups,
+                at: Placed {
+                    window,
+                    input: [h, w],
+                    output,
+                },
+            };
+            let places = output[0] * output[1];
+            let weights = wave(f * c / groups * kh * kw, 0.7);
+            let (x, g) = (wave(n * c * h * w, 0.37), wave(n * f * places, 0.61));
+            let direct = Forward::new(&s, &weights).unwrap();
+            let back = InputGradient::new(&s, &weights).unwrap();
+            for (x, g) in x.chunks(c * h * w).zip(g.chunks(f * places)) {
+                let (mut found, mut wanted) = (vec![f32::NAN; f * places], vec![0.0; f * places]);
+                direct.run(&s, x, &mut found);
+                s.convolve(x, &weights, &mut wanted);
+                close("y", &found, &wanted, s.taps());
+                let (mut found, mut wanted) = (vec![f32::NAN; c * h * w], vec![0.0; c * h * w]);
+                back.run(&s, g, &mut found);
+                s.input_gradient(g, &weights, &mut wanted);
+                close("input gradient", &found, &wanted, f * kh * kw);
+            }
+            let (mut found, mut wanted) = (vec![f32::NAN; weights.len()], vec![0.0; weights.len()]);
+            if let Some(direct) = WeightGradient::new(&s) {
+                direct.run(&s, &x, &g, &mut found);
+                s.weight_gradient(&x, &g, &mut wanted);
+                close("weight gradient", &found, &wanted, n * places);
+            } else {
+                assert_eq!(groups, c);
+            }
+        }
+    }
 }

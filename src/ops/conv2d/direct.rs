@@ -1,0 +1,371 @@
+//! The CPU's direct texts of a convolution and its input gradient: vectors of positions, each loaded
+//! tap by tap and multiplied by the weights of several filters, whose sums stay in registers.
+//!
+//! An input gradient is such a convolution too, of the gradients with zeros around them, one for each
+//! phase of the image: the taps whose distance from the window's corner leaves the same rest as the
+//! pixel (Dumoulin and Visin 2016, section 4). Zeros that stand for windows that do not exist must meet
+//! nothing but numbers, so weights that are not finite go the way of `im2col.rs`.
+
+use std::cell::RefCell;
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::planes::{Planes, WIDEST};
+use super::reference::Launched;
+
+thread_local! {
+    /// A thread's planes, kept from launch to launch.
+    static PLANES: RefCell<Vec<f32>> = const { RefCell::new(vec![]) };
+    /// What it has made at all positions, likewise.
+    static MADE: RefCell<Vec<f32>> = const { RefCell::new(vec![]) };
+}
+
+/// Whether vectors of positions are mostly places, not gaps between rows.
+fn pays(places: usize, positions: usize) -> bool {
+    5 * places >= 2 * positions.next_multiple_of(WIDEST / 2)
+}
+
+/// Rows of a matrix in blocks, each with its rows side by side for every tap.
+struct Panels {
+    rows: usize,
+    taps: usize,
+    data: Vec<f32>,
+}
+
+/// Rows of the next block.
+fn next(rows: usize) -> usize {
+    match rows {
+        4.. => 4,
+        2 | 3 => 2,
+        _ => 1,
+    }
+}
+
+impl Panels {
+    /// Of the weight of row `r` and tap `t`.
+    fn new([rows, taps]: [usize; 2], weight: impl Fn(usize, usize) -> f32) -> Self {
+        let mut data = Vec::with_capacity(rows * taps);
+        let mut first = 0;
+        while first < rows {
+            let block = first..first + next(rows - first);
+            for t in 0..taps {
+                data.extend(block.clone().map(|r| weight(r, t)));
+            }
+            first = block.end;
+        }
+        Self { rows, taps, data }
+    }
+}
+
+/// Σ over taps of weights times what the taps see, for all rows and positions.
+struct Correlation<'a> {
+    planes: &'a [f32],
+    taps: &'a [usize],
+    panels: &'a Panels,
+    positions: usize,
+    /// `[rows, positions]`, rows filled up to whole vectors.
+    made: &'a mut [f32],
+}
+
+/// Elements of a row of what is made.
+fn apart(positions: usize) -> usize {
+    positions.next_multiple_of(WIDEST)
+}
+
+impl WithSimd for Correlation<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self {
+            planes,
+            taps,
+            panels,
+            positions,
+            made,
+        } = self;
+        let apart = apart(positions);
+        let (mut row, mut weights) = (0, &panels.data[..]);
+        while row < panels.rows {
+            let block = next(panels.rows - row);
+            let (w, rest) = weights.split_at(block * panels.taps);
+            let made = &mut made[row * apart..][..block * apart];
+            let sizes = [positions, apart];
+            // As many sums as registers hold beside what is multiplied.
+            match block {
+                4 => rows::<S, 4, 3>(simd, planes, taps, w, sizes, made),
+                2 => rows::<S, 2, 4>(simd, planes, taps, w, sizes, made),
+                _ => rows::<S, 1, 6>(simd, planes, taps, w, sizes, made),
+            }
+            (row, weights) = (row + block, rest);
+        }
+    }
+}
+
+/// `R` rows at all positions, `V` vectors at a time.
+#[inline(always)]
+fn rows<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    planes: &[f32],
+    taps: &[usize],
+    w: &[f32],
+    [positions, apart]: [usize; 2],
+    made: &mut [f32],
+) {
+    let (w, _) = w.as_chunks::<R>();
+    let mut at = 0;
+    while at < positions {
+        if at + (V - 1) * S::F32_LANES < positions {
+            tile::<S, R, V>(simd, planes, taps, w, [at, apart], made);
+            at += V * S::F32_LANES;
+        } else {
+            tile::<S, R, 1>(simd, planes, taps, w, [at, apart], made);
+            at += S::F32_LANES;
+        }
+    }
+}
+
+#[inline(always)]
+fn tile<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    planes: &[f32],
+    taps: &[usize],
+    w: &[[f32; R]],
+    [at, apart]: [usize; 2],
+    made: &mut [f32],
+) {
+    let zero = simd.splat_f32s(0.0);
+    let mut sums = [[zero; V]; R];
+    for (&tap, w) in taps.iter().zip(w) {
+        let (x, _) = S::as_simd_f32s(&planes[tap + at..][..V * S::F32_LANES]);
+        let Some(x) = x.first_chunk::<V>() else {
+            continue;
+        };
+        for r in 0..R {
+            let w = simd.splat_f32s(w[r]);
+            for v in 0..V {
+                sums[r][v] = simd.mul_add_e_f32s(w, x[v], sums[r][v]);
+            }
+        }
+    }
+    for r in 0..R {
+        let (to, _) = S::as_mut_simd_f32s(&mut made[r * apart + at..][..V * S::F32_LANES]);
+        for (to, sum) in to.iter_mut().zip(sums[r]) {
+            *to = sum;
+        }
+    }
+}
+
+/// Lends a thread's planes and room for what is made, with at least so many elements.
+fn with_scratch(sizes: [usize; 2], work: impl FnOnce(&mut [f32], &mut [f32])) {
+    let (mut planes, mut made) = (PLANES.take(), MADE.take());
+    planes.resize(sizes[0].max(planes.len()), 0.0);
+    made.resize(sizes[1].max(made.len()), 0.0);
+    work(&mut planes[..sizes[0]], &mut made[..sizes[1]]);
+    PLANES.set(planes);
+    MADE.set(made);
+}
+
+/// A convolution made ready.
+pub(super) struct Forward {
+    planes: Planes,
+    taps: Vec<usize>,
+    /// Of each group.
+    panels: Vec<Panels>,
+    positions: usize,
+}
+
+impl Forward {
+    /// By filters w, if it pays.
+    pub(super) fn new(s: &Launched, w: &[f32]) -> Option<Self> {
+        let planes = Planes::of(s);
+        let [ho, wo] = s.at.output;
+        let positions = (ho - 1) * planes.columns() + wo;
+        if !pays(ho * wo, positions) {
+            return None;
+        }
+        let (channels, filters) = (s.c / s.groups, s.f / s.groups);
+        let taps = planes.taps(channels);
+        let groups = w.chunks_exact(filters * taps.len());
+        let panels =
+            groups.map(|w| Panels::new([filters, taps.len()], |f, t| w[f * taps.len() + t]));
+        Some(Self {
+            panels: panels.collect(),
+            planes,
+            taps,
+            positions,
+        })
+    }
+
+    /// y `[F, H_o, W_o]` of an image x.
+    pub(super) fn run(&self, s: &Launched, x: &[f32], y: &mut [f32]) {
+        let [ho, wo] = s.at.output;
+        let (channels, filters) = (s.c / s.groups, s.f / s.groups);
+        let (pixels, apart) = (s.at.input[0] * s.at.input[1], apart(self.positions));
+        let sizes = [channels * self.planes.channel() + WIDEST, filters * apart];
+        with_scratch(sizes, |planes, made| {
+            let groups = x.chunks_exact(channels * pixels).zip(&self.panels);
+            for ((x, panels), y) in groups.zip(y.chunks_exact_mut(filters * ho * wo)) {
+                self.planes.lay(s, x, planes);
+                Arch::new().dispatch(Correlation {
+                    planes,
+                    taps: &self.taps,
+                    panels,
+                    positions: self.positions,
+                    made,
+                });
+                let filters = y.chunks_exact_mut(ho * wo).zip(made.chunks_exact(apart));
+                for (y, made) in filters {
+                    let rows = made.chunks(self.planes.columns());
+                    for (y, made) in y.chunks_exact_mut(wo).zip(rows) {
+                        y.copy_from_slice(&made[..wo]);
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// The pixels of one phase of an image.
+struct Phase {
+    /// The rests of row and column.
+    rest: [usize; 2],
+    taps: Vec<usize>,
+    /// Of each group: a row for each channel.
+    panels: Vec<Panels>,
+}
+
+/// An input gradient made ready.
+pub(super) struct InputGradient {
+    /// Rows and columns of gradients with zeros around them.
+    extents: [usize; 2],
+    /// Zeros before the first.
+    before: [usize; 2],
+    /// Rows and columns of a phase.
+    pixels: [usize; 2],
+    phases: Vec<Phase>,
+}
+
+impl InputGradient {
+    /// By filters w, if it pays and they are finite.
+    pub(super) fn new(s: &Launched, w: &[f32]) -> Option<Self> {
+        let window = &s.at.window;
+        let per_axis = |of: &dyn Fn(usize) -> usize| [of(0), of(1)];
+        let shift = |axis: usize, k: usize| k * window.dilation[axis] / window.stride[axis];
+        let before = per_axis(&|axis| shift(axis, window.kernel[axis] - 1));
+        let pixels = per_axis(&|axis| {
+            (s.at.input[axis] + window.padding[axis]).div_ceil(window.stride[axis])
+        });
+        let extents = per_axis(&|axis| pixels[axis] + before[axis]);
+        let positions = (pixels[0] - 1) * extents[1] + pixels[1];
+        let places =
+            s.at.input[0].div_ceil(window.stride[0]) * s.at.input[1].div_ceil(window.stride[1]);
+        if !pays(places, positions) || !w.iter().all(|w| w.is_finite()) {
+            return None;
+        }
+        let (channels, filters) = (s.c / s.groups, s.f / s.groups);
+        let [kh, kw] = window.kernel;
+        let mut phases: Vec<([usize; 2], Vec<[usize; 2]>)> = Vec::new();
+        for (k, l) in (0..kh).flat_map(|k| (0..kw).map(move |l| (k, l))) {
+            let rest = [
+                k * window.dilation[0] % window.stride[0],
+                l * window.dilation[1] % window.stride[1],
+            ];
+            match phases.iter_mut().find(|(other, _)| *other == rest) {
+                Some((_, taps)) => taps.push([k, l]),
+                None => phases.push((rest, vec![[k, l]])),
+            }
+        }
+        let phase = |(rest, own): (_, Vec<[usize; 2]>)| {
+            let stands = |&[k, l]: &[usize; 2]| {
+                (before[0] - shift(0, k)) * extents[1] + before[1] - shift(1, l)
+            };
+            let plane = extents[0] * extents[1];
+            let taps: Vec<usize> = (0..filters)
+                .flat_map(|f| own.iter().map(move |tap| f * plane + stands(tap)))
+                .collect();
+            let panels = w.chunks_exact(filters * channels * kh * kw).map(|w| {
+                Panels::new([channels, taps.len()], |c, t| {
+                    let (f, [k, l]) = (t / own.len(), own[t % own.len()]);
+                    w[((f * channels + c) * kh + k) * kw + l]
+                })
+            });
+            Phase {
+                rest,
+                panels: panels.collect(),
+                taps,
+            }
+        };
+        Some(Self {
+            phases: phases.into_iter().map(phase).collect(),
+            extents,
+            before,
+            pixels,
+        })
+    }
+
+    /// An image's ∂x `[C, H, W]` from its g `[F, H_o, W_o]`.
+    pub(super) fn run(&self, s: &Launched, g: &[f32], dx: &mut [f32]) {
+        let ([h, w], [ho, wo]) = (s.at.input, s.at.output);
+        let (channels, filters) = (s.c / s.groups, s.f / s.groups);
+        let positions = (self.pixels[0] - 1) * self.extents[1] + self.pixels[1];
+        let (plane, apart) = (self.extents[0] * self.extents[1], apart(positions));
+        dx.fill(0.0);
+        with_scratch(
+            [filters * plane + WIDEST, channels * apart],
+            |planes, made| {
+                let groups = g.chunks_exact(filters * ho * wo).enumerate();
+                for ((group, g), dx) in groups.zip(dx.chunks_exact_mut(channels * h * w)) {
+                    planes.fill(0.0);
+                    let filters = g.chunks_exact(ho * wo).zip(planes.chunks_exact_mut(plane));
+                    for (g, plane) in filters {
+                        let rows = plane.chunks_exact_mut(self.extents[1]).skip(self.before[0]);
+                        for (to, g) in rows.zip(g.chunks_exact(wo)) {
+                            let n = wo.min(self.pixels[1]);
+                            to[self.before[1]..][..n].copy_from_slice(&g[..n]);
+                        }
+                    }
+                    for phase in &self.phases {
+                        Arch::new().dispatch(Correlation {
+                            planes,
+                            taps: &phase.taps,
+                            panels: &phase.panels[group],
+                            positions,
+                            made,
+                        });
+                        let channels = dx.chunks_exact_mut(h * w).zip(made.chunks_exact(apart));
+                        for (dx, made) in channels {
+                            self.spread(s, phase.rest, made, dx);
+                        }
+                    }
+                }
+            },
+        );
+    }
+
+    /// Puts a phase's pixels where they stand in a channel's ∂x.
+    fn spread(&self, s: &Launched, rest: [usize; 2], made: &[f32], dx: &mut [f32]) {
+        let ([h, w], window) = (s.at.input, &s.at.window);
+        for (i, made) in made
+            .chunks(self.extents[1])
+            .take(self.pixels[0])
+            .enumerate()
+        {
+            let row = (i * window.stride[0] + rest[0]).checked_sub(window.padding[0]);
+            let Some(row) = row.filter(|&row| row < h) else {
+                continue;
+            };
+            let dx = &mut dx[row * w..][..w];
+            let (step, padding) = (window.stride[1], window.padding[1]);
+            let skipped = padding.saturating_sub(rest[1]).div_ceil(step);
+            let first = (skipped * step + rest[1]).saturating_sub(padding);
+            let Some(made) = made[..self.pixels[1].min(made.len())].get(skipped..) else {
+                continue;
+            };
+            let to = dx.iter_mut().skip(first).step_by(step);
+            for (dx, &made) in to.zip(made) {
+                *dx = made;
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Images as the direct texts for the CPU read them: with the zeros around them in place and, where
+//! windows step over pixels, cut into phases.
+//!
+//! Rows and columns whose numbers leave the same rest when they are divided by the stride are a phase:
+//! of neighbouring windows, a tap sees neighbours in one phase. So tap `t` of the window at
+//! *position* `i · columns + j` stands at `taps[t] + i · columns + j`, for every t, and vectors of
+//! positions are loaded as they lie. Positions run over the plane's gaps too; what is made there is
+//! dropped.
+
+use super::reference::Launched;
+
+/// The widest vector, in elements: what is read or written beyond the last position.
+pub(super) const WIDEST: usize = 16;
+
+/// A launch's images in phases.
+#[derive(Clone, Debug)]
+pub(super) struct Planes {
+    /// Rows and columns of a phase.
+    extents: [usize; 2],
+    /// The rests of row and column of each phase that a tap sees.
+    phases: Vec<[usize; 2]>,
+    /// Where each tap of a channel's window stands in the channel's phases.
+    taps: Vec<usize>,
+}
+
+impl Planes {
+    /// What the windows of a launch see.
+    pub(super) fn of(s: &Launched) -> Self {
+        let window = &s.at.window;
+        let reach = |axis: usize| {
+            let last = (s.at.output[axis] - 1) * window.stride[axis];
+            let reach = last + (window.kernel[axis] - 1) * window.dilation[axis] + 1;
+            reach.div_ceil(window.stride[axis])
+        };
+        let extents = [reach(0), reach(1)];
+        let (mut phases, mut taps) = (Vec::new(), Vec::new());
+        for k in 0..window.kernel[0] {
+            for l in 0..window.kernel[1] {
+                let at = [k * window.dilation[0], l * window.dilation[1]];
+                let phase = [at[0] % window.stride[0], at[1] % window.stride[1]];
+                let number = phases.iter().position(|&other| other == phase);
+                let number = number.unwrap_or_else(|| {
+                    phases.push(phase);
+                    phases.len() - 1
+                });
+                let [row, column] = [at[0] / window.stride[0], at[1] / window.stride[1]];
+                taps.push((number * extents[0] + row) * extents[1] + column);
+            }
+        }
+        Self {
+            extents,
+            phases,
+            taps,
+        }
+    }
+
+    /// Elements of a channel.
+    pub(super) fn channel(&self) -> usize {
+        self.phases.len() * self.extents[0] * self.extents[1]
+    }
+
+    /// Columns of a plane: how far a position is from the one below it.
+    pub(super) fn columns(&self) -> usize {
+        self.extents[1]
+    }
+
+    /// Where each tap of a window over so many channels stands.
+    pub(super) fn taps(&self, channels: usize) -> Vec<usize> {
+        let channels = (0..channels).map(|c| c * self.channel());
+        let taps = channels.flat_map(|start| self.taps.iter().map(move |tap| start + tap));
+        taps.collect()
+    }
+
+    /// Lays out channels of an image, `[channels, H, W]`.
+    pub(super) fn lay(&self, s: &Launched, x: &[f32], planes: &mut [f32]) {
+        let ([h, w], window) = (s.at.input, &s.at.window);
+        let channels = x.chunks_exact(h * w);
+        for (x, planes) in channels.zip(planes.chunks_exact_mut(self.channel())) {
+            let phases = planes.chunks_exact_mut(self.extents[0] * self.extents[1]);
+            for (&[row, column], plane) in self.phases.iter().zip(phases) {
+                for (i, to) in plane.chunks_exact_mut(self.extents[1]).enumerate() {
+                    let row = (i * window.stride[0] + row).checked_sub(window.padding[0]);
+                    match row.filter(|&row| row < h) {
+                        Some(row) => {
+                            let (step, padding) = (window.stride[1], window.padding[1]);
+                            lay_row(&x[row * w..][..w], [step, padding, column], to);
+                        }
+                        None => to.fill(0.0),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Of a row with zeros around it, every `step`th element from `first` on.
+fn lay_row(x: &[f32], [step, padding, first]: [usize; 3], to: &mut [f32]) {
+    // The first place inside is the least j with first + j step >= padding.
+    let before = padding.saturating_sub(first).div_ceil(step).min(to.len());
+    let (zeros, to) = to.split_at_mut(before);
+    zeros.fill(0.0);
+    let from = (first + before * step).saturating_sub(padding);
+    let inside = x.len().saturating_sub(from).div_ceil(step).min(to.len());
+    let (to, zeros) = to.split_at_mut(inside);
+    zeros.fill(0.0);
+    match step {
+        1 => to.copy_from_slice(&x[from..][..inside]),
+        _ => {
+            let x = x[from.min(x.len())..].iter().step_by(step);
+            for (to, &x) in to.iter_mut().zip(x) {
+                *to = x;
+            }
+        }
+    }
+}
