@@ -104,7 +104,7 @@ pub use error::{Error, Result};
 
 /// What most programs begin with: `use wgrad::prelude::*`.
 pub mod prelude {
-    pub use crate::data::{Dataset, ImageFolder, Numbers, Schema, Table};
+    pub use crate::data::{Arrays, Dataset, ImageFolder, Numbers, Schema, Table};
     pub use crate::error::{Error, Result};
     pub use crate::exec::{Choice, Device};
     pub use crate::expr::Expr;

@@ -10,7 +10,7 @@
 //!   "synthetic digits", and [`Split::synthetic`] is true.
 //!
 //! For models of any wiring there are [`Dataset`]s of named columns: from memory, from a [`Table`], from
-//! an [`ImageFolder`].
+//! [`Arrays`] of NumPy or safetensors, from an [`ImageFolder`].
 //!
 //! Pixels stay bytes here; they become numbers when a mini-batch is gathered.
 //!
@@ -25,6 +25,7 @@
 //! # }
 //! ```
 
+mod arrays;
 mod columns;
 pub mod digits;
 mod folder;
@@ -33,6 +34,7 @@ pub mod picture;
 mod strokes;
 mod table;
 
+pub use arrays::Arrays;
 pub use columns::{Column, Dataset, Numbers};
 pub(crate) use columns::{SCALE, split_rows, split_rows_of_classes};
 pub use folder::{Colour, ImageFolder, PictureSchema, Pictures};

@@ -1,0 +1,399 @@
+//! Arrays in files: NumPy's `.npy` and `.npz`, and safetensors.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+
+use ndarray::{ArrayD, IxDyn, ShapeBuilder};
+use safetensors::{Dtype, SafeTensors};
+
+use super::{Dataset, Numbers};
+use crate::error::{Error, Result};
+use crate::files::read_limited;
+
+/// Longest file that is read, and longest array of one that is packed.
+const MAX_BYTES: u64 = 1 << 34;
+
+/// Longest header of an array.
+const MAX_HEADER: usize = 1 << 16;
+
+/// Named arrays of one file.
+///
+/// ```no_run
+/// use wgrad::data::Arrays;
+///
+/// // x_train uint8 [60000, 28, 28] and y_train uint8 [60000], among others.
+/// let arrays = Arrays::read("mnist.npz")?;
+/// let data = arrays.dataset(&[("input", "x_train"), ("target", "y_train")])?;
+/// # Ok::<(), wgrad::Error>(())
+/// ```
+///
+/// What numbers become:
+///
+/// | in the file | in a column |
+/// |---|---|
+/// | floats of 16, 32 and 64 bits, bfloat16 | floats; what is beyond 32 bits is refused |
+/// | bytes, two axes or more | pixels: floats from 0 to 1 |
+/// | bytes, one axis; other integers from 0 on | integers: classes, words |
+/// | integers, some below 0 | floats, up to 2²⁴ |
+/// | booleans | floats, 0 and 1 |
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Arrays {
+    file: std::path::PathBuf,
+    arrays: BTreeMap<String, (Vec<usize>, Numbers)>,
+}
+
+impl Arrays {
+    /// Reads a file that ends in `.npz`, `.safetensors` or `.npy`; the array of the latter is named by
+    /// the file's stem.
+    ///
+    /// # Errors
+    /// [`Error::Io`], and [`Error::File`] naming the array, for what is no whole file of that kind, for
+    /// other numbers than those of the table above and for another ending.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+        let read = match ending.to_str() {
+            Some("npy") => npy_file,
+            Some("npz") => npz,
+            Some("safetensors") => safetensors,
+            _ => {
+                let found = format!("the ending `{}`", ending.to_string_lossy());
+                let fix = "Save the arrays with numpy.savez or safetensors.";
+                let wanted = "`.npz`, `.npy` or `.safetensors`";
+                return Err(Error::file(path, found, wanted, fix));
+            }
+        };
+        Ok(Self {
+            arrays: read(path, &read_limited(path, MAX_BYTES)?)?,
+            file: path.into(),
+        })
+    }
+
+    /// Each array's name and extents, by name.
+    pub fn extents(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        let arrays = self.arrays.iter();
+        arrays.map(|(name, (extents, _))| (name.as_str(), extents.as_slice()))
+    }
+
+    /// An array's extents and numbers.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`] with the nearest name.
+    pub fn get(&self, name: &str) -> Result<(&[usize], &Numbers)> {
+        let found = self.arrays.get(name);
+        let (extents, numbers) = found.ok_or_else(|| {
+            let known: Vec<&str> = self.arrays.keys().map(String::as_str).collect();
+            Error::unknown("array", name, &known)
+        })?;
+        Ok((extents, numbers))
+    }
+
+    /// Columns out of arrays: of each column its name and that of its array, whose first axis are the
+    /// rows.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`] for an array that is not there, [`Error::File`] for one without axes, those
+    /// of [`Dataset::with`] for rows that do not fit and for what is not finite.
+    pub fn dataset(&self, columns: &[(&str, &str)]) -> Result<Dataset> {
+        let mut data = Dataset::new();
+        for &(column, name) in columns {
+            let (extents, numbers) = self.get(name)?;
+            let [_, row @ ..] = extents else {
+                let found = format!("the array `{name}`, one number");
+                let fix = "Give it an axis of rows.";
+                return Err(Error::file(&self.file, found, "an axis of rows", fix));
+            };
+            data = data.with(column, row, numbers.clone())?;
+        }
+        Ok(data)
+    }
+}
+
+fn wrong(path: &Path, name: &str, found: impl std::fmt::Display, wanted: &str) -> Error {
+    let found = format!("array `{name}`: {found}");
+    Error::file(path, found, wanted, "Save the arrays anew.")
+}
+
+type Named = BTreeMap<String, (Vec<usize>, Numbers)>;
+
+fn npy_file(path: &Path, bytes: &[u8]) -> Result<Named> {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let array = npy(bytes).map_err(|(found, wanted)| wrong(path, &name, found, wanted))?;
+    Ok([(name.into_owned(), array)].into())
+}
+
+fn npz(path: &Path, bytes: &[u8]) -> Result<Named> {
+    let unreadable = |found: String| {
+        let fix = "Save the arrays anew, with numpy.savez.";
+        Error::file(path, found, "a whole archive of arrays", fix)
+    };
+    let mut archive = zip::ZipArchive::new(std::io::Cursor::new(bytes))
+        .map_err(|e| unreadable(format!("no archive ({e})")))?;
+    let mut arrays = Named::new();
+    for i in 0..archive.len() {
+        let mut file = archive
+            .by_index(i)
+            .map_err(|e| unreadable(format!("entry {i} ({e})")))?;
+        let name = file
+            .name()
+            .map_err(|e| unreadable(format!("entry {i} ({e})")))?;
+        let name = name.trim_end_matches(".npy").to_string();
+        // What an archive says of lengths may be wrong: it is read as far as it goes.
+        let mut array = Vec::new();
+        let read = (&mut file).take(MAX_BYTES + 1).read_to_end(&mut array);
+        read.map_err(|e| unreadable(format!("array `{name}` ({e})")))?;
+        if array.len() as u64 > MAX_BYTES {
+            let found = format!("array `{name}` of more than {MAX_BYTES} bytes");
+            return Err(unreadable(found));
+        }
+        let array = npy(&array).map_err(|(found, wanted)| wrong(path, &name, found, wanted))?;
+        arrays.insert(name, array);
+    }
+    Ok(arrays)
+}
+
+/// What was found, what was wanted.
+type Wrong = (String, &'static str);
+
+const FORM: &str = "NumPy's format 1, 2 or 3";
+
+/// An array (NumPy enhancement proposal 1): a magic word, the header's length, the header, the numbers.
+fn npy(bytes: &[u8]) -> Result<(Vec<usize>, Numbers), Wrong> {
+    let no = |found: &str| (found.to_string(), FORM);
+    let rest = bytes
+        .strip_prefix(b"\x93NUMPY")
+        .ok_or_else(|| no("no array"))?;
+    let (version, rest) = rest.split_first_chunk::<2>().ok_or_else(|| no("cut off"))?;
+    let (length, rest) = match version[0] {
+        1 => {
+            let (length, rest) = rest.split_first_chunk().ok_or_else(|| no("cut off"))?;
+            (usize::from(u16::from_le_bytes(*length)), rest)
+        }
+        2 | 3 => {
+            let (length, rest) = rest.split_first_chunk().ok_or_else(|| no("cut off"))?;
+            (u32::from_le_bytes(*length) as usize, rest)
+        }
+        other => return Err(no(&format!("version {other}"))),
+    };
+    if length > MAX_HEADER || length > rest.len() {
+        return Err(no(&format!("a header of {length} bytes")));
+    }
+    let (header, data) = rest.split_at(length);
+    let header = std::str::from_utf8(header).map_err(|e| no(&e.to_string()))?;
+    let header = Header::of(header).ok_or_else(|| no(&format!("the header {header:?}")))?;
+    let kind = Kind::of(&header.descr).ok_or_else(|| {
+        let wanted = "floats of 16, 32 or 64 bits, integers, booleans";
+        (format!("elements of type {:?}", header.descr), wanted)
+    })?;
+    let elements = header
+        .shape
+        .iter()
+        .try_fold(1usize, |n, &e| n.checked_mul(e));
+    let size = elements.and_then(|n| n.checked_mul(kind.size));
+    if size != Some(data.len()) {
+        let found = format!("{} bytes for {:?} elements", data.len(), header.shape);
+        return Err((found, "as many bytes as its elements take"));
+    }
+    let numbers = kind.numbers(data, header.shape.len())?;
+    let numbers = match header.fortran_order {
+        true => in_rows(&header.shape, numbers),
+        false => numbers,
+    };
+    Ok((header.shape, numbers))
+}
+
+/// Numbers that stand with the first axis innermost, in the order of everything here.
+fn in_rows(extents: &[usize], numbers: Numbers) -> Numbers {
+    fn turned<T: Copy>(extents: &[usize], values: &[T]) -> Vec<T> {
+        let array = ArrayD::from_shape_vec(IxDyn(extents).f(), values.to_vec());
+        array.map_or_else(|_| values.to_vec(), |array| array.iter().copied().collect())
+    }
+    match numbers {
+        Numbers::F32(values) => turned(extents, &values).into(),
+        Numbers::U32(values) => turned(extents, &values).into(),
+        Numbers::U8(values, scale) => Numbers::U8(turned(extents, &values).into(), scale),
+    }
+}
+
+/// The dictionary of an array's header.
+struct Header {
+    descr: String,
+    fortran_order: bool,
+    shape: Vec<usize>,
+}
+
+impl Header {
+    /// `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }`, in any order.
+    fn of(text: &str) -> Option<Self> {
+        let inner = text.trim().strip_prefix('{')?.strip_suffix('}')?;
+        let value = |key: &str| {
+            let key = format!("'{key}':");
+            let at = inner.find(&key)? + key.len();
+            Some(inner[at..].trim_start())
+        };
+        let descr = value("descr")?.strip_prefix('\'')?;
+        let order = value("fortran_order")?;
+        let shape = value("shape")?.strip_prefix('(')?;
+        let shape = shape[..shape.find(')')?].split(',').map(str::trim);
+        Some(Self {
+            descr: descr[..descr.find('\'')?].into(),
+            fortran_order: match () {
+                () if order.starts_with("False") => false,
+                () if order.starts_with("True") => true,
+                () => return None,
+            },
+            shape: shape
+                .filter(|extent| !extent.is_empty())
+                .map(|extent| extent.parse().ok())
+                .collect::<Option<_>>()?,
+        })
+    }
+}
+
+/// How numbers are written.
+#[derive(Clone, Copy)]
+struct Kind {
+    /// `f`, `i`, `u`, `b` as NumPy has them, and `B` for bfloat16.
+    letter: char,
+    /// Bytes of a number.
+    size: usize,
+    big_endian: bool,
+}
+
+impl Kind {
+    fn of(descr: &str) -> Option<Self> {
+        let mut letters = descr.chars();
+        let (order, letter) = (letters.next()?, letters.next()?);
+        let size = letters.as_str().parse().ok()?;
+        let known = match letter {
+            'f' => matches!(size, 2 | 4 | 8),
+            'i' | 'u' => matches!(size, 1 | 2 | 4 | 8),
+            'b' => size == 1,
+            _ => false,
+        };
+        (known && matches!(order, '<' | '>' | '|' | '=')).then_some(Self {
+            letter,
+            size,
+            big_endian: order == '>' || order == '=' && cfg!(target_endian = "big"),
+        })
+    }
+
+    /// The numbers of an array of so many axes.
+    fn numbers(self, data: &[u8], axes: usize) -> Result<Numbers, Wrong> {
+        // Each number's bits, the lowest first.
+        let bits = data.chunks_exact(self.size).map(|bytes| {
+            let mut all = [0; 8];
+            all[..self.size].copy_from_slice(bytes);
+            if self.big_endian {
+                all[..self.size].reverse();
+            }
+            u64::from_le_bytes(all)
+        });
+        match (self.letter, self.size) {
+            ('u', 1) if axes > 1 => Ok(Numbers::bytes(data.to_vec())),
+            ('b', _) => Ok(bits
+                .map(|b| f32::from(u8::from(b != 0)))
+                .collect::<Vec<f32>>()
+                .into()),
+            ('u', _) => integers(bits.map(i128::from)),
+            ('i', size) => {
+                let unused = 64 - 8 * size as u32;
+                integers(bits.map(|b| i128::from((b << unused) as i64 >> unused)))
+            }
+            ('f', 2) => Ok(floats(
+                bits.map(|b| half::f16::from_bits(b as u16).to_f32()),
+            )),
+            ('B', _) => Ok(floats(
+                bits.map(|b| half::bf16::from_bits(b as u16).to_f32()),
+            )),
+            ('f', 4) => Ok(floats(bits.map(|b| f32::from_bits(b as u32)))),
+            _ => {
+                let values: Vec<f64> = bits.map(f64::from_bits).collect();
+                if let Some(far) = values
+                    .iter()
+                    .find(|x| x.is_finite() && !(**x as f32).is_finite())
+                {
+                    return Err((far.to_string(), "numbers that floats of 32 bits have"));
+                }
+                Ok(floats(values.into_iter().map(|x| x as f32)))
+            }
+        }
+    }
+}
+
+fn floats(values: impl Iterator<Item = f32>) -> Numbers {
+    values.collect::<Vec<f32>>().into()
+}
+
+fn integers(values: impl Iterator<Item = i128>) -> Result<Numbers, Wrong> {
+    let values: Vec<i128> = values.collect();
+    let negative = values.iter().any(|&x| x < 0);
+    let range = match negative {
+        true => -(1 << 24)..=1 << 24,
+        false => 0..=i128::from(u32::MAX),
+    };
+    if let Some(far) = values.iter().find(|x| !range.contains(x)) {
+        let wanted = "integers from 0 to 2³² − 1, or from −2²⁴ to 2²⁴";
+        return Err((far.to_string(), wanted));
+    }
+    Ok(match negative {
+        true => floats(values.into_iter().map(|x| x as f32)),
+        false => values
+            .into_iter()
+            .map(|x| x as u32)
+            .collect::<Vec<_>>()
+            .into(),
+    })
+}
+
+fn safetensors(path: &Path, bytes: &[u8]) -> Result<Named> {
+    let file = SafeTensors::deserialize(bytes).map_err(|e| {
+        let fix = "Save the tensors anew.";
+        Error::file(
+            path,
+            format!("no tensors ({e})"),
+            "a whole safetensors file",
+            fix,
+        )
+    })?;
+    let mut arrays = Named::new();
+    for (name, view) in file.iter() {
+        let (letter, size) = match view.dtype() {
+            Dtype::F16 => ('f', 2),
+            Dtype::BF16 => ('B', 2),
+            Dtype::F32 => ('f', 4),
+            Dtype::F64 => ('f', 8),
+            Dtype::U8 => ('u', 1),
+            Dtype::U16 => ('u', 2),
+            Dtype::U32 => ('u', 4),
+            Dtype::U64 => ('u', 8),
+            Dtype::I8 => ('i', 1),
+            Dtype::I16 => ('i', 2),
+            Dtype::I32 => ('i', 4),
+            Dtype::I64 => ('i', 8),
+            Dtype::BOOL => ('b', 1),
+            other => {
+                let wanted = "floats of 16, 32 or 64 bits, integers, booleans";
+                return Err(wrong(
+                    path,
+                    name,
+                    format!("elements of type {other:?}"),
+                    wanted,
+                ));
+            }
+        };
+        let kind = Kind {
+            letter,
+            size,
+            big_endian: false,
+        };
+        let numbers = kind.numbers(view.data(), view.shape().len());
+        let numbers = numbers.map_err(|(found, wanted)| wrong(path, name, found, wanted))?;
+        arrays.insert(name.to_string(), (view.shape().to_vec(), numbers));
+    }
+    Ok(arrays)
+}
+
+#[cfg(test)]
+mod tests;
