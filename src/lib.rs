@@ -83,6 +83,7 @@ pub mod exec;
 pub mod expr;
 pub mod files;
 pub mod fit;
+mod functions;
 pub mod graph;
 mod json;
 pub mod kernel;

@@ -1,5 +1,6 @@
 //! Values on the host: what goes up once before a run and comes back after it.
 
+use crate::functions;
 use crate::shape::DType;
 
 mod values;
@@ -70,7 +71,7 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($t:ty, $erf:path) => {
+    ($t:ty, $exp:path, $ln:path, $ln_1p:path, $tanh:path, $exp_m1:path, $erf:path) => {
         impl Real for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -80,17 +81,21 @@ macro_rules! real {
             fn wide(self) -> f64 {
                 self as f64
             }
+            #[inline(always)]
             fn exp(self) -> Self {
-                self.exp()
+                $exp(self)
             }
+            #[inline(always)]
             fn ln(self) -> Self {
-                self.ln()
+                $ln(self)
             }
+            #[inline(always)]
             fn ln_1p(self) -> Self {
-                self.ln_1p()
+                $ln_1p(self)
             }
+            #[inline(always)]
             fn tanh(self) -> Self {
-                self.tanh()
+                $tanh(self)
             }
             fn sqrt(self) -> Self {
                 self.sqrt()
@@ -98,8 +103,9 @@ macro_rules! real {
             fn abs(self) -> Self {
                 self.abs()
             }
+            #[inline(always)]
             fn exp_m1(self) -> Self {
-                self.exp_m1()
+                $exp_m1(self)
             }
             fn sin(self) -> Self {
                 self.sin()
@@ -107,6 +113,7 @@ macro_rules! real {
             fn cos(self) -> Self {
                 self.cos()
             }
+            #[inline(always)]
             fn erf(self) -> Self {
                 $erf(self)
             }
@@ -122,8 +129,24 @@ macro_rules! real {
         }
     };
 }
-real!(f32, libm::erff);
-real!(f64, libm::erf);
+real!(
+    f32,
+    functions::exp,
+    functions::ln,
+    functions::ln_1p,
+    functions::tanh,
+    functions::exp_m1,
+    functions::erf
+);
+real!(
+    f64,
+    f64::exp,
+    f64::ln,
+    f64::ln_1p,
+    f64::tanh,
+    f64::exp_m1,
+    libm::erf
+);
 
 /// Whether a number is one for devices, which compute in f32: finite there, and 0 only if it is
 /// 0. What lies below the normal numbers is 0 on some devices.

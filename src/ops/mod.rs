@@ -32,6 +32,7 @@ mod general_tests;
 mod launch;
 mod pools;
 mod small_batch;
+mod sums;
 mod window;
 pub use case::{Case, Fill, Given};
 pub use choice::{one_hot, where_nonzero};

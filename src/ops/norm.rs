@@ -32,6 +32,7 @@ use crate::shape::Type;
 use crate::tensor::held;
 
 mod cases;
+mod fast;
 mod grads;
 mod reference;
 
@@ -310,7 +311,7 @@ pub static NORM: Kernel = Kernel {
     ],
     constants: &["N", "C", "S", "GROUPS", "R", "BATCH", "EPSILON", "LANES"],
     reference: crate::reference!(reference::norm),
-    fast: None,
+    fast: Some(fast::norm),
     trusted: true,
     ports: &[],
     finishing: None,
@@ -326,6 +327,7 @@ pub static NORM_RMS: Kernel = Kernel {
         Bind::write("rms_rstd").of("R"),
     ],
     reference: crate::reference!(reference::rms),
+    fast: Some(fast::rms),
     ..NORM
 };
 
@@ -342,6 +344,7 @@ pub static NORM_GIVEN: Kernel = Kernel {
         Bind::write("given_y").of("N * C * S"),
     ],
     reference: crate::reference!(reference::given),
+    fast: Some(fast::given),
     ..NORM
 };
 

@@ -35,7 +35,6 @@ use crate::kernel::{Bind, Kernel, Suits};
 use crate::shape::Type;
 
 mod fast;
-mod functions;
 mod reference;
 
 /// What makes a state of the one before.

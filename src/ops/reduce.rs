@@ -21,6 +21,8 @@ use crate::kernel::{Args, Bind, Kernel, Port};
 use crate::shape::Type;
 use crate::tensor::Real;
 
+mod fast;
+
 /// y = f Σ x: input x of any shape and what the ending asks for; output y `[C]` where an axis is
 /// kept, else `[1]`, or the ending's.
 #[derive(Clone, Debug)]
@@ -163,7 +165,7 @@ pub static REDUCE: Kernel = Kernel {
     ],
     constants: &["OUTER", "C", "INNER", "FACTOR"],
     reference: crate::reference!(reduce),
-    fast: None,
+    fast: Some(fast::reduce),
     trusted: true,
     ports: &[Port::finish(1, "1")],
     finishing: None,
@@ -179,6 +181,7 @@ pub static REDUCE_SHARES: Kernel = Kernel {
     ],
     constants: &["OUTER", "C", "INNER", "RUNS"],
     reference: crate::reference!(shares),
+    fast: Some(fast::shares),
     ports: &[],
     ..REDUCE
 };
@@ -233,9 +236,13 @@ pub fn cases() -> Vec<Case> {
         case(&[257, 3], Some(1), 1.0).forward_only(),
         case(&[10, 3, 23, 9], Some(1), 0.1).forward_only(),
         case(&[5003], None, 1.0).forward_only(),
+        // Blocks of rows, and several tasks, of the CPU.
+        case(&[260, 131], Some(1), 0.5).forward_only(),
+        case(&[3, 31, 6, 63], Some(1), 0.5).forward_only(),
         // In two launches, the last run shorter than the others.
         case(&[32_771], None, 0.5).forward_only(),
         case(&[7, 3, 4711], Some(1), 1.0).forward_only(),
+        case(&[32_777, 3], Some(1), 1.0).forward_only(),
     ];
     let shapes = [
         &[1usize, 1][..],

@@ -10,7 +10,7 @@ pub fn cases() -> Vec<Case> {
     let uniform = Fill::Uniform(-1.0, 1.0);
     // rstd, and the square root of a variance.
     let positive = Fill::Uniform(0.5, 2.0);
-    let shapes: [(Over, &[usize]); 25] = [
+    let shapes: [(Over, &[usize]); 30] = [
         (Over::Layer(1), &[1, 1]),
         (Over::Layer(1), &[3, 7]),
         (Over::Layer(1), &[5]),
@@ -36,6 +36,12 @@ pub fn cases() -> Vec<Case> {
         (Over::Batch, &[7, 2, 11, 5]),
         (Over::Batch, &[300, 3]),
         (Over::Batch, &[5, 2, 13, 17]),
+        // Work for several tasks of the CPU's threads.
+        (Over::Layer(1), &[260, 131]),
+        (Over::Rms(1), &[260, 131]),
+        (Over::Group(2), &[3, 4, 53, 61]),
+        (Over::Batch, &[260, 131]),
+        (Over::Batch, &[3, 4, 53, 61]),
     ];
     let mut cases = Vec::new();
     for (over, extents) in shapes {

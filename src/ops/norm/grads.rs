@@ -1,7 +1,7 @@
 //! The gradients of a normalization; their equations stand at the head of `norm.rs`.
 
 use super::super::{ELEMENTWISE, Lowering, Op, grid};
-use super::{NORM, Norm, named, reference};
+use super::{NORM, Norm, fast, named, reference};
 use crate::error::Result;
 use crate::kernel::{Bind, Kernel};
 use crate::shape::Type;
@@ -105,6 +105,7 @@ pub static NORM_GIVEN_GRAD: Kernel = Kernel {
         Bind::write("frozen_dx").of("N * C * S"),
     ],
     reference: crate::reference!(reference::given_grad),
+    fast: Some(fast::given_grad),
     ..NORM
 };
 
@@ -121,6 +122,7 @@ pub static NORM_GRAD: Kernel = Kernel {
         Bind::write("dx").of("N * C * S"),
     ],
     reference: crate::reference!(reference::grad),
+    fast: Some(fast::grad),
     ..NORM
 };
 
@@ -135,6 +137,7 @@ pub static NORM_RMS_GRAD: Kernel = Kernel {
         Bind::write("rms_dx").of("N * C * S"),
     ],
     reference: crate::reference!(reference::rms_grad),
+    fast: Some(fast::rms_grad),
     ..NORM_GRAD
 };
 
@@ -151,6 +154,7 @@ pub static NORM_PARAMETERS: Kernel = Kernel {
         Bind::write("dbeta").of("C"),
     ],
     reference: crate::reference!(reference::parameters),
+    fast: Some(fast::parameters),
     ..NORM
 };
 
@@ -164,5 +168,6 @@ pub static NORM_RMS_PARAMETERS: Kernel = Kernel {
         Bind::write("rms_dgamma").of("C"),
     ],
     reference: crate::reference!(reference::rms_parameters),
+    fast: Some(fast::rms_parameters),
     ..NORM_PARAMETERS
 };

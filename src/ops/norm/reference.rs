@@ -4,16 +4,16 @@ use crate::kernel::Args;
 use crate::tensor::Real;
 
 /// x as `[N, C, S]`.
-struct Sizes {
-    n: usize,
-    c: usize,
-    s: usize,
-    groups: usize,
-    batch: bool,
+pub(super) struct Sizes {
+    pub n: usize,
+    pub c: usize,
+    pub s: usize,
+    pub groups: usize,
+    pub batch: bool,
 }
 
 impl Sizes {
-    fn of<T: Real>(a: &Args<'_, T>) -> Self {
+    pub(super) fn of<T: Real>(a: &Args<'_, T>) -> Self {
         Self {
             n: a.size("N"),
             c: a.size("C"),
@@ -23,13 +23,20 @@ impl Sizes {
         }
     }
 
+    /// The statistic that a channel of an example has.
+    pub(super) fn statistic(&self, n: usize, c: usize) -> usize {
+        match self.batch {
+            true => c,
+            false => n * self.groups + c / (self.c / self.groups),
+        }
+    }
+
     /// Calls `each` with every element in order, its c and its statistic.
     fn each(&self, mut each: impl FnMut(usize, usize, usize)) {
         let mut i = 0;
         for n in 0..self.n {
             for c in 0..self.c {
-                let group = n * self.groups + c / (self.c / self.groups);
-                let r = if self.batch { c } else { group };
+                let r = self.statistic(n, c);
                 for _ in 0..self.s {
                     each(i, c, r);
                     i += 1;

@@ -5,7 +5,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::functions::{sigmoid, tanh};
+use crate::functions::{sigmoid, tanh};
 use crate::kernel::Args;
 use crate::threads::{current_num_threads, prelude::*};
 

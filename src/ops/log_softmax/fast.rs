@@ -1,0 +1,90 @@
+//! The CPU executor's texts for rows of neighbours, some rows at a time as those of softmax.
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::super::softmax::fast::{BLOCK, exponents};
+use super::super::sums::{Sums, TASK};
+use crate::functions::exp;
+use crate::kernel::Args;
+use crate::threads::prelude::*;
+
+pub(super) fn log_softmax(a: &mut Args<'_, f32>) {
+    if a.size("INNER") > 1 {
+        return super::log_softmax(a);
+    }
+    let k = a.size("K");
+    let (x, y) = (a.f(0), a.f_mut(1)); // [N, K] twice
+    let several = TASK.div_ceil(4 * k) * k;
+    let tasks = y.par_chunks_mut(several).zip(x.par_chunks(several));
+    tasks.for_each(|(y, x)| Arch::new().dispatch(Forward { k, x, y }));
+}
+
+pub(super) fn log_softmax_grad(a: &mut Args<'_, f32>) {
+    if a.size("INNER") > 1 {
+        return super::log_softmax_grad(a);
+    }
+    let k = a.size("K");
+    let (g, y, delta) = (a.f(0), a.f(1), a.f_mut(2)); // [N, K] three times
+    let several = TASK.div_ceil(4 * k) * k;
+    let tasks = delta.par_chunks_mut(several).zip(g.par_chunks(several));
+    let tasks = tasks.zip(y.par_chunks(several));
+    tasks.for_each(|((delta, g), y)| Arch::new().dispatch(Back { k, g, y, delta }));
+}
+
+struct Forward<'a> {
+    k: usize,
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl WithSimd for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let k = self.k;
+        let block = BLOCK.div_ceil(k) * k;
+        let mut largest = vec![0.0; block / k];
+        for (x, y) in self.x.chunks(block).zip(self.y.chunks_mut(block)) {
+            exponents(k, x, y, &mut largest);
+            let rows = x.chunks_exact(k).zip(y.chunks_exact_mut(k));
+            for ((x, y), &largest) in rows.zip(&largest) {
+                let mut sums = Sums::NONE;
+                sums.add(k, &*y);
+                let [sum] = sums.totals();
+                let log = sum.ln();
+                for (y, &x) in y.iter_mut().zip(x) {
+                    *y = x - largest - log;
+                }
+            }
+        }
+    }
+}
+
+struct Back<'a> {
+    k: usize,
+    g: &'a [f32],
+    y: &'a [f32],
+    delta: &'a mut [f32],
+}
+
+impl WithSimd for Back<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let k = self.k;
+        for (delta, &y) in self.delta.iter_mut().zip(self.y) {
+            *delta = exp(y);
+        }
+        let rows = self.g.chunks_exact(k).zip(self.delta.chunks_exact_mut(k));
+        for (g, delta) in rows {
+            let mut sums = Sums::NONE;
+            sums.add(k, g);
+            let [sum] = sums.totals();
+            for (delta, &g) in delta.iter_mut().zip(g) {
+                *delta = g - *delta * sum;
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The CPU executor's texts. What an op adds up is neighbours (layers, groups), a channel's runs of all
+//! examples (batches of pictures), or columns, where neighbours are of different sums (batches of rows;
+//! the gradients of a layer's parameters). Then every element is written, in a pass of its own.
+//! An RMS norm is one whose means and β are 0.
+
+use crate::kernel::Args;
+
+mod passes;
+mod run;
+
+use super::reference::Sizes;
+use passes::{By, sums, written};
+use run::{Deviation, Elements, Frozen, Given, Gradient, Normalized, Slopes};
+
+/// Numbers that stand where a launch has none.
+struct Rest {
+    zeros: Vec<f32>,
+    ones: Vec<f32>,
+}
+
+impl Rest {
+    fn of(sizes: &Sizes) -> Self {
+        let longest = sizes.c.max(sizes.statistics());
+        Self {
+            zeros: vec![0.0; longest],
+            ones: vec![1.0; longest],
+        }
+    }
+
+    /// A launch that gives x alone.
+    fn around<'a>(&'a self, x: &'a [f32]) -> Given<'a> {
+        Given {
+            x,
+            g: x,
+            gamma: &self.ones,
+            beta: &self.zeros,
+            mean: &self.zeros,
+            rstd: &self.ones,
+            plain: &self.zeros,
+            along: &self.zeros,
+        }
+    }
+}
+
+/// The means of `sums` over what a statistic is of.
+fn means<const K: usize>(sizes: &Sizes, sums: &[[f32; K]], k: usize, to: &mut [f32]) {
+    let terms = (sizes.n * sizes.c * sizes.s / to.len().max(1)) as f32;
+    for (to, sums) in to.iter_mut().zip(sums) {
+        *to = sums[k] / terms;
+    }
+}
+
+/// 1 / √(variance + ε), in the variance's place.
+fn invert(variances: &mut [f32], epsilon: f32) {
+    for variance in variances {
+        *variance = 1.0 / (*variance + epsilon).sqrt();
+    }
+}
+
+pub(super) fn norm(a: &mut Args<'_, f32>) {
+    let sizes = Sizes::of(a);
+    let rest = Rest::of(&sizes);
+    let epsilon = a.number("EPSILON") as f32;
+    let (x, gamma, beta) = (a.f(0), a.f(1), a.f(2)); // [N, C, S], [C], [C]
+    let (y, mean, rstd) = (a.f_mut(3), a.f_mut(4), a.f_mut(5)); // [N, C, S], [R], [R]
+    let given = rest.around(x);
+    let totals = sums::<Elements, 1>(&given, &sizes, By::Statistic);
+    means(&sizes, &totals, 0, mean);
+    let given = Given { mean, ..given };
+    let totals = sums::<Deviation, 1>(&given, &sizes, By::Statistic);
+    means(&sizes, &totals, 0, rstd);
+    invert(rstd, epsilon);
+    let given = Given {
+        gamma,
+        beta,
+        rstd,
+        ..given
+    };
+    written::<Normalized>(&given, &sizes, y);
+}
+
+pub(super) fn rms(a: &mut Args<'_, f32>) {
+    let sizes = Sizes::of(a);
+    let rest = Rest::of(&sizes);
+    let epsilon = a.number("EPSILON") as f32;
+    let (x, gamma) = (a.f(0), a.f(1)); // [N, C, S], [C]
+    let (y, rstd) = (a.f_mut(2), a.f_mut(3)); // [N, C, S], [R]
+    let given = rest.around(x);
+    let totals = sums::<Deviation, 1>(&given, &sizes, By::Statistic);
+    means(&sizes, &totals, 0, rstd);
+    invert(rstd, epsilon);
+    let given = Given {
+        gamma,
+        rstd,
+        ..given
+    };
+    written::<Normalized>(&given, &sizes, y);
+}
+
+pub(super) fn given(a: &mut Args<'_, f32>) {
+    let sizes = Sizes::of(a);
+    let rest = Rest::of(&sizes);
+    let epsilon = a.number("EPSILON") as f32;
+    let mut rstd = a.f(4).to_vec(); // variances [R]
+    invert(&mut rstd, epsilon);
+    let given = Given {
+        gamma: a.f(1), // [C]
+        beta: a.f(2),  // [C]
+        mean: a.f(3),  // [R]
+        rstd: &rstd,
+        ..rest.around(a.f(0)) // [N, C, S]
+    };
+    written::<Normalized>(&given, &sizes, a.f_mut(5)); // [N, C, S]
+}
+
+pub(super) fn given_grad(a: &mut Args<'_, f32>) {
+    let sizes = Sizes::of(a);
+    let rest = Rest::of(&sizes);
+    let epsilon = a.number("EPSILON") as f32;
+    let mut rstd = a.f(2).to_vec(); // variances [R]
+    invert(&mut rstd, epsilon);
+    let given = Given {
+        gamma: a.f(1), // [C]
+        rstd: &rstd,
+        ..rest.around(a.f(0)) // g [N, C, S]
+    };
+    written::<Frozen>(&given, &sizes, a.f_mut(3)); // [N, C, S]
+}
+
+/// ∂x from what the launch gives.
+fn slopes(sizes: &Sizes, given: Given<'_>, centered: bool, dx: &mut [f32]) {
+    let totals = sums::<Slopes, 2>(&given, sizes, By::Statistic);
+    let mut plain = vec![0.0; totals.len()];
+    let mut along = vec![0.0; totals.len()];
+    if centered {
+        means(sizes, &totals, 0, &mut plain);
+    }
+    means(sizes, &totals, 1, &mut along);
+    let given = Given {
+        plain: &plain,
+        along: &along,
+        ..given
+    };
+    written::<Gradient>(&given, sizes, dx);
+}
+
+pub(super) fn grad(a: &mut Args<'_, f32>) {
+    let sizes = Sizes::of(a);
+    let rest = Rest::of(&sizes);
+    let given = Given {
+        g: a.f(0),     // [N, C, S]
+        gamma: a.f(2), // [C]
+        mean: a.f(3),  // [R]
+        rstd: a.f(4),  // [R]
+        ..rest.around(a.f(1))
+    };
+    slopes(&sizes, given, true, a.f_mut(5)); // [N, C, S]
+}
+
+pub(super) fn rms_grad(a: &mut Args<'_, f32>) {
+    let sizes = Sizes::of(a);
+    let rest = Rest::of(&sizes);
+    let given = Given {
+        g: a.f(0),     // [N, C, S]
+        gamma: a.f(2), // [C]
+        rstd: a.f(3),  // [R]
+        ..rest.around(a.f(1))
+    };
+    slopes(&sizes, given, false, a.f_mut(4)); // [N, C, S]
+}
+
+pub(super) fn parameters(a: &mut Args<'_, f32>) {
+    let sizes = Sizes::of(a);
+    let rest = Rest::of(&sizes);
+    let given = Given {
+        g: a.f(0),    // [N, C, S]
+        mean: a.f(2), // [R]
+        rstd: a.f(3), // [R]
+        ..rest.around(a.f(1))
+    };
+    let (dgamma, dbeta) = (a.f_mut(4), a.f_mut(5)); // [C], [C]
+    let totals = sums::<Slopes, 2>(&given, &sizes, By::Parameter);
+    for ((dgamma, dbeta), totals) in dgamma.iter_mut().zip(dbeta).zip(totals) {
+        [*dbeta, *dgamma] = totals;
+    }
+}
+
+pub(super) fn rms_parameters(a: &mut Args<'_, f32>) {
+    let sizes = Sizes::of(a);
+    let rest = Rest::of(&sizes);
+    let given = Given {
+        g: a.f(0),    // [N, C, S]
+        rstd: a.f(2), // [R]
+        ..rest.around(a.f(1))
+    };
+    let totals = sums::<Slopes, 2>(&given, &sizes, By::Parameter);
+    for (dgamma, [_, along]) in a.f_mut(3).iter_mut().zip(totals) {
+        *dgamma = along;
+    }
+}
