@@ -34,7 +34,7 @@ pub enum Access {
 /// The devices that a kernel is made for, where an op has several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Suits {
+pub enum Target {
     /// Many threads at once, which share what they load through workgroup memory.
     Gpu,
     /// An adapter that is a program on a processor: a load costs it as much as many
@@ -47,7 +47,7 @@ pub enum Suits {
     /// A GPU whose workgroups may have so many threads and so much memory to share: hardware, where
     /// a step of a small mini-batch takes as long as its loads wait for each other, so that many
     /// threads have few elements each. 256 threads and 16 KiB are every adapter's (WebGPU's portable
-    /// limits). An op offers the best way first and only where it is better than the usual one.
+    /// limits). An op offers the best variant first and only where it is better than the usual one.
     Workgroup {
         /// Threads of a workgroup.
         threads: u32,
@@ -63,7 +63,7 @@ pub enum Suits {
     },
 }
 
-/// Lanes of a vector that kernels for [`Suits::Lanes`] count on; `VECTOR` in their shaders.
+/// Lanes of a vector that kernels for [`Target::Lanes`] count on; `VECTOR` in their shaders.
 pub const LANES: usize = 8;
 
 /// One binding of a kernel; its index in [`Kernel::bindings`] is its `@binding`.
@@ -364,7 +364,7 @@ impl Kernel {
     }
 
     /// The bindings whose values it rounds to f16 before it multiplies them: A and B of
-    /// kernels for [`Suits::MatrixUnits`], which alone enable f16.
+    /// kernels for [`Target::MatrixUnits`], which alone enable f16.
     pub fn factors_in_f16(&self) -> &'static [usize] {
         let enabled = self.source.lines().any(|line| line == "enable f16;");
         if enabled { &[0, 1] } else { &[] }

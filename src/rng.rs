@@ -184,7 +184,7 @@ pub mod streams {
     pub const DROPOUT: u32 = 0x2_0000;
     /// Which launch the sentinel looks at.
     pub const SENTINEL: u32 = 0x0200;
-    /// What stands in the buffers that ways are timed on.
+    /// What stands in the buffers that variants are timed on.
     pub const TUNING: u32 = 0x0400;
     /// Which training images are held back for validation.
     pub const SPLIT: u32 = 0x0500;

@@ -1,6 +1,6 @@
-//! The ways that launches are done in on a GPU, held against what each way took on one.
+//! The variants that launches are done in on a GPU, held against what each variant took on one.
 
-#[expect(dead_code, reason = "the benchmark also times what has one way")]
+#[expect(dead_code, reason = "the benchmark also times what has one variant")]
 #[path = "../benches/kernels/cases.rs"]
 mod cases;
 
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use wgrad::doctor::harness::plan_of;
 
-/// `benches/kernels` on an NVIDIA H200: microseconds by launch and way.
+/// `benches/kernels` on an NVIDIA H200: microseconds by launch and variant.
 fn measured() -> BTreeMap<&'static str, BTreeMap<String, f64>> {
     let mut table: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
     for line in include_str!("../results/h200/kernels.txt").lines() {
@@ -21,8 +21,8 @@ fn measured() -> BTreeMap<&'static str, BTreeMap<String, f64>> {
         let layout = words[named..].iter().take_while(|word| word.contains('='));
         let named = named + layout.count();
         if let Some(Ok(time)) = words.get(named).map(|word| word.parse()) {
-            let ways = table.entry(launch).or_default();
-            ways.insert(words[..named].join(" "), time);
+            let variants = table.entry(launch).or_default();
+            variants.insert(words[..named].join(" "), time);
         }
     }
     table
@@ -41,15 +41,15 @@ fn the_way_taken_is_among_the_fastest() {
         let [launch] = &plan.programs["run"][..] else {
             continue;
         };
-        if launch.ways() == 1 {
+        if launch.variants() == 1 {
             continue;
         }
-        let ways = &measured[label.as_str()];
+        let variants = &measured[label.as_str()];
         let taken = cases::name(&launch.done(launch.by_workgroups().map_or(0, |i| i + 1)));
-        let Some(time) = ways.get(&taken) else {
+        let Some(time) = variants.get(&taken) else {
             panic!("{label}: {taken} was not measured");
         };
-        let fastest = ways.values().copied().fold(f64::INFINITY, f64::min);
+        let fastest = variants.values().copied().fold(f64::INFINITY, f64::min);
         count += 1;
         println!("{label}: {:.3}", time / fastest);
         if time / fastest > 1.25 {

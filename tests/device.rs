@@ -1,4 +1,4 @@
-//! What a device does beside computing: it keeps pipelines, times launches, picks ways.
+//! What a device does beside computing: it keeps pipelines, times launches, picks variants.
 //! None of it may change a result.
 
 mod common;
@@ -13,7 +13,7 @@ use wgrad::data::digits::{Part, generate};
 use wgrad::doctor::harness::{Prepared, inputs, plan_of};
 use wgrad::exec::profile::{Clock, Profile};
 use wgrad::exec::{Cache, Choice, Device};
-use wgrad::kernel::Suits;
+use wgrad::kernel::Target;
 use wgrad::nn::Network;
 use wgrad::ops::{Case, TABLE};
 use wgrad::plan::{Alternative, Plan};
@@ -135,27 +135,34 @@ fn a_device_takes_the_kernels_that_suit_it() {
         let launches = &trainer.executed_plan().programs["train"];
         let takes = |ending| launches.iter().any(|l| l.kernel.name.ends_with(ending));
         match (takes("_lanes"), takes("_wide")) {
-            (true, _) => Suits::Lanes,
-            (_, true) => Suits::Processor,
-            _ => Suits::Gpu,
+            (true, _) => Target::Lanes,
+            (_, true) => Target::Processor,
+            _ => Target::Gpu,
         }
     };
     let Some(Device::Gpu(opened)) = gpu() else {
         return;
     };
     let by_itself = kind(Device::Gpu(opened.clone()));
-    assert_eq!(by_itself != Suits::Gpu, opened.info().software);
-    for suits in [Suits::Gpu, Suits::Processor] {
-        let device = Device::Gpu(opened.clone().preferring(suits));
-        assert_eq!(kind(device), suits);
+    assert_eq!(by_itself != Target::Gpu, opened.info().software);
+    for target in [Target::Gpu, Target::Processor] {
+        let device = Device::Gpu(opened.clone().preferring(target));
+        assert_eq!(kind(device), target);
     }
     // Where there are no lanes of a vector, what suits any processor must do.
-    let lanes = kind(Device::Gpu(opened.clone().preferring(Suits::Lanes)));
+    let lanes = kind(Device::Gpu(opened.clone().preferring(Target::Lanes)));
     let plan = Trainer::plan(&network(), &data(), &settings(), opened.info()).unwrap();
     let able = opened.possible(plan);
     let mut able = able.programs["train"].iter().flat_map(|l| &l.alternatives);
-    let able = able.any(|other| other.suits == Suits::Lanes);
-    assert_eq!(lanes, if able { Suits::Lanes } else { Suits::Processor });
+    let able = able.any(|other| other.target == Target::Lanes);
+    assert_eq!(
+        lanes,
+        if able {
+            Target::Lanes
+        } else {
+            Target::Processor
+        }
+    );
 }
 
 #[test]
@@ -261,7 +268,7 @@ fn wasteful_first() -> (Prepared, Plan, [u32; 3]) {
     let thrifty = launch.grid;
     launch.alternatives.push(Alternative {
         kernel: launch.kernel,
-        suits: Suits::Gpu,
+        target: Target::Gpu,
         constants: launch.constants.clone(),
         grid: thrifty,
     });
@@ -306,7 +313,7 @@ fn a_tuned_device_takes_the_faster_way_and_says_so() {
     assert_eq!(kept(), None);
     assert_eq!(run(&gpu().unwrap().tuned().with_cache(&cache)).1, thrifty);
     let text = fs::read_to_string(kept().unwrap()).unwrap();
-    assert!(text.contains("\"way\": 1"), "{text}");
+    assert!(text.contains("\"variant\": 1"), "{text}");
     assert_eq!(run(&gpu().unwrap().with_cache(&cache).tuned()).1, thrifty);
     assert_eq!(run(&gpu().unwrap().with_cache(&cache)).1[1], 50_000);
 }

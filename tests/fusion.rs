@@ -230,8 +230,8 @@ fn fused_equals_unfused_over_random_networks() {
                 .constants
                 .iter()
                 .any(|(name, v)| name.starts_with("FINISH_INPUT_P") && *v > 1.0);
-            for way in 0..launch.ways() {
-                let kernel = launch.done(way).kernel;
+            for variant in 0..launch.variants() {
+                let kernel = launch.done(variant).kernel;
                 seen.borrow_mut().insert((described(kernel), scaled));
             }
         }

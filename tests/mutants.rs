@@ -504,7 +504,7 @@ fn caught(mutant: &Mutant, device: &Device) -> Option<String> {
                 .into_iter()
                 .map(|given| (truth(&sound, &given).unwrap(), given))
                 .collect();
-            for mut plan in device.ways(sound.plan().clone()) {
+            for mut plan in device.variants(sound.plan().clone()) {
                 let mut changed = false;
                 for launch in plan.programs.values_mut().flatten() {
                     if launch.kernel.source.contains(mutant.from) {
@@ -544,10 +544,11 @@ fn the_sentinel_stops_at_a_broken_kernel() {
     // Half a tile is all there is to multiply where the shared axis is short.
     let case = &(row.cases)().into_iter().find(|c| c.terms > 16).unwrap();
     let given = inputs(case, 2);
-    // The way that the mutant breaks.
+    // The variant that the mutant breaks.
     let by_tiles = |launch: &Launch| {
-        let mut ways = 0..launch.ways();
-        ways.find(|&way| launch.done(way).kernel.name == "matmul")
+        let mut variants = 0..launch.variants();
+        variants
+            .find(|&variant| launch.done(variant).kernel.name == "matmul")
             .unwrap()
     };
     for (kernel, sound) in [(None, true), (Some(mutant), false)] {

@@ -56,10 +56,10 @@ fn parity_of(row: &Row, replicas: &[usize], gpus: &[(&str, &Option<Device>)]) ->
     for (what, gpu) in gpus {
         let Some(gpu) = gpu else { continue };
         let found = examine(row, replicas, Side::Gpu, &mut |plan| {
-            let ways = gpu.ways(plan).into_iter();
+            let variants = gpu.variants(plan).into_iter();
             // In mixed precision only what the other devices do not have.
-            let ways = ways.filter(|plan| *what != MIXED || plan.rounds_factors());
-            ways.map(|plan| gpu.executor(plan)).collect()
+            let variants = variants.filter(|plan| *what != MIXED || plan.rounds_factors());
+            variants.map(|plan| gpu.executor(plan)).collect()
         });
         hold(Side::Gpu, what, found);
     }
@@ -90,7 +90,7 @@ fn parity() {
             .for_each(|t| all.merge(t.join().unwrap()));
     });
     println!(
-        "{} ops, {} shapes and settings with {} numbers of replicas, {} ways against the \
+        "{} ops, {} shapes and settings with {} numbers of replicas, {} variants against the \
          reference in f64: {} results compared",
         rows.len(),
         rows.iter().map(|row| (row.cases)().len()).sum::<usize>(),
@@ -153,7 +153,9 @@ fn table() {
         let launched: std::collections::HashSet<_> = (row.cases)()
             .iter()
             .flat_map(|case| plan_of(case, 1).unwrap().programs["run"].clone())
-            .flat_map(|launch| (0..launch.ways()).map(move |way| launch.done(way).kernel.name))
+            .flat_map(|launch| {
+                (0..launch.variants()).map(move |variant| launch.done(variant).kernel.name)
+            })
             .collect();
         for kernel in row.kernels {
             assert!(

@@ -1,4 +1,4 @@
-//! Shapes beyond the lists: ops with sizes drawn at random, CPU executor and every way of the
+//! Shapes beyond the lists: ops with sizes drawn at random, CPU executor and every variant of the
 //! GPU against the reference in f64. What fails is shrunk to the smallest shape that still does.
 //!
 //! `WGRAD_RANDOM_CASES=1000 cargo test --test random` draws so many for each test, and
@@ -40,12 +40,12 @@ const UNIFORM: Fill = Fill::Uniform(-1.0, 1.0);
 /// Cases of each test, unless `WGRAD_RANDOM_CASES` says how many.
 const CASES: u32 = 40;
 
-/// Holds a case on every device and way, as many as it counts; the error says what disagrees.
+/// Holds a case on every device and variant, as many as it counts; the error says what disagrees.
 fn hold(
     case: &Case,
     replicas: usize,
     gpu: &Option<Device>,
-    ways: &Cell<usize>,
+    variants: &Cell<usize>,
 ) -> Result<(), TestCaseError> {
     let fail = |e: wgrad::Error| TestCaseError::fail(e.to_string());
     let prepared = Prepared::new(case, replicas).map_err(fail)?;
@@ -63,7 +63,7 @@ fn hold(
                 Err(TestCaseError::fail(what))
             }
             None => {
-                ways.set(ways.get() + 1);
+                variants.set(variants.get() + 1);
                 Ok(())
             }
         }
@@ -71,8 +71,8 @@ fn hold(
     let cpu = Cpu::<f32>::new(plan.clone(), Text::Fast);
     hold(Side::Cpu, cpu.map(|cpu| Box::new(cpu) as _))?;
     let Some(gpu) = gpu else { return Ok(()) };
-    for way in gpu.ways(plan) {
-        hold(Side::Gpu, gpu.executor(way))?;
+    for variant in gpu.variants(plan) {
+        hold(Side::Gpu, gpu.executor(variant))?;
     }
     Ok(())
 }
@@ -101,10 +101,10 @@ fn draw<S: Strategy>(what: &str, strategy: S, case: impl Fn(S::Value) -> Option<
     bytes[..4].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(config, rng);
-    let ways = Cell::new(0);
+    let variants = Cell::new(0);
     let result = runner.run(&(strategy, 1..4usize), |(drawn, replicas)| {
         match case(drawn) {
-            Some(case) => hold(&case, replicas, &gpu, &ways),
+            Some(case) => hold(&case, replicas, &gpu, &variants),
             None => Err(TestCaseError::reject("sizes that do not fit")),
         }
     });
@@ -112,10 +112,10 @@ fn draw<S: Strategy>(what: &str, strategy: S, case: impl Fn(S::Value) -> Option<
         panic!("{what}: {e}");
     }
     println!(
-        "{what}: {count} shapes, each on every device and way: {} runs",
-        ways.get()
+        "{what}: {count} shapes, each on every device and variant: {} runs",
+        variants.get()
     );
-    common::note(&format!("random shapes, {what}"), ways.get());
+    common::note(&format!("random shapes, {what}"), variants.get());
 }
 
 /// A window along one axis: image, taps, stride, padding, dilation. One pixel is as likely as

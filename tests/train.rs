@@ -8,7 +8,7 @@ use wgrad::Error;
 use wgrad::data::digits::{Part, generate};
 use wgrad::data::{Images, Split};
 use wgrad::exec::{Choice, Device};
-use wgrad::kernel::Suits;
+use wgrad::kernel::Target;
 use wgrad::model_file::ModelFile;
 use wgrad::nn::{Cost, Init, Layer, Network, recipe};
 use wgrad::ops::gather::Expansion;
@@ -205,16 +205,16 @@ fn fused_equals_unfused() {
 fn the_gpu_follows_the_cpu() {
     let data = digits(200, 50);
     // Without momentum other ops are fused, and those have kernels of every kind.
-    for (momentum, suits) in [
-        (0.5, Suits::Gpu),
-        (0.0, Suits::Gpu),
-        (0.0, Suits::Processor),
-        (0.0, Suits::Lanes),
+    for (momentum, target) in [
+        (0.5, Target::Gpu),
+        (0.0, Target::Gpu),
+        (0.0, Target::Processor),
+        (0.0, Target::Lanes),
     ] {
         let Some(Device::Gpu(gpu)) = gpu() else {
             return;
         };
-        let gpu = Device::Gpu(gpu.preferring(suits));
+        let gpu = Device::Gpu(gpu.preferring(target));
         let settings = Settings {
             momentum,
             ..settings()
@@ -225,7 +225,7 @@ fn the_gpu_follows_the_cpu() {
             let (c, g) = (c.training_cost[0], g.training_cost[0]);
             assert!(
                 (c - g).abs() <= 0.01 * c,
-                "cost {c} on the CPU, {g} on the GPU by kernels for {suits:?}"
+                "cost {c} on the CPU, {g} on the GPU by kernels for {target:?}"
             );
         }
     }

@@ -440,7 +440,7 @@ const ALIKE: &[(&str, &str)] = &[
     ("distort", "a loop over channels, of which images have few"),
 ];
 
-/// A case with every way, however long its loops.
+/// A case with every variant, however long its loops.
 fn prepared(case: &Case) -> Prepared {
     Prepared::with(case, &options(Limits::CPU)).unwrap()
 }
@@ -456,8 +456,9 @@ fn options(limits: Limits) -> Options {
 /// The plan with its launch done by the way called `kernel`, where it has that.
 fn by(plan: Plan, kernel: &str) -> Option<Plan> {
     let launch = &plan.programs["run"][0];
-    let way = (0..launch.ways()).find(|&way| launch.done(way).kernel.name == kernel)?;
-    Some(plan.choose(|_| way))
+    let variant =
+        (0..launch.variants()).find(|&variant| launch.done(variant).kernel.name == kernel)?;
+    Some(plan.choose(|_| variant))
 }
 
 /// The largest size at which the plan's checker lets `kernel` run.
@@ -489,8 +490,8 @@ fn loops_as_long_as_the_checker_allows_are_taken_whole() {
     for (name, family) in FAMILIES {
         let sized = |k: &&Kernel| k.turns.contains(|c: char| c.is_ascii_uppercase());
         // Lanes and matrix units are not everywhere.
-        let ways = device.ways(prepared(&family(64)).plan().clone());
-        let kernels = ways.iter().map(|plan| plan.programs["run"][0].kernel);
+        let variants = device.variants(prepared(&family(64)).plan().clone());
+        let kernels = variants.iter().map(|plan| plan.programs["run"][0].kernel);
         let kernels: BTreeSet<_> = kernels.filter(sized).map(|k| k.name).collect();
         for kernel in kernels {
             let n = largest(*family, kernel);
@@ -555,7 +556,7 @@ fn same(what: &str, allowed: f32, found: &BTreeMap<String, Host>, wanted: &BTree
 
 #[test]
 fn longer_loops_are_another_way_or_refused() {
-    // Windows have one way.
+    // Windows have one variant.
     let (_, window) = FAMILIES
         .iter()
         .find(|(name, _)| *name == "mean of a window")
@@ -573,7 +574,7 @@ fn longer_loops_are_another_way_or_refused() {
     let names = |limits| {
         let prepared = Prepared::with(&long, &options(limits)).unwrap();
         let launch = prepared.plan().programs["run"][0].clone();
-        let names = (0..launch.ways()).map(|way| launch.done(way).kernel.name);
+        let names = (0..launch.variants()).map(|variant| launch.done(variant).kernel.name);
         names.collect::<Vec<_>>()
     };
     assert!(names(Limits::CPU).contains(&"matmul_wide"));

@@ -19,7 +19,7 @@ use wgrad::ops::{Case, Fill, Window, log_likelihood};
 use wgrad::optim::{HYPER, TableSgd};
 use wgrad::plan::Launch;
 
-/// What a way of a launch goes by: its kernel, a block's edge, and how its workgroups are laid out.
+/// What a variant of a launch goes by: its kernel, a block's edge, and how its workgroups are laid out.
 pub fn name(launch: &Launch) -> String {
     let value = |wanted| {
         let mut constants = launch.constants.iter();

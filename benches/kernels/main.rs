@@ -12,7 +12,7 @@
 //! bytes would take at these rates, over the time taken; what lives in a cache may be above
 //! 100 %. Gather's tables are bound whole and read in a few places, so it has no bytes/s.
 //!
-//! What a GPU can do in several ways is timed in each; the plan's choice comes first.
+//! What a GPU can do in several variants is timed in each; the plan's choice comes first.
 //!
 //! The launches of a measurement are handed over together and waited for once, which is
 //! what they cost within a training step; a frame that times call by call would measure the
@@ -34,7 +34,7 @@ use cases::name;
 const ROUNDS: usize = 5;
 const ROUND: f64 = 0.04;
 
-/// Operations, bytes and seconds of one launch, in the way of `plan`. `trial`: run once.
+/// Operations, bytes and seconds of one launch, in the variant of `plan`. `trial`: run once.
 fn time(
     (case, prepared): (&Case, &Prepared),
     plan: Plan,
@@ -90,12 +90,12 @@ fn bench(device: &Device, labels: &[String], trial: bool) -> Result<()> {
         }
         let prepared = Prepared::new(case, 1)?;
         let plan = prepared.plan().clone();
-        let ways = match plan.programs["run"].len() {
-            1 => device.ways(plan),
+        let variants = match plan.programs["run"].len() {
+            1 => device.variants(plan),
             _ => vec![plan],
         };
-        let several = ways.len() > 1;
-        for plan in ways {
+        let several = variants.len() > 1;
+        for plan in variants {
             let label = match several {
                 false => label.clone(),
                 true => format!("{label}: {}", name(&plan.programs["run"][0])),

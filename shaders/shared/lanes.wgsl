@@ -1,4 +1,4 @@
-// For kernels whose workgroup is one subgroup of VECTOR lanes (`Suits::Lanes`): what one
+// For kernels whose workgroup is one subgroup of VECTOR lanes (`Target::Lanes`): what one
 // lane has loaded reaches the others without memory.
 const VECTOR: u32 = 8u;
 

@@ -46,7 +46,7 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
     let choice: Choice = args.device.parse()?;
     let model = Model::load(&args.model)?;
     let data = Source::resolve(args.data.as_deref())?.load()?;
-    let device = super::Ways::default().open(choice)?;
+    let device = super::Variants::default().open(choice)?;
     let mut predictor = Predictor::new(&model, &data.test, &device)?;
     let answers = predictor.evaluate()?;
     let mut text = format!(
@@ -69,7 +69,7 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
 pub fn predict(args: &PredictArgs) -> Result<()> {
     let choice: Choice = args.device.parse()?;
     if Trained::is(&ModelFile::load(&args.model)?) {
-        let device = super::Ways::default().open(choice)?;
+        let device = super::Variants::default().open(choice)?;
         return super::experiment::predict(&args.model, &args.images, &device);
     }
     let model = Model::load(&args.model)?;
@@ -91,7 +91,7 @@ pub fn predict(args: &PredictArgs) -> Result<()> {
     }
     let labels = vec![0; paths.len()];
     let images = Images::new("pictures", height, width, classes, pixels, labels)?;
-    let device = super::Ways::default().open(choice)?;
+    let device = super::Variants::default().open(choice)?;
     let mut predictor = Predictor::new(&model, &images, &device)?;
     let read = plurality(&predictor.evaluate()?.predictions);
     let outputs = predictor.outputs()?;

@@ -49,7 +49,7 @@ pub struct Args {
     #[arg(long)]
     profile: bool,
     #[command(flatten)]
-    ways: super::Ways,
+    variants: super::Variants,
     /// Launch every op on its own
     #[arg(long)]
     no_fuse: bool,
@@ -130,7 +130,7 @@ pub fn run(args: &Args) -> Result<()> {
             return Err(Error::unknown("workload", name, &known));
         }
     }
-    let device = args.ways.open(choice)?;
+    let device = args.variants.open(choice)?;
     if let Some(folder) = &args.growth {
         return growth::run(&device, seconds, folder);
     }

@@ -58,7 +58,7 @@ pub struct Run {
     #[arg(long, default_value = "auto")]
     device: String,
     #[command(flatten)]
-    ways: super::Ways,
+    variants: super::Variants,
     /// Where to write; an experiment's folder is named by its id
     #[arg(long, value_name = "DIR", default_value = "runs/book")]
     out: PathBuf,
@@ -119,7 +119,7 @@ fn load(named: Option<&str>) -> Result<Option<Split>> {
 
 fn experiments(args: &Run) -> Result<()> {
     let chosen = book::select(&args.ids)?;
-    let device = args.ways.open(args.device.parse()?)?;
+    let device = args.variants.open(args.device.parse()?)?;
     let data = load(args.data.as_deref())?;
     // Output that cannot be written is an error in the end, and no end of the work.
     let mut failed = None;
@@ -201,10 +201,10 @@ fn command(id: &str, args: &Run) -> String {
     if args.device != "auto" {
         text += &format!(" --device {}", args.device);
     }
-    if args.ways.tune {
+    if args.variants.tune {
         text += " --tune";
     }
-    if args.ways.mixed_precision {
+    if args.variants.mixed_precision {
         text += " --mixed-precision";
     }
     text
@@ -289,7 +289,7 @@ fn report(out: &Path) -> Result<()> {
 }
 
 fn verify(args: &Verify) -> Result<()> {
-    let device = super::Ways::default().open(args.device.parse()?)?;
+    let device = super::Variants::default().open(args.device.parse()?)?;
     let data = load(args.data.as_deref())?.ok_or_else(book::missing)?;
     let claims = verify_certificate(&args.file, &data.test, &device)?;
     let mut text = String::new();

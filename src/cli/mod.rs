@@ -115,8 +115,8 @@ fn log() {
 
 /// How launches are done on a GPU.
 #[derive(clap::Args, Default)]
-struct Ways {
-    /// On a GPU: where a launch can be done in several ways, time each and take the fastest
+struct Variants {
+    /// On a GPU: where a launch can be done in several variants, time each and take the fastest
     #[arg(long)]
     tune: bool,
     /// On a GPU with matrix units: large products of forward passes with factors rounded to f16
@@ -124,7 +124,7 @@ struct Ways {
     mixed_precision: bool,
 }
 
-impl Ways {
+impl Variants {
     /// Opens a device for work. What saves a later run time is kept in the user's cache.
     fn open(&self, choice: Choice) -> Result<Device> {
         let device = match self.mixed_precision {

@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(long, requires = "out")]
     resume: bool,
     #[command(flatten)]
-    ways: super::Ways,
+    variants: super::Variants,
 }
 
 /// The trained model's file.
@@ -39,12 +39,12 @@ const CHECKPOINTS: usize = 2;
 pub fn run(args: Args) -> Result<()> {
     let start = Instant::now();
     if let Some(named) = args.session.experiment()? {
-        let device = args.ways.open(named.device)?;
+        let device = args.variants.open(named.device)?;
         let out = (args.out.as_deref(), args.resume);
         return super::experiment::run(&named.experiment, named.data.as_deref(), out, &device);
     }
     let session = args.session.resolve()?;
-    let device = args.ways.open(session.device)?;
+    let device = args.variants.open(session.device)?;
     let info = device.info();
     let plan = Trainer::plan(&session.network, &session.data, &session.settings, info)?;
     let launches = plan.account().programs["train"].launches as u64;

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::error::{Error, Result};
 use crate::exec::DeviceInfo;
 use crate::graph::{Graph, Handle, Program};
-use crate::kernel::{Kernel, Suits};
+use crate::kernel::{Kernel, Target};
 use crate::ops::{GraphId, Lowered, Lowering, Operand, Stages, Value};
 use crate::plan::{Alternative, Binding, Buffer, Launch, Limits, Plan, Role};
 use crate::shape::Type;
@@ -212,7 +212,7 @@ fn lower(graph: &Graph, options: &Options) -> Result<Compiled> {
                     alternatives: alternatives
                         .map(|other| Alternative {
                             kernel: other.kernel,
-                            suits: other.suits,
+                            target: other.target,
                             constants: other.constants,
                             grid: grid(other.grid),
                         })
@@ -247,8 +247,8 @@ fn lower(graph: &Graph, options: &Options) -> Result<Compiled> {
     })
 }
 
-/// The launch without the ways in which a thread's loops take more turns than `turns`. Where its
-/// own kernel is such a way, another that any adapter compiles stands in for it; where there is
+/// The launch without the variants in which a thread's loops take more turns than `turns`. Where its
+/// own kernel is such a variant, another that any adapter compiles stands in for it; where there is
 /// none, the launch stays as it is and the plan's checker refuses it.
 fn within(mut lowered: Lowered, turns: u64) -> Lowered {
     let long = |kernel: &Kernel, constants: &[(&str, f64)]| {
@@ -256,18 +256,18 @@ fn within(mut lowered: Lowered, turns: u64) -> Lowered {
     };
     lowered
         .alternatives
-        .retain(|way| !long(way.kernel, &way.constants));
+        .retain(|variant| !long(variant.kernel, &variant.constants));
     if long(lowered.kernel, &lowered.constants) {
-        let anywhere = |suits| matches!(suits, Suits::Gpu | Suits::Processor);
+        let anywhere = |target| matches!(target, Target::Gpu | Target::Processor);
         let other = lowered
             .alternatives
             .iter()
-            .position(|way| anywhere(way.suits));
+            .position(|variant| anywhere(variant.target));
         if let Some(other) = other {
-            let way = lowered.alternatives.remove(other);
-            lowered.kernel = way.kernel;
-            lowered.constants = way.constants;
-            lowered.grid = way.grid;
+            let variant = lowered.alternatives.remove(other);
+            lowered.kernel = variant.kernel;
+            lowered.constants = variant.constants;
+            lowered.grid = variant.grid;
         }
     }
     lowered

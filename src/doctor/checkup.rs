@@ -125,8 +125,8 @@ pub fn checkup(device: &Device, tell: &mut dyn FnMut(Stage<'_>)) -> Result<Repor
                 part,
                 of: cases * REPLICAS.len(),
             });
-            let ways = device.ways(plan).into_iter();
-            ways.map(|plan| device.executor(plan)).collect()
+            let variants = device.variants(plan).into_iter();
+            variants.map(|plan| device.executor(plan)).collect()
         })?;
         let result = OpResult {
             op: row.stem,

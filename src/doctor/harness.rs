@@ -181,7 +181,7 @@ impl Prepared {
         self.compiled.plan()
     }
 
-    /// The case on an executor of its plan, which may go other ways or be broken on purpose.
+    /// The case on an executor of its plan, which may take other variants or be broken on purpose.
     ///
     /// # Errors
     /// As [`Session::of`].

@@ -229,8 +229,8 @@ pub fn truth(case: &Prepared, inputs: &[Host]) -> Result<BTreeMap<String, Host>>
 ///         continue; // no GPU here
 ///     };
 ///     let comparison = examine(&row, &[1, 3], side, &mut |plan| {
-///         let ways = device.ways(plan).into_iter();
-///         ways.map(|plan| device.executor(plan)).collect()
+///         let variants = device.variants(plan).into_iter();
+///         variants.map(|plan| device.executor(plan)).collect()
 ///     })?;
 ///     assert_eq!(comparison.failure, None);
 ///     assert_eq!(comparison.buffers, 6);

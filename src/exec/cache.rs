@@ -1,4 +1,4 @@
-//! What was learned about a device, kept between runs: compiled pipelines, measured ways.
+//! What was learned about a device, kept between runs: compiled pipelines, measured variants.
 //!
 //! Nothing depends on it. A file that is missing, damaged, of another device or of another
 //! version is as good as none, and a folder that cannot be written to is no error. Since

@@ -144,12 +144,12 @@ impl Device {
         }
     }
 
-    /// The same device, but where a launch can be done in several ways, each is timed before
+    /// The same device, but where a launch can be done in several variants, each is timed before
     /// a plan runs, and the fastest is taken. What was measured stays with this device and
-    /// in its cache; a device that is not tuned does not look there. The CPU has one way.
+    /// in its cache; a device that is not tuned does not look there. The CPU has one variant.
     ///
-    /// Two ways round differently, so a tuned device has a name of its own, and its
-    /// executors' name says by a number which ways they go: the same name and seed, the
+    /// Two variants round differently, so a tuned device has a name of its own, and its
+    /// executors' name says by a number which variants they take: the same name and seed, the
     /// same bits.
     pub fn tuned(self) -> Self {
         match self {
@@ -168,17 +168,19 @@ impl Device {
         }
     }
 
-    /// The plan in each way that the device can go, the first of every launch first. A launch
-    /// with fewer ways than others goes its first again. The CPU has one way.
-    pub fn ways(&self, plan: Plan) -> Vec<Plan> {
+    /// The plan in each variant that the device can run, the first of every launch first. A launch
+    /// with fewer variants than others takes its first again. The CPU has one variant.
+    pub fn variants(&self, plan: Plan) -> Vec<Plan> {
         match self {
             Self::Cpu(_) => vec![plan.choose(|_| 0)],
             #[cfg(feature = "gpu")]
             Self::Gpu(gpu) => {
                 let plan = gpu.possible(plan);
-                let most = plan.programs.values().flatten().map(Launch::ways).max();
-                let ways = 0..most.unwrap_or(1);
-                ways.map(|way| plan.clone().choose(|_| way)).collect()
+                let most = plan.programs.values().flatten().map(Launch::variants).max();
+                let variants = 0..most.unwrap_or(1);
+                variants
+                    .map(|variant| plan.clone().choose(|_| variant))
+                    .collect()
             }
         }
     }

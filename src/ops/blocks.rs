@@ -5,7 +5,7 @@
 //! GPU with. Of few blocks and a long K, four teams of a workgroup take a quarter of K each
 //! and add up in the end: split-K in one launch and a fixed order.
 //!
-//! Each way's time is computed from what an NVIDIA H200 needed (`results/h200/kernels.txt`,
+//! Each variant's time is computed from what an NVIDIA H200 needed (`results/h200/kernels.txt`,
 //! 44 products, each within a quarter of it): every step of K takes a chain of loads and
 //! barriers ([`Cut::alone`]), which the other blocks of a multiprocessor hide, so each of
 //! them only adds the time that it keeps its units busy ([`Cut::busy`]). Fewer blocks than
@@ -20,7 +20,7 @@ const LAUNCH: usize = 2_300;
 /// Threads of a workgroup.
 const THREADS: usize = 256;
 
-/// A way to cut a product. Times are in nanoseconds.
+/// A cut of a product. Times are in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
     /// Rows and columns of a block of C.
@@ -157,7 +157,7 @@ fn sorted(sizes: [usize; 3], time: impl Fn(&Cut) -> usize) -> Vec<Cut> {
 pub(super) mod tests {
     use super::*;
 
-    /// A way of a launch as it was measured on the GPU of the model.
+    /// A variant of a launch as it was measured on the GPU of the model.
     pub struct Row {
         /// The launch.
         pub label: &'static str,
@@ -170,7 +170,7 @@ pub(super) mod tests {
         pub nanoseconds: f64,
     }
 
-    /// Every way of every launch that has several.
+    /// Every variant of every launch that has several.
     pub fn measured() -> Vec<Row> {
         let row = |line: &'static str| {
             let (label, rest) = line.split_once(": ")?;
@@ -191,7 +191,7 @@ pub(super) mod tests {
         table.filter_map(row).collect()
     }
 
-    /// A product's M, N, K, and the cut of this way.
+    /// A product's M, N, K, and the cut of this variant.
     fn product(row: &Row) -> Option<([usize; 3], Cut)> {
         let part = row.label.strip_prefix("matmul ")?.split(' ').next()?;
         let few = ["matmul_few", "matmul_wide", "matmul_slices"];

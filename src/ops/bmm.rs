@@ -19,7 +19,7 @@ use super::{
     Alternative, Backward, Case, Fill, Lowered, Lowering, Op, Operand, Value, arity, floats, grid,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Args, Bind, Kernel, Suits};
+use crate::kernel::{Args, Bind, Kernel, Target};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -107,12 +107,12 @@ impl Bmm {
         constants
     }
 
-    /// Every way, the best for a GPU first.
-    fn ways(&self, s: &Sizes) -> Vec<Alternative> {
+    /// Every variant, the best for a GPU first.
+    fn variants(&self, s: &Sizes) -> Vec<Alternative> {
         let constants = self.constants(s);
         let batch: usize = s.batch.iter().product();
         let [m, n, _] = s.product;
-        let way = |suits, cut: &Cut| {
+        let variant = |target, cut: &Cut| {
             let [x, y] = cut.grid(s.product);
             let more = [("BLOCK", cut.block as f64), ("SHARES", cut.shares as f64)];
             let (kernel, more) = match cut.shares {
@@ -120,7 +120,7 @@ impl Bmm {
                 _ => (&BMM_BLOCK, &more[..]),
             };
             Alternative {
-                suits,
+                target,
                 kernel,
                 constants: [&constants, more].concat(),
                 grid: grid(batch * x * y, 1),
@@ -129,18 +129,18 @@ impl Bmm {
         // Of several cuts one for a GPU and one for a processor, the largest that is not mostly
         // outside: they are one text, which the matrix product tests in all of them.
         let reuse = m.min(n).next_power_of_two().clamp(32, 128);
-        let mut ways = Vec::new();
+        let mut variants = Vec::new();
         let mut blocks = 0;
         for cut in cuts(batch, s.product, 0) {
             let first = cut.shares > 0 && blocks == 0;
             blocks += usize::from(cut.shares > 0);
             if cut.block == reuse {
-                ways.push(way(Suits::Processor, &cut));
+                variants.push(variant(Target::Processor, &cut));
             } else if cut.shares == 0 || first {
-                ways.push(way(Suits::Gpu, &cut));
+                variants.push(variant(Target::Gpu, &cut));
             }
         }
-        ways
+        variants
     }
 }
 
@@ -170,7 +170,7 @@ impl Op for Bmm {
             flops: 2 * (outputs[0].elements() * s.product[2]) as u64,
             alternatives: vec![],
         };
-        Ok(Lowering::Launch(bare.by(self.ways(&s))))
+        Ok(Lowering::Launch(bare.by(self.variants(&s))))
     }
 
     fn gradient(&self, g: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {

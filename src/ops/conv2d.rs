@@ -124,8 +124,8 @@ impl Conv2d {
         2 * (s.n * s.f * s.output[0] * s.output[1] * taps) as u64
     }
 
-    /// The direct kernel, and every way, the best for a GPU first.
-    fn ways(&self, inputs: &[Type], outputs: &[Type]) -> Result<(Lowered, Vec<Alternative>)> {
+    /// The direct kernel, and every variant, the best for a GPU first.
+    fn variants(&self, inputs: &[Type], outputs: &[Type]) -> Result<(Lowered, Vec<Alternative>)> {
         let filters = four(FILTERS, &inputs[1])?;
         let s = self.sizes(four(IMAGES, &inputs[0])?, filters)?;
         let kernel = [filters[2], filters[3]];
@@ -140,8 +140,8 @@ impl Conv2d {
         let taps = filters[1] * kernel[0] * kernel[1];
         let sizes = [s.f / self.groups, s.n * s.output[0] * s.output[1], taps];
         let cost = direct_cost(outputs[0].elements(), taps);
-        let ways = implicit::ways(&direct, cost, &implicit::FORWARD, sizes, self.groups);
-        Ok((direct, ways))
+        let variants = implicit::variants(&direct, cost, &implicit::FORWARD, sizes, self.groups);
+        Ok((direct, variants))
     }
 }
 
@@ -172,8 +172,8 @@ impl Op for Conv2d {
     }
 
     fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
-        let (direct, ways) = self.ways(inputs, outputs)?;
-        Ok(Lowering::Launch(direct.by(ways)))
+        let (direct, variants) = self.variants(inputs, outputs)?;
+        Ok(Lowering::Launch(direct.by(variants)))
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {

@@ -32,7 +32,7 @@ use super::{
     Alternative, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Operand, exactly, floats, grid,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Bind, Kernel, Port, Suits};
+use crate::kernel::{Bind, Kernel, Port, Target};
 use crate::shape::Type;
 
 mod fast;
@@ -245,7 +245,7 @@ impl Op for Conv2dPool {
 }
 
 impl Conv2dPool {
-    /// Other ways of the usual launch.
+    /// Other variants of the usual launch.
     fn alternatives(
         &self,
         usual: &Lowered,
@@ -253,21 +253,21 @@ impl Conv2dPool {
         (s, [po, qo]): (Sizes, [usize; 2]),
     ) -> Vec<Alternative> {
         let groups = self.0.conv.groups;
-        let mut ways = Vec::new();
+        let mut variants = Vec::new();
         if self.0.pairs() {
-            ways = staged::forward(usual, filters, (s, [po, qo]), groups);
+            variants = staged::forward(usual, filters, (s, [po, qo]), groups);
         }
         if !self.0.pairs() || self.0.pool.stride != [2, 2] || filters[3] > STRIP_KERNEL {
-            return ways;
+            return variants;
         }
         let blocks = groups * (s.f / groups).div_ceil(STRIP[1]);
         let tiles = (s.n * po).div_ceil(WIDE);
         let grid = grid(tiles * qo.div_ceil(STRIP[0]) * blocks, 1);
         if s.input[1].is_multiple_of(4) {
-            ways.push(usual.otherwise(Suits::Lanes, &wide::FORWARD_LANES, grid));
+            variants.push(usual.otherwise(Target::Lanes, &wide::FORWARD_LANES, grid));
         }
-        ways.push(usual.otherwise(Suits::Processor, &wide::FORWARD, grid));
-        ways
+        variants.push(usual.otherwise(Target::Processor, &wide::FORWARD, grid));
+        variants
     }
 }
 
@@ -317,7 +317,7 @@ impl Op for Conv2dPoolInputGrad {
         let covered = self.conv_pool.pool.stride == [2, 2] && s.output == pooled.map(|o| 2 * o);
         if self.conv_pool.pairs() && covered && kh <= STRIP_KERNEL && kw <= STRIP_KERNEL {
             let grid = grid(s.n * s.c, WIDE);
-            let strips = lowered.otherwise(Suits::Processor, &wide::INPUT_GRAD, grid);
+            let strips = lowered.otherwise(Target::Processor, &wide::INPUT_GRAD, grid);
             lowered.alternatives = vec![strips];
         }
         let pool = &self.conv_pool.pool;
@@ -452,7 +452,7 @@ impl Conv2dPoolWeightGrad {
         })
     }
 
-    /// Other ways of the usual launch.
+    /// Other variants of the usual launch.
     fn alternatives(&self, usual: &Lowered, s: &Sizes, places: usize) -> Vec<Alternative> {
         if !self.conv_pool.plain() {
             return vec![];
@@ -462,18 +462,18 @@ impl Conv2dPoolWeightGrad {
             Update::WeightsAndBias(_) => (&wide::WEIGHT_GRAD_BIAS, &staged::WEIGHT_GRAD_BIAS),
         };
         let groups = self.conv_pool.conv.groups;
-        let mut ways = staged::weight_grad(usual, staged, self.kernel, s, (groups, places));
+        let mut variants = staged::weight_grad(usual, staged, self.kernel, s, (groups, places));
         if self.kernel[0] * self.kernel[1] <= MOST_TAPS {
             let channels = s.c / groups;
             let width = channels.next_power_of_two().min(WIDE);
             let grid = grid(s.f * channels.div_ceil(width), 1);
-            let mut way = usual.otherwise(Suits::Processor, wide, grid);
-            if let Some(("SHARES", shares)) = way.constants.last_mut() {
+            let mut variant = usual.otherwise(Target::Processor, wide, grid);
+            if let Some(("SHARES", shares)) = variant.constants.last_mut() {
                 *shares = (WIDE / width) as f64;
             }
-            ways.push(way);
+            variants.push(variant);
         }
-        ways
+        variants
     }
 }
 

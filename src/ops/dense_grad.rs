@@ -21,7 +21,7 @@ use super::pointwise::{Ended, Ending, MOST_BINDINGS, Pointwise, finished};
 use super::{Case, Fill, Lowered, Lowering, Op, Operand, exactly, floats};
 use crate::error::{Error, Result};
 use crate::expr::Expr;
-use crate::kernel::{Args, Bind, Kernel, LANES, Port, Suits};
+use crate::kernel::{Args, Bind, Kernel, LANES, Port, Target};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -181,13 +181,13 @@ impl Op for DenseGrad {
             false => (&DENSE_UPDATE_WIDE, &DENSE_UPDATE_LANES),
         };
         let groups = n_in.div_ceil(WIDE) as u32;
-        let mut ways = Vec::from_iter(quads::way(&lowered, n_in, wanted));
+        let mut variants = Vec::from_iter(quads::variant(&lowered, n_in, wanted));
         if n_in.is_multiple_of(LANES) {
-            ways.push(lowered.otherwise(Suits::Lanes, lanes, [groups, 1]));
+            variants.push(lowered.otherwise(Target::Lanes, lanes, [groups, 1]));
         }
         // The last workgroup has the biases.
-        ways.push(lowered.otherwise(Suits::Processor, wide, [groups + 1, 1]));
-        lowered.alternatives = ways;
+        variants.push(lowered.otherwise(Target::Processor, wide, [groups + 1, 1]));
+        lowered.alternatives = variants;
         let extents: [&[usize]; 3] = [&[out, n_in], &[out], &[n, n_in]];
         let ended = match &self.input_gradient {
             InputGradient::Ended(ending, own) => Some((ending.clone(), own.clone())),

@@ -17,7 +17,7 @@ use super::{
     log_likelihood, quadratic, small_batch,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Args, Bind, Kernel, Suits};
+use crate::kernel::{Args, Bind, Kernel, Target};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -124,12 +124,12 @@ impl Op for DenseLoss {
             flops: (2 * n * n_in * k) as u64,
             alternatives: vec![],
         };
-        let mut ways = vec![
-            lowered.otherwise(Suits::Lanes, &DENSE_LOSS_LANES, [1, 1]),
-            lowered.otherwise(Suits::Processor, &DENSE_LOSS_WIDE, [1, 1]),
+        let mut variants = vec![
+            lowered.otherwise(Target::Lanes, &DENSE_LOSS_LANES, [1, 1]),
+            lowered.otherwise(Target::Processor, &DENSE_LOSS_WIDE, [1, 1]),
         ];
-        ways.extend(tiles::way(&lowered, [n, n_in, k]));
-        lowered.alternatives = ways;
+        variants.extend(tiles::variant(&lowered, [n, n_in, k]));
+        lowered.alternatives = variants;
         Ok(Lowering::Launch(lowered))
     }
 }

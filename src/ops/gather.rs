@@ -13,7 +13,7 @@ use super::{
     epoch_steps, exactly, grid,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Args, Bind, Kernel, Suits};
+use crate::kernel::{Args, Bind, Kernel, Target};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -142,21 +142,21 @@ impl Op for Gather {
 }
 
 impl Gather {
-    /// Other ways of the usual launch.
+    /// Other variants of the usual launch.
     fn alternatives(&self, usual: &Lowered) -> Vec<Alternative> {
         let size: usize = self.shape.iter().product();
         // That kernel counts bytes in 31 bits.
         if !self.shuffled || self.images * size >= 1 << 31 {
             return vec![];
         }
-        let mut ways = Vec::new();
+        let mut variants = Vec::new();
         if self.expansion.factor() == 1 && size.is_multiple_of(RUN) && self.batch <= 65_535 {
             let grid = [self.batch as u32, 1];
-            ways.push(usual.otherwise(Suits::Processor, &GATHER_SHUFFLED_RUNS, grid));
+            variants.push(usual.otherwise(Target::Processor, &GATHER_SHUFFLED_RUNS, grid));
         }
         let grid = grid(self.batch * size.div_ceil(RUN), ELEMENTWISE);
-        ways.push(usual.otherwise(Suits::Processor, &GATHER_SHUFFLED_WIDE, grid));
-        ways
+        variants.push(usual.otherwise(Target::Processor, &GATHER_SHUFFLED_WIDE, grid));
+        variants
     }
 }
 

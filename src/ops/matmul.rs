@@ -22,7 +22,7 @@ use super::small_batch::FEW;
 use super::{Alternative, Backward, Case, Fill, Lowered, Lowering, Op, Operand, Value, floats};
 use crate::error::{Error, Result};
 use crate::expr::Expr;
-use crate::kernel::{Args, Bind, Kernel, LANES, Port, Suits};
+use crate::kernel::{Args, Bind, Kernel, LANES, Port, Target};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -85,8 +85,8 @@ impl Matmul {
         Case::new(self, k).float(&a, uniform).float(&b, uniform)
     }
 
-    /// Every way, the best for a GPU first; `biased` if the end adds a bias, as a dense layer's does.
-    fn ways(&self, [m, n, k]: [usize; 3], biased: bool) -> Vec<Alternative> {
+    /// Every variant, the best for a GPU first; `biased` if the end adds a bias, as a dense layer's does.
+    fn variants(&self, [m, n, k]: [usize; 3], biased: bool) -> Vec<Alternative> {
         let constants = vec![
             ("M", m as f64),
             ("N", n as f64),
@@ -94,34 +94,34 @@ impl Matmul {
             ("TRANS_A", f64::from(u8::from(self.trans_a))),
             ("TRANS_B", f64::from(u8::from(self.trans_b))),
         ];
-        let mut ways = blocks::ways([m, n, k], &constants);
+        let mut variants = blocks::variants([m, n, k], &constants);
         if biased {
-            ways.extend(fragments::ways([m, n, k], &constants));
+            variants.extend(fragments::variants([m, n, k], &constants));
         }
         let groups = n.div_ceil(TEAMS).max(m.div_ceil(FEW));
         if groups > 65_535 || self.trans_a || !self.trans_b {
-            return ways;
+            return variants;
         }
-        let way = |suits, kernel, columns| Alternative {
-            suits,
+        let variant = |target, kernel, columns| Alternative {
+            target,
             kernel,
             constants: constants.clone(),
             grid: [n.div_ceil(columns) as u32, m.div_ceil(FEW) as u32],
         };
         if k.is_multiple_of(LANES) {
-            ways.push(way(Suits::Lanes, &lanes::MATMUL_LANES, LANE_ROWS));
+            variants.push(variant(Target::Lanes, &lanes::MATMUL_LANES, LANE_ROWS));
         }
         if m <= FEW {
-            ways.splice(
+            variants.splice(
                 0..0,
                 [
-                    way(Suits::Gpu, &MATMUL_FEW, TEAMS),
-                    way(Suits::Processor, &MATMUL_WIDE, TEAMS),
+                    variant(Target::Gpu, &MATMUL_FEW, TEAMS),
+                    variant(Target::Processor, &MATMUL_WIDE, TEAMS),
                 ],
             );
-            ways.extend(slices::way([m, n, k], &constants));
+            variants.extend(slices::variant([m, n, k], &constants));
         }
-        ways
+        variants
     }
 }
 
@@ -157,15 +157,15 @@ impl Op for Matmul {
         let ending = self.ending.as_ref();
         let bias = inputs.get(2).map(|bias| bias.shape.extents());
         let biased = bias == Some(&[n]) && ending.is_some_and(|ending| !ending.is_update());
-        let mut ways = self.ways([m, n, k], biased);
-        let best = ways.remove(0);
+        let mut variants = self.variants([m, n, k], biased);
+        let best = variants.remove(0);
         let product = Lowered {
             kernel: best.kernel,
             constants: best.constants,
             operands: vec![Operand::In(0), Operand::In(1), Operand::Out(0)],
             grid: best.grid,
             flops: 2 * (m * n * k) as u64,
-            alternatives: ways,
+            alternatives: variants,
         };
         let ends = Ended::only(ending, 2, &[m, n]);
         Ok(Lowering::Launch(finished(product, &ends, inputs)?))

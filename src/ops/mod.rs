@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
-use crate::kernel::{Kernel, Suits};
+use crate::kernel::{Kernel, Target};
 use crate::shape::{DType, Type};
 
 #[cfg(test)]
@@ -190,29 +190,29 @@ impl Lowered {
     /// The same launch by another kernel, which has the same constants.
     pub(crate) fn otherwise(
         &self,
-        suits: Suits,
+        target: Target,
         kernel: &'static Kernel,
         grid: [u32; 2],
     ) -> Alternative {
         Alternative {
-            suits,
+            target,
             kernel,
             constants: self.constants.clone(),
             grid,
         }
     }
 
-    /// The same launch in the first of these ways, the others being its alternatives.
-    pub(crate) fn by(self, ways: Vec<Alternative>) -> Self {
-        let mut ways = ways.into_iter();
-        let Some(first) = ways.next() else {
+    /// The same launch in the first of these variants, the others being its alternatives.
+    pub(crate) fn by(self, variants: Vec<Alternative>) -> Self {
+        let mut variants = variants.into_iter();
+        let Some(first) = variants.next() else {
             return self;
         };
         Self {
             kernel: first.kernel,
             constants: first.constants,
             grid: first.grid,
-            alternatives: ways.collect(),
+            alternatives: variants.collect(),
             ..self
         }
     }
@@ -222,7 +222,7 @@ impl Lowered {
 #[derive(Clone, Debug)]
 pub struct Alternative {
     /// The devices it is made for.
-    pub suits: Suits,
+    pub target: Target,
     /// The kernel.
     pub kernel: &'static Kernel,
     /// A value for each of its constants.

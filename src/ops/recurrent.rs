@@ -31,7 +31,7 @@ use super::{
     Backward, Case, Fill, Lowered, Lowering, Op, Operand, Tape, Value, arity, exactly, floats, grid,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Bind, Kernel, Suits};
+use crate::kernel::{Bind, Kernel, Target};
 use crate::shape::Type;
 
 mod fast;
@@ -169,19 +169,19 @@ impl Recurrent {
                 true => (WIDEST / h.next_power_of_two()).clamp(2, 16),
                 false => 8,
             };
-            let suits = Suits::Workgroup {
+            let target = Target::Workgroup {
                 threads: WIDEST as u32,
                 bytes: 32 << 10,
             };
-            let mut way = lowered.otherwise(suits, kernel, lowered.grid);
-            for (name, value) in &mut way.constants {
+            let mut variant = lowered.otherwise(target, kernel, lowered.grid);
+            for (name, value) in &mut variant.constants {
                 match *name {
                     "LANES" => *value = WIDEST as f64,
                     "SLICES" => *value = slices as f64,
                     _ => {}
                 }
             }
-            lowered.alternatives = vec![way];
+            lowered.alternatives = vec![variant];
         }
         Lowering::Launch(lowered)
     }

@@ -45,13 +45,13 @@ impl Limits {
 /// Found and wanted.
 type Refused = (String, String);
 
-/// Checks that a launch uses its bindings alike, whichever way it is done.
-fn same_use(launch: &Launch, way: usize) -> std::result::Result<(), Refused> {
+/// Checks that a launch uses its bindings alike, whichever variant runs.
+fn same_use(launch: &Launch, variant: usize) -> std::result::Result<(), Refused> {
     let uses = |kernel: &Kernel| -> Vec<_> {
         let bindings = kernel.bindings.iter();
         bindings.map(|b| (b.dtype, b.access, b.shared)).collect()
     };
-    let kernel = launch.done(way).kernel;
+    let kernel = launch.done(variant).kernel;
     if uses(kernel) == uses(launch.kernel) {
         return Ok(());
     }
@@ -80,17 +80,17 @@ impl Plan {
         for launches in self.programs.values() {
             let mut written = HashSet::new();
             for (i, launch) in launches.iter().enumerate() {
-                let ways = (0..launch.ways()).try_for_each(|way| {
-                    same_use(launch, way)?;
-                    self.check_launch(&launch.done(way), limits, &written)
+                let variants = (0..launch.variants()).try_for_each(|variant| {
+                    same_use(launch, variant)?;
+                    self.check_launch(&launch.done(variant), limits, &written)
                 });
-                ways.map_err(|(found, wanted)| Error::Plan {
+                variants.map_err(|(found, wanted)| Error::Plan {
                     launch: i,
                     label: launch.label.clone(),
                     found,
                     wanted,
                 })?;
-                // All ways use their bindings alike.
+                // All variants use their bindings alike.
                 for (binding, declared) in launch.bindings.iter().zip(launch.kernel.bindings) {
                     if declared.access != Access::Read {
                         written.insert(binding.buffer);
@@ -250,7 +250,7 @@ impl Plan {
 mod tests {
     use super::super::{Alternative, Binding, Buffer};
     use super::*;
-    use crate::kernel::{Args, Bind, Suits};
+    use crate::kernel::{Args, Bind, Target};
     use crate::shape::DType;
     use crate::tensor::Real;
 
@@ -334,7 +334,7 @@ mod tests {
             refused(|p| {
                 launch(p).alternatives.push(Alternative {
                     kernel,
-                    suits: Suits::Gpu,
+                    target: Target::Gpu,
                     constants,
                     grid,
                 });

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
-use crate::kernel::{Kernel, Suits};
+use crate::kernel::{Kernel, Target};
 use crate::shape::DType;
 
 mod account;
@@ -90,7 +90,7 @@ pub struct Alternative {
     #[serde(serialize_with = "kernel_name")]
     pub kernel: &'static Kernel,
     /// The devices it is made for.
-    pub suits: Suits,
+    pub target: Target,
     /// A value for each of the kernel's constants.
     pub constants: Vec<(&'static str, f64)>,
     /// Workgroups; z is the number of replicas.
@@ -98,8 +98,8 @@ pub struct Alternative {
 }
 
 impl Launch {
-    /// In how many ways the launch can be done.
-    pub fn ways(&self) -> usize {
+    /// In how many variants the launch can be done.
+    pub fn variants(&self) -> usize {
         1 + self.alternatives.len()
     }
 
@@ -107,16 +107,19 @@ impl Launch {
     /// workgroups of some size, of those that the adapter has.
     pub fn by_workgroups(&self) -> Option<usize> {
         let mut others = self.alternatives.iter();
-        others.position(|other| matches!(other.suits, Suits::Workgroup { .. }))
+        others.position(|other| matches!(other.target, Target::Workgroup { .. }))
     }
 
-    /// The launch done in one of its ways, without the others; way 0 is its own kernel.
-    pub fn done(&self, way: usize) -> Self {
+    /// The launch done in one of its variants, without the others; variant 0 is its own kernel.
+    pub fn done(&self, variant: usize) -> Self {
         let bare = Self {
             alternatives: vec![],
             ..self.clone()
         };
-        match way.checked_sub(1).and_then(|i| self.alternatives.get(i)) {
+        match variant
+            .checked_sub(1)
+            .and_then(|i| self.alternatives.get(i))
+        {
             Some(other) => Self {
                 kernel: other.kernel,
                 constants: other.constants.clone(),
@@ -151,7 +154,7 @@ impl Plan {
             .position(|b| b.role == Role::State && b.name == name)
     }
 
-    /// The plan with each launch done in the way that `pick` gives and no other.
+    /// The plan with each launch done in the variant that `pick` gives and no other.
     pub fn choose(mut self, mut pick: impl FnMut(&Launch) -> usize) -> Self {
         for launch in self.programs.values_mut().flatten() {
             *launch = launch.done(pick(launch));
@@ -159,10 +162,10 @@ impl Plan {
         self
     }
 
-    /// The plan without the ways that are made for other devices than those `keep` names.
-    pub fn with_ways(mut self, mut keep: impl FnMut(Suits) -> bool) -> Self {
+    /// The plan without the variants that are made for other devices than those `keep` names.
+    pub fn with_variants(mut self, mut keep: impl FnMut(Target) -> bool) -> Self {
         for launch in self.programs.values_mut().flatten() {
-            launch.alternatives.retain(|other| keep(other.suits));
+            launch.alternatives.retain(|other| keep(other.target));
         }
         self
     }

@@ -116,7 +116,7 @@ impl Session {
 }
 
 impl<E: Executor + ?Sized> Session<E> {
-    /// What is compiled, on an executor of its plan. The executor may go other ways, and have
+    /// What is compiled, on an executor of its plan. The executor may take other variants, and have
     /// launches that were changed; programs and buffers must be the plan's.
     ///
     /// # Errors
@@ -143,7 +143,7 @@ impl<E: Executor + ?Sized> Session<E> {
         self.executor.device()
     }
 
-    /// The plan as it is executed: each launch in the way that was chosen for the device.
+    /// The plan as it is executed: each launch in the variant that was chosen for the device.
     pub fn plan(&self) -> &Plan {
         self.executor.plan()
     }

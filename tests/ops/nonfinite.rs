@@ -1,5 +1,5 @@
 //! What is not finite goes on: NaN and infinities at several places of each input of each case
-//! come out where the reference in f64 has them, and nowhere else, on every device and way.
+//! come out where the reference in f64 has them, and nowhere else, on every device and variant.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -33,8 +33,8 @@ fn sessions(prepared: &Prepared, gpus: &[(&str, &Option<Device>)]) -> Vec<(Side,
     }
     for (name, gpu) in gpus {
         let Some(gpu) = gpu else { continue };
-        let ways = gpu.ways(plan.clone()).into_iter();
-        for plan in ways.filter(|plan| *name != MIXED || plan.rounds_factors()) {
+        let variants = gpu.variants(plan.clone()).into_iter();
+        for plan in variants.filter(|plan| *name != MIXED || plan.rounds_factors()) {
             let kernels = plan.programs["run"].iter().map(|l| l.kernel.name);
             let kernels = kernels.collect::<Vec<_>>().join(", ");
             all.push((

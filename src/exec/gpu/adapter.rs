@@ -7,7 +7,7 @@ use super::pipelines::Kept;
 use super::tuning::{self, Tuning};
 use crate::error::{Error, Result};
 use crate::exec::{Cache, Choice, DeviceInfo};
-use crate::kernel::{LANES, Suits};
+use crate::kernel::{LANES, Target};
 use crate::plan::{Alternative, Launch, Limits, Plan};
 
 /// How much of its memory a device may be asked for.
@@ -18,7 +18,7 @@ const WANTED: wgpu::Features = wgpu::Features::PIPELINE_CACHE
     .union(wgpu::Features::TIMESTAMP_QUERY)
     .union(VECTORS);
 
-/// What kernels for [`Suits::Lanes`] use.
+/// What kernels for [`Target::Lanes`] use.
 const VECTORS: wgpu::Features = wgpu::Features::SUBGROUP.union(wgpu::Features::SHADER_INT64);
 
 /// What mixed precision needs beside a unit of a known size ([`units_of`]).
@@ -31,7 +31,7 @@ const UNITS: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
 /// subgroups as its block has squares of 2 x 2 matrices.
 const KNOWN_UNITS: [(u32, u32); 2] = [(16, 32), (8, 8)];
 
-/// Rows and columns of the matrices that an adapter multiplies for [`Suits::MatrixUnits`], if
+/// Rows and columns of the matrices that an adapter multiplies for [`Target::MatrixUnits`], if
 /// it does: factors in f16, sums in f32.
 fn units_of(adapter: &wgpu::Adapter) -> Option<u32> {
     let info = adapter.get_info();
@@ -178,7 +178,7 @@ pub struct GpuDevice {
     pub(super) info: DeviceInfo,
     pub(super) faults: Faults,
     /// Of several kernels for a launch, those that are taken.
-    suits: Suits,
+    target: Target,
     /// Whether every subgroup has [`LANES`] lanes, which load words of 64 bits.
     vectors: bool,
     /// In mixed precision, the matrices that its units multiply.
@@ -337,11 +337,11 @@ impl GpuDevice {
             device,
             queue,
             faults,
-            // Where there are no lanes, `way` takes what suits any processor.
-            suits: if info.software {
-                Suits::Lanes
+            // Where there are no lanes, `variant` takes what suits any processor.
+            target: if info.software {
+                Target::Lanes
             } else {
-                Suits::Gpu
+                Target::Gpu
             },
             units,
             checks: false,
@@ -374,11 +374,11 @@ impl GpuDevice {
         self
     }
 
-    /// The plan with the ways that suit the device, or that were measured to be fastest;
+    /// The plan with the variants that suit the device, or that were measured to be fastest;
     /// and what the device is called then.
     pub(super) fn choose(&self, plan: Plan) -> Result<(Plan, DeviceInfo)> {
         let plan = self.possible(plan);
-        let suiting = |launch: &Launch| self.way(launch);
+        let suiting = |launch: &Launch| self.variant(launch);
         let Some(tuning) = &self.tuning else {
             return Ok((plan.choose(suiting), self.info.clone()));
         };
@@ -387,12 +387,12 @@ impl GpuDevice {
             ..self.clone()
         };
         let files = (&self.cache, self.identity.as_str());
-        let (plan, ways) = tuning.choose(plan, files, suiting, &mut |trial| {
+        let (plan, variants) = tuning.choose(plan, files, suiting, &mut |trial| {
             tuning::measure(&plain, trial)
         })?;
         let mut info = self.info.clone();
-        if let Some(ways) = ways {
-            info.name += &format!(" {ways}");
+        if let Some(variants) = variants {
+            info.name += &format!(" {variants}");
         }
         Ok((plan, info))
     }
@@ -407,43 +407,43 @@ impl GpuDevice {
 
     /// The same adapter, but with kernels that are made for such devices, whatever it is:
     /// to hold both kinds to each other.
-    pub fn preferring(mut self, suits: Suits) -> Self {
-        self.suits = suits;
+    pub fn preferring(mut self, target: Target) -> Self {
+        self.target = target;
         self
     }
 
-    /// The plan without the ways that the adapter cannot go.
+    /// The plan without the variants that the adapter cannot run.
     pub fn possible(&self, plan: Plan) -> Plan {
         let limits = self.device.limits();
         let most = limits
             .max_compute_invocations_per_workgroup
             .min(limits.max_compute_workgroup_size_x);
-        plan.with_ways(|suits| match suits {
-            Suits::Workgroup { threads, bytes } => {
+        plan.with_variants(|target| match target {
+            Target::Workgroup { threads, bytes } => {
                 threads <= most && bytes <= limits.max_compute_workgroup_storage_size
             }
-            Suits::Gpu | Suits::Processor => true,
-            Suits::Lanes => self.vectors,
-            Suits::MatrixUnits { edge } => self.units == Some(edge),
+            Target::Gpu | Target::Processor => true,
+            Target::Lanes => self.vectors,
+            Target::MatrixUnits { edge } => self.units == Some(edge),
         })
     }
 
-    /// The way of a launch that suits the adapter.
-    fn way(&self, launch: &Launch) -> usize {
-        let suiting: &[Suits] = match self.suits {
-            Suits::Gpu | Suits::Workgroup { .. } | Suits::MatrixUnits { .. } => &[],
-            Suits::Processor => &[Suits::Processor],
-            Suits::Lanes => &[Suits::Lanes, Suits::Processor],
+    /// The variant of a launch that suits the adapter.
+    fn variant(&self, launch: &Launch) -> usize {
+        let suiting: &[Target] = match self.target {
+            Target::Gpu | Target::Workgroup { .. } | Target::MatrixUnits { .. } => &[],
+            Target::Processor => &[Target::Processor],
+            Target::Lanes => &[Target::Lanes, Target::Processor],
         };
         // Whoever asked for mixed precision wants it; what an adapter lacks is gone from the
         // plan by now.
-        let units = self.units.map(|edge| Suits::MatrixUnits { edge });
-        let of = |suits: &Suits| {
+        let units = self.units.map(|edge| Target::MatrixUnits { edge });
+        let of = |target: &Target| {
             let mut others = launch.alternatives.iter();
-            others.position(|other: &Alternative| other.suits == *suits)
+            others.position(|other: &Alternative| other.target == *target)
         };
-        let by_workgroups = || match self.suits {
-            Suits::Gpu => launch.by_workgroups(),
+        let by_workgroups = || match self.target {
+            Target::Gpu => launch.by_workgroups(),
             _ => None,
         };
         let mut preferred = units.iter().chain(suiting);

@@ -1,4 +1,4 @@
-//! Which way of a launch is fastest: measured once for each adapter, driver, kernel text,
+//! Which variant of a launch is fastest: measured once for each adapter, driver, kernel text,
 //! constants and grid, on buffers of the right sizes that belong to nobody.
 
 use std::collections::BTreeMap;
@@ -18,14 +18,14 @@ use crate::rng::{Stream, key, streams, uniform};
 use crate::shape::DType;
 use crate::tensor::Host;
 
-/// Rounds of a measurement. The ways take turns, and the fastest round of each counts:
+/// Rounds of a measurement. The variants take turns, and the fastest round of each counts:
 /// other work on the machine only ever adds time.
 const ROUNDS: usize = 5;
-/// Seconds of a round for each way, about.
+/// Seconds of a round for each variant, about.
 const ROUND: f64 = 0.005;
 /// Launches in a round, at most.
 const MOST: f64 = 1000.0;
-/// Another way than the one that suits the device must take at most this share of its
+/// Another variant than the one that suits the device must take at most this share of its
 /// time: what is within the noise would be decided by it.
 const WORTH: f64 = 0.97;
 /// Different values in a scratch buffer; a prime, so that no row repeats another.
@@ -34,9 +34,9 @@ const VALUES: usize = 4093;
 /// What was measured for a launch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Measured {
-    /// The way to go.
-    way: usize,
-    /// What each way took.
+    /// The variant to go.
+    variant: usize,
+    /// What each variant took.
     microseconds: Vec<f64>,
 }
 
@@ -48,9 +48,9 @@ type Table = BTreeMap<String, Measured>;
 pub(super) struct Tuning(Arc<Mutex<Option<Table>>>);
 
 impl Tuning {
-    /// The plan with each launch done in its fastest way, and a number for the ways that
-    /// were chosen, where there was a choice. `suiting` is the way that is taken where
-    /// measuring makes no difference; `measure` gets a plan with a program for each way
+    /// The plan with each launch done in its fastest variant, and a number for the variants that
+    /// were chosen, where there was a choice. `suiting` is the variant that is taken where
+    /// measuring makes no difference; `measure` gets a plan with a program for each variant
     /// (`"0"`, `"1"`, …) and returns the seconds of each.
     pub(super) fn choose(
         &self,
@@ -68,20 +68,30 @@ impl Tuning {
         });
         let before = table.len();
         let mut chosen = String::new();
-        let mut ways = BTreeMap::new();
-        let open = plan.programs.values().flatten().filter(|l| l.ways() > 1);
+        let mut variants = BTreeMap::new();
+        let open = plan
+            .programs
+            .values()
+            .flatten()
+            .filter(|l| l.variants() > 1);
         for launch in open {
             let key = describe(&plan, launch);
             if !table.contains_key(&key) {
                 let seconds = measure(trial(&plan, launch))?;
-                let way = fastest(&seconds, suiting(launch));
-                tracing::debug!("{}: way {way} of {seconds:?}", launch.label);
+                let variant = fastest(&seconds, suiting(launch));
+                tracing::debug!("{}: variant {variant} of {seconds:?}", launch.label);
                 let microseconds = seconds.iter().map(|s| s * 1e6).collect();
-                table.insert(key.clone(), Measured { way, microseconds });
+                table.insert(
+                    key.clone(),
+                    Measured {
+                        variant,
+                        microseconds,
+                    },
+                );
             }
-            let way = table[&key].way;
-            chosen += &format!("{key}\n{way}\n");
-            ways.insert(key, way);
+            let variant = table[&key].variant;
+            chosen += &format!("{key}\n{variant}\n");
+            variants.insert(key, variant);
         }
         if table.len() > before
             && let Ok(json) = serde_json::to_vec_pretty(table)
@@ -89,18 +99,18 @@ impl Tuning {
             cache.store(&name, identity, &json);
         }
         let original = plan.clone();
-        let plan = plan.choose(|launch| match launch.ways() {
+        let plan = plan.choose(|launch| match launch.variants() {
             1 => 0,
-            _ => ways[&describe(&original, launch)],
+            _ => variants[&describe(&original, launch)],
         });
-        Ok((plan, (!ways.is_empty()).then(|| digits(&chosen))))
+        Ok((plan, (!variants.is_empty()).then(|| digits(&chosen))))
     }
 }
 
 /// Everything that a launch's time depends on.
 fn describe(plan: &Plan, launch: &Launch) -> String {
-    let ways = (0..launch.ways()).map(|way| {
-        let launch = launch.done(way);
+    let variants = (0..launch.variants()).map(|variant| {
+        let launch = launch.done(variant);
         let constants = launch.constants.iter().map(|(n, v)| format!(" {n}={v}"));
         let [x, y, z] = launch.grid;
         format!(
@@ -121,10 +131,14 @@ fn describe(plan: &Plan, launch: &Launch) -> String {
         format!("{}: {}{shared}", first.unwrap_or(0), b.elements)
     });
     let list = |parts: Vec<String>| parts.join("; ");
-    format!("{} | {}", list(ways.collect()), list(bindings.collect()))
+    format!(
+        "{} | {}",
+        list(variants.collect()),
+        list(bindings.collect())
+    )
 }
 
-/// A plan that has nothing but the launch, with a program for each of its ways.
+/// A plan that has nothing but the launch, with a program for each of its variants.
 fn trial(plan: &Plan, launch: &Launch) -> Plan {
     let mut buffers: Vec<Buffer> = Vec::new();
     let mut places: BTreeMap<usize, usize> = BTreeMap::new();
@@ -145,17 +159,17 @@ fn trial(plan: &Plan, launch: &Launch) -> Plan {
     Plan {
         replicas: plan.replicas,
         buffers,
-        programs: (0..launch.ways())
-            .map(|way| (way.to_string(), vec![launch.done(way)]))
+        programs: (0..launch.variants())
+            .map(|variant| (variant.to_string(), vec![launch.done(variant)]))
             .collect(),
     }
 }
 
-/// The way that takes least; `suiting` unless another is worth it.
+/// The variant that takes least; `suiting` unless another is worth it.
 fn fastest(seconds: &[f64], suiting: usize) -> usize {
     let least = (0..seconds.len()).min_by(|&a, &b| seconds[a].total_cmp(&seconds[b]));
     least
-        .filter(|&way| seconds[way] <= WORTH * seconds[suiting])
+        .filter(|&variant| seconds[variant] <= WORTH * seconds[suiting])
         .unwrap_or(suiting)
 }
 
@@ -230,7 +244,7 @@ fn fill(executor: &mut Gpu, buffers: impl Iterator<Item = usize>) -> Result<()> 
 mod tests {
     use super::*;
     use crate::doctor::harness::plan_of;
-    use crate::kernel::{Kernel, Suits};
+    use crate::kernel::{Kernel, Target};
     use crate::ops::TABLE;
     use crate::plan::Alternative;
 
@@ -258,14 +272,14 @@ mod tests {
         launch.kernel = named("add");
         launch.alternatives.push(Alternative {
             kernel: other,
-            suits: Suits::Processor,
+            target: Target::Processor,
             constants: launch.constants.clone(),
             grid: launch.grid,
         });
         plan
     }
 
-    /// The chosen kernel, the ways' number, how often was measured.
+    /// The chosen kernel, the variants' number, how often was measured.
     fn chosen(
         tuning: &Tuning,
         plan: Plan,
@@ -275,45 +289,45 @@ mod tests {
         let mut count = 0;
         let mut measure = |trial: Plan| {
             trial.check(&crate::plan::Limits::default()).unwrap();
-            let ways: Vec<_> = trial.programs.values().map(|l| l[0].kernel.name).collect();
-            assert_eq!(ways, ["add", "other"]);
+            let variants: Vec<_> = trial.programs.values().map(|l| l[0].kernel.name).collect();
+            assert_eq!(variants, ["add", "other"]);
             count += 1;
             Ok(seconds.to_vec())
         };
-        let (plan, ways) = tuning.choose(plan, files, |_| 0, &mut measure).unwrap();
-        assert_eq!(plan.programs["run"][0].ways(), 1);
-        (kernel(&plan).name, ways, count)
+        let (plan, variants) = tuning.choose(plan, files, |_| 0, &mut measure).unwrap();
+        assert_eq!(plan.programs["run"][0].variants(), 1);
+        (kernel(&plan).name, variants, count)
     }
 
     #[test]
     fn the_fastest_way_is_taken_and_remembered() {
         let off = (&Cache::off(), "device");
         let tuning = Tuning::default();
-        let (name, ways, count) = chosen(&tuning, plan(), off, [2.0, 1.0]);
+        let (name, variants, count) = chosen(&tuning, plan(), off, [2.0, 1.0]);
         assert_eq!((name, count), ("other", 1));
         // The answer stays, whatever a second measurement would say.
         assert_eq!(
             chosen(&tuning, plan(), off, [1.0, 2.0]),
-            ("other", ways.clone(), 0)
+            ("other", variants.clone(), 0)
         );
         // Another size is another launch.
         let mut larger = plan();
         larger.programs.get_mut("run").unwrap()[0].grid[0] += 1;
         let (name, other, count) = chosen(&tuning, larger, off, [1.0, 2.0]);
         assert_eq!((name, count), ("add", 1));
-        assert!(ways.is_some() && other.is_some() && ways != other);
+        assert!(variants.is_some() && other.is_some() && variants != other);
         // The same launch done otherwise has another number.
         let (_, slower, _) = chosen(&Tuning::default(), plan(), off, [1.0, 2.0]);
-        assert_ne!(slower, ways);
+        assert_ne!(slower, variants);
     }
 
     #[test]
     fn what_has_one_way_is_not_measured() {
         let never = &mut |_| unreachable!("nothing to measure");
-        let (_, ways) = Tuning::default()
+        let (_, variants) = Tuning::default()
             .choose(case("add"), (&Cache::off(), "device"), |_| 0, never)
             .unwrap();
-        assert_eq!(ways, None);
+        assert_eq!(variants, None);
     }
 
     #[test]
@@ -339,7 +353,7 @@ mod tests {
         assert_eq!(fresh("device", [1.0, 2.0]), ("other", 0));
         let path = folder.path().join(format!("tuning-{}", digits("device")));
         let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, text.replace("\"way\": 1", "\"way\": 7")).unwrap();
+        std::fs::write(&path, text.replace("\"variant\": 1", "\"variant\": 7")).unwrap();
         assert_eq!(fresh("device", [1.0, 2.0]), ("add", 1), "a damaged file");
     }
 

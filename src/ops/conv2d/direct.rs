@@ -4,7 +4,7 @@
 //! An input gradient is such a convolution too, of the gradients with zeros around them, one for each
 //! phase of the image: the taps whose distance from the window's corner leaves the same rest as the
 //! pixel (Dumoulin and Visin 2016, section 4). Zeros that stand for windows that do not exist must meet
-//! nothing but numbers, so weights that are not finite go the way of `im2col.rs`.
+//! nothing but numbers, so weights that are not finite are left to `im2col.rs`.
 
 use std::cell::RefCell;
 

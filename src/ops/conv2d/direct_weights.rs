@@ -2,7 +2,7 @@
 //! registers, one sum a lane, while the positions of several images go by.
 //!
 //! g stands in the planes' rows, with zeros in the gaps between them. These must meet nothing but
-//! numbers, so images that are not finite go the way of `im2col.rs`.
+//! numbers, so images that are not finite are left to `im2col.rs`.
 
 use pulp::{Arch, Simd, WithSimd};
 

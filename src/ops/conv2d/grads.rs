@@ -38,8 +38,8 @@ impl Conv2dInputGrad {
         Ok(s)
     }
 
-    /// The direct kernel, and every way, the best for a GPU first.
-    fn ways(&self, inputs: &[Type], outputs: &[Type]) -> Result<(Lowered, Vec<Alternative>)> {
+    /// The direct kernel, and every variant, the best for a GPU first.
+    fn variants(&self, inputs: &[Type], outputs: &[Type]) -> Result<(Lowered, Vec<Alternative>)> {
         let s = self.sizes(&inputs[0], &inputs[1])?;
         let [_, per, kh, kw] = four(FILTERS, &inputs[1])?;
         let direct = Lowered {
@@ -54,8 +54,8 @@ impl Conv2dInputGrad {
         let taps = s.f / groups * kh * kw;
         let sizes = [per, s.n * s.input[0] * s.input[1], taps];
         let cost = direct_cost(outputs[0].elements(), taps);
-        let ways = implicit::ways(&direct, cost, &implicit::INPUT_GRAD, sizes, groups);
-        Ok((direct, ways))
+        let variants = implicit::variants(&direct, cost, &implicit::INPUT_GRAD, sizes, groups);
+        Ok((direct, variants))
     }
 }
 
@@ -74,8 +74,8 @@ impl Op for Conv2dInputGrad {
     }
 
     fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
-        let (direct, ways) = self.ways(inputs, outputs)?;
-        Ok(Lowering::Launch(direct.by(ways)))
+        let (direct, variants) = self.variants(inputs, outputs)?;
+        Ok(Lowering::Launch(direct.by(variants)))
     }
 
     fn port(&self) -> Option<usize> {
@@ -101,8 +101,8 @@ impl Conv2dWeightGrad {
         Ok(s)
     }
 
-    /// The direct kernel, and every way, the best for a GPU first.
-    fn ways(&self, inputs: &[Type], _: &[Type]) -> Result<(Lowered, Vec<Alternative>)> {
+    /// The direct kernel, and every variant, the best for a GPU first.
+    fn variants(&self, inputs: &[Type], _: &[Type]) -> Result<(Lowered, Vec<Alternative>)> {
         let s = self.sizes(&inputs[0], &inputs[1])?;
         let groups = self.conv.groups;
         let taps = s.c / groups * self.kernel[0] * self.kernel[1];
@@ -117,8 +117,9 @@ impl Conv2dWeightGrad {
         let places = s.n * s.output[0] * s.output[1];
         let cost = direct_weight_cost(s.f * taps * LANES, places.div_ceil(LANES));
         let blocks = &implicit::WEIGHT_GRAD;
-        let ways = implicit::ways(&direct, cost, blocks, [s.f / groups, taps, places], groups);
-        Ok((direct, ways))
+        let variants =
+            implicit::variants(&direct, cost, blocks, [s.f / groups, taps, places], groups);
+        Ok((direct, variants))
     }
 }
 
@@ -145,11 +146,15 @@ impl Op for Conv2dWeightGrad {
     }
 
     fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
-        let (direct, ways) = self.ways(inputs, outputs)?;
+        let (direct, variants) = self.variants(inputs, outputs)?;
         let s = self.sizes(&inputs[0], &inputs[1])?;
         let dw = [s.f, s.c / self.conv.groups, self.kernel[0], self.kernel[1]];
         let ends = Ended::only(self.ending.as_ref(), 2, &dw);
-        Ok(Lowering::Launch(finished(direct.by(ways), &ends, inputs)?))
+        Ok(Lowering::Launch(finished(
+            direct.by(variants),
+            &ends,
+            inputs,
+        )?))
     }
 
     fn ending(&self) -> Option<&Ending> {

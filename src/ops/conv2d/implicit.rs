@@ -11,7 +11,7 @@
 //! made (Chetlur et al. 2014, "cuDNN").
 
 use super::{CONV2D, CONV2D_INPUT_GRAD, CONV2D_WEIGHT_GRAD};
-use crate::kernel::{Kernel, Port, Suits};
+use crate::kernel::{Kernel, Port, Target};
 use crate::ops::blocks::{Cut, Direct, WORKGROUPS, counted, cuts};
 use crate::ops::{Alternative, Lowered};
 
@@ -42,25 +42,25 @@ pub(super) fn direct_weight_cost(threads: usize, products: usize) -> usize {
     WEIGHT.nanoseconds(threads, products)
 }
 
-/// The ways of a launch, the best for a GPU first: `direct`, which takes `direct_cost`
+/// The variants of a launch, the best for a GPU first: `direct`, which takes `direct_cost`
 /// nanoseconds, and by `kernel` the product of `sizes` (rows, columns, k) for each of `groups`.
-pub(super) fn ways(
+pub(super) fn variants(
     direct: &Lowered,
     direct_cost: usize,
     kernel: &'static Kernel,
     sizes: [usize; 3],
     groups: usize,
 ) -> Vec<Alternative> {
-    let mut ways = vec![direct.otherwise(Suits::Gpu, direct.kernel, direct.grid)];
+    let mut variants = vec![direct.otherwise(Target::Gpu, direct.kernel, direct.grid)];
     let [rows, columns, _] = sizes;
     if rows.min(columns) < LEAST {
-        return ways;
+        return variants;
     }
-    let blocks = |suits, cut: Cut| {
+    let blocks = |target, cut: Cut| {
         let [x, y] = cut.grid(sizes);
         let more = [("BLOCK", cut.block as f64), ("SHARES", cut.shares as f64)];
         Alternative {
-            suits,
+            target,
             kernel,
             constants: [&direct.constants[..], &more].concat(),
             grid: [x as u32, (y * groups) as u32],
@@ -80,13 +80,13 @@ pub(super) fn ways(
     let one = for_gpu.map(|cut| cut.block) == for_processor.map(|cut| cut.block);
     if let Some(cut) = for_gpu {
         let at = usize::from(cut.nanoseconds(groups, sizes, PATCH) >= direct_cost);
-        let suits = if one { Suits::Processor } else { Suits::Gpu };
-        ways.insert(at, blocks(suits, cut));
+        let target = if one { Target::Processor } else { Target::Gpu };
+        variants.insert(at, blocks(target, cut));
     }
     if let Some(cut) = for_processor.filter(|_| !one) {
-        ways.push(blocks(Suits::Processor, cut));
+        variants.push(blocks(Target::Processor, cut));
     }
-    ways
+    variants
 }
 
 /// The modules: everything of the direct kernels, and what the product is made of.
@@ -154,7 +154,7 @@ mod tests {
     use crate::shape::Type;
 
     /// The kernels for `[N, C, H, H]` to F filters of 3 × 3 in groups: the best forward one, the
-    /// best weight gradient, and how many ways each has.
+    /// best weight gradient, and how many variants each has.
     fn kernels([n, c, h, f]: [usize; 4], groups: usize) -> [(&'static str, usize); 2] {
         let conv = Conv2d {
             stride: [1; 2],
@@ -246,14 +246,14 @@ mod tests {
         };
         let ty = |e: &[usize]| Type::f32("test", e).unwrap();
         let inputs = [ty(&[16, 64, 28, 28]), ty(&[128, 64, 3, 3])];
-        let (_, ways) = conv.ways(&inputs, &[ty(&[16, 128, 28, 28])]).unwrap();
-        let block = |way: &Alternative| {
-            let block = way.constants.iter().find(|(name, _)| *name == "BLOCK");
-            (way.suits, block.map(|(_, block)| *block))
+        let (_, variants) = conv.variants(&inputs, &[ty(&[16, 128, 28, 28])]).unwrap();
+        let block = |variant: &Alternative| {
+            let block = variant.constants.iter().find(|(name, _)| *name == "BLOCK");
+            (variant.target, block.map(|(_, block)| *block))
         };
-        let ways: Vec<_> = ways.iter().map(block).collect();
-        let blocks = [(Suits::Gpu, Some(64.0)), (Suits::Processor, Some(128.0))];
-        assert_eq!(ways, [blocks[0], (Suits::Gpu, None), blocks[1]]);
+        let variants: Vec<_> = variants.iter().map(block).collect();
+        let blocks = [(Target::Gpu, Some(64.0)), (Target::Processor, Some(128.0))];
+        assert_eq!(variants, [blocks[0], (Target::Gpu, None), blocks[1]]);
     }
 
     #[test]

@@ -38,8 +38,8 @@ impl Size {
         Self { threads, bytes }
     }
 
-    fn suits(self) -> Suits {
-        Suits::Workgroup {
+    fn target(self) -> Target {
+        Target::Workgroup {
             threads: self.threads as u32,
             bytes: self.bytes as u32,
         }
@@ -122,20 +122,20 @@ impl Layout {
 }
 
 /// The usual launch by another kernel that has more constants.
-fn way(
+fn variant(
     usual: &Lowered,
     size: Size,
     kernel: &'static Kernel,
     constants: &[(&'static str, f64)],
     items: usize,
 ) -> Alternative {
-    let mut way = usual.otherwise(size.suits(), kernel, grid(items, 1));
-    way.constants.extend(constants);
-    way
+    let mut variant = usual.otherwise(size.target(), kernel, grid(items, 1));
+    variant.constants.extend(constants);
+    variant
 }
 
-/// One way for each size that has room, without a second that is the first.
-fn ways<L: PartialEq>(
+/// One variant for each size that has room, without a second that is the first.
+fn variants<L: PartialEq>(
     layout: impl Fn(Size) -> Option<L>,
     make: impl Fn(Size, &L) -> Alternative,
 ) -> Vec<Alternative> {
@@ -154,7 +154,7 @@ fn ways<L: PartialEq>(
         .collect()
 }
 
-/// Ways of the forward launch.
+/// Variants of the forward launch.
 pub(super) fn forward(
     usual: &Lowered,
     filters: [usize; 4],
@@ -171,12 +171,12 @@ pub(super) fn forward(
             size,
         )
     };
-    ways(layout, |size, layout| {
-        way(usual, size, &FORWARD, &layout.constants(), s.n * blocks)
+    variants(layout, |size, layout| {
+        variant(usual, size, &FORWARD, &layout.constants(), s.n * blocks)
     })
 }
 
-/// Ways of the input gradient's launch, for windows that do not overlap.
+/// Variants of the input gradient's launch, for windows that do not overlap.
 pub(super) fn input_grad(
     usual: &Lowered,
     [kh, kw]: [usize; 2],
@@ -203,12 +203,12 @@ pub(super) fn input_grad(
         )
     };
     let blocks = groups * channels.div_ceil(2 * pairs);
-    ways(layout, |size, layout| {
-        way(usual, size, &INPUT_GRAD, &layout.constants(), s.n * blocks)
+    variants(layout, |size, layout| {
+        variant(usual, size, &INPUT_GRAD, &layout.constants(), s.n * blocks)
     })
 }
 
-/// Ways of the weight gradient's launch.
+/// Variants of the weight gradient's launch.
 pub(super) fn weight_grad(
     usual: &Lowered,
     kernel: &'static Kernel,
@@ -236,7 +236,7 @@ pub(super) fn weight_grad(
         let fits = 4 * (memory + partial) + SMALL <= size.bytes;
         fits.then_some((size.threads, own, shares, memory, parts, partial))
     };
-    ways(
+    variants(
         layout,
         |size, &(threads, own, shares, memory, parts, partial)| {
             let size = if threads > size.threads { WIDEST } else { size };
@@ -248,12 +248,15 @@ pub(super) fn weight_grad(
                 ("ROWS", own as f64),
                 ("PARTS", parts as f64),
             ];
-            let mut way = way(usual, size, kernel, &constants, blocks);
-            let share = way.constants.iter_mut().find(|(name, _)| *name == "SHARES");
+            let mut variant = variant(usual, size, kernel, &constants, blocks);
+            let share = variant
+                .constants
+                .iter_mut()
+                .find(|(name, _)| *name == "SHARES");
             if let Some((_, value)) = share {
                 *value = shares as f64;
             }
-            way
+            variant
         },
     )
 }

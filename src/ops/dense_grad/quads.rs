@@ -1,12 +1,12 @@
-//! The way for hardware, where a launch takes as long as its loads wait for each other: the kernels of
+//! The variant for hardware, where a launch takes as long as its loads wait for each other: the kernels of
 //! `shaders/dense_grad/quads.wgsl`, and which of them a layer takes.
 
 use super::{DENSE_GRAD, DENSE_UPDATE, PORTS};
-use crate::kernel::{Kernel, Port, Suits};
+use crate::kernel::{Kernel, Port, Target};
 use crate::ops::{Alternative, Lowered};
 
 /// Threads of a workgroup and the bytes that they share; `THREADS` and `shares` in the shader.
-const SUITS: Suits = Suits::Workgroup {
+const TARGET: Target = Target::Workgroup {
     threads: 256,
     bytes: 16 << 10,
 };
@@ -14,9 +14,9 @@ const SUITS: Suits = Suits::Workgroup {
 /// better own fewer columns.
 const WORKGROUPS: usize = 64;
 
-/// The way of a layer with `n_in` columns of W, if there may be so many workgroups; with ∂x where
+/// The variant of a layer with `n_in` columns of W, if there may be so many workgroups; with ∂x where
 /// that is wanted.
-pub(super) fn way(launch: &Lowered, n_in: usize, wanted: bool) -> Option<Alternative> {
+pub(super) fn variant(launch: &Lowered, n_in: usize, wanted: bool) -> Option<Alternative> {
     let fours = n_in.div_ceil(4);
     // Two fours are what memory hands over at once.
     let quads = if fours / 2 >= WORKGROUPS { 2 } else { 1 };
@@ -28,9 +28,9 @@ pub(super) fn way(launch: &Lowered, n_in: usize, wanted: bool) -> Option<Alterna
         (false, true) => &DENSE_GRAD_QUADS_ANY,
         (false, false) => &DENSE_UPDATE_QUADS_ANY,
     };
-    let mut way = launch.otherwise(SUITS, kernel, [groups as u32, 1]);
-    way.constants.push(("QUADS", quads as f64));
-    (groups <= 65_535).then_some(way)
+    let mut variant = launch.otherwise(TARGET, kernel, [groups as u32, 1]);
+    variant.constants.push(("QUADS", quads as f64));
+    (groups <= 65_535).then_some(variant)
 }
 
 const QUADS_PORTS: [Port; 3] = [

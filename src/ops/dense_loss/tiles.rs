@@ -1,27 +1,27 @@
-//! The way for hardware, where a launch takes as long as its loads wait for each other: the kernels of
+//! The variant for hardware, where a launch takes as long as its loads wait for each other: the kernels of
 //! `shaders/dense_loss/tiles.wgsl`.
 
 use super::DENSE_LOSS;
-use crate::kernel::{Kernel, Suits};
+use crate::kernel::{Kernel, Target};
 use crate::ops::{Alternative, Lowered};
 
 /// Threads of a workgroup and the bytes that they share; `THREADS`, `shares` and `scores` in the
 /// shader.
-const SUITS: Suits = Suits::Workgroup {
+const TARGET: Target = Target::Workgroup {
     threads: 256,
     bytes: 16 << 10,
 };
 /// The most scores: each has a thread.
 const MOST_SCORES: usize = 256;
 
-/// The way of a layer `[N, IN]` to `[N, K]`, if its scores are few.
-pub(super) fn way(launch: &Lowered, [n, n_in, k]: [usize; 3]) -> Option<Alternative> {
+/// The variant of a layer `[N, IN]` to `[N, K]`, if its scores are few.
+pub(super) fn variant(launch: &Lowered, [n, n_in, k]: [usize; 3]) -> Option<Alternative> {
     let kernel = match n_in.is_multiple_of(4) {
         true => &DENSE_LOSS_TILES,
         false => &DENSE_LOSS_TILES_ANY,
     };
-    let way = launch.otherwise(SUITS, kernel, [1, 1]);
-    (n * k <= MOST_SCORES).then_some(way)
+    let variant = launch.otherwise(TARGET, kernel, [1, 1]);
+    (n * k <= MOST_SCORES).then_some(variant)
 }
 
 /// The module with the file that says what a piece of IN is.

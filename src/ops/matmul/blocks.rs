@@ -1,18 +1,18 @@
-//! Products in blocks: the kernels of `shaders/matmul/blocks.wgsl`, and which way a product
+//! Products in blocks: the kernels of `shaders/matmul/blocks.wgsl`, and which variant a product
 //! takes.
 
 use super::MATMUL;
-use crate::kernel::{Kernel, Suits};
+use crate::kernel::{Kernel, Target};
 use crate::ops::Alternative;
 use crate::ops::blocks::{Cut, cuts};
 
-/// Every way of a product `[M, K] · [K, N]`, the best for a GPU first.
-pub(super) fn ways(sizes: [usize; 3], constants: &[(&'static str, f64)]) -> Vec<Alternative> {
+/// Every variant of a product `[M, K] · [K, N]`, the best for a GPU first.
+pub(super) fn variants(sizes: [usize; 3], constants: &[(&'static str, f64)]) -> Vec<Alternative> {
     // A processor has few cores to fill and loads dearly: the largest block that is not
     // mostly outside.
     let [m, n, _] = sizes;
     let reuse = m.min(n).next_power_of_two().clamp(32, 128);
-    let way = |cut: Cut| {
+    let variant = |cut: Cut| {
         let more = [("BLOCK", cut.block as f64), ("SHARES", cut.shares as f64)];
         let (kernel, more) = if cut.shares == 0 {
             (&MATMUL, &more[..0])
@@ -20,17 +20,17 @@ pub(super) fn ways(sizes: [usize; 3], constants: &[(&'static str, f64)]) -> Vec<
             (&MATMUL_BLOCK, &more[..])
         };
         Alternative {
-            suits: if cut.block == reuse {
-                Suits::Processor
+            target: if cut.block == reuse {
+                Target::Processor
             } else {
-                Suits::Gpu
+                Target::Gpu
             },
             kernel,
             constants: [constants, more].concat(),
             grid: cut.grid(sizes).map(|g| g as u32),
         }
     };
-    cuts(1, sizes, 0).into_iter().map(way).collect()
+    cuts(1, sizes, 0).into_iter().map(variant).collect()
 }
 
 /// [`MATMUL`] in blocks.
@@ -48,8 +48,11 @@ mod tests {
     #[test]
     fn no_way_has_more_workgroups_than_there_may_be() {
         let blocks = |rows| {
-            let ways = ways([rows, 1, 1], &[]);
-            ways.iter().map(|way| way.grid).collect::<Vec<_>>()
+            let variants = variants([rows, 1, 1], &[]);
+            variants
+                .iter()
+                .map(|variant| variant.grid)
+                .collect::<Vec<_>>()
         };
         assert_eq!(blocks(65_535 * 16).len(), 4);
         assert_eq!(blocks(65_535 * 16 + 1).len(), 3);

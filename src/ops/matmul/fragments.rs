@@ -6,7 +6,7 @@
 //! without their loss scaling would be lost; these stay in f32.
 
 use super::MATMUL;
-use crate::kernel::{Kernel, Port, Suits};
+use crate::kernel::{Kernel, Port, Target};
 use crate::ops::Alternative;
 
 /// Rows and columns of a workgroup's block; `SPAN` of the shader.
@@ -43,17 +43,20 @@ pub static MATMUL_FRAGMENTS8: Kernel = Kernel {
     ..MATMUL_FRAGMENTS16
 };
 
-/// The ways of a product `[M, K] · [K, N]` by matrix units.
-pub(super) fn ways([m, n, k]: [usize; 3], constants: &[(&'static str, f64)]) -> Vec<Alternative> {
+/// The variants of a product `[M, K] · [K, N]` by matrix units.
+pub(super) fn variants(
+    [m, n, k]: [usize; 3],
+    constants: &[(&'static str, f64)],
+) -> Vec<Alternative> {
     if m.min(n).min(k) < LEAST {
         return vec![];
     }
-    let way = |(kernel, edge)| Alternative {
-        suits: Suits::MatrixUnits { edge },
+    let variant = |(kernel, edge)| Alternative {
+        target: Target::MatrixUnits { edge },
         kernel,
         constants: constants.to_vec(),
         grid: [n.div_ceil(SPAN) as u32, m.div_ceil(SPAN) as u32],
     };
     let units = [(&MATMUL_FRAGMENTS16, 16), (&MATMUL_FRAGMENTS8, 8)];
-    units.into_iter().map(way).collect()
+    units.into_iter().map(variant).collect()
 }

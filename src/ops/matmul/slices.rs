@@ -1,8 +1,8 @@
-//! The way of products of few rows for hardware, where a launch takes as long as its loads wait for each
+//! The variant of products of few rows for hardware, where a launch takes as long as its loads wait for each
 //! other: the kernels of `shaders/matmul/slices.wgsl`, and how they cut a product.
 
 use super::MATMUL;
-use crate::kernel::{Kernel, Port, Suits};
+use crate::kernel::{Kernel, Port, Target};
 use crate::ops::Alternative;
 
 /// Terms from which on sharing a sum is worth it.
@@ -12,9 +12,12 @@ const WORKGROUPS: usize = 100;
 /// Bytes that a workgroup shares; `shares` and `parts` in the shader.
 const BYTES: u32 = 9 << 10;
 
-/// The way of a product A Bᵀ, `[M, K] · [K, N]` with M up to 16, if its sums are long and there may be
+/// The variant of a product A Bᵀ, `[M, K] · [K, N]` with M up to 16, if its sums are long and there may be
 /// so many workgroups.
-pub(super) fn way([_, n, k]: [usize; 3], constants: &[(&'static str, f64)]) -> Option<Alternative> {
+pub(super) fn variant(
+    [_, n, k]: [usize; 3],
+    constants: &[(&'static str, f64)],
+) -> Option<Alternative> {
     let (kernel, pieces) = match k.is_multiple_of(4) {
         true => (&MATMUL_SLICES, k / 4),
         false => (&MATMUL_SLICES_ANY, k),
@@ -27,7 +30,7 @@ pub(super) fn way([_, n, k]: [usize; 3], constants: &[(&'static str, f64)]) -> O
     let groups = n.div_ceil(columns);
     let more = [("COLUMNS", columns as f64), ("SLICES", slices as f64)];
     (k >= TERMS && groups <= 65_535).then(|| Alternative {
-        suits: Suits::Workgroup {
+        target: Target::Workgroup {
             threads: slices as u32,
             bytes: BYTES,
         },

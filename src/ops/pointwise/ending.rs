@@ -289,15 +289,21 @@ pub(crate) fn finished(lowered: Lowered, ends: &[Ended<'_>], types: &[Type]) -> 
     let with = |constants: Vec<(&'static str, f64)>| [&constants[..], &values].concat();
     let mut alternatives = lowered.alternatives;
     // Parts of sums in a parameter's place would spoil it.
-    let spoils = |way: &Alternative| {
+    let spoils = |variant: &Alternative| {
         let mut ends = ends.iter();
-        let partial = |end: &Ended<'_>| way.kernel.ports.get(end.port).is_some_and(|p| p.partial);
+        let partial = |end: &Ended<'_>| {
+            variant
+                .kernel
+                .ports
+                .get(end.port)
+                .is_some_and(|p| p.partial)
+        };
         ends.any(|end| end.ending.updates().is_some() && partial(end))
     };
-    alternatives.retain(|way| !spoils(way));
-    for way in &mut alternatives {
-        way.kernel = composed(way.kernel, &pieces, &extras)?;
-        way.constants = with(std::mem::take(&mut way.constants));
+    alternatives.retain(|variant| !spoils(variant));
+    for variant in &mut alternatives {
+        variant.kernel = composed(variant.kernel, &pieces, &extras)?;
+        variant.constants = with(std::mem::take(&mut variant.constants));
     }
     Ok(Lowered {
         kernel: composed(core, &pieces, &extras)?,

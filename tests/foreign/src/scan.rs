@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use wgrad::Result;
 use wgrad::expr::Expr;
-use wgrad::kernel::{Args, Bind, Kernel, Port, Suits};
+use wgrad::kernel::{Args, Bind, Kernel, Port, Target};
 use wgrad::ops::pointwise::{Pointwise, WithEnding};
 use wgrad::ops::{
     Alternative, Backward, Case, Fill, Lowered, Lowering, Op, Operand, Row, Value, arity, floats,
@@ -40,7 +40,7 @@ impl Op for Scan {
         let [n, t, c] = inputs[0].shape.axes("scan", "a as [N, T, C]")?;
         let constants = vec![("N", n as f64), ("T", t as f64), ("C", c as f64)];
         let narrow = Alternative {
-            suits: Suits::Processor,
+            target: Target::Processor,
             kernel: &SCAN_NARROW,
             constants: constants.clone(),
             grid: grid(n * c, 8),

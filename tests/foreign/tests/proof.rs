@@ -26,7 +26,7 @@ use wgrad::tensor::Host;
 
 const ROWS: [(&Row, usize); 3] = [(&scan::ROW, 10), (&expressions::ROW, 17), (&belief::ROW, 0)];
 
-/// Values on every executor and in every way against the reference in f64, for one replica and
+/// Values on every executor and in every variant against the reference in f64, for one replica and
 /// for three.
 #[test]
 fn every_device_computes_what_the_reference_does() {
@@ -44,17 +44,17 @@ fn every_device_computes_what_the_reference_does() {
                 true => Side::Cpu,
                 false => Side::Gpu,
             };
-            let mut ways = 0;
+            let mut variants = 0;
             let found = examine(row, &[1, 3], side, &mut |plan| {
-                let plans = device.ways(plan);
-                ways = ways.max(plans.len());
+                let plans = device.variants(plan);
+                variants = variants.max(plans.len());
                 plans.into_iter().map(|p| device.executor(p)).collect()
             });
             let found = found.unwrap();
             assert_eq!(found.failure, None, "{}", device.info().name);
-            // The scan has a second way for adapters that are programs, and only there.
+            // The scan has a second variant for adapters that are programs, and only there.
             let two = row.stem == "scan" && device.info().software;
-            assert_eq!(ways, if two { 2 } else { 1 }, "{}", row.stem);
+            assert_eq!(variants, if two { 2 } else { 1 }, "{}", row.stem);
         }
     }
 }
