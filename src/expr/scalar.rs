@@ -3,6 +3,7 @@
 use super::{Binary, Compare, Unary};
 use crate::tensor::Real;
 
+#[inline(always)]
 pub(super) fn sign<T: Real>(x: T) -> T {
     if x > T::ZERO {
         T::ONE
@@ -14,15 +15,18 @@ pub(super) fn sign<T: Real>(x: T) -> T {
     }
 }
 
+#[inline(always)]
 pub(super) fn sigmoid<T: Real>(x: T) -> T {
     // e⁻ˣ may become infinite; the quotient is then 0, as it should be.
     T::ONE / (T::ONE + (-x).exp())
 }
 
+#[inline(always)]
 pub(super) fn softplus<T: Real>(x: T) -> T {
     (-x.abs()).exp().ln_1p() + relu(x)
 }
 
+#[inline(always)]
 pub(super) fn relu<T: Real>(x: T) -> T {
     if x <= T::ZERO { T::ZERO } else { x }
 }
@@ -35,6 +39,7 @@ pub(super) fn min<T: Real>(a: T, b: T) -> T {
     }
 }
 
+#[inline(always)]
 pub(super) fn unary<T: Real>(op: Unary, x: T) -> T {
     match op {
         Unary::Neg => -x,

@@ -108,14 +108,13 @@ impl<const K: usize> Sums<K> {
     #[inline(always)]
     pub(super) fn totals(self) -> [f32; K] {
         let mut totals = [0.0; K];
-        for k in 0..K {
-            let mut sums = self.0[k];
+        for (total, mut sums) in totals.iter_mut().zip(self.0) {
             for half in [8, 4, 2, 1] {
                 for lane in 0..half {
                     sums[lane] += sums[lane + half];
                 }
             }
-            totals[k] = sums[0];
+            *total = sums[0];
         }
         totals
     }

@@ -55,9 +55,22 @@ pub(super) fn both<T: Real>(
 
 #[inline(always)]
 pub(super) fn unary<T: Real>(op: Unary, a: Values<'_, T>, to: &mut [T]) {
+    // Loops written out: a function of many instructions inside a closure would stay a call.
     macro_rules! loops {
         ($($op:ident),*) => {
-            match op { $(Unary::$op => each(a, to, |x| scalar::unary(Unary::$op, x)),)* }
+            match (op, a) { $(
+                (Unary::$op, Values::Many(a)) => {
+                    for (to, &a) in to.iter_mut().zip(a) {
+                        *to = scalar::unary(Unary::$op, a);
+                    }
+                }
+                (Unary::$op, Values::One(a)) => to.fill(scalar::unary(Unary::$op, a)),
+                (Unary::$op, Values::Old) => {
+                    for to in to {
+                        *to = scalar::unary(Unary::$op, *to);
+                    }
+                }
+            )* }
         };
     }
     loops!(
