@@ -71,6 +71,8 @@ impl<const K: usize> Sums<K> {
     pub(super) const NONE: Self = Self([[0.0; LANES]; K]);
 
     /// Adds a run of `n` elements.
+    // By number, in plain loops: the compiler then sees arrays of a known length and no calls.
+    #[allow(clippy::needless_range_loop)]
     #[inline(always)]
     pub(super) fn add(&mut self, n: usize, run: impl Terms<K>) {
         // Apart from what is left over, whose places are not known to the compiler: these stay in
