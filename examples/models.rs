@@ -131,7 +131,7 @@ fn training(name: &str, device: &Device, seconds: f64, profile: bool) -> Result<
         let profile = step.profile(20)?;
         let mut rows: Vec<_> = step.launches().iter().zip(&profile.launches).collect();
         rows.sort_by(|a, b| b.1.total_cmp(a.1));
-        for (launch, seconds) in rows.into_iter().take(25) {
+        for (launch, seconds) in rows {
             let (name, us) = (launch.kernel.name, seconds * 1e6);
             println!("{us:9.1} µs  {name:40} {}", launch.label);
         }

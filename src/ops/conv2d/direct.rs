@@ -8,8 +8,10 @@
 
 use std::cell::RefCell;
 
+use crate::threads::prelude::*;
 use pulp::{Arch, Simd, WithSimd};
 
+use super::fast::finite;
 use super::planes::{Planes, WIDEST};
 use super::reference::Launched;
 
@@ -58,12 +60,47 @@ impl Panels {
 }
 
 /// Σ over taps of weights times what the taps see, for all rows and positions.
+#[derive(Clone, Copy)]
 struct Correlation<'a> {
     planes: &'a [f32],
     taps: &'a [usize],
     panels: &'a Panels,
     positions: usize,
-    /// `[rows, positions]`, rows filled up to whole vectors.
+    /// Whether few images leave threads idle, so that rows are shared out.
+    shared: bool,
+}
+
+/// Fewer images than these are not tasks enough.
+const FEW: usize = 4;
+/// Rows of a task, whole blocks.
+const TASK_ROWS: usize = 8;
+/// Multiply-adds that are worth handing to several threads.
+const WORTH_SHARING: usize = 1 << 18;
+
+impl Correlation<'_> {
+    /// Makes `[rows, positions]`, rows filled up to whole vectors.
+    fn run(self, made: &mut [f32]) {
+        let apart = apart(self.positions);
+        let made = &mut made[..self.panels.rows * apart];
+        let task = |(task, made): (usize, &mut [f32])| {
+            let (own, first) = (self, task * TASK_ROWS);
+            Arch::new().dispatch(Rows { own, first, made });
+        };
+        let work = self.panels.rows * self.positions * self.taps.len();
+        if self.shared && work >= WORTH_SHARING {
+            let tasks = made.par_chunks_mut(TASK_ROWS * apart);
+            tasks.enumerate().for_each(task);
+        } else {
+            let (own, first) = (self, 0);
+            Arch::new().dispatch(Rows { own, first, made });
+        }
+    }
+}
+
+/// Some rows from `first` on, which begins a block.
+struct Rows<'a> {
+    own: Correlation<'a>,
+    first: usize,
     made: &'a mut [f32],
 }
 
@@ -72,30 +109,32 @@ fn apart(positions: usize) -> usize {
     positions.next_multiple_of(WIDEST)
 }
 
-impl WithSimd for Correlation<'_> {
+impl WithSimd for Rows<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self {
+        let Self { own, first, made } = self;
+        let Correlation {
             planes,
             taps,
             panels,
             positions,
-            made,
-        } = self;
+            ..
+        } = own;
         let apart = apart(positions);
-        let (mut row, mut weights) = (0, &panels.data[..]);
-        while row < panels.rows {
-            let block = next(panels.rows - row);
+        let rows = made.len() / apart;
+        let (mut row, mut weights) = (0, &panels.data[first * panels.taps..]);
+        while row < rows {
+            let block = next(panels.rows - first - row);
             let (w, rest) = weights.split_at(block * panels.taps);
             let made = &mut made[row * apart..][..block * apart];
             let sizes = [positions, apart];
             // As many sums as registers hold beside what is multiplied.
             match block {
-                4 => rows::<S, 4, 3>(simd, planes, taps, w, sizes, made),
-                2 => rows::<S, 2, 4>(simd, planes, taps, w, sizes, made),
-                _ => rows::<S, 1, 6>(simd, planes, taps, w, sizes, made),
+                4 => block_of::<S, 4, 3>(simd, planes, taps, w, sizes, made),
+                2 => block_of::<S, 2, 4>(simd, planes, taps, w, sizes, made),
+                _ => block_of::<S, 1, 6>(simd, planes, taps, w, sizes, made),
             }
             (row, weights) = (row + block, rest);
         }
@@ -104,7 +143,7 @@ impl WithSimd for Correlation<'_> {
 
 /// `R` rows at all positions, `V` vectors at a time.
 #[inline(always)]
-fn rows<S: Simd, const R: usize, const V: usize>(
+fn block_of<S: Simd, const R: usize, const V: usize>(
     simd: S,
     planes: &[f32],
     taps: &[usize],
@@ -207,13 +246,14 @@ impl Forward {
             let groups = x.chunks_exact(channels * pixels).zip(&self.panels);
             for ((x, panels), y) in groups.zip(y.chunks_exact_mut(filters * ho * wo)) {
                 self.planes.lay(s, x, planes);
-                Arch::new().dispatch(Correlation {
+                let correlation = Correlation {
                     planes,
                     taps: &self.taps,
                     panels,
                     positions: self.positions,
-                    made,
-                });
+                    shared: s.n < FEW,
+                };
+                correlation.run(made);
                 let filters = y.chunks_exact_mut(ho * wo).zip(made.chunks_exact(apart));
                 for (y, made) in filters {
                     let rows = made.chunks(self.planes.columns());
@@ -239,9 +279,13 @@ struct Phase {
 pub(super) struct InputGradient {
     /// Rows and columns of gradients with zeros around them.
     extents: [usize; 2],
-    /// Zeros before the first.
+    /// Zeros before the first gradient that is seen.
     before: [usize; 2],
-    /// Rows and columns of a phase.
+    /// The first gradient that is seen.
+    first: [usize; 2],
+    /// Rows and columns of a phase that are wholly padding, which nobody asks for.
+    skipped: [usize; 2],
+    /// Rows and columns of a phase behind those.
     pixels: [usize; 2],
     phases: Vec<Phase>,
 }
@@ -252,15 +296,17 @@ impl InputGradient {
         let window = &s.at.window;
         let per_axis = |of: &dyn Fn(usize) -> usize| [of(0), of(1)];
         let shift = |axis: usize, k: usize| k * window.dilation[axis] / window.stride[axis];
-        let before = per_axis(&|axis| shift(axis, window.kernel[axis] - 1));
+        let reach = per_axis(&|axis| shift(axis, window.kernel[axis] - 1));
+        let skipped = per_axis(&|axis| window.padding[axis] / window.stride[axis]);
         let pixels = per_axis(&|axis| {
-            (s.at.input[axis] + window.padding[axis]).div_ceil(window.stride[axis])
+            let all = (s.at.input[axis] + window.padding[axis]).div_ceil(window.stride[axis]);
+            all - skipped[axis]
         });
-        let extents = per_axis(&|axis| pixels[axis] + before[axis]);
+        let extents = per_axis(&|axis| pixels[axis] + reach[axis]);
         let positions = (pixels[0] - 1) * extents[1] + pixels[1];
         let places =
             s.at.input[0].div_ceil(window.stride[0]) * s.at.input[1].div_ceil(window.stride[1]);
-        if !pays(places, positions) || !w.iter().all(|w| w.is_finite()) {
+        if !pays(places, positions) || !finite(w) {
             return None;
         }
         let (channels, filters) = (s.c / s.groups, s.f / s.groups);
@@ -278,7 +324,7 @@ impl InputGradient {
         }
         let phase = |(rest, own): (_, Vec<[usize; 2]>)| {
             let stands = |&[k, l]: &[usize; 2]| {
-                (before[0] - shift(0, k)) * extents[1] + before[1] - shift(1, l)
+                (reach[0] - shift(0, k)) * extents[1] + reach[1] - shift(1, l)
             };
             let plane = extents[0] * extents[1];
             let taps: Vec<usize> = (0..filters)
@@ -299,7 +345,9 @@ impl InputGradient {
         Some(Self {
             phases: phases.into_iter().map(phase).collect(),
             extents,
-            before,
+            before: per_axis(&|axis| reach[axis].saturating_sub(skipped[axis])),
+            first: per_axis(&|axis| skipped[axis].saturating_sub(reach[axis])),
+            skipped,
             pixels,
         })
     }
@@ -310,7 +358,10 @@ impl InputGradient {
         let (channels, filters) = (s.c / s.groups, s.f / s.groups);
         let positions = (self.pixels[0] - 1) * self.extents[1] + self.pixels[1];
         let (plane, apart) = (self.extents[0] * self.extents[1], apart(positions));
-        dx.fill(0.0);
+        if self.phases.len() < s.at.window.stride[0] * s.at.window.stride[1] {
+            // Some pixels are no window's.
+            dx.fill(0.0);
+        }
         with_scratch(
             [filters * plane + WIDEST, channels * apart],
             |planes, made| {
@@ -320,19 +371,22 @@ impl InputGradient {
                     let filters = g.chunks_exact(ho * wo).zip(planes.chunks_exact_mut(plane));
                     for (g, plane) in filters {
                         let rows = plane.chunks_exact_mut(self.extents[1]).skip(self.before[0]);
-                        for (to, g) in rows.zip(g.chunks_exact(wo)) {
-                            let n = wo.min(self.pixels[1]);
-                            to[self.before[1]..][..n].copy_from_slice(&g[..n]);
+                        for (to, g) in rows.zip(g.chunks_exact(wo).skip(self.first[0])) {
+                            let (to, g) = (&mut to[self.before[1]..], g.get(self.first[1]..));
+                            for (to, &g) in to.iter_mut().zip(g.unwrap_or(&[])) {
+                                *to = g;
+                            }
                         }
                     }
                     for phase in &self.phases {
-                        Arch::new().dispatch(Correlation {
+                        let correlation = Correlation {
                             planes,
                             taps: &phase.taps,
                             panels: &phase.panels[group],
                             positions,
-                            made,
-                        });
+                            shared: s.n < FEW,
+                        };
+                        correlation.run(made);
                         let channels = dx.chunks_exact_mut(h * w).zip(made.chunks_exact(apart));
                         for (dx, made) in channels {
                             self.spread(s, phase.rest, made, dx);
@@ -351,20 +405,28 @@ impl InputGradient {
             .take(self.pixels[0])
             .enumerate()
         {
-            let row = (i * window.stride[0] + rest[0]).checked_sub(window.padding[0]);
+            let row = (self.skipped[0] + i) * window.stride[0] + rest[0];
+            let row = row.checked_sub(window.padding[0]);
             let Some(row) = row.filter(|&row| row < h) else {
                 continue;
             };
             let dx = &mut dx[row * w..][..w];
             let (step, padding) = (window.stride[1], window.padding[1]);
-            let skipped = padding.saturating_sub(rest[1]).div_ceil(step);
-            let first = (skipped * step + rest[1]).saturating_sub(padding);
-            let Some(made) = made[..self.pixels[1].min(made.len())].get(skipped..) else {
+            let begin = self.skipped[1] * step + rest[1];
+            let outside = padding.saturating_sub(begin).div_ceil(step);
+            let first = (begin + outside * step).saturating_sub(padding);
+            let Some(made) = made[..self.pixels[1].min(made.len())].get(outside..) else {
                 continue;
             };
-            let to = dx.iter_mut().skip(first).step_by(step);
-            for (dx, &made) in to.zip(made) {
-                *dx = made;
+            match step {
+                1 => {
+                    let n = made.len().min(w);
+                    dx[..n].copy_from_slice(&made[..n]);
+                }
+                _ => {
+                    let to = dx.iter_mut().skip(first).step_by(step);
+                    to.zip(made).for_each(|(dx, &made)| *dx = made);
+                }
             }
         }
     }

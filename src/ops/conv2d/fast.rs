@@ -95,6 +95,12 @@ pub(super) fn input_grad_finishing<'a>(a: &mut Args<'_, f32>, parts: Vec<Box<dyn
     image_by_image(parts, s.image(), images, input_gradient(&s, w));
 }
 
+/// Whether all are finite; a part at a time, so that each is one loop without a way out.
+pub(super) fn finite(x: &[f32]) -> bool {
+    let part = |part: &[f32]| part.iter().fold(true, |all, x| all & x.is_finite());
+    x.chunks(4096).all(part)
+}
+
 fn weight_gradient(a: &Args<'_, f32>) -> Vec<f32> {
     let s = Launched::of(a);
     let (x, g) = (a.f(0), a.f(1));
@@ -107,7 +113,7 @@ fn weight_gradient(a: &Args<'_, f32>) -> Vec<f32> {
         .map(|(x, g)| {
             let mut dw = vec![0.0; s.f * s.taps()];
             match &direct {
-                Some(direct) if x.iter().all(|x| x.is_finite()) => direct.run(&s, x, g, &mut dw),
+                Some(direct) if finite(x) => direct.run(&s, x, g, &mut dw),
                 _ => s.weight_gradient(x, g, &mut dw),
             }
             dw
