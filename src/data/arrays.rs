@@ -11,8 +11,8 @@ use super::{Dataset, Numbers};
 use crate::error::{Error, Result};
 use crate::files::read_limited;
 
-/// Longest file that is read, and longest array of one that is packed.
-const MAX_BYTES: u64 = 1 << 34;
+/// Longest file that is read, and what its arrays may come to when they are unpacked.
+const MAX_BYTES: u64 = 1 << 32;
 
 /// Longest header of an array.
 const MAX_HEADER: usize = 1 << 16;
@@ -130,7 +130,7 @@ fn npz(path: &Path, bytes: &[u8]) -> Result<Named> {
     };
     let mut archive = zip::ZipArchive::new(std::io::Cursor::new(bytes))
         .map_err(|e| unreadable(format!("no archive ({e})")))?;
-    let mut arrays = Named::new();
+    let (mut arrays, mut left) = (Named::new(), MAX_BYTES);
     for i in 0..archive.len() {
         let mut file = archive
             .by_index(i)
@@ -138,17 +138,28 @@ fn npz(path: &Path, bytes: &[u8]) -> Result<Named> {
         let name = file
             .name()
             .map_err(|e| unreadable(format!("entry {i} ({e})")))?;
-        let name = name.trim_end_matches(".npy").to_string();
-        // What an archive says of lengths may be wrong: it is read as far as it goes.
-        let mut array = Vec::new();
-        let read = (&mut file).take(MAX_BYTES + 1).read_to_end(&mut array);
-        read.map_err(|e| unreadable(format!("array `{name}` ({e})")))?;
-        if array.len() as u64 > MAX_BYTES {
-            let found = format!("array `{name}` of more than {MAX_BYTES} bytes");
-            return Err(unreadable(found));
+        let name = name.strip_suffix(".npy").unwrap_or(&name).to_string();
+        // What an archive says of lengths may be wrong, and little may unpack to much: the header tells
+        // how long the array is, and no more than that is unpacked.
+        let mut bytes = Vec::new();
+        let mut unpack = |limit: u64, bytes: &mut Vec<u8>| {
+            let read = (&mut file).take(limit).read_to_end(bytes);
+            read.map_err(|e| unreadable(format!("array `{name}` ({e})")))
+        };
+        unpack(MAX_HEADER as u64 + 16, &mut bytes)?;
+        let of_array = |(found, wanted): Wrong| wrong(path, &name, found, wanted);
+        let about = About::of(&bytes).map_err(of_array)?;
+        let length = about.begin as u64 + about.size as u64;
+        left = left.checked_sub(length).ok_or_else(|| {
+            unreadable(format!(
+                "arrays of more than {MAX_BYTES} bytes, up to `{name}`"
+            ))
+        })?;
+        unpack((length + 1).saturating_sub(bytes.len() as u64), &mut bytes)?;
+        let array = npy(&bytes).map_err(of_array)?;
+        if arrays.insert(name.clone(), array).is_some() {
+            return Err(unreadable(format!("two arrays `{name}`")));
         }
-        let array = npy(&array).map_err(|(found, wanted)| wrong(path, &name, found, wanted))?;
-        arrays.insert(name, array);
     }
     Ok(arrays)
 }
@@ -158,40 +169,73 @@ type Wrong = (String, &'static str);
 
 const FORM: &str = "NumPy's format 1, 2 or 3";
 
-/// An array (NumPy enhancement proposal 1): a magic word, the header's length, the header, the numbers.
-fn npy(bytes: &[u8]) -> Result<(Vec<usize>, Numbers), Wrong> {
-    let no = |found: &str| (found.to_string(), FORM);
-    let rest = bytes
-        .strip_prefix(b"\x93NUMPY")
-        .ok_or_else(|| no("no array"))?;
-    let (version, rest) = rest.split_first_chunk::<2>().ok_or_else(|| no("cut off"))?;
-    let (length, rest) = match version[0] {
-        1 => {
-            let (length, rest) = rest.split_first_chunk().ok_or_else(|| no("cut off"))?;
-            (usize::from(u16::from_le_bytes(*length)), rest)
+/// What the beginning of an array says of it (NumPy enhancement proposal 1): a magic word, the
+/// header's length, the header; then come the numbers.
+struct About {
+    header: Header,
+    kind: Kind,
+    /// Where the numbers begin.
+    begin: usize,
+    /// Bytes of the numbers.
+    size: usize,
+}
+
+impl About {
+    fn of(bytes: &[u8]) -> Result<Self, Wrong> {
+        let no = |found: &str| (found.to_string(), FORM);
+        let rest = bytes
+            .strip_prefix(b"\x93NUMPY")
+            .ok_or_else(|| no("no array"))?;
+        let (version, rest) = rest.split_first_chunk::<2>().ok_or_else(|| no("cut off"))?;
+        let (length, rest) = match version[0] {
+            1 => {
+                let (length, rest) = rest.split_first_chunk().ok_or_else(|| no("cut off"))?;
+                (usize::from(u16::from_le_bytes(*length)), rest)
+            }
+            2 | 3 => {
+                let (length, rest) = rest.split_first_chunk().ok_or_else(|| no("cut off"))?;
+                (u32::from_le_bytes(*length) as usize, rest)
+            }
+            other => return Err(no(&format!("version {other}"))),
+        };
+        if length > MAX_HEADER || length > rest.len() {
+            return Err(no(&format!("a header of {length} bytes")));
         }
-        2 | 3 => {
-            let (length, rest) = rest.split_first_chunk().ok_or_else(|| no("cut off"))?;
-            (u32::from_le_bytes(*length) as usize, rest)
-        }
-        other => return Err(no(&format!("version {other}"))),
-    };
-    if length > MAX_HEADER || length > rest.len() {
-        return Err(no(&format!("a header of {length} bytes")));
+        let header = &rest[..length];
+        let begin = bytes.len() - rest.len() + length;
+        let header = std::str::from_utf8(header).map_err(|e| no(&e.to_string()))?;
+        let header = Header::of(header).ok_or_else(|| no(&format!("the header {header:?}")))?;
+        let kind = Kind::of(&header.descr).ok_or_else(|| {
+            let wanted = "floats of 16, 32 or 64 bits, integers, booleans";
+            (format!("elements of type {:?}", header.descr), wanted)
+        })?;
+        let mut extents = header.shape.iter();
+        let elements = extents.try_fold(1usize, |n, &e| n.checked_mul(e));
+        let size = elements.and_then(|n| n.checked_mul(kind.size));
+        let size = size.filter(|&size| size as u64 <= MAX_BYTES);
+        let size = size.ok_or_else(|| {
+            let found = format!("{:?} elements", header.shape);
+            (found, "arrays of 4 GiB at most")
+        })?;
+        Ok(Self {
+            header,
+            kind,
+            begin,
+            size,
+        })
     }
-    let (header, data) = rest.split_at(length);
-    let header = std::str::from_utf8(header).map_err(|e| no(&e.to_string()))?;
-    let header = Header::of(header).ok_or_else(|| no(&format!("the header {header:?}")))?;
-    let kind = Kind::of(&header.descr).ok_or_else(|| {
-        let wanted = "floats of 16, 32 or 64 bits, integers, booleans";
-        (format!("elements of type {:?}", header.descr), wanted)
-    })?;
-    let elements = header
-        .shape
-        .iter()
-        .try_fold(1usize, |n, &e| n.checked_mul(e));
-    let size = elements.and_then(|n| n.checked_mul(kind.size));
-    if size != Some(data.len()) {
+}
+
+/// A whole array.
+fn npy(bytes: &[u8]) -> Result<(Vec<usize>, Numbers), Wrong> {
+    let About {
+        header,
+        kind,
+        begin,
+        size,
+    } = About::of(bytes)?;
+    let data = &bytes[begin..];
+    if size != data.len() {
         let found = format!("{} bytes for {:?} elements", data.len(), header.shape);
         return Err((found, "as many bytes as its elements take"));
     }
@@ -282,7 +326,7 @@ impl Kind {
     /// The numbers of an array of so many axes.
     fn numbers(self, data: &[u8], axes: usize) -> Result<Numbers, Wrong> {
         // Each number's bits, the lowest first.
-        let bits = data.chunks_exact(self.size).map(|bytes| {
+        let bits = data.chunks_exact(self.size).map(move |bytes| {
             let mut all = [0; 8];
             all[..self.size].copy_from_slice(bytes);
             if self.big_endian {
@@ -309,14 +353,12 @@ impl Kind {
             )),
             ('f', 4) => Ok(floats(bits.map(|b| f32::from_bits(b as u32)))),
             _ => {
-                let values: Vec<f64> = bits.map(f64::from_bits).collect();
-                if let Some(far) = values
-                    .iter()
-                    .find(|x| x.is_finite() && !(**x as f32).is_finite())
-                {
+                let mut values = bits.map(f64::from_bits);
+                let far = |x: &f64| x.is_finite() && !(*x as f32).is_finite();
+                if let Some(far) = values.clone().find(far) {
                     return Err((far.to_string(), "numbers that floats of 32 bits have"));
                 }
-                Ok(floats(values.into_iter().map(|x| x as f32)))
+                Ok(floats(values.by_ref().map(|x| x as f32)))
             }
         }
     }
@@ -326,24 +368,19 @@ fn floats(values: impl Iterator<Item = f32>) -> Numbers {
     values.collect::<Vec<f32>>().into()
 }
 
-fn integers(values: impl Iterator<Item = i128>) -> Result<Numbers, Wrong> {
-    let values: Vec<i128> = values.collect();
-    let negative = values.iter().any(|&x| x < 0);
+fn integers(values: impl Iterator<Item = i128> + Clone) -> Result<Numbers, Wrong> {
+    let negative = values.clone().any(|x| x < 0);
     let range = match negative {
         true => -(1 << 24)..=1 << 24,
         false => 0..=i128::from(u32::MAX),
     };
-    if let Some(far) = values.iter().find(|x| !range.contains(x)) {
+    if let Some(far) = values.clone().find(|x| !range.contains(x)) {
         let wanted = "integers from 0 to 2³² − 1, or from −2²⁴ to 2²⁴";
         return Err((far.to_string(), wanted));
     }
     Ok(match negative {
-        true => floats(values.into_iter().map(|x| x as f32)),
-        false => values
-            .into_iter()
-            .map(|x| x as u32)
-            .collect::<Vec<_>>()
-            .into(),
+        true => floats(values.map(|x| x as f32)),
+        false => values.map(|x| x as u32).collect::<Vec<_>>().into(),
     })
 }
 

@@ -192,7 +192,9 @@ impl Dataset {
     ) -> Result<Self> {
         let (extents, numbers) = (extents.as_ref().to_vec(), numbers.into());
         let place = || format!("column {name}");
-        let size: usize = extents.iter().product();
+        // Extents may come from a file.
+        let size = extents.iter().try_fold(1usize, |n, &e| n.checked_mul(e));
+        let size = size.unwrap_or(0);
         let length = numbers.len();
         if size == 0 || length == 0 || length % size != 0 {
             let found = format!("{length} numbers in rows {extents:?}");

@@ -7,6 +7,7 @@
 //! nothing but numbers, so weights that are not finite are left to `im2col.rs`.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use crate::threads::prelude::*;
 use pulp::{Arch, Simd, WithSimd};
@@ -22,9 +23,11 @@ thread_local! {
     static MADE: RefCell<Vec<f32>> = const { RefCell::new(vec![]) };
 }
 
-/// Whether vectors of positions are mostly places, not gaps between rows.
-fn pays(places: usize, positions: usize) -> bool {
-    5 * places >= 2 * positions.next_multiple_of(WIDEST / 2)
+/// Whether vectors of positions are mostly places, not gaps between rows, and planes mostly pixels, not
+/// zeros around them.
+pub(super) fn pays(places: usize, positions: usize, [pixels, plane]: [usize; 2]) -> bool {
+    let full = 5 * places >= 2 * positions.next_multiple_of(WIDEST / 2);
+    full && plane <= 4 * (places + pixels)
 }
 
 /// Rows of a matrix in blocks, each with its rows side by side for every tap.
@@ -220,7 +223,8 @@ impl Forward {
         let planes = Planes::of(s);
         let [ho, wo] = s.at.output;
         let positions = (ho - 1) * planes.columns() + wo;
-        if !pays(ho * wo, positions) {
+        let pixels = s.at.input[0] * s.at.input[1];
+        if !pays(ho * wo, positions, [pixels, planes.channel()]) {
             return None;
         }
         let (channels, filters) = (s.c / s.groups, s.f / s.groups);
@@ -306,21 +310,19 @@ impl InputGradient {
         let positions = (pixels[0] - 1) * extents[1] + pixels[1];
         let places =
             s.at.input[0].div_ceil(window.stride[0]) * s.at.input[1].div_ceil(window.stride[1]);
-        if !pays(places, positions) || !finite(w) {
+        let sizes = [s.at.output[0] * s.at.output[1], extents[0] * extents[1]];
+        if !pays(places, positions, sizes) || !finite(w) {
             return None;
         }
         let (channels, filters) = (s.c / s.groups, s.f / s.groups);
         let [kh, kw] = window.kernel;
-        let mut phases: Vec<([usize; 2], Vec<[usize; 2]>)> = Vec::new();
+        let mut phases: BTreeMap<[usize; 2], Vec<[usize; 2]>> = BTreeMap::new();
         for (k, l) in (0..kh).flat_map(|k| (0..kw).map(move |l| (k, l))) {
             let rest = [
                 k * window.dilation[0] % window.stride[0],
                 l * window.dilation[1] % window.stride[1],
             ];
-            match phases.iter_mut().find(|(other, _)| *other == rest) {
-                Some((_, taps)) => taps.push([k, l]),
-                None => phases.push((rest, vec![[k, l]])),
-            }
+            phases.entry(rest).or_default().push([k, l]);
         }
         let phase = |(rest, own): (_, Vec<[usize; 2]>)| {
             let stands = |&[k, l]: &[usize; 2]| {

@@ -6,6 +6,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::direct::pays;
 use super::planes::{Planes, WIDEST};
 use super::reference::Launched;
 
@@ -30,7 +31,8 @@ impl WeightGradient {
         let [ho, wo] = s.at.output;
         let positions = (ho - 1) * planes.columns() + wo;
         let depthwise = s.c == s.groups;
-        let pays = 5 * ho * wo >= 2 * positions.next_multiple_of(WIDEST / 2);
+        let pixels = s.at.input[0] * s.at.input[1];
+        let pays = pays(ho * wo, positions, [pixels, planes.channel()]);
         (pays && !depthwise).then(|| Self {
             taps: planes.taps(s.c / s.groups),
             planes,
@@ -106,11 +108,11 @@ impl WithSimd for Sums<'_> {
                 // Where fewer are left, the last one stands in for those that are not there.
                 let (filter, tap) = (block / blocks[1] * FILTERS, block % blocks[1] * TAPS);
                 let (mut at_g, mut at_x) = ([0; FILTERS], [0; TAPS]);
-                for f in 0..FILTERS {
-                    at_g[f] = (filter + f).min(filters - 1) * apart;
+                for (f, at) in at_g.iter_mut().enumerate() {
+                    *at = (filter + f).min(filters - 1) * apart;
                 }
-                for t in 0..TAPS {
-                    at_x[t] = own.taps[(tap + t).min(taps - 1)];
+                for (t, at) in at_x.iter_mut().enumerate() {
+                    *at = own.taps[(tap + t).min(taps - 1)];
                 }
                 let mut kept = *sums;
                 for i in 0..images.len() {
@@ -147,7 +149,8 @@ fn image<S: Simd>(
     sums: &mut [[S::f32s; TAPS]; FILTERS],
 ) {
     let vectors = positions / S::F32_LANES;
-    let (mut x, mut g): ([&[S::f32s]; TAPS], [&[S::f32s]; FILTERS]) = ([&[]; TAPS], [&[]; FILTERS]);
+    let mut x: [&[S::f32s]; TAPS] = [&[]; TAPS];
+    let mut g: [&[S::f32s]; FILTERS] = [&[]; FILTERS];
     for t in 0..TAPS {
         x[t] = &S::as_simd_f32s(&planes[at_x[t]..][..positions]).0[..vectors];
     }

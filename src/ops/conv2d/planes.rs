@@ -7,6 +7,8 @@
 //! positions are loaded as they lie. Positions run over the plane's gaps too; what is made there is
 //! dropped.
 
+use std::collections::BTreeMap;
+
 use super::reference::Launched;
 
 /// The widest vector, in elements: what is read or written beyond the last position.
@@ -34,12 +36,12 @@ impl Planes {
         };
         let extents = [reach(0), reach(1)];
         let (mut phases, mut taps) = (Vec::new(), Vec::new());
+        let mut numbers = BTreeMap::new();
         for k in 0..window.kernel[0] {
             for l in 0..window.kernel[1] {
                 let at = [k * window.dilation[0], l * window.dilation[1]];
                 let phase = [at[0] % window.stride[0], at[1] % window.stride[1]];
-                let number = phases.iter().position(|&other| other == phase);
-                let number = number.unwrap_or_else(|| {
+                let number = *numbers.entry(phase).or_insert_with(|| {
                     phases.push(phase);
                     phases.len() - 1
                 });

@@ -4,7 +4,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::super::softmax::fast::{BLOCK, exponents};
 use super::super::sums::{Sums, TASK};
-use crate::functions::exp;
+use crate::functions::{exp, ln};
 use crate::kernel::Args;
 use crate::threads::prelude::*;
 
@@ -52,7 +52,7 @@ impl WithSimd for Forward<'_> {
                 let mut sums = Sums::NONE;
                 sums.add(k, &*y);
                 let [sum] = sums.totals();
-                let log = sum.ln();
+                let log = ln(sum);
                 for (y, &x) in y.iter_mut().zip(x) {
                     *y = x - largest - log;
                 }
