@@ -353,12 +353,12 @@ impl Kind {
             )),
             ('f', 4) => Ok(floats(bits.map(|b| f32::from_bits(b as u32)))),
             _ => {
-                let mut values = bits.map(f64::from_bits);
+                let values = bits.map(f64::from_bits);
                 let far = |x: &f64| x.is_finite() && !(*x as f32).is_finite();
                 if let Some(far) = values.clone().find(far) {
                     return Err((far.to_string(), "numbers that floats of 32 bits have"));
                 }
-                Ok(floats(values.by_ref().map(|x| x as f32)))
+                Ok(floats(values.map(|x| x as f32)))
             }
         }
     }
