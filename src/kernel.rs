@@ -164,7 +164,7 @@ pub(crate) trait Compute: Sync {
     /// In f64.
     fn f64(&self, args: &mut Args<'_, f64>);
     /// In f32 by the fastest way there is.
-    fn fast(&self, args: &mut Args<'_, f32>) {
+    fn optimized(&self, args: &mut Args<'_, f32>) {
         self.f32(args);
     }
     /// What a device's results may be off by, given what it is to compute them from. Of a kernel
@@ -200,10 +200,10 @@ impl Reference {
     }
 
     /// Computes in f32 by the fastest way that belongs to the expression it was made from.
-    pub(crate) fn fast(&self, args: &mut Args<'_, f32>) {
+    pub(crate) fn optimized(&self, args: &mut Args<'_, f32>) {
         match self.0 {
             How::Functions(f32, _) => f32(args),
-            How::Expression(expression) => expression.fast(args),
+            How::Expression(expression) => expression.optimized(args),
         }
     }
 
@@ -242,7 +242,7 @@ macro_rules! reference {
     };
 }
 
-/// A kernel: declaration, GPU text, CPU text.
+/// A kernel: declaration, WGSL for the GPU, functions for the CPU.
 ///
 /// One of another crate is made by [`Kernel::new`].
 pub struct Kernel {
@@ -262,9 +262,9 @@ pub struct Kernel {
     pub turns: &'static str,
     /// The readable CPU function.
     pub reference: Reference,
-    /// A faster CPU function that the CPU executor takes instead; held against the
+    /// An optimized CPU function that the CPU executor takes instead; held against the
     /// reference by the same tests as the GPU.
-    pub fast: Option<fn(&mut Args<'_, f32>)>,
+    pub optimized: Option<fn(&mut Args<'_, f32>)>,
     /// Whether the text is this crate's own, which its suite has run with and without checks.
     pub(crate) trusted: bool,
     /// Where its finished elements pass what an expression makes of them.
@@ -282,7 +282,7 @@ impl std::fmt::Debug for Kernel {
 impl Kernel {
     /// A kernel of another crate: `source` is a whole WGSL module with the entry point `name`,
     /// `bindings` and `constants` stand in the order of its `@binding`s and as its `override`s.
-    /// It has no fast CPU function until [`Kernel::with_fast`] gives it one.
+    /// It has no optimized CPU function until [`Kernel::with_optimized`] gives it one.
     ///
     /// The GPU compiles it with bounds checks; only this crate's own kernels, which its tests
     /// have run with checks and without, go without.
@@ -301,7 +301,7 @@ impl Kernel {
             constants,
             turns: "",
             reference,
-            fast: None,
+            optimized: None,
             trusted: false,
             ports: &[],
             finishing: None,
@@ -333,10 +333,10 @@ impl Kernel {
         extent::value(self.turns, constants)
     }
 
-    /// The same kernel with a faster CPU function.
-    pub const fn with_fast(self, fast: fn(&mut Args<'_, f32>)) -> Self {
+    /// The same kernel with an optimized CPU function.
+    pub const fn with_optimized(self, optimized: fn(&mut Args<'_, f32>)) -> Self {
         Self {
-            fast: Some(fast),
+            optimized: Some(optimized),
             ..self
         }
     }
@@ -351,7 +351,7 @@ impl Kernel {
             constants: self.constants,
             turns: self.turns,
             reference: self.reference,
-            fast: self.fast,
+            optimized: self.optimized,
             trusted: false,
             ports: self.ports,
             finishing: self.finishing,

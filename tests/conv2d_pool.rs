@@ -8,7 +8,7 @@ use std::sync::Arc;
 use common::{gpu, words};
 use wgrad::compile::{Compiled, Options};
 use wgrad::exec::Executor;
-use wgrad::exec::cpu::{Cpu, Text};
+use wgrad::exec::cpu::{Cpu, Implementation};
 use wgrad::graph::{Graph, Handle, Program};
 use wgrad::ops::add_bias::AddBias;
 use wgrad::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
@@ -130,11 +130,11 @@ fn fused_is_apart() {
         let mut executors: Vec<(&str, Box<dyn Executor>)> = vec![
             (
                 "reference",
-                Box::new(Cpu::<f32>::new(plan.clone(), Text::Reference).unwrap()),
+                Box::new(Cpu::<f32>::new(plan.clone(), Implementation::Reference).unwrap()),
             ),
             (
-                "fast",
-                Box::new(Cpu::<f32>::new(plan.clone(), Text::Fast).unwrap()),
+                "optimized",
+                Box::new(Cpu::<f32>::new(plan.clone(), Implementation::Optimized).unwrap()),
             ),
         ];
         if let Some(gpu) = &gpu {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use common::{gpu, words};
 use wgrad::compile::{Options, compile};
-use wgrad::exec::cpu::{Cpu, Text};
+use wgrad::exec::cpu::{Cpu, Implementation};
 use wgrad::exec::{Executor, run_verified};
 use wgrad::expr::Expr;
 use wgrad::graph::Graph;
@@ -159,7 +159,7 @@ fn fused_is_unfused() {
         saved += launches[1] - launches[0];
         let names: Vec<String> = plans[0].buffers.iter().map(|b| b.name.clone()).collect();
         let [fused, unfused] = plans.map(|plan| {
-            let mut cpu = Cpu::<f64>::new(plan, Text::Reference).unwrap();
+            let mut cpu = Cpu::<f64>::new(plan, Implementation::Reference).unwrap();
             begin(&mut cpu);
             let before = cpu.values(0, 0).unwrap().to_vec();
             cpu.run("run", 2).unwrap();
@@ -256,7 +256,7 @@ fn activations_are_pytorchs() {
         graph.result("y", y).unwrap();
         graph.result("gradient", gradient).unwrap();
         let plan = plan(&graph, true, 1);
-        let cpu = Cpu::<f32>::new(plan.clone(), Text::Fast).unwrap();
+        let cpu = Cpu::<f32>::new(plan.clone(), Implementation::Optimized).unwrap();
         let mut all: Vec<(_, Box<dyn Executor>)> = vec![("CPU", Box::new(cpu))];
         if let Some(gpu) = gpu() {
             all.push(("GPU", gpu.executor(plan).unwrap()));

@@ -13,7 +13,7 @@ use wgrad::compile::{Compiled, Options};
 use wgrad::data::digits::Part;
 use wgrad::data::{Images, Split};
 use wgrad::exec::Executor;
-use wgrad::exec::cpu::{Cpu, Text};
+use wgrad::exec::cpu::{Cpu, Implementation};
 use wgrad::exec::{Choice, Device};
 use wgrad::graph::{Graph, Handle};
 use wgrad::kernel::{Access, Kernel};
@@ -155,7 +155,7 @@ fn network() -> impl Strategy<Value = Network> {
 /// Parameters and metrics of each replica after three steps of the plan in f64. A trainer's plan
 /// has names and no handles: it is for looking at.
 fn three_steps(plan: &Plan, data: &Split, settings: &Settings) -> Vec<(String, Vec<f64>)> {
-    let mut cpu = Cpu::<f64>::new(plan.clone(), Text::Reference).unwrap();
+    let mut cpu = Cpu::<f64>::new(plan.clone(), Implementation::Reference).unwrap();
     let replicas = settings.replicas;
     let mut write = |name: &str, host: Host| cpu.write(plan.state(name).unwrap(), &host).unwrap();
     write(
@@ -368,7 +368,7 @@ fn readers_see_the_weights_of_their_place(early: bool) {
             limits: Limits::default(),
         };
         let compiled = Compiled::new(&graph, &options).unwrap();
-        let cpu = Cpu::<f64>::new(compiled.plan().clone(), Text::Reference).unwrap();
+        let cpu = Cpu::<f64>::new(compiled.plan().clone(), Implementation::Reference).unwrap();
         let mut session = Session::of(&compiled, Box::new(cpu)).unwrap();
         for handle in floats {
             session.fill(handle, 0.5).unwrap();

@@ -13,7 +13,7 @@ use wgrad::doctor::harness::plan_of;
 use wgrad::doctor::tolerance::Side;
 use wgrad::doctor::{Comparison, examine};
 use wgrad::exec::Device;
-use wgrad::exec::cpu::{Cpu, Text};
+use wgrad::exec::cpu::{Cpu, Implementation};
 use wgrad::kernel::Access;
 use wgrad::ops::{Row, TABLE};
 use wgrad::shape::DType;
@@ -47,11 +47,11 @@ fn parity_of(row: &Row, replicas: &[usize], gpus: &[(&str, &Option<Device>)]) ->
         );
         all.merge(found);
     };
-    for text in [Text::Reference, Text::Fast] {
+    for implementation in [Implementation::Reference, Implementation::Optimized] {
         let found = examine(row, replicas, Side::Cpu, &mut |plan| {
-            Ok(vec![Box::new(Cpu::<f32>::new(plan, text)?)])
+            Ok(vec![Box::new(Cpu::<f32>::new(plan, implementation)?)])
         });
-        hold(Side::Cpu, &format!("{text:?}"), found);
+        hold(Side::Cpu, &format!("{implementation:?}"), found);
     }
     for (what, gpu) in gpus {
         let Some(gpu) = gpu else { continue };

@@ -9,7 +9,7 @@ use common::fixtures::{Tensor, load};
 use common::gpu;
 use wgrad::compile::{Options, compile};
 use wgrad::exec::Executor;
-use wgrad::exec::cpu::{Cpu, Text};
+use wgrad::exec::cpu::{Cpu, Implementation};
 use wgrad::graph::Graph;
 use wgrad::ops::advance::Advance;
 use wgrad::ops::{COUNTER, Tape, Value};
@@ -59,7 +59,7 @@ fn read(executor: &mut dyn Executor, name: &str) -> Vec<f32> {
 }
 
 fn executors(plan: &Plan) -> Vec<(&'static str, Box<dyn Executor>)> {
-    let cpu = Cpu::<f32>::new(plan.clone(), Text::Fast).unwrap();
+    let cpu = Cpu::<f32>::new(plan.clone(), Implementation::Optimized).unwrap();
     let mut all: Vec<(_, Box<dyn Executor>)> = vec![("CPU", Box::new(cpu))];
     if let Some(gpu) = gpu() {
         all.push(("GPU", gpu.executor(plan.clone()).unwrap()));

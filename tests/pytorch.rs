@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use common::fixtures::{Tensor, compiled, hold_op, inputs_of, load};
 use common::gpu;
-use wgrad::exec::cpu::{Cpu, Text};
+use wgrad::exec::cpu::{Cpu, Implementation};
 use wgrad::exec::{Choice, Device, Executor};
 use wgrad::graph::{Graph, Handle, Program};
 use wgrad::nn::{Mode, Network};
@@ -414,7 +414,7 @@ fn networks_equal_pytorch_after_three_steps() {
             .clone()
             .integers()
             .unwrap()[0];
-        let wide = Cpu::<f64>::new(compiled.plan().clone(), Text::Reference).unwrap();
+        let wide = Cpu::<f64>::new(compiled.plan().clone(), Implementation::Reference).unwrap();
         let mut wide = Session::of(&compiled, Box::new(wide)).unwrap();
         let drawn = (rate, draw);
         let steps = three_steps(&network, drawn, &step, &mut wide, |session, handle| {

@@ -19,7 +19,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use wgrad::doctor::harness::{Prepared, inputs};
 use wgrad::doctor::tolerance::{Side, allowed};
 use wgrad::doctor::{compare, truth};
-use wgrad::exec::cpu::{Cpu, Text};
+use wgrad::exec::cpu::{Cpu, Implementation};
 use wgrad::exec::{Device, Executor};
 use wgrad::expr::Expr;
 use wgrad::ops::activation::Activation;
@@ -68,7 +68,7 @@ fn hold(
             }
         }
     };
-    let cpu = Cpu::<f32>::new(plan.clone(), Text::Fast);
+    let cpu = Cpu::<f32>::new(plan.clone(), Implementation::Optimized);
     hold(Side::Cpu, cpu.map(|cpu| Box::new(cpu) as _))?;
     let Some(gpu) = gpu else { return Ok(()) };
     for variant in gpu.variants(plan) {

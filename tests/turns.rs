@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::gpu;
 use wgrad::compile::Options;
 use wgrad::doctor::harness::{Prepared, inputs};
-use wgrad::exec::cpu::{Cpu, Text};
+use wgrad::exec::cpu::{Cpu, Implementation};
 use wgrad::kernel::Kernel;
 use wgrad::ops::activation::Activation;
 use wgrad::ops::adaptive_avg_pool2d::{AdaptiveAvgPool2d, AdaptiveAvgPool2dGrad};
@@ -501,7 +501,7 @@ fn loops_as_long_as_the_checker_allows_are_taken_whole() {
             let launch = &plan.programs["run"][0];
             let turns = launch.kernel.turns_by(&launch.constants).unwrap();
             let given = inputs(&case, 1);
-            let cpu = Cpu::<f32>::new(plan.clone(), Text::Reference).unwrap();
+            let cpu = Cpu::<f32>::new(plan.clone(), Implementation::Reference).unwrap();
             let mut cpu = prepared.session(Box::new(cpu)).unwrap();
             let wanted = prepared.run(&mut cpu, &given).unwrap();
             let mut session = prepared.session(device.executor(plan).unwrap()).unwrap();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use common::gpu;
 use wgrad::compile::{Compiled, Options};
 use wgrad::exec::Executor;
-use wgrad::exec::cpu::{Cpu, Text};
+use wgrad::exec::cpu::{Cpu, Implementation};
 use wgrad::expr::Expr;
 use wgrad::graph::{Graph, Handle, Program};
 use wgrad::nn::{Cost, Mode, Network, recipe};
@@ -263,7 +263,7 @@ fn woven_in_is_apart() {
         let count = |compiled: &Compiled| compiled.plan().programs["train"].len();
         assert!(count(&fused) + 10 < count(&apart), "{what}");
         let wide = |compiled: &Compiled| {
-            let cpu = Cpu::<f64>::new(compiled.plan().clone(), Text::Reference).unwrap();
+            let cpu = Cpu::<f64>::new(compiled.plan().clone(), Implementation::Reference).unwrap();
             three_steps(&step, &mut Session::of(compiled, Box::new(cpu)).unwrap())
         };
         let wanted = wide(&apart);
@@ -277,7 +277,7 @@ fn woven_in_is_apart() {
         };
         // What is read is rounded to f32.
         close(wide(&fused), "f64", 1e-6);
-        let narrow = Cpu::<f32>::new(fused.plan().clone(), Text::Fast).unwrap();
+        let narrow = Cpu::<f32>::new(fused.plan().clone(), Implementation::Optimized).unwrap();
         let mut session = Session::of(&fused, Box::new(narrow)).unwrap();
         let found = three_steps(&step, &mut session);
         // A sign may turn where a gradient is near 0: Lion's steps are all of one size.
@@ -322,7 +322,9 @@ fn an_update_waits_for_a_product_of_its_own_parameter() {
         assert_eq!(compiled.plan().programs["run"].len(), 3, "fused: {fuse}");
         let mut executors: Vec<Box<dyn Executor>> = vec![];
         let plan = || compiled.plan().clone();
-        executors.push(Box::new(Cpu::<f32>::new(plan(), Text::Fast).unwrap()));
+        executors.push(Box::new(
+            Cpu::<f32>::new(plan(), Implementation::Optimized).unwrap(),
+        ));
         executors.extend(gpu().map(|gpu| gpu.executor(plan()).unwrap()));
         for executor in executors {
             let mut session = Session::of(&compiled, executor).unwrap();

@@ -7,7 +7,7 @@ use super::harness::{fill, words};
 use crate::compile::{Options, compile};
 use crate::error::{Error, Result};
 use crate::exec::Executor;
-use crate::exec::cpu::{Cpu, Text};
+use crate::exec::cpu::{Cpu, Implementation};
 use crate::graph::Graph;
 use crate::ops::activation::{Activate, Activation};
 use crate::ops::{Case, Row, Tape, Value};
@@ -107,7 +107,7 @@ impl Middle {
             fuse: true,
             limits: Limits::default(),
         };
-        let mut cpu = Cpu::new(compile(&graph, &options)?, Text::Reference)?;
+        let mut cpu = Cpu::new(compile(&graph, &options)?, Implementation::Reference)?;
         for i in 0..inputs.len() {
             cpu.write(at(&cpu, &input(i))?, &fill(case, i, 1))?;
         }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashSet};
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::exec::cpu::{Cpu, Text};
+use crate::exec::cpu::{Cpu, Implementation};
 use crate::kernel::Access;
 use crate::ops::{Case, Row};
 use crate::plan::Plan;
@@ -125,7 +125,7 @@ pub fn compare(
 /// # Errors
 /// What the plan's checker says.
 pub fn truth(case: &Prepared, inputs: &[Host]) -> Result<BTreeMap<String, Host>> {
-    let wide = Cpu::<f64>::new(case.plan().clone(), Text::Reference)?;
+    let wide = Cpu::<f64>::new(case.plan().clone(), Implementation::Reference)?;
     case.run(&mut case.session(Box::new(wide))?, inputs)
 }
 

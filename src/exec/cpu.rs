@@ -19,33 +19,33 @@ use crate::plan::{Binding, Buffer, Launch, Limits, Plan};
 use crate::shape::DType;
 use crate::tensor::{Host, Real, View};
 
-/// Which text of a kernel is run.
+/// Which implementation of a kernel is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Text {
+pub enum Implementation {
     /// The reference, written for reading.
     Reference,
     /// The faster function where a kernel has one, else the reference.
-    Fast,
+    Optimized,
 }
 
 /// A scalar that the executor can run in.
 pub trait Scalar: Real {
     /// Computes a kernel at this precision.
-    fn compute(kernel: &Kernel, text: Text, args: &mut Args<'_, Self>);
+    fn compute(kernel: &Kernel, implementation: Implementation, args: &mut Args<'_, Self>);
 }
 
 impl Scalar for f32 {
-    fn compute(kernel: &Kernel, text: Text, args: &mut Args<'_, Self>) {
-        match (text, kernel.fast) {
-            (Text::Fast, Some(fast)) => fast(args),
-            (Text::Fast, None) => kernel.reference.fast(args),
+    fn compute(kernel: &Kernel, implementation: Implementation, args: &mut Args<'_, Self>) {
+        match (implementation, kernel.optimized) {
+            (Implementation::Optimized, Some(optimized)) => optimized(args),
+            (Implementation::Optimized, None) => kernel.reference.optimized(args),
             _ => kernel.reference.f32(args),
         }
     }
 }
 
 impl Scalar for f64 {
-    fn compute(kernel: &Kernel, _: Text, args: &mut Args<'_, Self>) {
+    fn compute(kernel: &Kernel, _: Implementation, args: &mut Args<'_, Self>) {
         kernel.reference.f64(args);
     }
 }
@@ -69,7 +69,7 @@ pub struct Cpu<T> {
     plan: Plan,
     shared: Vec<Store<T>>,
     replicas: Vec<Own<T>>,
-    text: Text,
+    implementation: Implementation,
     info: DeviceInfo,
     traffic: Traffic,
     written: Written,
@@ -95,7 +95,7 @@ impl<T: Scalar> Cpu<T> {
     /// # Errors
     /// What [`Plan::check`] finds; [`Error::Adapter`](crate::Error::Adapter) if the machine
     /// has not enough free memory.
-    pub fn new(plan: Plan, text: Text) -> Result<Self> {
+    pub fn new(plan: Plan, implementation: Implementation) -> Result<Self> {
         plan.check(&Limits::CPU)?;
         super::memory::check(&plan)?;
         let stores = |shared: bool| -> Vec<Store<T>> {
@@ -111,7 +111,7 @@ impl<T: Scalar> Cpu<T> {
             replicas: (0..plan.replicas).map(|_| stores(false)).collect(),
             written: Written::none_of(&plan),
             plan,
-            text,
+            implementation,
             info: super::device::cpu_info(),
             traffic: Traffic::default(),
         })
@@ -152,7 +152,7 @@ impl<T: Scalar> Cpu<T> {
         for own in &mut self.replicas {
             for _ in 0..times {
                 for launch in launches {
-                    Self::launch(own, &self.shared, launch, self.text);
+                    Self::launch(own, &self.shared, launch, self.implementation);
                 }
             }
         }
@@ -161,14 +161,14 @@ impl<T: Scalar> Cpu<T> {
     /// Runs launches `times` times, for every replica.
     #[cfg(feature = "threads")]
     fn all(&mut self, launches: &[Launch], times: u64) {
-        let (shared, text) = (&self.shared, self.text);
+        let (shared, implementation) = (&self.shared, self.implementation);
         if let [own] = &mut self.replicas[..] {
             // On one of the pool's threads: from outside, each launch that has work for
             // several would fall asleep until the others have done it.
             rayon::scope(|_| {
                 for _ in 0..times {
                     for launch in launches {
-                        Self::launch(own, shared, launch, text);
+                        Self::launch(own, shared, launch, implementation);
                     }
                 }
             });
@@ -190,7 +190,7 @@ impl<T: Scalar> Cpu<T> {
                         let now = turn.min(job.left);
                         for _ in 0..now {
                             for launch in launches {
-                                Self::launch(job.own, shared, launch, text);
+                                Self::launch(job.own, shared, launch, implementation);
                             }
                         }
                         job.left -= now;
@@ -205,7 +205,12 @@ impl<T: Scalar> Cpu<T> {
     }
 
     /// One launch for one replica.
-    fn launch(own: &mut Own<T>, shared: &[Store<T>], launch: &Launch, text: Text) {
+    fn launch(
+        own: &mut Own<T>,
+        shared: &[Store<T>],
+        launch: &Launch,
+        implementation: Implementation,
+    ) {
         let declared = launch.kernel.bindings;
         // Written buffers leave the list while the launch runs; the checker has made
         // sure that nothing else in the launch is the same buffer.
@@ -237,7 +242,7 @@ impl<T: Scalar> Cpu<T> {
             constants: &launch.constants,
             slots,
         };
-        T::compute(launch.kernel, text, &mut args);
+        T::compute(launch.kernel, implementation, &mut args);
         drop(args);
         let mut written = written.into_iter();
         for (b, d) in launch.bindings.iter().zip(declared) {

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::cpu::{Cpu, Text};
+use super::cpu::{Cpu, Implementation};
 use super::{Cache, DeviceInfo, Executor};
 use crate::error::{Error, Result};
 #[cfg(feature = "gpu")]
@@ -191,7 +191,7 @@ impl Device {
     /// What the plan's checker or the device says.
     pub fn executor(&self, plan: Plan) -> Result<Box<dyn Executor>> {
         match self {
-            Self::Cpu(_) => Ok(Box::new(Cpu::<f32>::new(plan, Text::Fast)?)),
+            Self::Cpu(_) => Ok(Box::new(Cpu::<f32>::new(plan, Implementation::Optimized)?)),
             #[cfg(feature = "gpu")]
             Self::Gpu(gpu) => Ok(Box::new(super::gpu::Gpu::new(gpu, plan)?)),
         }

@@ -160,7 +160,7 @@ pub static ADAPTIVE_MAX_POOL2D: Kernel = Kernel {
     ],
     constants: &["PLANES", "H", "W", "HO", "WO"],
     reference: crate::reference!(pool),
-    fast: None,
+    optimized: None,
     trusted: true,
     ports: &[],
     finishing: None,

@@ -50,7 +50,7 @@ pub static ADVANCE: Kernel = Kernel {
     bindings: &[Bind::update("step").u32().of("2")],
     constants: &[],
     reference: crate::reference!(advance),
-    fast: None,
+    optimized: None,
     trusted: true,
     ports: &[],
     finishing: None,

@@ -49,7 +49,7 @@ pub static ARGMAX: Kernel = Kernel {
     ],
     constants: &["N", "K"],
     reference: crate::reference!(argmax),
-    fast: None,
+    optimized: None,
     trusted: true,
     ports: &[],
     finishing: None,

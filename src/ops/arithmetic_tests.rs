@@ -17,7 +17,7 @@ use super::slice::Slice;
 use super::softmax::Softmax;
 use super::{COUNTER, Cost, Loss, LossGrad, Op, Tape, cross_entropy, log_likelihood, quadratic};
 use crate::compile::{Compiled, Options};
-use crate::exec::cpu::{Cpu, Text};
+use crate::exec::cpu::{Cpu, Implementation};
 use crate::graph::Graph;
 use crate::optim::{HYPER, TableSgd};
 use crate::plan::Limits;
@@ -197,7 +197,7 @@ fn evaluate(cost: &'static Cost, z: &[f32], label: u32) -> (f64, Vec<f64>) {
     let slope = slopes.unwrap()[0].unwrap();
     let slope = graph.output::<f32>("slope", slope).unwrap();
     let compiled = compiled(&graph);
-    let cpu = Cpu::<f64>::new(compiled.plan().clone(), Text::Reference).unwrap();
+    let cpu = Cpu::<f64>::new(compiled.plan().clone(), Implementation::Reference).unwrap();
     let mut session = Session::of(&compiled, Box::new(cpu)).unwrap();
     session.write(scores, z).unwrap();
     session.write(labels, &[label]).unwrap();

@@ -117,7 +117,7 @@ pub static AUGMENT: Kernel = Kernel {
     ],
     constants: &["N", "C", "H", "W", "FLIP", "CROP", "BACK", "STREAM"],
     reference: crate::reference!(augment),
-    fast: None,
+    optimized: None,
     trusted: true,
     ports: &[],
     finishing: None,

@@ -81,7 +81,7 @@ pub static AVERAGE: Kernel = Kernel {
     ],
     constants: &["N", "EPOCH_STEPS", "FROM"],
     reference: crate::reference!(average),
-    fast: None,
+    optimized: None,
     trusted: true,
     ports: &[],
     finishing: None,

@@ -146,7 +146,7 @@ pub static AVG_POOL2D: Kernel = Kernel {
         "PLANES", "H", "W", "HO", "WO", "KH", "KW", "SH", "SW", "PH", "PW", "DH", "DW",
     ],
     reference: crate::reference!(avg_pool2d),
-    fast: None,
+    optimized: None,
     trusted: true,
     ports: &[],
     finishing: None,

@@ -127,7 +127,7 @@ impl Bmm {
             }
         };
         // Of several cuts one for a GPU and one for a processor, the largest that is not mostly
-        // outside: they are one text, which the matrix product tests in all of them.
+        // outside: they are one shader, which the matrix product tests in all of them.
         let reuse = m.min(n).next_power_of_two().clamp(32, 128);
         let mut variants = Vec::new();
         let mut blocks = 0;
@@ -236,7 +236,7 @@ pub static BMM: Kernel = Kernel {
     ],
     constants: constants!(),
     reference: crate::reference!(bmm),
-    fast: Some(fast),
+    optimized: Some(optimized),
     trusted: true,
     ports: &[],
     finishing: None,
@@ -288,7 +288,7 @@ fn bmm<T: Real>(args: &mut Args<'_, T>) {
 /// Multiply-adds below which matrices are not worth a second thread.
 const SPLIT: usize = 1 << 18;
 
-fn fast(args: &mut Args<'_, f32>) {
+fn optimized(args: &mut Args<'_, f32>) {
     let (m, n, k) = (args.size("M"), args.size("N"), args.size("K"));
     let (trans_a, trans_b) = (args.size("TRANS_A") == 1, args.size("TRANS_B") == 1);
     let (a, b, c) = (args.f(0), args.f(1), args.f_mut(2));

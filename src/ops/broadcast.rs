@@ -72,7 +72,7 @@ pub static BROADCAST: Kernel = Kernel {
     bindings: &[Bind::read("x").of("C"), Bind::write("y").of("N")],
     constants: &["N", "C", "INNER", "FACTOR"],
     reference: crate::reference!(broadcast),
-    fast: None,
+    optimized: None,
     trusted: true,
     ports: &[],
     finishing: None,

@@ -185,7 +185,7 @@ macro_rules! kernel {
             ],
             constants: &["N", "RUN", $($size),*],
             reference: Reference::of(concat::<f32, $of>, concat::<f64, $of>),
-            fast: None,
+            optimized: None,
             trusted: true,
             ports: &[],
             finishing: None,

@@ -50,7 +50,7 @@ pub static CONSTANT: Kernel = Kernel {
     bindings: &[Bind::write("y").of("N")],
     constants: &["N", "VALUE"],
     reference: crate::reference!(constant),
-    fast: None,
+    optimized: None,
     trusted: true,
     ports: &[],
     finishing: None,

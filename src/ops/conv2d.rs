@@ -38,10 +38,10 @@ macro_rules! constants {
 
 mod direct;
 mod direct_weights;
-mod fast;
 mod grads;
 mod im2col;
 mod implicit;
+mod optimized;
 mod planes;
 mod reference;
 
@@ -228,10 +228,10 @@ pub static CONV2D: Kernel = Kernel {
     ],
     constants: constants!(),
     reference: crate::reference!(reference::forward),
-    fast: Some(fast::forward),
+    optimized: Some(optimized::forward),
     trusted: true,
     ports: &[Port::finish(2, "1")],
-    finishing: Some(fast::finishing),
+    finishing: Some(optimized::finishing),
 };
 
 /// The kernels of this file.

@@ -35,9 +35,9 @@ use crate::error::{Error, Result};
 use crate::kernel::{Bind, Kernel, Port, Target};
 use crate::shape::Type;
 
-mod fast;
 mod lanes;
 mod layout;
+mod optimized;
 mod reference;
 mod scratch;
 mod wide;
@@ -545,10 +545,10 @@ pub static CONV2D_POOL: Kernel = Kernel {
     ],
     constants: constants!(),
     reference: crate::reference!(reference::forward),
-    fast: Some(fast::forward),
+    optimized: Some(optimized::forward),
     trusted: true,
     ports: &[Port::finish(3, "16")],
-    finishing: Some(fast::finishing),
+    finishing: Some(optimized::finishing),
 };
 
 /// The same for windows of 2 × 2 over a convolution of stride 1 without padding.
@@ -569,9 +569,9 @@ pub static CONV2D_POOL_INPUT_GRAD: Kernel = Kernel {
         Bind::write("dx").of("N * C * H * W"),
     ],
     reference: crate::reference!(reference::input_grad),
-    fast: Some(fast::input_grad),
+    optimized: Some(optimized::input_grad),
     ports: &[Port::finish(3, "4")],
-    finishing: Some(fast::input_grad_finishing),
+    finishing: Some(optimized::input_grad_finishing),
     ..CONV2D_POOL
 };
 
@@ -587,7 +587,7 @@ pub static CONV2D_POOL_WEIGHT_GRAD: Kernel = Kernel {
     ],
     constants: constants!("SHARES"),
     reference: crate::reference!(reference::weight_grad),
-    fast: Some(fast::weight_grad),
+    optimized: Some(optimized::weight_grad),
     finishing: None,
     ..CONV2D_POOL
 };
@@ -603,7 +603,7 @@ pub static CONV2D_POOL_WEIGHT_GRAD_BIAS: Kernel = Kernel {
         Bind::write("dbias").of("F"),
     ],
     reference: crate::reference!(reference::weight_grad_bias),
-    fast: Some(fast::weight_grad_bias),
+    optimized: Some(optimized::weight_grad_bias),
     ports: &[
         Port::finish(3, "16"),
         Port {

@@ -121,7 +121,7 @@ pub(super) const fn loss_kernel(
         bindings: LOSS_BINDINGS,
         constants: &["N", "K"],
         reference,
-        fast: None,
+        optimized: None,
         trusted: true,
         ports: &[],
         finishing: None,

@@ -78,7 +78,7 @@ pub static CUMSUM: Kernel = Kernel {
     bindings: &[Bind::read("x").of("N * K"), Bind::write("y").of("N * K")],
     constants: &["N", "K", "INNER", "REVERSE", "LANES"],
     reference: crate::reference!(cumsum),
-    fast: None,
+    optimized: None,
     trusted: true,
     ports: &[],
     finishing: None,

@@ -25,7 +25,7 @@ use crate::kernel::{Args, Bind, Kernel, LANES, Port, Target};
 use crate::shape::Type;
 use crate::tensor::Real;
 
-pub(super) mod fast;
+pub(super) mod optimized;
 mod quads;
 
 /// The most examples in a mini-batch: each work item keeps one sum for each.
@@ -243,10 +243,10 @@ pub static DENSE_GRAD: Kernel = Kernel {
     ],
     constants: &["N", "IN", "OUT"],
     reference: crate::reference!(dense_grad),
-    fast: None,
+    optimized: None,
     trusted: true,
     ports: &PORTS,
-    finishing: Some(fast::dense_grad),
+    finishing: Some(optimized::dense_grad),
 };
 
 /// The gradients of W and b alone.
@@ -261,7 +261,7 @@ pub static DENSE_UPDATE: Kernel = Kernel {
     ],
     reference: crate::reference!(dense_update),
     ports: PORTS.first_chunk::<2>().unwrap().as_slice(),
-    finishing: Some(fast::dense_update),
+    finishing: Some(optimized::dense_update),
     ..DENSE_GRAD
 };
 

@@ -167,7 +167,7 @@ pub static DENSE_LOSS: Kernel = Kernel {
         "EPOCH_STEPS",
     ],
     reference: crate::reference!(dense_loss),
-    fast: Some(dense_loss_fast),
+    optimized: Some(dense_loss_fast),
     trusted: true,
     ports: &[],
     finishing: None,

@@ -217,7 +217,7 @@ pub static DRAW: Kernel = Kernel {
         "N", "ROW", "ROTATION", "SCALE", "SHEAR", "SHIFT", "GAIN", "STREAM",
     ],
     reference: crate::reference!(draw),
-    fast: None,
+    optimized: None,
     trusted: true,
     ports: &[],
     finishing: None,
@@ -236,7 +236,7 @@ pub static DISTORT: Kernel = Kernel {
         "N", "C", "H", "W", "ROW", "NODES", "SPACING", "REACH", "FALL",
     ],
     reference: crate::reference!(sample),
-    fast: Some(sample_fast),
+    optimized: Some(sample_fast),
     ..DRAW
 };
 

@@ -122,7 +122,7 @@ pub static EMBEDDING: Kernel = Kernel {
     ],
     constants: &["N", "V", "D"],
     reference: crate::reference!(embedding),
-    fast: None,
+    optimized: None,
     trusted: true,
     ports: &[],
     finishing: None,

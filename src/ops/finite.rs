@@ -63,7 +63,7 @@ pub static FINITE: Kernel = Kernel {
     bindings: &[Bind::read("x").of("N"), Bind::update("guard").u32().of("4")],
     constants: &["N", "NUMBER"],
     reference: crate::reference!(finite),
-    fast: None,
+    optimized: None,
     trusted: true,
     ports: &[],
     finishing: None,

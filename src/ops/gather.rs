@@ -184,7 +184,7 @@ pub static GATHER: Kernel = Kernel {
     ],
     constants: &["BATCH", "IMAGES", "C", "H", "W", "EPOCH_STEPS", "SCALE"],
     reference: crate::reference!(gather),
-    fast: Some(gather_fast),
+    optimized: Some(gather_fast),
     trusted: true,
     ports: &[],
     finishing: None,
@@ -216,7 +216,7 @@ pub static GATHER_SHUFFLED: Kernel = Kernel {
         "EXPANSION",
     ],
     reference: crate::reference!(gather_shuffled),
-    fast: Some(gather_shuffled_fast),
+    optimized: Some(gather_shuffled_fast),
     ..GATHER
 };
 

@@ -106,7 +106,7 @@ pub static INIT: Kernel = Kernel {
     bindings: &[Bind::write("w").of("N"), Bind::read("keys").u32().of("4")],
     constants: &["N", "KIND", "VALUE", "STREAM"],
     reference: crate::reference!(init),
-    fast: None,
+    optimized: None,
     trusted: true,
     ports: &[],
     finishing: None,

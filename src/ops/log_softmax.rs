@@ -13,7 +13,7 @@ use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
-mod fast;
+mod optimized;
 
 /// y = ln softmax x: each along an axis; input x of any shape, output y of the same.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ pub static LOG_SOFTMAX: Kernel = Kernel {
     bindings: &[Bind::read("x").of("N * K"), Bind::write("y").of("N * K")],
     constants: &["N", "K", "INNER"],
     reference: crate::reference!(log_softmax),
-    fast: Some(fast::log_softmax),
+    optimized: Some(optimized::log_softmax),
     trusted: true,
     ports: &[],
     finishing: None,
@@ -107,7 +107,7 @@ pub static LOG_SOFTMAX_GRAD: Kernel = Kernel {
         Bind::write("delta").of("N * K"),
     ],
     reference: crate::reference!(log_softmax_grad),
-    fast: Some(fast::log_softmax_grad),
+    optimized: Some(optimized::log_softmax_grad),
     ..LOG_SOFTMAX
 };
 

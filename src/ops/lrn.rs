@@ -143,7 +143,7 @@ pub static LRN: Kernel = Kernel {
     ],
     constants: &["N", "C", "S", "SIZE", "ALPHA", "BETA", "BIAS"],
     reference: crate::reference!(lrn),
-    fast: None,
+    optimized: None,
     trusted: true,
     ports: &[],
     finishing: None,

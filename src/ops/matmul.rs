@@ -27,8 +27,8 @@ use crate::shape::Type;
 use crate::tensor::Real;
 
 mod blocks;
-mod fast;
 mod fragments;
+mod optimized;
 mod slices;
 
 /// C = op(A) op(B): inputs A, B and what the ending asks for; output C `[M, N]`, or the ending's.
@@ -248,10 +248,10 @@ pub static MATMUL: Kernel = Kernel {
     ],
     constants: &["M", "N", "K", "TRANS_A", "TRANS_B"],
     reference: crate::reference!(matmul),
-    fast: Some(fast::matmul),
+    optimized: Some(optimized::matmul),
     trusted: true,
     ports: &[Port::finish(2, "64")],
-    finishing: Some(fast::finishing),
+    finishing: Some(optimized::finishing),
 };
 
 /// [`MATMUL`] of few rows of A, rows of B as they lie in memory.

@@ -201,7 +201,7 @@ pub static MAX_POOL2D: Kernel = Kernel {
         "PLANES", "H", "W", "HO", "WO", "KH", "KW", "SH", "SW", "PH", "PW", "DH", "DW",
     ],
     reference: crate::reference!(max_pool2d),
-    fast: None,
+    optimized: None,
     trusted: true,
     ports: &[Port::finish(1, "1")],
     finishing: None,
@@ -217,7 +217,7 @@ pub static MAX_POOL2D_GRAD: Kernel = Kernel {
         Bind::write("dx").of("PLANES * H * W"),
     ],
     reference: crate::reference!(max_pool2d_grad),
-    fast: Some(max_pool2d_grad_fast),
+    optimized: Some(max_pool2d_grad_fast),
     ports: &[Port::finish(2, "1")],
     ..MAX_POOL2D
 };

@@ -32,8 +32,8 @@ use crate::shape::Type;
 use crate::tensor::held;
 
 mod cases;
-mod fast;
 mod grads;
+mod optimized;
 mod reference;
 
 pub use cases::cases;
@@ -311,7 +311,7 @@ pub static NORM: Kernel = Kernel {
     ],
     constants: &["N", "C", "S", "GROUPS", "R", "BATCH", "EPSILON", "LANES"],
     reference: crate::reference!(reference::norm),
-    fast: Some(fast::norm),
+    optimized: Some(optimized::norm),
     trusted: true,
     ports: &[],
     finishing: None,
@@ -327,7 +327,7 @@ pub static NORM_RMS: Kernel = Kernel {
         Bind::write("rms_rstd").of("R"),
     ],
     reference: crate::reference!(reference::rms),
-    fast: Some(fast::rms),
+    optimized: Some(optimized::rms),
     ..NORM
 };
 
@@ -344,7 +344,7 @@ pub static NORM_GIVEN: Kernel = Kernel {
         Bind::write("given_y").of("N * C * S"),
     ],
     reference: crate::reference!(reference::given),
-    fast: Some(fast::given),
+    optimized: Some(optimized::given),
     ..NORM
 };
 

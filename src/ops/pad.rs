@@ -93,7 +93,7 @@ pub static PAD: Kernel = Kernel {
     ],
     constants: &["N", "WHOLE", "START", "PART", "INNER", "STEP"],
     reference: crate::reference!(pad),
-    fast: None,
+    optimized: None,
     trusted: true,
     ports: &[],
     finishing: None,

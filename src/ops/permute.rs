@@ -108,7 +108,7 @@ pub static PERMUTE: Kernel = Kernel {
         "N", "E1", "E2", "E3", "E4", "E5", "S0", "S1", "S2", "S3", "S4", "S5",
     ],
     reference: crate::reference!(permute),
-    fast: None,
+    optimized: None,
     trusted: true,
     ports: &[],
     finishing: None,

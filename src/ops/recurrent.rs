@@ -34,7 +34,7 @@ use crate::error::{Error, Result};
 use crate::kernel::{Bind, Kernel, Target};
 use crate::shape::Type;
 
-mod fast;
+mod optimized;
 mod reference;
 
 /// What makes a state of the one before.
@@ -314,7 +314,7 @@ pub static LSTM: Kernel = Kernel {
     ],
     constants: &["N", "T", "H", "REVERSE", "LANES", "SLICES"],
     reference: crate::reference!(reference::lstm),
-    fast: Some(fast::lstm),
+    optimized: Some(optimized::lstm),
     trusted: true,
     ports: &[],
     finishing: None,
@@ -333,7 +333,7 @@ pub static LSTM_GRAD: Kernel = Kernel {
         Bind::write("previous").of("N * T * H"),
     ],
     reference: crate::reference!(reference::lstm_grad),
-    fast: Some(fast::lstm_grad),
+    optimized: Some(optimized::lstm_grad),
     ..LSTM
 };
 
@@ -349,7 +349,7 @@ pub static GRU: Kernel = Kernel {
         Bind::write("saved").of("N * T * 4 * H"),
     ],
     reference: crate::reference!(reference::gru),
-    fast: Some(fast::gru),
+    optimized: Some(optimized::gru),
     ..LSTM
 };
 
@@ -367,7 +367,7 @@ pub static GRU_GRAD: Kernel = Kernel {
         Bind::write("dr").of("N * T * 3 * H"),
     ],
     reference: crate::reference!(reference::gru_grad),
-    fast: Some(fast::gru_grad),
+    optimized: Some(optimized::gru_grad),
     ..GRU
 };
 
@@ -383,7 +383,7 @@ pub static RNN: Kernel = Kernel {
     ],
     constants: &["N", "T", "H", "REVERSE", "LANES", "SLICES", "RELU"],
     reference: crate::reference!(reference::rnn),
-    fast: Some(fast::rnn),
+    optimized: Some(optimized::rnn),
     ..LSTM
 };
 
@@ -399,7 +399,7 @@ pub static RNN_GRAD: Kernel = Kernel {
         Bind::write("previous").of("N * T * H"),
     ],
     reference: crate::reference!(reference::rnn_grad),
-    fast: Some(fast::rnn_grad),
+    optimized: Some(optimized::rnn_grad),
     ..RNN
 };
 

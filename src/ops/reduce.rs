@@ -21,7 +21,7 @@ use crate::kernel::{Args, Bind, Kernel, Port};
 use crate::shape::Type;
 use crate::tensor::Real;
 
-mod fast;
+mod optimized;
 
 /// y = f Σ x: input x of any shape and what the ending asks for; output y `[C]` where an axis is
 /// kept, else `[1]`, or the ending's.
@@ -165,7 +165,7 @@ pub static REDUCE: Kernel = Kernel {
     ],
     constants: &["OUTER", "C", "INNER", "FACTOR"],
     reference: crate::reference!(reduce),
-    fast: Some(fast::reduce),
+    optimized: Some(optimized::reduce),
     trusted: true,
     ports: &[Port::finish(1, "1")],
     finishing: None,
@@ -181,7 +181,7 @@ pub static REDUCE_SHARES: Kernel = Kernel {
     ],
     constants: &["OUTER", "C", "INNER", "RUNS"],
     reference: crate::reference!(shares),
-    fast: Some(fast::shares),
+    optimized: Some(optimized::shares),
     ports: &[],
     ..REDUCE
 };

@@ -225,7 +225,7 @@ pub static REDUCTION: Kernel = Kernel {
         "KIND", "LANES",
     ],
     reference: crate::reference!(reference::reduction),
-    fast: None,
+    optimized: None,
     trusted: true,
     ports: &[],
     finishing: None,

@@ -158,7 +158,7 @@ pub static ROWS: Kernel = Kernel {
         "SCALE",
     ],
     reference: crate::reference!(rows),
-    fast: None,
+    optimized: None,
     trusted: true,
     ports: &[],
     finishing: None,

@@ -84,7 +84,7 @@ pub static SHUFFLE: Kernel = Kernel {
     ],
     constants: &["N", "EPOCH_STEPS", "HALF"],
     reference: crate::reference!(shuffle),
-    fast: None,
+    optimized: None,
     trusted: true,
     ports: &[],
     finishing: None,

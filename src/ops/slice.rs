@@ -96,7 +96,7 @@ pub static SLICE: Kernel = Kernel {
     ],
     constants: &["N", "WHOLE", "START", "PART", "INNER", "STEP"],
     reference: crate::reference!(slice),
-    fast: None,
+    optimized: None,
     trusted: true,
     ports: &[],
     finishing: None,

@@ -12,7 +12,7 @@ use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
-pub(super) mod fast;
+pub(super) mod optimized;
 
 /// y = softmax x: each along an axis; input x of any shape, output y of the same.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ pub static SOFTMAX: Kernel = Kernel {
     bindings: &[Bind::read("x").of("N * K"), Bind::write("y").of("N * K")],
     constants: &["N", "K", "INNER"],
     reference: crate::reference!(softmax),
-    fast: Some(fast::softmax),
+    optimized: Some(optimized::softmax),
     trusted: true,
     ports: &[],
     finishing: None,
@@ -106,7 +106,7 @@ pub static SOFTMAX_GRAD: Kernel = Kernel {
         Bind::write("delta").of("N * K"),
     ],
     reference: crate::reference!(softmax_grad),
-    fast: Some(fast::softmax_grad),
+    optimized: Some(optimized::softmax_grad),
     ..SOFTMAX
 };
 

@@ -201,7 +201,7 @@ macro_rules! kernel {
             ],
             constants: &["N", "RUN", $($size),*],
             reference: Reference::of(parts::<f32, $of>, parts::<f64, $of>),
-            fast: None,
+            optimized: None,
             trusted: true,
             ports: &[],
             finishing: None,

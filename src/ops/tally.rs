@@ -118,7 +118,7 @@ pub static TALLY: Kernel = Kernel {
     ],
     constants: &["N", "K", "COUNT", "EPOCH_STEPS"],
     reference: crate::reference!(tally),
-    fast: None,
+    optimized: None,
     trusted: true,
     ports: &[],
     finishing: None,

@@ -164,7 +164,7 @@ pub static UPSAMPLE: Kernel = Kernel {
     ],
     constants: &["PLANES", "H", "W", "HO", "WO", "BILINEAR"],
     reference: crate::reference!(upsample),
-    fast: None,
+    optimized: None,
     trusted: true,
     ports: &[],
     finishing: None,

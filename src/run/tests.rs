@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::exec::Choice;
-use crate::exec::cpu::Text;
+use crate::exec::cpu::Implementation;
 use crate::ops::argmax::Argmax;
 use crate::ops::reshape::Reshape;
 use crate::ops::scale::Scale;
@@ -209,7 +209,7 @@ fn a_session_in_double_precision_gives_it() {
         },
     )
     .unwrap();
-    let cpu = Cpu::<f64>::new(compiled.plan().clone(), Text::Reference).unwrap();
+    let cpu = Cpu::<f64>::new(compiled.plan().clone(), Implementation::Reference).unwrap();
     let mut s = Session::of(&compiled, Box::new(cpu)).unwrap();
     s.write(t.x, &X).unwrap();
     s.values_mut(1, t.x).unwrap()[0] = 0.1;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use safetensors::{Dtype, SafeTensors};
 use wgrad::compile::{Compiled, Options};
 use wgrad::exec::Executor;
-use wgrad::exec::cpu::{Cpu, Text};
+use wgrad::exec::cpu::{Cpu, Implementation};
 use wgrad::graph::{Graph, Handle, Program};
 use wgrad::ops::activation::{Activate, Activation};
 use wgrad::ops::{Op, Tape, Value};
@@ -96,10 +96,10 @@ pub fn compiled(graph: &Graph) -> Compiled {
 pub fn sessions(graph: &Graph) -> Vec<(&'static str, Session)> {
     let compiled = compiled(graph);
     let plan = compiled.plan();
-    let cpu = |text| Box::new(Cpu::<f32>::new(plan.clone(), text).unwrap());
+    let cpu = |implementation| Box::new(Cpu::<f32>::new(plan.clone(), implementation).unwrap());
     let mut all: Vec<(&'static str, Box<dyn Executor>)> = vec![
-        ("reference", cpu(Text::Reference)),
-        ("CPU", cpu(Text::Fast)),
+        ("reference", cpu(Implementation::Reference)),
+        ("CPU", cpu(Implementation::Optimized)),
     ];
     if let Some(gpu) = gpu() {
         all.push(("GPU", gpu.executor(plan.clone()).unwrap()));

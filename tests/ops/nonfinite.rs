@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use wgrad::doctor::harness::{Prepared, in_f16};
 use wgrad::doctor::tolerance::{Side, allowed};
 use wgrad::doctor::{compare, truth};
-use wgrad::exec::cpu::{Cpu, Text};
+use wgrad::exec::cpu::{Cpu, Implementation};
 use wgrad::exec::{Device, Executor};
 use wgrad::ops::activation::{Activate, Activation, ActivationSlope};
 use wgrad::ops::argmax::Argmax;
@@ -27,7 +27,7 @@ use super::{MIXED, rows};
 fn sessions(prepared: &Prepared, gpus: &[(&str, &Option<Device>)]) -> Vec<(Side, String, Session)> {
     let plan = prepared.plan();
     let mut all: Vec<(Side, String, Box<dyn Executor>)> = Vec::new();
-    for text in [Text::Reference, Text::Fast] {
+    for text in [Implementation::Reference, Implementation::Optimized] {
         let cpu = Cpu::<f32>::new(plan.clone(), text).unwrap();
         all.push((Side::Cpu, format!("{text:?}"), Box::new(cpu)));
     }

@@ -1,4 +1,4 @@
-//! The CPU's direct texts of a convolution and its input gradient: vectors of positions, each loaded
+//! The CPU's direct implementations of a convolution and its input gradient: vectors of positions, each loaded
 //! tap by tap and multiplied by the weights of several filters, whose sums stay in registers.
 //!
 //! An input gradient is such a convolution too, of the gradients with zeros around them, one for each
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use crate::threads::prelude::*;
 use pulp::{Arch, Simd, WithSimd};
 
-use super::fast::finite;
+use super::optimized::finite;
 use super::planes::{Planes, WIDEST};
 use super::reference::Launched;
 

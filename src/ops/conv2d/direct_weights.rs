@@ -1,4 +1,4 @@
-//! The CPU's direct text of a convolution's weight gradient: ∂w of some filters and taps stays in
+//! The CPU's direct implementation of a convolution's weight gradient: ∂w of some filters and taps stays in
 //! registers, one sum a lane, while the positions of several images go by.
 //!
 //! g stands in the planes' rows, with zeros in the gaps between them. These must meet nothing but

@@ -180,8 +180,8 @@ pub static CONV2D_INPUT_GRAD: Kernel = Kernel {
         Bind::write("dx").of("N * C * H * W"),
     ],
     reference: crate::reference!(reference::input_grad),
-    fast: Some(fast::input_grad),
-    finishing: Some(fast::input_grad_finishing),
+    optimized: Some(optimized::input_grad),
+    finishing: Some(optimized::input_grad_finishing),
     ..CONV2D
 };
 
@@ -195,7 +195,7 @@ pub static CONV2D_WEIGHT_GRAD: Kernel = Kernel {
         Bind::write("dw").of("F * C * KH * KW / GROUPS"),
     ],
     reference: crate::reference!(reference::weight_grad),
-    fast: Some(fast::weight_grad),
+    optimized: Some(optimized::weight_grad),
     ports: &[Port::finish(2, "64")],
     finishing: None,
     ..CONV2D

@@ -1,4 +1,4 @@
-//! The CPU's texts by a matrix of windows: each image is laid out with a column for each place, and
+//! The CPU's implementations by a matrix of windows: each image is laid out with a column for each place, and
 //! the convolution is a product of matrices (im2col, Chellapilla et al. 2006).
 
 use std::cell::RefCell;

@@ -66,7 +66,7 @@ pub(super) fn variants(
             grid: [x as u32, (y * groups) as u32],
         }
     };
-    // Of several cuts one: they are one text, which the matrix product tests in all of them.
+    // Of several cuts one: they are one shader, which the matrix product tests in all of them.
     // Where no cut fits, there is one all the same; the direct kernels use both axes.
     let first = |cuts: Vec<Cut>| {
         let cut = cuts.into_iter().find(|cut| cut.shares > 0)?;

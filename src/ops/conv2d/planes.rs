@@ -1,4 +1,4 @@
-//! Images as the direct texts for the CPU read them: with the zeros around them in place and, where
+//! Images as the CPU's direct implementations read them: with the zeros around them in place and, where
 //! windows step over pixels, cut into phases.
 //!
 //! Rows and columns whose numbers leave the same rest when they are divided by the stride are a phase:

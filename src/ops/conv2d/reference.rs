@@ -1,4 +1,4 @@
-//! The readable texts: loops as the equations stand.
+//! The reference implementations: loops as the equations stand.
 
 use super::super::window::Placed;
 use crate::kernel::Args;

@@ -168,7 +168,7 @@ pub fn cases() -> Vec<Case> {
             let case = Case::new(grad(update), n * po * qo).fixed(&x, uniform);
             case.fixed(&y, g).u32(&y, winner)
         };
-        // A ReLU after the pool leaves many zeros, which the fast functions pass over.
+        // A ReLU after the pool leaves many zeros, which the optimized functions pass over.
         cases.push(case(Update::Store, Fill::Ties));
         let bare = case(Update::Store, uniform);
         cases.push(ended_case(&bare, &w, turn, |ending| {

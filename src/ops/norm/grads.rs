@@ -1,7 +1,7 @@
 //! The gradients of a normalization; their equations stand at the head of `norm.rs`.
 
 use super::super::{ELEMENTWISE, Lowering, Op, grid};
-use super::{NORM, Norm, fast, named, reference};
+use super::{NORM, Norm, named, optimized, reference};
 use crate::error::Result;
 use crate::kernel::{Bind, Kernel};
 use crate::shape::Type;
@@ -105,7 +105,7 @@ pub static NORM_GIVEN_GRAD: Kernel = Kernel {
         Bind::write("frozen_dx").of("N * C * S"),
     ],
     reference: crate::reference!(reference::given_grad),
-    fast: Some(fast::given_grad),
+    optimized: Some(optimized::given_grad),
     ..NORM
 };
 
@@ -122,7 +122,7 @@ pub static NORM_GRAD: Kernel = Kernel {
         Bind::write("dx").of("N * C * S"),
     ],
     reference: crate::reference!(reference::grad),
-    fast: Some(fast::grad),
+    optimized: Some(optimized::grad),
     ..NORM
 };
 
@@ -137,7 +137,7 @@ pub static NORM_RMS_GRAD: Kernel = Kernel {
         Bind::write("rms_dx").of("N * C * S"),
     ],
     reference: crate::reference!(reference::rms_grad),
-    fast: Some(fast::rms_grad),
+    optimized: Some(optimized::rms_grad),
     ..NORM_GRAD
 };
 
@@ -154,7 +154,7 @@ pub static NORM_PARAMETERS: Kernel = Kernel {
         Bind::write("dbeta").of("C"),
     ],
     reference: crate::reference!(reference::parameters),
-    fast: Some(fast::parameters),
+    optimized: Some(optimized::parameters),
     ..NORM
 };
 
@@ -168,6 +168,6 @@ pub static NORM_RMS_PARAMETERS: Kernel = Kernel {
         Bind::write("rms_dgamma").of("C"),
     ],
     reference: crate::reference!(reference::rms_parameters),
-    fast: Some(fast::rms_parameters),
+    optimized: Some(optimized::rms_parameters),
     ..NORM_PARAMETERS
 };

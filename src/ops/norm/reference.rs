@@ -1,4 +1,4 @@
-//! The readable texts.
+//! The reference implementations.
 
 use crate::kernel::Args;
 use crate::tensor::Real;

@@ -109,7 +109,7 @@ fn kernel(blueprint: &Blueprint) -> Kernel {
         turns: kept(&blueprint.turns().to_string()),
         reference: Reference::expression(Box::leak(Box::new(blueprint.machine(&places)))),
         bindings: Vec::leak(bindings),
-        fast: None,
+        optimized: None,
         trusted: true,
         ports: &[],
         finishing: None,

@@ -415,7 +415,7 @@ fn kernel(core: &'static Kernel, pieces: &[Piece], bindings: Vec<Bind>, text: &s
         constants: Vec::leak(constants),
         turns: kept(&turns),
         reference: Reference::expression(on_cpu),
-        fast: None,
+        optimized: None,
         trusted: core.trusted,
         ports: &[],
         finishing: None,

@@ -156,7 +156,7 @@ fn impossible_inputs_are_refused_in_words() {
 #[test]
 fn gradients_of_several_outputs_add_up() {
     use crate::exec::Executor;
-    use crate::exec::cpu::{Cpu, Text};
+    use crate::exec::cpu::{Cpu, Implementation};
     use crate::tensor::Host;
     let mut graph = Graph::new();
     let v = graph.variable("v", f32(&[5])).unwrap();
@@ -173,7 +173,7 @@ fn gradients_of_several_outputs_add_up() {
         limits: crate::plan::Limits::default(),
     };
     let plan = crate::compile::compile(&graph, &options).unwrap();
-    let mut cpu = Cpu::<f32>::new(plan, Text::Fast).unwrap();
+    let mut cpu = Cpu::<f32>::new(plan, Implementation::Optimized).unwrap();
     for (name, value) in [("v", 0.5), ("seed", 1.0)] {
         let buffer = cpu.plan().state(name).unwrap();
         cpu.write(buffer, &Host::F32(vec![value; 5])).unwrap();

@@ -1,4 +1,4 @@
-//! The readable texts, example after example and unit after unit.
+//! The reference implementation, example after example and unit after unit.
 
 use super::super::activation::Activation;
 use crate::kernel::Args;

@@ -13,7 +13,7 @@ use foreign::{belief, expressions, scan};
 use wgrad::compile::{Options, compile};
 use wgrad::doctor::{examine, gradients, tolerance::Side};
 use wgrad::exec::Device;
-use wgrad::exec::cpu::{Cpu, Text};
+use wgrad::exec::cpu::{Cpu, Implementation};
 use wgrad::expr::Expr;
 use wgrad::graph::Graph;
 use wgrad::ops::constant::Constant;
@@ -31,7 +31,7 @@ const ROWS: [(&Row, usize); 3] = [(&scan::ROW, 10), (&expressions::ROW, 17), (&b
 #[test]
 fn every_device_computes_what_the_reference_does() {
     for (row, _) in ROWS {
-        for text in [Text::Reference, Text::Fast] {
+        for text in [Implementation::Reference, Implementation::Optimized] {
             let found = examine(row, &[1, 3], Side::Cpu, &mut |plan| {
                 Ok(vec![Box::new(Cpu::<f32>::new(plan, text)?)])
             });

@@ -81,11 +81,11 @@ impl Compute for Core {
         self.one_by_one(args, |args| self.core.reference.f64(args));
     }
 
-    fn fast(&self, args: &mut Args<'_, f32>) {
+    fn optimized(&self, args: &mut Args<'_, f32>) {
         let Some(finishing) = self.core.finishing else {
-            return self.one_by_one(args, |args| match self.core.fast {
-                Some(fast) => fast(args),
-                None => self.core.reference.fast(args),
+            return self.one_by_one(args, |args| match self.core.optimized {
+                Some(optimized) => optimized(args),
+                None => self.core.reference.optimized(args),
             });
         };
         let mut launches = Vec::with_capacity(self.ports.len());

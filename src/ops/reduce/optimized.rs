@@ -1,4 +1,4 @@
-//! The CPU executor's texts: a result's runs of neighbours in running sums side by side; where
+//! The CPU executor's implementations: a result's runs of neighbours in running sums side by side; where
 //! neighbours are of different results, rows below each other. Rows come in blocks, each with sums of
 //! its own for all columns, which are added in order.
 

@@ -1,4 +1,4 @@
-//! The CPU executor's texts. What an op adds up is neighbours (layers, groups), a channel's runs of all
+//! The CPU executor's implementations. What an op adds up is neighbours (layers, groups), a channel's runs of all
 //! examples (batches of pictures), or columns, where neighbours are of different sums (batches of rows;
 //! the gradients of a layer's parameters). Then every element is written, in a pass of its own.
 //! An RMS norm is one whose means and β are 0.

@@ -1,4 +1,4 @@
-//! The CPU executor's texts: a thread takes some examples through all steps, since examples do
+//! The CPU executor's implementations: a thread takes some examples through all steps, since examples do
 //! not wait for each other. A step is the recurrent products of these examples, in registers over
 //! panels of W that were put together once for all steps, and then the gates, row by row, in
 //! loops over all units.

@@ -1,8 +1,8 @@
-//! The CPU executor's texts for rows of neighbours, some rows at a time as those of softmax.
+//! The CPU executor's implementations for rows of neighbours, some rows at a time as in softmax.
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::super::softmax::fast::{BLOCK, exponents};
+use super::super::softmax::optimized::{BLOCK, exponents};
 use super::super::sums::{Sums, TASK};
 use crate::functions::{exp, ln};
 use crate::kernel::Args;

@@ -1,4 +1,4 @@
-//! The CPU executor's texts: products by the GEMM crate or, of a small mini-batch, by our own.
+//! The CPU executor's implementations: products by the GEMM crate or, of a small mini-batch, by our own.
 
 use std::cell::RefCell;
 
@@ -7,7 +7,7 @@ use super::super::{dense_grad, small_batch};
 use crate::kernel::{Args, Finish};
 use crate::threads::prelude::*;
 
-/// Examples of a mini-batch up to which our own texts are faster: beyond, the GEMM's packing
+/// Examples of a mini-batch up to which our own implementation is faster: beyond, the GEMM's packing
 /// pays. Measured with 784-30-10 and 784-500-500-10 on two cores with AVX-512: at 32 in 0.6
 /// of the GEMM's time, at 64 in 0.75, at 100 in 0.9.
 const SMALL_BATCH: usize = 100;
@@ -57,7 +57,7 @@ pub(super) fn finishing<'a>(a: &mut Args<'_, f32>, parts: Vec<Box<dyn Finish + '
         return;
     };
     if k <= SMALL_BATCH && a.size("TRANS_A") == 1 && a.size("TRANS_B") == 0 {
-        return dense_grad::fast::update([k, n, m], [a.f(1), a.f(0)], c);
+        return dense_grad::optimized::update([k, n, m], [a.f(1), a.f(0)], c);
     }
     let mut product_of = PRODUCT.take();
     product_of.resize((m * n).max(product_of.len()), 0.0);

@@ -1,4 +1,4 @@
-//! The CPU executor's texts.
+//! The CPU executor's implementations.
 //!
 //! Images are laid out channels last with their padding (see [`Layout`]), so that what a
 //! filter sees of an image is a few runs of contiguous floats, wherever it stands. Then

@@ -1,4 +1,4 @@
-//! The CPU executor's texts for rows of neighbours. Some rows at a time go through each step while they
+//! The CPU executor's implementations for rows of neighbours. Some rows at a time go through each step while they
 //! are in the nearest cache; e^x is one loop over all of them, since rows may be short.
 
 use pulp::{Arch, Simd, WithSimd};

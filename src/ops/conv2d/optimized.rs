@@ -1,4 +1,4 @@
-//! The CPU executor's texts: directly (`direct.rs`, `direct_weights.rs`) where rows of places fill
+//! The CPU executor's implementations: directly (`direct.rs`, `direct_weights.rs`) where rows of places fill
 //! vectors, else by each image laid out as a matrix of its windows (im2col, Chellapilla et al. 2006;
 //! `im2col.rs`) and products of matrices.
 //!

@@ -1,4 +1,4 @@
-//! The CPU executor's text: rows of W in blocks, each read, used for both products and
+//! The CPU executor's implementation: rows of W in blocks, each read, used for both products and
 //! written once, in registers of the machine's own width (the `pulp` crate).
 //!
 //! Blocks of rows are tasks for the threads. Each adds to a ∂x of its own, and these are
