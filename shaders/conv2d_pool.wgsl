@@ -282,7 +282,7 @@ fn seen_by(i: u32, pad: u32, reach: u32, step: u32, pool: vec4<u32>, outputs: u3
     // Places ceil((i + pad - reach) / step) to floor((i + pad) / step) see i.
     let low = select(0u, (i + pad - reach + step - 1u) / step, i + pad > reach);
     let high = (i + pad) / step;
-    // pool is (window, step, ground, -): window a covers a step - ground and what follows.
+    // pool is (window, step, padding, -): window a covers a step - padding and what follows.
     let begin = low + pool.z;
     let first = select(0u, (begin - pool.x) / pool.y + 1u, begin >= pool.x);
     return vec2<u32>(first, min((high + pool.z) / pool.y + 1u, outputs));

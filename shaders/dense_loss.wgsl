@@ -6,7 +6,7 @@ override IN: u32 = 1u;
 override K: u32 = 1u;
 // 0 quadratic, 1 cross-entropy, 2 log-likelihood.
 override COST: u32 = 0u;
-override SEED: f32 = 1.0;
+override UPSTREAM: f32 = 1.0;
 
 // A team of LANES threads adds up one product at a time.
 const TEAMS: u32 = 16u;
@@ -60,7 +60,7 @@ fn row_loss(replica: u32, row: u32) -> f32 {
                 slope = z - t;
             }
         }
-        delta[replica * N * K + first + k] = sloped(SEED * slope, z);
+        delta[replica * N * K + first + k] = sloped(UPSTREAM * slope, z);
     }
     if COST == 2u {
         var chosen = 0.0;

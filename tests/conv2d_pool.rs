@@ -91,7 +91,7 @@ fn graph_of((x, w, conv_pool): Network) -> wgrad::Result<Both> {
 }
 
 fn networks() -> Vec<Network> {
-    let make = |stride, padding, dilation, groups, kernel, step, ground| ConvPool {
+    let make = |stride, padding, dilation, groups, kernel, step, padded| ConvPool {
         conv: Conv2d {
             stride,
             padding,
@@ -101,7 +101,7 @@ fn networks() -> Vec<Network> {
         pool: MaxPool2d {
             kernel,
             stride: step,
-            padding: ground,
+            padding: padded,
         },
     };
     let halves = make([1, 1], [0, 0], [1, 1], 1, [2, 2], [2, 2], [0, 0]);

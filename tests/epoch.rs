@@ -1,4 +1,4 @@
-//! An epoch of mini-batches on the device: shuffle, gather, tally and the step counter
+//! An epoch of mini-batches on the device: shuffle, gather, metrics and the step counter
 //! together, bit for bit the same everywhere.
 
 mod common;

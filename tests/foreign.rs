@@ -17,13 +17,13 @@ use wgrad::ops::advance::Advance;
 use wgrad::ops::constant::Constant;
 use wgrad::ops::dense_loss::DenseLoss;
 use wgrad::ops::dropout::Dropout;
+use wgrad::ops::epoch_metrics::EpochMetrics;
 use wgrad::ops::gather::{Expansion, Gather};
 use wgrad::ops::matmul::Matmul;
 use wgrad::ops::pointwise::{Pointwise, WithEnding};
 use wgrad::ops::reshape::Reshape;
 use wgrad::ops::scale::Scale;
 use wgrad::ops::softmax::SOFTMAX;
-use wgrad::ops::tally::Tally;
 use wgrad::ops::{
     COUNTER, Cost, Loss, LossGrad, Lowered, Lowering, Op, Operand, Tape, Value, quadratic,
 };
@@ -311,13 +311,13 @@ fn uncounted_classifier(cost: &'static Cost, gathered: bool) -> Classifier {
     let z = one(Arc::new(Matmul::new(false, true)), &[x, w]);
     let z = one(Arc::new(AddBias), &[z, b]);
     let losses = one(Arc::new(Loss(cost)), &[z, xy[1]]);
-    let tally = Tally {
+    let op = EpochMetrics {
         count: 3,
         epoch_steps: 1,
         predict: false,
     };
-    let tallied = [z, losses, xy[1], step, metrics, guard];
-    graph.op(Arc::new(tally), &tallied).unwrap();
+    let measured = [z, losses, xy[1], step, metrics, guard];
+    graph.op(Arc::new(op), &measured).unwrap();
     let seed = Constant {
         extents: vec![3],
         value: 0.5,
@@ -421,8 +421,8 @@ fn the_fused_kernel_refuses_a_cost_that_it_does_not_know() {
     let op = DenseLoss {
         activation: Activation::Linear,
         cost: &OWN,
-        seed: 1.0,
-        tally: Tally {
+        upstream: 1.0,
+        metrics: EpochMetrics {
             count: 3,
             epoch_steps: 1,
             predict: false,

@@ -18,9 +18,9 @@ use wgrad::ops::conv2d_pool::{
 use wgrad::ops::dense_grad::{DenseGrad, InputGradient};
 use wgrad::ops::dense_loss::DenseLoss;
 use wgrad::ops::distort::{Distort, Distortion, Draw, case};
+use wgrad::ops::epoch_metrics::EpochMetrics;
 use wgrad::ops::max_pool2d::MaxPool2d;
 use wgrad::ops::pointwise::{Pointwise, WithEnding};
-use wgrad::ops::tally::Tally;
 use wgrad::ops::{COUNTER, Case, Cost, cross_entropy, log_likelihood, quadratic};
 use wgrad::optim::TableSgd;
 
@@ -86,9 +86,9 @@ fn sgd_equals_pytorch() {
 }
 
 #[test]
-fn tally_equals_pytorch() {
-    let parts = Parts::of("tally");
-    let tally = Tally {
+fn epoch_metrics_equal_pytorch() {
+    let parts = Parts::of("epoch_metrics");
+    let op = EpochMetrics {
         count: 6,
         epoch_steps: 1,
         predict: true,
@@ -104,7 +104,7 @@ fn tally_equals_pytorch() {
     ];
     let mut metrics = parts.get("metrics").floats();
     metrics.push(0.0);
-    Single::new("tally", tally, &inputs).run(
+    Single::new("epoch_metrics", op, &inputs).run(
         1,
         &[
             ("metrics", &Tensor::f32(&[4], metrics)),
@@ -306,8 +306,8 @@ fn dense_loss_equals_pytorch() {
         let op = DenseLoss {
             activation,
             cost,
-            seed: 1.0 / 6.0,
-            tally: Tally {
+            upstream: 1.0 / 6.0,
+            metrics: EpochMetrics {
                 count: 10,
                 epoch_steps: 2,
                 predict: false,

@@ -24,6 +24,7 @@ use wgrad::ops::cumsum::Cumsum;
 use wgrad::ops::dense_grad::{DenseGrad, InputGradient};
 use wgrad::ops::dense_loss::DenseLoss;
 use wgrad::ops::embedding::EmbeddingGrad;
+use wgrad::ops::epoch_metrics::EpochMetrics;
 use wgrad::ops::finite::Finite;
 use wgrad::ops::gather::{Expansion, Gather};
 use wgrad::ops::lrn::Lrn;
@@ -35,7 +36,6 @@ use wgrad::ops::recurrent::{Cell, Recurrent, RecurrentGrad};
 use wgrad::ops::reduce::Reduce;
 use wgrad::ops::reduction::{Kind, Reduction};
 use wgrad::ops::softmax::Softmax;
-use wgrad::ops::tally::Tally;
 use wgrad::ops::upsample::{Sampling, Upsample, UpsampleGrad};
 use wgrad::ops::{Case, Fill, TABLE, quadratic};
 use wgrad::optim::{HYPER, TableSgd};
@@ -108,7 +108,7 @@ fn dense(n: usize, examples: usize, input_gradient: bool) -> Case {
 }
 
 fn loss(n: usize, examples: usize) -> Case {
-    let tally = Tally {
+    let metrics = EpochMetrics {
         count: examples,
         epoch_steps: 1,
         predict: false,
@@ -116,8 +116,8 @@ fn loss(n: usize, examples: usize) -> Case {
     let op = DenseLoss {
         activation: Activation::Linear,
         cost: &quadratic::COST,
-        seed: 1.0,
-        tally,
+        upstream: 1.0,
+        metrics,
     };
     // Scores near 1, so that the losses stay small numbers.
     Case::new(op, n)
@@ -161,8 +161,8 @@ fn gather(n: usize) -> Case {
         .u32(&[1], Fill::Number(0.0))
 }
 
-fn tally(n: usize, predict: bool) -> Case {
-    let op = Tally {
+fn epoch_metrics(n: usize, predict: bool) -> Case {
+    let op = EpochMetrics {
         count: 65,
         epoch_steps: 1,
         predict,
@@ -395,8 +395,8 @@ const FAMILIES: &[(&str, Family)] = &[
     ("largest of a row", |n| {
         Case::new(Argmax, 1).fixed(&[2, n], Fill::Distinct)
     }),
-    ("tally", |n| tally(n, false)),
-    ("tally with answers", |n| tally(n, true)),
+    ("epoch_metrics", |n| epoch_metrics(n, false)),
+    ("epoch_metrics with answers", |n| epoch_metrics(n, true)),
     ("images out of bytes", gather),
     ("numbers that are finite", |n| {
         let op = Finite { number: 0 };

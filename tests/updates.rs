@@ -15,10 +15,10 @@ use wgrad::graph::{Graph, Handle, Program};
 use wgrad::nn::{Cost, Mode, Network, recipe};
 use wgrad::ops::advance::Advance;
 use wgrad::ops::constant::Constant;
+use wgrad::ops::epoch_metrics::EpochMetrics;
 use wgrad::ops::gather::{Expansion, Gather};
 use wgrad::ops::matmul::Matmul;
 use wgrad::ops::pointwise::Pointwise;
-use wgrad::ops::tally::Tally;
 use wgrad::ops::{COUNTER, Tape, Value};
 use wgrad::optim::{Adagrad, Adam, AdamW, Group, Lamb, Lion, Optimizer, RmsProp, Schedule, Sgd};
 use wgrad::plan::Limits;
@@ -95,14 +95,14 @@ fn step_of(network: &Network, optimizer: &Optimizer) -> Step {
     let forward = network.forward(&mut graph, &mut variables, xy[0], mode);
     let scores = forward.unwrap().scores;
     let losses = network.losses(&mut graph, scores, xy[1]).unwrap();
-    let tally = Tally {
+    let op = EpochMetrics {
         count: IMAGES,
         epoch_steps: IMAGES / BATCH,
         predict: false,
     };
     let counted = [step.value(), metrics.value(), guard.value()];
     let inputs = [&[scores, losses, xy[1]][..], &counted].concat();
-    graph.op(Arc::new(tally), &inputs).unwrap();
+    graph.op(Arc::new(op), &inputs).unwrap();
     let mean = Constant {
         extents: vec![BATCH],
         value: 1.0 / BATCH as f64,

@@ -9,12 +9,12 @@ use wgrad::ops::conv2d_pool::{
 use wgrad::ops::dense_grad::{DenseGrad, InputGradient};
 use wgrad::ops::dense_loss::{DenseLoss, MOST_EXAMPLES};
 use wgrad::ops::dropout::Dropout;
+use wgrad::ops::epoch_metrics::EpochMetrics;
 use wgrad::ops::gather::{Expansion, Gather};
 use wgrad::ops::matmul::Matmul;
 use wgrad::ops::max_pool2d::MaxPool2d;
 use wgrad::ops::pointwise::{Pointwise, WithEnding};
 use wgrad::ops::scale::Scale;
-use wgrad::ops::tally::Tally;
 use wgrad::ops::{Case, Fill, Window, log_likelihood};
 use wgrad::optim::{HYPER, TableSgd};
 use wgrad::plan::Launch;
@@ -242,8 +242,8 @@ fn rest(batch: usize) -> Vec<(String, Case)> {
     let loss = DenseLoss {
         activation: Activation::Linear,
         cost: &log_likelihood::COST,
-        seed: 1.0 / batch as f64,
-        tally: Tally {
+        upstream: 1.0 / batch as f64,
+        metrics: EpochMetrics {
             count: examples,
             epoch_steps: examples / batch,
             predict: false,

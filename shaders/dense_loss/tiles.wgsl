@@ -7,7 +7,7 @@ override IN: u32 = 1u;
 override K: u32 = 1u;
 // 0 quadratic, 1 cross-entropy, 2 log-likelihood.
 override COST: u32 = 0u;
-override SEED: f32 = 1.0;
+override UPSTREAM: f32 = 1.0;
 
 const EDGE: u32 = 5u;
 // Tiles at a time, and threads that share the sums of one.
@@ -185,7 +185,7 @@ fn lose_one(replica: u32, i: u32, label: u32) -> f32 {
             slope = z - t;
         }
     }
-    delta[replica * N * K + i] = sloped(SEED * slope, z);
+    delta[replica * N * K + i] = sloped(UPSTREAM * slope, z);
     return term;
 }
 

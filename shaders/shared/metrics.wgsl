@@ -1,5 +1,5 @@
 // How a mini-batch joins the epoch's metrics and guard. Twin of `Epoch` in
-// src/ops/tally.rs. The kernel's own file declares `metrics`, `guard`, `step` and the rows of
+// src/ops/epoch_metrics.rs. The kernel's own file declares `metrics`, `guard`, `step` and the rows of
 // K `scores`. Needs shared/nan.wgsl.
 
 override COUNT: u32 = 1u;

@@ -44,7 +44,7 @@ enum Command {
     Train(train::Args),
     /// Measure a trained model's accuracy on a test set
     Eval(answer::EvalArgs),
-    /// Read digits from PNG files of any size, on light or dark ground; or rows of CSV files
+    /// Read digits from PNG files of any size, on light or dark background; or rows of CSV files
     Predict(answer::PredictArgs),
     /// Show what a training session launches and holds, before it runs
     Plan(plan::Args),

@@ -4,7 +4,7 @@
 //! its knots are moved a little, the curve through them is bent, slanted, turned and
 //! stretched, and a round pen of varying pressure follows it. The result is framed as
 //! MNIST frames its digits: the ink fits a box of about 20 by 20 pixels, and its centre
-//! of mass lies near the middle of the 28 by 28 image; white ink on black ground.
+//! of mass lies near the middle of the 28 by 28 image; white ink on black background.
 //!
 //! These are *not* scanned digits, and everything that prints a result must say so.
 //! They are made to be of use in the same way: a linear classifier is clearly worse at
@@ -375,7 +375,7 @@ impl Scratch {
         }
     }
 
-    /// Makes the ink uneven; the ground stays clean.
+    /// Makes the ink uneven; the background stays clean.
     fn roughen(&mut self, draws: &mut Draws) {
         let (strength, grain) = (draws.between(0.92, 1.0), draws.between(0.0, 0.16));
         for ink in self.ink.iter_mut().filter(|v| **v > 0.0) {

@@ -54,7 +54,7 @@ pub const DEFAULT_SEED: u64 = 28;
 /// The name of the source that needs no files.
 const SYNTHETIC: &str = "synthetic";
 
-/// Labelled grey images of one size, as bytes: 0 is the ground, 255 full ink.
+/// Labelled grey images of one size, as bytes: 0 is the background, 255 full ink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Images {
     /// What the images are, for people: "MNIST", "synthetic digits".

@@ -6,9 +6,9 @@
 //! trained on them knows nothing else, so [`read_digit`] brings any picture into that
 //! frame:
 //!
-//! 1. colours become luma (Rec. 601), transparent parts the ground they lie on, and a picture
+//! 1. colours become luma (Rec. 601), transparent parts the background they lie on, and a picture
 //!    that says how it is to be turned (a camera's, in its `eXIf`) is turned;
-//! 2. the *ground* is the median of the border, and the *ink* is whatever lies farther
+//! 2. the *background* is the median of the border, and the *ink* is whatever lies farther
 //!    from it, darker or lighter, so dark ink on paper and chalk on a board both work;
 //! 3. the ink's bounding box is scaled by area averaging, aspect preserved;
 //! 4. the result is stretched to full contrast and placed by its centre of mass.
@@ -26,13 +26,13 @@ pub(super) use pixels::Pixels;
 
 /// Longest file that is read.
 pub(super) const MAX_FILE_BYTES: u64 = 256 << 20;
-/// Ink nearer to the ground than this, of 255, is noise.
+/// Ink nearer to the background than this, of 255, is noise.
 const MIN_CONTRAST: u8 = 24;
 
 /// Reads a PNG or JPEG of any size, colour type and bit depth as a digit: `height` × `width`
 /// grey values, row-major, white ink (255) on black (0), in MNIST's frame.
 ///
-/// A picture that has the size already is taken to be framed already: on a dark ground it
+/// A picture that has the size already is taken to be framed already: on a dark background it
 /// comes back unchanged, on a light one inverted.
 ///
 /// # Errors
@@ -58,7 +58,7 @@ pub fn parse_digit(path: &Path, bytes: &[u8], height: usize, width: usize) -> Re
         Error::file(
             path,
             format!("an empty picture (its contrast is {contrast} of 255)"),
-            format!("a digit that stands out from its ground by at least {MIN_CONTRAST}"),
+            format!("a digit that stands out from its background by at least {MIN_CONTRAST}"),
             "Use a picture with more contrast.",
         )
     })?;
@@ -124,13 +124,13 @@ struct Picture {
 
 /// Which values of a picture are ink.
 struct Ink {
-    /// Whether the ink is lighter than the ground.
+    /// Whether the ink is lighter than the background.
     lighter: bool,
     /// The median of the border.
-    ground: u8,
-    /// Distance from the ground at which ink begins, above the noise of the border.
+    background: u8,
+    /// Distance from the background at which ink begins, above the noise of the border.
     begins: u8,
-    /// Distance from the ground of the strongest ink.
+    /// Distance from the background of the strongest ink.
     full: u8,
 }
 
@@ -138,33 +138,36 @@ impl Ink {
     /// How much ink a value is, from 0 to 1.
     fn amount(&self, value: u8) -> f32 {
         let distance = match self.lighter {
-            true => value.saturating_sub(self.ground),
-            false => self.ground.saturating_sub(value),
+            true => value.saturating_sub(self.background),
+            false => self.background.saturating_sub(value),
         };
         f32::from(distance.saturating_sub(self.begins)) / f32::from(self.full - self.begins)
     }
 }
 
 impl Picture {
-    /// Ground and ink; if nothing stands out, by how much the farthest value does.
+    /// Background and ink; if nothing stands out, by how much the farthest value does.
     fn ink(&self) -> Result<Ink, u8> {
         let border = || border(self.height, self.width).map(|i| self.luma[i]);
-        let ground = median(border());
+        let background = median(border());
         // Three times the median deviation: paper that was photographed is never one grey.
-        let noise = median(border().map(|v| v.abs_diff(ground))).saturating_mul(3);
+        let noise = median(border().map(|v| v.abs_diff(background))).saturating_mul(3);
         let (low, high) = self
             .luma
             .iter()
             .fold((255, 0), |(low, high), &v| (v.min(low), v.max(high)));
-        let (above, below) = (high.saturating_sub(ground), ground.saturating_sub(low));
-        let lighter = above > below || (above == below && ground < 128);
+        let (above, below) = (
+            high.saturating_sub(background),
+            background.saturating_sub(low),
+        );
+        let lighter = above > below || (above == below && background < 128);
         let full = if lighter { above } else { below };
         if u16::from(full) < u16::from(MIN_CONTRAST) + u16::from(noise) {
             return Err(full);
         }
         Ok(Ink {
             lighter,
-            ground,
+            background,
             begins: noise,
             full,
         })
@@ -197,7 +200,7 @@ fn median(values: impl Iterator<Item = u8>) -> u8 {
     255
 }
 
-/// A picture's luma, its transparent parts as their ground.
+/// A picture's luma, its transparent parts as their background.
 fn decode(path: &Path, bytes: &[u8]) -> Result<Picture> {
     let pixels = Pixels::decode(path, bytes)?;
     let (height, width) = (pixels.height, pixels.width);
@@ -212,14 +215,14 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Picture> {
     })
 }
 
-/// Mixes transparent pixels with the ground behind them. A file does not say what that
-/// is. Where the border is mostly opaque, it is the ground and goes on behind the rest
-/// (rounded corners). Otherwise the ink floats on nothing, and the ground is whichever of
+/// Mixes transparent pixels with the background behind them. A file does not say what that
+/// is. Where the border is mostly opaque, it is the background and goes on behind the rest
+/// (rounded corners). Otherwise the ink floats on nothing, and the background is whichever of
 /// black and white the ink stands out from.
 fn lay_on_ground(luma: &mut [u8], alpha: &[u8], height: usize, width: usize) {
     let opaque = |i: &usize| alpha[*i] >= 128;
     let count = border(height, width).count();
-    let ground = if border(height, width).filter(opaque).count() * 2 >= count {
+    let background = if border(height, width).filter(opaque).count() * 2 >= count {
         median(border(height, width).filter(opaque).map(|i| luma[i]))
     } else {
         let (sum, weight) = luma
@@ -232,7 +235,7 @@ fn lay_on_ground(luma: &mut [u8], alpha: &[u8], height: usize, width: usize) {
     };
     for (value, &a) in luma.iter_mut().zip(alpha) {
         let a = u32::from(a);
-        *value = ((u32::from(*value) * a + u32::from(ground) * (255 - a) + 127) / 255) as u8;
+        *value = ((u32::from(*value) * a + u32::from(background) * (255 - a) + 127) / 255) as u8;
     }
 }
 

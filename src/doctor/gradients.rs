@@ -79,7 +79,7 @@ impl Middle {
             let wanted = "an op with an output, or a case that is forward_only";
             return Err(Error::shape(name, "no output", wanted));
         };
-        let seed = graph.variable("upstream", output)?;
+        let upstream = graph.variable("upstream", output)?;
         graph.begin("run");
         let (mut before, mut wanted, mut variables) = (Vec::new(), Vec::new(), Vec::new());
         for (i, (&value, given)) in inputs.iter().zip(&case.inputs).enumerate() {
@@ -95,7 +95,7 @@ impl Middle {
         let y = graph.op1(Arc::clone(&case.op), &before)?;
         let cost = graph.op1(Arc::new(Activate(Activation::Sigmoid)), &[y])?;
         graph.result("cost", cost)?;
-        let found = graph.gradients(cost, seed, &wanted)?;
+        let found = graph.gradients(cost, upstream, &wanted)?;
         for ((i, there), gradient) in variables.iter_mut().zip(found) {
             match gradient {
                 Some(gradient) => graph.result(&format!("gradient {i}"), gradient)?,
@@ -111,10 +111,10 @@ impl Middle {
         for i in 0..inputs.len() {
             cpu.write(at(&cpu, &input(i))?, &fill(case, i, 1))?;
         }
-        let seed = at(&cpu, "upstream")?;
-        let words = words(99, cpu.plan().buffers[seed].elements).into_iter();
+        let place = at(&cpu, "upstream")?;
+        let words = words(99, cpu.plan().buffers[place].elements).into_iter();
         let upstream: Vec<f64> = words.map(|w| f64::from(uniform(w)) * 2.0 - 1.0).collect();
-        floats(&mut cpu, seed)?.copy_from_slice(&upstream);
+        floats(&mut cpu, place)?.copy_from_slice(&upstream);
         Ok(Self {
             cpu,
             variables,

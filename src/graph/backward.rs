@@ -6,15 +6,15 @@ use crate::ops::add::Add;
 pub(super) fn gradients(
     graph: &mut Graph,
     cost: Value,
-    seed: Value,
+    upstream: Value,
     with_respect_to: &[Value],
 ) -> Result<Vec<Option<Value>>> {
-    let (cost_ty, seed_ty) = (graph.ty(cost)?, graph.ty(seed)?);
-    if cost_ty != seed_ty {
+    let (cost_ty, upstream_ty) = (graph.ty(cost)?, graph.ty(upstream)?);
+    if cost_ty != upstream_ty {
         return Err(Error::shape(
             "gradients",
-            format!("cost {cost_ty} with seed {seed_ty}"),
-            "a seed of the cost's type",
+            format!("cost {cost_ty} with an upstream gradient {upstream_ty}"),
+            "an upstream gradient of the cost's type",
         ));
     }
     for &value in with_respect_to {
@@ -22,7 +22,7 @@ pub(super) fn gradients(
     }
     let depends = dependants(graph, with_respect_to);
     let label = std::mem::take(&mut graph.label);
-    let mut upstream: HashMap<Value, Value> = HashMap::from([(cost, seed)]);
+    let mut upstream: HashMap<Value, Value> = HashMap::from([(cost, upstream)]);
     // Nodes are in topological order, so by the time a node is reached going back, all
     // uses of its output have added their share.
     for index in (0..=cost.node).rev() {

@@ -235,20 +235,20 @@ impl Graph {
 
     /// Adds the ops that compute the gradient of a value with respect to others.
     ///
-    /// `seed` is the gradient of whatever is minimised with respect to `cost`: a value
+    /// `upstream` is the gradient of whatever is minimised with respect to `cost`: a value
     /// of the same type. The gradient of a value that `cost` does not depend on is
     /// `None`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the seed's type is not the cost's; [`Error::Setting`] if an
+    /// [`Error::Shape`] if the upstream gradient's type is not the cost's; [`Error::Setting`] if an
     /// op on the way has no gradient rule, or a value is of another graph.
     pub fn gradients(
         &mut self,
         cost: Value,
-        seed: Value,
+        upstream: Value,
         with_respect_to: &[Value],
     ) -> Result<Vec<Option<Value>>> {
-        backward::gradients(self, cost, seed, with_respect_to)
+        backward::gradients(self, cost, upstream, with_respect_to)
     }
 }
 

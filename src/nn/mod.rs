@@ -62,7 +62,7 @@ pub enum Layer {
         /// Step of the window; the window itself if not given.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stride: Option<[usize; 2]>,
-        /// Ground around the image that never wins.
+        /// Padding around the image that never wins.
         #[serde(default)]
         padding: [usize; 2],
     },

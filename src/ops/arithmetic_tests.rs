@@ -162,12 +162,12 @@ fn reduction_and_update_become_one() {
     let mut graph = Graph::new();
     let x = graph.variable("x", f32(&[4, 3, 2, 2])).unwrap();
     let b = graph.variable("b", f32(&[3])).unwrap();
-    let seed = graph.variable("seed", f32(&[4, 3, 2, 2])).unwrap();
+    let upstream = graph.variable("upstream", f32(&[4, 3, 2, 2])).unwrap();
     let hyper = graph.variable("hyper", f32(&[HYPER + 1])).unwrap();
     let step = graph.variable("step", u32(&[COUNTER])).unwrap();
     graph.begin("run");
     let y = graph.op1(Arc::new(AddBias), &[x, b]).unwrap();
-    let gradient = graph.gradients(y, seed, &[b]).unwrap()[0].unwrap();
+    let gradient = graph.gradients(y, upstream, &[b]).unwrap()[0].unwrap();
     let sgd = TableSgd {
         l2: false,
         l1: false,
@@ -188,11 +188,11 @@ fn evaluate(cost: &'static Cost, z: &[f32], label: u32) -> (f64, Vec<f64>) {
     let mut graph = Graph::new();
     let scores = graph.input::<f32>("scores", f32(&[1, z.len()])).unwrap();
     let labels = graph.input::<u32>("labels", u32(&[1])).unwrap();
-    let seed = graph.input::<f32>("seed", f32(&[1])).unwrap();
+    let upstream = graph.input::<f32>("upstream", f32(&[1])).unwrap();
     let run = graph.begin("run");
     let inputs = [scores.value(), labels.value()];
     let loss = graph.op1(Arc::new(Loss(cost)), &inputs).unwrap();
-    let slopes = graph.gradients(loss, seed.value(), &[scores.value()]);
+    let slopes = graph.gradients(loss, upstream.value(), &[scores.value()]);
     let loss = graph.output::<f32>("loss", loss).unwrap();
     let slope = slopes.unwrap()[0].unwrap();
     let slope = graph.output::<f32>("slope", slope).unwrap();
@@ -201,7 +201,7 @@ fn evaluate(cost: &'static Cost, z: &[f32], label: u32) -> (f64, Vec<f64>) {
     let mut session = Session::of(&compiled, Box::new(cpu)).unwrap();
     session.write(scores, z).unwrap();
     session.write(labels, &[label]).unwrap();
-    session.write(seed, &[1.0]).unwrap();
+    session.write(upstream, &[1.0]).unwrap();
     session.run(run, 1).unwrap();
     let values = |handle| session.values(0, handle).unwrap().to_vec();
     (values(loss)[0], values(slope))

@@ -26,23 +26,33 @@ use std::sync::Arc;
 
 use super::conv2d::{Conv2d, FILTERS, IMAGES, Sizes};
 use super::max_pool2d::{MaxPool2d, pool_window};
-use super::pointwise::{Ended, Ending, MOST_BINDINGS, finished};
+use super::pointwise::Ending;
 use super::window::Window;
 use super::{
     Alternative, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Operand, exactly, floats, grid,
 };
-use crate::error::{Error, Result};
-use crate::kernel::{Bind, Kernel, Port, Target};
+use crate::error::Result;
+use crate::kernel::{Kernel, Port, Target};
 use crate::shape::Type;
 
+mod cases;
+mod kernels;
 mod lanes;
 mod layout;
 mod optimized;
 mod reference;
 mod scratch;
+mod staged;
+mod weight_grad;
 mod wide;
 
-use wide::{MOST_TAPS, STRIP, STRIP_KERNEL, WIDE};
+pub use cases::cases;
+pub use kernels::{
+    CONV2D_POOL, CONV2D_POOL_INPUT_GRAD, CONV2D_POOL_PAIRS, CONV2D_POOL_WEIGHT_GRAD,
+    CONV2D_POOL_WEIGHT_GRAD_BIAS,
+};
+pub use weight_grad::{Conv2dPoolWeightGrad, Update};
+use wide::{STRIP, STRIP_KERNEL, WIDE};
 
 /// A convolution and the pool over its output.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,44 +78,11 @@ pub struct Conv2dPoolInputGrad {
     pub input: [usize; 2],
 }
 
-/// What is done with ∂w.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Update {
-    /// It is the output `[F, C / groups, K_h, K_w]`.
-    Store,
-    /// An expression of ∂w, such as the update of the parameter whose gradient it is; its inputs
-    /// follow.
-    Weights(Ending),
-    /// One of ∂w and one of ∂bias `[F]`, each with which of the op's inputs its inputs are: updates,
-    /// so that there is no output.
-    WeightsAndBias([(Ending, Vec<usize>); 2]),
-}
-
-/// ∂w: inputs x, g `[N, F, P_o, Q_o]`, the argmax and what the update asks for; output ∂w
-/// `[F, C / groups, K_h, K_w]`, or none.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Conv2dPoolWeightGrad {
-    /// The convolution and its pool.
-    pub conv_pool: ConvPool,
-    /// `[K_h, K_w]`.
-    pub kernel: [usize; 2],
-    /// What is done with the gradient.
-    pub update: Update,
-}
-
 /// Filters that one thread of the forward kernel computes; `FILTERS` of the shader.
 const THREAD_FILTERS: usize = 8;
 
 /// Channels that one thread of the input gradient computes; `CHANNELS` of the shader.
 const THREAD_CHANNELS: usize = 4;
-
-/// Threads of a workgroup of the weight gradient; `LANES` of the shader.
-const LANES: usize = 256;
-
-/// Pooled places that one thread of the weight gradient adds up before the sum is shared
-/// out: above, a GPU would wait on few threads; below, it is the additions between
-/// threads that would cost.
-const SHARE: usize = 512;
 
 fn four(name: &str, ty: &Type) -> Result<[usize; 4]> {
     floats("conv2d_pool", name, ty)?;
@@ -334,289 +311,6 @@ impl Op for Conv2dPoolInputGrad {
     }
 }
 
-impl Conv2dPoolWeightGrad {
-    fn sizes(&self, x: &Type, g: &Type) -> Result<(Sizes, [usize; 2])> {
-        let images = four(IMAGES, x)?;
-        let [_, f, ..] = four("gradient [N, F, P_o, Q_o]", g)?;
-        let per = images[1] / self.conv_pool.conv.groups.max(1);
-        self.conv_pool
-            .sizes(images, [f, per, self.kernel[0], self.kernel[1]])
-    }
-}
-
-impl Op for Conv2dPoolWeightGrad {
-    fn name(&self) -> &'static str {
-        "conv2d_pool"
-    }
-
-    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
-        let op = "conv2d_pool weight gradient";
-        let [x, g, argmax, rest @ ..] = inputs else {
-            let found = format!("{} inputs", inputs.len());
-            return Err(Error::shape(op, found, "images, gradient and argmax first"));
-        };
-        let (s, [po, qo]) = self.sizes(x, g)?;
-        self.conv_pool
-            .check_upstream(g, argmax, [s.n, s.f, po, qo])?;
-        let per = s.c / self.conv_pool.conv.groups;
-        let dw = Type::f32(op, &[s.f, per, self.kernel[0], self.kernel[1]])?;
-        match (&self.update, rest) {
-            (Update::Store, []) => Ok(vec![dw]),
-            (Update::Store, _) => {
-                let found = format!("{} inputs", inputs.len());
-                Err(Error::shape(op, found, "3: images, gradient, argmax"))
-            }
-            (Update::Weights(ending), rest) => ending.infer(&dw, rest),
-            (Update::WeightsAndBias(updates), _) => {
-                let elements = [dw, Type::f32(op, &[s.f])?];
-                for ((update, own), element) in updates.iter().zip(elements) {
-                    let rest = own.iter().map(|&k| inputs.get(k).cloned());
-                    let rest = rest.collect::<Option<Vec<Type>>>().unwrap_or_default();
-                    update.infer(&element, &rest)?;
-                    if !update.is_update() {
-                        let found = "an expression with an output of its own";
-                        let wanted = "the update of the weights, then that of the bias";
-                        return Err(Error::shape(op, found, wanted));
-                    }
-                }
-                Ok(vec![])
-            }
-        }
-    }
-
-    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
-        let (s, pooled) = self.sizes(&inputs[0], &inputs[1])?;
-        let mut constants = self.conv_pool.constants(self.kernel, &s, pooled);
-        let mut operands: Vec<_> = (0..3).map(Operand::In).collect();
-        operands.push(Operand::Out(0));
-        let per = s.c / self.conv_pool.conv.groups;
-        let dw = [s.f, per, self.kernel[0], self.kernel[1]];
-        // The bias is one more tap of each filter, over an image of ones.
-        let mut sums = per * self.kernel[0] * self.kernel[1];
-        let (kernel, ends) = match &self.update {
-            Update::Store => (&CONV2D_POOL_WEIGHT_GRAD, vec![]),
-            Update::Weights(ending) => {
-                let ends = Ended::only(Some(ending), 3, &dw);
-                (&CONV2D_POOL_WEIGHT_GRAD, ends)
-            }
-            Update::WeightsAndBias(updates) => {
-                sums += 1;
-                operands.push(Operand::Out(1));
-                let ends = Ended::each(updates.iter().zip([&dw[..], &[s.f]]));
-                (&CONV2D_POOL_WEIGHT_GRAD_BIAS, ends)
-            }
-        };
-        let shares = shares(sums, s.n * pooled[0] * pooled[1]);
-        constants.push(("SHARES", shares as f64));
-        let mut lowered = Lowered {
-            kernel,
-            constants,
-            operands,
-            grid: grid(s.f * sums.div_ceil(LANES / shares), 1),
-            flops: self.conv_pool.flops(self.kernel, &s, pooled[0] * pooled[1]),
-            alternatives: vec![],
-        };
-        lowered.alternatives = self.alternatives(&lowered, &s, pooled[0] * pooled[1]);
-        Ok(Lowering::Launch(finished(lowered, &ends, inputs)?))
-    }
-
-    fn ending(&self) -> Option<&Ending> {
-        match &self.update {
-            Update::Weights(ending) => Some(ending),
-            _ => None,
-        }
-    }
-
-    fn with_ending(&self, ending: &Ending) -> Option<Arc<dyn Op>> {
-        if matches!(self.update, Update::WeightsAndBias(_)) {
-            return None;
-        }
-        let ending = ending.beside(CONV2D_POOL_WEIGHT_GRAD.bindings.len())?;
-        Some(Arc::new(Self {
-            update: Update::Weights(ending),
-            ..*self
-        }))
-    }
-}
-
-impl Conv2dPoolWeightGrad {
-    /// Bindings of the launch without an expression at its end.
-    pub(crate) const BINDINGS: usize = 4;
-
-    /// The op that makes two updates of its own and another sum's, if their bindings are not too many.
-    pub(crate) fn with_both(&self, updates: [(Ending, Vec<usize>); 2]) -> Option<Self> {
-        let inputs = updates.iter().flat_map(|(_, inputs)| inputs).max()?;
-        (*inputs < MOST_BINDINGS).then_some(Self {
-            update: Update::WeightsAndBias(updates),
-            ..*self
-        })
-    }
-
-    /// Other variants of the usual launch.
-    fn alternatives(&self, usual: &Lowered, s: &Sizes, places: usize) -> Vec<Alternative> {
-        if !self.conv_pool.plain() {
-            return vec![];
-        }
-        let (wide, staged) = match &self.update {
-            Update::Store | Update::Weights(_) => (&wide::WEIGHT_GRAD, &staged::WEIGHT_GRAD),
-            Update::WeightsAndBias(_) => (&wide::WEIGHT_GRAD_BIAS, &staged::WEIGHT_GRAD_BIAS),
-        };
-        let groups = self.conv_pool.conv.groups;
-        let mut variants = staged::weight_grad(usual, staged, self.kernel, s, (groups, places));
-        if self.kernel[0] * self.kernel[1] <= MOST_TAPS {
-            let channels = s.c / groups;
-            let width = channels.next_power_of_two().min(WIDE);
-            let grid = grid(s.f * channels.div_ceil(width), 1);
-            let mut variant = usual.otherwise(Target::Processor, wide, grid);
-            if let Some(("SHARES", shares)) = variant.constants.last_mut() {
-                *shares = (WIDE / width) as f64;
-            }
-            variants.push(variant);
-        }
-        variants
-    }
-}
-
-/// How many threads share the sum over `places` for each of a filter's `sums` weights: a
-/// power of two, so many that no thread of a workgroup is left without a weight and none
-/// has more than [`SHARE`] places, and no more than there are places.
-fn shares(sums: usize, places: usize) -> usize {
-    let idle = LANES / sums.next_power_of_two().min(LANES);
-    let long = places.div_ceil(SHARE).next_power_of_two();
-    let most = if places.is_power_of_two() {
-        places
-    } else {
-        places.next_power_of_two() / 2
-    };
-    idle.max(long).min(most).min(LANES / 8)
-}
-
-/// The module of every kernel here, then `more`.
-macro_rules! source {
-    ($($more:literal),*) => {
-        concat!(
-            include_str!("../../shaders/shared/grid.wgsl"),
-            include_str!("../../shaders/shared/tree.wgsl"),
-            include_str!("../../shaders/shared/window.wgsl"),
-            include_str!("../../shaders/shared/nan.wgsl"),
-            include_str!("../../shaders/conv2d_pool.wgsl"),
-            include_str!("../../shaders/conv2d_pool/wide.wgsl"),
-            $(include_str!($more),)*
-            $crate::port!("finish"),
-            $crate::port!("finish_bias"),
-        )
-    };
-}
-
-const SOURCE: &str = source!();
-/// A module of its own: not every adapter compiles it.
-const LANES_SOURCE: &str = source!(
-    "../../shaders/shared/lanes.wgsl",
-    "../../shaders/conv2d_pool/lanes.wgsl"
-);
-
-/// A module of its own: its memory is sized by constants that other kernels do not have.
-const STAGED_SOURCE: &str = source!("../../shaders/conv2d_pool/staged.wgsl");
-
-/// The constants of every kernel here, then `more`.
-macro_rules! constants {
-    ($($more:literal),*) => {
-        &[
-            "N", "C", "F", "GROUPS", "H", "W", "HO", "WO", "KH", "KW", "SH", "SW", "PH", "PW", "DH",
-            "DW", "PO", "QO", "PKH", "PKW", "PSH", "PSW", "PPH", "PPW", $($more),*
-        ]
-    };
-}
-
-mod staged;
-
-/// y = maxpool(x ∗ w + bias).
-pub static CONV2D_POOL: Kernel = Kernel {
-    name: "conv2d_pool",
-    turns: "PKH * PKW * (C / GROUPS * (2 + KH * (KW + 2)) + 4) + 2 * PKH + 64",
-    stem: "conv2d_pool",
-    source: SOURCE,
-    bindings: &[
-        Bind::read("x").of("N * C * H * W"),
-        Bind::read("w").of("F * C * KH * KW / GROUPS"),
-        Bind::read("bias").of("F"),
-        Bind::write("y").of("N * F * PO * QO"),
-        Bind::write("argmax").u32().of("N * F * PO * QO"),
-    ],
-    constants: constants!(),
-    reference: crate::reference!(reference::forward),
-    optimized: Some(optimized::forward),
-    trusted: true,
-    ports: &[Port::finish(3, "16")],
-    finishing: Some(optimized::finishing),
-};
-
-/// The same for windows of 2 × 2 over a convolution of stride 1 without padding.
-pub static CONV2D_POOL_PAIRS: Kernel = Kernel {
-    name: "conv2d_pool_pairs",
-    turns: "(C / GROUPS + 1) * (2 + KH * (KW + 2)) + 64",
-    ..CONV2D_POOL
-};
-
-/// ∂x.
-pub static CONV2D_POOL_INPUT_GRAD: Kernel = Kernel {
-    name: "conv2d_pool_input_grad",
-    turns: "(F / GROUPS + 1) * (2 + ((DH * KH + PKH) / (SH * PSH) + 1) * ((DW * KW + PKW) / (SW * PSW) + 3)) + 16",
-    bindings: &[
-        Bind::read("g").of("N * F * PO * QO"),
-        Bind::read("saved_argmax").u32().of("N * F * PO * QO"),
-        Bind::read("filters").of("F * C * KH * KW / GROUPS"),
-        Bind::write("dx").of("N * C * H * W"),
-    ],
-    reference: crate::reference!(reference::input_grad),
-    optimized: Some(optimized::input_grad),
-    ports: &[Port::finish(3, "4")],
-    finishing: Some(optimized::input_grad_finishing),
-    ..CONV2D_POOL
-};
-
-/// ∂w.
-pub static CONV2D_POOL_WEIGHT_GRAD: Kernel = Kernel {
-    name: "conv2d_pool_weight_grad",
-    turns: "N * PO * QO / SHARES + SHARES + 32",
-    bindings: &[
-        Bind::read("x").of("N * C * H * W"),
-        Bind::read("upstream").of("N * F * PO * QO"),
-        Bind::read("winners").u32().of("N * F * PO * QO"),
-        Bind::write("dw").of("F * C * KH * KW / GROUPS"),
-    ],
-    constants: constants!("SHARES"),
-    reference: crate::reference!(reference::weight_grad),
-    optimized: Some(optimized::weight_grad),
-    finishing: None,
-    ..CONV2D_POOL
-};
-
-/// ∂w and ∂bias.
-pub static CONV2D_POOL_WEIGHT_GRAD_BIAS: Kernel = Kernel {
-    name: "conv2d_pool_weight_grad_bias",
-    bindings: &[
-        Bind::read("x").of("N * C * H * W"),
-        Bind::read("upstream").of("N * F * PO * QO"),
-        Bind::read("winners").u32().of("N * F * PO * QO"),
-        Bind::write("dw").of("F * C * KH * KW / GROUPS"),
-        Bind::write("dbias").of("F"),
-    ],
-    reference: crate::reference!(reference::weight_grad_bias),
-    optimized: Some(optimized::weight_grad_bias),
-    ports: &[
-        Port::finish(3, "16"),
-        Port {
-            name: "finish_bias",
-            binding: 4,
-            before: None,
-            partial: false,
-            elements: "1",
-        },
-    ],
-    ..CONV2D_POOL_WEIGHT_GRAD
-};
-
 /// The kernels of this file.
 pub static KERNELS: &[&Kernel] = &[
     &CONV2D_POOL,
@@ -634,6 +328,3 @@ pub static KERNELS: &[&Kernel] = &[
     &staged::WEIGHT_GRAD,
     &staged::WEIGHT_GRAD_BIAS,
 ];
-
-mod cases;
-pub use cases::cases;

@@ -2,7 +2,7 @@
 //!
 //! A cost turns the scores z `[N, K]` of N examples and their labels `[N]` into losses
 //! Lₙ `[N]`. Its gradient is δ = gₙ ∂Lₙ/∂z. The mean over a mini-batch is no part of it:
-//! it enters through the seed of the gradient, gₙ = 1/batch. Saved: scores and labels.
+//! it enters through the upstream gradient, gₙ = 1/batch. Saved: scores and labels.
 //!
 //! A label below K names the class, and the target is 1 there and 0 elsewhere. With
 //! K = 1 there is no class to name, and the target is the label itself as a number. A

@@ -1,9 +1,9 @@
 //! The end of a training step's way forward and the start of its way back, in one launch:
-//! the last dense layer, the cost, the tally, the output error and the step counter.
+//! the last dense layer, the cost, the epoch's metrics, the output error and the step counter.
 //!
 //! z = σ(a Wᵀ + b), then what the cost ([`Loss`](super::Loss), [`LossGrad`](super::LossGrad)),
-//! [`tally`](mod@super::tally) and [`advance`](mod@super::advance) do, and
-//! δ = s ∂L/∂z ⊙ σ′(z) with the seed s, 1/batch for a mean (Nielsen, BP1).
+//! [`epoch_metrics`](mod@super::epoch_metrics) and [`advance`](mod@super::advance) do, and
+//! δ = s ∂L/∂z ⊙ σ′(z) with the upstream gradient s, 1/batch for a mean (Nielsen, BP1).
 //!
 //! All of it is a few thousand numbers, so one workgroup does it and nothing has to wait
 //! for another launch. The counter's `next` can be counted up here already: after a step's
@@ -11,7 +11,7 @@
 
 use super::activation::Activation;
 use super::cost::Cost;
-use super::tally::{self, Epoch, Tally};
+use super::epoch_metrics::{self, Epoch, EpochMetrics};
 use super::{
     Case, Fill, Lowered, Lowering, NEXT, NOW, Op, Operand, cross_entropy, exactly, floats,
     log_likelihood, quadratic, small_batch,
@@ -29,7 +29,7 @@ pub const MOST_SCORES: usize = 1024;
 pub const MOST_EXAMPLES: usize = 64;
 
 /// Inputs a `[N, in]`, W `[K, in]`, b `[K]`, labels `[N]`, step, metrics and guard (as
-/// [`Tally`] has them, updated all three). Output δ `[N, K]`.
+/// [`EpochMetrics`] has them, updated all three). Output δ `[N, K]`.
 #[derive(Clone, Copy, Debug)]
 pub struct DenseLoss {
     /// σ, between the layer and the cost.
@@ -37,9 +37,9 @@ pub struct DenseLoss {
     /// The cost.
     pub cost: &'static Cost,
     /// What δ is multiplied by.
-    pub seed: f64,
+    pub upstream: f64,
     /// What the step is added to, without predictions.
-    pub tally: Tally,
+    pub metrics: EpochMetrics,
 }
 
 /// The costs that this kernel knows; a cost's place is the constant `COST` of the shader.
@@ -88,8 +88,11 @@ impl Op for DenseLoss {
         let float = |extents: &[usize]| Type::f32("dense_loss", extents);
         exactly("dense_loss", "W [K, in]", w, &float(&[k, n_in])?)?;
         exactly("dense_loss", "b [K]", b, &float(&[k])?)?;
-        if n > MOST_EXAMPLES || n * k > MOST_SCORES || self.tally.predict {
-            let found = format!("{n} examples of {k} scores, predict {}", self.tally.predict);
+        if n > MOST_EXAMPLES || n * k > MOST_SCORES || self.metrics.predict {
+            let found = format!(
+                "{n} examples of {k} scores, predict {}",
+                self.metrics.predict
+            );
             let wanted = format!(
                 "at most {MOST_EXAMPLES} examples, {MOST_SCORES} scores and no predictions"
             );
@@ -98,7 +101,7 @@ impl Op for DenseLoss {
         known(self.cost)?;
         let z = float(&[n, k])?;
         let losses = float(&[n])?;
-        self.tally
+        self.metrics
             .infer(&[&z, &losses, labels, step, metrics, guard].map(Clone::clone))?;
         Ok(vec![z])
     }
@@ -115,9 +118,9 @@ impl Op for DenseLoss {
                 ("K", k as f64),
                 ("ACTIVATION", self.activation.constant()),
                 ("COST", known(self.cost)? as f64),
-                ("SEED", self.seed),
-                ("COUNT", self.tally.count as f64),
-                ("EPOCH_STEPS", self.tally.epoch_steps as f64),
+                ("UPSTREAM", self.upstream),
+                ("COUNT", self.metrics.count as f64),
+                ("EPOCH_STEPS", self.metrics.epoch_steps as f64),
             ],
             operands,
             grid: [1, 1],
@@ -134,7 +137,7 @@ impl Op for DenseLoss {
     }
 }
 
-/// Layer, cost, tally, output error, step counter.
+/// Layer, cost, metrics, output error, step counter.
 pub static DENSE_LOSS: Kernel = Kernel {
     name: "dense_loss",
     turns: "(N * K / 16 + 1) * (IN / 16 + 20) + 4 * K + N + 128",
@@ -162,7 +165,7 @@ pub static DENSE_LOSS: Kernel = Kernel {
         "K",
         "ACTIVATION",
         "COST",
-        "SEED",
+        "UPSTREAM",
         "COUNT",
         "EPOCH_STEPS",
     ],
@@ -233,7 +236,7 @@ fn dense_loss_fast(args: &mut Args<'_, f32>) {
 fn finish<T: Real>(args: &mut Args<'_, T>, z: &mut [T]) {
     let k = args.size("K");
     let act = Activation::of_constant(args.size("ACTIVATION"));
-    let (b, labels, seed) = (args.f(2), args.u(3), T::of(args.number("SEED"))); // [K], [N]
+    let (b, labels, upstream) = (args.f(2), args.u(3), T::of(args.number("UPSTREAM"))); // [K], [N]
     let step = args.u_mut(4); // [2]
     let (metrics, guard, delta) = (args.f_mut(5), args.u_mut(6), args.f_mut(7)); // [4], [4], [N, K]
     for row in z.chunks_mut(k) {
@@ -250,7 +253,7 @@ fn finish<T: Real>(args: &mut Args<'_, T>, z: &mut [T]) {
     for ((delta, z), &label) in delta.chunks_mut(k).zip(z.chunks(k)).zip(labels) {
         slope(z, label, delta);
         for (delta, &z) in delta.iter_mut().zip(z) {
-            *delta = act.sloped(seed * *delta, z);
+            *delta = act.sloped(upstream * *delta, z);
         }
     }
     let epoch = Epoch {
@@ -260,7 +263,7 @@ fn finish<T: Real>(args: &mut Args<'_, T>, z: &mut [T]) {
         batch: args.size("N"),
     };
     let rows = z.chunks(k).zip(labels);
-    let rows = rows.map(|(z, &label)| (tally::is_right(z, label), loss(z, label)));
+    let rows = rows.map(|(z, &label)| (epoch_metrics::is_right(z, label), loss(z, label)));
     epoch.join(rows, metrics, guard);
     step[NEXT] = step[NOW].wrapping_add(1);
 }
@@ -288,8 +291,8 @@ pub fn cases() -> Vec<Case> {
             let op = DenseLoss {
                 activation,
                 cost,
-                seed: 0.1,
-                tally: Tally {
+                upstream: 0.1,
+                metrics: EpochMetrics {
                     count,
                     epoch_steps: steps,
                     predict: false,

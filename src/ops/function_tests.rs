@@ -37,12 +37,12 @@ fn of_function(
     graph.begin("run");
     let y = build(&mut graph, &values)?;
     graph.result("y", y)?;
-    let seed = Arc::new(Constant {
+    let upstream = Arc::new(Constant {
         extents: graph.ty(y)?.shape.extents().to_vec(),
         value: 1.0,
     });
-    let seed = graph.op1(seed, &[])?;
-    let gradients = graph.gradients(y, seed, &values)?;
+    let upstream = graph.op1(upstream, &[])?;
+    let gradients = graph.gradients(y, upstream, &values)?;
     for (i, g) in gradients.into_iter().enumerate() {
         if let Some(g) = g {
             graph.result(&format!("gradient {i}"), g)?;

@@ -48,11 +48,11 @@ fn kernels(op: impl Op + 'static, inputs: &[Type]) -> Vec<&'static str> {
         .map(|(i, ty)| graph.variable(&format!("{i}"), ty.clone()).unwrap())
         .collect();
     let y = op.infer(inputs).unwrap().swap_remove(0);
-    let seed = graph.variable("seed", y).unwrap();
+    let upstream = graph.variable("upstream", y).unwrap();
     graph.begin("run");
     let outputs = graph.op(Arc::new(op), &values).unwrap();
     graph.result("y", outputs[0]).unwrap();
-    let gradients = graph.gradients(outputs[0], seed, &values).unwrap();
+    let gradients = graph.gradients(outputs[0], upstream, &values).unwrap();
     for (i, g) in gradients.into_iter().enumerate() {
         if let Some(g) = g {
             graph.result(&format!("gradient {i}"), g).unwrap();
@@ -399,12 +399,12 @@ fn gradients_take_the_launches_they_should() {
     let x = value("x", f32(&[2, 3]));
     let [gamma, beta] = ["gamma", "beta"].map(|name| value(name, f32(&[3])));
     let [mean, variance] = ["mean", "variance"].map(|name| value(name, f32(&[2])));
-    let seed = value("seed", f32(&[2, 3]));
+    let upstream = value("upstream", f32(&[2, 3]));
     graph.begin("run");
     let inputs = [x, gamma, beta, mean, variance];
     let y = graph.op1(Arc::new(frozen), &inputs).unwrap();
-    assert!(graph.gradients(y, seed, &[x]).unwrap()[0].is_some());
-    let refused = graph.gradients(y, seed, &[x, gamma]).unwrap_err();
+    assert!(graph.gradients(y, upstream, &[x]).unwrap()[0].is_some());
+    let refused = graph.gradients(y, upstream, &[x, gamma]).unwrap_err();
     assert!(refused.to_string().contains("x alone"), "{refused}");
     let transposed = ConvTranspose2d {
         stride: [1, 1],

@@ -29,7 +29,7 @@ pub struct MaxPool2d {
     pub kernel: [usize; 2],
     /// Step of the window.
     pub stride: [usize; 2],
-    /// Ground around the image, at most half the window.
+    /// Padding around the image, at most half the window.
     pub padding: [usize; 2],
 }
 

@@ -367,6 +367,7 @@ pub mod dense_loss;
 pub mod distort;
 pub mod dropout;
 pub mod embedding;
+pub mod epoch_metrics;
 pub mod finite;
 pub mod gather;
 pub mod hadamard;
@@ -391,7 +392,6 @@ pub mod shuffle;
 pub mod slice;
 pub mod softmax;
 pub mod split;
-pub mod tally;
 pub mod upsample;
 
 table! {
@@ -419,6 +419,7 @@ table! {
     distort,
     dropout,
     embedding,
+    epoch_metrics,
     finite,
     gather,
     hadamard,
@@ -443,7 +444,6 @@ table! {
     slice,
     softmax,
     split,
-    tally,
     upsample,
 }
 

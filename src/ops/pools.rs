@@ -19,7 +19,7 @@ pub struct Pool1d {
     pub kernel_size: usize,
     /// Step of the window; `None`, the default, is the window's size.
     pub stride: Option<usize>,
-    /// Ground at either end, at most half the window; 0.
+    /// Padding at either end, at most half the window; 0.
     pub padding: usize,
 }
 

@@ -14,7 +14,7 @@ pub struct Window {
     pub kernel: [usize; 2],
     /// Step from one output to the next.
     pub stride: [usize; 2],
-    /// Ground around the image.
+    /// Padding around the image.
     pub padding: [usize; 2],
     /// Distance between taps.
     pub dilation: [usize; 2],

@@ -16,7 +16,7 @@ use plotters_backend::{
 };
 use png::{BitDepth, ColorType};
 
-use super::style::GROUND;
+use super::style::BACKGROUND;
 use crate::error::{Error, Result};
 
 static FONT: LazyLock<Option<FontRef>> = LazyLock::new(|| {
@@ -36,11 +36,11 @@ pub(super) struct Bitmap {
 
 impl Bitmap {
     pub fn new(width: u32, height: u32) -> Self {
-        let ground = [GROUND.0, GROUND.1, GROUND.2];
+        let background = [BACKGROUND.0, BACKGROUND.1, BACKGROUND.2];
         Self {
             width,
             height,
-            rgb: ground.repeat(width as usize * height as usize),
+            rgb: background.repeat(width as usize * height as usize),
         }
     }
 

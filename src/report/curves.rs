@@ -3,7 +3,7 @@
 //! to that: side by side its letters would be half as large.
 //!
 //! With several replicas each has a faint line and their mean a bold one. The picture
-//! brings its own ground, so it reads the same on a light and on a dark page.
+//! brings its own background, so it reads the same on a light and on a dark page.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use super::axes::{Axis, accuracy_range, cost_range, epoch_ticks, nice_step, ticks};
 use super::html::clean;
 use super::style::{
-    ALARM, FINE, GRID, GROUND, SERIES, SOFT, TEXT, finite_parts, font, short, svg_file, text,
+    ALARM, BACKGROUND, FINE, GRID, SERIES, SOFT, TEXT, finite_parts, font, short, svg_file, text,
 };
 use super::{EpochReport, Report};
 use crate::error::{Error, Result};
@@ -131,7 +131,7 @@ fn wrapped(parts: &[&str], between: &str, size: u32) -> Vec<String> {
 }
 
 fn draw(root: &Canvas, report: &Report, head: &[Line]) -> std::result::Result<(), String> {
-    root.fill(&GROUND).map_err(text)?;
+    root.fill(&BACKGROUND).map_err(text)?;
     let mut y = MARGIN * 3 / 4;
     for (words, size, colour) in head {
         let at = ((MARGIN * FINE) as i32, (y * FINE) as i32);

@@ -15,7 +15,7 @@ use super::bitmap::{Bitmap, LINE, text_width};
 use super::html::clean;
 use super::record::{Plot, Series};
 use super::style::{
-    ALARM, FINE, GRID, GROUND, SERIES, SOFT, TEXT, finite_parts, font, short, svg_element,
+    ALARM, BACKGROUND, FINE, GRID, SERIES, SOFT, TEXT, finite_parts, font, short, svg_element,
     svg_file, text,
 };
 use crate::error::{Error, Result};
@@ -56,7 +56,7 @@ pub(super) fn plot_element(plot: &Plot) -> Result<String> {
     Ok(svg_element(&drawn, size, &about(plot)))
 }
 
-/// A plot as the bytes of a PNG, on ground of its own.
+/// A plot as the bytes of a PNG, on background of its own.
 ///
 /// # Errors
 /// [`Error::Setting`] if it cannot be drawn.
@@ -234,7 +234,7 @@ fn draw<B: DrawingBackend>(
     plot: &Plot,
     layout: &Layout,
 ) -> std::result::Result<(), String> {
-    root.fill(&GROUND).map_err(text)?;
+    root.fill(&BACKGROUND).map_err(text)?;
     let unit = FINE as i32;
     let put = |x: u32, y: u32, size: u32, colour: RGBColor, words: &str| {
         let style = font(size, colour).pos(Pos::new(HPos::Left, VPos::Center));
@@ -290,14 +290,14 @@ fn draw_sample<B: DrawingBackend>(
     Ok(())
 }
 
-/// A hollow point: a disc of the ground's colour over what lies below, and its edge.
+/// A hollow point: a disc of the background's colour over what lies below, and its edge.
 fn ring<C>(at: C, colour: RGBColor) -> [Circle<C, u32>; 2]
 where
     C: Clone,
 {
     [
         Circle::new(at.clone(), 5 * FINE, colour.filled()),
-        Circle::new(at, 3 * FINE, GROUND.filled()),
+        Circle::new(at, 3 * FINE, BACKGROUND.filled()),
     ]
 }
 

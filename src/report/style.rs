@@ -2,7 +2,7 @@
 //!
 //! Colours come in pairs, for a light and for a dark page. A drawing is made in the light
 //! ones; an SVG carries a style sheet that exchanges each for its partner where the reader
-//! prefers dark pages. A bitmap keeps the light ones and brings its own ground.
+//! prefers dark pages. A bitmap keeps the light ones and brings its own background.
 
 use plotters::prelude::*;
 
@@ -12,13 +12,13 @@ use super::html::escaped;
 /// curves smooth.
 pub(super) const FINE: u32 = 4;
 
-pub(super) const GROUND: RGBColor = RGBColor(252, 251, 248);
+pub(super) const BACKGROUND: RGBColor = RGBColor(252, 251, 248);
 pub(super) const TEXT: RGBColor = RGBColor(38, 36, 32);
 pub(super) const SOFT: RGBColor = RGBColor(110, 105, 96);
 pub(super) const GRID: RGBColor = RGBColor(228, 224, 215);
 pub(super) const ALARM: RGBColor = RGBColor(179, 38, 30);
 
-/// Colours of curves and their partners on dark ground. The first three are Okabe and Ito's
+/// Colours of curves and their partners on dark background. The first three are Okabe and Ito's
 /// blue, vermilion and bluish green, the others differ from them in lightness as well as in
 /// hue: told apart by any eye.
 pub(super) const SERIES: [(RGBColor, RGBColor); 6] = [
@@ -32,7 +32,7 @@ pub(super) const SERIES: [(RGBColor, RGBColor); 6] = [
 
 /// The other colours' partners.
 const PARTNERS: [(RGBColor, RGBColor); 5] = [
-    (GROUND, RGBColor(29, 30, 34)),
+    (BACKGROUND, RGBColor(29, 30, 34)),
     (TEXT, RGBColor(236, 233, 226)),
     (SOFT, RGBColor(168, 163, 154)),
     (GRID, RGBColor(58, 60, 66)),

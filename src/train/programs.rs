@@ -4,10 +4,10 @@
 //! |---|---|
 //! | `init` | draws parameters, clears velocities and running means |
 //! | `shuffle` | writes the epoch's permutation |
-//! | `train` | one step: gather, distort, forward, cost, tally, backward, update, count |
+//! | `train` | one step: gather, distort, forward, cost, metrics, backward, update, count |
 //! | `average` | where asked for, after an epoch: takes the weights into their running mean |
 //! | `check` | after an epoch: notes in the guard which of the buffers that are kept is not finite |
-//! | `evaluate <set>` | one step over a set, held out or `training`: gather, forward, tally, count |
+//! | `evaluate <set>` | one step over a set, held out or `training`: gather, forward, metrics, count |
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,12 +21,12 @@ use crate::ops::advance::Advance;
 use crate::ops::average::Average;
 use crate::ops::constant::Constant;
 use crate::ops::distort::distort;
+use crate::ops::epoch_metrics::EpochMetrics;
 use crate::ops::finite::Finite;
 pub(super) use crate::ops::finite::KEPT;
 use crate::ops::gather::{Expansion, Gather};
 use crate::ops::init::{Distribution, Init};
 use crate::ops::shuffle::Shuffle;
-use crate::ops::tally::Tally;
 use crate::ops::{COUNTER, NEXT, Tape, Value};
 use crate::optim::TableSgd;
 use crate::run::Session;
@@ -34,7 +34,7 @@ use crate::shape::Type;
 use crate::tensor::pack;
 
 /// Floats in a set's metrics: sum of losses, correct, seen, sum of the block under way (see
-/// [`Tally`]).
+/// [`EpochMetrics`]).
 pub(super) const METRICS: usize = 4;
 /// Words in a set's guard: 1 + step of the first loss that was not finite, its row, 1 + number
 /// of the first buffer of [`kept`] that was not (at [`KEPT`]), unused.
@@ -287,8 +287,8 @@ pub(super) fn evaluation(
     let xy = graph.op(Arc::new(gather), &set)?;
     let forward = network.forward(graph, variables, xy[0], Mode::Evaluate)?;
     let losses = network.losses(graph, forward.scores, xy[1])?;
-    graph.label("tally");
-    let tally = Tally {
+    graph.label("metrics");
+    let op = EpochMetrics {
         count: images.len(),
         epoch_steps: steps,
         predict: true,
@@ -302,7 +302,7 @@ pub(super) fn evaluation(
         counts.guard.value(),
         predictions.value(),
     ];
-    graph.op(Arc::new(tally), &inputs)?;
+    graph.op(Arc::new(op), &inputs)?;
     let output = graph.output(&format!("{name} output"), forward.output)?;
     graph.label("step");
     graph.op(Arc::new(Advance), &[counts.step.value()])?;
@@ -349,8 +349,8 @@ pub(super) fn build(network: &Network, settings: &Settings, data: &Split) -> Res
     let mode = Mode::Train { keys: key, step };
     let forward = network.forward(&mut graph, &mut variables, x, mode)?;
     let losses = network.losses(&mut graph, forward.scores, xy[1])?;
-    graph.label("tally");
-    let tally = Tally {
+    graph.label("metrics");
+    let op = EpochMetrics {
         count,
         epoch_steps: steps,
         predict: false,
@@ -364,7 +364,7 @@ pub(super) fn build(network: &Network, settings: &Settings, data: &Split) -> Res
     };
     let (metrics, guard) = (counts.metrics.value(), counts.guard.value());
     let inputs = [scores, losses, xy[1], step, metrics, guard];
-    graph.op(Arc::new(tally), &inputs)?;
+    graph.op(Arc::new(op), &inputs)?;
     let values: Vec<Value> = parameters.iter().map(|p| variables[&p.name]).collect();
     // The cost is the mean of the losses.
     let mean = Constant {

@@ -12,9 +12,9 @@ use wgrad::ops::activation::{Activate, Activation, ActivationSlope};
 use wgrad::ops::argmax::Argmax;
 use wgrad::ops::conv2d::Conv2d;
 use wgrad::ops::conv2d_pool::{Conv2dPool, ConvPool};
+use wgrad::ops::epoch_metrics::EpochMetrics;
 use wgrad::ops::max_pool2d::MaxPool2d;
 use wgrad::ops::reduction::{Kind, Reduction, ReductionGrad};
-use wgrad::ops::tally::Tally;
 use wgrad::ops::{Case, Fill, Row, TABLE};
 use wgrad::run::Session;
 use wgrad::tensor::Host;
@@ -279,7 +279,7 @@ fn not_a_number_is_the_largest_and_stays() {
 #[test]
 fn metrics_notice_what_is_not_a_number() {
     let any = Fill::Number(0.0);
-    let tally = |n: usize| Tally {
+    let op = |n: usize| EpochMetrics {
         count: 10 * n,
         epoch_steps: 10,
         predict: false,
@@ -287,7 +287,7 @@ fn metrics_notice_what_is_not_a_number() {
     let hold =
         |k: usize, scores: &[f32], losses: &[f32], labels: &[u32], metrics: [f32; 4], bad: u32| {
             let n = labels.len();
-            let case = Case::new(tally(n), 1).fixed(&[n, k], any).fixed(&[n], any);
+            let case = Case::new(op(n), 1).fixed(&[n, k], any).fixed(&[n], any);
             let case = case.u32(&[n], any).u32(&[2], any);
             rule(
                 case.fixed(&[4], any).u32(&[4], any),

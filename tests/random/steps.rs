@@ -9,9 +9,9 @@ use wgrad::ops::conv2d_pool::{
 use wgrad::ops::dense_grad::{DenseGrad, InputGradient};
 use wgrad::ops::dense_loss::{DenseLoss, MOST_SCORES};
 use wgrad::ops::distort::{self, Distortion, Draw};
+use wgrad::ops::epoch_metrics::EpochMetrics;
 use wgrad::ops::max_pool2d::MaxPool2d;
 use wgrad::ops::pointwise::Pointwise;
-use wgrad::ops::tally::Tally;
 use wgrad::ops::{Case, Cost, Fill, Window, cross_entropy, log_likelihood, quadratic};
 
 use super::{UNIFORM, convolutions, draw, ended, output, sgd, slope, updated};
@@ -209,8 +209,8 @@ fn dense_loss() {
             let loss = DenseLoss {
                 activation,
                 cost,
-                seed: 1.0 / n as f64,
-                tally: Tally {
+                upstream: 1.0 / n as f64,
+                metrics: EpochMetrics {
                     count: (all * part).ceil().max(1.0) as usize,
                     epoch_steps,
                     predict: false,

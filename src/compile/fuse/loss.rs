@@ -1,4 +1,4 @@
-//! The last dense layer, the cost, the tally, the output error and the step counter
+//! The last dense layer, the cost, the epoch's metrics, the output error and the step counter
 //! become one [`DenseLoss`](crate::ops::dense_loss::DenseLoss), where the scores fit into a
 //! workgroup's memory and are few enough for one workgroup to be quicker than the launches
 //! it spares.
@@ -13,10 +13,10 @@ use crate::ops::advance::Advance;
 use crate::ops::average::Average;
 use crate::ops::constant::Constant;
 use crate::ops::dense_loss::{DenseLoss, MOST_EXAMPLES, MOST_SCORES, constant_of};
+use crate::ops::epoch_metrics::EpochMetrics;
 use crate::ops::gather::Gather;
 use crate::ops::matmul::{Matmul, biased};
 use crate::ops::shuffle::Shuffle;
-use crate::ops::tally::Tally;
 use crate::ops::{Loss, LossGrad, Value};
 
 /// Multiply-adds that one workgroup may do by itself.
@@ -31,9 +31,9 @@ pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
     Ok(())
 }
 
-/// `i` is the tally.
+/// `i` is the op of the epoch's metrics.
 fn recognise(nodes: &Nodes, i: usize) -> Option<Join> {
-    let tally = *nodes.op::<Tally>(i)?;
+    let measures = *nodes.op::<EpochMetrics>(i)?;
     let &[scores, losses, labels, step, metrics, guard] = nodes.inputs(i) else {
         return None;
     };
@@ -72,9 +72,9 @@ fn recognise(nodes: &Nodes, i: usize) -> Option<Join> {
             .is_some_and(|grad| std::ptr::eq(grad.0, cost))
             && nodes.inputs(r)[..2] == [scores, labels]
     })?;
-    let seed = nodes.inputs(grad)[2].node;
-    let value = nodes.op::<Constant>(seed)?.value;
-    let mut members = vec![layer, loss, i, seed, grad];
+    let upstream = nodes.inputs(grad)[2].node;
+    let value = nodes.op::<Constant>(upstream)?.value;
+    let mut members = vec![layer, loss, i, upstream, grad];
     let mut last = grad;
     if activation != Activation::Linear {
         last = nodes.sole_reader(nodes.first(grad))?;
@@ -88,8 +88,8 @@ fn recognise(nodes: &Nodes, i: usize) -> Option<Join> {
     let op = DenseLoss {
         activation,
         cost,
-        seed: value,
-        tally,
+        upstream: value,
+        metrics: measures,
     };
     Some(Join {
         members,

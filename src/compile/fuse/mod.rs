@@ -6,7 +6,7 @@
 //! | [`dense`] | a dense layer's way back: input gradient, mask and slope, weights and bias with their updates |
 //! | [`conv`] | convolution, bias, pool and activation; pool gradient into both gradients of the convolution; filters and bias with their updates |
 //! | [`pointwise`] | chains and trees of expressions |
-//! | [`loss`] | the last dense layer with its cost, the tally, the output error and the step counter |
+//! | [`loss`] | the last dense layer with its cost, the epoch's metrics, the output error and the step counter |
 //!
 //! A rule only recognises a pattern. Whether the nodes may become one, since none between
 //! them reads what would be gone or sees an update too early or too late, is decided in

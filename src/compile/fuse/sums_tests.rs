@@ -48,8 +48,8 @@ fn launches(graph: &Graph) -> Vec<&'static str> {
 }
 
 /// The gradients of `y` with respect to these, kept.
-fn keep(graph: &mut Graph, y: Value, seed: Value, by: &[Value]) {
-    let gradients = graph.gradients(y, seed, by).unwrap();
+fn keep(graph: &mut Graph, y: Value, upstream: Value, by: &[Value]) {
+    let gradients = graph.gradients(y, upstream, by).unwrap();
     for (i, g) in gradients.into_iter().enumerate() {
         graph.result(&format!("gradient {i}"), g.unwrap()).unwrap();
     }
@@ -60,12 +60,12 @@ fn a_shared_weights_gradients_are_added_by_the_second_product() {
     let mut graph = Graph::new();
     let x = variable(&mut graph, "x", &[3, 5]);
     let w = variable(&mut graph, "w", &[5, 5]);
-    let seed = variable(&mut graph, "seed", &[3, 5]);
+    let upstream = variable(&mut graph, "upstream", &[3, 5]);
     graph.begin("run");
     let y = product(&mut graph, x, w);
     let y = activated(&mut graph, y);
     let y = product(&mut graph, y, w);
-    keep(&mut graph, y, seed, &[w]);
+    keep(&mut graph, y, upstream, &[w]);
     // Forth once (nobody reads the second product); ∂w; ∂y with the slope; ∂w with what was there.
     assert_eq!(launches(&graph), ["matmul"; 4]);
 }
@@ -75,7 +75,7 @@ fn a_shared_weights_gradients_are_added_by_the_product_that_updates_it() {
     let mut graph = Graph::new();
     let x = variable(&mut graph, "x", &[3, 5]);
     let w = variable(&mut graph, "w", &[5, 5]);
-    let seed = variable(&mut graph, "seed", &[3, 5]);
+    let upstream = variable(&mut graph, "upstream", &[3, 5]);
     let step = Type::u32("test", &[crate::ops::COUNTER]).unwrap();
     let step = graph.variable("step", step).unwrap();
     let update = Optimizer::new(Sgd::default(), 0.1);
@@ -84,7 +84,7 @@ fn a_shared_weights_gradients_are_added_by_the_product_that_updates_it() {
     let y = product(&mut graph, x, w);
     let y = activated(&mut graph, y);
     let y = product(&mut graph, y, w);
-    let gradients = graph.gradients(y, seed, &[w]).unwrap();
+    let gradients = graph.gradients(y, upstream, &[w]).unwrap();
     update.apply(&mut graph, &gradients, step).unwrap();
     assert_eq!(launches(&graph), ["matmul"; 4]);
 }
@@ -95,14 +95,14 @@ fn a_residual_wires_gradients_are_added_by_the_product_beside_it() {
     let x = variable(&mut graph, "x", &[3, 5]);
     let [w, v] = ["w", "v"].map(|name| variable(&mut graph, name, &[5, 5]));
     let b = variable(&mut graph, "b", &[5]);
-    let seed = variable(&mut graph, "seed", &[3, 5]);
+    let upstream = variable(&mut graph, "upstream", &[3, 5]);
     graph.begin("run");
     let y = product(&mut graph, x, w);
     let y = graph.op1(Arc::new(AddBias), &[y, b]).unwrap();
     let y = activated(&mut graph, y);
     let y = product(&mut graph, y, v);
     let y = graph.op1(Arc::new(Add), &[x, y]).unwrap();
-    keep(&mut graph, y, seed, &[x]);
+    keep(&mut graph, y, upstream, &[x]);
     // Forth as far as the slope needs it; back through v with the slope; through w with the wire.
     assert_eq!(launches(&graph), ["matmul"; 3]);
 }
@@ -112,7 +112,7 @@ fn a_shared_filters_gradients_are_added_by_the_second_convolution() {
     let mut graph = Graph::new();
     let x = variable(&mut graph, "x", &[2, 3, 6, 6]);
     let w = variable(&mut graph, "w", &[3, 3, 3, 3]);
-    let seed = variable(&mut graph, "seed", &[2, 3, 6, 6]);
+    let upstream = variable(&mut graph, "upstream", &[2, 3, 6, 6]);
     let conv = Conv2d {
         stride: [1, 1],
         padding: [1, 1],
@@ -124,7 +124,7 @@ fn a_shared_filters_gradients_are_added_by_the_second_convolution() {
     for _ in 0..2 {
         y = graph.op1(Arc::new(conv), &[y, w]).unwrap();
     }
-    keep(&mut graph, y, seed, &[w]);
+    keep(&mut graph, y, upstream, &[w]);
     // Forth, ∂w, ∂y, ∂w with what was there.
     assert_eq!(launches(&graph), ["conv2d"; 4]);
 }

@@ -150,7 +150,7 @@ fn every_kind_of_png_gives_the_same_digit() {
             BitDepth::Eight,
             each(&ink, &|v| vec![90, v]),
         ),
-        ("holes are ground", GrayscaleAlpha, BitDepth::Eight, {
+        ("holes are background", GrayscaleAlpha, BitDepth::Eight, {
             let mut data = each(&dark, &|v| vec![v, 255]);
             (data[0], data[1]) = (0, 0);
             data
@@ -206,7 +206,7 @@ fn noisy_paper_leaves_a_clean_ground() {
     let clean = read_bytes(&png_grey(h, w, &drawn(h, w)).unwrap()).unwrap();
     for (at, (&got, &want)) in digit.iter().zip(&clean).enumerate() {
         assert!(got.abs_diff(want) <= 40, "pixel {at}: {got}, wanted {want}");
-        assert!(got == 0 || want > 0, "pixel {at}: {got} on the ground");
+        assert!(got == 0 || want > 0, "pixel {at}: {got} on the background");
     }
 }
 

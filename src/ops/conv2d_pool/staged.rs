@@ -6,6 +6,7 @@
 //! H200, `results/h200/designs.txt`. So each kernel has two rounds of loads and then works in
 //! workgroup memory.
 
+use super::kernels::{STAGED_SOURCE, constants};
 use super::*;
 
 /// Threads and bytes that a workgroup may have: the best first, then every adapter's.

@@ -2,6 +2,7 @@
 //! than arithmetic: few threads, whose sums stand in registers. They do what the kernels
 //! that they are named after do.
 
+use super::kernels::LANES_SOURCE;
 use super::*;
 
 /// Threads of a workgroup; `WIDE` of the shader.

@@ -73,12 +73,12 @@ mod tests {
         let mut graph = Graph::new();
         let variable = |k: usize| graph.variable(&format!("x{k}"), Type::f32("x", &[5])?);
         let values: Vec<Value> = (0..inputs).map(variable).collect::<Result<_>>().unwrap();
-        let seed = graph.variable("seed", Type::f32("seed", &[5]).unwrap());
+        let upstream = graph.variable("upstream", Type::f32("upstream", &[5]).unwrap());
         graph.begin("run");
         let expression = (1..inputs).map(Expr::input).fold(Expr::input(0), f);
         let op = Arc::new(Pointwise::new(&[expression]));
         let y = graph.op1(op, &values).unwrap();
-        let gradients = graph.gradients(y, seed.unwrap(), &values).unwrap();
+        let gradients = graph.gradients(y, upstream.unwrap(), &values).unwrap();
         let mut values: Vec<Value> = gradients.into_iter().map(Option::unwrap).collect();
         values.dedup();
         let ops = graph.nodes().iter();
@@ -101,12 +101,12 @@ mod tests {
         let mut graph = Graph::new();
         let variable = |k: usize| graph.variable(&format!("x{k}"), Type::f32("x", &[5])?);
         let mut values: Vec<Value> = (0..8).map(variable).collect::<Result<_>>().unwrap();
-        let seed = values.pop().unwrap();
+        let upstream = values.pop().unwrap();
         graph.begin("run");
         let product = (1..7).map(Expr::input).fold(Expr::input(0), |a, b| a * b);
         let product = Arc::new(Pointwise::new(&[product.sin()]));
         let y = graph.op1(product, &values).unwrap();
-        let refused = graph.gradients(y, seed, &values).unwrap_err();
+        let refused = graph.gradients(y, upstream, &values).unwrap_err();
         assert!(refused.to_string().contains("at most 8"), "{refused}");
     }
 }

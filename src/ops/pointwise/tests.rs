@@ -160,12 +160,12 @@ fn gradients_of_several_outputs_add_up() {
     use crate::tensor::Host;
     let mut graph = Graph::new();
     let v = graph.variable("v", f32(&[5])).unwrap();
-    let seed = graph.variable("seed", f32(&[5])).unwrap();
+    let upstream = graph.variable("upstream", f32(&[5])).unwrap();
     graph.begin("run");
     let two = Pointwise::new(&[x(0) * 2.0, x(0) * x(0)]);
     let two = graph.op(Arc::new(two), &[v]).unwrap();
     let y = pointwise(&mut graph, [two[0], two[1]], |[a, b]| a + b * 3.0).unwrap();
-    let gradient = graph.gradients(y, seed, &[v]).unwrap()[0].unwrap();
+    let gradient = graph.gradients(y, upstream, &[v]).unwrap()[0].unwrap();
     graph.result("gradient", gradient).unwrap();
     let options = crate::compile::Options {
         replicas: 1,
@@ -174,7 +174,7 @@ fn gradients_of_several_outputs_add_up() {
     };
     let plan = crate::compile::compile(&graph, &options).unwrap();
     let mut cpu = Cpu::<f32>::new(plan, Implementation::Optimized).unwrap();
-    for (name, value) in [("v", 0.5), ("seed", 1.0)] {
+    for (name, value) in [("v", 0.5), ("upstream", 1.0)] {
         let buffer = cpu.plan().state(name).unwrap();
         cpu.write(buffer, &Host::F32(vec![value; 5])).unwrap();
     }

@@ -4,7 +4,7 @@ use super::super::record::Picture;
 use crate::data::picture::png_grey;
 use crate::error::{Error, Result};
 
-/// Grey of the lines between tiles: neither ink nor ground.
+/// Grey of the lines between tiles: neither ink nor background.
 const LINE: u8 = 128;
 /// A tile is enlarged by a whole number until it has about this many pixels a side.
 const SIDE: usize = 84;

@@ -23,7 +23,7 @@ use crate::tensor::Real;
 /// 1 + the first step with a loss that was not finite, or 0; its row; two unused) and, with
 /// `predict`, predictions `[count]` (updated). No outputs.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Tally {
+pub struct EpochMetrics {
     /// Examples in an epoch; rows of the last mini-batch past them do not count.
     pub count: usize,
     /// Steps in an epoch.
@@ -37,35 +37,55 @@ const BLOCK: usize = 64;
 /// Counts beyond this are not exact in f32.
 const MOST: usize = 1 << 24;
 
-impl Op for Tally {
+impl Op for EpochMetrics {
     fn name(&self) -> &'static str {
-        "tally"
+        "epoch_metrics"
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
         let wanted = if self.predict { 7 } else { 6 };
         if inputs.len() != wanted {
             return Err(Error::shape(
-                "tally",
+                "epoch_metrics",
                 format!("{} inputs", inputs.len()),
                 format!(
                     "{wanted}: scores, losses, labels, step, metrics, guard and, to predict, predictions"
                 ),
             ));
         }
-        floats("tally", "scores", &inputs[0])?;
-        let [n, _] = inputs[0].shape.axes("tally", "scores [N, K]")?;
-        exactly("tally", "losses", &inputs[1], &Type::f32("tally", &[n])?)?;
-        exactly("tally", "labels", &inputs[2], &Type::u32("tally", &[n])?)?;
-        counter("tally", &inputs[3])?;
-        exactly("tally", "metrics", &inputs[4], &Type::f32("tally", &[4])?)?;
-        exactly("tally", "guard", &inputs[5], &Type::u32("tally", &[4])?)?;
+        floats("epoch_metrics", "scores", &inputs[0])?;
+        let [n, _] = inputs[0].shape.axes("epoch_metrics", "scores [N, K]")?;
+        exactly(
+            "epoch_metrics",
+            "losses",
+            &inputs[1],
+            &Type::f32("epoch_metrics", &[n])?,
+        )?;
+        exactly(
+            "epoch_metrics",
+            "labels",
+            &inputs[2],
+            &Type::u32("epoch_metrics", &[n])?,
+        )?;
+        counter("epoch_metrics", &inputs[3])?;
+        exactly(
+            "epoch_metrics",
+            "metrics",
+            &inputs[4],
+            &Type::f32("epoch_metrics", &[4])?,
+        )?;
+        exactly(
+            "epoch_metrics",
+            "guard",
+            &inputs[5],
+            &Type::u32("epoch_metrics", &[4])?,
+        )?;
         if self.predict {
             exactly(
-                "tally",
+                "epoch_metrics",
                 "predictions",
                 &inputs[6],
-                &Type::u32("tally", &[self.count])?,
+                &Type::u32("epoch_metrics", &[self.count])?,
             )?;
         }
         if self.count == 0 || self.count > MOST {
@@ -75,14 +95,18 @@ impl Op for Tally {
                 format!("1 to {MOST}"),
             ));
         }
-        epoch_steps("tally", self.epoch_steps)?;
+        epoch_steps("epoch_metrics", self.epoch_steps)?;
         Ok(vec![])
     }
 
     fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
-        let [n, k] = inputs[0].shape.axes("tally", "scores [N, K]")?;
+        let [n, k] = inputs[0].shape.axes("epoch_metrics", "scores [N, K]")?;
         Ok(Lowering::Launch(Lowered {
-            kernel: if self.predict { &TALLY_PREDICT } else { &TALLY },
+            kernel: if self.predict {
+                &EPOCH_METRICS_PREDICT
+            } else {
+                &EPOCH_METRICS
+            },
             constants: vec![
                 ("N", n as f64),
                 ("K", k as f64),
@@ -98,15 +122,15 @@ impl Op for Tally {
 }
 
 /// Without predictions.
-pub static TALLY: Kernel = Kernel {
-    name: "tally",
+pub static EPOCH_METRICS: Kernel = Kernel {
+    name: "epoch_metrics",
     turns: "(N / 64 + 1) * (2 * K + 6) + 128",
-    stem: "tally",
+    stem: "epoch_metrics",
     source: concat!(
         include_str!("../../shaders/shared/tree.wgsl"),
         include_str!("../../shaders/shared/nan.wgsl"),
         include_str!("../../shaders/shared/metrics.wgsl"),
-        include_str!("../../shaders/tally.wgsl"),
+        include_str!("../../shaders/epoch_metrics.wgsl"),
     ),
     bindings: &[
         Bind::read("scores").of("N * K"),
@@ -117,7 +141,7 @@ pub static TALLY: Kernel = Kernel {
         Bind::update("guard").u32().of("4"),
     ],
     constants: &["N", "K", "COUNT", "EPOCH_STEPS"],
-    reference: crate::reference!(tally),
+    reference: crate::reference!(epoch_metrics),
     optimized: None,
     trusted: true,
     ports: &[],
@@ -125,8 +149,8 @@ pub static TALLY: Kernel = Kernel {
 };
 
 /// With predictions.
-pub static TALLY_PREDICT: Kernel = Kernel {
-    name: "tally_predict",
+pub static EPOCH_METRICS_PREDICT: Kernel = Kernel {
+    name: "epoch_metrics_predict",
     turns: "(N / 64 + 1) * (2 * K + 6) + 128",
     bindings: &[
         Bind::read("scores").of("N * K"),
@@ -137,12 +161,12 @@ pub static TALLY_PREDICT: Kernel = Kernel {
         Bind::update("guard").u32().of("4"),
         Bind::update("predictions").u32().of("COUNT"),
     ],
-    reference: crate::reference!(tally_predict),
-    ..TALLY
+    reference: crate::reference!(epoch_metrics_predict),
+    ..EPOCH_METRICS
 };
 
 /// The kernels of this file.
-pub static KERNELS: &[&Kernel] = &[&TALLY, &TALLY_PREDICT];
+pub static KERNELS: &[&Kernel] = &[&EPOCH_METRICS, &EPOCH_METRICS_PREDICT];
 
 /// The class a row of scores answers.
 pub(super) fn answer<T: Real>(scores: &[T]) -> u32 {
@@ -166,11 +190,11 @@ pub(super) fn is_right<T: Real>(scores: &[T], label: u32) -> bool {
     answer(scores) == label && !scores[largest(scores)].is_nan()
 }
 
-fn tally<T: Real>(a: &mut Args<'_, T>) {
+fn epoch_metrics<T: Real>(a: &mut Args<'_, T>) {
     add_up(a, |_, _| {});
 }
 
-fn tally_predict<T: Real>(a: &mut Args<'_, T>) {
+fn epoch_metrics_predict<T: Real>(a: &mut Args<'_, T>) {
     let predictions = a.u_mut(6); // [count]
     add_up(a, |place, answer| predictions[place] = answer);
 }
@@ -267,12 +291,12 @@ pub fn cases() -> Vec<Case> {
         for scores in [uniform, Fill::Ties] {
             for losses in [uniform, Fill::Number(f64::INFINITY), Fill::Number(f64::NAN)] {
                 for predict in [false, true] {
-                    let tally = Tally {
+                    let op = EpochMetrics {
                         count,
                         epoch_steps,
                         predict,
                     };
-                    let mut case = Case::new(tally, n)
+                    let mut case = Case::new(op, n)
                         .fixed(&[n, k], scores)
                         .fixed(&[n], losses)
                         .u32(&[n], Fill::Below(k.max(2) as u32))

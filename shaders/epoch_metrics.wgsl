@@ -41,14 +41,14 @@ fn add_up(replica: u32, lane: u32) {
 }
 
 @compute @workgroup_size(LANES)
-fn tally(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn epoch_metrics(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     add_up(group.z, lane);
 }
 
 @group(0) @binding(6) var<storage, read_write> predictions: array<u32>;
 
 @compute @workgroup_size(LANES)
-fn tally_predict(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn epoch_metrics_predict(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let place = place_of(group.z);
     for (var n = lane; n < rows_that_count(N, place); n += LANES) {
         predictions[group.z * COUNT + place * N + n] = answer(group.z * N + n);
