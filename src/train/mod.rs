@@ -19,6 +19,7 @@
 mod checkpoint;
 mod config;
 mod model;
+mod outcome;
 mod probe;
 mod programs;
 mod schedule;
@@ -27,8 +28,9 @@ mod trainer;
 
 pub use checkpoint::Origin;
 pub use config::Config;
-pub use model::{Evaluation, Model, Predictor, plurality};
+pub use model::{Model, Predictor};
+pub use outcome::{Epoch, Evaluation, Event, Outcome, plurality};
 pub use probe::{Activations, Probe};
 pub use schedule::{MOST_HALVINGS, Standing};
 pub use settings::{Decay, Settings};
-pub use trainer::{Epoch, Event, Outcome, Trainer};
+pub use trainer::Trainer;

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn};
 
+use super::outcome::{Evaluation, evaluation, metrics};
 use super::programs::{Evaluating, Pixels};
-use super::trainer::{evaluation, metrics};
 use super::{checkpoint, programs};
 use crate::compile::Options;
 use crate::data::Images;
@@ -226,53 +226,6 @@ impl Model {
     }
 }
 
-/// What networks answer on a set, one entry per replica; accuracies from 0 to 1.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Evaluation {
-    /// Mean cost.
-    pub cost: Vec<f64>,
-    /// Share of images classified correctly.
-    pub accuracy: Vec<f64>,
-    /// The class answered for each image.
-    pub predictions: Vec<Vec<u32>>,
-}
-
-impl Evaluation {
-    /// Accuracy of the networks' plurality vote, from 0 to 1.
-    pub fn ensemble_accuracy(&self, labels: &[u8]) -> f64 {
-        accuracy(&plurality(&self.predictions), labels)
-    }
-}
-
-/// The class most networks answer for each image; of classes with equally many votes,
-/// the lowest.
-pub fn plurality(predictions: &[Vec<u32>]) -> Vec<u32> {
-    let images = predictions.first().map_or(0, Vec::len);
-    (0..images)
-        .map(|i| {
-            let mut votes = BTreeMap::<u32, usize>::new();
-            for p in predictions {
-                *votes.entry(p[i]).or_default() += 1;
-            }
-            // The first of the largest: `max_by_key` would give the last.
-            let most = votes.values().copied().max().unwrap_or(0);
-            votes
-                .iter()
-                .find(|(_, n)| **n == most)
-                .map_or(0, |(c, _)| *c)
-        })
-        .collect()
-}
-
-/// Share of predictions that equal the labels.
-fn accuracy(predictions: &[u32], labels: &[u8]) -> f64 {
-    let right = predictions
-        .iter()
-        .zip(labels)
-        .filter(|(p, l)| **p == u32::from(**l));
-    right.count() as f64 / labels.len() as f64
-}
-
 /// A trained model made ready to answer on a set of images.
 pub struct Predictor {
     session: Session,
@@ -339,17 +292,5 @@ impl Predictor {
             }
         }
         Ok(all)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_lowest_class_wins_a_tied_vote() {
-        let votes = [vec![3, 9], vec![1, 9], vec![3, 2], vec![1, 2]];
-        assert_eq!(plurality(&votes), [1, 2]);
-        assert_eq!(accuracy(&[1, 2], &[1, 3]), 0.5);
     }
 }
