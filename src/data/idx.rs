@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use flate2::{Compression, write::GzEncoder};
 
-use super::{Images, Split, classes_of};
+use super::images::{Images, Split, classes_of};
 use crate::error::{Error, Result};
 use crate::files::write_whole_with;
 

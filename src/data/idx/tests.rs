@@ -206,7 +206,7 @@ fn any_byte_is_a_label() {
 #[test]
 fn classes_come_from_the_labels() {
     let images = |labels: Vec<u8>| {
-        let classes = super::super::classes_of(&labels);
+        let classes = crate::data::images::classes_of(&labels);
         Images::new("", 1, 1, classes, vec![0; labels.len()], labels).unwrap()
     };
     let letters: Vec<u8> = (1..=26).collect();
