@@ -188,10 +188,14 @@ pub mod streams {
     pub const TUNING: u32 = 0x0400;
     /// Which training images are held back for validation.
     pub const SPLIT: u32 = 0x0500;
+    /// Characters that a model of a text draws, by place.
+    pub const SAMPLE: u32 = 0x0600;
     /// Distortion of mini-batches.
     pub const DISTORT: u32 = 0x0300;
     /// Flips and crops of images; `+` the layer's number in the network.
     pub const AUGMENT: u32 = 0x5_0000;
+    /// Squares and colours of pictures; `+` four times the layer's number in the network.
+    pub const PICTURES: u32 = 0x10_0000;
     /// The synthetic digits.
     pub const DIGITS: u32 = 0x3_0000;
     /// From here on every stream is a user's: draws of own expressions.

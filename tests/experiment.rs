@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use wgrad::exec::{Choice, Device};
-use wgrad::fit::{Experiment, Prepared, Trained};
+use wgrad::fit::{Experiment, Prepared, Sample, Trained};
 use wgrad::model::Registry;
 
 fn configs() -> PathBuf {
@@ -65,21 +65,65 @@ fn wines_are_told_apart_and_classes_have_names() {
     assert!(outcome.report.test("f1").unwrap() > 0.9);
 }
 
-#[test]
-fn a_text_is_foretold() {
+/// An experiment of a text that repeats itself, trained, and what its model says with that text.
+fn of_text(name: &str, epochs: usize) -> (f64, Trained) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("text.txt");
     std::fs::write(&path, "the cat sat on the mat. ".repeat(120)).unwrap();
-    let mut experiment = Experiment::load(&configs().join("char-transformer.toml")).unwrap();
+    let mut experiment = Experiment::load(&configs().join(name)).unwrap();
     experiment.data.window = 16;
     experiment.data.apart = Some(4);
-    experiment.training.epochs = 2;
+    experiment.training.epochs = epochs;
     let run = experiment
         .prepare(Some(&path), &Registry::standard())
         .unwrap();
     let outcome = run.run(&cpu(), |_| {}).unwrap();
     let perplexity = outcome.report.test("perplexity").unwrap();
+    let weights = outcome.weights[0].clone();
+    let (model, reading) = (run.model, run.reading);
+    let trained = Trained {
+        model,
+        weights,
+        reading,
+    };
+    (perplexity, trained)
+}
+
+#[test]
+fn a_text_is_foretold_and_gone_on_with() {
+    let (perplexity, _) = of_text("char-transformer.toml", 2);
     assert!((1.0..6.0).contains(&perplexity), "{perplexity}");
+    let (perplexity, trained) = of_text("char-lstm.toml", 4);
+    assert!((1.0..1.2).contains(&perplexity), "{perplexity}");
+    let sample = Sample {
+        characters: 40,
+        temperature: 0.0,
+        ..Sample::after("the cat ")
+    };
+    // Past its window of 16 characters, too.
+    let wanted = "the cat sat on the mat. the cat sat on the mat. ";
+    assert_eq!(trained.sample(&sample, &cpu()).unwrap(), wanted);
+    let drawn = |seed| {
+        let temperature = 3.0;
+        let sample = Sample {
+            temperature,
+            seed,
+            ..sample.clone()
+        };
+        trained.sample(&sample, &cpu()).unwrap()
+    };
+    assert_eq!(drawn(1), drawn(1));
+    assert_ne!(drawn(1), drawn(2));
+    let refused = |sample: Sample| trained.sample(&sample, &cpu()).unwrap_err().to_string();
+    let unknown = refused(Sample::after("the dog"));
+    assert!(unknown.contains("beginning: found 'd'"), "{unknown}");
+    let nothing = refused(Sample::after(""));
+    assert!(nothing.contains("beginning: found nothing"), "{nothing}");
+    let cold = refused(Sample {
+        temperature: -1.0,
+        ..sample.clone()
+    });
+    assert!(cold.contains("temperature: found -1"), "{cold}");
 }
 
 /// A changed copy of a configuration, beside a changed copy of its table.

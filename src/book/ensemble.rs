@@ -2,10 +2,10 @@
 
 use super::Experiment;
 use super::certificate::{self, Certificate};
+use super::options::{Options, Progress, Tell};
 use super::pictures;
-use super::run::{Options, Progress, Tell};
+use super::rows::{SLACK, describe, epochs, mean, plot, series};
 use super::survivors::went_on;
-use super::training::{SLACK, describe, epochs, mean, plot, series};
 use crate::error::{Error, Result};
 use crate::files::create_folder;
 use crate::report::record::{Record, Row};

@@ -3,8 +3,8 @@
 
 use ndarray::ArrayD;
 
-use super::run::Options;
-use super::{Experiment, Run, training};
+use super::options::Options;
+use super::{Experiment, Run, rows};
 use crate::clock::Stopwatch;
 use crate::error::{Error, Result};
 use crate::report::record::{Record, Row};
@@ -34,7 +34,7 @@ pub(super) fn check(
 ) -> Result<()> {
     let run = only(experiment)?;
     let data = options.data(None)?;
-    training::describe(record, &data);
+    rows::describe(record, &data);
     let images = data.train.first(BATCH.min(data.train.len()))?;
     let network = run.network([1, images.height, images.width])?;
     record.epochs = None;
@@ -160,7 +160,7 @@ pub(super) fn matrix(
 ) -> Result<()> {
     let run = only(experiment)?;
     let data = options.data(None)?;
-    training::describe(record, &data);
+    rows::describe(record, &data);
     let network = run.network([1, data.train.height, data.train.width])?;
     let seconds = |batch: usize, steps: u64| -> Result<f64> {
         let settings = crate::train::Settings {

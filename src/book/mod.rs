@@ -29,16 +29,19 @@ mod gradients;
 mod net;
 mod neuron;
 mod norms;
+mod options;
 mod picks;
 mod pictures;
+mod rows;
 mod run;
 mod softmax;
 mod survivors;
 mod sweeps;
 mod training;
 
+pub use options::{FILES_WANTED, Options, Progress, load, missing};
 pub use picks::Pick;
-pub use run::{FILES_WANTED, Options, Progress, load, missing, run};
+pub use run::run;
 
 #[cfg(doc)]
 use crate::report::record::Record;

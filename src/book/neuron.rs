@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayD, IxDyn};
 
-use super::run::Options;
+use super::options::Options;
 use super::{Experiment, Neuron};
 use crate::data::{Images, Split};
 use crate::error::{Error, Result};

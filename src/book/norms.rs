@@ -1,8 +1,8 @@
 //! Chapter 5: how long the gradient is in each layer.
 
 use super::neuron::{chain, four};
-use super::run::{Options, Progress, Tell};
-use super::training::{describe, mean, named, plot};
+use super::options::{Options, Progress, Tell};
+use super::rows::{describe, mean, named, plot};
 use super::{Experiment, Run};
 use crate::data::{Images, Split};
 use crate::error::{Error, Result};

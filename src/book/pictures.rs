@@ -2,7 +2,7 @@
 //! digits, weights and activations.
 
 use super::Run;
-use super::training::named;
+use super::rows::named;
 use crate::data::Images;
 use crate::error::Result;
 use crate::exec::Device;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::run::Options;
+use super::options::Options;
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::ops::Tape;

@@ -6,8 +6,8 @@
 
 use std::ops::Range;
 
+use super::options::{Options, Progress, Tell};
 use super::picks::Finished;
-use super::run::{Options, Progress, Tell};
 use super::{Experiment, Run};
 use crate::data::Split;
 use crate::error::{Error, Result};
@@ -106,11 +106,7 @@ fn together(
         let folder = options.folder.join("checkpoints");
         trainer.keep_checkpoints(&folder, CHECKPOINTS)?;
         let done = trainer.resume()?;
-        notes.extend(went_on(
-            super::training::shown(run),
-            done,
-            trainer.origins(),
-        ));
+        notes.extend(went_on(super::rows::shown(run), done, trainer.origins()));
     }
     let outcome = trainer.run(&mut |event| {
         tell(&Progress {

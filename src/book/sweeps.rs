@@ -1,9 +1,9 @@
 //! Many runs of one network: learning rates as replicas of one plan, and training sets of
 //! several sizes.
 
-use super::run::{Options, Tell};
+use super::options::{Options, Tell};
+use super::rows::{SLACK, describe, epochs, plot, series};
 use super::survivors::train;
-use super::training::{SLACK, describe, epochs, plot, series};
 use super::{Experiment, Run};
 use crate::error::{Error, Result};
 use crate::report::record::{Plot, Record, Row, Series};
@@ -132,7 +132,7 @@ pub(super) fn sizes(
             .flat_map(|e| e.validation_accuracy.iter().map(|a| 100.0 * a))
             .collect();
         if !ours.is_empty() {
-            curve.push((size as f64, super::training::mean(&ours)));
+            curve.push((size as f64, super::rows::mean(&ours)));
         }
         record.rows.push(Row {
             what: format!("{name}: validation accuracy"),

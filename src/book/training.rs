@@ -1,16 +1,13 @@
 //! Experiments that train networks and read numbers off the runs.
 
+use super::options::{Options, Tell};
 use super::picks::{Finished, Pick};
-use super::run::{Options, Tell};
+use super::rows::{SLACK, describe, epochs, mean, named, plot, series, shown};
 use super::survivors::train;
 use super::{Experiment, Run, norms, pictures};
-use crate::data::Split;
 use crate::error::Result;
-use crate::report::record::{Plot, Record, Row, Series};
+use crate::report::record::{Plot, Record, Row};
 use crate::train::Epoch;
-
-/// How far from our mean the book's accuracies may lie at least, in points.
-pub(super) const SLACK: f64 = 0.3;
 
 pub(super) fn run(
     experiment: &Experiment,
@@ -89,26 +86,6 @@ pub(super) fn run(
     Ok(())
 }
 
-/// The epochs of a run: its own or the experiment's, or those asked for.
-pub(super) fn epochs(experiment: &Experiment, run: &Run, options: &Options<'_>) -> usize {
-    let usual = run.epochs.or(experiment.epochs).unwrap_or(1);
-    options.epochs.unwrap_or(usual)
-}
-
-/// Enters the data into the record.
-pub(super) fn describe(record: &mut Record, data: &Split) {
-    record.data.clone_from(&data.train.name);
-    record.synthetic = data.synthetic;
-}
-
-/// A run's name in messages and legends.
-pub(super) fn shown(run: &Run) -> &str {
-    match run.name.as_str() {
-        "" => "the network",
-        name => name,
-    }
-}
-
 /// The numbers of a run; none of ours where it did not finish.
 fn rows(run: &Run, finished: Option<&Finished>) -> Vec<Row> {
     let rows = run.report.iter().map(|reported| {
@@ -126,38 +103,6 @@ fn rows(run: &Run, finished: Option<&Finished>) -> Vec<Row> {
         }
     });
     rows.collect()
-}
-
-/// `what` with the run's name before it, where it has one.
-pub(super) fn named(run: &Run, what: &str) -> String {
-    match run.name.as_str() {
-        "" => what.into(),
-        name => format!("{name}: {what}"),
-    }
-}
-
-/// An empty plot over epochs.
-pub(super) fn plot(title: &str, y_label: &str) -> Plot {
-    Plot {
-        title: title.into(),
-        x_label: "epoch".into(),
-        y_label: y_label.into(),
-        ..Plot::default()
-    }
-}
-
-/// A curve of means over the seeds.
-pub(super) fn series(name: String, epochs: &[Epoch], of: impl Fn(&Epoch) -> f64) -> Series {
-    Series {
-        name,
-        book: false,
-        points: epochs.iter().map(|e| (e.epoch as f64, of(e))).collect(),
-    }
-}
-
-/// The mean of some numbers; NaN of none.
-pub(super) fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
 }
 
 /// Validation and test accuracy of a run.

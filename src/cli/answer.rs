@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
+use wgrad::Result;
 use wgrad::data::picture::read_digit;
 use wgrad::data::{Images, Source};
 use wgrad::exec::Choice;
-use wgrad::fit::Trained;
+use wgrad::fit::{Sample, Trained};
+use wgrad::model::Registry;
 use wgrad::model_file::ModelFile;
 use wgrad::train::{Model, Predictor, plurality};
-use wgrad::{Error, Result};
 
-use super::{percent, print, say};
+use super::{all_told, percent, print};
 
 /// Flags of `wgrad eval`.
 #[derive(clap::Args)]
@@ -34,8 +35,20 @@ pub struct PredictArgs {
     model: PathBuf,
     /// Pictures (PNG, JPEG): of one digit each, or like those of the folder that a model was trained on;
     /// of a model that was trained on a table, CSV files with its columns
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "after", value_name = "FILE")]
     images: Vec<PathBuf>,
+    /// Of a model that was trained on a text: what it is to go on with
+    #[arg(long, value_name = "TEXT", conflicts_with = "images")]
+    after: Option<String>,
+    /// Characters to go on with
+    #[arg(long, value_name = "N", default_value_t = 400, requires = "after")]
+    characters: usize,
+    /// 1 draws characters as the model believes, less takes what is likely more often, 0 always the likeliest
+    #[arg(long, value_name = "X", default_value_t = 1.0, requires = "after")]
+    temperature: f64,
+    /// Seed of the draws
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "after")]
+    seed: u64,
     /// auto (a hardware GPU, else the CPU), cpu, gpu, or an index of `wgrad devices`
     #[arg(long, default_value = "auto")]
     device: String,
@@ -68,6 +81,17 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
 /// Prints each picture's reading.
 pub fn predict(args: &PredictArgs) -> Result<()> {
     let choice: Choice = args.device.parse()?;
+    if let Some(beginning) = &args.after {
+        let sample = Sample {
+            beginning: beginning.clone(),
+            characters: args.characters,
+            temperature: args.temperature,
+            seed: args.seed,
+        };
+        let trained = Trained::load(&args.model, &Registry::standard())?;
+        let device = super::Variants::default().open(choice)?;
+        return print(&format!("{}\n", trained.sample(&sample, &device)?));
+    }
     if Trained::is(&ModelFile::load(&args.model)?) {
         let device = super::Variants::default().open(choice)?;
         return super::experiment::predict(&args.model, &args.images, &device);
@@ -106,13 +130,4 @@ pub fn predict(args: &PredictArgs) -> Result<()> {
     }
     print(&text)?;
     all_told(refused)
-}
-
-/// Says every error but the last, which is the command's.
-pub(super) fn all_told(mut errors: Vec<Error>) -> Result<()> {
-    let last = errors.pop();
-    for e in errors {
-        say(&format!("error: {e}\n"));
-    }
-    last.map_or(Ok(()), Err)
 }

@@ -1,7 +1,6 @@
 //! `wgrad bench`: microseconds per training step of four reference workloads.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use serde::Serialize;
 use wgrad::data::Source;
@@ -12,6 +11,7 @@ use wgrad::plan::Launch;
 use wgrad::train::{Settings, Trainer};
 use wgrad::{Error, Result};
 
+use super::rounds::{ROUNDS, measure};
 use super::{growth, print};
 
 /// Name, network, mini-batch, what it is.
@@ -106,9 +106,6 @@ struct Report {
     timings: Vec<Timing>,
 }
 
-/// Rounds of a measurement, of which the median counts.
-const ROUNDS: u64 = 5;
-
 /// Steps of a profile, at most.
 const PROFILED: u64 = 1000;
 
@@ -176,38 +173,6 @@ pub fn run(args: &Args) -> Result<()> {
         print(&format!("{json}\n"))?;
     }
     Ok(())
-}
-
-/// Microseconds per step.
-pub struct Rounds {
-    pub median: f64,
-    pub fastest: f64,
-    pub slowest: f64,
-    /// Steps of each round.
-    pub steps: u64,
-}
-
-/// Times training steps for about `seconds`, at least `least` in each round; before that,
-/// twice as many warm up and say how long a step takes.
-pub fn measure(trainer: &mut Trainer, seconds: f64, least: u64) -> Result<Rounds> {
-    trainer.steps(least)?;
-    let begun = Instant::now();
-    trainer.steps(least)?;
-    let one = begun.elapsed().as_secs_f64() / least as f64;
-    let steps = ((seconds / ROUNDS as f64 / one) as u64).clamp(least, 100_000);
-    let mut rounds = Vec::new();
-    for _ in 0..ROUNDS {
-        let begun = Instant::now();
-        trainer.steps(steps)?;
-        rounds.push(begun.elapsed().as_secs_f64() * 1e6 / steps as f64);
-    }
-    rounds.sort_by(f64::total_cmp);
-    Ok(Rounds {
-        median: rounds[rounds.len() / 2],
-        fastest: rounds[0],
-        slowest: rounds[rounds.len() - 1],
-        steps,
-    })
 }
 
 /// The profile of a training step.

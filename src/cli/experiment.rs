@@ -9,9 +9,8 @@ use wgrad::fit::{Answers, Epoch, Experiment, Outcome, Prepared, Reading, Trained
 use wgrad::model::Registry;
 use wgrad::{Error, Result};
 
-use super::answer::all_told;
 use super::session::RunFolder;
-use super::{interrupt, percent, print, say};
+use super::{all_told, interrupt, percent, print, say};
 
 /// The file that a killed run goes on from, and the trained model's, in a run's folder.
 const CHECKPOINT: &str = "checkpoint.safetensors";

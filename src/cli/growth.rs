@@ -16,8 +16,8 @@ use wgrad::report::record::{Plot, Series};
 use wgrad::train::{Settings, Trainer};
 use wgrad::{Error, Result};
 
-use super::bench::{Rounds, measure};
 use super::print;
+use super::rounds::{Rounds, measure};
 
 /// What is trained at one point of a line.
 struct Point {

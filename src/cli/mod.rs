@@ -25,6 +25,7 @@ mod growth;
 mod hint;
 mod interrupt;
 mod plan;
+mod rounds;
 mod session;
 mod train;
 
@@ -213,4 +214,13 @@ mod tests {
         assert_eq!(look(true, "dumb", ""), (false, false));
         assert_eq!(look(false, "xterm", ""), (false, false));
     }
+}
+
+/// Says every error but the last, which is the command's.
+fn all_told(mut errors: Vec<wgrad::Error>) -> Result<()> {
+    let last = errors.pop();
+    for e in errors {
+        say(&format!("error: {e}\n"));
+    }
+    last.map_or(Ok(()), Err)
 }

@@ -189,6 +189,18 @@ impl ImageFolder {
         }
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn wanted_size(&self) -> Option<[usize; 2]> {
+        self.size
+    }
+
+    pub(super) fn wanted_colour(&self) -> Option<Colour> {
+        self.colour
+    }
+
     /// Reads all pictures.
     ///
     /// # Errors

@@ -155,6 +155,25 @@ pub fn load_dir(dir: &Path) -> Result<Split> {
     })
 }
 
+/// Whether a folder has IDX files of images to train on.
+pub(super) fn is_dir(dir: &Path) -> bool {
+    file(dir, FILES[0]).is_some()
+}
+
+/// A file of a data set under one of its names.
+fn file(dir: &Path, name: &str) -> Option<PathBuf> {
+    let dotted = name.replacen("-idx", ".idx", 1);
+    [
+        name.to_owned(),
+        format!("{name}.gz"),
+        dotted.clone(),
+        format!("{dotted}.gz"),
+    ]
+    .into_iter()
+    .map(|n| dir.join(n))
+    .find(|p| p.is_file())
+}
+
 /// Finds the four files in `dir`.
 fn locate(dir: &Path) -> Result<[PathBuf; 4]> {
     let fix = "Put the four files into a folder and name that one, or set the variable \
@@ -171,19 +190,7 @@ fn locate(dir: &Path) -> Result<[PathBuf; 4]> {
         }
         Err(e) => return Err(Error::io("read", dir, e, fix)),
     }
-    let find = |name: &str| {
-        let dotted = name.replacen("-idx", ".idx", 1);
-        [
-            name.to_owned(),
-            format!("{name}.gz"),
-            dotted.clone(),
-            format!("{dotted}.gz"),
-        ]
-        .into_iter()
-        .map(|n| dir.join(n))
-        .find(|p| p.is_file())
-    };
-    let found = FILES.map(find);
+    let found = FILES.map(|name| file(dir, name));
     if let [Some(a), Some(b), Some(c), Some(d)] = found {
         return Ok([a, b, c, d]);
     }

@@ -31,6 +31,7 @@ pub mod digits;
 mod folder;
 pub mod idx;
 mod images;
+mod packed;
 pub mod picture;
 mod source;
 mod strokes;

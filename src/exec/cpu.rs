@@ -50,6 +50,16 @@ impl Scalar for f64 {
     }
 }
 
+/// What the CPU says of itself.
+pub(super) fn cpu_info() -> DeviceInfo {
+    DeviceInfo {
+        name: format!("CPU, {} threads", crate::threads::current_num_threads()),
+        cpu: true,
+        software: false,
+        limits: Limits::CPU,
+    }
+}
+
 /// The content of a buffer.
 #[derive(Clone, Debug)]
 enum Store<T> {
@@ -112,7 +122,7 @@ impl<T: Scalar> Cpu<T> {
             written: Written::none_of(&plan),
             plan,
             implementation,
-            info: super::device::cpu_info(),
+            info: cpu_info(),
             traffic: Traffic::default(),
         })
     }

@@ -2,12 +2,12 @@
 
 use std::str::FromStr;
 
-use super::cpu::{Cpu, Implementation};
+use super::cpu::{Cpu, Implementation, cpu_info};
 use super::{Cache, DeviceInfo, Executor};
 use crate::error::{Error, Result};
 #[cfg(feature = "gpu")]
 use crate::plan::Launch;
-use crate::plan::{Limits, Plan};
+use crate::plan::Plan;
 
 /// What the user asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,15 +46,6 @@ pub enum Device {
     /// A GPU through wgpu.
     #[cfg(feature = "gpu")]
     Gpu(super::gpu::GpuDevice),
-}
-
-pub(super) fn cpu_info() -> DeviceInfo {
-    DeviceInfo {
-        name: format!("CPU, {} threads", crate::threads::current_num_threads()),
-        cpu: true,
-        software: false,
-        limits: Limits::CPU,
-    }
 }
 
 impl Device {

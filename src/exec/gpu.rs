@@ -14,7 +14,9 @@ use crate::tensor::{Host, View};
 
 mod adapter;
 mod clock;
+mod kept;
 mod pipelines;
+mod trial;
 mod tuning;
 mod wait;
 

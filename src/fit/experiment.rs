@@ -16,10 +16,11 @@ use crate::data::{
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::files::read_limited;
-use crate::model::layers::Augment;
 use crate::model::{Description, InputDescription, Model, OutputDescription, Registry};
 
 mod pictures;
+
+pub use pictures::AugmentSetting;
 
 /// Longest configuration that is read.
 const MAX_BYTES: u64 = 1 << 20;
@@ -114,9 +115,9 @@ pub struct DataSetting {
     /// Height and width to which pictures are brought; all must be of one size if not given.
     #[serde(default)]
     pub size: Option<[usize; 2]>,
-    /// Pictures are mirrored and moved at random while training; they are not if it is not given.
+    /// How pictures are changed at random while training; they are not if it is not given.
     #[serde(default)]
-    pub augment: Option<Augment>,
+    pub augment: Option<AugmentSetting>,
     /// Shares of training, validation and test rows. Where a folder of pictures has `valid` or `test`,
     /// these are taken as they are, and their shares are not looked at.
     #[serde(default = "shares")]
@@ -145,7 +146,8 @@ pub enum Format {
     Csv,
     /// A text of characters; a file that ends in `.gz` is unpacked.
     Text,
-    /// A folder of pictures, as [`ImageFolder`](crate::data::ImageFolder) has it.
+    /// A folder of pictures, as [`ImageFolder`](crate::data::ImageFolder) has it, or of pictures packed into CIFAR's
+    /// binaries or IDX files ([`Pictures`](crate::data::Pictures)).
     Images,
 }
 

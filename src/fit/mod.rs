@@ -11,6 +11,7 @@ mod metric;
 mod report;
 mod resident;
 mod run;
+mod sample;
 mod setup;
 mod step;
 mod trained;
@@ -20,13 +21,15 @@ mod weights;
 pub use callback::{Callback, Control, EarlyStop, Progress};
 pub use config::{LossSetting, OptimizerSetting, ScheduleSetting, metric};
 pub use experiment::{
-    DataSetting, EarlyStopSetting, Experiment, Format, Prepared, Reading, TrainingSetting,
+    AugmentSetting, DataSetting, EarlyStopSetting, Experiment, Format, Prepared, Reading,
+    TrainingSetting,
 };
 pub use inference::{Inference, Outputs};
 pub use loss::{Criterion, CrossEntropy, Each, Loss};
 pub use metric::{Measure, Metric};
 pub use report::{Epoch, Report, Scores};
 pub use run::{Fit, Outcome};
+pub use sample::Sample;
 pub use step::{TrainStep, TrainStepBuilder};
 pub use trained::{Answers, Trained};
 pub use weights::Weights;

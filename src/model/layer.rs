@@ -1,9 +1,7 @@
-//! What a layer is, and the layers that files can name.
+//! What a layer is.
 
 use std::any::Any;
-use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -45,7 +43,7 @@ pub trait Layer: Any + Debug + Send + Sync {
     /// [`Error::Shape`] naming the sizes and the relation that should hold.
     fn forward(&self, scope: &mut Scope<'_>, inputs: &[Value]) -> Result<Value>;
 
-    /// Its settings as a JSON object, from which [`Registry`] makes it again.
+    /// Its settings as a JSON object, from which a [`Registry`](super::Registry) makes it again.
     ///
     /// # Errors
     /// By default [`Error::Setting`]: such a layer works, but its model cannot be described in a file.
@@ -55,6 +53,16 @@ pub trait Layer: Any + Debug + Send + Sync {
             "a layer without settings",
             "`Layer::settings`, for a model that is rebuilt from its file",
         ))
+    }
+}
+
+impl Scope<'_> {
+    /// Writes another layer inside this one: its variables are `<layer>.<name>.…`.
+    ///
+    /// # Errors
+    /// What that layer says.
+    pub fn layer(&mut self, name: &str, layer: &dyn Layer, inputs: &[Value]) -> Result<Value> {
+        self.within(name, |scope| layer.forward(scope, inputs))
     }
 }
 
@@ -73,66 +81,6 @@ pub fn arity<const N: usize>(kind: &str, inputs: &[Value]) -> Result<[Value; N]>
 pub trait Described: Layer + Serialize + DeserializeOwned {
     /// [`Layer::kind`].
     const KIND: &'static str;
-}
-
-type Make = fn(Json) -> std::result::Result<Arc<dyn Layer>, serde_json::Error>;
-
-/// The layers that files can name: this crate's, and those that are added.
-#[derive(Clone, Debug)]
-pub struct Registry {
-    kinds: BTreeMap<&'static str, Make>,
-}
-
-impl Default for Registry {
-    fn default() -> Self {
-        Self::standard()
-    }
-}
-
-impl Registry {
-    /// The layers of this crate.
-    pub fn standard() -> Self {
-        let empty = Self {
-            kinds: BTreeMap::new(),
-        };
-        super::layers::register(empty)
-    }
-
-    /// The same with one kind of layer more, or one replaced.
-    #[must_use]
-    pub fn with<L: Described>(mut self) -> Self {
-        self.kinds.insert(L::KIND, |settings| {
-            // A layer without settings is a unit, which JSON has as null.
-            let none = settings.as_object().is_some_and(|map| map.is_empty());
-            let layer = match serde_json::from_value::<L>(settings) {
-                Err(_) if none => serde_json::from_value::<L>(Json::Null)?,
-                other => other?,
-            };
-            Ok(Arc::new(layer))
-        });
-        self
-    }
-
-    /// Their names.
-    pub fn kinds(&self) -> impl Iterator<Item = &'static str> {
-        self.kinds.keys().copied()
-    }
-
-    /// A layer from its kind and settings.
-    ///
-    /// # Errors
-    /// [`Error::UnknownName`] for a kind that is not there, [`Error::Setting`] for settings that do
-    /// not fit it.
-    pub fn make(&self, kind: &str, settings: Json) -> Result<Arc<dyn Layer>> {
-        let Some(make) = self.kinds.get(kind) else {
-            let known: Vec<&str> = self.kinds().collect();
-            return Err(Error::unknown("layer", kind, &known));
-        };
-        make(settings).map_err(|e| {
-            let name = format!("settings of {kind}");
-            Error::setting(name, e, "the settings that this layer has")
-        })
-    }
 }
 
 /// The settings of a layer as JSON.

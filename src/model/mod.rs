@@ -40,12 +40,14 @@ mod describe;
 mod initializer;
 mod layer;
 pub mod layers;
+mod registry;
 mod scope;
 mod wire;
 
 pub use describe::{Description, InputDescription, OutputDescription};
 pub use initializer::{Initializer, Start};
-pub use layer::{Described, Layer, Registry, arity};
+pub use layer::{Described, Layer, arity};
+pub use registry::Registry;
 pub use scope::{Pass, Role, Scope, Variable, Variables};
 pub use wire::{Builder, Sequential, Shared, Wire};
 

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::initializer::Start;
-use super::layer::Layer;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::ops::{Op, Tape, Value};
@@ -228,16 +227,13 @@ impl<'a> Scope<'a> {
         Ok(stream)
     }
 
-    /// Writes another layer inside this one: its variables are `<layer>.<name>.…`.
-    ///
-    /// # Errors
-    /// What that layer says.
-    pub fn layer(&mut self, name: &str, layer: &dyn Layer, inputs: &[Value]) -> Result<Value> {
+    /// Writes under a layer's name, which stands behind that of the layer around it.
+    pub(super) fn within<R>(&mut self, name: &str, write: impl FnOnce(&mut Self) -> R) -> R {
         let outer = std::mem::take(&mut self.path);
         self.path = join(&outer, name);
         let label = format!("{} forward", self.path);
         self.graph.label(label);
-        let result = layer.forward(self, inputs);
+        let result = write(self);
         if !outer.is_empty() {
             self.graph.label(format!("{outer} forward"));
         }

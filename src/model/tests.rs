@@ -210,6 +210,7 @@ fn every_described_layer_comes_back_from_its_own_settings() {
         "group_norm" => r#"{"groups": 1}"#,
         "local_response_norm" => r#"{"size": 2}"#,
         "dropout" => r#"{"p": 0.5}"#,
+        "cutout" => r#"{"size": 3}"#,
         "multi_head_attention" => r#"{"heads": 2}"#,
         "transformer_block" => r#"{"heads": 2, "feed_forward": 8}"#,
         "affine" => r#"{"scale": [2.0], "shift": [1.0]}"#,

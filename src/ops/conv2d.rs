@@ -36,7 +36,9 @@ macro_rules! constants {
     };
 }
 
+mod correlation;
 mod direct;
+mod direct_input;
 mod direct_weights;
 mod grads;
 mod im2col;

@@ -31,6 +31,7 @@ mod gemm;
 mod general_tests;
 mod launch;
 mod pools;
+mod runs;
 mod small_batch;
 mod sums;
 mod window;

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::block_on;
-use super::pipelines::Kept;
-use super::tuning::{self, Tuning};
+use super::kept::Kept;
+use super::tuning::Tuning;
 use crate::error::{Error, Result};
 use crate::exec::{Cache, Choice, DeviceInfo};
 use crate::kernel::{LANES, Target};
@@ -374,29 +374,6 @@ impl GpuDevice {
         self
     }
 
-    /// The plan with the variants that suit the device, or that were measured to be fastest;
-    /// and what the device is called then.
-    pub(super) fn choose(&self, plan: Plan) -> Result<(Plan, DeviceInfo)> {
-        let plan = self.possible(plan);
-        let suiting = |launch: &Launch| self.variant(launch);
-        let Some(tuning) = &self.tuning else {
-            return Ok((plan.choose(suiting), self.info.clone()));
-        };
-        let plain = Self {
-            tuning: None,
-            ..self.clone()
-        };
-        let files = (&self.cache, self.identity.as_str());
-        let (plan, variants) = tuning.choose(plan, files, suiting, &mut |trial| {
-            tuning::measure(&plain, trial)
-        })?;
-        let mut info = self.info.clone();
-        if let Some(variants) = variants {
-            info.name += &format!(" {variants}");
-        }
-        Ok((plan, info))
-    }
-
     /// The same adapter, but its shaders keep naga's bounds checks and loop limits. They
     /// cost time and guard against nothing in kernels that the parity suite has passed with
     /// them on; a kernel that is still being written or broken on purpose needs them.
@@ -429,7 +406,7 @@ impl GpuDevice {
     }
 
     /// The variant of a launch that suits the adapter.
-    fn variant(&self, launch: &Launch) -> usize {
+    pub(super) fn variant(&self, launch: &Launch) -> usize {
         let suiting: &[Target] = match self.target {
             Target::Gpu | Target::Workgroup { .. } | Target::MatrixUnits { .. } => &[],
             Target::Processor => &[Target::Processor],

@@ -6,30 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::Gpu;
-use super::adapter::GpuDevice;
-use crate::clock::Stopwatch;
 use crate::error::Result;
+use crate::exec::Cache;
 use crate::exec::cache::digits;
-use crate::exec::{Cache, Executor};
-use crate::kernel::Access;
 use crate::plan::{Buffer, Launch, Plan, Role};
-use crate::rng::{Stream, key, streams, uniform};
-use crate::shape::DType;
-use crate::tensor::Host;
 
-/// Rounds of a measurement. The variants take turns, and the fastest round of each counts:
-/// other work on the machine only ever adds time.
-const ROUNDS: usize = 5;
-/// Seconds of a round for each variant, about.
-const ROUND: f64 = 0.005;
-/// Launches in a round, at most.
-const MOST: f64 = 1000.0;
 /// Another variant than the one that suits the device must take at most this share of its
 /// time: what is within the noise would be decided by it.
 const WORTH: f64 = 0.97;
-/// Different values in a scratch buffer; a prime, so that no row repeats another.
-const VALUES: usize = 4093;
 
 /// What was measured for a launch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -173,73 +157,6 @@ fn fastest(seconds: &[f64], suiting: usize) -> usize {
         .unwrap_or(suiting)
 }
 
-/// Small numbers, of either sign and none of them tiny: what is slow about subnormal
-/// numbers must not count. Integers are 0, which every kernel can take for an index.
-fn scratch(buffer: &Buffer, replicas: usize) -> Host {
-    let total = buffer.total(replicas);
-    match buffer.dtype {
-        DType::U32 => Host::U32(vec![0; total]),
-        DType::F32 => {
-            let stream = Stream {
-                seed: key(0),
-                replica: 0,
-                stream: streams::TUNING,
-            };
-            let words = (0..VALUES as u32).map(|i| stream.words(0, i)[0]);
-            let small = |word: u32| {
-                let size = 0.02 + 0.08 * uniform(word);
-                if word & 1 == 1 { size } else { -size }
-            };
-            let values: Vec<f32> = words.map(small).collect();
-            Host::F32(values.into_iter().cycle().take(total).collect())
-        }
-    }
-}
-
-/// The seconds that each program of a trial takes on the device.
-pub(super) fn measure(gpu: &GpuDevice, trial: Plan) -> Result<Vec<f64>> {
-    let programs: Vec<String> = (0..trial.programs.len()).map(|w| w.to_string()).collect();
-    let mut executor = Gpu::new(gpu, trial)?;
-    let all = 0..executor.plan().buffers.len();
-    fill(&mut executor, all)?;
-    let launch = executor.plan().programs["0"][0].clone();
-    let updated: Vec<usize> = (launch.bindings.iter().zip(launch.kernel.bindings))
-        .filter(|(_, declared)| declared.access == Access::ReadWrite)
-        .map(|(binding, _)| binding.buffer)
-        .collect();
-    let mut seconds = |program: &str, times: u64| -> Result<f64> {
-        // What is updated in place would drift away, further the more launches there are.
-        fill(&mut executor, updated.iter().copied())?;
-        executor.wait()?;
-        let begun = Stopwatch::start();
-        executor.run(program, times)?;
-        executor.wait()?;
-        Ok(begun.seconds() / times as f64)
-    };
-    let mut times = Vec::new();
-    for program in &programs {
-        // Some drivers compile at the first launch.
-        seconds(program, 1)?;
-        let one = seconds(program, 1)?;
-        times.push((ROUND / one.max(1e-9)).clamp(1.0, MOST) as u64);
-    }
-    let mut best = vec![f64::INFINITY; programs.len()];
-    for _ in 0..ROUNDS {
-        for ((program, &times), best) in programs.iter().zip(&times).zip(&mut best) {
-            *best = best.min(seconds(program, times)?);
-        }
-    }
-    Ok(best)
-}
-
-fn fill(executor: &mut Gpu, buffers: impl Iterator<Item = usize>) -> Result<()> {
-    for i in buffers {
-        let host = scratch(&executor.plan().buffers[i], executor.plan().replicas);
-        executor.write(i, &host)?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -358,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trial_has_buffers_of_its_own_and_small_numbers() {
+    fn a_trial_has_buffers_of_its_own() {
         let mut source = plan();
         let launch = &mut source.programs.get_mut("run").unwrap()[0];
         // `add` of a buffer and itself.
@@ -372,13 +289,5 @@ mod tests {
             .collect();
         assert_eq!(at, [0, 0, 1]);
         assert!(trial.buffers.iter().all(|b| b.role == Role::State));
-        let mut buffer = trial.buffers[0].clone();
-        buffer.elements = 5000;
-        let host = scratch(&buffer, 2);
-        assert_eq!(host.len(), 10_000);
-        let values = host.floats().unwrap();
-        assert!(values.iter().all(|x| (0.02..=0.1).contains(&x.abs())));
-        buffer.dtype = DType::U32;
-        assert_eq!(scratch(&buffer, 2), Host::U32(vec![0; 10_000]));
     }
 }

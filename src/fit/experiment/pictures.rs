@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Experiment, Format, Reading};
-use crate::data::{Coding, Dataset, ImageFolder, PictureSchema};
+use crate::data::{Coding, Dataset, ImageFolder, PictureSchema, Pictures};
 use crate::error::{Error, Result};
 use crate::model::{Description, Model};
 
@@ -13,8 +15,32 @@ pub(super) const IMAGE: &str = "image";
 pub(super) const LABEL: &str = "label";
 /// The layer that mirrors and moves pictures.
 const AUGMENTED: &str = "augmented image";
+/// The layer that changes pictures' colours.
+const COLOURED: &str = "coloured image";
+/// The layer that cuts a square out.
+const CUT: &str = "cut image";
 /// The layer that standardises channels.
 const STANDARDISED: &str = "standardised image";
+
+/// How pictures are changed while training, anew in each step: the layers [`Augment`](crate::model::layers::Augment),
+/// [`ColourJitter`](crate::model::layers::ColourJitter) and, behind the standardisation,
+/// [`Cutout`](crate::model::layers::Cutout).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AugmentSetting {
+    /// Half of the pictures are mirrored, left to right.
+    pub flip: bool,
+    /// The largest shift, in pixels.
+    pub crop: usize,
+    /// The side of a square that is cut out, in pixels; 0 cuts none.
+    pub cutout: usize,
+    /// How far the brightness' factor may be from 1.
+    pub brightness: f64,
+    /// How far that of the contrast may be.
+    pub contrast: f64,
+    /// How far that of the saturation may be.
+    pub saturation: f64,
+}
 
 impl Experiment {
     /// Refuses settings that other data have, which would be passed over in silence.
@@ -52,7 +78,7 @@ impl Experiment {
         if let Some(size) = setting.size {
             folder = folder.size(size);
         }
-        let read = folder.read()?;
+        let read = Pictures::of(&folder)?;
         let given = [Some(&read.train), read.valid.as_ref(), read.test.as_ref()];
         let drawn = (setting.split.iter().zip(given).enumerate())
             .filter(|(k, (_, given))| *k == 0 || given.is_none());
@@ -78,7 +104,8 @@ impl Experiment {
         data: &Dataset,
     ) -> Result<Description> {
         let (mut first, mut last) = (Vec::new(), IMAGE);
-        if let Some(augment) = &self.data.augment {
+        let augment = self.data.augment.clone().unwrap_or_default();
+        if augment.flip || augment.crop > 0 {
             first.push(serde_json::json!({
                 "kind": "augment",
                 "name": AUGMENTED,
@@ -87,6 +114,18 @@ impl Experiment {
                 "crop": augment.crop,
             }));
             last = AUGMENTED;
+        }
+        let strengths = [augment.brightness, augment.contrast, augment.saturation];
+        if strengths != [0.0; 3] {
+            first.push(serde_json::json!({
+                "kind": "colour_jitter",
+                "name": COLOURED,
+                "inputs": [last],
+                "brightness": augment.brightness,
+                "contrast": augment.contrast,
+                "saturation": augment.saturation,
+            }));
+            last = COLOURED;
         }
         if let Some(statistics) = self.channels(data)? {
             first.push(serde_json::json!({
@@ -98,6 +137,16 @@ impl Experiment {
                 "shift": statistics.iter().map(|s| -s.0 / s.1).collect::<Vec<_>>(),
             }));
             last = STANDARDISED;
+        }
+        // Behind the standardisation, so that its zeros are the mean.
+        if augment.cutout > 0 {
+            first.push(serde_json::json!({
+                "kind": "cutout",
+                "name": CUT,
+                "inputs": [last],
+                "size": augment.cutout,
+            }));
+            last = CUT;
         }
         for layer in &mut description.layers {
             let names = layer.get_mut("inputs").and_then(|i| i.as_array_mut());

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::layer::{Layer, Registry, arity};
+use super::layer::{Layer, arity};
+use super::registry::Registry;
 use super::scope::Scope;
 use crate::error::{Error, Result};
 use crate::expr::Expr;
@@ -15,6 +16,7 @@ use crate::ops::{Tape, Value};
 
 mod activation;
 mod attention;
+mod augment;
 mod convolution;
 mod dense;
 mod norm;
@@ -24,6 +26,7 @@ mod shape;
 
 pub use activation::*;
 pub use attention::*;
+pub use augment::*;
 pub use convolution::*;
 pub use dense::*;
 pub use norm::*;
@@ -60,8 +63,15 @@ macro_rules! layer {
 }
 use layer;
 
+impl Registry {
+    /// The layers of this crate.
+    pub fn standard() -> Self {
+        register(Self::empty())
+    }
+}
+
 /// Adds this crate's layers to a registry.
-pub(super) fn register(registry: Registry) -> Registry {
+fn register(registry: Registry) -> Registry {
     let registry = activation::register(registry);
     let registry = registry
         .with::<Dense>()
@@ -93,6 +103,8 @@ pub(super) fn register(registry: Registry) -> Registry {
         .with::<Concat>()
         .with::<Affine>()
         .with::<Augment>()
+        .with::<Cutout>()
+        .with::<ColourJitter>()
         .with::<Sum>()
         .with::<Difference>()
         .with::<Product>()

@@ -1,8 +1,6 @@
 //! Layers that move elements, and sums of wires.
 
 use super::*;
-use crate::model::Pass;
-use crate::ops::augment::{Augment as Moved, check};
 use crate::ops::concat::Concat as Join;
 use crate::ops::pointwise::pointwise;
 
@@ -39,38 +37,6 @@ layer!(Reshape, "reshape", |layer, scope, inputs| {
     let [x] = arity("reshape", inputs)?;
     let n = scope.extents(x)?[0];
     scope.reshape(x, &[&[n][..], &layer.extents].concat())
-});
-
-/// Images `[N, C, H, W]` moved by up to `crop` pixels along each axis, zero where nothing is, and half of
-/// them mirrored with `flip`: while training, anew in each step. An evaluation sees them as they are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Augment {
-    /// Half of the images are mirrored, left to right.
-    pub flip: bool,
-    /// The largest shift: an image is padded by so many pixels and cropped to its size again.
-    pub crop: usize,
-}
-
-layer!(Augment, "augment", |layer, scope, inputs| {
-    let [x] = arity("augment", inputs)?;
-    let shape = &scope.ty(x)?.shape;
-    let [_, _, h, w] = shape.axes::<4>("augment", "[N, C, H, W] images")?;
-    // An evaluation does not move them, and is to be refused as well.
-    check(layer.crop, [h, w])?;
-    let number = scope.stream()?;
-    match scope.pass() {
-        Pass::Training { keys, step } => {
-            let moved = Moved {
-                flip: layer.flip,
-                crop: layer.crop,
-                layer: number,
-                back: false,
-            };
-            scope.op1(Arc::new(moved), &[x, keys, step])
-        }
-        Pass::Evaluation => Ok(x),
-    }
 });
 
 /// Two or more inputs one after the other along an axis of an example, counted from 0: 0 joins channels.

@@ -6,7 +6,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::direct::pays;
+use super::correlation::pays;
 use super::planes::{Planes, WIDEST};
 use super::reference::Launched;
 

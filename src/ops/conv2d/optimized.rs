@@ -1,4 +1,4 @@
-//! The CPU executor's implementations: directly (`direct.rs`, `direct_weights.rs`) where rows of places fill
+//! The CPU executor's implementations: directly (`direct*.rs`) where rows of places fill
 //! vectors, else by each image laid out as a matrix of its windows (im2col, Chellapilla et al. 2006;
 //! `im2col.rs`) and products of matrices.
 //!
@@ -10,7 +10,9 @@ use std::cell::RefCell;
 
 use crate::threads::prelude::*;
 
-use super::direct::{Forward, InputGradient};
+use super::correlation::finite;
+use super::direct::Forward;
+use super::direct_input::InputGradient;
 use super::direct_weights::WeightGradient;
 use super::reference::Launched;
 use crate::kernel::{Args, Finish};
@@ -93,12 +95,6 @@ pub(super) fn input_grad_finishing<'a>(a: &mut Args<'_, f32>, parts: Vec<Box<dyn
     let (g, w) = (a.f(0), a.f(1));
     let images = g.par_chunks(s.f * s.places());
     image_by_image(parts, s.image(), images, input_gradient(&s, w));
-}
-
-/// Whether all are finite; a part at a time, so that each is one loop without a way out.
-pub(super) fn finite(x: &[f32]) -> bool {
-    let part = |part: &[f32]| part.iter().fold(true, |all, x| all & x.is_finite());
-    x.chunks(4096).all(part)
 }
 
 fn weight_gradient(a: &Args<'_, f32>) -> Vec<f32> {

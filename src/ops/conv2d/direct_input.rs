@@ -1,0 +1,174 @@
+//! The CPU's direct implementation of a convolution's input gradient: a [`Correlation`] of the gradients with zeros around
+//! them, one for each phase of the image. To a phase belong the taps whose distance from the window's corner leaves the
+//! same rest, divided by the stride, as the pixel does (Dumoulin and Visin 2016, section 4). Zeros that stand for windows
+//! that do not exist must meet nothing but numbers, so weights that are not finite are left to `im2col.rs`.
+
+use std::collections::BTreeMap;
+
+use super::correlation::{Correlation, FEW, Panels, apart, finite, pays, with_scratch};
+use super::planes::WIDEST;
+use super::reference::Launched;
+
+/// The pixels of one phase of an image.
+struct Phase {
+    /// The rests of row and column.
+    rest: [usize; 2],
+    taps: Vec<usize>,
+    /// Of each group: a row for each channel.
+    panels: Vec<Panels>,
+}
+
+/// An input gradient made ready.
+pub(super) struct InputGradient {
+    /// Rows and columns of gradients with zeros around them.
+    extents: [usize; 2],
+    /// Zeros before the first gradient that is seen.
+    before: [usize; 2],
+    /// The first gradient that is seen.
+    first: [usize; 2],
+    /// Rows and columns of a phase that are wholly padding, which nobody asks for.
+    skipped: [usize; 2],
+    /// Rows and columns of a phase behind those.
+    pixels: [usize; 2],
+    phases: Vec<Phase>,
+}
+
+impl InputGradient {
+    /// By filters w, if it pays and they are finite.
+    pub(super) fn new(s: &Launched, w: &[f32]) -> Option<Self> {
+        let window = &s.at.window;
+        let per_axis = |of: &dyn Fn(usize) -> usize| [of(0), of(1)];
+        let shift = |axis: usize, k: usize| k * window.dilation[axis] / window.stride[axis];
+        let reach = per_axis(&|axis| shift(axis, window.kernel[axis] - 1));
+        let skipped = per_axis(&|axis| window.padding[axis] / window.stride[axis]);
+        let pixels = per_axis(&|axis| {
+            let all = (s.at.input[axis] + window.padding[axis]).div_ceil(window.stride[axis]);
+            all - skipped[axis]
+        });
+        let extents = per_axis(&|axis| pixels[axis] + reach[axis]);
+        let positions = (pixels[0] - 1) * extents[1] + pixels[1];
+        let places =
+            s.at.input[0].div_ceil(window.stride[0]) * s.at.input[1].div_ceil(window.stride[1]);
+        let sizes = [s.at.output[0] * s.at.output[1], extents[0] * extents[1]];
+        if !pays(places, positions, sizes) || !finite(w) {
+            return None;
+        }
+        let (channels, filters) = (s.c / s.groups, s.f / s.groups);
+        let [kh, kw] = window.kernel;
+        let mut phases: BTreeMap<[usize; 2], Vec<[usize; 2]>> = BTreeMap::new();
+        for (k, l) in (0..kh).flat_map(|k| (0..kw).map(move |l| (k, l))) {
+            let rest = [
+                k * window.dilation[0] % window.stride[0],
+                l * window.dilation[1] % window.stride[1],
+            ];
+            phases.entry(rest).or_default().push([k, l]);
+        }
+        let phase = |(rest, own): (_, Vec<[usize; 2]>)| {
+            let stands = |&[k, l]: &[usize; 2]| {
+                (reach[0] - shift(0, k)) * extents[1] + reach[1] - shift(1, l)
+            };
+            let plane = extents[0] * extents[1];
+            let taps: Vec<usize> = (0..filters)
+                .flat_map(|f| own.iter().map(move |tap| f * plane + stands(tap)))
+                .collect();
+            let panels = w.chunks_exact(filters * channels * kh * kw).map(|w| {
+                Panels::new([channels, taps.len()], |c, t| {
+                    let (f, [k, l]) = (t / own.len(), own[t % own.len()]);
+                    w[((f * channels + c) * kh + k) * kw + l]
+                })
+            });
+            Phase {
+                rest,
+                panels: panels.collect(),
+                taps,
+            }
+        };
+        Some(Self {
+            phases: phases.into_iter().map(phase).collect(),
+            extents,
+            before: per_axis(&|axis| reach[axis].saturating_sub(skipped[axis])),
+            first: per_axis(&|axis| skipped[axis].saturating_sub(reach[axis])),
+            skipped,
+            pixels,
+        })
+    }
+
+    /// An image's ∂x `[C, H, W]` from its g `[F, H_o, W_o]`.
+    pub(super) fn run(&self, s: &Launched, g: &[f32], dx: &mut [f32]) {
+        let ([h, w], [ho, wo]) = (s.at.input, s.at.output);
+        let (channels, filters) = (s.c / s.groups, s.f / s.groups);
+        let positions = (self.pixels[0] - 1) * self.extents[1] + self.pixels[1];
+        let (plane, apart) = (self.extents[0] * self.extents[1], apart(positions));
+        if self.phases.len() < s.at.window.stride[0] * s.at.window.stride[1] {
+            // Some pixels are no window's.
+            dx.fill(0.0);
+        }
+        with_scratch(
+            [filters * plane + WIDEST, channels * apart],
+            |planes, made| {
+                let groups = g.chunks_exact(filters * ho * wo).enumerate();
+                for ((group, g), dx) in groups.zip(dx.chunks_exact_mut(channels * h * w)) {
+                    planes.fill(0.0);
+                    let filters = g.chunks_exact(ho * wo).zip(planes.chunks_exact_mut(plane));
+                    for (g, plane) in filters {
+                        let rows = plane.chunks_exact_mut(self.extents[1]).skip(self.before[0]);
+                        for (to, g) in rows.zip(g.chunks_exact(wo).skip(self.first[0])) {
+                            let (to, g) = (&mut to[self.before[1]..], g.get(self.first[1]..));
+                            for (to, &g) in to.iter_mut().zip(g.unwrap_or(&[])) {
+                                *to = g;
+                            }
+                        }
+                    }
+                    for phase in &self.phases {
+                        let correlation = Correlation {
+                            planes,
+                            taps: &phase.taps,
+                            panels: &phase.panels[group],
+                            positions,
+                            shared: s.n < FEW,
+                        };
+                        correlation.run(made);
+                        let channels = dx.chunks_exact_mut(h * w).zip(made.chunks_exact(apart));
+                        for (dx, made) in channels {
+                            self.spread(s, phase.rest, made, dx);
+                        }
+                    }
+                }
+            },
+        );
+    }
+
+    /// Puts a phase's pixels where they stand in a channel's ∂x.
+    fn spread(&self, s: &Launched, rest: [usize; 2], made: &[f32], dx: &mut [f32]) {
+        let ([h, w], window) = (s.at.input, &s.at.window);
+        for (i, made) in made
+            .chunks(self.extents[1])
+            .take(self.pixels[0])
+            .enumerate()
+        {
+            let row = (self.skipped[0] + i) * window.stride[0] + rest[0];
+            let row = row.checked_sub(window.padding[0]);
+            let Some(row) = row.filter(|&row| row < h) else {
+                continue;
+            };
+            let dx = &mut dx[row * w..][..w];
+            let (step, padding) = (window.stride[1], window.padding[1]);
+            let begin = self.skipped[1] * step + rest[1];
+            let outside = padding.saturating_sub(begin).div_ceil(step);
+            let first = (begin + outside * step).saturating_sub(padding);
+            let Some(made) = made[..self.pixels[1].min(made.len())].get(outside..) else {
+                continue;
+            };
+            match step {
+                1 => {
+                    let n = made.len().min(w);
+                    dx[..n].copy_from_slice(&made[..n]);
+                }
+                _ => {
+                    let to = dx.iter_mut().skip(first).step_by(step);
+                    to.zip(made).for_each(|(dx, &made)| *dx = made);
+                }
+            }
+        }
+    }
+}
