@@ -192,6 +192,8 @@ pub mod streams {
     pub const DISTORT: u32 = 0x0300;
     /// Flips and crops of images; `+` the layer's number in the network.
     pub const AUGMENT: u32 = 0x5_0000;
+    /// Noise that a training step draws; `+` twice the draw's number.
+    pub const NOISE: u32 = 0x6_0000;
     /// The synthetic digits.
     pub const DIGITS: u32 = 0x3_0000;
     /// From here on every stream is a user's: draws of own expressions.

@@ -6,11 +6,14 @@ mod checkpoint;
 mod config;
 mod experiment;
 mod inference;
+mod joint;
 mod loss;
 mod metric;
+mod pace;
 mod report;
 mod resident;
 mod run;
+mod saved;
 mod setup;
 mod step;
 mod trained;
@@ -23,6 +26,7 @@ pub use experiment::{
     DataSetting, EarlyStopSetting, Experiment, Format, Prepared, Reading, TrainingSetting,
 };
 pub use inference::{Inference, Outputs};
+pub use joint::{JointScope, JointStep, JointStepBuilder, Net, Objective};
 pub use loss::{Criterion, CrossEntropy, Each, Loss};
 pub use metric::{Measure, Metric};
 pub use report::{Epoch, Report, Scores};

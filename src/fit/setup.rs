@@ -10,7 +10,8 @@ use std::sync::Arc;
 use super::loss::{Each, Loss};
 use super::metric::{Metric, add_up};
 use super::resident::{Columns, Resident, fits, of_set};
-use super::training::{Evaluation, Host32, Saved, Training};
+use super::saved::{self, Seed};
+use super::training::{Evaluation, Host32, Training};
 use crate::compile::Options;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -25,7 +26,7 @@ use crate::ops::reduce::Reduce;
 use crate::ops::shuffle::Shuffle;
 use crate::ops::{COUNTER, Tape, Value};
 use crate::optim::Optimizer;
-use crate::rng::{KEYS, keys};
+use crate::rng::KEYS;
 use crate::run::Session;
 use crate::shape::{DType, Type};
 use crate::tensor::Host;
@@ -54,31 +55,49 @@ struct Cost {
 
 fn cost(graph: &mut Graph, terms: &[(f64, Each)], n: usize, wrt: &[Value]) -> Result<Cost> {
     graph.label("loss forward");
-    let sum = |graph: &mut Graph, parts: Vec<(f64, Value)>| {
-        let mut total = None;
-        for (weight, value) in parts {
-            total = Some(match total {
-                None if weight == 1.0 => value,
-                None => pointwise(graph, [value], |[x]| x * weight)?,
-                Some(total) => pointwise(graph, [total, value], |[t, x]| t + x * weight)?,
-            });
-        }
-        total.ok_or_else(|| Error::setting("loss", "no term", "one or more"))
-    };
     let one = |graph: &mut Graph, extents: &[usize], value: f64| {
         let extents = extents.to_vec();
         graph.op1(Arc::new(Constant { extents, value }), &[])
     };
-    if terms.iter().all(|(_, each)| each.counts.is_none()) {
-        let each = sum(
-            graph,
-            terms.iter().map(|(w, each)| (*w, each.sums)).collect(),
-        )?;
+    if let Some(each) = uncounted(graph, terms)? {
         let mean = graph.op1(Arc::new(Reduce::new(None, 1.0 / n as f64)), &[each])?;
         graph.label("loss backward");
         let seed = one(graph, &[n], 1.0 / n as f64)?;
         let gradients = graph.gradients(each, seed, wrt)?;
         return Ok(Cost { mean, gradients });
+    }
+    let mean = mean_of_terms(graph, terms, n)?;
+    graph.label("loss backward");
+    let seed = one(graph, &[1], 1.0)?;
+    let gradients = graph.gradients(mean, seed, wrt)?;
+    Ok(Cost { mean, gradients })
+}
+
+/// A weighted sum.
+fn weighted(graph: &mut Graph, parts: impl Iterator<Item = (f64, Value)>) -> Result<Value> {
+    let mut total = None;
+    for (weight, value) in parts {
+        total = Some(match total {
+            None if weight == 1.0 => value,
+            None => pointwise(graph, [value], |[x]| x * weight)?,
+            Some(total) => pointwise(graph, [total, value], |[t, x]| t + x * weight)?,
+        });
+    }
+    total.ok_or_else(|| Error::setting("loss", "no term", "one or more"))
+}
+
+/// The loss `[N]` of each example, where every example counts 1.
+fn uncounted(graph: &mut Graph, terms: &[(f64, Each)]) -> Result<Option<Value>> {
+    if terms.iter().any(|(_, each)| each.counts.is_some()) {
+        return Ok(None);
+    }
+    weighted(graph, terms.iter().map(|(w, each)| (*w, each.sums))).map(Some)
+}
+
+/// The mean loss `[1]` of a mini-batch of `n` examples.
+pub(super) fn mean_of_terms(graph: &mut Graph, terms: &[(f64, Each)], n: usize) -> Result<Value> {
+    if let Some(each) = uncounted(graph, terms)? {
+        return graph.op1(Arc::new(Reduce::new(None, 1.0 / n as f64)), &[each]);
     }
     let mut means = Vec::new();
     for (weight, each) in terms {
@@ -92,11 +111,7 @@ fn cost(graph: &mut Graph, terms: &[(f64, Each)], n: usize, wrt: &[Value]) -> Re
         };
         means.push((*weight, mean));
     }
-    let mean = sum(graph, means)?;
-    graph.label("loss backward");
-    let seed = one(graph, &[1], 1.0)?;
-    let gradients = graph.gradients(mean, seed, wrt)?;
-    Ok(Cost { mean, gradients })
+    weighted(graph, means.into_iter())
 }
 
 /// The columns that a model and its loss take: name, example, classes, and the ignored one.
@@ -296,7 +311,13 @@ impl Setup<'_> {
             ..Options::on(device.info())
         };
         let mut session = Session::with(&graph, device, &options)?;
-        self.write(&mut session, &graph, key, resident)?;
+        let seed = Seed {
+            seed: self.seed,
+            first_replica: self.first_replica,
+            replicas: self.replicas,
+        };
+        seed.write(&mut session, graph.handle(key)?)?;
+        resident.write(&mut session, &graph)?;
         let mut training = Training {
             order: order_program,
             train,
@@ -304,7 +325,7 @@ impl Setup<'_> {
                 .iter()
                 .map(|(name, value)| Ok((name.clone(), host32(&graph, *value)?)))
                 .collect::<Result<_>>()?,
-            saved: self.saved(&mut session, &graph, &variables)?,
+            saved: saved::begin(&mut session, &graph, &variables, seed, &mut 0)?,
             states: update
                 .states()
                 .into_iter()
@@ -429,61 +450,6 @@ impl Setup<'_> {
             metrics,
         })
     }
-
-    /// Writes keys and resident columns.
-    fn write(
-        &self,
-        session: &mut Session,
-        graph: &Graph,
-        key: Value,
-        resident: Resident,
-    ) -> Result<()> {
-        let replicas = self.replicas as u32;
-        let own = (0..replicas).flat_map(|r| keys(self.seed, self.first_replica + r));
-        session.write(graph.handle::<u32>(key)?, &own.collect::<Vec<u32>>())?;
-        for (value, host) in resident.uploads {
-            let handle = graph.handle::<Host>(value)?;
-            let copies = session.elements(handle)? / host.len();
-            let host = match host {
-                host if copies == 1 => host,
-                Host::F32(values) => Host::F32(values.repeat(copies)),
-                Host::U32(values) => Host::U32(values.repeat(copies)),
-            };
-            session.write(handle, &host)?;
-        }
-        Ok(())
-    }
-
-    /// Gives the model's variables their first values.
-    fn saved(
-        &self,
-        session: &mut Session,
-        graph: &Graph,
-        variables: &Variables,
-    ) -> Result<Vec<Saved>> {
-        let mut saved = Vec::new();
-        let mut number = 0;
-        for variable in variables.all() {
-            let handle: Handle<f32> = graph.handle(variable.value)?;
-            let mut initial = Vec::new();
-            for replica in 0..self.replicas as u32 {
-                initial.extend(variable.draw(self.seed, self.first_replica + replica, number));
-            }
-            session.write(handle, &initial)?;
-            if variable.role == Role::Parameter {
-                number += 1;
-            }
-            if variable.role != Role::Constant {
-                saved.push(Saved {
-                    name: variable.name.clone(),
-                    extents: variable.ty.shape.extents().to_vec(),
-                    handle,
-                    initial,
-                });
-            }
-        }
-        Ok(saved)
-    }
 }
 /// Streams of losses and metrics begin behind those of layers.
 const LOSS_STREAMS: u32 = 1 << 15;
@@ -491,7 +457,7 @@ const LOSS_STREAMS: u32 = 1 << 15;
 /// Examples that an evaluation takes at once, at least.
 const EVALUATION_BATCH: usize = 256;
 
-fn host32(graph: &Graph, value: Value) -> Result<Host32> {
+pub(super) fn host32(graph: &Graph, value: Value) -> Result<Host32> {
     Ok(match graph.ty(value)?.dtype {
         DType::F32 => Host32::F32(graph.handle(value)?),
         DType::U32 => Host32::U32(graph.handle(value)?),

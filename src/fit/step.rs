@@ -3,11 +3,12 @@
 use std::fmt;
 
 use super::loss::Loss;
+use super::pace::Pace;
 use super::setup::Setup;
 use super::training::Training;
 use super::weights::Weights;
 use crate::data::Dataset;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::exec::profile::Profile;
 use crate::exec::{Device, Traffic};
 use crate::model::Model;
@@ -39,11 +40,7 @@ use crate::tensor::{Element, Host};
 /// ```
 pub struct TrainStep {
     training: Training,
-    /// Steps since the loss was asked for.
-    since: u64,
-    /// Steps in all.
-    taken: u64,
-    resident: bool,
+    pace: Pace,
 }
 
 /// What a [`TrainStep`] is made of.
@@ -109,11 +106,11 @@ impl<'a> TrainStepBuilder<'a> {
     }
 
     fn made(&self, data: Option<&Dataset>, device: &Device) -> Result<TrainStep> {
+        let training = self.setup(data).compile(device)?;
+        let epoch = data.map(|_| training.epoch_steps as u64);
         Ok(TrainStep {
-            training: self.setup(data).compile(device)?,
-            since: 0,
-            taken: 0,
-            resident: data.is_some(),
+            training,
+            pace: Pace::new(epoch),
         })
     }
 }
@@ -177,18 +174,12 @@ impl TrainStep {
     ) -> Result<()> {
         let mut left = steps;
         while left > 0 {
-            let mut now = left;
-            if self.resident {
-                let epoch = self.training.epoch_steps as u64;
-                let within = self.taken % epoch;
-                if within == 0 {
-                    self.training.shuffle()?;
-                }
-                now = left.min(epoch - within);
+            let (now, begins) = self.pace.next(left);
+            if begins {
+                self.training.shuffle()?;
             }
             take(&mut self.training, now)?;
-            self.taken += now;
-            self.since += now;
+            self.pace.took(now);
             left -= now;
         }
         Ok(())
@@ -200,11 +191,8 @@ impl TrainStep {
     /// # Errors
     /// [`Error::Setting`] if there was no step, [`Error::Device`] when the device fails.
     pub fn loss(&mut self) -> Result<Vec<f64>> {
-        if self.since == 0 {
-            return Err(Error::setting("loss", "no step since", "a step before"));
-        }
+        let steps = self.pace.asked()?;
         let sums = self.training.take_loss()?;
-        let steps = std::mem::take(&mut self.since) as f64;
         Ok(sums.into_iter().map(|sum| sum / steps).collect())
     }
 
@@ -234,7 +222,7 @@ impl TrainStep {
 
     /// Steps taken.
     pub fn steps(&self) -> u64 {
-        self.taken
+        self.pace.taken()
     }
 
     /// What has been moved and launched so far.
@@ -255,7 +243,7 @@ impl fmt::Debug for TrainStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TrainStep")
             .field("device", self.training.session().device())
-            .field("taken", &self.taken)
+            .field("taken", &self.pace.taken())
             .finish_non_exhaustive()
     }
 }

@@ -364,6 +364,7 @@ pub mod cross_entropy;
 pub mod cumsum;
 pub mod dense_grad;
 pub mod dense_loss;
+pub mod detach;
 pub mod distort;
 pub mod dropout;
 pub mod embedding;
@@ -416,6 +417,7 @@ table! {
     cumsum,
     dense_grad,
     dense_loss,
+    detach,
     distort,
     dropout,
     embedding,

@@ -62,11 +62,23 @@ impl Optimizer {
     /// [`Error::Setting`] for a setting out of its range, a parameter given twice, a rule that keeps
     /// more than an update can bind.
     pub fn declare(&self, graph: &mut Graph, parameters: &[(&str, Value)]) -> Result<Update> {
+        self.declare_under(graph, "", parameters)
+    }
+
+    /// [`Optimizer::declare`] with variables whose names begin with `under`, where several optimizers
+    /// update one parameter.
+    pub(crate) fn declare_under(
+        &self,
+        graph: &mut Graph,
+        under: &str,
+        parameters: &[(&str, Value)],
+    ) -> Result<Update> {
         self.check()?;
         let mut slots = Vec::new();
         for &(name, value) in parameters {
             let ty: Type = graph.ty(value)?.clone();
             let group = self.group_of(name);
+            let name = &*format!("{under}{name}");
             let (mut state, mut average, mut sum) = (None, None, None);
             let names: Vec<&str> = self.rule.states().iter().map(|s| s.name).collect();
             if !group.frozen && !names.is_empty() {

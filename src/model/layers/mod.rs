@@ -89,6 +89,7 @@ pub(super) fn register(registry: Registry) -> Registry {
     registry
         .with::<Dropout>()
         .with::<Flatten>()
+        .with::<Detach>()
         .with::<Reshape>()
         .with::<Concat>()
         .with::<Affine>()
