@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
+use super::by_hand::{ByHand, none};
 use super::pace::Pace;
-use super::resident::{Columns, Resident};
+use super::resident::Columns;
 use super::saved::{self, Saved, Seed};
 use super::setup::host32;
 use super::training::{Host32, feed};
@@ -85,6 +86,7 @@ pub struct JointStep {
     nets: Vec<(String, Vec<Saved>)>,
     numbers: Vec<(String, Handle<f32>)>,
     states: Vec<(String, Handle<f32>)>,
+    by_hand: Vec<(String, ByHand)>,
     pace: Pace,
 }
 
@@ -96,6 +98,7 @@ pub struct JointStepBuilder {
     first_replica: u32,
     seed: u64,
     fused: bool,
+    by_hand: bool,
 }
 
 impl JointStepBuilder {
@@ -125,6 +128,16 @@ impl JointStepBuilder {
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
         Self { seed, ..self }
+    }
+
+    /// Rates are set and parameters frozen as training goes on ([`JointStep::set_rate`],
+    /// [`JointStep::freeze`]); see [`TrainStepBuilder::by_hand`](super::TrainStepBuilder::by_hand).
+    #[must_use]
+    pub fn by_hand(self) -> Self {
+        Self {
+            by_hand: true,
+            ..self
+        }
     }
 
     /// Launches every op on its own, to tell where a number comes from.
@@ -198,7 +211,8 @@ impl JointStepBuilder {
         }
         let train = graph.begin("train");
         let pass = Pass::Training { keys, step };
-        let mut scope = JointScope::new(graph, pass, self.batch, columns, Resident::default());
+        let by_hand = self.by_hand.then_some(self.replicas);
+        let mut scope = JointScope::new(graph, pass, self.batch, columns, by_hand);
         describe(&mut scope)?;
         let mut written = scope.finish()?;
         let graph = &mut written.graph;
@@ -239,6 +253,12 @@ impl JointStepBuilder {
         }
         session.fill(graph.handle(step)?, 0)?;
         session.run(init, 1)?;
+        let mut by_hand = Vec::new();
+        for (name, table, optimizer) in written.tables {
+            let own = ByHand::new(graph, table, vec![optimizer; self.replicas])?;
+            own.write(&mut session)?;
+            by_hand.push((name, own));
+        }
         let states = written.updates.iter().flat_map(|update| update.states());
         let fed = written.fed.into_iter();
         Ok(JointStep {
@@ -251,6 +271,7 @@ impl JointStepBuilder {
             nets,
             numbers,
             states: states.map(handle).collect::<Result<_>>()?,
+            by_hand,
             pace: Pace::new(epoch),
         })
     }
@@ -265,6 +286,7 @@ impl JointStep {
             first_replica: 0,
             seed: 0,
             fused: true,
+            by_hand: false,
         }
     }
 
@@ -342,6 +364,39 @@ impl JointStep {
     pub fn set_weights(&mut self, model: &str, weights: &Weights) -> Result<()> {
         let net = self.net(model)?;
         saved::write(&mut self.session, &self.nets[net].1, weights)
+    }
+
+    /// Minimises a loss with another learning rate from the next step on; the schedule's factor stays.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`] for a name that is none of a loss, [`Error::Setting`] for a rate out of its
+    /// range and for a step that was not compiled for it ([`JointStepBuilder::by_hand`]).
+    pub fn set_rate(&mut self, loss: &str, rate: f64) -> Result<()> {
+        if self.by_hand.is_empty() {
+            return Err(none("learning rate"));
+        }
+        let found = self.by_hand.iter().position(|(name, _)| name == loss);
+        let found = found.ok_or_else(|| {
+            let known: Vec<&str> = self.by_hand.iter().map(|(n, _)| n.as_str()).collect();
+            Error::unknown("loss", loss, &known)
+        })?;
+        let rates = vec![rate; self.session.replicas()];
+        self.by_hand[found].1.set_rates(&mut self.session, &rates)
+    }
+
+    /// From the next step on the parameters that `frozen` picks by name, `<model>.<layer>.<parameter>`,
+    /// stay as they are, and all others are trained.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a step that was not compiled for it ([`JointStepBuilder::by_hand`]).
+    pub fn freeze(&mut self, frozen: impl Fn(&str) -> bool) -> Result<()> {
+        if self.by_hand.is_empty() {
+            return Err(none("frozen parameters"));
+        }
+        for (_, own) in &mut self.by_hand {
+            own.freeze(&mut self.session, &frozen)?;
+        }
+        Ok(())
     }
 
     /// What the optimizers keep, by loss, model and parameter, of all replicas one after the other.

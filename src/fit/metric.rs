@@ -42,6 +42,7 @@ pub trait Measure: fmt::Debug + Send + Sync {
 #[derive(Clone, Debug)]
 pub struct Metric {
     measure: Arc<dyn Measure>,
+    name: Option<String>,
     output: Option<String>,
     target: Option<String>,
 }
@@ -51,6 +52,7 @@ impl Metric {
     pub fn new(measure: impl Measure + 'static) -> Self {
         Self {
             measure: Arc::new(measure),
+            name: None,
             output: None,
             target: None,
         }
@@ -156,9 +158,31 @@ impl Metric {
         }
     }
 
+    /// The same by another name, where several metrics of a run would have one name: of a metric with
+    /// several values, that name stands before theirs.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self {
+            name: Some(name.into()),
+            ..self
+        }
+    }
+
     /// Its name in reports.
     pub fn name(&self) -> &str {
-        self.measure.name()
+        self.name.as_deref().unwrap_or(self.measure.name())
+    }
+
+    /// Its values by their names in reports.
+    pub(crate) fn finish(&self, totals: &[f64], examples: usize) -> Vec<(String, f64)> {
+        let values = self.measure.finish(totals, examples);
+        let Some(own) = &self.name else { return values };
+        let one = values.len() == 1;
+        let named = |(name, value): (String, f64)| match one {
+            true => (own.clone(), value),
+            false => (format!("{own} {name}"), value),
+        };
+        values.into_iter().map(named).collect()
     }
 
     pub(crate) fn measure(&self) -> &dyn Measure {

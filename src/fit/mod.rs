@@ -1,11 +1,13 @@
 //! Training any [`Model`](crate::model::Model) on any [`Dataset`](crate::data::Dataset): losses, metrics, the training step, the
 //! whole run, and what comes of it.
 
+mod by_hand;
 mod callback;
 mod checkpoint;
 mod config;
 mod experiment;
 mod inference;
+mod input_gradient;
 mod joint;
 mod loss;
 mod metric;
@@ -26,6 +28,7 @@ pub use experiment::{
     DataSetting, EarlyStopSetting, Experiment, Format, Prepared, Reading, TrainingSetting,
 };
 pub use inference::{Inference, Outputs};
+pub use input_gradient::{Gradients, InputGradient};
 pub use joint::{JointScope, JointStep, JointStepBuilder, Net, Objective};
 pub use loss::{Criterion, CrossEntropy, Each, Loss};
 pub use metric::{Measure, Metric};

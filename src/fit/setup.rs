@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::by_hand::ByHand;
 use super::loss::{Each, Loss};
 use super::metric::{Metric, add_up};
 use super::resident::{Columns, Resident, fits, of_set};
@@ -41,11 +42,26 @@ pub(super) struct Setup<'a> {
     pub replicas: usize,
     pub first_replica: u32,
     pub seed: u64,
+    /// An optimizer for each replica, of which `optimizer` is the first; none where it trains all.
+    pub sweep: &'a [Optimizer],
+    /// What a loop of one's own may do.
+    pub wishes: Wishes,
     /// Resident training data; none is fed.
     pub data: Option<&'a Dataset>,
     /// Data that is evaluated, by name.
     pub evaluated: &'a [(&'a str, &'a Dataset)],
 }
+/// What a loop of one's own may do with a step.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wishes {
+    /// Set rates and freeze parameters.
+    pub by_hand: bool,
+    /// Read gradients.
+    pub gradients: bool,
+    /// Read the loss of each of so many steps.
+    pub losses: usize,
+}
+
 /// The loss of a mini-batch of `n` examples, and its gradient with respect to `parameters`.
 struct Cost {
     /// `[1]`.
@@ -74,7 +90,10 @@ fn cost(graph: &mut Graph, terms: &[(f64, Each)], n: usize, wrt: &[Value]) -> Re
 }
 
 /// A weighted sum.
-fn weighted(graph: &mut Graph, parts: impl Iterator<Item = (f64, Value)>) -> Result<Value> {
+pub(super) fn weighted(
+    graph: &mut Graph,
+    parts: impl Iterator<Item = (f64, Value)>,
+) -> Result<Value> {
     let mut total = None;
     for (weight, value) in parts {
         total = Some(match total {
@@ -156,6 +175,36 @@ impl Setup<'_> {
         Ok(())
     }
 
+    /// The names of the metrics' values, which are all different.
+    pub fn metric_names(&self) -> Result<Vec<String>> {
+        let (mut graph, mut variables) = (Graph::new(), Variables::default());
+        graph.begin("trial");
+        let mut names: Vec<String> = Vec::new();
+        for (k, metric) in self.metrics.iter().enumerate() {
+            let (_, output) = self.metric_output(metric)?;
+            let target = metric.measure().target(&output)?;
+            let mut given = |what: &str, of: &Input| {
+                let name = format!("{what} {k}");
+                graph.variable(&name, of.of_batch(&name, 2)?)
+            };
+            let (output, target) = (given("output", &output)?, given("target", &target)?);
+            let mut streams = LOSS_STREAMS;
+            let mut scope = Scope::new(&mut graph, &mut variables, Pass::Evaluation, &mut streams);
+            let value = metric.measure().write(&mut scope, output, target);
+            let value = value.map_err(|e| e.within(&format!("metric {}", metric.name())))?;
+            let totals = scope.extents(value)?[1..].iter().product();
+            for (name, _) in metric.finish(&vec![1.0; totals], 2) {
+                if names.contains(&name) {
+                    let found = format!("two numbers named `{name}`");
+                    let wanted = "metrics of different names; `Metric::named` gives one";
+                    return Err(Error::setting("metrics", found, wanted));
+                }
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
     fn metric_output(&self, metric: &Metric) -> Result<(usize, Input)> {
         let all: Vec<(&str, &Input)> = self.model.outputs().collect();
         let place = match metric.output() {
@@ -196,6 +245,11 @@ impl Setup<'_> {
             return Err(Error::setting("mini-batch", 0, "at least 1"));
         }
         self.optimizer.check()?;
+        if !self.sweep.is_empty() && self.sweep.len() != self.replicas {
+            let found = format!("{} optimizers", self.sweep.len());
+            let wanted = format!("one for each of {} replicas", self.replicas);
+            return Err(Error::setting("sweep", found, wanted));
+        }
         let wanted = self.wanted()?;
         if let Some(data) = self.data {
             let checked = self.check(data, &wanted);
@@ -285,8 +339,36 @@ impl Setup<'_> {
         let values: Vec<Value> = parameters.iter().map(|(_, v)| *v).collect();
         let Cost { mean, gradients } = cost(&mut graph, &terms, self.batch, &values)?;
         let named: Vec<(&str, Value)> = parameters.iter().map(|(n, v)| (n.as_str(), *v)).collect();
-        let update = self.optimizer.declare(&mut graph, &named)?;
-        update.apply(&mut graph, &gradients, step)?;
+        let each = match self.sweep {
+            [] => vec![self.optimizer.clone(); self.replicas],
+            sweep => sweep.to_vec(),
+        };
+        let by_hand = self.wishes.by_hand;
+        let (update, table) = match by_hand || !self.sweep.is_empty() {
+            false => {
+                let update = self.optimizer.declare(&mut graph, &named)?;
+                update.apply(&mut graph, &gradients, step)?;
+                (update, None)
+            }
+            true => {
+                let optimizer = self.optimizer;
+                let update = optimizer.declare_table(&mut graph, "", &each, by_hand, &named)?;
+                let table = update.apply_table(&mut graph, &gradients, step)?;
+                (update, Some(table))
+            }
+        };
+        let mut kept = Vec::new();
+        if self.wishes.gradients {
+            for ((name, _), gradient) in parameters.iter().zip(&gradients) {
+                let Some(gradient) = *gradient else { continue };
+                let result = format!("{name} gradient");
+                kept.push((name.clone(), output(&mut graph, &result, gradient)?));
+            }
+        }
+        let recorded = match self.wishes.losses {
+            0 => None,
+            n => Some(record(&mut graph, &mut variables, n, mean, step)?),
+        };
         graph.label("loss total");
         let add = Pointwise::new(&[Expr::input(0) + Expr::input(1)]).updating(0, 0);
         graph.op(Arc::new(add), &[total, mean])?;
@@ -317,6 +399,14 @@ impl Setup<'_> {
             replicas: self.replicas,
         };
         seed.write(&mut session, graph.handle(key)?)?;
+        let table = match table {
+            None => None,
+            Some(table) => Some(ByHand::new(&graph, table, each)?),
+        };
+        let recorded: Option<Handle<f32>> = recorded.map(|v| graph.handle(v)).transpose()?;
+        if let Some(recorded) = recorded {
+            session.fill(recorded, 0.0)?;
+        }
         resident.write(&mut session, &graph)?;
         let mut training = Training {
             order: order_program,
@@ -333,11 +423,17 @@ impl Setup<'_> {
                 .collect::<Result<_>>()?,
             step: graph.handle(step)?,
             loss: graph.handle(total)?,
+            by_hand: table,
+            gradients: kept,
+            recorded,
             evaluations,
             epoch_steps,
             replicas: self.replicas,
             session,
         };
+        if let Some(by_hand) = &training.by_hand {
+            by_hand.write(&mut training.session)?;
+        }
         training.session.fill(training.step, 0)?;
         training.session.fill(training.loss, 0.0)?;
         training.session.run(init, 1)?;
@@ -451,8 +547,40 @@ impl Setup<'_> {
         })
     }
 }
+/// Keeps a value to be read; one that is a variable or kept already is copied to be one of its own.
+pub(super) fn output(graph: &mut Graph, name: &str, value: Value) -> Result<Handle<f32>> {
+    if let Ok(handle) = graph.output::<f32>(name, value) {
+        return Ok(handle);
+    }
+    let copy = pointwise(graph, [value], |[x]| x * 1.0)?;
+    graph.output(name, copy)
+}
+
+/// Keeps the losses of the last `n` steps: a variable `[n]` in which a step's stands at its number
+/// modulo n.
+fn record(
+    graph: &mut Graph,
+    variables: &mut Variables,
+    n: usize,
+    mean: Value,
+    step: Value,
+) -> Result<Value> {
+    graph.label("losses");
+    let losses = graph.variable("losses", Type::f32("losses", &[n])?)?;
+    let mut streams = LOSS_STREAMS;
+    let mut scope = Scope::new(graph, variables, Pass::Evaluation, &mut streams);
+    let places = scope.constant(&[n], (0..n).map(|k| k as f32).collect())?;
+    let now = Expr::step() - Expr::step().quotient(n as f64) * n as f64;
+    let kept = Expr::input(1)
+        .equals(now)
+        .select(Expr::input(2), Expr::input(0));
+    let op = Pointwise::new(&[kept]).updating(0, 0);
+    graph.op(Arc::new(op), &[losses, places, mean, step])?;
+    Ok(losses)
+}
+
 /// Streams of losses and metrics begin behind those of layers.
-const LOSS_STREAMS: u32 = 1 << 15;
+pub(super) const LOSS_STREAMS: u32 = 1 << 15;
 
 /// Examples that an evaluation takes at once, at least.
 const EVALUATION_BATCH: usize = 256;

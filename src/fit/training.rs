@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use ndarray::ArrayD;
 
+use super::by_hand::ByHand;
 use super::checkpoint::{Checkpoint, STATES, State, WEIGHTS};
 use super::metric::Metric;
 use super::saved::{self, Saved, array};
@@ -38,6 +39,10 @@ pub(super) struct Training {
     pub(super) states: Vec<(String, Handle<f32>)>,
     pub(super) step: Handle<u32>,
     pub(super) loss: Handle<f32>,
+    pub(super) by_hand: Option<ByHand>,
+    pub(super) gradients: Vec<(String, Handle<f32>)>,
+    /// The losses of the last steps.
+    pub(super) recorded: Option<Handle<f32>>,
     pub(super) evaluations: Vec<Evaluation>,
     /// Steps in an epoch of resident data.
     pub epoch_steps: usize,
@@ -86,6 +91,27 @@ impl Training {
     /// Writes a fed column: the same for every replica.
     pub fn feed(&mut self, name: &str, host: &Host) -> Result<()> {
         feed(&mut self.session, &self.fed, name, host)
+    }
+
+    /// The gradients of the step before, of each replica.
+    pub fn read_gradients(&mut self) -> Result<Vec<Weights>> {
+        let handles: Vec<Handle<f32>> = self.gradients.iter().map(|(_, h)| *h).collect();
+        let values = self.session.read(handles)?;
+        let mut all = Vec::new();
+        for replica in 0..self.replicas {
+            let tensors = self
+                .gradients
+                .iter()
+                .zip(&values)
+                .map(|((name, _), values)| {
+                    let saved = self.saved.iter().find(|s| s.name == *name);
+                    let extents = saved.map_or(&[][..], |s| &s.extents);
+                    let part = values.replica(replica).unwrap_or_default().to_vec();
+                    Ok((name.clone(), array(extents, part)?))
+                });
+            all.push(Weights::from_tensors(tensors.collect::<Result<Vec<_>>>()?));
+        }
+        Ok(all)
     }
 
     /// Draws the order of the epoch that the next step belongs to.
@@ -161,7 +187,7 @@ impl Training {
             for (metric, _) in &set.metrics {
                 let totals = next();
                 for (totals, result) in totals.iter().zip(&mut results) {
-                    result.1.extend(metric.measure().finish(totals, set.rows));
+                    result.1.extend(metric.finish(totals, set.rows));
                 }
             }
             evaluated.push(results);

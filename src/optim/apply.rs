@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::hyperparameters::{Known, Numbers, Table, over_read};
 use super::rules::norm;
 use super::{Group, Optimizer, Place, Terms, Updated};
 use crate::error::{Error, Result};
@@ -14,12 +15,12 @@ use crate::shape::Type;
 /// Where an update's inputs stand: gradient, parameter, states, average, clipping factor, the
 /// rule's scalars.
 const GRADIENT: usize = 0;
-const VALUE: usize = 1;
-const STATES: usize = 2;
+pub(super) const VALUE: usize = 1;
+pub(super) const STATES: usize = 2;
 
 /// One parameter and what is kept of it.
-#[derive(Debug)]
-struct Slot {
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
     name: String,
     value: Value,
     /// All that the rule keeps, one after the other.
@@ -27,6 +28,22 @@ struct Slot {
     average: Option<Value>,
     sum: Option<Value>,
     group: Group,
+}
+
+/// Where the inputs of a parameter's update stand.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    /// Whether the gradient is a sum over micro-batches.
+    sums: bool,
+    /// Whether that sum is cleared by the update.
+    in_place: bool,
+    /// Whether the gradient is scaled before the update.
+    scaled: bool,
+    pub average: Option<usize>,
+    factor: Option<usize>,
+    rate: Option<usize>,
+    /// The first of the rule's scalars.
+    scalars: usize,
 }
 
 impl Slot {
@@ -45,12 +62,17 @@ impl Slot {
 }
 
 /// An [`Optimizer`] in a graph: its variables are declared, its ops are to be written.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Update {
     optimizer: Optimizer,
     slots: Vec<Slot>,
     /// Each replica's own rate.
     rate: Option<Value>,
+    /// Optimizers whose numbers stand in a table, where there is one.
+    variants: Vec<Optimizer>,
+    /// Whether parameters can be frozen while they are trained.
+    holds: bool,
+    under: String,
 }
 
 impl Optimizer {
@@ -113,8 +135,78 @@ impl Optimizer {
             optimizer,
             slots,
             rate,
+            variants: vec![],
+            holds: false,
+            under: under.into(),
         })
     }
+
+    /// [`Optimizer::declare`] for replicas that are each trained by an optimizer of its own, the first of
+    /// which is this one, or by the same one. They may differ in numbers, which stand in a table on the
+    /// device; `by_hand`, the rates do in any case, and parameters can be frozen meanwhile.
+    pub(crate) fn declare_table(
+        &self,
+        graph: &mut Graph,
+        under: &str,
+        each: &[Self],
+        by_hand: bool,
+        parameters: &[(&str, Value)],
+    ) -> Result<Update> {
+        let mut update = self.declare_under(graph, under, parameters)?;
+        if self.rate_variable.is_some() || self.micro_batches.is_some() {
+            let wanted = "an optimizer without rates of replicas and without micro-batches";
+            return Err(Error::setting("table of numbers", "either of them", wanted));
+        }
+        for (replica, other) in each.iter().enumerate() {
+            other.check()?;
+            if !other.is_alike(self, parameters) {
+                return Err(differs(replica));
+            }
+        }
+        update.variants = each.to_vec();
+        if by_hand {
+            // Numbers that follow from the rate are those that differ where the rate does.
+            let other = |factor: f64, more: f64| self.with_rate(self.rate * factor + more);
+            update.variants.push(self.clone());
+            update.variants.push(other(1.7, 0.013));
+            update.variants.push(other(0.31, 0.0071));
+        }
+        update.holds = by_hand;
+        Ok(update)
+    }
+
+    /// The same with another learning rate.
+    #[must_use]
+    pub fn with_rate(&self, rate: f64) -> Self {
+        Self {
+            rate,
+            ..self.clone()
+        }
+    }
+
+    /// Whether an optimizer has the variables of another one.
+    fn is_alike(&self, other: &Self, parameters: &[(&str, Value)]) -> bool {
+        let same = |name: &str| {
+            let (a, b) = (self.group_of(name), other.group_of(name));
+            (a.frozen, a.decays) == (b.frozen, b.decays)
+        };
+        self.rule.name() == other.rule.name()
+            && self.rule.states() == other.rule.states()
+            && self.clip_norm.is_some() == other.clip_norm.is_some()
+            && self.average == other.average
+            && self.rate_variable == other.rate_variable
+            && self.micro_batches == other.micro_batches
+            && parameters.iter().all(|(name, _)| same(name))
+    }
+}
+
+/// Optimizers that differ in more than numbers.
+pub(super) fn differs(replica: usize) -> Error {
+    Error::setting(
+        format!("optimizer of replica {replica}"),
+        "one that differs from that of replica 0 in more than numbers",
+        "the same rule, states, groups and clipping: a momentum of 0, for one, keeps no velocity",
+    )
 }
 
 impl Update {
@@ -227,14 +319,168 @@ impl Update {
 
     fn update(&self, graph: &mut Graph, moving: Vec<(&Slot, Value)>, step: Value) -> Result<()> {
         let factor = match self.optimizer.clip_norm {
-            Some(bound) => Some(clipping(graph, &moving, bound, self.share())?),
+            Some(_) => Some(clipping(graph, &moving)?),
             None => None,
         };
+        let factor = factor.map(|norm| {
+            let factor = self.factor(&self.optimizer);
+            graph.op1(Arc::new(Pointwise::new(&[factor])), &[norm])
+        });
+        let factor = factor.transpose()?;
         for (slot, gradient) in moving {
             graph.label(format!("{} update", slot.name));
-            self.write(graph, slot, gradient, factor, step)?;
+            self.write(graph, slot, gradient, factor, step, None)?;
         }
         Ok(())
+    }
+
+    /// [`Update::apply`] by numbers that stand in a table, which it declares.
+    pub(crate) fn apply_table(
+        &self,
+        graph: &mut Graph,
+        gradients: &[Option<Value>],
+        step: Value,
+    ) -> Result<Table> {
+        let moving = self.moving(gradients)?;
+        let clips = self.optimizer.clip_norm.is_some();
+        let mut table = Numbers::default();
+        if clips {
+            table.add(&self.variants, |optimizer| Ok(vec![self.factor(optimizer)]))?;
+        }
+        for (slot, gradient) in &moving {
+            let layout = self.layout(slot, *gradient, clips);
+            table.add(&self.variants, |optimizer| {
+                self.outputs(optimizer, slot, &layout, &[])
+            })?;
+        }
+        let first_hold = table.entries();
+        let holds = if self.holds { moving.len() } else { 0 };
+        let length = (first_hold + holds).max(1);
+        let name = format!("{}hyperparameters", self.under);
+        let variable = graph.variable(&name, Type::f32(&name, &[length])?)?;
+        let factor = match clips {
+            false => None,
+            true => {
+                let norm = clipping(graph, &moving)?;
+                let (op, bound) = over_read(&table.outputs(0, 1), [norm, variable], table.reads(0));
+                Some(graph.op1(Arc::new(op), &bound)?)
+            }
+        };
+        for (k, (slot, gradient)) in moving.iter().enumerate() {
+            graph.label(format!("{} update", slot.name));
+            let known = Known {
+                numbers: &table,
+                expressions: usize::from(clips) + k,
+                variable,
+                hold: self.holds.then_some(first_hold + k),
+            };
+            self.write(graph, slot, *gradient, factor, step, Some(&known))?;
+        }
+        let laid = |(slot, gradient): &(&Slot, Value)| {
+            ((*slot).clone(), self.layout(slot, *gradient, clips))
+        };
+        Ok(Table {
+            variable,
+            moving: moving.iter().map(laid).collect(),
+            update: self.clone(),
+            numbers: table,
+            clips,
+            holds: self.holds,
+        })
+    }
+
+    /// A parameter's name, as it was declared.
+    pub(super) fn own_name<'a>(&self, slot: &'a Slot) -> &'a str {
+        &slot.name[self.under.len()..]
+    }
+
+    /// What gradients are multiplied by, given the norm of all.
+    pub(super) fn factor(&self, optimizer: &Optimizer) -> Expr {
+        let most = optimizer.clip_norm.unwrap_or(f64::INFINITY);
+        (most / (Expr::input(0) * self.share() + 1e-6)).min(1.0)
+    }
+
+    /// Where the inputs of an update stand.
+    fn layout(&self, slot: &Slot, gradient: Value, clips: bool) -> Layout {
+        // What one launch cannot bind is done in another: first the average, then the clipping.
+        let table = usize::from(!self.variants.is_empty());
+        let (state, factor) = (usize::from(slot.state.is_some()), usize::from(clips));
+        let own = 3 + state + table + usize::from(self.rate.is_some());
+        let sums = slot.sum == Some(gradient);
+        let scaled = own + factor > MOST_BINDINGS;
+        let apart = own + factor + usize::from(slot.average.is_some()) > MOST_BINDINGS;
+        let mut next = STATES + self.optimizer.rule.states().len();
+        let mut take = |there: bool| {
+            next += usize::from(there);
+            there.then_some(next - 1)
+        };
+        Layout {
+            sums,
+            in_place: sums && !(scaled && clips),
+            scaled: scaled && clips,
+            average: take(slot.average.is_some() && !apart),
+            factor: take(clips && !scaled),
+            rate: take(self.rate.is_some()),
+            scalars: next,
+        }
+    }
+
+    fn terms(&self, optimizer: &Optimizer, slot: &Slot, layout: &Layout) -> Terms {
+        let mut g = Expr::input(GRADIENT);
+        if let Some(factor) = layout.factor {
+            g = g * Expr::input(factor);
+        }
+        if layout.sums {
+            g = g * self.share();
+        }
+        if let Some(most) = optimizer.clip_value {
+            g = g.clamp(-most, most);
+        }
+        let group = optimizer.group_of(self.own_name(slot));
+        let base = match layout.rate {
+            Some(rates) => Expr::input(rates) * group.rate,
+            None => Expr::constant(optimizer.rate * group.rate),
+        };
+        let states = STATES..STATES + optimizer.rule.states().len();
+        Terms {
+            value: Expr::input(VALUE),
+            gradient: g,
+            states: states.map(Expr::input).collect(),
+            rate: optimizer.schedule.factor(&Expr::step()) * base,
+            step: Expr::step() + 1.0,
+            decays: group.decays,
+        }
+    }
+
+    /// What is written over the parameter, its states and its average.
+    pub(super) fn outputs(
+        &self,
+        optimizer: &Optimizer,
+        slot: &Slot,
+        layout: &Layout,
+        scalars: &[Expr],
+    ) -> Result<Vec<Expr>> {
+        let terms = self.terms(optimizer, slot, layout);
+        let count = terms.states.len();
+        let Updated { value, states } = optimizer.rule.update_with(&terms, scalars);
+        if states.len() != count {
+            let found = format!("{} states after an update", states.len());
+            let wanted = format!("the {count} that the rule keeps");
+            return Err(Error::setting(optimizer.rule.name(), found, wanted));
+        }
+        let mut outputs = vec![value.clone()];
+        outputs.extend(states);
+        outputs.extend(
+            layout
+                .average
+                .map(|a| self.averaged(&Expr::input(a), value)),
+        );
+        Ok(outputs)
+    }
+
+    fn averaged(&self, a: &Expr, w: Expr) -> Expr {
+        let decay = self.optimizer.average.unwrap_or(0.0);
+        a * decay + w * (1.0 - decay)
     }
 
     fn write(
@@ -242,57 +488,22 @@ impl Update {
         graph: &mut Graph,
         slot: &Slot,
         mut gradient: Value,
-        mut factor: Option<Value>,
+        factor: Option<Value>,
         step: Value,
+        known: Option<&Known<'_>>,
     ) -> Result<()> {
         let optimizer = &self.optimizer;
-        // What one launch cannot bind is done in another: first the average, then the clipping.
-        let sums = slot.sum == Some(gradient);
-        let own = 3 + usize::from(slot.state.is_some()) + usize::from(self.rate.is_some());
-        let apart = own + usize::from(factor.is_some()) + usize::from(slot.average.is_some());
-        let (apart, scaled) = (
-            apart > MOST_BINDINGS,
-            own + usize::from(factor.is_some()) > MOST_BINDINGS,
-        );
-        if let (true, Some(by)) = (scaled, factor.take_if(|_| scaled)) {
+        let layout = self.layout(slot, gradient, factor.is_some());
+        if let (true, Some(by)) = (layout.scaled, factor) {
             gradient = pointwise(graph, [gradient, by], |[g, by]| g * by)?;
         }
-        let in_place = slot.sum == Some(gradient);
         let whole = |value| (value, Plane::WHOLE);
         let mut bound = vec![whole(gradient), whole(slot.value)];
-        let part = |bound: &mut Vec<(Value, Plane)>, value| {
-            bound.push(value);
-            Expr::input(bound.len() - 1)
-        };
-        let input = |bound: &mut Vec<(Value, Plane)>, value| part(bound, whole(value));
-        let count = optimizer.rule.states().len();
-        let states: Vec<Expr> = slot.states(count).map(|s| part(&mut bound, s)).collect();
-        let average = slot
-            .average
-            .filter(|_| !apart)
-            .map(|a| input(&mut bound, a));
-        let mut g = Expr::input(GRADIENT);
-        if let Some(factor) = factor {
-            g = g * input(&mut bound, factor);
-        }
-        if sums {
-            g = g * self.share();
-        }
-        if let Some(most) = optimizer.clip_value {
-            g = g.clamp(-most, most);
-        }
-        let base = match self.rate {
-            Some(rates) => input(&mut bound, rates) * slot.group.rate,
-            None => Expr::constant(optimizer.rate * slot.group.rate),
-        };
-        let terms = Terms {
-            value: Expr::input(VALUE),
-            gradient: g,
-            states,
-            rate: optimizer.schedule.factor(&Expr::step()) * base,
-            step: Expr::step() + 1.0,
-            decays: slot.group.decays,
-        };
+        bound.extend(slot.states(optimizer.rule.states().len()));
+        bound.extend(slot.average.filter(|_| layout.average.is_some()).map(whole));
+        bound.extend(factor.filter(|_| layout.factor.is_some()).map(whole));
+        bound.extend(self.rate.map(whole));
+        let terms = self.terms(optimizer, slot, &layout);
         let place = Place {
             name: &slot.name,
             parameter: slot.value,
@@ -301,24 +512,30 @@ impl Update {
             step,
         };
         let scalars = optimizer.rule.scalars(graph, &place)?;
-        let scalars: Vec<Expr> = scalars.into_iter().map(|s| input(&mut bound, s)).collect();
-        let Updated { value, states } = optimizer.rule.update_with(&terms, &scalars);
-        if states.len() != count {
-            let found = format!("{} states after an update", states.len());
-            let wanted = format!("the {count} that the rule keeps");
-            return Err(Error::setting(optimizer.rule.name(), found, wanted));
-        }
-        let decay = optimizer.average.unwrap_or(0.0);
-        let averaged = |a: &Expr, w: Expr| a * decay + w * (1.0 - decay);
-        let mut outputs = vec![value.clone()];
-        outputs.extend(states);
-        outputs.extend(average.map(|a| averaged(&a, value)));
-        if in_place {
+        let mut outputs = match known {
+            None => {
+                let places = layout.scalars..layout.scalars + scalars.len();
+                let places: Vec<Expr> = places.map(Expr::input).collect();
+                self.outputs(optimizer, slot, &layout, &places)?
+            }
+            Some(_) if !scalars.is_empty() => {
+                let found = format!("{}, whose update writes graph", optimizer.rule.name());
+                let wanted = "a rule that is an expression of its terms alone";
+                return Err(Error::setting("table of numbers", found, wanted));
+            }
+            Some(known) => {
+                let (outputs, reads) = known.outputs(&layout, bound.len());
+                bound.extend(reads.then_some(whole(known.variable)));
+                outputs
+            }
+        };
+        bound.extend(scalars.into_iter().map(whole));
+        if layout.in_place {
             outputs.push(Expr::constant(0.0));
         }
         let over = |output: usize| match output {
             0 => VALUE,
-            last if in_place && last + 1 == outputs.len() => GRADIENT,
+            last if layout.in_place && last + 1 == outputs.len() => GRADIENT,
             state => STATES + state - 1,
         };
         let (op, mut bound) = Pointwise::over_values(&outputs, &bound);
@@ -327,11 +544,12 @@ impl Update {
             bound.push(step);
         }
         graph.op(Arc::new(op), &bound)?;
-        if let (true, false, Some(sum)) = (sums, in_place, slot.sum) {
+        if let (true, false, Some(sum)) = (layout.sums, layout.in_place, slot.sum) {
             clear(graph, sum)?;
         }
-        if let (true, Some(a)) = (apart, slot.average) {
-            let average = Pointwise::new(&[averaged(&Expr::input(0), Expr::input(1))]);
+        if let (true, None, Some(a)) = (slot.average.is_some(), layout.average, slot.average) {
+            let average = self.averaged(&Expr::input(0), Expr::input(1));
+            let average = Pointwise::new(&[average]);
             graph.op(Arc::new(average.updating(0, 0)), &[a, slot.value])?;
         }
         Ok(())
@@ -345,9 +563,8 @@ fn clear(graph: &mut Graph, variable: Value) -> Result<()> {
     Ok(())
 }
 
-/// What every gradient, `share` of a sum, is multiplied by so that the norm of all is `most` at
-/// most: a value `[1]`.
-fn clipping(graph: &mut Graph, moving: &[(&Slot, Value)], most: f64, share: f64) -> Result<Value> {
+/// The norm `[1]` of all gradients together.
+fn clipping(graph: &mut Graph, moving: &[(&Slot, Value)]) -> Result<Value> {
     graph.label("gradient norm");
     let norms: Vec<Value> = moving
         .iter()
@@ -362,7 +579,5 @@ fn clipping(graph: &mut Graph, moving: &[(&Slot, Value)], most: f64, share: f64)
     for &norm in rest {
         sum = pointwise(graph, [sum, norm], |[sum, n]| sum + n.square())?;
     }
-    let all = pointwise(graph, [sum], |[sum]| sum.sqrt())?;
-    let factor = (most / (Expr::input(0) * share + 1e-6)).min(1.0);
-    graph.op1(Arc::new(Pointwise::new(&[factor])), &[all])
+    pointwise(graph, [sum], |[sum]| sum.sqrt())
 }

@@ -14,7 +14,7 @@ use crate::ops::constant::Constant;
 use crate::ops::pointwise::{Pointwise, pointwise};
 use crate::ops::reduce::Reduce;
 use crate::ops::{Op, Tape, Value};
-use crate::optim::{Optimizer, Update};
+use crate::optim::{Optimizer, Table, Update};
 use crate::rng::streams;
 use crate::shape::Type;
 
@@ -54,6 +54,9 @@ pub struct JointScope<'a> {
     inputs: Vec<(String, Input, Value)>,
     numbers: Vec<(String, Value)>,
     updates: Vec<Update>,
+    /// The replicas whose rates are set by hand.
+    by_hand: Option<usize>,
+    tables: Vec<(String, Table, Optimizer)>,
     /// Parameters that have been updated, and how many nodes there were afterwards.
     updated: HashMap<Value, usize>,
 }
@@ -67,6 +70,7 @@ pub(super) struct Written {
     pub fed: Vec<(String, Value)>,
     pub numbers: Vec<(String, Value)>,
     pub updates: Vec<Update>,
+    pub tables: Vec<(String, Table, Optimizer)>,
 }
 
 impl<'a> JointScope<'a> {
@@ -75,7 +79,7 @@ impl<'a> JointScope<'a> {
         pass: Pass,
         batch: usize,
         columns: Option<Columns<'a>>,
-        resident: Resident,
+        by_hand: Option<usize>,
     ) -> Self {
         Self {
             graph,
@@ -86,7 +90,9 @@ impl<'a> JointScope<'a> {
             constants: Variables::of_model("loss"),
             streams: 0,
             columns,
-            resident,
+            resident: Resident::default(),
+            by_hand,
+            tables: vec![],
             inputs: vec![],
             numbers: vec![],
             updates: vec![],
@@ -114,6 +120,7 @@ impl<'a> JointScope<'a> {
             },
             numbers: self.numbers,
             updates: self.updates,
+            tables: self.tables,
         })
     }
 
@@ -449,10 +456,15 @@ impl<'a> JointScope<'a> {
             let named = parameters.iter().map(|(n, v)| (n.as_str(), *v));
             let named: Vec<(&str, Value)> = named.collect();
             let under = format!("{}: ", objective.name);
-            let update = objective
-                .optimizer
-                .declare_under(&mut self.graph, &under, &named)
-                .map_err(|e| e.within(&place))?;
+            let (graph, optimizer) = (&mut self.graph, objective.optimizer);
+            let update = match self.by_hand {
+                None => optimizer.declare_under(graph, &under, &named),
+                Some(replicas) => {
+                    let each = vec![optimizer.clone(); replicas];
+                    optimizer.declare_table(graph, &under, &each, true, &named)
+                }
+            };
+            let update = update.map_err(|e| e.within(&place))?;
             updates.push((update, gradients, values));
             self.track(objective.name, objective.loss)?;
         }
@@ -460,8 +472,16 @@ impl<'a> JointScope<'a> {
             return Err(Error::setting("update", "no step", "a training pass"));
         };
         for ((update, gradients, values), objective) in updates.into_iter().zip(objectives) {
-            let applied = update.apply(&mut self.graph, &gradients, step);
-            applied.map_err(|e| e.within(&format!("loss {}", objective.name)))?;
+            let place = format!("loss {}", objective.name);
+            if self.by_hand.is_some() {
+                let table = update.apply_table(&mut self.graph, &gradients, step);
+                let table = table.map_err(|e| e.within(&place))?;
+                let name = objective.name.to_string();
+                self.tables.push((name, table, objective.optimizer.clone()));
+            } else {
+                let applied = update.apply(&mut self.graph, &gradients, step);
+                applied.map_err(|e| e.within(&place))?;
+            }
             let now = self.graph.nodes().len();
             self.updated.extend(values.into_iter().map(|v| (v, now)));
             self.updates.push(update);
