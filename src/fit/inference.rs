@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use ndarray::{ArrayD, IxDyn};
 
-use super::setup::output;
+use super::cost::output;
 use super::weights::Weights;
 use crate::data::{Dataset, Numbers};
 use crate::error::{Error, Result};

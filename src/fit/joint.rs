@@ -27,6 +27,7 @@ use crate::run::Session;
 use crate::shape::Type;
 use crate::tensor::{Element, Host, View};
 
+mod noise;
 mod scope;
 
 pub use scope::{JointScope, Net, Objective};

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::model::{Input, Scope};
 use crate::ops::argmax::Argmax;
-use crate::ops::pointwise::{Pointwise, pointwise};
+use crate::ops::pointwise::pointwise;
 use crate::ops::reduction::{Kind, Reduction};
 use crate::ops::{Tape, Value};
 use crate::shape::DType;
@@ -489,24 +489,4 @@ impl Measure for Perplexity {
     fn finish(&self, totals: &[f64], examples: usize) -> Vec<(String, f64)> {
         one("perplexity", (totals[0] / examples as f64).exp())
     }
-}
-
-/// Adds the numbers of a mini-batch's examples, `[N]` or `[N, S]`, times 1 or 0 for each, to totals
-/// `[S]`.
-pub(super) fn add_up(
-    scope: &mut Scope<'_>,
-    each: Value,
-    counted: Value,
-    totals: Value,
-) -> Result<()> {
-    let extents = scope.extents(each)?;
-    let (n, s) = (extents[0], extents[1..].iter().product::<usize>());
-    let each = scope.reshape(each, &[n, s])?;
-    let counted = scope.reshape(counted, &[n, 1])?;
-    // What does not count may be anything, also NaN.
-    let each = pointwise(scope, [each, counted], |[x, c]| c.gt(0.5).select(x, 0.0))?;
-    let sums = scope.op1(Arc::new(Reduction::new(Kind::Sum, &[0])), &[each])?;
-    let add = Pointwise::new(&[Expr::input(0) + Expr::input(1)]).updating(0, 0);
-    scope.op(Arc::new(add), &[totals, sums])?;
-    Ok(())
 }

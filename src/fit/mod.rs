@@ -5,6 +5,7 @@ mod by_hand;
 mod callback;
 mod checkpoint;
 mod config;
+mod cost;
 mod experiment;
 mod inference;
 mod input_gradient;

@@ -118,8 +118,11 @@ impl<'a> Fit<'a> {
     /// Trains a replica with each of these optimizers, in place of the one that was given: one compiled
     /// plan, whose replicas have other numbers. They may differ in learning rate, decays, momenta, betas,
     /// bounds of clipping, schedules' numbers, whatever is a number of the rule; not in what the rule
-    /// keeps. Replica r is bit for bit the run alone with its optimizer and
-    /// [`Fit::first_replica`]`(r)`, and the report has its numbers.
+    /// keeps. The report has the numbers of each replica, in this order.
+    ///
+    /// Replica r is the run alone with its optimizer and [`Fit::first_replica`]`(r)`, by the same
+    /// arithmetic: the same bits, unless an update that reads its numbers from a table is fused
+    /// otherwise, or a GPU's compiler reassociates numbers that are compiled in; then last bits differ.
     ///
     /// ```
     /// # use wgrad::data::Dataset;

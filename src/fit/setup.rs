@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::by_hand::ByHand;
+use super::cost::{Cost, add_up, cost, output, record};
 use super::loss::{Each, Loss};
-use super::metric::{Metric, add_up};
+use super::metric::Metric;
 use super::resident::{Columns, Resident, fits, of_set};
 use super::saved::{self, Seed};
 use super::training::{Evaluation, Host32, Training};
@@ -21,9 +22,7 @@ use crate::expr::Expr;
 use crate::graph::{Graph, Handle};
 use crate::model::{Input, Model, Pass, Role, Scope, Variables};
 use crate::ops::advance::Advance;
-use crate::ops::constant::Constant;
-use crate::ops::pointwise::{Pointwise, pointwise};
-use crate::ops::reduce::Reduce;
+use crate::ops::pointwise::Pointwise;
 use crate::ops::shuffle::Shuffle;
 use crate::ops::{COUNTER, Tape, Value};
 use crate::optim::Optimizer;
@@ -60,77 +59,6 @@ pub(super) struct Wishes {
     pub gradients: bool,
     /// Read the loss of each of so many steps.
     pub losses: usize,
-}
-
-/// The loss of a mini-batch of `n` examples, and its gradient with respect to `parameters`.
-struct Cost {
-    /// `[1]`.
-    mean: Value,
-    gradients: Vec<Option<Value>>,
-}
-
-fn cost(graph: &mut Graph, terms: &[(f64, Each)], n: usize, wrt: &[Value]) -> Result<Cost> {
-    graph.label("loss forward");
-    let one = |graph: &mut Graph, extents: &[usize], value: f64| {
-        let extents = extents.to_vec();
-        graph.op1(Arc::new(Constant { extents, value }), &[])
-    };
-    if let Some(each) = uncounted(graph, terms)? {
-        let mean = graph.op1(Arc::new(Reduce::new(None, 1.0 / n as f64)), &[each])?;
-        graph.label("loss backward");
-        let seed = one(graph, &[n], 1.0 / n as f64)?;
-        let gradients = graph.gradients(each, seed, wrt)?;
-        return Ok(Cost { mean, gradients });
-    }
-    let mean = mean_of_terms(graph, terms, n)?;
-    graph.label("loss backward");
-    let seed = one(graph, &[1], 1.0)?;
-    let gradients = graph.gradients(mean, seed, wrt)?;
-    Ok(Cost { mean, gradients })
-}
-
-/// A weighted sum.
-pub(super) fn weighted(
-    graph: &mut Graph,
-    parts: impl Iterator<Item = (f64, Value)>,
-) -> Result<Value> {
-    let mut total = None;
-    for (weight, value) in parts {
-        total = Some(match total {
-            None if weight == 1.0 => value,
-            None => pointwise(graph, [value], |[x]| x * weight)?,
-            Some(total) => pointwise(graph, [total, value], |[t, x]| t + x * weight)?,
-        });
-    }
-    total.ok_or_else(|| Error::setting("loss", "no term", "one or more"))
-}
-
-/// The loss `[N]` of each example, where every example counts 1.
-fn uncounted(graph: &mut Graph, terms: &[(f64, Each)]) -> Result<Option<Value>> {
-    if terms.iter().any(|(_, each)| each.counts.is_some()) {
-        return Ok(None);
-    }
-    weighted(graph, terms.iter().map(|(w, each)| (*w, each.sums))).map(Some)
-}
-
-/// The mean loss `[1]` of a mini-batch of `n` examples.
-pub(super) fn mean_of_terms(graph: &mut Graph, terms: &[(f64, Each)], n: usize) -> Result<Value> {
-    if let Some(each) = uncounted(graph, terms)? {
-        return graph.op1(Arc::new(Reduce::new(None, 1.0 / n as f64)), &[each]);
-    }
-    let mut means = Vec::new();
-    for (weight, each) in terms {
-        let total = graph.op1(Arc::new(Reduce::new(None, 1.0)), &[each.sums])?;
-        let mean = match each.counts {
-            None => pointwise(graph, [total], |[t]| t * (1.0 / n as f64))?,
-            Some(counts) => {
-                let counts = graph.op1(Arc::new(Reduce::new(None, 1.0)), &[counts])?;
-                pointwise(graph, [total, counts], |[t, c]| t / c)?
-            }
-        };
-        means.push((*weight, mean));
-    }
-    weighted(graph, means.into_iter())
 }
 
 /// The columns that a model and its loss take: name, example, classes, and the ignored one.
@@ -547,38 +475,6 @@ impl Setup<'_> {
         })
     }
 }
-/// Keeps a value to be read; one that is a variable or kept already is copied to be one of its own.
-pub(super) fn output(graph: &mut Graph, name: &str, value: Value) -> Result<Handle<f32>> {
-    if let Ok(handle) = graph.output::<f32>(name, value) {
-        return Ok(handle);
-    }
-    let copy = pointwise(graph, [value], |[x]| x * 1.0)?;
-    graph.output(name, copy)
-}
-
-/// Keeps the losses of the last `n` steps: a variable `[n]` in which a step's stands at its number
-/// modulo n.
-fn record(
-    graph: &mut Graph,
-    variables: &mut Variables,
-    n: usize,
-    mean: Value,
-    step: Value,
-) -> Result<Value> {
-    graph.label("losses");
-    let losses = graph.variable("losses", Type::f32("losses", &[n])?)?;
-    let mut streams = LOSS_STREAMS;
-    let mut scope = Scope::new(graph, variables, Pass::Evaluation, &mut streams);
-    let places = scope.constant(&[n], (0..n).map(|k| k as f32).collect())?;
-    let now = Expr::step() - Expr::step().quotient(n as f64) * n as f64;
-    let kept = Expr::input(1)
-        .equals(now)
-        .select(Expr::input(2), Expr::input(0));
-    let op = Pointwise::new(&[kept]).updating(0, 0);
-    graph.op(Arc::new(op), &[losses, places, mean, step])?;
-    Ok(losses)
-}
-
 /// Streams of losses and metrics begin behind those of layers.
 pub(super) const LOSS_STREAMS: u32 = 1 << 15;
 

@@ -78,8 +78,8 @@ impl<'a> TrainStepBuilder<'a> {
     }
 
     /// The rate is set and parameters are frozen as training goes on, by [`TrainStep::set_rate`] and
-    /// [`TrainStep::freeze`]. What follows from the rate is then read from a table on the device: the
-    /// bits are the same, and each update takes one binding more, so some take a launch of their own.
+    /// [`TrainStep::freeze`]. What follows from the rate is then read from a table on the device. Each
+    /// update takes one binding more, so some take a launch of their own, and last bits may differ.
     #[must_use]
     pub fn by_hand(self) -> Self {
         let by_hand = true;

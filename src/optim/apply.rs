@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::hyperparameters::{Known, Numbers, Table, over_read};
 use super::rules::norm;
 use super::{Group, Optimizer, Place, Terms, Updated};
 use crate::error::{Error, Result};
@@ -21,7 +20,7 @@ pub(super) const STATES: usize = 2;
 /// One parameter and what is kept of it.
 #[derive(Clone, Debug)]
 pub(super) struct Slot {
-    name: String,
+    pub name: String,
     value: Value,
     /// All that the rule keeps, one after the other.
     state: Option<Value>,
@@ -46,6 +45,10 @@ pub(super) struct Layout {
     scalars: usize,
 }
 
+/// What an update writes if its numbers stand in a table: given its layout and the place of the table
+/// among its inputs, the outputs, and the table if they read it.
+pub(super) type FromTable<'a> = &'a dyn Fn(&Layout, usize) -> (Vec<Expr>, Option<Value>);
+
 impl Slot {
     /// Each of `count` states.
     fn states(&self, count: usize) -> impl Iterator<Item = (Value, Plane)> {
@@ -64,15 +67,15 @@ impl Slot {
 /// An [`Optimizer`] in a graph: its variables are declared, its ops are to be written.
 #[derive(Clone, Debug)]
 pub struct Update {
-    optimizer: Optimizer,
+    pub(super) optimizer: Optimizer,
     slots: Vec<Slot>,
     /// Each replica's own rate.
     rate: Option<Value>,
     /// Optimizers whose numbers stand in a table, where there is one.
-    variants: Vec<Optimizer>,
+    pub(super) variants: Vec<Optimizer>,
     /// Whether parameters can be frozen while they are trained.
-    holds: bool,
-    under: String,
+    pub(super) holds: bool,
+    pub(super) under: String,
 }
 
 impl Optimizer {
@@ -140,73 +143,6 @@ impl Optimizer {
             under: under.into(),
         })
     }
-
-    /// [`Optimizer::declare`] for replicas that are each trained by an optimizer of its own, the first of
-    /// which is this one, or by the same one. They may differ in numbers, which stand in a table on the
-    /// device; `by_hand`, the rates do in any case, and parameters can be frozen meanwhile.
-    pub(crate) fn declare_table(
-        &self,
-        graph: &mut Graph,
-        under: &str,
-        each: &[Self],
-        by_hand: bool,
-        parameters: &[(&str, Value)],
-    ) -> Result<Update> {
-        let mut update = self.declare_under(graph, under, parameters)?;
-        if self.rate_variable.is_some() || self.micro_batches.is_some() {
-            let wanted = "an optimizer without rates of replicas and without micro-batches";
-            return Err(Error::setting("table of numbers", "either of them", wanted));
-        }
-        for (replica, other) in each.iter().enumerate() {
-            other.check()?;
-            if !other.is_alike(self, parameters) {
-                return Err(differs(replica));
-            }
-        }
-        update.variants = each.to_vec();
-        if by_hand {
-            // Numbers that follow from the rate are those that differ where the rate does.
-            let other = |factor: f64, more: f64| self.with_rate(self.rate * factor + more);
-            update.variants.push(self.clone());
-            update.variants.push(other(1.7, 0.013));
-            update.variants.push(other(0.31, 0.0071));
-        }
-        update.holds = by_hand;
-        Ok(update)
-    }
-
-    /// The same with another learning rate.
-    #[must_use]
-    pub fn with_rate(&self, rate: f64) -> Self {
-        Self {
-            rate,
-            ..self.clone()
-        }
-    }
-
-    /// Whether an optimizer has the variables of another one.
-    fn is_alike(&self, other: &Self, parameters: &[(&str, Value)]) -> bool {
-        let same = |name: &str| {
-            let (a, b) = (self.group_of(name), other.group_of(name));
-            (a.frozen, a.decays) == (b.frozen, b.decays)
-        };
-        self.rule.name() == other.rule.name()
-            && self.rule.states() == other.rule.states()
-            && self.clip_norm.is_some() == other.clip_norm.is_some()
-            && self.average == other.average
-            && self.rate_variable == other.rate_variable
-            && self.micro_batches == other.micro_batches
-            && parameters.iter().all(|(name, _)| same(name))
-    }
-}
-
-/// Optimizers that differ in more than numbers.
-pub(super) fn differs(replica: usize) -> Error {
-    Error::setting(
-        format!("optimizer of replica {replica}"),
-        "one that differs from that of replica 0 in more than numbers",
-        "the same rule, states, groups and clipping: a momentum of 0, for one, keeps no velocity",
-    )
 }
 
 impl Update {
@@ -289,7 +225,7 @@ impl Update {
     }
 
     /// The parameters that are updated, with their gradients.
-    fn moving(&self, gradients: &[Option<Value>]) -> Result<Vec<(&Slot, Value)>> {
+    pub(super) fn moving(&self, gradients: &[Option<Value>]) -> Result<Vec<(&Slot, Value)>> {
         if gradients.len() != self.slots.len() {
             let found = format!("{} gradients", gradients.len());
             let wanted = format!("one for each of {} parameters", self.slots.len());
@@ -334,61 +270,6 @@ impl Update {
         Ok(())
     }
 
-    /// [`Update::apply`] by numbers that stand in a table, which it declares.
-    pub(crate) fn apply_table(
-        &self,
-        graph: &mut Graph,
-        gradients: &[Option<Value>],
-        step: Value,
-    ) -> Result<Table> {
-        let moving = self.moving(gradients)?;
-        let clips = self.optimizer.clip_norm.is_some();
-        let mut table = Numbers::default();
-        if clips {
-            table.add(&self.variants, |optimizer| Ok(vec![self.factor(optimizer)]))?;
-        }
-        for (slot, gradient) in &moving {
-            let layout = self.layout(slot, *gradient, clips);
-            table.add(&self.variants, |optimizer| {
-                self.outputs(optimizer, slot, &layout, &[])
-            })?;
-        }
-        let first_hold = table.entries();
-        let holds = if self.holds { moving.len() } else { 0 };
-        let length = (first_hold + holds).max(1);
-        let name = format!("{}hyperparameters", self.under);
-        let variable = graph.variable(&name, Type::f32(&name, &[length])?)?;
-        let factor = match clips {
-            false => None,
-            true => {
-                let norm = clipping(graph, &moving)?;
-                let (op, bound) = over_read(&table.outputs(0, 1), [norm, variable], table.reads(0));
-                Some(graph.op1(Arc::new(op), &bound)?)
-            }
-        };
-        for (k, (slot, gradient)) in moving.iter().enumerate() {
-            graph.label(format!("{} update", slot.name));
-            let known = Known {
-                numbers: &table,
-                expressions: usize::from(clips) + k,
-                variable,
-                hold: self.holds.then_some(first_hold + k),
-            };
-            self.write(graph, slot, *gradient, factor, step, Some(&known))?;
-        }
-        let laid = |(slot, gradient): &(&Slot, Value)| {
-            ((*slot).clone(), self.layout(slot, *gradient, clips))
-        };
-        Ok(Table {
-            variable,
-            moving: moving.iter().map(laid).collect(),
-            update: self.clone(),
-            numbers: table,
-            clips,
-            holds: self.holds,
-        })
-    }
-
     /// A parameter's name, as it was declared.
     pub(super) fn own_name<'a>(&self, slot: &'a Slot) -> &'a str {
         &slot.name[self.under.len()..]
@@ -401,7 +282,7 @@ impl Update {
     }
 
     /// Where the inputs of an update stand.
-    fn layout(&self, slot: &Slot, gradient: Value, clips: bool) -> Layout {
+    pub(super) fn layout(&self, slot: &Slot, gradient: Value, clips: bool) -> Layout {
         // What one launch cannot bind is done in another: first the average, then the clipping.
         let table = usize::from(!self.variants.is_empty());
         let (state, factor) = (usize::from(slot.state.is_some()), usize::from(clips));
@@ -483,14 +364,14 @@ impl Update {
         a * decay + w * (1.0 - decay)
     }
 
-    fn write(
+    pub(super) fn write(
         &self,
         graph: &mut Graph,
         slot: &Slot,
         mut gradient: Value,
         factor: Option<Value>,
         step: Value,
-        known: Option<&Known<'_>>,
+        known: Option<FromTable<'_>>,
     ) -> Result<()> {
         let optimizer = &self.optimizer;
         let layout = self.layout(slot, gradient, factor.is_some());
@@ -524,8 +405,8 @@ impl Update {
                 return Err(Error::setting("table of numbers", found, wanted));
             }
             Some(known) => {
-                let (outputs, reads) = known.outputs(&layout, bound.len());
-                bound.extend(reads.then_some(whole(known.variable)));
+                let (outputs, table) = known(&layout, bound.len());
+                bound.extend(table.map(whole));
                 outputs
             }
         };
@@ -564,7 +445,7 @@ fn clear(graph: &mut Graph, variable: Value) -> Result<()> {
 }
 
 /// The norm `[1]` of all gradients together.
-fn clipping(graph: &mut Graph, moving: &[(&Slot, Value)]) -> Result<Value> {
+pub(super) fn clipping(graph: &mut Graph, moving: &[(&Slot, Value)]) -> Result<Value> {
     graph.label("gradient norm");
     let norms: Vec<Value> = moving
         .iter()

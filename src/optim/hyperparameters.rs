@@ -2,14 +2,144 @@
 //! training goes on.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::Optimizer;
-use super::apply::{Layout, STATES, Slot, Update, VALUE, differs};
+use super::apply::{Layout, STATES, Slot, Update, VALUE, clipping};
 use super::template::Template;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::expr::{Expr, Plane};
-use crate::ops::Value;
+use crate::graph::Graph;
 use crate::ops::pointwise::Pointwise;
+use crate::ops::{Tape, Value};
+use crate::shape::Type;
+
+impl Optimizer {
+    /// [`Optimizer::declare`] for replicas that are each trained by an optimizer of its own, the first of
+    /// which is this one, or by the same one. They may differ in numbers, which stand in a table on the
+    /// device; `by_hand`, the rates do in any case, and parameters can be frozen meanwhile.
+    pub(crate) fn declare_table(
+        &self,
+        graph: &mut Graph,
+        under: &str,
+        each: &[Self],
+        by_hand: bool,
+        parameters: &[(&str, Value)],
+    ) -> Result<Update> {
+        let mut update = self.declare_under(graph, under, parameters)?;
+        if self.rate_variable.is_some() || self.micro_batches.is_some() {
+            let wanted = "an optimizer without rates of replicas and without micro-batches";
+            return Err(Error::setting("table of numbers", "either of them", wanted));
+        }
+        for (replica, other) in each.iter().enumerate() {
+            other.check()?;
+            if !other.is_alike(self, parameters) {
+                return Err(differs(replica));
+            }
+        }
+        update.variants = each.to_vec();
+        if by_hand {
+            // Numbers that follow from the rate are those that differ where the rate does.
+            let other = |factor: f64, more: f64| self.with_rate(self.rate * factor + more);
+            update.variants.push(self.clone());
+            update.variants.push(other(1.7, 0.013));
+            update.variants.push(other(0.31, 0.0071));
+        }
+        update.holds = by_hand;
+        Ok(update)
+    }
+
+    /// The same with another learning rate.
+    #[must_use]
+    pub fn with_rate(&self, rate: f64) -> Self {
+        Self {
+            rate,
+            ..self.clone()
+        }
+    }
+
+    /// Whether an optimizer has the variables of another one.
+    fn is_alike(&self, other: &Self, parameters: &[(&str, Value)]) -> bool {
+        let same = |name: &str| {
+            let (a, b) = (self.group_of(name), other.group_of(name));
+            (a.frozen, a.decays) == (b.frozen, b.decays)
+        };
+        self.rule.name() == other.rule.name()
+            && self.rule.states() == other.rule.states()
+            && self.clip_norm.is_some() == other.clip_norm.is_some()
+            && self.average == other.average
+            && self.rate_variable == other.rate_variable
+            && self.micro_batches == other.micro_batches
+            && parameters.iter().all(|(name, _)| same(name))
+    }
+}
+
+/// Optimizers that differ in more than numbers.
+fn differs(replica: usize) -> Error {
+    Error::setting(
+        format!("optimizer of replica {replica}"),
+        "one that differs from that of replica 0 in more than numbers",
+        "the same rule, states, groups and clipping: a momentum of 0, for one, keeps no velocity",
+    )
+}
+
+impl Update {
+    /// [`Update::apply`] by numbers that stand in a table, which it declares.
+    pub(crate) fn apply_table(
+        &self,
+        graph: &mut Graph,
+        gradients: &[Option<Value>],
+        step: Value,
+    ) -> Result<Table> {
+        let moving = self.moving(gradients)?;
+        let clips = self.optimizer.clip_norm.is_some();
+        let mut table = Numbers::default();
+        if clips {
+            table.add(&self.variants, |optimizer| Ok(vec![self.factor(optimizer)]))?;
+        }
+        for (slot, gradient) in &moving {
+            let layout = self.layout(slot, *gradient, clips);
+            table.add(&self.variants, |optimizer| {
+                self.outputs(optimizer, slot, &layout, &[])
+            })?;
+        }
+        let first_hold = table.entries();
+        let holds = if self.holds { moving.len() } else { 0 };
+        let length = (first_hold + holds).max(1);
+        let name = format!("{}hyperparameters", self.under);
+        let variable = graph.variable(&name, Type::f32(&name, &[length])?)?;
+        let factor = match clips {
+            false => None,
+            true => {
+                let norm = clipping(graph, &moving)?;
+                let (op, bound) = over_read(&table.outputs(0, 1), [norm, variable], table.reads(0));
+                Some(graph.op1(Arc::new(op), &bound)?)
+            }
+        };
+        for (k, (slot, gradient)) in moving.iter().enumerate() {
+            graph.label(format!("{} update", slot.name));
+            let known = Known {
+                numbers: &table,
+                expressions: usize::from(clips) + k,
+                variable,
+                hold: self.holds.then_some(first_hold + k),
+            };
+            let written = |layout: &Layout, place| known.outputs(layout, place);
+            self.write(graph, slot, *gradient, factor, step, Some(&written))?;
+        }
+        let laid = |(slot, gradient): &(&Slot, Value)| {
+            ((*slot).clone(), self.layout(slot, *gradient, clips))
+        };
+        Ok(Table {
+            variable,
+            moving: moving.iter().map(laid).collect(),
+            update: self.clone(),
+            numbers: table,
+            clips,
+            holds: self.holds,
+        })
+    }
+}
 
 /// Expressions of an update whose numbers are not the same for all optimizers.
 #[derive(Clone, Debug, Default)]
@@ -101,7 +231,7 @@ impl Numbers {
 }
 
 /// What an update reads of a table.
-pub(super) struct Known<'a> {
+struct Known<'a> {
     pub numbers: &'a Numbers,
     /// Which expressions.
     pub expressions: usize,
@@ -111,9 +241,9 @@ pub(super) struct Known<'a> {
 }
 
 impl Known<'_> {
-    /// What is written over parameter, states and average, with the table as input `table`; and whether
-    /// it is read.
-    pub fn outputs(&self, layout: &Layout, table: usize) -> (Vec<Expr>, bool) {
+    /// What is written over parameter, states and average, with the table as input `table`; and the table
+    /// if it is read.
+    pub fn outputs(&self, layout: &Layout, table: usize) -> (Vec<Expr>, Option<Value>) {
         let mut outputs = self.numbers.outputs(self.expressions, table);
         if let Some(hold) = self.hold {
             let held = Expr::at(table, hold as f64).gt(0.5);
@@ -127,19 +257,13 @@ impl Known<'_> {
                 *output = held.select(Expr::input(before), &*output);
             }
         }
-        (
-            outputs,
-            self.hold.is_some() || self.numbers.reads(self.expressions),
-        )
+        let reads = self.hold.is_some() || self.numbers.reads(self.expressions);
+        (outputs, reads.then_some(self.variable))
     }
 }
 
 /// An expression of input 0 and the table, input 1, as an op and its inputs.
-pub(super) fn over_read(
-    outputs: &[Expr],
-    values: [Value; 2],
-    reads: bool,
-) -> (Pointwise, Vec<Value>) {
+fn over_read(outputs: &[Expr], values: [Value; 2], reads: bool) -> (Pointwise, Vec<Value>) {
     let whole = values.map(|value| (value, Plane::WHOLE));
     Pointwise::over_values(outputs, &whole[..1 + usize::from(reads)])
 }
