@@ -110,8 +110,8 @@ pub mod prelude {
     pub use crate::exec::{Choice, Device};
     pub use crate::expr::Expr;
     pub use crate::fit::{
-        Callback, CrossEntropy, EarlyStop, Fit, Inference, Loss, Metric, Progress, TrainStep,
-        Weights,
+        Callback, CrossEntropy, EarlyStop, Fit, Inference, InputGradient, JointStep, Loss, Metric,
+        Progress, TrainStep, Weights,
     };
     pub use crate::model::layers::*;
     pub use crate::model::{Initializer, Input, Layer, Model, Registry, Scope, Wire};

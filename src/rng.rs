@@ -196,6 +196,8 @@ pub mod streams {
     pub const AUGMENT: u32 = 0x5_0000;
     /// Squares and colours of pictures; `+` four times the layer's number in the network.
     pub const PICTURES: u32 = 0x10_0000;
+    /// Noise that a training step draws; `+` twice the draw's number.
+    pub const NOISE: u32 = 0x6_0000;
     /// The synthetic digits.
     pub const DIGITS: u32 = 0x3_0000;
     /// From here on every stream is a user's: draws of own expressions.

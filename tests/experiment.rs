@@ -279,6 +279,29 @@ fn what_would_be_passed_over_in_silence_is_refused() {
     let error = experiment.prepare(Some(&text), &Registry::standard());
     let error = error.map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("rows of layer 0: found 5"), "{error}");
+    // What belongs to tables says nothing of a text, and the other way round.
+    type Change = fn(&mut wgrad::fit::DataSetting);
+    let of_tables: [(&str, Change); 6] = [
+        ("inputs", |d| d.inputs = vec!["a".into()]),
+        ("targets", |d| d.targets = vec!["a".into()]),
+        ("words", |d| d.words = vec!["a".into()]),
+        ("classes", |d| d.classes = true),
+        ("stratified", |d| d.stratified = true),
+        ("standardise", |d| d.standardise = false),
+    ];
+    for (name, change) in of_tables {
+        let mut experiment = Experiment::load(&configs().join("char-transformer.toml")).unwrap();
+        change(&mut experiment.data);
+        let error = experiment.prepare(Some(&text), &Registry::standard());
+        let error = error.map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(&format!("data: found `{name}`")), "{error}");
+    }
+    let windows = told(&[("[data]\n", "[data]\nwindow = 5\n")]);
+    assert!(windows.contains("data: found `window`"), "{windows}");
+    // Before the first epoch, with what there is.
+    let stop = "epochs = 60\nearly_stop = { on = \"validation rmsse\" }";
+    let stop = told(&[("epochs = 60", stop)]);
+    assert!(stop.contains("validation rmse"), "{stop}");
     let wide = told_of_wine(&[("units = 3", "units = 9")], &[]);
     assert!(
         wide.contains("scores of the model: found 9; wanted 3"),

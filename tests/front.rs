@@ -215,6 +215,30 @@ fn early_stopping_keeps_the_best_epochs_weights() {
     assert!(error.contains("training loss"), "{error}");
 }
 
+/// Before anything is computed, without a device: a number that no epoch will have, two of one name.
+#[test]
+fn numbers_that_are_not_there_or_twice_are_refused_before_training() {
+    let (model, data) = (regression(), curve(40));
+    let fit = || {
+        let fit = Fit::new(&model, Loss::mse(), adam(0.05)).validation(&data);
+        fit.metric(Metric::mae())
+    };
+    let stop = |number: &str| fit().with(EarlyStop::on(number)).check(&data);
+    assert!(stop("validation mae").is_ok() && stop("training loss").is_ok());
+    let error = stop("validation mea").unwrap_err().to_string();
+    assert!(error.contains("validation mae"), "{error}");
+    let error = stop("accuracy").unwrap_err().to_string();
+    assert!(error.contains("training loss"), "{error}");
+    let twice = |metric: Metric| fit().metric(metric).check(&data);
+    let error = twice(Metric::mae()).unwrap_err().to_string();
+    assert!(error.contains("two numbers named `mae`"), "{error}");
+    let named = fit().metric(Metric::mae().named("mae again")).test(&data);
+    let outcome = named.epochs(1).run(&data, &cpu()).unwrap();
+    let scores = &outcome.report.test[0];
+    assert_eq!(scores.get("mae"), scores.get("mae again"));
+    assert!(scores.get("mae").is_some());
+}
+
 #[test]
 fn a_step_uploads_nothing_and_reads_nothing_back() {
     let (model, data) = (regression(), curve(100));

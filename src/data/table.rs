@@ -36,7 +36,8 @@ const MOST_WORDS: usize = 4096;
 /// A column of a table.
 #[derive(Clone, Debug, PartialEq)]
 enum Cells {
-    Numbers(Vec<f64>),
+    /// Numbers, and how they are written.
+    Numbers(Vec<f64>, Vec<String>),
     Words(Vec<String>),
 }
 
@@ -54,8 +55,8 @@ impl Table {
     /// cells are; else one of words.
     ///
     /// # Errors
-    /// [`Error::Io`], and [`Error::File`] with row and column: no header, a name twice, a ragged row, an
-    /// empty cell, a number that is not finite, no row.
+    /// [`Error::Io`], and [`Error::File`] with row and column: no header, a name twice, a ragged row, a
+    /// number that is not finite, no row.
     pub fn csv(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         Self::parse(path, &read_limited(path, MAX_BYTES)?)
@@ -92,14 +93,9 @@ impl Table {
             }
         }
         let mut words: Vec<Vec<String>> = vec![Vec::new(); names.len()];
-        for (row, record) in reader.records().enumerate() {
+        for record in reader.records() {
             let record = record.map_err(broken)?;
-            for ((cell, name), words) in record.iter().zip(&names).zip(&mut words) {
-                if cell.is_empty() {
-                    let found = format!("nothing in row {}, column `{name}`", row + 1);
-                    let fix = "Fill the cell, or leave the row out.";
-                    return Err(fail(found, "a value in every cell", fix));
-                }
+            for (cell, words) in record.iter().zip(&mut words) {
                 words.push(cell.to_string());
             }
         }
@@ -110,7 +106,11 @@ impl Table {
         }
         let mut cells = Vec::new();
         for (column, name) in words.into_iter().zip(&names) {
-            let numbers: Option<Vec<f64>> = column.iter().map(|cell| cell.parse().ok()).collect();
+            let number = |cell: &String| match cell.is_empty() {
+                true => Some(0.0),
+                false => cell.parse().ok(),
+            };
+            let numbers: Option<Vec<f64>> = column.iter().map(number).collect();
             cells.push(match numbers {
                 None => Cells::Words(column),
                 Some(numbers) => {
@@ -119,7 +119,7 @@ impl Table {
                         let fix = "Replace the value, or leave the row out.";
                         return Err(fail(found, "finite numbers", fix));
                     }
-                    Cells::Numbers(numbers)
+                    Cells::Numbers(numbers, column)
                 }
             });
         }
@@ -151,7 +151,10 @@ impl Table {
             return Err(Error::shape("rows of a table", format!("{rows:?}"), wanted));
         }
         let cells = self.cells.iter().map(|cells| match cells {
-            Cells::Numbers(all) => Cells::Numbers(rows.iter().map(|&r| all[r]).collect()),
+            Cells::Numbers(all, text) => {
+                let text = rows.iter().map(|&r| text[r].clone());
+                Cells::Numbers(rows.iter().map(|&r| all[r]).collect(), text.collect())
+            }
             Cells::Words(all) => Cells::Words(rows.iter().map(|&r| all[r].clone()).collect()),
         });
         Ok(Self {
@@ -163,10 +166,38 @@ impl Table {
 
     fn column(&self, name: &str) -> Result<&Cells> {
         let place = self.names.iter().position(|other| other == name);
-        place.map(|k| &self.cells[k]).ok_or_else(|| {
+        let cells = place.map(|k| &self.cells[k]).ok_or_else(|| {
             let known: Vec<&str> = self.names.iter().map(String::as_str).collect();
             Error::unknown("column", name, &known)
-        })
+        })?;
+        let (Cells::Numbers(_, text) | Cells::Words(text)) = cells;
+        match text.iter().position(String::is_empty) {
+            None => Ok(cells),
+            Some(row) => {
+                let found = format!("nothing in row {}, column `{name}`", row + 1);
+                let fix = "Fill the cell, or leave the row out.";
+                Err(Error::file(&self.path, found, "a value in every cell", fix))
+            }
+        }
+    }
+
+    /// Refuses a column of words most of whose cells are numbers.
+    fn not_numbers_but_for_some(&self, name: &str) -> Result<()> {
+        let Cells::Words(all) = self.column(name)? else {
+            return Ok(());
+        };
+        let is_word = |cell: &String| cell.parse::<f64>().is_err();
+        let words = all.iter().filter(|cell| is_word(cell)).count();
+        match all.iter().position(is_word) {
+            Some(row) if 2 * words < all.len() => {
+                let found = format!("`{}` in row {}", all[row], row + 1);
+                let wanted = "numbers, as in most of its rows";
+                let fix =
+                    "Mend the cell or leave the row out, or say that the column is one of `words`.";
+                Err(self.wrong(name, found, wanted, fix))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn wrong(&self, name: &str, found: impl std::fmt::Display, wanted: &str, fix: &str) -> Error {
@@ -187,6 +218,9 @@ pub struct Roles {
     pub inputs: Vec<String>,
     /// The columns that it is to find. One of words, or of several words, is one of classes.
     pub targets: Vec<String>,
+    /// Columns of words although most of their cells are numbers; other such columns are refused, since
+    /// one stray sign would make a column of numbers one of words.
+    pub words: Vec<String>,
     /// The target is a class also where it is a number: each number there is one.
     pub classes: bool,
     /// Numbers are moved and scaled so that their mean is 0 and their standard deviation 1.
@@ -200,6 +234,7 @@ impl Default for Roles {
         Self {
             inputs: vec![],
             targets: vec![],
+            words: vec![],
             classes: false,
             standardise: true,
             standardise_targets: true,
@@ -271,7 +306,7 @@ fn words(table: &Table, name: &str) -> Result<Vec<String>> {
             .collect::<BTreeSet<_>>()
             .into_iter()
             .collect(),
-        Cells::Numbers(all) => {
+        Cells::Numbers(all, _) => {
             let mut numbers = all.clone();
             numbers.sort_by(f64::total_cmp);
             numbers.dedup();
@@ -340,8 +375,12 @@ impl Schema {
             ));
         }
         let coded = |name: &String, class: bool| {
+            let meant = roles.words.contains(name) || (class && roles.classes);
+            if !meant {
+                table.not_numbers_but_for_some(name)?;
+            }
             let coding = match table.column(name)? {
-                Cells::Numbers(all) if !class => {
+                Cells::Numbers(all, _) if !class && !roles.words.contains(name) => {
                     let target = roles.targets.contains(name);
                     let scaled = roles.standardise && (!target || roles.standardise_targets);
                     number(table, name, all, scaled)?
@@ -356,7 +395,7 @@ impl Schema {
         };
         let class = |name: &String| {
             let words = matches!(table.column(name)?, Cells::Words(_));
-            Ok::<bool, Error>(roles.classes || words)
+            Ok::<bool, Error>(roles.classes || words || roles.words.contains(name))
         };
         let targets = roles.targets.iter().map(|name| coded(name, class(name)?));
         let targets: Vec<Coded> = targets.collect::<Result<_>>()?;
@@ -478,7 +517,7 @@ impl Schema {
             for (row, x) in standard(table, coded)?.enumerate() {
                 scaled[row * n + k] = x;
             }
-            if let Cells::Numbers(all) = table.column(&coded.name)? {
+            if let Cells::Numbers(all, _) = table.column(&coded.name)? {
                 for (row, &x) in all.iter().enumerate() {
                     plain[row * n + k] = x as f32;
                 }
@@ -494,10 +533,12 @@ fn numbers_of<'a>(
     table: &'a Table,
     name: &'a str,
     words: &'a [String],
-) -> Result<Box<dyn Iterator<Item = Result<usize>> + 'a>> {
-    let find = move |row: usize, word: &str| {
-        let place = words.iter().position(|other| other == word);
-        place.ok_or_else(|| {
+) -> Result<impl Iterator<Item = Result<usize>> + 'a> {
+    let find = move |(row, word): (usize, &String)| {
+        let place = |word: &str| words.iter().position(|other| other == word);
+        // As it is written, or the number that it is.
+        let number = || place(&word.parse::<f64>().ok()?.to_string());
+        place(word).or_else(number).ok_or_else(|| {
             let found = format!("`{word}` in row {}", row + 1);
             let wanted = "one of the values that the model was trained on";
             table.wrong(
@@ -508,14 +549,8 @@ fn numbers_of<'a>(
             )
         })
     };
-    Ok(match table.column(name)? {
-        Cells::Words(all) => Box::new(all.iter().enumerate().map(move |(r, w)| find(r, w))),
-        Cells::Numbers(all) => Box::new(
-            all.iter()
-                .enumerate()
-                .map(move |(r, x)| find(r, &x.to_string())),
-        ),
-    })
+    let (Cells::Numbers(_, text) | Cells::Words(text)) = table.column(name)?;
+    Ok(text.iter().enumerate().map(find))
 }
 
 /// A column of numbers as its coding has it.
@@ -525,7 +560,7 @@ fn standard<'a>(table: &'a Table, coded: &Coded) -> Result<impl Iterator<Item = 
         _ => (0.0, 1.0),
     };
     match table.column(&coded.name)? {
-        Cells::Numbers(all) => Ok(all.iter().map(move |x| ((x - mean) / deviation) as f32)),
+        Cells::Numbers(all, _) => Ok(all.iter().map(move |x| ((x - mean) / deviation) as f32)),
         Cells::Words(all) => {
             let row = all
                 .iter()

@@ -15,6 +15,16 @@ pub trait Callback: Debug {
     /// Whatever ends the run.
     fn epoch(&mut self, epoch: &Epoch, control: &mut Control<'_>) -> Result<()>;
 
+    /// Holds its settings to the names of the numbers that an epoch of the run will have, before anything is
+    /// computed.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`] for a number that there will not be.
+    fn check(&self, numbers: &[String]) -> Result<()> {
+        let _ = numbers;
+        Ok(())
+    }
+
     /// What it has learnt from the epochs so far, for a checkpoint; nothing, if not said.
     fn state(&self) -> serde_json::Value {
         serde_json::Value::Null
@@ -132,6 +142,14 @@ impl EarlyStop {
 }
 
 impl Callback for EarlyStop {
+    fn check(&self, numbers: &[String]) -> Result<()> {
+        if numbers.contains(&self.number) {
+            return Ok(());
+        }
+        let known: Vec<&str> = numbers.iter().map(String::as_str).collect();
+        Err(Error::unknown("number of an epoch", &self.number, &known))
+    }
+
     fn state(&self) -> serde_json::Value {
         serde_json::json!({ "best": self.best })
     }

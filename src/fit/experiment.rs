@@ -96,6 +96,9 @@ pub struct DataSetting {
     /// The columns that it is to find.
     #[serde(default)]
     pub targets: Vec<String>,
+    /// Columns of words although most of their cells are numbers.
+    #[serde(default)]
+    pub words: Vec<String>,
     /// The target is a class also where it is a number.
     #[serde(default)]
     pub classes: bool,
@@ -322,7 +325,7 @@ impl Experiment {
             let wanted = "three shares: training, validation, test";
             return Err(Error::setting("split", found, wanted));
         }
-        self.check_pictures()?;
+        self.check_format()?;
         let (parts, reading) = match self.data.format {
             Format::Csv => self.table(&path)?,
             Format::Text => self.text(&path)?,
@@ -362,7 +365,7 @@ impl Experiment {
             optimizer: self.optimizer.clone(),
             setting: self.training.clone(),
         };
-        prepared.fit()?.check(&prepared.training)?;
+        prepared.with_callbacks(|_| {})?.check(&prepared.training)?;
         Ok(prepared)
     }
 
@@ -372,6 +375,7 @@ impl Experiment {
         let roles = Roles {
             inputs: setting.inputs.clone(),
             targets: setting.targets.clone(),
+            words: setting.words.clone(),
             classes: setting.classes,
             standardise: setting.standardise,
             // Losses of probabilities and signs want targets as they are.

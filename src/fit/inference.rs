@@ -6,13 +6,14 @@ use std::sync::{Mutex, PoisonError};
 
 use ndarray::{ArrayD, IxDyn};
 
+use super::cost::output;
 use super::weights::Weights;
 use crate::data::{Dataset, Numbers};
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::graph::{Graph, Handle, Program};
 use crate::model::{Input, Model, Pass, Role, Variables};
-use crate::ops::Tape;
+use crate::ops::{Tape, Value};
 use crate::run::Session;
 use crate::tensor::{Host, View};
 
@@ -42,6 +43,16 @@ pub struct Inference {
     outputs: Vec<(String, Input, Handle<f32>)>,
 }
 
+/// A column of a mini-batch, or what comes of one: name, an example, value.
+pub(super) type Column = (String, Input, Value);
+
+/// What is written behind a model.
+#[derive(Default)]
+pub(super) struct Extra {
+    pub inputs: Vec<Column>,
+    pub outputs: Vec<Column>,
+}
+
 impl Inference {
     /// Compiles a model for at most `batch` examples at once.
     ///
@@ -49,6 +60,20 @@ impl Inference {
     /// [`Error::UnknownName`] for a weight that is missing, [`Error::Shape`] for one of other extents,
     /// what the device says.
     pub fn new(model: &Model, weights: &Weights, batch: usize, device: &Device) -> Result<Self> {
+        Self::with(model, weights, batch, device, |_, _, _, _| {
+            Ok(Extra::default())
+        })
+    }
+
+    /// [`Inference::new`] with what is written behind the model, given the graph, the model's variables,
+    /// its inputs and its outputs.
+    pub(super) fn with(
+        model: &Model,
+        weights: &Weights,
+        batch: usize,
+        device: &Device,
+        more: impl FnOnce(&mut Graph, &mut Variables, &[Column], &[Value]) -> Result<Extra>,
+    ) -> Result<Self> {
         if batch == 0 {
             return Err(Error::setting("examples at once", 0, "at least 1"));
         }
@@ -62,19 +87,15 @@ impl Inference {
         let program = graph.begin("forward");
         let values: Vec<_> = inputs.iter().map(|(_, _, value)| *value).collect();
         let made = model.write(&mut graph, &mut variables, &values, Pass::Evaluation)?;
+        let extra = more(&mut graph, &mut variables, &inputs, &made)?;
+        inputs.extend(extra.inputs);
+        let of_model = model.outputs().zip(made);
+        let of_model =
+            of_model.map(|((name, example), value)| (name.into(), example.clone(), value));
         let mut outputs: Vec<(String, Input, Handle<f32>)> = Vec::new();
-        for ((name, example), value) in model.outputs().zip(made) {
-            // A value that is an input, or another output already, is copied to be one of its own.
-            let name_of = format!("output {name}");
-            let kept = match graph.output::<f32>(&name_of, value) {
-                Ok(handle) => handle,
-                Err(_) => {
-                    let copy =
-                        crate::ops::pointwise::pointwise(&mut graph, [value], |[x]| x * 1.0)?;
-                    graph.output(&name_of, copy)?
-                }
-            };
-            outputs.push((name.into(), example.clone(), kept));
+        for (name, example, value) in of_model.chain(extra.outputs) {
+            let kept = output(&mut graph, &format!("output {name}"), value)?;
+            outputs.push((name, example, kept));
         }
         let mut session = Session::new(&graph, device)?;
         for variable in variables.all() {
@@ -174,6 +195,13 @@ impl Inference {
     /// # Errors
     /// As [`Inference::run`].
     pub fn run_on(&self, data: &Dataset) -> Result<Outputs> {
+        let hosts = self.columns(data)?;
+        let views: Vec<(&str, View<'_>)> = hosts.iter().map(|(n, h)| (*n, h.view())).collect();
+        self.run(&views)
+    }
+
+    /// The columns of a data set that it takes.
+    pub(super) fn columns(&self, data: &Dataset) -> Result<Vec<(&str, Host)>> {
         let mut hosts = Vec::new();
         for (name, ..) in &self.inputs {
             let column = data.column(name)?;
@@ -187,8 +215,7 @@ impl Inference {
             };
             hosts.push((name.as_str(), host));
         }
-        let views: Vec<(&str, View<'_>)> = hosts.iter().map(|(n, h)| (*n, h.view())).collect();
-        self.run(&views)
+        Ok(hosts)
     }
 }
 

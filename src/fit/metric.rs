@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::model::{Input, Scope};
 use crate::ops::argmax::Argmax;
-use crate::ops::pointwise::{Pointwise, pointwise};
+use crate::ops::pointwise::pointwise;
 use crate::ops::reduction::{Kind, Reduction};
 use crate::ops::{Tape, Value};
 use crate::shape::DType;
@@ -42,6 +42,7 @@ pub trait Measure: fmt::Debug + Send + Sync {
 #[derive(Clone, Debug)]
 pub struct Metric {
     measure: Arc<dyn Measure>,
+    name: Option<String>,
     output: Option<String>,
     target: Option<String>,
 }
@@ -51,6 +52,7 @@ impl Metric {
     pub fn new(measure: impl Measure + 'static) -> Self {
         Self {
             measure: Arc::new(measure),
+            name: None,
             output: None,
             target: None,
         }
@@ -156,9 +158,31 @@ impl Metric {
         }
     }
 
+    /// The same by another name, where several metrics of a run would have one name: of a metric with
+    /// several values, that name stands before theirs.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self {
+            name: Some(name.into()),
+            ..self
+        }
+    }
+
     /// Its name in reports.
     pub fn name(&self) -> &str {
-        self.measure.name()
+        self.name.as_deref().unwrap_or(self.measure.name())
+    }
+
+    /// Its values by their names in reports.
+    pub(crate) fn finish(&self, totals: &[f64], examples: usize) -> Vec<(String, f64)> {
+        let values = self.measure.finish(totals, examples);
+        let Some(own) = &self.name else { return values };
+        let one = values.len() == 1;
+        let named = |(name, value): (String, f64)| match one {
+            true => (own.clone(), value),
+            false => (format!("{own} {name}"), value),
+        };
+        values.into_iter().map(named).collect()
     }
 
     pub(crate) fn measure(&self) -> &dyn Measure {
@@ -465,24 +489,4 @@ impl Measure for Perplexity {
     fn finish(&self, totals: &[f64], examples: usize) -> Vec<(String, f64)> {
         one("perplexity", (totals[0] / examples as f64).exp())
     }
-}
-
-/// Adds the numbers of a mini-batch's examples, `[N]` or `[N, S]`, times 1 or 0 for each, to totals
-/// `[S]`.
-pub(super) fn add_up(
-    scope: &mut Scope<'_>,
-    each: Value,
-    counted: Value,
-    totals: Value,
-) -> Result<()> {
-    let extents = scope.extents(each)?;
-    let (n, s) = (extents[0], extents[1..].iter().product::<usize>());
-    let each = scope.reshape(each, &[n, s])?;
-    let counted = scope.reshape(counted, &[n, 1])?;
-    // What does not count may be anything, also NaN.
-    let each = pointwise(scope, [each, counted], |[x, c]| c.gt(0.5).select(x, 0.0))?;
-    let sums = scope.op1(Arc::new(Reduction::new(Kind::Sum, &[0])), &[each])?;
-    let add = Pointwise::new(&[Expr::input(0) + Expr::input(1)]).updating(0, 0);
-    scope.op(Arc::new(add), &[totals, sums])?;
-    Ok(())
 }

@@ -1,17 +1,23 @@
 //! Training any [`Model`](crate::model::Model) on any [`Dataset`](crate::data::Dataset): losses, metrics, the training step, the
 //! whole run, and what comes of it.
 
+mod by_hand;
 mod callback;
 mod checkpoint;
 mod config;
+mod cost;
 mod experiment;
 mod inference;
+mod input_gradient;
+mod joint;
 mod loss;
 mod metric;
+mod pace;
 mod report;
 mod resident;
 mod run;
 mod sample;
+mod saved;
 mod setup;
 mod step;
 mod trained;
@@ -25,6 +31,8 @@ pub use experiment::{
     TrainingSetting,
 };
 pub use inference::{Inference, Outputs};
+pub use input_gradient::{Gradients, InputGradient};
+pub use joint::{JointScope, JointStep, JointStepBuilder, Net, Objective};
 pub use loss::{Criterion, CrossEntropy, Each, Loss};
 pub use metric::{Measure, Metric};
 pub use report::{Epoch, Report, Scores};

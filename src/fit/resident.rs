@@ -9,10 +9,12 @@ use crate::graph::Graph;
 use crate::model::Input;
 use crate::ops::rows::Rows;
 use crate::ops::{Tape, Value};
+use crate::run::Session;
 use crate::shape::{DType, Type};
 use crate::tensor::{Host, pack};
 
 /// Columns on the device: numbers that several columns share stand there once.
+#[derive(Default)]
 pub(super) struct Resident {
     pub buffers: HashMap<(usize, DType), Value>,
     pub uploads: Vec<(Value, Host)>,
@@ -36,6 +38,21 @@ impl Resident {
         self.buffers.insert((address, host.dtype()), value);
         self.uploads.push((value, host));
         Ok(value)
+    }
+
+    /// Writes all of it to the device.
+    pub fn write(self, session: &mut Session, graph: &Graph) -> Result<()> {
+        for (value, host) in self.uploads {
+            let handle = graph.handle::<Host>(value)?;
+            let copies = session.elements(handle)? / host.len();
+            let host = match host {
+                host if copies == 1 => host,
+                Host::F32(values) => Host::F32(values.repeat(copies)),
+                Host::U32(values) => Host::U32(values.repeat(copies)),
+            };
+            session.write(handle, &host)?;
+        }
+        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ use super::checkpoint::{Checkpoint, State, fingerprint};
 use super::loss::Loss;
 use super::metric::Metric;
 use super::report::{Epoch, Report, Scores};
-use super::setup::Setup;
+use super::setup::{Setup, Wishes};
 use super::training::{Evaluated, Training};
 use super::weights::Weights;
 use crate::clock::Stopwatch;
@@ -50,6 +50,7 @@ pub struct Fit<'a> {
     model: &'a Model,
     loss: Loss,
     optimizer: Optimizer,
+    sweep: Vec<Optimizer>,
     metrics: Vec<Metric>,
     batch: usize,
     epochs: usize,
@@ -80,6 +81,7 @@ impl<'a> Fit<'a> {
             model,
             loss,
             optimizer,
+            sweep: vec![],
             metrics: vec![],
             batch: 32,
             epochs: 10,
@@ -111,6 +113,48 @@ impl<'a> Fit<'a> {
     #[must_use]
     pub fn replicas(self, replicas: usize) -> Self {
         Self { replicas, ..self }
+    }
+
+    /// Trains a replica with each of these optimizers, in place of the one that was given: one compiled
+    /// plan, whose replicas have other numbers. They may differ in learning rate, decays, momenta, betas,
+    /// bounds of clipping, schedules' numbers, whatever is a number of the rule; not in what the rule
+    /// keeps. The report has the numbers of each replica, in this order.
+    ///
+    /// Replica r is the run alone with its optimizer and [`Fit::first_replica`]`(r)`, by the same
+    /// arithmetic: the same bits, unless an update that reads its numbers from a table is fused
+    /// otherwise, or a GPU's compiler reassociates numbers that are compiled in; then last bits differ.
+    ///
+    /// ```
+    /// # use wgrad::data::Dataset;
+    /// # use wgrad::exec::{Choice, Device};
+    /// # use wgrad::fit::{Fit, Loss};
+    /// # use wgrad::model::{Model, layers::*};
+    /// use wgrad::optim::{AdamW, Optimizer};
+    ///
+    /// # let data = Dataset::new().with("input", [1], vec![0.5f32; 8])?.with("target", [1], vec![1.0f32; 8])?;
+    /// # let model = Model::sequential([1]).then(Dense::new(1)).build()?;
+    /// # let device = Device::open(Choice::Cpu)?;
+    /// let settings = [(1e-3, 0.0), (1e-2, 0.0), (1e-2, 0.1)];
+    /// let optimizers = settings.map(|(rate, decay)| Optimizer::new(AdamW::with_decay(decay), rate));
+    /// let fit = Fit::new(&model, Loss::mse(), optimizers[0].clone()).sweep(optimizers);
+    /// let outcome = fit.batch(4).validation(&data).run(&data, &device)?;
+    /// let last = &outcome.report.epochs[9];
+    /// assert_eq!(last.validation.len(), 3); // one of each setting
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    #[must_use]
+    pub fn sweep(self, optimizers: impl IntoIterator<Item = Optimizer>) -> Self {
+        let sweep: Vec<Optimizer> = optimizers.into_iter().collect();
+        Self {
+            optimizer: sweep.first().unwrap_or(&self.optimizer).clone(),
+            replicas: if sweep.is_empty() {
+                self.replicas
+            } else {
+                sweep.len()
+            },
+            sweep,
+            ..self
+        }
     }
 
     /// The number of the first replica: one that is trained alone equals the one of that number among
@@ -204,11 +248,15 @@ impl<'a> Fit<'a> {
         };
         let of = |data: Option<&Dataset>| data.map_or("none".into(), fingerprint);
         let initial = self.initial.map_or("drawn".into(), Weights::sha256);
+        let optimizer = match &self.sweep[..] {
+            [] => format!("{:?}", self.optimizer),
+            sweep => format!("{sweep:?}"),
+        };
         [
             ("version", env!("CARGO_PKG_VERSION").to_string()),
             ("model", self.model.to_json().unwrap_or_else(|_| shapes())),
             ("loss", self.loss.name()),
-            ("optimizer", format!("{:?}", self.optimizer)),
+            ("optimizer", optimizer),
             ("metrics", names(&self.metrics)),
             ("mini-batch", self.batch.to_string()),
             ("replicas", self.replicas.to_string()),
@@ -252,6 +300,8 @@ impl<'a> Fit<'a> {
             replicas: self.replicas,
             first_replica: self.first_replica,
             seed: self.seed,
+            sweep: &self.sweep,
+            wishes: Wishes::default(),
             data: Some(data),
             evaluated: sets,
         }
@@ -270,7 +320,16 @@ impl<'a> Fit<'a> {
             let wanted = "a file of checkpoints";
             return Err(Error::setting("checkpoint", "none to resume from", wanted));
         }
-        self.setup(data, &self.sets()).checked().map(|_| ())
+        let sets = self.sets();
+        let setup = self.setup(data, &sets);
+        setup.checked()?;
+        let metrics = setup.metric_names()?;
+        let mut numbers = vec!["training loss".to_string()];
+        if self.validation.is_some() {
+            numbers.push("validation loss".into());
+            numbers.extend(metrics.iter().map(|name| format!("validation {name}")));
+        }
+        self.callbacks.iter().try_for_each(|c| c.check(&numbers))
     }
 
     /// Trains.

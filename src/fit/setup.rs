@@ -7,10 +7,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::by_hand::ByHand;
+use super::cost::{Cost, add_up, cost, output, record};
 use super::loss::{Each, Loss};
-use super::metric::{Metric, add_up};
+use super::metric::Metric;
 use super::resident::{Columns, Resident, fits, of_set};
-use super::training::{Evaluation, Host32, Saved, Training};
+use super::saved::{self, Seed};
+use super::training::{Evaluation, Host32, Training};
 use crate::compile::Options;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -19,13 +22,11 @@ use crate::expr::Expr;
 use crate::graph::{Graph, Handle};
 use crate::model::{Input, Model, Pass, Role, Scope, Variables};
 use crate::ops::advance::Advance;
-use crate::ops::constant::Constant;
-use crate::ops::pointwise::{Pointwise, pointwise};
-use crate::ops::reduce::Reduce;
+use crate::ops::pointwise::Pointwise;
 use crate::ops::shuffle::Shuffle;
 use crate::ops::{COUNTER, Tape, Value};
 use crate::optim::Optimizer;
-use crate::rng::{KEYS, keys};
+use crate::rng::KEYS;
 use crate::run::Session;
 use crate::shape::{DType, Type};
 use crate::tensor::Host;
@@ -40,63 +41,24 @@ pub(super) struct Setup<'a> {
     pub replicas: usize,
     pub first_replica: u32,
     pub seed: u64,
+    /// An optimizer for each replica, of which `optimizer` is the first; none where it trains all.
+    pub sweep: &'a [Optimizer],
+    /// What a loop of one's own may do.
+    pub wishes: Wishes,
     /// Resident training data; none is fed.
     pub data: Option<&'a Dataset>,
     /// Data that is evaluated, by name.
     pub evaluated: &'a [(&'a str, &'a Dataset)],
 }
-/// The loss of a mini-batch of `n` examples, and its gradient with respect to `parameters`.
-struct Cost {
-    /// `[1]`.
-    mean: Value,
-    gradients: Vec<Option<Value>>,
-}
-
-fn cost(graph: &mut Graph, terms: &[(f64, Each)], n: usize, wrt: &[Value]) -> Result<Cost> {
-    graph.label("loss forward");
-    let sum = |graph: &mut Graph, parts: Vec<(f64, Value)>| {
-        let mut total = None;
-        for (weight, value) in parts {
-            total = Some(match total {
-                None if weight == 1.0 => value,
-                None => pointwise(graph, [value], |[x]| x * weight)?,
-                Some(total) => pointwise(graph, [total, value], |[t, x]| t + x * weight)?,
-            });
-        }
-        total.ok_or_else(|| Error::setting("loss", "no term", "one or more"))
-    };
-    let one = |graph: &mut Graph, extents: &[usize], value: f64| {
-        let extents = extents.to_vec();
-        graph.op1(Arc::new(Constant { extents, value }), &[])
-    };
-    if terms.iter().all(|(_, each)| each.counts.is_none()) {
-        let each = sum(
-            graph,
-            terms.iter().map(|(w, each)| (*w, each.sums)).collect(),
-        )?;
-        let mean = graph.op1(Arc::new(Reduce::new(None, 1.0 / n as f64)), &[each])?;
-        graph.label("loss backward");
-        let seed = one(graph, &[n], 1.0 / n as f64)?;
-        let gradients = graph.gradients(each, seed, wrt)?;
-        return Ok(Cost { mean, gradients });
-    }
-    let mut means = Vec::new();
-    for (weight, each) in terms {
-        let total = graph.op1(Arc::new(Reduce::new(None, 1.0)), &[each.sums])?;
-        let mean = match each.counts {
-            None => pointwise(graph, [total], |[t]| t * (1.0 / n as f64))?,
-            Some(counts) => {
-                let counts = graph.op1(Arc::new(Reduce::new(None, 1.0)), &[counts])?;
-                pointwise(graph, [total, counts], |[t, c]| t / c)?
-            }
-        };
-        means.push((*weight, mean));
-    }
-    let mean = sum(graph, means)?;
-    graph.label("loss backward");
-    let seed = one(graph, &[1], 1.0)?;
-    let gradients = graph.gradients(mean, seed, wrt)?;
-    Ok(Cost { mean, gradients })
+/// What a loop of one's own may do with a step.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wishes {
+    /// Set rates and freeze parameters.
+    pub by_hand: bool,
+    /// Read gradients.
+    pub gradients: bool,
+    /// Read the loss of each of so many steps.
+    pub losses: usize,
 }
 
 /// The columns that a model and its loss take: name, example, classes, and the ignored one.
@@ -141,6 +103,36 @@ impl Setup<'_> {
         Ok(())
     }
 
+    /// The names of the metrics' values, which are all different.
+    pub fn metric_names(&self) -> Result<Vec<String>> {
+        let (mut graph, mut variables) = (Graph::new(), Variables::default());
+        graph.begin("trial");
+        let mut names: Vec<String> = Vec::new();
+        for (k, metric) in self.metrics.iter().enumerate() {
+            let (_, output) = self.metric_output(metric)?;
+            let target = metric.measure().target(&output)?;
+            let mut given = |what: &str, of: &Input| {
+                let name = format!("{what} {k}");
+                graph.variable(&name, of.of_batch(&name, 2)?)
+            };
+            let (output, target) = (given("output", &output)?, given("target", &target)?);
+            let mut streams = LOSS_STREAMS;
+            let mut scope = Scope::new(&mut graph, &mut variables, Pass::Evaluation, &mut streams);
+            let value = metric.measure().write(&mut scope, output, target);
+            let value = value.map_err(|e| e.within(&format!("metric {}", metric.name())))?;
+            let totals = scope.extents(value)?[1..].iter().product();
+            for (name, _) in metric.finish(&vec![1.0; totals], 2) {
+                if names.contains(&name) {
+                    let found = format!("two numbers named `{name}`");
+                    let wanted = "metrics of different names; `Metric::named` gives one";
+                    return Err(Error::setting("metrics", found, wanted));
+                }
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
     fn metric_output(&self, metric: &Metric) -> Result<(usize, Input)> {
         let all: Vec<(&str, &Input)> = self.model.outputs().collect();
         let place = match metric.output() {
@@ -181,6 +173,11 @@ impl Setup<'_> {
             return Err(Error::setting("mini-batch", 0, "at least 1"));
         }
         self.optimizer.check()?;
+        if !self.sweep.is_empty() && self.sweep.len() != self.replicas {
+            let found = format!("{} optimizers", self.sweep.len());
+            let wanted = format!("one for each of {} replicas", self.replicas);
+            return Err(Error::setting("sweep", found, wanted));
+        }
         let wanted = self.wanted()?;
         if let Some(data) = self.data {
             let checked = self.check(data, &wanted);
@@ -270,8 +267,36 @@ impl Setup<'_> {
         let values: Vec<Value> = parameters.iter().map(|(_, v)| *v).collect();
         let Cost { mean, gradients } = cost(&mut graph, &terms, self.batch, &values)?;
         let named: Vec<(&str, Value)> = parameters.iter().map(|(n, v)| (n.as_str(), *v)).collect();
-        let update = self.optimizer.declare(&mut graph, &named)?;
-        update.apply(&mut graph, &gradients, step)?;
+        let each = match self.sweep {
+            [] => vec![self.optimizer.clone(); self.replicas],
+            sweep => sweep.to_vec(),
+        };
+        let by_hand = self.wishes.by_hand;
+        let (update, table) = match by_hand || !self.sweep.is_empty() {
+            false => {
+                let update = self.optimizer.declare(&mut graph, &named)?;
+                update.apply(&mut graph, &gradients, step)?;
+                (update, None)
+            }
+            true => {
+                let optimizer = self.optimizer;
+                let update = optimizer.declare_table(&mut graph, "", &each, by_hand, &named)?;
+                let table = update.apply_table(&mut graph, &gradients, step)?;
+                (update, Some(table))
+            }
+        };
+        let mut kept = Vec::new();
+        if self.wishes.gradients {
+            for ((name, _), gradient) in parameters.iter().zip(&gradients) {
+                let Some(gradient) = *gradient else { continue };
+                let result = format!("{name} gradient");
+                kept.push((name.clone(), output(&mut graph, &result, gradient)?));
+            }
+        }
+        let recorded = match self.wishes.losses {
+            0 => None,
+            n => Some(record(&mut graph, &mut variables, n, mean, step)?),
+        };
         graph.label("loss total");
         let add = Pointwise::new(&[Expr::input(0) + Expr::input(1)]).updating(0, 0);
         graph.op(Arc::new(add), &[total, mean])?;
@@ -296,7 +321,21 @@ impl Setup<'_> {
             ..Options::on(device.info())
         };
         let mut session = Session::with(&graph, device, &options)?;
-        self.write(&mut session, &graph, key, resident)?;
+        let seed = Seed {
+            seed: self.seed,
+            first_replica: self.first_replica,
+            replicas: self.replicas,
+        };
+        seed.write(&mut session, graph.handle(key)?)?;
+        let table = match table {
+            None => None,
+            Some(table) => Some(ByHand::new(&graph, table, each)?),
+        };
+        let recorded: Option<Handle<f32>> = recorded.map(|v| graph.handle(v)).transpose()?;
+        if let Some(recorded) = recorded {
+            session.fill(recorded, 0.0)?;
+        }
+        resident.write(&mut session, &graph)?;
         let mut training = Training {
             order: order_program,
             train,
@@ -304,7 +343,7 @@ impl Setup<'_> {
                 .iter()
                 .map(|(name, value)| Ok((name.clone(), host32(&graph, *value)?)))
                 .collect::<Result<_>>()?,
-            saved: self.saved(&mut session, &graph, &variables)?,
+            saved: saved::begin(&mut session, &graph, &variables, seed, &mut 0)?,
             states: update
                 .states()
                 .into_iter()
@@ -312,11 +351,17 @@ impl Setup<'_> {
                 .collect::<Result<_>>()?,
             step: graph.handle(step)?,
             loss: graph.handle(total)?,
+            by_hand: table,
+            gradients: kept,
+            recorded,
             evaluations,
             epoch_steps,
             replicas: self.replicas,
             session,
         };
+        if let Some(by_hand) = &training.by_hand {
+            by_hand.write(&mut training.session)?;
+        }
         training.session.fill(training.step, 0)?;
         training.session.fill(training.loss, 0.0)?;
         training.session.run(init, 1)?;
@@ -429,69 +474,14 @@ impl Setup<'_> {
             metrics,
         })
     }
-
-    /// Writes keys and resident columns.
-    fn write(
-        &self,
-        session: &mut Session,
-        graph: &Graph,
-        key: Value,
-        resident: Resident,
-    ) -> Result<()> {
-        let replicas = self.replicas as u32;
-        let own = (0..replicas).flat_map(|r| keys(self.seed, self.first_replica + r));
-        session.write(graph.handle::<u32>(key)?, &own.collect::<Vec<u32>>())?;
-        for (value, host) in resident.uploads {
-            let handle = graph.handle::<Host>(value)?;
-            let copies = session.elements(handle)? / host.len();
-            let host = match host {
-                host if copies == 1 => host,
-                Host::F32(values) => Host::F32(values.repeat(copies)),
-                Host::U32(values) => Host::U32(values.repeat(copies)),
-            };
-            session.write(handle, &host)?;
-        }
-        Ok(())
-    }
-
-    /// Gives the model's variables their first values.
-    fn saved(
-        &self,
-        session: &mut Session,
-        graph: &Graph,
-        variables: &Variables,
-    ) -> Result<Vec<Saved>> {
-        let mut saved = Vec::new();
-        let mut number = 0;
-        for variable in variables.all() {
-            let handle: Handle<f32> = graph.handle(variable.value)?;
-            let mut initial = Vec::new();
-            for replica in 0..self.replicas as u32 {
-                initial.extend(variable.draw(self.seed, self.first_replica + replica, number));
-            }
-            session.write(handle, &initial)?;
-            if variable.role == Role::Parameter {
-                number += 1;
-            }
-            if variable.role != Role::Constant {
-                saved.push(Saved {
-                    name: variable.name.clone(),
-                    extents: variable.ty.shape.extents().to_vec(),
-                    handle,
-                    initial,
-                });
-            }
-        }
-        Ok(saved)
-    }
 }
 /// Streams of losses and metrics begin behind those of layers.
-const LOSS_STREAMS: u32 = 1 << 15;
+pub(super) const LOSS_STREAMS: u32 = 1 << 15;
 
 /// Examples that an evaluation takes at once, at least.
 const EVALUATION_BATCH: usize = 256;
 
-fn host32(graph: &Graph, value: Value) -> Result<Host32> {
+pub(super) fn host32(graph: &Graph, value: Value) -> Result<Host32> {
     Ok(match graph.ty(value)?.dtype {
         DType::F32 => Host32::F32(graph.handle(value)?),
         DType::U32 => Host32::U32(graph.handle(value)?),

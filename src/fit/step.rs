@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use super::by_hand::none;
 use super::loss::Loss;
-use super::setup::Setup;
+use super::pace::Pace;
+use super::setup::{Setup, Wishes};
 use super::training::Training;
 use super::weights::Weights;
 use crate::data::Dataset;
@@ -39,11 +41,9 @@ use crate::tensor::{Element, Host};
 /// ```
 pub struct TrainStep {
     training: Training,
-    /// Steps since the loss was asked for.
-    since: u64,
-    /// Steps in all.
-    taken: u64,
-    resident: bool,
+    pace: Pace,
+    /// Steps when their losses were asked for last.
+    asked: u64,
 }
 
 /// What a [`TrainStep`] is made of.
@@ -55,6 +55,7 @@ pub struct TrainStepBuilder<'a> {
     batch: usize,
     replicas: usize,
     seed: u64,
+    wishes: Wishes,
 }
 
 impl<'a> TrainStepBuilder<'a> {
@@ -76,6 +77,41 @@ impl<'a> TrainStepBuilder<'a> {
         Self { seed, ..self }
     }
 
+    /// The rate is set and parameters are frozen as training goes on, by [`TrainStep::set_rate`] and
+    /// [`TrainStep::freeze`]. What follows from the rate is then read from a table on the device. Each
+    /// update takes one binding more, so some take a launch of their own, and last bits may differ.
+    #[must_use]
+    pub fn by_hand(self) -> Self {
+        let by_hand = true;
+        let wishes = Wishes {
+            by_hand,
+            ..self.wishes
+        };
+        Self { wishes, ..self }
+    }
+
+    /// Gradients can be read, by [`TrainStep::gradients`]. An update is then no part of the launch that
+    /// makes its gradient.
+    #[must_use]
+    pub fn keep_gradients(self) -> Self {
+        let wishes = Wishes {
+            gradients: true,
+            ..self.wishes
+        };
+        Self { wishes, ..self }
+    }
+
+    /// The loss of each of the last `steps` steps stays on the device, for [`TrainStep::losses`]; a
+    /// launch more.
+    #[must_use]
+    pub fn keep_losses(self, steps: usize) -> Self {
+        let wishes = Wishes {
+            losses: steps,
+            ..self.wishes
+        };
+        Self { wishes, ..self }
+    }
+
     fn setup<'s>(&'s self, data: Option<&'s Dataset>) -> Setup<'s> {
         Setup {
             model: self.model,
@@ -86,6 +122,8 @@ impl<'a> TrainStepBuilder<'a> {
             replicas: self.replicas,
             first_replica: 0,
             seed: self.seed,
+            sweep: &[],
+            wishes: self.wishes,
             data,
             evaluated: &[],
         }
@@ -109,11 +147,12 @@ impl<'a> TrainStepBuilder<'a> {
     }
 
     fn made(&self, data: Option<&Dataset>, device: &Device) -> Result<TrainStep> {
+        let training = self.setup(data).compile(device)?;
+        let epoch = data.map(|_| training.epoch_steps as u64);
         Ok(TrainStep {
-            training: self.setup(data).compile(device)?,
-            since: 0,
-            taken: 0,
-            resident: data.is_some(),
+            training,
+            pace: Pace::new(epoch),
+            asked: 0,
         })
     }
 }
@@ -132,6 +171,7 @@ impl TrainStep {
             batch: 32,
             replicas: 1,
             seed: 0,
+            wishes: Wishes::default(),
         }
     }
 
@@ -177,18 +217,12 @@ impl TrainStep {
     ) -> Result<()> {
         let mut left = steps;
         while left > 0 {
-            let mut now = left;
-            if self.resident {
-                let epoch = self.training.epoch_steps as u64;
-                let within = self.taken % epoch;
-                if within == 0 {
-                    self.training.shuffle()?;
-                }
-                now = left.min(epoch - within);
+            let (now, begins) = self.pace.next(left);
+            if begins {
+                self.training.shuffle()?;
             }
             take(&mut self.training, now)?;
-            self.taken += now;
-            self.since += now;
+            self.pace.took(now);
             left -= now;
         }
         Ok(())
@@ -200,12 +234,90 @@ impl TrainStep {
     /// # Errors
     /// [`Error::Setting`] if there was no step, [`Error::Device`] when the device fails.
     pub fn loss(&mut self) -> Result<Vec<f64>> {
-        if self.since == 0 {
-            return Err(Error::setting("loss", "no step since", "a step before"));
-        }
+        let steps = self.pace.asked()?;
         let sums = self.training.take_loss()?;
-        let steps = std::mem::take(&mut self.since) as f64;
         Ok(sums.into_iter().map(|sum| sum / steps).collect())
+    }
+
+    /// The losses of the steps since this was asked last, of each replica, step by step, in one readback:
+    /// at most as many as [`TrainStepBuilder::keep_losses`] said, and of the first 2²⁴ steps.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a step that keeps none, or more steps since than it keeps;
+    /// [`Error::Device`] when the device fails.
+    pub fn losses(&mut self) -> Result<Vec<Vec<f64>>> {
+        let Some(handle) = self.training.recorded else {
+            let wanted = "a step that was compiled for it (`TrainStepBuilder::keep_losses`)";
+            return Err(Error::setting("losses", "a step that keeps none", wanted));
+        };
+        let (taken, kept) = (self.pace.taken(), handle.elements() as u64);
+        if taken - self.asked > kept {
+            let found = format!("{} steps since", taken - self.asked);
+            return Err(Error::setting("losses", found, format!("at most {kept}")));
+        }
+        let values = self.training.session.read(handle)?;
+        let steps = self.asked..taken;
+        let of = |all: &[f32]| -> Vec<f64> {
+            let loss = |step| f64::from(all[(step % kept) as usize]);
+            steps.clone().map(loss).collect()
+        };
+        let losses = values.replicas().map(of).collect();
+        self.asked = taken;
+        Ok(losses)
+    }
+
+    /// The gradients of the last step by parameter, of each replica: those of the mean loss, before they
+    /// are clipped, as `parameter.grad` in PyTorch after `backward`.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a step that was not compiled for it ([`TrainStepBuilder::keep_gradients`]),
+    /// or before the first step; [`Error::Device`] when the device fails.
+    pub fn gradients(&mut self) -> Result<Vec<Weights>> {
+        if self.training.gradients.is_empty() {
+            let wanted = "a step that was compiled for it (`TrainStepBuilder::keep_gradients`)";
+            return Err(Error::setting(
+                "gradients",
+                "a step that keeps none",
+                wanted,
+            ));
+        }
+        self.training.read_gradients()
+    }
+
+    /// Trains with another learning rate from the next step on; the schedule's factor stays. A few
+    /// numbers are uploaded, and nothing is compiled.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a rate out of its range, and for a step that was not compiled for it
+    /// ([`TrainStepBuilder::by_hand`]).
+    pub fn set_rate(&mut self, rate: f64) -> Result<()> {
+        self.set_rates(&vec![rate; self.training.replicas])
+    }
+
+    /// [`TrainStep::set_rate`] with a rate for each replica.
+    ///
+    /// # Errors
+    /// As [`TrainStep::set_rate`]; [`Error::Setting`] for another number of rates than of replicas.
+    pub fn set_rates(&mut self, rates: &[f64]) -> Result<()> {
+        let Training {
+            by_hand, session, ..
+        } = &mut self.training;
+        let by_hand = by_hand.as_mut().ok_or_else(|| none("learning rate"))?;
+        by_hand.set_rates(session, rates)
+    }
+
+    /// From the next step on the parameters that `frozen` picks by name stay as they are, with all that
+    /// the optimizer keeps of them, and all others are trained: `|_| false` frees all. The statistics of
+    /// a frozen normalization are kept up all the same, as in PyTorch.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a step that was not compiled for it ([`TrainStepBuilder::by_hand`]).
+    pub fn freeze(&mut self, frozen: impl Fn(&str) -> bool) -> Result<()> {
+        let Training {
+            by_hand, session, ..
+        } = &mut self.training;
+        let by_hand = by_hand.as_mut().ok_or_else(|| none("frozen parameters"))?;
+        by_hand.freeze(session, &frozen)
     }
 
     /// The weights and statistics of each replica.
@@ -234,7 +346,7 @@ impl TrainStep {
 
     /// Steps taken.
     pub fn steps(&self) -> u64 {
-        self.taken
+        self.pace.taken()
     }
 
     /// What has been moved and launched so far.
@@ -255,7 +367,7 @@ impl fmt::Debug for TrainStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TrainStep")
             .field("device", self.training.session().device())
-            .field("taken", &self.taken)
+            .field("taken", &self.pace.taken())
             .finish_non_exhaustive()
     }
 }

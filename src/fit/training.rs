@@ -2,24 +2,18 @@
 
 use std::ops::Range;
 
-use ndarray::{ArrayD, IxDyn};
+use ndarray::ArrayD;
 
+use super::by_hand::ByHand;
 use super::checkpoint::{Checkpoint, STATES, State, WEIGHTS};
 use super::metric::Metric;
+use super::saved::{self, Saved, array};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::exec::profile::Runs;
 use crate::graph::{Handle, Program};
 use crate::run::Session;
 use crate::tensor::Host;
-
-/// A variable of the model that is saved.
-pub(super) struct Saved {
-    pub name: String,
-    pub extents: Vec<usize>,
-    pub handle: Handle<f32>,
-    pub initial: Vec<f32>,
-}
 
 /// A data set that is evaluated.
 pub(super) struct Evaluation {
@@ -45,6 +39,10 @@ pub(super) struct Training {
     pub(super) states: Vec<(String, Handle<f32>)>,
     pub(super) step: Handle<u32>,
     pub(super) loss: Handle<f32>,
+    pub(super) by_hand: Option<ByHand>,
+    pub(super) gradients: Vec<(String, Handle<f32>)>,
+    /// The losses of the last steps.
+    pub(super) recorded: Option<Handle<f32>>,
     pub(super) evaluations: Vec<Evaluation>,
     /// Steps in an epoch of resident data.
     pub epoch_steps: usize,
@@ -57,6 +55,30 @@ pub(super) enum Host32 {
     F32(Handle<f32>),
     U32(Handle<u32>),
 }
+
+/// Writes a fed column: the same for every replica.
+pub(super) fn feed(
+    session: &mut Session,
+    fed: &[(String, Host32)],
+    name: &str,
+    host: &Host,
+) -> Result<()> {
+    let Some((_, handle)) = fed.iter().find(|(other, _)| other == name) else {
+        let known: Vec<&str> = fed.iter().map(|(n, _)| n.as_str()).collect();
+        return Err(Error::unknown("column", name, &known));
+    };
+    let wrong = |found: &str, wanted: &str| {
+        let name = format!("column {name}");
+        Error::setting(name, found, wanted)
+    };
+    match (*handle, host) {
+        (Host32::F32(handle), Host::F32(values)) => session.write_each(handle, values),
+        (Host32::U32(handle), Host::U32(values)) => session.write_each(handle, values),
+        (Host32::F32(_), _) => Err(wrong("integers", "floats")),
+        (Host32::U32(_), _) => Err(wrong("floats", "integers")),
+    }
+}
+
 impl Training {
     pub fn session(&self) -> &Session {
         &self.session
@@ -68,20 +90,28 @@ impl Training {
 
     /// Writes a fed column: the same for every replica.
     pub fn feed(&mut self, name: &str, host: &Host) -> Result<()> {
-        let Some((_, handle)) = self.fed.iter().find(|(other, _)| other == name) else {
-            let known: Vec<&str> = self.fed.iter().map(|(n, _)| n.as_str()).collect();
-            return Err(Error::unknown("column", name, &known));
-        };
-        let wrong = |found: &str, wanted: &str| {
-            let name = format!("column {name}");
-            Error::setting(name, found, wanted)
-        };
-        match (*handle, host) {
-            (Host32::F32(handle), Host::F32(values)) => self.session.write_each(handle, values),
-            (Host32::U32(handle), Host::U32(values)) => self.session.write_each(handle, values),
-            (Host32::F32(_), _) => Err(wrong("integers", "floats")),
-            (Host32::U32(_), _) => Err(wrong("floats", "integers")),
+        feed(&mut self.session, &self.fed, name, host)
+    }
+
+    /// The gradients of the step before, of each replica.
+    pub fn read_gradients(&mut self) -> Result<Vec<Weights>> {
+        let handles: Vec<Handle<f32>> = self.gradients.iter().map(|(_, h)| *h).collect();
+        let values = self.session.read(handles)?;
+        let mut all = Vec::new();
+        for replica in 0..self.replicas {
+            let tensors = self
+                .gradients
+                .iter()
+                .zip(&values)
+                .map(|((name, _), values)| {
+                    let saved = self.saved.iter().find(|s| s.name == *name);
+                    let extents = saved.map_or(&[][..], |s| &s.extents);
+                    let part = values.replica(replica).unwrap_or_default().to_vec();
+                    Ok((name.clone(), array(extents, part)?))
+                });
+            all.push(Weights::from_tensors(tensors.collect::<Result<Vec<_>>>()?));
         }
+        Ok(all)
     }
 
     /// Draws the order of the epoch that the next step belongs to.
@@ -157,7 +187,7 @@ impl Training {
             for (metric, _) in &set.metrics {
                 let totals = next();
                 for (totals, result) in totals.iter().zip(&mut results) {
-                    result.1.extend(metric.measure().finish(totals, set.rows));
+                    result.1.extend(metric.finish(totals, set.rows));
                 }
             }
             evaluated.push(results);
@@ -167,38 +197,17 @@ impl Training {
 
     /// The model's weights and statistics of each replica.
     pub fn weights(&mut self) -> Result<Vec<Weights>> {
-        let handles: Vec<Handle<f32>> = self.saved.iter().map(|s| s.handle).collect();
-        let values = self.session.read(handles)?;
-        let mut all = Vec::new();
-        for replica in 0..self.replicas {
-            let tensors = self.saved.iter().zip(&values).map(|(saved, values)| {
-                let part = values.replica(replica).unwrap_or_default().to_vec();
-                Ok((saved.name.clone(), array(&saved.extents, part)?))
-            });
-            all.push(Weights::from_tensors(tensors.collect::<Result<Vec<_>>>()?));
-        }
-        Ok(all)
+        saved::read(&mut self.session, &self.saved)
     }
 
     /// Gives every replica these weights.
     pub fn set_weights(&mut self, weights: &Weights) -> Result<()> {
-        for saved in &self.saved {
-            let values = weights.values(&saved.name, &saved.extents)?;
-            self.session.write_each(saved.handle, values)?;
-        }
-        Ok(())
+        saved::write(&mut self.session, &self.saved, weights)
     }
 
     /// Each replica's weights, one after the other.
     pub fn set_each(&mut self, weights: &[Weights]) -> Result<()> {
-        for saved in &self.saved {
-            let mut all = Vec::with_capacity(saved.initial.len());
-            for weights in weights {
-                all.extend_from_slice(weights.values(&saved.name, &saved.extents)?);
-            }
-            self.session.write(saved.handle, &all)?;
-        }
-        Ok(())
+        saved::write_each(&mut self.session, &self.saved, weights)
     }
 
     /// The checkpoint of a run in this state, with the weights that a callback has chosen: the step counter,
@@ -262,10 +271,4 @@ impl Training {
             .zip(values.into_iter().map(|v| v.into_vec()))
             .collect())
     }
-}
-
-fn array(extents: &[usize], values: Vec<f32>) -> Result<ArrayD<f32>> {
-    let found = values.len();
-    ArrayD::from_shape_vec(IxDyn(extents), values)
-        .map_err(|_| Error::shape("weights", format!("{found} values"), format!("{extents:?}")))
 }

@@ -92,7 +92,7 @@ impl Input {
         }
     }
 
-    fn of_type(ty: &Type) -> Self {
+    pub(crate) fn of_type(ty: &Type) -> Self {
         Self {
             extents: ty.shape.extents().get(1..).unwrap_or_default().to_vec(),
             dtype: ty.dtype,
@@ -207,6 +207,22 @@ impl Model {
         inputs: &[Value],
         pass: Pass,
     ) -> Result<Vec<Value>> {
+        self.write_from(graph, variables, inputs, pass, &mut 0)
+    }
+
+    /// [`Model::write`] with random streams from `streams` on, which counts those that it takes: so that
+    /// models of one program, or uses of one model, do not draw the same.
+    ///
+    /// # Errors
+    /// As [`Model::write`].
+    pub fn write_from(
+        &self,
+        graph: &mut Graph,
+        variables: &mut Variables,
+        inputs: &[Value],
+        pass: Pass,
+        streams: &mut u32,
+    ) -> Result<Vec<Value>> {
         let wanted = self.inputs().count();
         if inputs.len() != wanted {
             let found = format!("{} inputs", inputs.len());
@@ -214,7 +230,6 @@ impl Model {
         }
         let mut given = inputs.iter();
         let mut values: Vec<Value> = Vec::with_capacity(self.nodes.len());
-        let mut streams = 0;
         for node in &self.nodes {
             let value = match &node.kind {
                 Kind::Input => *given.next().unwrap_or(&inputs[0]),
@@ -224,7 +239,7 @@ impl Model {
                     inputs,
                 } => {
                     let inputs: Vec<Value> = inputs.iter().map(|&i| values[i]).collect();
-                    let mut scope = Scope::new(graph, variables, pass, &mut streams);
+                    let mut scope = Scope::new(graph, variables, pass, streams);
                     let made = scope.layer(weights, layer.as_ref(), &inputs);
                     let made = made.map_err(|e| at(e, &place(&node.name, layer.as_ref(), None)))?;
                     keeps_batch(graph, values.first(), made)

@@ -53,11 +53,21 @@ impl Variable {
 /// The variables of a model in a graph, in the order in which layers ask for them.
 #[derive(Debug, Default)]
 pub struct Variables {
+    /// What their names in the graph begin with, where several models share it.
+    prefix: String,
     list: Vec<Variable>,
     by_name: HashMap<String, usize>,
 }
 
 impl Variables {
+    /// Those of one of several models of a graph: there, their names begin with that of the model.
+    pub fn of_model(model: &str) -> Self {
+        Self {
+            prefix: format!("{model}."),
+            ..Self::default()
+        }
+    }
+
     /// All of them.
     pub fn all(&self) -> &[Variable] {
         &self.list
@@ -75,7 +85,7 @@ impl Variables {
             return Ok(known.value);
         }
         let name = format!("constant {}", self.of(Role::Constant).count());
-        let value = graph.variable(&name, ty.clone())?;
+        let value = graph.variable(&format!("{}{name}", self.prefix), ty.clone())?;
         self.list.push(Variable {
             name,
             value,
@@ -104,7 +114,7 @@ impl Variables {
             return Ok(known.value);
         }
         start.check()?;
-        let value = graph.variable(&name, ty.clone())?;
+        let value = graph.variable(&format!("{}{name}", self.prefix), ty.clone())?;
         self.by_name.insert(name.clone(), self.list.len());
         self.list.push(Variable {
             name,
@@ -231,11 +241,12 @@ impl<'a> Scope<'a> {
     pub(super) fn within<R>(&mut self, name: &str, write: impl FnOnce(&mut Self) -> R) -> R {
         let outer = std::mem::take(&mut self.path);
         self.path = join(&outer, name);
-        let label = format!("{} forward", self.path);
-        self.graph.label(label);
+        let prefix = &self.variables.prefix;
+        self.graph.label(format!("{prefix}{} forward", self.path));
         let result = write(self);
         if !outer.is_empty() {
-            self.graph.label(format!("{outer} forward"));
+            let prefix = &self.variables.prefix;
+            self.graph.label(format!("{prefix}{outer} forward"));
         }
         self.path = outer;
         result

@@ -368,6 +368,8 @@ shortcuts! {
     flatten => layers::Flatten,
     /// The mean of each channel: `[N, C, …]` as `[N, C]`.
     global_mean => layers::GlobalMean,
+    /// The same value, which no gradient passes.
+    detach => layers::Detach,
 }
 
 macro_rules! operators {

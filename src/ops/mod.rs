@@ -365,6 +365,7 @@ pub mod cross_entropy;
 pub mod cumsum;
 pub mod dense_grad;
 pub mod dense_loss;
+pub mod detach;
 pub mod distort;
 pub mod dropout;
 pub mod embedding;
@@ -417,6 +418,7 @@ table! {
     cumsum,
     dense_grad,
     dense_loss,
+    detach,
     distort,
     dropout,
     embedding,

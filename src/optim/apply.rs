@@ -14,13 +14,13 @@ use crate::shape::Type;
 /// Where an update's inputs stand: gradient, parameter, states, average, clipping factor, the
 /// rule's scalars.
 const GRADIENT: usize = 0;
-const VALUE: usize = 1;
-const STATES: usize = 2;
+pub(super) const VALUE: usize = 1;
+pub(super) const STATES: usize = 2;
 
 /// One parameter and what is kept of it.
-#[derive(Debug)]
-struct Slot {
-    name: String,
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    pub name: String,
     value: Value,
     /// All that the rule keeps, one after the other.
     state: Option<Value>,
@@ -28,6 +28,26 @@ struct Slot {
     sum: Option<Value>,
     group: Group,
 }
+
+/// Where the inputs of a parameter's update stand.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    /// Whether the gradient is a sum over micro-batches.
+    sums: bool,
+    /// Whether that sum is cleared by the update.
+    in_place: bool,
+    /// Whether the gradient is scaled before the update.
+    scaled: bool,
+    pub average: Option<usize>,
+    factor: Option<usize>,
+    rate: Option<usize>,
+    /// The first of the rule's scalars.
+    scalars: usize,
+}
+
+/// What an update writes if its numbers stand in a table: given its layout and the place of the table
+/// among its inputs, the outputs, and the table if they read it.
+pub(super) type FromTable<'a> = &'a dyn Fn(&Layout, usize) -> (Vec<Expr>, Option<Value>);
 
 impl Slot {
     /// Each of `count` states.
@@ -45,12 +65,17 @@ impl Slot {
 }
 
 /// An [`Optimizer`] in a graph: its variables are declared, its ops are to be written.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Update {
-    optimizer: Optimizer,
+    pub(super) optimizer: Optimizer,
     slots: Vec<Slot>,
     /// Each replica's own rate.
     rate: Option<Value>,
+    /// Optimizers whose numbers stand in a table, where there is one.
+    pub(super) variants: Vec<Optimizer>,
+    /// Whether parameters can be frozen while they are trained.
+    pub(super) holds: bool,
+    pub(super) under: String,
 }
 
 impl Optimizer {
@@ -62,11 +87,23 @@ impl Optimizer {
     /// [`Error::Setting`] for a setting out of its range, a parameter given twice, a rule that keeps
     /// more than an update can bind.
     pub fn declare(&self, graph: &mut Graph, parameters: &[(&str, Value)]) -> Result<Update> {
+        self.declare_under(graph, "", parameters)
+    }
+
+    /// [`Optimizer::declare`] with variables whose names begin with `under`, where several optimizers
+    /// update one parameter.
+    pub(crate) fn declare_under(
+        &self,
+        graph: &mut Graph,
+        under: &str,
+        parameters: &[(&str, Value)],
+    ) -> Result<Update> {
         self.check()?;
         let mut slots = Vec::new();
         for &(name, value) in parameters {
             let ty: Type = graph.ty(value)?.clone();
             let group = self.group_of(name);
+            let name = &*format!("{under}{name}");
             let (mut state, mut average, mut sum) = (None, None, None);
             let names: Vec<&str> = self.rule.states().iter().map(|s| s.name).collect();
             if !group.frozen && !names.is_empty() {
@@ -101,6 +138,9 @@ impl Optimizer {
             optimizer,
             slots,
             rate,
+            variants: vec![],
+            holds: false,
+            under: under.into(),
         })
     }
 }
@@ -185,7 +225,7 @@ impl Update {
     }
 
     /// The parameters that are updated, with their gradients.
-    fn moving(&self, gradients: &[Option<Value>]) -> Result<Vec<(&Slot, Value)>> {
+    pub(super) fn moving(&self, gradients: &[Option<Value>]) -> Result<Vec<(&Slot, Value)>> {
         if gradients.len() != self.slots.len() {
             let found = format!("{} gradients", gradients.len());
             let wanted = format!("one for each of {} parameters", self.slots.len());
@@ -215,72 +255,136 @@ impl Update {
 
     fn update(&self, graph: &mut Graph, moving: Vec<(&Slot, Value)>, step: Value) -> Result<()> {
         let factor = match self.optimizer.clip_norm {
-            Some(bound) => Some(clipping(graph, &moving, bound, self.share())?),
+            Some(_) => Some(clipping(graph, &moving)?),
             None => None,
         };
+        let factor = factor.map(|norm| {
+            let factor = self.factor(&self.optimizer);
+            graph.op1(Arc::new(Pointwise::new(&[factor])), &[norm])
+        });
+        let factor = factor.transpose()?;
         for (slot, gradient) in moving {
             graph.label(format!("{} update", slot.name));
-            self.write(graph, slot, gradient, factor, step)?;
+            self.write(graph, slot, gradient, factor, step, None)?;
         }
         Ok(())
     }
 
-    fn write(
-        &self,
-        graph: &mut Graph,
-        slot: &Slot,
-        mut gradient: Value,
-        mut factor: Option<Value>,
-        step: Value,
-    ) -> Result<()> {
-        let optimizer = &self.optimizer;
+    /// A parameter's name, as it was declared.
+    pub(super) fn own_name<'a>(&self, slot: &'a Slot) -> &'a str {
+        &slot.name[self.under.len()..]
+    }
+
+    /// What gradients are multiplied by, given the norm of all.
+    pub(super) fn factor(&self, optimizer: &Optimizer) -> Expr {
+        let most = optimizer.clip_norm.unwrap_or(f64::INFINITY);
+        (most / (Expr::input(0) * self.share() + 1e-6)).min(1.0)
+    }
+
+    /// Where the inputs of an update stand.
+    pub(super) fn layout(&self, slot: &Slot, gradient: Value, clips: bool) -> Layout {
         // What one launch cannot bind is done in another: first the average, then the clipping.
+        let table = usize::from(!self.variants.is_empty());
+        let (state, factor) = (usize::from(slot.state.is_some()), usize::from(clips));
+        let own = 3 + state + table + usize::from(self.rate.is_some());
         let sums = slot.sum == Some(gradient);
-        let own = 3 + usize::from(slot.state.is_some()) + usize::from(self.rate.is_some());
-        let apart = own + usize::from(factor.is_some()) + usize::from(slot.average.is_some());
-        let (apart, scaled) = (
-            apart > MOST_BINDINGS,
-            own + usize::from(factor.is_some()) > MOST_BINDINGS,
-        );
-        if let (true, Some(by)) = (scaled, factor.take_if(|_| scaled)) {
-            gradient = pointwise(graph, [gradient, by], |[g, by]| g * by)?;
-        }
-        let in_place = slot.sum == Some(gradient);
-        let whole = |value| (value, Plane::WHOLE);
-        let mut bound = vec![whole(gradient), whole(slot.value)];
-        let part = |bound: &mut Vec<(Value, Plane)>, value| {
-            bound.push(value);
-            Expr::input(bound.len() - 1)
+        let scaled = own + factor > MOST_BINDINGS;
+        let apart = own + factor + usize::from(slot.average.is_some()) > MOST_BINDINGS;
+        let mut next = STATES + self.optimizer.rule.states().len();
+        let mut take = |there: bool| {
+            next += usize::from(there);
+            there.then_some(next - 1)
         };
-        let input = |bound: &mut Vec<(Value, Plane)>, value| part(bound, whole(value));
-        let count = optimizer.rule.states().len();
-        let states: Vec<Expr> = slot.states(count).map(|s| part(&mut bound, s)).collect();
-        let average = slot
-            .average
-            .filter(|_| !apart)
-            .map(|a| input(&mut bound, a));
-        let mut g = Expr::input(GRADIENT);
-        if let Some(factor) = factor {
-            g = g * input(&mut bound, factor);
+        Layout {
+            sums,
+            in_place: sums && !(scaled && clips),
+            scaled: scaled && clips,
+            average: take(slot.average.is_some() && !apart),
+            factor: take(clips && !scaled),
+            rate: take(self.rate.is_some()),
+            scalars: next,
         }
-        if sums {
+    }
+
+    fn terms(&self, optimizer: &Optimizer, slot: &Slot, layout: &Layout) -> Terms {
+        let mut g = Expr::input(GRADIENT);
+        if let Some(factor) = layout.factor {
+            g = g * Expr::input(factor);
+        }
+        if layout.sums {
             g = g * self.share();
         }
         if let Some(most) = optimizer.clip_value {
             g = g.clamp(-most, most);
         }
-        let base = match self.rate {
-            Some(rates) => input(&mut bound, rates) * slot.group.rate,
-            None => Expr::constant(optimizer.rate * slot.group.rate),
+        let group = optimizer.group_of(self.own_name(slot));
+        let base = match layout.rate {
+            Some(rates) => Expr::input(rates) * group.rate,
+            None => Expr::constant(optimizer.rate * group.rate),
         };
-        let terms = Terms {
+        let states = STATES..STATES + optimizer.rule.states().len();
+        Terms {
             value: Expr::input(VALUE),
             gradient: g,
-            states,
+            states: states.map(Expr::input).collect(),
             rate: optimizer.schedule.factor(&Expr::step()) * base,
             step: Expr::step() + 1.0,
-            decays: slot.group.decays,
-        };
+            decays: group.decays,
+        }
+    }
+
+    /// What is written over the parameter, its states and its average.
+    pub(super) fn outputs(
+        &self,
+        optimizer: &Optimizer,
+        slot: &Slot,
+        layout: &Layout,
+        scalars: &[Expr],
+    ) -> Result<Vec<Expr>> {
+        let terms = self.terms(optimizer, slot, layout);
+        let count = terms.states.len();
+        let Updated { value, states } = optimizer.rule.update_with(&terms, scalars);
+        if states.len() != count {
+            let found = format!("{} states after an update", states.len());
+            let wanted = format!("the {count} that the rule keeps");
+            return Err(Error::setting(optimizer.rule.name(), found, wanted));
+        }
+        let mut outputs = vec![value.clone()];
+        outputs.extend(states);
+        outputs.extend(
+            layout
+                .average
+                .map(|a| self.averaged(&Expr::input(a), value)),
+        );
+        Ok(outputs)
+    }
+
+    fn averaged(&self, a: &Expr, w: Expr) -> Expr {
+        let decay = self.optimizer.average.unwrap_or(0.0);
+        a * decay + w * (1.0 - decay)
+    }
+
+    pub(super) fn write(
+        &self,
+        graph: &mut Graph,
+        slot: &Slot,
+        mut gradient: Value,
+        factor: Option<Value>,
+        step: Value,
+        known: Option<FromTable<'_>>,
+    ) -> Result<()> {
+        let optimizer = &self.optimizer;
+        let layout = self.layout(slot, gradient, factor.is_some());
+        if let (true, Some(by)) = (layout.scaled, factor) {
+            gradient = pointwise(graph, [gradient, by], |[g, by]| g * by)?;
+        }
+        let whole = |value| (value, Plane::WHOLE);
+        let mut bound = vec![whole(gradient), whole(slot.value)];
+        bound.extend(slot.states(optimizer.rule.states().len()));
+        bound.extend(slot.average.filter(|_| layout.average.is_some()).map(whole));
+        bound.extend(factor.filter(|_| layout.factor.is_some()).map(whole));
+        bound.extend(self.rate.map(whole));
+        let terms = self.terms(optimizer, slot, &layout);
         let place = Place {
             name: &slot.name,
             parameter: slot.value,
@@ -289,24 +393,30 @@ impl Update {
             step,
         };
         let scalars = optimizer.rule.scalars(graph, &place)?;
-        let scalars: Vec<Expr> = scalars.into_iter().map(|s| input(&mut bound, s)).collect();
-        let Updated { value, states } = optimizer.rule.update_with(&terms, &scalars);
-        if states.len() != count {
-            let found = format!("{} states after an update", states.len());
-            let wanted = format!("the {count} that the rule keeps");
-            return Err(Error::setting(optimizer.rule.name(), found, wanted));
-        }
-        let decay = optimizer.average.unwrap_or(0.0);
-        let averaged = |a: &Expr, w: Expr| a * decay + w * (1.0 - decay);
-        let mut outputs = vec![value.clone()];
-        outputs.extend(states);
-        outputs.extend(average.map(|a| averaged(&a, value)));
-        if in_place {
+        let mut outputs = match known {
+            None => {
+                let places = layout.scalars..layout.scalars + scalars.len();
+                let places: Vec<Expr> = places.map(Expr::input).collect();
+                self.outputs(optimizer, slot, &layout, &places)?
+            }
+            Some(_) if !scalars.is_empty() => {
+                let found = format!("{}, whose update writes graph", optimizer.rule.name());
+                let wanted = "a rule that is an expression of its terms alone";
+                return Err(Error::setting("table of numbers", found, wanted));
+            }
+            Some(known) => {
+                let (outputs, table) = known(&layout, bound.len());
+                bound.extend(table.map(whole));
+                outputs
+            }
+        };
+        bound.extend(scalars.into_iter().map(whole));
+        if layout.in_place {
             outputs.push(Expr::constant(0.0));
         }
         let over = |output: usize| match output {
             0 => VALUE,
-            last if in_place && last + 1 == outputs.len() => GRADIENT,
+            last if layout.in_place && last + 1 == outputs.len() => GRADIENT,
             state => STATES + state - 1,
         };
         let (op, mut bound) = Pointwise::over_values(&outputs, &bound);
@@ -315,11 +425,12 @@ impl Update {
             bound.push(step);
         }
         graph.op(Arc::new(op), &bound)?;
-        if let (true, false, Some(sum)) = (sums, in_place, slot.sum) {
+        if let (true, false, Some(sum)) = (layout.sums, layout.in_place, slot.sum) {
             clear(graph, sum)?;
         }
-        if let (true, Some(a)) = (apart, slot.average) {
-            let average = Pointwise::new(&[averaged(&Expr::input(0), Expr::input(1))]);
+        if let (true, None, Some(a)) = (slot.average.is_some(), layout.average, slot.average) {
+            let average = self.averaged(&Expr::input(0), Expr::input(1));
+            let average = Pointwise::new(&[average]);
             graph.op(Arc::new(average.updating(0, 0)), &[a, slot.value])?;
         }
         Ok(())
@@ -333,9 +444,8 @@ fn clear(graph: &mut Graph, variable: Value) -> Result<()> {
     Ok(())
 }
 
-/// What every gradient, `share` of a sum, is multiplied by so that the norm of all is `most` at
-/// most: a value `[1]`.
-fn clipping(graph: &mut Graph, moving: &[(&Slot, Value)], most: f64, share: f64) -> Result<Value> {
+/// The norm `[1]` of all gradients together.
+pub(super) fn clipping(graph: &mut Graph, moving: &[(&Slot, Value)]) -> Result<Value> {
     graph.label("gradient norm");
     let norms: Vec<Value> = moving
         .iter()
@@ -350,7 +460,5 @@ fn clipping(graph: &mut Graph, moving: &[(&Slot, Value)], most: f64, share: f64)
     for &norm in rest {
         sum = pointwise(graph, [sum, norm], |[sum, n]| sum + n.square())?;
     }
-    let all = pointwise(graph, [sum], |[sum]| sum.sqrt())?;
-    let factor = (most / (Expr::input(0) * share + 1e-6)).min(1.0);
-    graph.op1(Arc::new(Pointwise::new(&[factor])), &[all])
+    pointwise(graph, [sum], |[sum]| sum.sqrt())
 }

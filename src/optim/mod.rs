@@ -40,11 +40,14 @@ use crate::ops::pointwise::Pointwise;
 use crate::ops::{Tape, Value};
 
 mod apply;
+mod hyperparameters;
 mod rules;
 mod schedule;
 mod table;
+mod template;
 
 pub use apply::Update;
+pub(crate) use hyperparameters::Table;
 pub use rules::{Adadelta, Adagrad, Adam, AdamW, Adamax, Lamb, Lion, NAdam, RmsProp, Sgd};
 pub use schedule::Schedule;
 pub use table::{HYPER, TableSgd};

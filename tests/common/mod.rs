@@ -5,6 +5,7 @@ use wgrad::exec::{Choice, Device};
 
 pub mod fixtures;
 pub mod nonfinite;
+pub mod weights;
 
 #[allow(unused_imports)]
 pub use wgrad::doctor::harness::words;

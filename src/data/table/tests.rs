@@ -65,7 +65,6 @@ fn a_target_of_words_is_one_of_classes() {
 fn a_broken_file_is_refused_with_row_and_column() {
     for (text, wanted) in [
         ("a,b\n1,2\n3\n", "2 fields"),
-        ("a,b\n1,2\n3,\n", "nothing in row 2, column `b`"),
         ("a,a\n1,2\n", "two columns named `a`"),
         ("a,\n1,2\n", "no name for column 2"),
         ("a,b\n", "no rows"),
@@ -127,4 +126,54 @@ fn what_the_training_rows_did_not_have_is_said() {
     // Inputs alone are enough to find the target.
     let asked = parsed("place,rooms\ntown,3\n").unwrap();
     assert_eq!(schema.inputs(&asked).unwrap().len(), 3);
+}
+
+#[test]
+fn an_empty_cell_is_refused_where_its_column_is_needed() {
+    let table = parsed("rooms,place,price\n3,town,1\n4,,2\n5,country,\n").unwrap();
+    let error = told(Schema::of(&table, &targets(&["price"])));
+    assert!(
+        error.contains("nothing in row 3, column `price`"),
+        "{error}"
+    );
+    let rooms = Roles {
+        inputs: vec!["rooms".into()],
+        ..targets(&["price"])
+    };
+    let schema = Schema::of(&table.select(&[0, 1]).unwrap(), &rooms).unwrap();
+    // The model needs neither the place nor the price of the rows that it is asked about.
+    assert_eq!(schema.inputs(&table).unwrap().len(), 3);
+    let asked = parsed("rooms,place\n,town\n").unwrap();
+    let error = told(schema.inputs(&asked));
+    assert!(
+        error.contains("nothing in row 1, column `rooms`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn words_are_words_however_another_file_is_written() {
+    let table = parsed("code,y\n007,1\nX1,2\n1e3,3\nX2,4\n").unwrap();
+    let schema = Schema::of(&table, &targets(&["y"])).unwrap();
+    let asked = parsed("code\n007\n1e3\n").unwrap();
+    assert_eq!(
+        schema.inputs(&asked).unwrap(),
+        [1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0]
+    );
+    let other = parsed("code\n7\n").unwrap();
+    assert!(told(schema.inputs(&other)).contains("`7` in row 1 in column `code`"));
+}
+
+#[test]
+fn one_sign_does_not_make_a_column_of_numbers_one_of_words() {
+    let table = parsed("x,y\n1,1\n2,2\n?,3\n4,4\n").unwrap();
+    let error = told(Schema::of(&table, &targets(&["y"])));
+    assert!(error.contains("`?` in row 3 in column `x`"), "{error}");
+    let meant = Roles {
+        words: vec!["x".into()],
+        ..targets(&["y"])
+    };
+    assert_eq!(Schema::of(&table, &meant).unwrap().width(), 4);
+    let sizes = parsed("x,y\nS,1\nM,2\n12,3\n14,4\n").unwrap();
+    assert_eq!(Schema::of(&sizes, &targets(&["y"])).unwrap().width(), 4);
 }

@@ -44,7 +44,7 @@ pub struct AugmentSetting {
 
 impl Experiment {
     /// Refuses settings that other data have, which would be passed over in silence.
-    pub(super) fn check_pictures(&self) -> Result<()> {
+    pub(super) fn check_format(&self) -> Result<()> {
         let data = &self.data;
         let of_pictures = [
             ("mean", !data.mean.is_empty()),
@@ -56,16 +56,35 @@ impl Experiment {
         let of_tables = [
             ("inputs", !data.inputs.is_empty()),
             ("targets", !data.targets.is_empty()),
+            ("words", !data.words.is_empty()),
             ("classes", data.classes),
         ];
-        let (wrong, wanted) = match data.format {
-            Format::Images => (&of_tables[..], "a setting of `format = \"images\"`"),
-            _ => (&of_pictures[..], "`format = \"images\"` beside it"),
+        let of_both = [
+            ("standardise", !data.standardise),
+            ("stratified", data.stratified),
+            ("seed", data.seed != 0),
+        ];
+        let of_texts = [
+            ("window", data.window != super::window()),
+            ("apart", data.apart.is_some()),
+        ];
+        let (tables, pictures) = ("a table, the default", "`format = \"images\"` beside it");
+        let texts = "`format = \"text\"` beside it";
+        let wrong: &[(&[(&str, bool)], &str)] = match data.format {
+            Format::Images => &[(&of_tables, tables), (&of_texts, texts)],
+            Format::Csv => &[(&of_pictures, pictures), (&of_texts, texts)],
+            Format::Text => &[
+                (&of_tables, tables),
+                (&of_both, "a table, or pictures"),
+                (&of_pictures, pictures),
+            ],
         };
-        match wrong.iter().find(|(_, given)| *given) {
-            Some((name, _)) => Err(Error::setting("data", format!("`{name}`"), wanted)),
-            None => Ok(()),
+        for (settings, wanted) in wrong {
+            if let Some((name, _)) = settings.iter().find(|(_, given)| *given) {
+                return Err(Error::setting("data", format!("`{name}`"), *wanted));
+            }
         }
+        Ok(())
     }
 
     /// Training, validation and test pictures. What is no folder of its own is drawn from `train`.

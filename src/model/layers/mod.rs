@@ -99,6 +99,7 @@ fn register(registry: Registry) -> Registry {
     registry
         .with::<Dropout>()
         .with::<Flatten>()
+        .with::<Detach>()
         .with::<Reshape>()
         .with::<Concat>()
         .with::<Affine>()

@@ -16,6 +16,15 @@ layer!(Flatten, "flatten", |_layer, scope, inputs| {
     scope.reshape(x, &extents)
 });
 
+/// The same value, which no gradient passes: what is before it is not trained by what is behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Detach;
+
+layer!(Detach, "detach", |_layer, scope, inputs| {
+    let [x] = arity("detach", inputs)?;
+    crate::ops::detach::detach(scope, x)
+});
+
 /// `[N, …]` → `[N, extents…]`, of as many elements.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,0 +1,144 @@
+//! The loss of a mini-batch in a graph, its gradients, and what is kept and added up to be read.
+
+use std::sync::Arc;
+
+use super::loss::Each;
+use super::setup::LOSS_STREAMS;
+use crate::error::{Error, Result};
+use crate::expr::Expr;
+use crate::graph::{Graph, Handle};
+use crate::model::{Pass, Scope, Variables};
+use crate::ops::constant::Constant;
+use crate::ops::pointwise::{Pointwise, pointwise};
+use crate::ops::reduce::Reduce;
+use crate::ops::reduction::{Kind, Reduction};
+use crate::ops::{Tape, Value};
+use crate::shape::Type;
+
+/// The loss of a mini-batch of `n` examples, and its gradient with respect to `parameters`.
+pub(super) struct Cost {
+    /// `[1]`.
+    pub mean: Value,
+    pub gradients: Vec<Option<Value>>,
+}
+
+pub(super) fn cost(
+    graph: &mut Graph,
+    terms: &[(f64, Each)],
+    n: usize,
+    wrt: &[Value],
+) -> Result<Cost> {
+    graph.label("loss forward");
+    let one = |graph: &mut Graph, extents: &[usize], value: f64| {
+        let extents = extents.to_vec();
+        graph.op1(Arc::new(Constant { extents, value }), &[])
+    };
+    if let Some(each) = uncounted(graph, terms)? {
+        let mean = graph.op1(Arc::new(Reduce::new(None, 1.0 / n as f64)), &[each])?;
+        graph.label("loss backward");
+        let seed = one(graph, &[n], 1.0 / n as f64)?;
+        let gradients = graph.gradients(each, seed, wrt)?;
+        return Ok(Cost { mean, gradients });
+    }
+    let mean = mean_of_terms(graph, terms, n)?;
+    graph.label("loss backward");
+    let seed = one(graph, &[1], 1.0)?;
+    let gradients = graph.gradients(mean, seed, wrt)?;
+    Ok(Cost { mean, gradients })
+}
+
+/// A weighted sum.
+pub(super) fn weighted(
+    graph: &mut Graph,
+    parts: impl Iterator<Item = (f64, Value)>,
+) -> Result<Value> {
+    let mut total = None;
+    for (weight, value) in parts {
+        total = Some(match total {
+            None if weight == 1.0 => value,
+            None => pointwise(graph, [value], |[x]| x * weight)?,
+            Some(total) => pointwise(graph, [total, value], |[t, x]| t + x * weight)?,
+        });
+    }
+    total.ok_or_else(|| Error::setting("loss", "no term", "one or more"))
+}
+
+/// The loss `[N]` of each example, where every example counts 1.
+fn uncounted(graph: &mut Graph, terms: &[(f64, Each)]) -> Result<Option<Value>> {
+    if terms.iter().any(|(_, each)| each.counts.is_some()) {
+        return Ok(None);
+    }
+    weighted(graph, terms.iter().map(|(w, each)| (*w, each.sums))).map(Some)
+}
+
+/// The mean loss `[1]` of a mini-batch of `n` examples.
+pub(super) fn mean_of_terms(graph: &mut Graph, terms: &[(f64, Each)], n: usize) -> Result<Value> {
+    if let Some(each) = uncounted(graph, terms)? {
+        return graph.op1(Arc::new(Reduce::new(None, 1.0 / n as f64)), &[each]);
+    }
+    let mut means = Vec::new();
+    for (weight, each) in terms {
+        let total = graph.op1(Arc::new(Reduce::new(None, 1.0)), &[each.sums])?;
+        let mean = match each.counts {
+            None => pointwise(graph, [total], |[t]| t * (1.0 / n as f64))?,
+            Some(counts) => {
+                let counts = graph.op1(Arc::new(Reduce::new(None, 1.0)), &[counts])?;
+                pointwise(graph, [total, counts], |[t, c]| t / c)?
+            }
+        };
+        means.push((*weight, mean));
+    }
+    weighted(graph, means.into_iter())
+}
+
+/// Keeps a value to be read; one that is a variable or kept already is copied to be one of its own.
+pub(super) fn output(graph: &mut Graph, name: &str, value: Value) -> Result<Handle<f32>> {
+    if let Ok(handle) = graph.output::<f32>(name, value) {
+        return Ok(handle);
+    }
+    let copy = pointwise(graph, [value], |[x]| x * 1.0)?;
+    graph.output(name, copy)
+}
+
+/// Keeps the losses of the last `n` steps: a variable `[n]` in which a step's stands at its number
+/// modulo n.
+pub(super) fn record(
+    graph: &mut Graph,
+    variables: &mut Variables,
+    n: usize,
+    mean: Value,
+    step: Value,
+) -> Result<Value> {
+    graph.label("losses");
+    let losses = graph.variable("losses", Type::f32("losses", &[n])?)?;
+    let mut streams = LOSS_STREAMS;
+    let mut scope = Scope::new(graph, variables, Pass::Evaluation, &mut streams);
+    let places = scope.constant(&[n], (0..n).map(|k| k as f32).collect())?;
+    let now = Expr::step() - Expr::step().quotient(n as f64) * n as f64;
+    let kept = Expr::input(1)
+        .equals(now)
+        .select(Expr::input(2), Expr::input(0));
+    let op = Pointwise::new(&[kept]).updating(0, 0);
+    graph.op(Arc::new(op), &[losses, places, mean, step])?;
+    Ok(losses)
+}
+
+/// Adds the numbers of a mini-batch's examples, `[N]` or `[N, S]`, times 1 or 0 for each, to totals
+/// `[S]`.
+pub(super) fn add_up(
+    scope: &mut Scope<'_>,
+    each: Value,
+    counted: Value,
+    totals: Value,
+) -> Result<()> {
+    let extents = scope.extents(each)?;
+    let (n, s) = (extents[0], extents[1..].iter().product::<usize>());
+    let each = scope.reshape(each, &[n, s])?;
+    let counted = scope.reshape(counted, &[n, 1])?;
+    // What does not count may be anything, also NaN.
+    let each = pointwise(scope, [each, counted], |[x, c]| c.gt(0.5).select(x, 0.0))?;
+    let sums = scope.op1(Arc::new(Reduction::new(Kind::Sum, &[0])), &[each])?;
+    let add = Pointwise::new(&[Expr::input(0) + Expr::input(1)]).updating(0, 0);
+    scope.op(Arc::new(add), &[totals, sums])?;
+    Ok(())
+}
