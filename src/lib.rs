@@ -30,7 +30,8 @@
 //!
 //! It is not on crates.io. Rust 1.89 or later. Features, all on by default: `gpu`, the wgpu
 //! executor, without which only the CPU executor is built; `threads`, several of them for the CPU
-//! executor and for compiling pipelines; `cli`, the command `wgrad`, which a library does without.
+//! executor and for compiling pipelines; `cli`, the command `wgrad`, which a library does without; `onnx`,
+//! models as ONNX files.
 //!
 //! With `gpu` alone it compiles for `wasm32-unknown-unknown`. A page in a browser may not stop and
 //! wait: there a [`run::Session`] is opened, run and read by its functions on `_async`, and what
@@ -69,7 +70,8 @@
 //! - Numbers are f32; f16 stands only in factors of forward products
 //!   ([`exec::Device::open_mixed`]).
 //! - One device for a run.
-//! - Models are safetensors ([`fit::Weights`]); PyTorch's are read by name. There is no ONNX.
+//! - Models are safetensors ([`fit::Weights`]); PyTorch's are read by name. [`onnx`] writes and
+//!   reads ONNX files of opset 17 as far as that has the ops, for f32 alone.
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
@@ -85,11 +87,14 @@ pub mod files;
 pub mod fit;
 mod functions;
 pub mod graph;
+pub mod interchange;
 mod json;
 pub mod kernel;
 pub mod model;
 pub mod model_file;
 pub mod nn;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 pub mod ops;
 pub mod optim;
 pub mod plan;

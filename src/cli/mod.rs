@@ -21,6 +21,8 @@ mod book;
 mod devices;
 mod doctor;
 mod experiment;
+#[cfg(feature = "onnx")]
+mod export;
 mod growth;
 mod hint;
 mod interrupt;
@@ -47,6 +49,9 @@ enum Command {
     Eval(answer::EvalArgs),
     /// Read digits from PNG files of any size, on light or dark background; or rows of CSV files
     Predict(answer::PredictArgs),
+    /// Write a trained model as an ONNX file, for other frameworks to run
+    #[cfg(feature = "onnx")]
+    Export(export::Args),
     /// Show what a training session launches and holds, before it runs
     Plan(plan::Args),
     /// List the adapters that --device can name
@@ -69,6 +74,8 @@ pub fn main() -> ExitCode {
         Some(Command::Train(args)) => train::run(args),
         Some(Command::Eval(args)) => answer::eval(&args),
         Some(Command::Predict(args)) => answer::predict(&args),
+        #[cfg(feature = "onnx")]
+        Some(Command::Export(args)) => export::run(&args),
         Some(Command::Plan(args)) => plan::run(&args),
         Some(Command::Devices) => devices::run(),
         Some(Command::Bench(args)) => bench::run(&args),

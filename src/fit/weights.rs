@@ -86,7 +86,7 @@ impl Weights {
     }
 
     /// The values of a weight of these extents.
-    pub(super) fn values(&self, name: &str, extents: &[usize]) -> Result<&[f32]> {
+    pub(crate) fn values(&self, name: &str, extents: &[usize]) -> Result<&[f32]> {
         let tensor = self.get(name)?;
         match tensor.as_slice() {
             Some(values) if tensor.shape() == extents => Ok(values),

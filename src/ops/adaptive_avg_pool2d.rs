@@ -8,11 +8,13 @@
 
 use std::sync::Arc;
 
+use super::window::Window;
 use super::{
     Backward, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Operand, Value, arity, exactly,
     floats, grid,
 };
 use crate::error::{Error, Result};
+use crate::interchange::{Site, Tensor};
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
@@ -96,6 +98,35 @@ impl AdaptiveAvgPool2d {
 impl Op for AdaptiveAvgPool2d {
     fn name(&self) -> &'static str {
         OP
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        let mut x = site.input(0);
+        let (from, to) = ([site.fixed(0, 2)?, site.fixed(0, 3)?], self.size);
+        if to == [1, 1] {
+            return Ok(vec![site.op("GlobalAveragePool", &[&x], &[])]);
+        }
+        if let Some(window) = Window::even(from, to) {
+            return Ok(vec![site.op("AveragePool", &[&x], &window.attributes())]);
+        }
+        // Windows of several sizes: rows and columns by a matrix of their shares each, y = A x Bᵀ.
+        for (axis, rows) in [(1, false), (0, true)] {
+            let (from, to) = (from[axis], to[axis]);
+            let share = |(place, pixel): (usize, usize)| {
+                let window = window(place, from, to);
+                let share = (window.len() as f32).recip();
+                if window.contains(&pixel) { share } else { 0.0 }
+            };
+            let places = (0..from * to).map(|i| match rows {
+                true => share((i / from, i % from)),
+                false => share((i % to, i / to)),
+            });
+            let extents = if rows { [to, from] } else { [from, to] };
+            let shares = site.constant(Tensor::floats(&extents, places.collect()));
+            let operands = if rows { [&shares, &x] } else { [&x, &shares] };
+            x = site.op("MatMul", &operands.map(String::as_str), &[]);
+        }
+        Ok(vec![x])
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

@@ -11,11 +11,13 @@
 use std::sync::Arc;
 
 use super::adaptive_avg_pool2d::{MOST, SHORT, most, windows};
+use super::window::Window;
 use super::{
     Backward, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Operand, Value, arity, exactly,
     floats, grid,
 };
 use crate::error::{Error, Result};
+use crate::interchange::Site;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
@@ -85,6 +87,17 @@ impl AdaptiveMaxPool2d {
 impl Op for AdaptiveMaxPool2d {
     fn name(&self) -> &'static str {
         OP
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        let x = site.input(0);
+        let (from, to) = ([site.fixed(0, 2)?, site.fixed(0, 3)?], self.size);
+        let y = match (to, Window::even(from, to)) {
+            ([1, 1], _) => site.op("GlobalMaxPool", &[&x], &[]),
+            (_, Some(window)) => site.op("MaxPool", &[&x], &window.attributes()),
+            (_, None) => return Err(site.refused("to a size that does not divide the image's")),
+        };
+        Ok(vec![y, String::new()])
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

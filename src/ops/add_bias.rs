@@ -12,6 +12,7 @@ use super::reduce::Reduce;
 use super::{Backward, Case, Fill, Op, Value, arity, exactly, floats};
 use crate::error::Result;
 use crate::expr::Expr;
+use crate::interchange::Site;
 use crate::kernel::Kernel;
 use crate::shape::Type;
 
@@ -28,6 +29,24 @@ pub struct AddBias;
 impl Op for AddBias {
     fn name(&self) -> &'static str {
         "add_bias"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        let (x, bias) = (site.input(0), site.input(1));
+        // Products and convolutions take a bias themselves.
+        if let Some(core) = site.maker(&x).cloned()
+            && core.inputs.len() == 2
+            && matches!(core.kind.as_str(), "Gemm" | "Conv" | "ConvTranspose")
+        {
+            let attributes: Vec<_> = core
+                .attributes
+                .iter()
+                .map(|(n, a)| (n.as_str(), a.clone()))
+                .collect();
+            let inputs = [&core.inputs[0], &core.inputs[1], &bias].map(String::as_str);
+            return Ok(vec![site.op(&core.kind, &inputs, &attributes)]);
+        }
+        expression(site.extents(0).len()).operators(site)
     }
 
     fn expression(&self, inputs: &[Type]) -> Option<Pointwise> {

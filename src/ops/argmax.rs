@@ -4,6 +4,7 @@
 use super::launch::per_element;
 use super::{Case, Fill, Lowered, Lowering, Op, arity, floats};
 use crate::error::Result;
+use crate::interchange::Site;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
@@ -15,6 +16,12 @@ pub struct Argmax;
 impl Op for Argmax {
     fn name(&self) -> &'static str {
         "argmax"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        let x = site.input(0);
+        let attributes = [("axis", 1.into()), ("keepdims", 0.into())];
+        Ok(vec![site.op("ArgMax", &[&x], &attributes)])
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

@@ -13,6 +13,7 @@ use super::{
     floats, grid,
 };
 use crate::error::Result;
+use crate::interchange::Site;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
@@ -65,6 +66,13 @@ impl AvgPool2d {
 impl Op for AvgPool2d {
     fn name(&self) -> &'static str {
         "avg_pool2d"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        let x = site.input(0);
+        let mut attributes = self.window()?.attributes();
+        attributes.push(("count_include_pad", 1.into()));
+        Ok(vec![site.op("AveragePool", &[&x], &attributes)])
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

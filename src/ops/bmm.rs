@@ -19,6 +19,7 @@ use super::{
     Alternative, Backward, Case, Fill, Lowered, Lowering, Op, Operand, Value, arity, floats, grid,
 };
 use crate::error::{Error, Result};
+use crate::interchange::Site;
 use crate::kernel::{Args, Bind, Kernel, Target};
 use crate::shape::Type;
 use crate::tensor::Real;
@@ -147,6 +148,20 @@ impl Bmm {
 impl Op for Bmm {
     fn name(&self) -> &'static str {
         "bmm"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        let mut operands = [site.input(0), site.input(1)];
+        for (k, trans) in [self.trans_a, self.trans_b].into_iter().enumerate() {
+            if trans {
+                let mut axes: Vec<i64> = (0..site.extents(k).len() as i64).collect();
+                let last = axes.len() - 1;
+                axes.swap(last - 1, last);
+                operands[k] = site.op("Transpose", &[&operands[k]], &[("perm", axes.into())]);
+            }
+        }
+        let [a, b] = &operands;
+        Ok(vec![site.op("MatMul", &[a, b], &[])])
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

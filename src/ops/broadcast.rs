@@ -7,6 +7,7 @@ use super::launch::{around, finite, per_element};
 use super::reduce::Reduce;
 use super::{Backward, Case, Fill, Lowering, Op, Value, arity, exactly, floats};
 use crate::error::Result;
+use crate::interchange::{Extent, Site, Tensor};
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
@@ -26,6 +27,29 @@ pub struct Broadcast {
 impl Op for Broadcast {
     fn name(&self) -> &'static str {
         "broadcast"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        let mut extents = Vec::new();
+        for extent in site.made(0) {
+            match extent {
+                Extent::Fixed(extent) => extents.push(extent as i64),
+                Extent::Batch(_) => return Err(site.refused("to extents of the mini-batch")),
+            }
+        }
+        let mut x = site.input(0);
+        if let Some(axis) = self.axis {
+            let behind: Vec<i64> = (1..(extents.len() - axis) as i64).collect();
+            let behind = site.ints(&behind);
+            x = site.op("Unsqueeze", &[&x, &behind], &[]);
+        }
+        let extents = site.ints(&extents);
+        x = site.op("Expand", &[&x, &extents], &[]);
+        if self.factor != 1.0 {
+            let factor = site.constant(Tensor::float(self.factor));
+            x = site.op("Mul", &[&x, &factor], &[]);
+        }
+        Ok(vec![x])
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

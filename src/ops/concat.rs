@@ -12,6 +12,7 @@ use super::slice::Slice;
 use super::split::{MOST_PARTS, Split};
 use super::{Backward, Case, Fill, Lowered, Lowering, Op, Tape, Value, floats};
 use crate::error::{Error, Result};
+use crate::interchange::Site;
 use crate::kernel::{Args, Bind, Kernel, Reference};
 use crate::shape::Type;
 use crate::tensor::Real;
@@ -101,6 +102,16 @@ pub(super) const SIZES: [&str; MOST_PARTS] = [
 impl Op for Concat {
     fn name(&self) -> &'static str {
         "concat"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        let names: Vec<String> = (0..site.inputs().len()).map(|k| site.input(k)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        Ok(vec![site.op(
+            "Concat",
+            &names,
+            &[("axis", (self.axis as i64).into())],
+        )])
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

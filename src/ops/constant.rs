@@ -4,6 +4,7 @@
 use super::launch::{finite, per_element};
 use super::{Case, Lowered, Lowering, Op, arity};
 use crate::error::Result;
+use crate::interchange::{Extent, Site, Tensor};
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
@@ -20,6 +21,22 @@ pub struct Constant {
 impl Op for Constant {
     fn name(&self) -> &'static str {
         "constant"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        let mut extents = Vec::new();
+        for extent in site.made(0) {
+            match extent {
+                Extent::Fixed(extent) => extents.push(extent as i64),
+                Extent::Batch(_) => return Err(site.refused("of the mini-batch's extent")),
+            }
+        }
+        let extents = site.ints(&extents);
+        let value = (
+            "value",
+            Tensor::floats(&[1], vec![self.value as f32]).into(),
+        );
+        Ok(vec![site.op("ConstantOfShape", &[&extents], &[value])])
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

@@ -23,6 +23,7 @@ use super::{
     floats, grid,
 };
 use crate::error::{Error, Result};
+use crate::interchange::Site;
 use crate::kernel::{Bind, Kernel, Port};
 use crate::shape::Type;
 
@@ -162,6 +163,14 @@ fn four(name: &str, ty: &Type) -> Result<[usize; 4]> {
 impl Op for Conv2d {
     fn name(&self) -> &'static str {
         "conv2d"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        let (x, w) = (site.input(0), site.input(1));
+        let kernel = [site.fixed(1, 2)?, site.fixed(1, 3)?];
+        let mut attributes = self.window(kernel).attributes();
+        attributes.push(("group", (self.groups as i64).into()));
+        Ok(vec![site.op("Conv", &[&x, &w], &attributes)])
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

@@ -9,8 +9,10 @@
 use std::sync::Arc;
 
 use super::conv2d::{CONV2D_INPUT_GRAD, Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
+use super::window::Window;
 use super::{Backward, Case, Fill, Lowering, Op, Value, arity, floats};
 use crate::error::{Error, Result};
+use crate::interchange::Site;
 use crate::kernel::Kernel;
 use crate::shape::Type;
 
@@ -106,6 +108,21 @@ impl ConvTranspose2d {
 impl Op for ConvTranspose2d {
     fn name(&self) -> &'static str {
         "conv_transpose2d"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        let (x, w) = (site.input(0), site.input(1));
+        let window = Window {
+            kernel: [site.fixed(1, 2)?, site.fixed(1, 3)?],
+            stride: self.stride,
+            padding: self.padding,
+            dilation: self.dilation,
+        };
+        let mut attributes = window.attributes();
+        let more = self.output_padding.map(|more| more as i64).to_vec();
+        attributes.push(("output_padding", more.into()));
+        attributes.push(("group", (self.groups as i64).into()));
+        Ok(vec![site.op("ConvTranspose", &[&x, &w], &attributes)])
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

@@ -12,6 +12,7 @@ use super::launch::{along_axis, around, lanes};
 use super::softmax::rows;
 use super::{Backward, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Value, arity, floats, grid};
 use crate::error::Result;
+use crate::interchange::Site;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
@@ -31,6 +32,12 @@ const SHORT: usize = 64;
 impl Op for Cumsum {
     fn name(&self) -> &'static str {
         "cumsum"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        let (x, axis) = (site.input(0), site.ints(&[self.axis as i64]));
+        let reverse = ("reverse", i64::from(self.reverse).into());
+        Ok(vec![site.op("CumSum", &[&x, &axis], &[reverse])])
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

@@ -14,6 +14,7 @@ use super::{
     Backward, Case, Fill, Lowered, Lowering, Op, Operand, Value, arity, exactly, floats, grid,
 };
 use crate::error::{Error, Result};
+use crate::interchange::Site;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::{DType, Type};
 use crate::tensor::Real;
@@ -46,6 +47,15 @@ fn indices(op: &str, ty: &Type) -> Result<()> {
 impl Op for Embedding {
     fn name(&self) -> &'static str {
         "embedding"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        let (w, index) = (site.input(0), site.input(1));
+        Ok(vec![site.op(
+            "Gather",
+            &[&w, &index],
+            &[("axis", 0.into())],
+        )])
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

@@ -9,6 +9,7 @@ use super::launch::{along_axis, around};
 use super::softmax::{exponents, rows};
 use super::{Backward, Case, Fill, Lowering, Op, Value, arity, floats, same};
 use crate::error::Result;
+use crate::interchange::Site;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
@@ -32,6 +33,15 @@ pub struct LogSoftmaxGrad {
 impl Op for LogSoftmax {
     fn name(&self) -> &'static str {
         "log_softmax"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        let x = site.input(0);
+        Ok(vec![site.op(
+            "LogSoftmax",
+            &[&x],
+            &[("axis", (self.axis as i64).into())],
+        )])
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

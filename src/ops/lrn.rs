@@ -13,6 +13,7 @@ use super::{
     same,
 };
 use crate::error::{Error, Result};
+use crate::interchange::Site;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::{HELD, Real, held};
@@ -87,6 +88,20 @@ impl Lrn {
 impl Op for Lrn {
     fn name(&self) -> &'static str {
         "lrn"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        if self.size.is_multiple_of(2) {
+            return Err(site.refused("over an even number of channels, which ONNX shifts by one"));
+        }
+        let x = site.input(0);
+        let attributes = [
+            ("size", (self.size as i64).into()),
+            ("alpha", self.alpha.into()),
+            ("beta", self.beta.into()),
+            ("bias", self.k.into()),
+        ];
+        Ok(vec![site.op("LRN", &[&x], &attributes), String::new()])
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

@@ -22,6 +22,7 @@ use super::small_batch::FEW;
 use super::{Alternative, Backward, Case, Fill, Lowered, Lowering, Op, Operand, Value, floats};
 use crate::error::{Error, Result};
 use crate::expr::Expr;
+use crate::interchange::Site;
 use crate::kernel::{Args, Bind, Kernel, LANES, Port, Target};
 use crate::shape::Type;
 use crate::tensor::Real;
@@ -128,6 +129,18 @@ impl Matmul {
 impl Op for Matmul {
     fn name(&self) -> &'static str {
         "matmul"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        if self.ending.is_some() {
+            return Err(site.refused("with an expression at its end"));
+        }
+        let (a, b) = (site.input(0), site.input(1));
+        let attributes = [
+            ("transA", i64::from(self.trans_a).into()),
+            ("transB", i64::from(self.trans_b).into()),
+        ];
+        Ok(vec![site.op("Gemm", &[&a, &b], &attributes)])
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

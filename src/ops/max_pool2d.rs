@@ -17,6 +17,7 @@ use super::{
     floats, grid,
 };
 use crate::error::{Error, Result};
+use crate::interchange::Site;
 use crate::kernel::{Args, Bind, Kernel, Port};
 use crate::shape::Type;
 use crate::tensor::Real;
@@ -87,6 +88,12 @@ const IMAGES: &str = "images [N, C, H, W]";
 impl Op for MaxPool2d {
     fn name(&self) -> &'static str {
         "max_pool2d"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        let x = site.input(0);
+        let y = site.op("MaxPool", &[&x], &self.window()?.attributes());
+        Ok(vec![y, String::new()])
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

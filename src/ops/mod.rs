@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
+use crate::interchange::Site;
 use crate::kernel::{Kernel, Target};
 use crate::shape::{DType, Type};
 
@@ -299,6 +300,19 @@ pub trait Op: Any + Debug + Send + Sync {
     fn expression(&self, inputs: &[Type]) -> Option<pointwise::Pointwise> {
         let _ = inputs;
         None
+    }
+
+    /// Writes the op in ONNX's operators and returns the names of its outputs, empty for those that no
+    /// operator makes. By default the operators of the expression that it is.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for an op, or a form of one, that ONNX has no operator for; by default for an
+    /// op that is no expression.
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        match self.expression(site.types()) {
+            Some(expression) => expression.operators(site),
+            None => Err(site.refused("an op that does not say what it is there")),
+        }
     }
 
     /// The expression that this op ends in, if it does.

@@ -27,12 +27,14 @@ use std::sync::Arc;
 use super::launch::lanes;
 use super::{Backward, ELEMENTWISE, Lowered, Lowering, Op, Operand, Value, exactly, floats, grid};
 use crate::error::{Error, Result};
+use crate::interchange::Site;
 use crate::kernel::{Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::held;
 
 mod cases;
 mod grads;
+mod onnx;
 mod optimized;
 mod reference;
 
@@ -219,6 +221,10 @@ impl Op for Norm {
         "norm"
     }
 
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        onnx::norm(self, site)
+    }
+
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
         let names: &[&str] = match self.is_rms() {
             true => &["x", "gamma"],
@@ -260,6 +266,16 @@ impl Op for Norm {
 impl Op for NormGiven {
     fn name(&self) -> &'static str {
         "norm"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        let [x, gamma, beta, mean, variance] = std::array::from_fn(|k| site.input(k));
+        if self.0.over != Over::Batch {
+            return Err(site.refused("with given statistics of other than channels"));
+        }
+        let inputs = [&*x, &*gamma, &*beta, &*mean, &*variance];
+        let epsilon = ("epsilon", self.0.epsilon.into());
+        Ok(vec![site.op("BatchNormalization", &inputs, &[epsilon])])
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

@@ -7,6 +7,7 @@ use super::launch::{around, per_element, resized};
 use super::slice::{Slice, reaches};
 use super::{Backward, Case, Fill, Lowered, Lowering, Op, Value, arity, floats};
 use crate::error::{Error, Result};
+use crate::interchange::Site;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
@@ -28,9 +29,31 @@ pub struct Pad {
     pub step: usize,
 }
 
+/// Input 0 with elements before and after it along an axis.
+fn padded(site: &mut Site<'_>, axis: usize, [before, after]: [usize; 2], mode: &str) -> String {
+    let (x, rank) = (site.input(0), site.extents(0).len());
+    let mut pads = vec![0; 2 * rank];
+    (pads[axis], pads[rank + axis]) = (before as i64, after as i64);
+    let pads = site.ints(&pads);
+    site.op("Pad", &[&x, &pads], &[("mode", mode.into())])
+}
+
 impl Op for Pad {
     fn name(&self) -> &'static str {
         "pad"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        let part = site.fixed(0, self.axis)?;
+        if self.step != 1 {
+            return Err(site.refused("with zeros between the elements"));
+        }
+        Ok(vec![padded(
+            site,
+            self.axis,
+            [self.start, self.extent - self.start - part],
+            "constant",
+        )])
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

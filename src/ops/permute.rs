@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::launch::per_element;
 use super::{Backward, Case, Fill, Lowered, Lowering, Op, Value, arity, floats};
 use crate::error::{Error, Result};
+use crate::interchange::Site;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
@@ -39,6 +40,12 @@ impl Permute {
 impl Op for Permute {
     fn name(&self) -> &'static str {
         "permute"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        let (x, axes) = (site.input(0), self.axes.iter().map(|&axis| axis as i64));
+        let perm = ("perm", axes.collect::<Vec<_>>().into());
+        Ok(vec![site.op("Transpose", &[&x], &[perm])])
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

@@ -28,6 +28,7 @@ mod broadcast;
 mod compose;
 mod ending;
 mod merge;
+mod onnx;
 
 use backward::Derivatives;
 pub use blueprint::MOST_BINDINGS;

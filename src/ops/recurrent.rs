@@ -31,9 +31,11 @@ use super::{
     Backward, Case, Fill, Lowered, Lowering, Op, Operand, Tape, Value, arity, exactly, floats, grid,
 };
 use crate::error::{Error, Result};
+use crate::interchange::Site;
 use crate::kernel::{Bind, Kernel, Target};
 use crate::shape::Type;
 
+mod onnx;
 mod optimized;
 mod reference;
 
@@ -199,6 +201,10 @@ fn count(op: &str, inputs: &[Type], wanted: &str, number: usize) -> Result<()> {
 impl Op for Recurrent {
     fn name(&self) -> &'static str {
         "recurrent"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        onnx::recurrent(self, site)
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

@@ -29,6 +29,7 @@ use super::{
     Backward, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Operand, Value, arity, floats, grid,
 };
 use crate::error::Result;
+use crate::interchange::Site;
 use crate::kernel::{Bind, Kernel};
 use crate::shape::Type;
 
@@ -138,6 +139,37 @@ impl Reduction {
 impl Op for Reduction {
     fn name(&self) -> &'static str {
         "reduction"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        let mut x = site.input(0);
+        let axes: Vec<i64> = self.axes.iter().map(|&axis| axis as i64).collect();
+        let keep = ("keepdims", i64::from(self.keep).into());
+        let by_attribute = [("axes", axes.clone().into()), keep.clone()];
+        let mut y = match self.kind {
+            Kind::Sum => {
+                let axes = site.ints(&axes);
+                site.op("ReduceSum", &[&x, &axes], &[keep])
+            }
+            Kind::Variance => {
+                let kept = [("axes", axes.into()), ("keepdims", 1.into())];
+                let mean = site.op("ReduceMean", &[&x], &kept);
+                x = site.op("Sub", &[&x, &mean], &[]);
+                x = site.op("Mul", &[&x, &x], &[]);
+                site.op("ReduceMean", &[&x], &by_attribute)
+            }
+            Kind::Mean => site.op("ReduceMean", &[&x], &by_attribute),
+            Kind::Max => site.op("ReduceMax", &[&x], &by_attribute),
+            Kind::Min => site.op("ReduceMin", &[&x], &by_attribute),
+            Kind::LogSumExp => site.op("ReduceLogSumExp", &[&x], &by_attribute),
+            Kind::Norm => site.op("ReduceL2", &[&x], &by_attribute),
+        };
+        if !self.keep && self.axes.len() == site.extents(0).len() {
+            let one = site.ints(&[1]);
+            y = site.op("Reshape", &[&y, &one], &[]);
+        }
+        let place = self.kind.is_extreme().then(String::new);
+        Ok([y].into_iter().chain(place).collect())
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Backward, Case, Fill, Lowering, Op, Value, arity};
 use crate::error::{Error, Result};
+use crate::interchange::Site;
 use crate::kernel::Kernel;
 use crate::shape::{Shape, Type};
 
@@ -19,6 +20,11 @@ pub struct Reshape {
 impl Op for Reshape {
     fn name(&self) -> &'static str {
         "reshape"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        let (x, from, to) = (site.input(0), site.extents(0), site.made(0));
+        Ok(vec![site.reshape(&x, &from, &to)?])
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

@@ -7,6 +7,7 @@ use super::launch::{around, per_element, resized};
 use super::pad::Pad;
 use super::{Backward, Case, Fill, Lowered, Lowering, Op, Value, arity, floats};
 use crate::error::{Error, Result};
+use crate::interchange::Site;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
@@ -34,6 +35,19 @@ pub(super) fn reaches(start: usize, step: usize, count: usize, whole: usize) -> 
 impl Op for Slice {
     fn name(&self) -> &'static str {
         "slice"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        site.fixed(0, self.axis)?;
+        let x = site.input(0);
+        let end = self.start + (self.extent - 1) * self.step + 1;
+        let [start, end, axis, step] =
+            [self.start, end, self.axis, self.step].map(|number| site.ints(&[number as i64]));
+        Ok(vec![site.op(
+            "Slice",
+            &[&x, &start, &end, &axis, &step],
+            &[],
+        )])
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::launch::{along_axis, around};
 use super::{Backward, Case, Fill, Lowering, Op, Value, arity, floats, same};
 use crate::error::Result;
+use crate::interchange::Site;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
@@ -31,6 +32,15 @@ pub struct SoftmaxGrad {
 impl Op for Softmax {
     fn name(&self) -> &'static str {
         "softmax"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        let x = site.input(0);
+        Ok(vec![site.op(
+            "Softmax",
+            &[&x],
+            &[("axis", (self.axis as i64).into())],
+        )])
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

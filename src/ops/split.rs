@@ -11,6 +11,7 @@ use super::pad::Pad;
 use super::reshape::Reshape;
 use super::{Backward, Case, Fill, Lowered, Lowering, Op, Operand, Tape, Value, arity, floats};
 use crate::error::{Error, Result};
+use crate::interchange::Site;
 use crate::kernel::{Args, Bind, Kernel, Reference};
 use crate::shape::Type;
 use crate::tensor::Real;
@@ -129,6 +130,14 @@ impl Split {
 impl Op for Split {
     fn name(&self) -> &'static str {
         "split"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        site.fixed(0, self.axis)?;
+        let (x, sizes) = (site.input(0), self.sizes.iter().map(|&size| size as i64));
+        let sizes = site.ints(&sizes.collect::<Vec<_>>());
+        let axis = ("axis", (self.axis as i64).into());
+        Ok(site.ops("Split", &[&x, &sizes], &[axis], self.sizes.len()))
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

@@ -13,6 +13,7 @@ use super::{
     Backward, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Operand, Value, arity, floats, grid,
 };
 use crate::error::{Error, Result};
+use crate::interchange::{Attribute, Site, Tensor};
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
@@ -93,6 +94,31 @@ const IMAGES: &str = "images [N, C, H, W]";
 impl Op for Upsample {
     fn name(&self) -> &'static str {
         "upsample"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        let x = site.input(0);
+        let from = [site.fixed(0, 2)?, site.fixed(0, 3)?];
+        let floors: &[(&str, Attribute)] = &[
+            ("mode", "nearest".into()),
+            ("coordinate_transformation_mode", "asymmetric".into()),
+            ("nearest_mode", "floor".into()),
+        ];
+        let mixed: &[(&str, Attribute)] = &[
+            ("mode", "linear".into()),
+            ("coordinate_transformation_mode", "half_pixel".into()),
+        ];
+        let attributes = match self.sampling {
+            Sampling::Nearest => floors,
+            Sampling::Bilinear => mixed,
+        };
+        let factors = [0, 1].map(|axis| self.size[axis] / from[axis]);
+        if [0, 1].map(|axis| factors[axis] * from[axis]) != self.size {
+            return Err(site.refused("to a size that is no multiple of the image's"));
+        }
+        let [h, w] = factors.map(|factor| factor as f32);
+        let scales = site.constant(Tensor::floats(&[4], vec![1.0, 1.0, h, w]));
+        Ok(vec![site.op("Resize", &[&x, "", &scales], attributes)])
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

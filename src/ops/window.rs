@@ -4,6 +4,7 @@
 //! ⌊(in + 2 p − d (k − 1) − 1) / s⌋ + 1 places (Dumoulin and Visin 2016, relationship 15).
 
 use crate::error::{Error, Result};
+use crate::interchange::Attribute;
 use crate::kernel::Args;
 use crate::tensor::Real;
 
@@ -24,6 +25,33 @@ pub struct Window {
 const MOST: usize = 1 << 15;
 
 impl Window {
+    /// The window that makes images of size `to` of those of size `from` without overlap, if there is one.
+    pub(super) fn even(from: [usize; 2], to: [usize; 2]) -> Option<Self> {
+        let stride = [0, 1].map(|axis| from[axis] / to[axis].max(1));
+        let fits = [0, 1].map(|axis| stride[axis] * to[axis]) == from;
+        fits.then_some(Self {
+            kernel: stride,
+            stride,
+            padding: [0; 2],
+            dilation: [1; 2],
+        })
+    }
+
+    /// It as attributes of ONNX's convolutions and pools.
+    pub(super) fn attributes(&self) -> Vec<(&'static str, Attribute)> {
+        let ints = |sizes: &[usize]| sizes.iter().map(|&x| x as i64).collect::<Vec<_>>().into();
+        let mut attributes = vec![
+            ("kernel_shape", ints(&self.kernel)),
+            ("strides", ints(&self.stride)),
+            ("pads", ints(&[self.padding, self.padding].concat())),
+        ];
+        // Pools of averages have none in opset 17.
+        if self.dilation != [1, 1] {
+            attributes.push(("dilations", ints(&self.dilation)));
+        }
+        attributes
+    }
+
     /// The output's `[height, width]` over images of `input` `[height, width]`.
     ///
     /// # Errors

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::super::launch::{around, per_element, resized};
 use super::super::{Backward, Case, Fill, Lowered, Lowering, Op, Value, arity, floats};
-use super::PAD;
+use super::{PAD, padded};
 use crate::error::{Error, Result};
+use crate::interchange::Site;
 use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
@@ -77,6 +78,20 @@ impl PadEdges {
 impl Op for PadEdges {
     fn name(&self) -> &'static str {
         "pad"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        site.fixed(0, self.axis)?;
+        let mode = match self.edge {
+            Edge::Reflect => "reflect",
+            Edge::Replicate => "edge",
+        };
+        Ok(vec![padded(
+            site,
+            self.axis,
+            [self.before, self.after],
+            mode,
+        )])
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

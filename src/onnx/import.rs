@@ -1,0 +1,500 @@
+//! Networks of ONNX's operators as models.
+//!
+//! The whole network is written as a graph for two mini-batches first, which finds what is not supported
+//! and every value's extents. Then operators become this crate's layers where they are such layers
+//! (`standard.rs`). What is left between these is gathered into [`Operators`], a part of the network each.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use ndarray::{ArrayD, IxDyn};
+use serde_json::{Map, Value as Json};
+
+use super::file::described;
+use super::layer::Operators;
+use super::operators::{Held, Values, Weight, write};
+use super::standard::{Standard, standard};
+use crate::error::{Error, Result};
+use crate::fit::Weights;
+use crate::graph::Graph;
+use crate::interchange::{
+    Attribute, Extent, Network, Numbers, Operator, TRIALS, Tensor, extents_of,
+};
+use crate::model::{
+    Description, Input, InputDescription, Model, OutputDescription, Pass, Registry, Scope,
+    Variables,
+};
+use crate::ops::Tape;
+use crate::shape::{DType, Type};
+
+/// What is known of a value of the network.
+pub(super) enum Known {
+    /// Numbers.
+    Numbers(Tensor),
+    /// A value of the graph, whose extents depend on the mini-batch as these do.
+    Value(Vec<Extent>, DType),
+    /// Anything else.
+    Other,
+}
+
+/// A network with what is found out about it.
+pub(super) struct Survey<'a> {
+    pub network: &'a Network,
+    pub weights: HashMap<&'a str, (&'a Tensor, Weight)>,
+    known: HashMap<String, Known>,
+    /// The operator that makes a value.
+    makers: HashMap<&'a str, usize>,
+    /// The operators that read a value, and how many outputs it is.
+    readers: HashMap<&'a str, (Vec<usize>, usize)>,
+}
+
+impl<'a> Survey<'a> {
+    fn new(network: &'a Network) -> Result<Self> {
+        let mut survey = Self {
+            network,
+            weights: HashMap::new(),
+            known: HashMap::new(),
+            makers: HashMap::new(),
+            readers: HashMap::new(),
+        };
+        let norms = network
+            .operators
+            .iter()
+            .filter(|o| o.kind == "BatchNormalization");
+        let statistics = norms.flat_map(|o| o.inputs.iter().skip(3).map(String::as_str));
+        let statistics: HashSet<&str> = statistics.collect();
+        for (name, tensor) in &network.weights {
+            let weight = Weight {
+                name: name.clone(),
+                extents: tensor.extents.clone(),
+                statistic: statistics.contains(name.as_str()),
+            };
+            survey.weights.insert(name, (tensor, weight));
+        }
+        for (number, operator) in network.operators.iter().enumerate() {
+            for name in &operator.inputs {
+                survey.readers.entry(name).or_default().0.push(number);
+            }
+            for name in &operator.outputs {
+                survey.makers.insert(name, number);
+            }
+        }
+        for port in &network.outputs {
+            survey.readers.entry(&port.name).or_default().1 += 1;
+        }
+        survey.look()?;
+        Ok(survey)
+    }
+
+    /// Writes the network for two mini-batches.
+    fn look(&mut self) -> Result<()> {
+        let mut all: Vec<HashMap<String, Option<Type>>> = Vec::new();
+        let mut numbers: Values = Values::new();
+        for batch in TRIALS {
+            let mut graph = Graph::new();
+            let mut values = Values::new();
+            for port in &self.network.inputs {
+                let dtype = if port.integers {
+                    DType::U32
+                } else {
+                    DType::F32
+                };
+                let extents = port.extents.clone();
+                let ty =
+                    Input { extents, dtype }.of_batch(&format!("input {}", port.name), batch)?;
+                let value = graph.variable(&format!("input {}", port.name), ty)?;
+                values.insert(port.name.clone(), Held::Value(value));
+            }
+            graph.begin("forward");
+            let (mut variables, mut streams) = (Variables::default(), 0);
+            let weights: HashMap<&str, &Weight> = self
+                .weights
+                .iter()
+                .map(|(name, (_, weight))| (*name, weight))
+                .collect();
+            let mut scope = Scope::new(&mut graph, &mut variables, Pass::Evaluation, &mut streams);
+            for operator in &self.network.operators {
+                write(operator, &mut values, &weights, &mut scope)?;
+            }
+            let mut types = HashMap::new();
+            for (name, held) in &values {
+                types.insert(
+                    name.clone(),
+                    match held {
+                        Held::Value(value) => Some(graph.ty(*value)?.clone()),
+                        Held::Known(_) | Held::Filled(..) => None,
+                    },
+                );
+            }
+            all.push(types);
+            numbers = values;
+        }
+        for (name, a) in &all[0] {
+            let b = all[1].get(name).and_then(Option::as_ref);
+            let known = match (a, b, numbers.remove(name)) {
+                (Some(a), Some(b), _) => match extents_of([a, b]) {
+                    Some(extents) => Known::Value(extents, a.dtype),
+                    None => Known::Other,
+                },
+                (None, None, Some(Held::Known(tensor))) => Known::Numbers(tensor),
+                _ => Known::Other,
+            };
+            self.known.insert(name.clone(), known);
+        }
+        Ok(())
+    }
+
+    /// The extents of an example of a value that begins with the mini-batch.
+    pub fn example(&self, name: &str, dtype: DType) -> Option<Vec<usize>> {
+        if self.weights.contains_key(name) {
+            return None;
+        }
+        match self.known.get(name) {
+            Some(Known::Value(extents, found)) if *found == dtype => match extents.as_slice() {
+                [Extent::Batch(1), rest @ ..] => rest
+                    .iter()
+                    .map(|extent| match extent {
+                        Extent::Fixed(extent) => Some(*extent),
+                        Extent::Batch(_) => None,
+                    })
+                    .collect(),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether a value can go from layer to layer.
+    fn is_wire(&self, name: &str) -> bool {
+        self.example(name, DType::F32)
+            .or_else(|| self.example(name, DType::U32))
+            .is_some()
+    }
+
+    /// Known numbers.
+    pub fn numbers(&self, name: &str) -> Option<&Tensor> {
+        match self.known.get(name) {
+            Some(Known::Numbers(tensor)) => Some(tensor),
+            _ => None,
+        }
+    }
+
+    /// A weight.
+    pub fn weight(&self, name: &str) -> Option<&'a Tensor> {
+        self.weights.get(name).map(|(tensor, _)| *tensor)
+    }
+
+    /// Whether only one operator reads a value.
+    pub fn is_alone(&self, name: &str) -> bool {
+        self.readers
+            .get(name)
+            .is_some_and(|(readers, outputs)| readers.len() + outputs == 1)
+    }
+
+    /// The operator that alone reads a value.
+    pub fn reader(&self, name: &str) -> Option<(usize, &'a Operator)> {
+        let (readers, outputs) = self.readers.get(name)?;
+        match (readers.as_slice(), outputs) {
+            ([reader], 0) => Some((*reader, &self.network.operators[*reader])),
+            _ => None,
+        }
+    }
+}
+
+/// The description under way.
+struct Draft<'a> {
+    survey: &'a Survey<'a>,
+    description: Description,
+    /// The node that a value is.
+    wires: HashMap<String, String>,
+    names: HashSet<String>,
+    /// What weights are called in the model, and whether their axes are swapped.
+    renamed: HashMap<String, (String, bool)>,
+    /// Operators that a layer has taken in.
+    done: HashSet<usize>,
+    /// How much may still be copied into layers: operators, and numbers of their constants.
+    room: usize,
+}
+
+/// An operator and the numbers of its constants.
+fn size(operator: &Operator) -> usize {
+    let held = |attribute: &Attribute| match attribute {
+        Attribute::Tensor(tensor) => tensor.numbers.len(),
+        Attribute::Ints(numbers) => numbers.len(),
+        Attribute::Floats(numbers) => numbers.len(),
+        _ => 1,
+    };
+    1 + operator.attributes.values().map(held).sum::<usize>()
+}
+
+/// How often a network may be copied into layers: what several of them need is in each.
+const COPIES: usize = 16;
+
+/// The model of a network, and its weights.
+pub(super) fn model(network: &Network, registry: &Registry) -> Result<(Model, Weights)> {
+    let mut network = network.clone();
+    super::export::prune(&mut network);
+    let survey = Survey::new(&network)?;
+    let mut draft = Draft {
+        survey: &survey,
+        description: Description::default(),
+        wires: HashMap::new(),
+        names: HashSet::new(),
+        renamed: HashMap::new(),
+        done: HashSet::new(),
+        room: 4096 + COPIES * network.operators.iter().map(size).sum::<usize>(),
+    };
+    for port in &network.inputs {
+        let name = draft.free_name(&port.name);
+        draft.wires.insert(port.name.clone(), name.clone());
+        draft.description.inputs.push(InputDescription {
+            name,
+            extents: port.extents.clone(),
+            elements: if port.integers {
+                "u32".into()
+            } else {
+                "f32".into()
+            },
+        });
+    }
+    for (number, operator) in network.operators.iter().enumerate() {
+        if !draft.done.contains(&number) {
+            draft.operator(operator)?;
+        }
+    }
+    for port in &network.outputs {
+        if !survey.is_wire(&port.name) {
+            let wanted = "a value whose first axis is the mini-batch, as the input's";
+            return Err(Error::setting("output", &port.name, wanted));
+        }
+        let from = draft.wire(&port.name)?;
+        let name = port.name.clone();
+        draft
+            .description
+            .outputs
+            .push(OutputDescription { name, from });
+    }
+    let model = draft.description.build(registry)?;
+    let mut tensors: HashMap<String, ArrayD<f32>> = HashMap::new();
+    for (name, tensor) in &network.weights {
+        let Numbers::F32(numbers) = &tensor.numbers else {
+            continue;
+        };
+        let array = ArrayD::from_shape_vec(IxDyn(&tensor.extents), numbers.clone())
+            .map_err(|e| Error::setting(format!("initializer {name}"), e, "its extents"))?;
+        match draft.renamed.get(name) {
+            Some((name, true)) => {
+                let turned = array.t().as_standard_layout().into_owned();
+                tensors.insert(name.clone(), turned)
+            }
+            Some((name, false)) => tensors.insert(name.clone(), array),
+            None => tensors.insert(name.clone(), array),
+        };
+    }
+    let mut list = Vec::new();
+    for variable in model.variables() {
+        if let Some(tensor) = tensors.remove(&variable.name) {
+            list.push((variable.name.clone(), tensor));
+        }
+    }
+    Ok((model, Weights::from_tensors(list)))
+}
+
+/// The letters of a name that layers may have.
+fn plain(name: &str) -> String {
+    let letter = |c: char| {
+        if c.is_alphanumeric() || "_- ".contains(c) {
+            c
+        } else {
+            '_'
+        }
+    };
+    name.chars()
+        .map(letter)
+        .collect::<String>()
+        .trim_matches('_')
+        .into()
+}
+
+/// The module that a node stands in, as PyTorch and this crate name nodes: `/layer1/layer1.0/conv1/Conv` is
+/// `layer1.0.conv1`'s.
+fn module(operator: &Operator) -> String {
+    let parts: Vec<&str> = operator
+        .name
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .collect();
+    let Some((_, path)) = parts.split_last().filter(|(_, path)| !path.is_empty()) else {
+        return operator.kind.to_lowercase();
+    };
+    let mut name = String::new();
+    for part in path {
+        match part.strip_prefix(name.as_str()) {
+            Some(rest) if rest.starts_with('.') => name = (*part).into(),
+            _ if name.is_empty() => name = (*part).into(),
+            _ => name = format!("{name}.{part}"),
+        }
+    }
+    name
+}
+
+impl Draft<'_> {
+    /// `conv1`, and from the second on `conv1_2`.
+    fn free_name(&mut self, name: &str) -> String {
+        let stem = match plain(name) {
+            stem if stem.is_empty() => "layer".to_string(),
+            stem => stem,
+        };
+        let mut name = stem.clone();
+        let mut number = 1;
+        while !self.names.insert(name.clone()) {
+            number += 1;
+            name = format!("{stem}_{number}");
+        }
+        name
+    }
+
+    fn operator(&mut self, operator: &Operator) -> Result<()> {
+        let passes = ["Identity", "Dropout"].contains(&operator.kind.as_str());
+        if let (true, Some(wire)) = (
+            passes,
+            operator.inputs.first().and_then(|x| self.wires.get(x)),
+        ) {
+            let wire = wire.clone();
+            self.wires.insert(operator.outputs[0].clone(), wire);
+            return Ok(());
+        }
+        if let Some(found) = standard(self.survey, operator)
+            && let Some(prefix) = self.prefix(operator, &found)
+        {
+            let mut inputs = Vec::new();
+            for input in &found.inputs {
+                inputs.push(Json::from(self.wire(input)?));
+            }
+            let name = self.free_name(prefix.as_deref().unwrap_or(&module(operator)));
+            let mut layer = found.settings;
+            layer.insert("kind".into(), found.kind.into());
+            layer.insert("name".into(), name.clone().into());
+            layer.insert("inputs".into(), inputs.into());
+            if let Some(prefix) = prefix.filter(|prefix| *prefix != name) {
+                layer.insert("weights".into(), prefix.into());
+            }
+            self.description.layers.push(layer);
+            self.wires.insert(found.output, name);
+            self.done.extend(found.also);
+            return Ok(());
+        }
+        for output in &operator.outputs {
+            // What several read is computed once.
+            if !output.is_empty() && self.survey.is_wire(output) && !self.survey.is_alone(output) {
+                self.wire(output)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the names of a layer's weights begin with: what those begin with that the file calls as the layer
+    /// does, else a name of the layer's own. `Some(None)` of a layer without weights, `None` where weights
+    /// that others read would have to be changed.
+    fn prefix(&mut self, operator: &Operator, found: &Standard) -> Option<Option<String>> {
+        if found.weights.is_empty() {
+            return Some(None);
+        }
+        let stems = found.weights.iter().filter_map(|(name, suffix, _)| {
+            let stem = name.strip_suffix(suffix)?.strip_suffix('.')?;
+            (!stem.is_empty()).then(|| stem.to_string())
+        });
+        let own = module(operator);
+        let numbered = (2..100).map(|number| format!("{own}_{number}"));
+        let fits = |prefix: &String| {
+            found.weights.iter().all(|(name, suffix, turned)| {
+                let target = format!("{prefix}.{suffix}");
+                let alone = self.survey.is_alone(name);
+                let free = !self.survey.weights.contains_key(target.as_str())
+                    && self
+                        .renamed
+                        .iter()
+                        .all(|(other, (to, _))| other == name || *to != target);
+                match target == *name {
+                    true => alone || !turned,
+                    false => alone && free,
+                }
+            })
+        };
+        let prefix = stems.chain([own.clone()]).chain(numbered).find(fits)?;
+        for (name, suffix, turned) in &found.weights {
+            let renamed = (format!("{prefix}.{suffix}"), *turned);
+            self.renamed.insert(name.clone(), renamed);
+        }
+        Some(Some(prefix))
+    }
+
+    /// The node that a value is; what makes it becomes a layer if it is none yet.
+    fn wire(&mut self, value: &str) -> Result<String> {
+        if let Some(wire) = self.wires.get(value) {
+            return Ok(wire.clone());
+        }
+        let operators = &self.survey.network.operators;
+        let (mut inputs, mut weights) = (BTreeSet::new(), BTreeSet::new());
+        let mut cone = BTreeSet::new();
+        let mut open = vec![value];
+        while let Some(name) = open.pop() {
+            if self.wires.contains_key(name) {
+                inputs.insert(name);
+            } else if self.survey.weights.contains_key(name) {
+                weights.insert(name);
+            } else if let Some(&maker) = self.survey.makers.get(name)
+                && cone.insert(maker)
+            {
+                let names = operators[maker]
+                    .inputs
+                    .iter()
+                    .filter(|name| !name.is_empty());
+                open.extend(names.map(String::as_str));
+            }
+        }
+        let Some(&maker) = self.survey.makers.get(value) else {
+            return Err(Error::setting("value", value, "one that a node makes"));
+        };
+        let maker = &operators[maker];
+        if inputs.is_empty() {
+            let wanted = "values that depend on the model's inputs";
+            return Err(Error::setting(described(maker), "none of them", wanted));
+        }
+        let size = cone.iter().map(|&number| size(&operators[number])).sum();
+        let left = self.room.checked_sub(size).ok_or_else(|| {
+            let wanted =
+                "operators that fewer others need, of which none begins with the mini-batch";
+            Error::setting(described(maker), "a part of many layers", wanted)
+        })?;
+        self.room = left;
+        let layer = Operators {
+            values: inputs.iter().map(|name| (*name).into()).collect(),
+            output: value.into(),
+            operators: cone
+                .iter()
+                .map(|&number| operators[number].clone())
+                .collect(),
+            variables: weights
+                .iter()
+                .map(|name| self.survey.weights[name].1.clone())
+                .collect(),
+        };
+        let wires: Vec<Json> = inputs
+            .iter()
+            .map(|name| self.wires[*name].clone().into())
+            .collect();
+        let mut settings = match serde_json::to_value(&layer) {
+            Ok(Json::Object(settings)) => settings,
+            _ => Map::new(),
+        };
+        let name = self.free_name(&module(maker));
+        // Variables go by the file's own names, with nothing before them.
+        settings.insert("kind".into(), "operators".into());
+        settings.insert("name".into(), name.clone().into());
+        settings.insert("inputs".into(), wires.into());
+        settings.insert("weights".into(), String::new().into());
+        self.description.layers.push(settings);
+        self.wires.insert(value.into(), name.clone());
+        Ok(name)
+    }
+}

@@ -1,0 +1,352 @@
+//! Products, convolutions, pools, normalizations.
+
+use super::Call;
+use crate::error::Result;
+use crate::ops::adaptive_avg_pool2d::AdaptiveAvgPool2d;
+use crate::ops::adaptive_max_pool2d::AdaptiveMaxPool2d;
+use crate::ops::add_bias::AddBias;
+use crate::ops::avg_pool2d::AvgPool2d;
+use crate::ops::bmm::Bmm;
+use crate::ops::constant::Constant;
+use crate::ops::conv_transpose2d::ConvTranspose2d;
+use crate::ops::conv2d::Conv2d;
+use crate::ops::log_softmax::LogSoftmax;
+use crate::ops::lrn::Lrn;
+use crate::ops::matmul::Matmul;
+use crate::ops::max_pool2d::MaxPool2d;
+use crate::ops::norm::{Norm, NormGiven, Over};
+use crate::ops::pad::Pad;
+use crate::ops::pointwise::pointwise;
+use crate::ops::softmax::Softmax;
+use crate::ops::{Value, Window};
+
+impl Call<'_, '_> {
+    pub(super) fn gemm(&mut self) -> Result<Value> {
+        self.allow(&["alpha", "beta", "transA", "transB"])?;
+        let (alpha, beta) = (self.float("alpha", 1.0)?, self.float("beta", 1.0)?);
+        let trans = [self.int("transA", 0)? != 0, self.int("transB", 0)? != 0];
+        let (a, b) = (self.value(0)?, self.value(1)?);
+        let y = self.op(Matmul::new(trans[0], trans[1]), &[a, b])?;
+        if !self.has(2) {
+            return match alpha == 1.0 {
+                true => Ok(y),
+                false => pointwise(self.scope, [y], |[y]| y * alpha),
+            };
+        }
+        let c = self.value(2)?;
+        let plain = self.extents(2)? == self.scope.extents(y)?[1..] && [alpha, beta] == [1.0, 1.0];
+        match plain {
+            true => self.op(AddBias, &[y, c]),
+            false => pointwise(self.scope, [y, c], |[y, c]| y * alpha + c * beta),
+        }
+    }
+
+    pub(super) fn matmul(&mut self) -> Result<Value> {
+        self.allow(&[])?;
+        let (mut a, mut b) = (self.value(0)?, self.value(1)?);
+        let (ea, eb) = (self.scope.extents(a)?, self.scope.extents(b)?);
+        if ea.len() < 2 || eb.len() < 2 {
+            return Err(self.refused(format!("{ea:?} and {eb:?}"), "two axes or more of both"));
+        }
+        if eb.len() == 2 {
+            // All rows of A at once.
+            let (rows, k) = (ea[..ea.len() - 1].iter().product(), ea[ea.len() - 1]);
+            a = self.scope.reshape(a, &[rows, k])?;
+            let y = self.op(Matmul::new(false, false), &[a, b])?;
+            return self
+                .scope
+                .reshape(y, &[&ea[..ea.len() - 1], &eb[1..]].concat());
+        }
+        let rank = ea.len().max(eb.len());
+        let raised = |e: &[usize]| [&vec![1; rank - e.len()], e].concat();
+        a = self.scope.reshape(a, &raised(&ea))?;
+        b = self.scope.reshape(b, &raised(&eb))?;
+        let product = Bmm {
+            trans_a: false,
+            trans_b: false,
+        };
+        self.op(product, &[a, b])
+    }
+
+    /// The window of an operator over images; its padding where that is the same before and behind, else
+    /// none and what stands before and behind, `[top, left, bottom, right]`.
+    fn window(&mut self, kernel: [usize; 2]) -> Result<(Window, Option<[usize; 4]>)> {
+        let extents = self.extents(0)?;
+        if extents.len() != 4 {
+            return Err(self.refused(format!("x {extents:?}"), "x as [N, C, H, W]"));
+        }
+        let auto = self.text("auto_pad", "NOTSET")?;
+        if !["NOTSET", "VALID"].contains(&auto) {
+            return Err(self.wrong("auto_pad", "NOTSET, with `pads`"));
+        }
+        let valid = auto == "VALID";
+        let of = |name: &str, default: i64| -> Result<Vec<usize>> {
+            let count = if name == "pads" { 4 } else { 2 };
+            let found = self.ints(name)?.unwrap_or_else(|| vec![default; count]);
+            let counts = found.iter().map(|&x| usize::try_from(x));
+            match counts.collect::<Result<Vec<usize>, _>>() {
+                Ok(counts) if counts.len() == count => Ok(counts),
+                _ => Err(self.wrong(name, &format!("{count} numbers of 0 or more"))),
+            }
+        };
+        if let Some(shape) = self.ints("kernel_shape")?
+            && shape != kernel.map(|k| k as i64)
+        {
+            return Err(self.wrong("kernel_shape", &format!("{kernel:?}, the weight's")));
+        }
+        let (stride, dilation, pads) = (of("strides", 1)?, of("dilations", 1)?, of("pads", 0)?);
+        let pads = if valid { vec![0; 4] } else { pads };
+        let even = pads[..2] == pads[2..];
+        let window = Window {
+            kernel,
+            stride: [stride[0], stride[1]],
+            padding: if even { [pads[0], pads[1]] } else { [0, 0] },
+            dilation: [dilation[0], dilation[1]],
+        };
+        let uneven = (!even).then(|| [pads[0], pads[1], pads[2], pads[3]]);
+        Ok((window, uneven))
+    }
+
+    /// The window of a pool, which says its size itself.
+    fn pool_window(&mut self) -> Result<(Window, Option<[usize; 4]>)> {
+        let shape = self.ints("kernel_shape")?.unwrap_or_default();
+        let counts = shape.iter().map(|&k| usize::try_from(k));
+        let counts: Result<Vec<usize>, _> = counts.collect();
+        let kernel = counts.ok().and_then(|counts| counts.try_into().ok());
+        let kernel = kernel.ok_or_else(|| self.wrong("kernel_shape", "two numbers, for images"))?;
+        self.only("ceil_mode", 0)?;
+        let (window, uneven) = self.window(kernel)?;
+        match window.dilation {
+            [1, 1] => Ok((window, uneven)),
+            _ => Err(self.wrong("dilations", "1")),
+        }
+    }
+
+    /// Zeros around images.
+    fn padded(&mut self, x: Value, [top, left, bottom, right]: [usize; 4]) -> Result<Value> {
+        let mut padded = x;
+        for (axis, start, after) in [(2, top, bottom), (3, left, right)] {
+            let part = self.scope.extents(padded)?[axis];
+            let extent = part.saturating_add(start).saturating_add(after);
+            let pad = Pad {
+                axis,
+                start,
+                extent,
+                step: 1,
+            };
+            padded = self.op(pad, &[padded])?;
+        }
+        Ok(padded)
+    }
+
+    /// The window's sizes of a weight `[…, …, K_h, K_w]`.
+    fn taps(&self) -> Result<[usize; 2]> {
+        match self.extents(1)?.as_slice() {
+            [_, _, h, w] => Ok([*h, *w]),
+            other => Err(self.refused(format!("weight {other:?}"), "a weight of four axes")),
+        }
+    }
+
+    fn groups(&self) -> Result<usize> {
+        let groups = usize::try_from(self.int("group", 1)?);
+        groups.map_err(|_| self.wrong("group", "1 or more"))
+    }
+
+    fn biased(&mut self, y: Value) -> Result<Value> {
+        match self.has(2) {
+            true => {
+                let bias = self.value(2)?;
+                self.op(AddBias, &[y, bias])
+            }
+            false => Ok(y),
+        }
+    }
+
+    pub(super) fn conv(&mut self) -> Result<Value> {
+        self.allow(&[
+            "auto_pad",
+            "dilations",
+            "group",
+            "kernel_shape",
+            "pads",
+            "strides",
+        ])?;
+        let kernel = self.taps()?;
+        let (window, uneven) = self.window(kernel)?;
+        let (mut x, w) = (self.value(0)?, self.value(1)?);
+        if let Some(pads) = uneven {
+            x = self.padded(x, pads)?;
+        }
+        let conv = Conv2d {
+            stride: window.stride,
+            padding: window.padding,
+            dilation: window.dilation,
+            groups: self.groups()?,
+        };
+        let y = self.op(conv, &[x, w])?;
+        self.biased(y)
+    }
+
+    pub(super) fn conv_transpose(&mut self) -> Result<Value> {
+        let known = [
+            "auto_pad",
+            "dilations",
+            "group",
+            "kernel_shape",
+            "output_padding",
+            "pads",
+            "strides",
+        ];
+        self.allow(&known)?;
+        let kernel = self.taps()?;
+        let (window, uneven) = self.window(kernel)?;
+        if uneven.is_some() {
+            return Err(self.wrong("pads", "the same before and behind"));
+        }
+        let more = self.ints("output_padding")?.unwrap_or_else(|| vec![0; 2]);
+        let more: Option<Vec<usize>> = more.iter().map(|&x| usize::try_from(x).ok()).collect();
+        let more: Option<[usize; 2]> = more.and_then(|more| more.try_into().ok());
+        let transpose = ConvTranspose2d {
+            stride: window.stride,
+            padding: window.padding,
+            output_padding: more.ok_or_else(|| self.wrong("output_padding", "two numbers"))?,
+            dilation: window.dilation,
+            groups: self.groups()?,
+        };
+        let (x, w) = (self.value(0)?, self.value(1)?);
+        let y = self.op(transpose, &[x, w])?;
+        self.biased(y)
+    }
+
+    pub(super) fn max_pool(&mut self) -> Result<Value> {
+        let known = [
+            "auto_pad",
+            "ceil_mode",
+            "dilations",
+            "kernel_shape",
+            "pads",
+            "storage_order",
+            "strides",
+        ];
+        self.allow(&known)?;
+        self.only("storage_order", 0)?;
+        let (window, uneven) = self.pool_window()?;
+        if uneven.is_some() {
+            return Err(self.wrong("pads", "the same before and behind"));
+        }
+        let x = self.value(0)?;
+        let pool = MaxPool2d {
+            kernel: window.kernel,
+            stride: window.stride,
+            padding: window.padding,
+        };
+        self.op(pool, &[x])
+    }
+
+    pub(super) fn average_pool(&mut self) -> Result<Value> {
+        let known = [
+            "auto_pad",
+            "ceil_mode",
+            "count_include_pad",
+            "kernel_shape",
+            "pads",
+            "strides",
+        ];
+        self.allow(&known)?;
+        let (window, uneven) = self.pool_window()?;
+        let counted = self.int("count_include_pad", 0)? != 0;
+        if !counted && (window.padding != [0, 0] || uneven.is_some()) {
+            return Err(self.wrong("count_include_pad", "1, where there is padding"));
+        }
+        let mut x = self.value(0)?;
+        if let Some(pads) = uneven {
+            x = self.padded(x, pads)?;
+        }
+        let pool = AvgPool2d {
+            kernel: window.kernel,
+            stride: window.stride,
+            padding: window.padding,
+        };
+        self.op(pool, &[x])
+    }
+
+    pub(super) fn global_pool(&mut self, mean: bool) -> Result<Value> {
+        self.allow(&[])?;
+        let x = self.value(0)?;
+        let size = [1, 1];
+        match mean {
+            true => self.op(AdaptiveAvgPool2d { size }, &[x]),
+            false => self.op(AdaptiveMaxPool2d { size }, &[x]),
+        }
+    }
+
+    pub(super) fn batch_norm(&mut self) -> Result<Value> {
+        self.allow(&["epsilon", "momentum", "training_mode"])?;
+        self.only("training_mode", 0)?;
+        let norm = Norm {
+            over: Over::Batch,
+            epsilon: self.float("epsilon", 1e-5)?,
+        };
+        let mut inputs = Vec::new();
+        for k in 0..5 {
+            inputs.push(self.value(k)?);
+        }
+        self.op(NormGiven(norm), &inputs)
+    }
+
+    pub(super) fn layer_norm(&mut self) -> Result<Value> {
+        self.allow(&["axis", "epsilon", "stash_type"])?;
+        let rank = self.extents(0)?.len();
+        let axis = self.axis(self.int("axis", -1)?, rank)?;
+        let norm = Norm {
+            over: Over::Layer(rank - axis),
+            epsilon: self.float("epsilon", 1e-5)?,
+        };
+        let (x, gamma) = (self.value(0)?, self.value(1)?);
+        let beta = match self.has(2) {
+            true => self.value(2)?,
+            false => {
+                let (extents, value) = (self.extents(1)?, 0.0);
+                self.op(Constant { extents, value }, &[])?
+            }
+        };
+        self.op(norm, &[x, gamma, beta])
+    }
+
+    pub(super) fn instance_norm(&mut self) -> Result<Value> {
+        self.allow(&["epsilon"])?;
+        let norm = Norm {
+            over: Over::Instance,
+            epsilon: self.float("epsilon", 1e-5)?,
+        };
+        let inputs = [self.value(0)?, self.value(1)?, self.value(2)?];
+        self.op(norm, &inputs)
+    }
+
+    pub(super) fn lrn(&mut self) -> Result<Value> {
+        self.allow(&["alpha", "beta", "bias", "size"])?;
+        let size = usize::try_from(self.int("size", 0)?).unwrap_or(0);
+        if size.is_multiple_of(2) {
+            return Err(self.wrong("size", "an odd number of channels"));
+        }
+        let lrn = Lrn {
+            size,
+            alpha: self.float("alpha", 1e-4)?,
+            beta: self.float("beta", 0.75)?,
+            k: self.float("bias", 1.0)?,
+        };
+        let x = self.value(0)?;
+        self.op(lrn, &[x])
+    }
+
+    pub(super) fn softmax(&mut self) -> Result<Value> {
+        self.allow(&["axis"])?;
+        let rank = self.extents(0)?.len();
+        let axis = self.axis(self.int("axis", -1)?, rank)?;
+        let x = self.value(0)?;
+        match self.operator.kind.as_str() {
+            "Softmax" => self.op(Softmax { axis }, &[x]),
+            _ => self.op(LogSoftmax { axis }, &[x]),
+        }
+    }
+}
