@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::loss::Each;
-use super::setup::LOSS_STREAMS;
 use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::graph::{Graph, Handle};
@@ -14,6 +13,9 @@ use crate::ops::reduce::Reduce;
 use crate::ops::reduction::{Kind, Reduction};
 use crate::ops::{Tape, Value};
 use crate::shape::Type;
+
+/// Streams of losses and metrics begin behind those of layers.
+pub(super) const LOSS_STREAMS: u32 = 1 << 15;
 
 /// The loss of a mini-batch of `n` examples, and its gradient with respect to `parameters`.
 pub(super) struct Cost {

@@ -3,10 +3,9 @@
 
 use std::sync::Arc;
 
-use super::cost::weighted;
+use super::cost::{LOSS_STREAMS, weighted};
 use super::inference::{Extra, Inference, Outputs};
 use super::loss::Loss;
-use super::setup::LOSS_STREAMS;
 use super::weights::Weights;
 use crate::data::Dataset;
 use crate::error::{Error, Result};

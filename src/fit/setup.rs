@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::by_hand::ByHand;
-use super::cost::{Cost, add_up, cost, output, record};
+use super::cost::{Cost, LOSS_STREAMS, add_up, cost, output, record};
 use super::loss::{Each, Loss};
 use super::metric::Metric;
 use super::resident::{Columns, Resident, fits, of_set};
@@ -475,9 +475,6 @@ impl Setup<'_> {
         })
     }
 }
-/// Streams of losses and metrics begin behind those of layers.
-pub(super) const LOSS_STREAMS: u32 = 1 << 15;
-
 /// Examples that an evaluation takes at once, at least.
 const EVALUATION_BATCH: usize = 256;
 

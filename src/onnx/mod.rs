@@ -29,6 +29,7 @@ mod layer;
 mod messages;
 mod operators;
 mod standard;
+mod survey;
 
 pub use layer::Operators;
 pub use operators::READ;

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::import::Survey;
+use super::survey::Survey;
 use crate::interchange::{Attribute, Numbers, Operator};
 use crate::shape::DType;
 

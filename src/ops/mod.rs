@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::error::{Error, Result};
 use crate::interchange::Site;
 use crate::kernel::{Kernel, Target};
-use crate::shape::{DType, Type};
+use crate::shape::Type;
 
 #[cfg(test)]
 mod arithmetic_tests;
@@ -32,6 +32,7 @@ mod gemm;
 mod general_tests;
 mod launch;
 mod pools;
+mod rules;
 mod runs;
 mod small_batch;
 mod sums;
@@ -46,6 +47,8 @@ pub use pools::{
     Pool1d, adaptive_avg_pool1d, adaptive_max_pool1d, avg_pool1d, global_avg_pool, global_max_pool,
     max_pool1d,
 };
+pub use rules::{COUNTER, NEXT, NOW, arity, floats, grid, same};
+pub(crate) use rules::{ELEMENTWISE, counter, epoch_steps, exactly, key_words, stream_number};
 pub use split::{chunk, split, unbind};
 pub use window::Window;
 
@@ -462,105 +465,4 @@ table! {
     softmax,
     split,
     upsample,
-}
-
-/// Workgroups in x and y for `items` work items, `workgroup` of them in each, no dimension above
-/// WebGPU's 65,535. The item of a thread is `(group.y * groups.x + group.x) * workgroup + lane`,
-/// by `workgroup_id`, `num_workgroups` and `local_invocation_index`; the last may lie past the end.
-pub fn grid(items: usize, workgroup: usize) -> [u32; 2] {
-    let groups = items.div_ceil(workgroup);
-    let y = groups.div_ceil(65_535);
-    [groups.div_ceil(y) as u32, y as u32]
-}
-
-/// Threads in a workgroup of an elementwise kernel (`@workgroup_size(64)`).
-pub(crate) const ELEMENTWISE: usize = 64;
-
-/// Checks how many inputs an op was given.
-///
-/// # Errors
-/// [`Error::Shape`] with the names of those that it takes.
-pub fn arity<'a, const N: usize>(
-    op: &str,
-    inputs: &'a [Type],
-    names: &str,
-) -> Result<&'a [Type; N]> {
-    inputs.try_into().map_err(|_| {
-        Error::shape(
-            op,
-            format!("{} inputs", inputs.len()),
-            format!("{N}: {names}"),
-        )
-    })
-}
-
-/// Checks that two values have the same type.
-///
-/// # Errors
-/// [`Error::Shape`] with both types.
-pub fn same(op: &str, names: &str, a: &Type, b: &Type) -> Result<()> {
-    if a == b {
-        return Ok(());
-    }
-    Err(Error::shape(
-        op,
-        format!("{a} and {b}"),
-        format!("equal types of {names}"),
-    ))
-}
-
-/// Checks that a value holds floats of each replica.
-///
-/// # Errors
-/// [`Error::Shape`] with what it holds.
-pub fn floats(op: &str, name: &str, ty: &Type) -> Result<()> {
-    if ty.dtype == DType::F32 && !ty.shared {
-        return Ok(());
-    }
-    Err(Error::shape(
-        op,
-        ty.to_string(),
-        format!("{name} of f32, one per replica"),
-    ))
-}
-
-/// Checks that a value has exactly the type `wanted`.
-pub(crate) fn exactly(op: &str, name: &str, ty: &Type, wanted: &Type) -> Result<()> {
-    if ty == wanted {
-        return Ok(());
-    }
-    Err(Error::shape(
-        op,
-        ty.to_string(),
-        format!("{name} of {wanted}"),
-    ))
-}
-
-pub use crate::kernel::{COUNTER, NEXT, NOW};
-
-/// Checks a step counter: `[2]`.
-pub(crate) fn counter(op: &str, ty: &Type) -> Result<()> {
-    exactly(op, "step", ty, &Type::u32(op, &[COUNTER])?)
-}
-
-/// Checks a replica's key words.
-pub(crate) fn key_words(op: &str, ty: &Type) -> Result<()> {
-    exactly(op, "keys", ty, &Type::u32(op, &[crate::rng::KEYS])?)
-}
-
-/// Checks a number of steps in an epoch: shaders count them in 32 bits.
-pub(crate) fn epoch_steps(op: &str, steps: usize) -> Result<()> {
-    if (1..=u32::MAX as usize).contains(&steps) {
-        return Ok(());
-    }
-    let name = format!("steps in an epoch of {op}");
-    Err(Error::setting(name, steps, "1 to 2^32 - 1"))
-}
-
-/// Checks a number that picks one of 65,536 random streams.
-pub(crate) fn stream_number(name: &str, number: u32) -> Result<()> {
-    if number < 1 << 16 {
-        return Ok(());
-    }
-    Err(Error::setting(name, number, "below 65536"))
 }

@@ -49,7 +49,7 @@ pub struct Epoch {
     #[serde(default, with = "nullable")]
     pub test_cost: Vec<f64>,
     /// Mean cost on the training images after the epoch, without the decay's term; empty
-    /// unless [`Settings::measure_training`] is set. It differs from `training_cost`,
+    /// unless [`Settings::measure_training`](super::Settings::measure_training) is set. It differs from `training_cost`,
     /// which is taken while the weights move.
     #[serde(default, with = "nullable")]
     pub set_cost: Vec<f64>,

@@ -20,7 +20,7 @@ impl Trainer {
     /// Trains to the end of the epoch under way (a whole one where one is to begin) and
     /// evaluates after it; all results come back in one readback. Metrics of the training are
     /// those of all the epoch's steps, also of those that [`Trainer::steps`] has trained. Where
-    /// [`Settings::evaluate_every`] passes the epoch over, the last evaluation is repeated;
+    /// [`Settings::evaluate_every`](crate::train::Settings::evaluate_every) passes the epoch over, the last evaluation is repeated;
     /// if that was before a resume, its predictions are not there.
     ///
     /// # Errors
