@@ -202,6 +202,15 @@ fn print(text: &str) -> Result<()> {
     }
 }
 
+/// Says every error but the last, which is the command's.
+fn all_told(mut errors: Vec<wgrad::Error>) -> Result<()> {
+    let last = errors.pop();
+    for e in errors {
+        say(&format!("error: {e}\n"));
+    }
+    last.map_or(Ok(()), Err)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,13 +230,4 @@ mod tests {
         assert_eq!(look(true, "dumb", ""), (false, false));
         assert_eq!(look(false, "xterm", ""), (false, false));
     }
-}
-
-/// Says every error but the last, which is the command's.
-fn all_told(mut errors: Vec<wgrad::Error>) -> Result<()> {
-    let last = errors.pop();
-    for e in errors {
-        say(&format!("error: {e}\n"));
-    }
-    last.map_or(Ok(()), Err)
 }

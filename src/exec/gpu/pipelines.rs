@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::adapter::GpuDevice;
-use super::block_on;
 use crate::error::{Error, Result};
 use crate::kernel::{Access, Kernel};
 use crate::plan::{Launch, Plan};
@@ -97,7 +96,7 @@ async fn each<K: Ord + Send, T: Send, R: Send, W: Future<Output = Result<R>>>(
     let done = {
         use rayon::prelude::*;
         let each = entries.into_par_iter();
-        let done = each.map(|(key, entry)| (key, block_on(work(entry))));
+        let done = each.map(|(key, entry)| (key, super::block_on(work(entry))));
         done.collect::<Vec<_>>()
     };
     #[cfg(not(all(feature = "threads", not(target_arch = "wasm32"))))]

@@ -65,7 +65,7 @@ impl Experiment {
             ("seed", data.seed != 0),
         ];
         let of_texts = [
-            ("window", data.window != super::window()),
+            ("window", data.window != super::settings::window()),
             ("apart", data.apart.is_some()),
         ];
         let (tables, pictures) = ("a table, the default", "`format = \"images\"` beside it");

@@ -1,0 +1,141 @@
+//! An experiment whose data are read and whose model is built, and its run.
+
+use std::path::Path;
+
+use super::pictures;
+use super::settings::{Reading, TrainingSetting};
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::exec::Device;
+use crate::fit::callback::{EarlyStop, Progress};
+use crate::fit::config::OptimizerSetting;
+use crate::fit::loss::Loss;
+use crate::fit::metric::Metric;
+use crate::fit::report::{Epoch, Report};
+use crate::fit::run::{Fit, Outcome};
+use crate::model::Model;
+
+/// An experiment with its data read and its model built: all that can be wrong in a file is not.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// What the run is called.
+    pub name: String,
+    /// The model.
+    pub model: Model,
+    /// Rows that are trained on.
+    pub training: Dataset,
+    /// Rows that are evaluated after each epoch.
+    pub validation: Dataset,
+    /// Rows that are evaluated at the end.
+    pub test: Dataset,
+    /// How the data were read.
+    pub reading: Reading,
+    pub(super) loss: Loss,
+    pub(super) metrics: Vec<Metric>,
+    pub(super) optimizer: OptimizerSetting,
+    pub(super) setting: TrainingSetting,
+}
+
+impl Prepared {
+    /// Trains; `progress` sees each epoch.
+    ///
+    /// # Errors
+    /// As [`Fit::run`].
+    pub fn run(&self, device: &Device, progress: impl FnMut(&Epoch)) -> Result<Outcome> {
+        self.with_callbacks(progress)?.run(&self.training, device)
+    }
+
+    /// Trains with a checkpoint in this file after each epoch, from the one that is there if it is to
+    /// resume; see [`Fit::resume`].
+    ///
+    /// # Errors
+    /// As [`Fit::run`].
+    pub fn run_kept(
+        &self,
+        device: &Device,
+        (file, resume): (&Path, bool),
+        progress: impl FnMut(&Epoch),
+    ) -> Result<Outcome> {
+        let fit = self.with_callbacks(progress)?.checkpoint(file);
+        let fit = if resume { fit.resume() } else { fit };
+        fit.run(&self.training, device)
+    }
+
+    pub(super) fn with_callbacks<'a>(
+        &'a self,
+        progress: impl FnMut(&Epoch) + 'a,
+    ) -> Result<Fit<'a>> {
+        let fit = self.fit()?.with(Progress::new(progress));
+        Ok(match &self.setting.early_stop {
+            Some(stop) => fit.with(EarlyStop::on(&stop.on).patience(stop.patience)),
+            None => fit,
+        })
+    }
+
+    /// The run without its callbacks.
+    fn fit(&self) -> Result<Fit<'_>> {
+        let setting = &self.setting;
+        let steps = self.training.rows() / setting.batch.max(1);
+        let optimizer = self.optimizer.build(setting.epochs, steps.max(1))?;
+        let mut fit = Fit::new(&self.model, self.loss.clone(), optimizer)
+            .batch(setting.batch)
+            .epochs(setting.epochs)
+            .replicas(setting.replicas)
+            .seed(setting.seed)
+            .validation(&self.validation)
+            .test(&self.test);
+        for metric in &self.metrics {
+            fit = fit.metric(metric.clone());
+        }
+        Ok(fit)
+    }
+
+    /// A report as JSON: the numbers of [`Report`], of the test data the means over replicas by name,
+    /// and the names of classes.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where a number cannot be written.
+    pub fn report(&self, report: &Report) -> Result<serde_json::Value> {
+        let fail = |e: serde_json::Error| Error::setting("report", e, "numbers that JSON has");
+        let mut json = serde_json::to_value(report).map_err(fail)?;
+        let first = report.test.first();
+        let names = first.map(|s| s.metrics.iter().map(|(n, _)| n.as_str()));
+        let names = std::iter::once("loss").chain(names.into_iter().flatten());
+        let test: serde_json::Map<String, serde_json::Value> = names
+            .filter_map(|name| Some((name.to_string(), report.test(name)?.into())))
+            .collect();
+        if let Some(json) = json.as_object_mut() {
+            let replicas = json.remove("test").unwrap_or_default();
+            json.insert("test".into(), test.into());
+            json.insert("test_replicas".into(), replicas);
+            json.insert("name".into(), self.name.clone().into());
+            let rows = [&self.training, &self.validation, &self.test].map(|d| d.rows());
+            json.insert("rows".into(), rows.to_vec().into());
+            if let Some(classes) = self.reading.classes() {
+                json.insert("classes".into(), classes.to_vec().into());
+            }
+        }
+        Ok(json)
+    }
+
+    /// What is to be trained on, in words: rows, columns and their coding.
+    pub fn schema_text(&self) -> String {
+        use std::fmt::Write as _;
+        let [a, b, c] = [&self.training, &self.validation, &self.test].map(|d| d.rows());
+        let mut text = format!("{a} rows for training, {b} for validation, {c} for the test\n");
+        match &self.reading {
+            Reading::Text(characters) => {
+                let _ = writeln!(text, "a text of {} different characters", characters.len());
+            }
+            Reading::Pictures(schema) => text += &pictures::words(schema, &self.model),
+            Reading::Table(schema) => {
+                let columns = schema.inputs.iter().map(|c| ("input", c));
+                let columns = columns.chain(schema.targets.iter().map(|c| ("target", c)));
+                for (role, coded) in columns {
+                    let _ = writeln!(text, "  {role:<6} {:<24} {}", coded.name, coded.coding);
+                }
+            }
+        }
+        text
+    }
+}

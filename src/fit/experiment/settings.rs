@@ -1,0 +1,171 @@
+//! What an experiment's file says of its data and of how it is trained.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::pictures::{self, AugmentSetting};
+use crate::data::{Colour, PictureSchema, Schema};
+
+/// Where data come from, and what is what in them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSetting {
+    /// The file or the folder of pictures, from the configuration's folder on.
+    #[serde(default)]
+    pub path: Option<PathBuf>,
+    /// `csv`, a table; `text`, whose characters are to be foretold; `images`, a folder of pictures.
+    #[serde(default)]
+    pub format: Format,
+    /// The columns that the model sees; all but the targets if none are named.
+    #[serde(default)]
+    pub inputs: Vec<String>,
+    /// The columns that it is to find.
+    #[serde(default)]
+    pub targets: Vec<String>,
+    /// Columns of words although most of their cells are numbers.
+    #[serde(default)]
+    pub words: Vec<String>,
+    /// The target is a class also where it is a number.
+    #[serde(default)]
+    pub classes: bool,
+    /// Numbers are moved and scaled to mean 0 and deviation 1, by the training rows; of pictures, each
+    /// channel.
+    #[serde(default = "yes")]
+    pub standardise: bool,
+    /// The mean of each channel of pictures between 0 and 1; that of the training rows if not given.
+    #[serde(default)]
+    pub mean: Vec<f64>,
+    /// The deviation of each channel, given together with the mean.
+    #[serde(default)]
+    pub deviation: Vec<f64>,
+    /// What is seen of pictures, `grey` or `rgb`; colours if the first picture has some.
+    #[serde(default)]
+    pub colour: Option<Colour>,
+    /// Height and width to which pictures are brought; all must be of one size if not given.
+    #[serde(default)]
+    pub size: Option<[usize; 2]>,
+    /// How pictures are changed at random while training; they are not if it is not given.
+    #[serde(default)]
+    pub augment: Option<AugmentSetting>,
+    /// Shares of training, validation and test rows. Where a folder of pictures has `valid` or `test`,
+    /// these are taken as they are, and their shares are not looked at.
+    #[serde(default = "shares")]
+    pub split: Vec<f64>,
+    /// Each part has its share of every class.
+    #[serde(default)]
+    pub stratified: bool,
+    /// The split's seed: it is not the run's, so that runs compare.
+    #[serde(default)]
+    pub seed: u64,
+    /// Characters that a model of text sees at once.
+    #[serde(default = "window")]
+    pub window: usize,
+    /// Characters from the beginning of one training window to that of the next; the window if not
+    /// given.
+    #[serde(default)]
+    pub apart: Option<usize>,
+}
+
+/// What a file of data is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// A table.
+    #[default]
+    Csv,
+    /// A text of characters; a file that ends in `.gz` is unpacked.
+    Text,
+    /// A folder of pictures, as [`ImageFolder`](crate::data::ImageFolder) has it, or of pictures packed into CIFAR's
+    /// binaries or IDX files ([`Pictures`](crate::data::Pictures)).
+    Images,
+}
+
+/// How a model is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainingSetting {
+    /// Epochs.
+    pub epochs: usize,
+    /// Examples in a mini-batch.
+    pub batch: usize,
+    /// Networks that train at once.
+    pub replicas: usize,
+    /// What everything random follows from.
+    pub seed: u64,
+    /// Metrics, as [`metric`](crate::fit::metric) knows them.
+    pub metrics: Vec<String>,
+    /// When to stop.
+    pub early_stop: Option<EarlyStopSetting>,
+}
+
+impl Default for TrainingSetting {
+    fn default() -> Self {
+        Self {
+            epochs: 10,
+            batch: 32,
+            replicas: 1,
+            seed: 0,
+            metrics: vec![],
+            early_stop: None,
+        }
+    }
+}
+
+/// When a run stops before its last epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyStopSetting {
+    /// The number that is to become better: `validation loss`, `validation <metric>`.
+    pub on: String,
+    /// Epochs without a better one.
+    #[serde(default = "patience")]
+    pub patience: usize,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn shares() -> Vec<f64> {
+    vec![0.7, 0.15, 0.15]
+}
+
+pub(super) fn window() -> usize {
+    64
+}
+
+fn patience() -> usize {
+    10
+}
+
+/// What is found in data beside their numbers; it is kept with the model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reading {
+    /// How a table's columns become numbers.
+    Table(Schema),
+    /// The characters of a text: a character's place is its number.
+    Text(Vec<char>),
+    /// How pictures become numbers, and what their classes are called.
+    Pictures(PictureSchema),
+}
+
+impl Reading {
+    /// The column that a model without inputs of its own sees.
+    pub(super) fn input(&self) -> &'static str {
+        match self {
+            Self::Pictures(_) => pictures::IMAGE,
+            _ => "input",
+        }
+    }
+
+    /// The names of the classes, where the target is one of classes that have names.
+    pub fn classes(&self) -> Option<&[String]> {
+        match self {
+            Self::Table(schema) => schema.classes(),
+            Self::Pictures(schema) => Some(&schema.classes),
+            Self::Text(_) => None,
+        }
+    }
+}

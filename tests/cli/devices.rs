@@ -1,0 +1,154 @@
+//! Plans, devices, the doctor, benchmarks.
+
+use super::*;
+
+#[test]
+fn the_plan_is_shown_before_it_runs() {
+    let home = tempfile::tempdir().unwrap();
+    let plan = |args: &[&str]| {
+        let output = wgrad()
+            .current_dir(home.path())
+            .args(["plan", "--net", "conv-dropout", "--device", "cpu"])
+            .args(args)
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let table = plan(&[]);
+    assert!(
+        table.contains("0.conv2d forward") && table.contains("read back"),
+        "{table}"
+    );
+    let json: Value = serde_json::from_str(&plan(&["--json"])).unwrap();
+    let fused = json["programs"]["train"].as_array().unwrap().len();
+    let json: Value = serde_json::from_str(&plan(&["--json", "--no-fuse"])).unwrap();
+    assert!(fused < json["programs"]["train"].as_array().unwrap().len());
+}
+
+#[test]
+fn devices_are_listed() {
+    let output = wgrad().arg("devices").output().unwrap();
+    assert!(output.status.success());
+    assert!(String::from_utf8(output.stdout).unwrap().starts_with("cpu"));
+}
+
+#[test]
+fn the_doctor_examines_every_op() {
+    let output = wgrad()
+        .args(["doctor", "--device", "cpu", "--json"])
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["healthy"], true);
+    let ops = report["ops"].as_array().unwrap();
+    assert_eq!(ops.len(), wgrad::ops::TABLE.len());
+    assert!(ops.iter().all(|op| op["failure"].is_null()));
+    assert!(report["training"]["worst"].as_f64().unwrap() == 0.0);
+}
+
+/// A driver may compile for long: what is being done is told before it is done.
+#[test]
+fn the_doctor_says_what_it_is_at() {
+    use wgrad::doctor::{Stage, checkup};
+    let cpu = wgrad::exec::Device::open(wgrad::exec::Choice::Cpu).unwrap();
+    let (mut begun, mut done, mut ops) = (vec![], 0, 0);
+    checkup(&cpu, &mut |stage| match stage {
+        Stage::Begun { what, part, of } => {
+            done = if begun.last().is_some_and(|b| b == what) {
+                done + 1
+            } else {
+                begun.push(what.to_owned());
+                1
+            };
+            assert!(part == done && part <= of, "{what}: {part} of {of}");
+        }
+        Stage::Done(op) => {
+            assert_eq!(begun.last().unwrap(), op.op);
+            assert_eq!(done, 2 * op.cases, "{}", op.op);
+            ops += 1;
+        }
+    })
+    .unwrap();
+    assert_eq!(ops, wgrad::ops::TABLE.len());
+    assert_eq!(begun.first().unwrap(), "time of a launch");
+    assert_eq!(begun.last().unwrap(), "training");
+    assert_eq!(begun.len(), ops + 2);
+}
+
+#[test]
+fn a_bench_tells_where_the_time_goes_and_can_tune() {
+    let home = tempfile::tempdir().unwrap();
+    let cache = home.path().join("cache");
+    let bench = |device: &str, more: &[&str]| {
+        let output = wgrad()
+            .current_dir(home.path())
+            .env("WGRAD_CACHE", &cache)
+            .args(["bench", "--workloads", "D", "--replicas", "1"])
+            .args(["--seconds", "0.01", "--profile", "--tune"])
+            .args(["--device", device])
+            .args(more)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let json =
+        |device: &str| -> Value { serde_json::from_str(&bench(device, &["--json"])).unwrap() };
+    let launches = |report: &Value| {
+        let profile = &report["timings"][0]["profile"];
+        assert!(profile["step"].as_f64().unwrap() > 0.0, "{profile}");
+        profile["launches"].as_array().unwrap().len()
+    };
+    let report = json("cpu");
+    assert_eq!(launches(&report), 5);
+    assert_eq!(report["timings"][0]["profile"]["clock"], "host");
+    assert!(!report["device"].as_str().unwrap().contains("tuned"));
+    assert!(bench("cpu", &[]).contains("each launch alone"));
+    assert!(!cache.exists(), "the CPU keeps nothing");
+    if common::gpu().is_none() {
+        return;
+    }
+    let report = json("gpu");
+    assert_eq!(launches(&report), 5);
+    assert!(report["device"].as_str().unwrap().ends_with(", tuned"));
+}
+
+/// A program that runs without a desktop's environment is not told that this is an error.
+#[test]
+fn a_bare_environment_is_no_error() {
+    let home = tempfile::tempdir().unwrap();
+    let bare = |args: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_wgrad"))
+            .args(args)
+            .current_dir(home.path())
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", home.path())
+            .output()
+            .unwrap();
+        let err = text(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {err}");
+        assert!(
+            !err.lines().any(|l| l.starts_with("error")),
+            "{args:?}: {err}"
+        );
+    };
+    bare(&["devices"]);
+    bare(&[
+        "train",
+        "--net",
+        "mlp-30",
+        "--train-images",
+        "20",
+        "--epochs",
+        "1",
+        "--out",
+        "run",
+    ]);
+    bare(&["eval", "--model", "run/model.safetensors"]);
+    let digit = generate(1, Part::Test, 1).unwrap();
+    write_png_grey(&home.path().join("digit.png"), 28, 28, digit.image(0)).unwrap();
+    bare(&["predict", "--model", "run/model.safetensors", "digit.png"]);
+}
