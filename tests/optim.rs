@@ -533,3 +533,32 @@ fn impossible_settings_are_refused() {
     let error = update.apply(&mut graph, &[], step).unwrap_err().to_string();
     assert!(error.contains("one for each of 1"), "{error}");
 }
+
+/// Without a first moment, as some adversarial networks are trained: the rule by hand.
+#[test]
+fn adam_without_a_first_moment_divides_by_the_second() {
+    let rule = Adam {
+        betas: [0.0, 0.9],
+        ..Adam::default()
+    };
+    let plan = plan(&Optimizer::new(rule, 0.1), &[("w", 2)], 1);
+    let gradient = [0.5f32, -2.0];
+    let (mut w, mut v) = ([1.0f64, 3.0], [0.0f64; 2]);
+    for step in 1..=3 {
+        for k in 0..2 {
+            let g = f64::from(gradient[k]);
+            v[k] = 0.9 * v[k] + 0.1 * g * g;
+            let corrected = v[k] / (1.0 - 0.9f64.powi(step));
+            w[k] -= 0.1 * g / (corrected.sqrt() + 1e-8);
+        }
+    }
+    for (device, mut executor) in executors(&plan) {
+        begin(&mut *executor, &[("w", &[1.0, 3.0])]);
+        write(&mut *executor, "w gradient", Host::F32(gradient.to_vec()));
+        executor.run("train", 3).unwrap();
+        for (found, wanted) in read(&mut *executor, "w").into_iter().zip(w) {
+            let off = (f64::from(found) - wanted).abs();
+            assert!(off < 1e-6, "{device}: {found} for {wanted}");
+        }
+    }
+}

@@ -87,12 +87,14 @@ def pictures(config, path):
 
 
 def started(net, layers):
-    """Weights as `weight_start` says."""
+    """Weights as `weight_start` says, and positions as wgrad starts them, since PyTorch has no such layer."""
     with torch.no_grad():
         for l in layers:
             if l.get("weight_start") == "he_normal":
                 w = net.get_parameter(f"{l['name']}.weight")
                 w.normal_(0, math.sqrt(2 / w[0].numel()))
+            if l["kind"] == "learned_positions":
+                net.get_parameter(f"{l['name']}.weight").normal_(0, 0.02)
 
 
 def schedules(o, optimizer, steps):

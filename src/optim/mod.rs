@@ -93,6 +93,10 @@ impl Terms {
 
     /// 1 − βᵗ, exact for a β near 1.
     pub fn bias_correction(&self, beta: f64) -> Expr {
+        // The logarithm of 0 is no number of a plan.
+        if beta == 0.0 {
+            return Expr::constant(1.0);
+        }
         -(&self.step * beta.ln()).expm1()
     }
 }

@@ -426,7 +426,7 @@ fn output_that_cannot_be_written_ends_no_training() {
 #[test]
 fn an_error_that_main_returns_is_its_message() {
     const ASKED: &str = "WGRAD_TEST_FAILS";
-    let name = "an_error_that_main_returns_is_its_message";
+    let name = "refusals::an_error_that_main_returns_is_its_message";
     if std::env::var_os(ASKED).is_some() {
         let error = wgrad::train::Settings {
             epochs: 0,
