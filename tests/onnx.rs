@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::json;
 use wgrad::exec::{Choice, Device};
 use wgrad::fit::{Inference, Loss, TrainStep, Weights};
-use wgrad::interchange::Operator;
+use wgrad::interchange::{self, Operator};
 use wgrad::model::layers::Function;
 use wgrad::model::{Model, Registry, Scope};
 use wgrad::onnx;
@@ -512,6 +512,54 @@ fn the_command_exports_a_model_file() {
         .unwrap();
     assert_eq!(refused.status.code(), Some(2));
     assert!(!other.exists());
+}
+
+/// Bounds, exponents and scales are settings, and no parameters that training would move.
+#[test]
+fn settings_of_operators_are_not_trained() {
+    let operator = |kind: &str, inputs: &[&str], output: &str| Operator {
+        kind: kind.into(),
+        name: kind.into(),
+        inputs: inputs.iter().map(|&name| name.into()).collect(),
+        outputs: vec![output.into()],
+        attributes: BTreeMap::new(),
+    };
+    let port = |name: &str| onnx::Port {
+        name: name.into(),
+        integers: false,
+        extents: vec![2],
+    };
+    let network = onnx::Network {
+        inputs: vec![port("x")],
+        outputs: vec![port("y")],
+        weights: vec![
+            ("low".into(), interchange::Tensor::floats(&[], vec![-1.0])),
+            ("high".into(), interchange::Tensor::floats(&[], vec![1.0])),
+            ("power".into(), interchange::Tensor::floats(&[], vec![2.0])),
+            (
+                "scale".into(),
+                interchange::Tensor::floats(&[2], vec![2.0, 3.0]),
+            ),
+        ],
+        operators: vec![
+            operator("Mul", &["x", "scale"], "a"),
+            operator("Clip", &["a", "low", "high"], "b"),
+            operator("Pow", &["b", "power"], "y"),
+        ],
+    };
+    let read = onnx::of_bytes(&onnx::to_bytes(&network)).unwrap();
+    let (model, weights) = onnx::model(&read).unwrap();
+    let names: Vec<&str> = weights.tensors().iter().map(|(n, _)| n.as_str()).collect();
+    assert_eq!(names, ["scale"]);
+    let net = Inference::new(&model, &weights, 2, &cpu()).unwrap();
+    let y = net
+        .run(&[("x", (&[0.25f32, 0.1, -9.0, 9.0][..]).into())])
+        .unwrap();
+    let wanted = [0.25f32, 0.09, 1.0, 1.0];
+    assert!(
+        y["y"].iter().zip(wanted).all(|(y, w)| (y - w).abs() < 1e-6),
+        "{y:?}"
+    );
 }
 
 /// An imported model is one like any other: it is trained, saved, loaded and exported again.

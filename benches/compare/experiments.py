@@ -64,6 +64,7 @@ def pictures(config, path):
     mean = x[train].double().mean((0, 2, 3)).float()[:, None, None] / 255
     deviation = torch.sqrt(((x[train] / 255 - mean) ** 2).double().mean((0, 2, 3))).float()[:, None, None]
     augment = data.get("augment", {})
+    assert set(augment) <= {"flip", "crop"}, "of augmentations, flips and crops alone are here"
 
     def standard(x):
         return (x / 255 - mean) / deviation
@@ -140,6 +141,7 @@ def main():
         optimizer = torch.optim.SGD(net.parameters(), o["rate"], o.get("momentum", 0), nesterov=o.get("nesterov", False),
                                     weight_decay=o.get("decay", 0))
     else:
+        assert o["kind"] == "adamw", "sgd and adamw alone are here"
         optimizer = torch.optim.AdamW(net.parameters(), o["rate"], weight_decay=o.get("decay", 0.01), fused=True)
     (x, t), steps = parts[0], len(parts[0][1]) // batch
     planned = schedules(o, optimizer, steps * epochs)

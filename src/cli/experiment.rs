@@ -95,6 +95,10 @@ pub fn predict(model: &Path, files: &[PathBuf], device: &Device) -> Result<()> {
         print(&text)?;
         return all_told(refused);
     }
+    if let Reading::Text(_) = &trained.reading {
+        let wanted = "`--after TEXT`, which such a model goes on with";
+        return Err(Error::setting("model", "a model of a text", wanted));
+    }
     for path in files {
         let answers = trained.answer(&Table::csv(path)?, device)?;
         let mut text = String::new();

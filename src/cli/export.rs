@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use wgrad::fit::Weights;
+use wgrad::fit::{Reading, Trained, Weights};
+use wgrad::model_file::ModelFile;
 use wgrad::{Result, files, onnx};
 
 use super::print;
@@ -36,5 +37,24 @@ pub fn run(args: &Args) -> Result<()> {
         network.weights.len(),
         ports(&network.inputs),
         ports(&network.outputs),
-    ))
+    ))?;
+    if !Trained::is(&ModelFile::load(&args.model)?) {
+        return Ok(());
+    }
+    // What the file does not say: how its inputs are made of columns, and what its classes are called.
+    let trained = Trained::load(&args.model, &onnx::registry())?;
+    let mut text = String::new();
+    if let Reading::Table(schema) = &trained.reading {
+        text += "its input takes the columns as they were coded for training:\n";
+        for coded in &schema.inputs {
+            text += &format!("  {:<24} {}\n", coded.name, coded.coding);
+        }
+    }
+    if let Some(classes) = trained.reading.classes() {
+        text += &format!(
+            "classes, in the order of the scores: {}\n",
+            classes.join(", ")
+        );
+    }
+    print(&text)
 }

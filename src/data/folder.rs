@@ -32,6 +32,14 @@ pub enum Colour {
 }
 
 impl Colour {
+    /// As a configuration says it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Grey => "grey",
+            Self::Rgb => "rgb",
+        }
+    }
+
     /// How many channels there are.
     pub fn channels(self) -> usize {
         match self {

@@ -203,26 +203,14 @@ impl Pictures {
             (None, false) => return folder.read(),
         };
         let PictureSchema { colour, size, .. } = read.schema;
-        if folder.wanted_size().is_some_and(|wanted| wanted != size) {
+        if let Some([h, w]) = folder.wanted_size().filter(|wanted| *wanted != size) {
             let wanted = format!("{} × {}, which these files have", size[0], size[1]);
-            let found = folder.wanted_size();
-            return Err(Error::setting(
-                "size of pictures",
-                format!("{found:?}"),
-                wanted,
-            ));
+            let found = format!("{h} × {w}");
+            return Err(Error::setting("size of pictures", found, wanted));
         }
-        if folder
-            .wanted_colour()
-            .is_some_and(|wanted| wanted != colour)
-        {
-            let found = folder.wanted_colour();
-            let wanted = format!("{colour:?}, which these files have");
-            return Err(Error::setting(
-                "colour of pictures",
-                format!("{found:?}"),
-                wanted,
-            ));
+        if let Some(other) = folder.wanted_colour().filter(|wanted| *wanted != colour) {
+            let wanted = format!("{}, which these files have", colour.name());
+            return Err(Error::setting("colour of pictures", other.name(), wanted));
         }
         Ok(read)
     }

@@ -5,7 +5,11 @@ use super::inference::Inference;
 use super::trained::Trained;
 use crate::error::{Error, Result};
 use crate::exec::Device;
+use crate::model::Input;
 use crate::rng::{Stream, key, streams};
+
+/// Characters of a sample, at most: each is a pass through the model.
+const MOST_CHARACTERS: usize = 1_000_000;
 
 /// How a model of a text goes on with a beginning ([`Trained::sample`]).
 ///
@@ -51,7 +55,8 @@ impl Trained {
     ///
     /// # Errors
     /// [`Error::Setting`] for a model of other data, a beginning that is empty or has a character that the model does
-    /// not know, and a temperature that is not a number from 0 up; what the device says.
+    /// not know, a temperature that is not a number from 0 up, more than a million characters, a model without one output
+    /// of scores `[T, K]` or whose scores are not finite; what the device says.
     pub fn sample(&self, sample: &Sample, device: &Device) -> Result<String> {
         let Reading::Text(known) = &self.reading else {
             let found = "one of a table or of pictures";
@@ -61,10 +66,15 @@ impl Trained {
             let wanted = "a number from 0 up";
             return Err(Error::setting("temperature", sample.temperature, wanted));
         }
-        let mut numbers = Vec::with_capacity(sample.beginning.len() + sample.characters);
+        if sample.characters > MOST_CHARACTERS {
+            let wanted = format!("at most {MOST_CHARACTERS}");
+            return Err(Error::setting("characters", sample.characters, wanted));
+        }
+        let mut numbers = Vec::new();
         for c in sample.beginning.chars() {
             let number = known.binary_search(&c).map_err(|_| {
-                let wanted = format!("the {} characters of the text it learned", known.len());
+                let all: String = known.iter().collect();
+                let wanted = format!("characters of the text it learned, {all:?}");
                 Error::setting("beginning", format!("{c:?}"), wanted)
             })?;
             numbers.push(number as u32);
@@ -78,7 +88,9 @@ impl Trained {
         }
         let window = self.model.inputs().next();
         let window = window.and_then(|(_, input)| input.extents.first().copied());
+        let window = window.filter(|window| *window > 0);
         let window = window.ok_or_else(|| Error::setting("model", "no window", "an input [T]"))?;
+        let scores = self.scores(window, known.len())?;
         let net = Inference::new(&self.model, &self.weights, 1, device)?;
         let stream = Stream {
             seed: key(sample.seed),
@@ -90,16 +102,47 @@ impl Trained {
             let mut row = vec![0; window];
             row[..seen].copy_from_slice(&numbers[numbers.len() - seen..]);
             let outputs = net.run(&[("input", row.as_slice().into())])?;
-            let scores = outputs.get("output").or_else(|| outputs.values().next());
-            let scores = scores.and_then(|s| s.as_slice()).unwrap_or_default();
-            let scores = scores.chunks(scores.len() / window).nth(seen - 1);
+            let places = outputs.get(scores).and_then(|s| s.as_slice());
+            let places = places.unwrap_or_default();
+            let place = places.chunks(places.len() / window).nth(seen - 1);
             // A model may have more classes than the text has characters.
-            let scores = &scores.unwrap_or_default()[..known.len()];
+            let place = place.and_then(|scores| scores.get(..known.len()));
+            let place = place.unwrap_or_default();
+            let largest = place.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            if !largest.is_finite() || place.iter().any(|score| score.is_nan()) {
+                let found = format!(
+                    "scores that are not finite after {} characters",
+                    numbers.len()
+                );
+                return Err(Error::setting("model", found, "finite weights"));
+            }
             let word = stream.words(step as u32, 0)[0];
-            numbers.push(drawn(scores, sample.temperature, word) as u32);
+            numbers.push(drawn(place, sample.temperature, word) as u32);
         }
         let text = numbers.iter().filter_map(|&n| known.get(n as usize));
         Ok(text.collect())
+    }
+
+    /// The name of the one output that has a score of each character for each place of the window.
+    fn scores(&self, window: usize, characters: usize) -> Result<&str> {
+        let fit = |(_, output): &(&str, &Input)| match output.extents.as_slice() {
+            [places, scores] => *places == window && *scores >= characters,
+            _ => false,
+        };
+        let fitting: Vec<&str> = self
+            .model
+            .outputs()
+            .filter(fit)
+            .map(|(name, _)| name)
+            .collect();
+        match fitting.as_slice() {
+            [one] => Ok(one),
+            others => {
+                let found = format!("{} outputs of scores", others.len());
+                let wanted = format!("one of [{window}, {characters}] or more scores");
+                Err(Error::setting("model", found, wanted))
+            }
+        }
     }
 }
 

@@ -54,6 +54,14 @@ pub struct Tensor {
 }
 
 impl Tensor {
+    /// Whether there are as many numbers as the extents have places.
+    #[cfg(feature = "onnx")]
+    pub(crate) fn is_whole(&self) -> bool {
+        let mut extents = self.extents.iter();
+        let places = extents.try_fold(1usize, |n, &extent| n.checked_mul(extent));
+        places == Some(self.numbers.len())
+    }
+
     /// A list of integers.
     pub fn ints(numbers: &[i64]) -> Self {
         Self {

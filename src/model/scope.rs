@@ -80,7 +80,15 @@ impl Variables {
 
     /// The constant of these values, declared where it is not there yet.
     fn constant(&mut self, graph: &mut Graph, ty: Type, values: Vec<f32>) -> Result<Value> {
-        let alike = |v: &&Variable| v.ty == ty && v.given.as_deref() == Some(&values);
+        // By bits: what is not a number equals itself here, and the two zeros are two.
+        let same = |given: &[f32]| {
+            given
+                .iter()
+                .zip(&values)
+                .all(|(a, b)| a.to_bits() == b.to_bits())
+        };
+        let alike =
+            |v: &&Variable| v.ty == ty && v.given.as_deref().is_some_and(|given| same(given));
         if let Some(known) = self.list.iter().find(alike) {
             return Ok(known.value);
         }

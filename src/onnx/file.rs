@@ -180,6 +180,7 @@ pub(super) fn of_bytes(bytes: &[u8]) -> Result<Network> {
             "values that are made once",
         )),
     };
+    let settings = settings_of(&graph.node);
     let initializers = graph.initializer.iter();
     let initialized: HashSet<String> = initializers
         .filter_map(|tensor| tensor.name.clone())
@@ -190,6 +191,10 @@ pub(super) fn of_bytes(bytes: &[u8]) -> Result<Network> {
         know(&name, &place)?;
         let held = numbers(&place, weight)?;
         match held.numbers {
+            // A number without an axis, and what an operator reads as a setting, is nothing to be trained.
+            Numbers::F32(_) if held.extents.is_empty() || settings.contains(&name) => {
+                network.operators.push(constant(name, held));
+            }
             Numbers::F32(_) => network.weights.push((name, held)),
             Numbers::I64(_) => network.operators.push(constant(name, held)),
         }
@@ -225,6 +230,34 @@ pub(super) fn of_bytes(bytes: &[u8]) -> Result<Network> {
         });
     }
     Ok(network)
+}
+
+/// Inputs that are settings: of which operator, and at which places.
+const SETTINGS: [(&str, &[usize]); 6] = [
+    ("Clip", &[1, 2]),
+    ("Pad", &[2]),
+    ("Resize", &[1, 2]),
+    ("LSTM", &[5, 6]),
+    ("GRU", &[5]),
+    ("RNN", &[5]),
+];
+
+/// The names that operators read as settings alone.
+fn settings_of(nodes: &[proto::Node]) -> HashSet<String> {
+    let (mut settings, mut others) = (HashSet::new(), HashSet::new());
+    for node in nodes {
+        let kind = node.op_type.as_deref().unwrap_or_default();
+        let own = SETTINGS.iter().find(|(name, _)| *name == kind);
+        let places = own.map_or(&[][..], |(_, places)| places);
+        for (place, name) in node.input.iter().enumerate() {
+            match places.contains(&place) {
+                true => settings.insert(name.clone()),
+                false => others.insert(name.clone()),
+            };
+        }
+    }
+    settings.retain(|name| !others.contains(name));
+    settings
 }
 
 fn is_standard(domain: Option<&str>) -> bool {

@@ -2,10 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::file::described;
 use super::operators::{Held, Values, Weight, write};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::interchange::{Extent, Network, Operator, TRIALS, Tensor, extents_of};
+use crate::interchange::{
+    Attribute, Extent, Network, Numbers, Operator, TRIALS, Tensor, extents_of,
+};
 use crate::model::{Input, Pass, Scope, Variables};
 use crate::ops::Tape;
 use crate::shape::{DType, Type};
@@ -53,6 +56,13 @@ impl<'a> Survey<'a> {
                 statistic: statistics.contains(name.as_str()),
             };
             survey.weights.insert(name, (tensor, weight));
+        }
+        for (name, tensor) in &network.weights {
+            if !tensor.is_whole() {
+                let found = format!("{} numbers", tensor.numbers.len());
+                let wanted = format!("as many as extents {:?} have places", tensor.extents);
+                return Err(Error::setting(format!("initializer {name}"), found, wanted));
+            }
         }
         for (number, operator) in network.operators.iter().enumerate() {
             for name in &operator.inputs {
@@ -124,7 +134,60 @@ impl<'a> Survey<'a> {
             };
             self.known.insert(name.clone(), known);
         }
-        Ok(())
+        let mut operators = self.network.operators.iter();
+        operators.try_for_each(|operator| self.apart(operator))
+    }
+
+    /// Refuses an operator along the mini-batch: an example's numbers are its own, however many others there are.
+    fn apart(&self, operator: &Operator) -> Result<()> {
+        let kind = operator.kind.as_str();
+        let last = |default| match operator.attributes.get("axis") {
+            Some(Attribute::Int(axis)) => vec![*axis],
+            _ => vec![default],
+        };
+        let of_input = || {
+            let tensor = operator.inputs.get(1).and_then(|name| self.numbers(name));
+            tensor.and_then(|tensor| match &tensor.numbers {
+                Numbers::I64(axes) => Some(axes.clone()),
+                Numbers::F32(_) => None,
+            })
+        };
+        let axes = match kind {
+            "Softmax" | "LogSoftmax" => Some(last(-1)),
+            "CumSum" => of_input(),
+            _ if kind.starts_with("Reduce") => match operator.attributes.get("axes") {
+                Some(Attribute::Ints(axes)) => Some(axes.clone()),
+                _ => of_input(),
+            },
+            _ => return Ok(()),
+        };
+        let Some(Known::Value(extents, _)) =
+            operator.inputs.first().and_then(|x| self.known.get(x))
+        else {
+            return Ok(());
+        };
+        let rank = extents.len() as i64;
+        let all = axes.as_ref().is_none_or(|axes| axes.is_empty());
+        let axes = match all {
+            true => (0..rank).collect(),
+            false => axes.unwrap_or_default(),
+        };
+        let of_batch = |axis: &&i64| {
+            let axis = usize::try_from(if **axis < 0 { **axis + rank } else { **axis });
+            let extent = axis.ok().and_then(|axis| extents.get(axis));
+            matches!(extent, Some(Extent::Batch(_)))
+        };
+        match axes.iter().find(of_batch) {
+            Some(axis) => {
+                let found = format!("axis {axis}, which depends on the mini-batch");
+                Err(Error::setting(
+                    described(operator),
+                    found,
+                    "axes of an example",
+                ))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The extents of an example of a value that begins with the mini-batch.

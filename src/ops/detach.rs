@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Backward, Case, Fill, Lowering, Op, Tape, Value, arity};
 use crate::error::Result;
+use crate::interchange::Site;
 use crate::kernel::Kernel;
 use crate::shape::Type;
 
@@ -23,6 +24,11 @@ pub fn detach(tape: &mut dyn Tape, value: Value) -> Result<Value> {
 impl Op for Detach {
     fn name(&self) -> &'static str {
         "detach"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        let x = site.input(0);
+        Ok(vec![site.op("Identity", &[&x], &[])])
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

@@ -358,7 +358,8 @@ impl Optimizer {
             }
             _ => Ok(()),
         };
-        if !(self.rate >= 0.0 && self.rate.is_finite()) {
+        // As the device has it.
+        if !(self.rate >= 0.0 && (self.rate as f32).is_finite()) {
             return Err(Error::setting(
                 "learning rate",
                 self.rate,

@@ -56,7 +56,7 @@ pub struct JointScope<'a> {
     /// The replicas whose rates are set by hand.
     by_hand: Option<usize>,
     tables: Vec<(String, Table, Optimizer)>,
-    /// Parameters that have been updated, and how many nodes there were afterwards.
+    /// Parameters and statistics that have been updated, and how many nodes there were afterwards.
     updated: HashMap<Value, usize>,
 }
 
@@ -239,7 +239,14 @@ impl<'a> JointScope<'a> {
             }
         }
         let made = model.write_from(&mut self.graph, variables, inputs, pass, &mut self.streams);
-        made.map_err(|e| e.within(&format!("model {name}")))
+        let made = made.map_err(|e| e.within(&format!("model {name}")))?;
+        // A use that trains moves the model's statistics, which an evaluation before it has read.
+        if matches!(pass, Pass::Training { .. }) {
+            let now = self.graph.nodes().len();
+            let statistics = variables.of(Role::Statistic);
+            self.updated.extend(statistics.map(|v| (v.value, now)));
+        }
+        Ok(made)
     }
 
     /// The place of a model of this step.
@@ -395,7 +402,12 @@ impl<'a> JointScope<'a> {
             let place = format!("loss {}", objective.name);
             self.number(&place, objective.loss)?;
             let mut parameters: Vec<(String, Value)> = Vec::new();
-            for &net in objective.nets {
+            for (k, &net) in objective.nets.iter().enumerate() {
+                if objective.nets[..k].contains(&net) {
+                    let (model, _) = &self.nets[self.own(net)?];
+                    let found = format!("model {model} twice");
+                    return Err(Error::setting(place, found, "each model once"));
+                }
                 let (model, variables) = &self.nets[self.own(net)?];
                 let of = variables.of(Role::Parameter);
                 parameters.extend(of.map(|v| (format!("{model}.{}", v.name), v.value)));

@@ -4,8 +4,9 @@ use super::{Call, Held};
 use crate::error::Result;
 use crate::expr::{Expr, Form, Program, activations};
 use crate::interchange::{Numbers, Tensor};
-use crate::ops::Value;
 use crate::ops::pointwise::Pointwise;
+use crate::ops::{Tape, Value};
+use crate::shape::DType;
 
 /// An expression of so many inputs.
 type Function = Box<dyn Fn(&[Expr]) -> Expr>;
@@ -20,6 +21,28 @@ fn fold(values: &[Expr], f: impl Fn(&Expr, &Expr) -> Expr) -> Expr {
 }
 
 impl Call<'_, '_> {
+    /// Integers of a graph are floats to an expression, which does not round a quotient towards 0.
+    fn no_whole_division(&self) -> Result<()> {
+        if self.operator.kind != "Div" {
+            return Ok(());
+        }
+        let (mut whole, mut computed) = (false, false);
+        for held in self.inputs.iter().flatten() {
+            match held {
+                Held::Value(value) => {
+                    computed = true;
+                    whole |= self.scope.ty(*value)?.dtype == DType::U32;
+                }
+                Held::Known(tensor) => whole |= matches!(tensor.numbers, Numbers::I64(_)),
+                Held::Filled(..) => {}
+            }
+        }
+        match whole && computed {
+            true => Err(self.refused("a quotient of integers", "floats")),
+            false => Ok(()),
+        }
+    }
+
     /// What the operator computes, if it computes element by element.
     pub(super) fn elementwise(&mut self) -> Option<Result<Held>> {
         let function = match self.function() {
@@ -55,6 +78,7 @@ impl Call<'_, '_> {
             };
         }
         let mut attributes: &[&str] = &[];
+        self.no_whole_division()?;
         let function = match self.operator.kind.as_str() {
             "Add" => binary!(|a, b| a + b),
             "Sub" => binary!(|a, b| a - b),

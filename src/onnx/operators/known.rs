@@ -19,7 +19,9 @@ impl Call<'_, '_> {
             return Err(self.refused("other attributes", "one value"));
         };
         Ok(Held::Known(match attribute {
-            (name, Attribute::Tensor(tensor)) if name == "value" => tensor.clone(),
+            (name, Attribute::Tensor(tensor)) if name == "value" && tensor.is_whole() => {
+                tensor.clone()
+            }
             (_, Attribute::Float(value)) => Tensor::floats(&[], vec![*value]),
             (_, Attribute::Floats(values)) => Tensor::floats(&[values.len()], values.clone()),
             (_, Attribute::Ints(values)) => Tensor::ints(values),

@@ -280,10 +280,19 @@ impl Call<'_, '_> {
     }
 
     fn wrong(&self, name: &str, wanted: &str) -> Error {
-        let found = format!(
-            "attribute {name} = {:?}",
-            self.operator.attributes.get(name)
-        );
+        let found = match self.operator.attributes.get(name) {
+            None => format!("no attribute {name}"),
+            Some(Attribute::Int(value)) => format!("attribute {name} = {value}"),
+            Some(Attribute::Float(value)) => format!("attribute {name} = {value}"),
+            Some(Attribute::Ints(values)) => format!("attribute {name} = {values:?}"),
+            Some(Attribute::Floats(values)) => format!("attribute {name} = {values:?}"),
+            Some(Attribute::Text(text)) => format!("attribute {name} = {text}"),
+            Some(Attribute::Texts(texts)) => format!("attribute {name} = {}", texts.join(", ")),
+            Some(Attribute::Tensor(tensor)) => {
+                let (extents, count) = (&tensor.extents, tensor.numbers.len());
+                format!("attribute {name}, {count} numbers of extents {extents:?}")
+            }
+        };
         self.refused(found, wanted)
     }
 

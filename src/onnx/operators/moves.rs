@@ -93,7 +93,8 @@ impl Call<'_, '_> {
         let extents = self.extents(0)?;
         let axes = match self.ints_of("axes", 1)? {
             Some(axes) => self.axes(&axes, extents.len())?,
-            None => (0..extents.len())
+            // The first axis of a value is the mini-batch, which may be of one example.
+            None => (usize::from(matches!(self.held(0)?, Held::Value(_)))..extents.len())
                 .filter(|&axis| extents[axis] == 1)
                 .collect(),
         };
@@ -390,7 +391,11 @@ impl Call<'_, '_> {
                 "half_pixel",
                 "round_prefer_floor" | "round_prefer_ceil",
             ] if whole => Sampling::Nearest,
-            ["linear", "half_pixel" | "pytorch_half_pixel", _] if size != [1, 1] => {
+            ["linear", "half_pixel", _] if size != [1, 1] => Sampling::Bilinear,
+            // An axis that becomes one pixel has the first one, not the middle.
+            ["linear", "pytorch_half_pixel", _]
+                if !(size[0] == 1 && *h > 1 || size[1] == 1 && *w > 1) =>
+            {
                 Sampling::Bilinear
             }
             _ => {

@@ -56,7 +56,9 @@ impl Call<'_, '_> {
             None => cell,
             Some(Attribute::Texts(names)) if *names == plain.repeat(directions.len()) => cell,
             Some(Attribute::Texts(names))
-                if plain.len() == 1 && names.iter().all(|name| name == "Relu") =>
+                if plain.len() == 1
+                    && names.len() == directions.len()
+                    && names.iter().all(|name| name == "Relu") =>
             {
                 Cell::Plain { relu: true }
             }
