@@ -195,7 +195,10 @@ fn every_op_has_a_fixture() {
         .collect();
     // Flips and crops that are drawn; a counter; rows that a counter picks; a generator and a permutation of wgrad's own (bits are held to a third
     // implementation by the dropout fixtures, and to each other by tests/epoch.rs).
-    let apart = ["advance", "augment", "finite", "init", "rows", "shuffle"];
+    // What is detached is held as a model (tests/pytorch_models.rs).
+    let apart = [
+        "advance", "augment", "detach", "finite", "init", "rows", "shuffle",
+    ];
     for row in TABLE {
         assert!(
             covered.contains(row.stem) != apart.contains(&row.stem),
