@@ -4,11 +4,13 @@
 //!
 //! `WGRAD_WRITE_CORPUS=1 cargo test --test hostile` writes the seeds to `fuzz/corpus`.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "common/allocation.rs"]
+mod allocation;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use allocation::peak;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use wgrad::data::Split;
@@ -19,51 +21,6 @@ use wgrad::doctor::harness::words;
 use wgrad::exec::{Choice, Device};
 use wgrad::nn::{Init, Network};
 use wgrad::train::{Config, Model, Settings, Trainer};
-
-thread_local! {
-    static LIVE: Cell<i64> = const { Cell::new(0) };
-    static PEAK: Cell<i64> = const { Cell::new(0) };
-}
-
-/// The system's allocator with a count of what this thread holds.
-struct Counting;
-
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as i64);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as i64);
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        count(-(layout.size() as i64));
-        unsafe { System.dealloc(place, layout) }
-    }
-}
-
-fn count(bytes: i64) {
-    // A thread that ends has no counters any more.
-    let _ = LIVE.try_with(|live| {
-        live.set(live.get() + bytes);
-        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(live.get())));
-    });
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// The most that this thread held at once while `work` ran, beyond what it held before.
-fn peak(work: impl FnOnce()) -> i64 {
-    let before = LIVE.get();
-    PEAK.set(before);
-    work();
-    PEAK.get() - before
-}
 
 /// A reader of arbitrary bytes, and what it may take for `n` of them.
 struct Target {

@@ -2,50 +2,15 @@
 //! file's size justifies.
 #![cfg(feature = "onnx")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "common/allocation.rs"]
+mod allocation;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use allocation::peak;
 use wgrad::interchange::{Attribute, Network, Numbers, Operator, Port, Tensor};
 use wgrad::onnx;
-
-thread_local! {
-    static LIVE: Cell<i64> = const { Cell::new(0) };
-    static PEAK: Cell<i64> = const { Cell::new(0) };
-}
-
-/// The system's allocator with a count of what this thread holds.
-struct Counting;
-
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as i64);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as i64);
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        count(-(layout.size() as i64));
-        unsafe { System.dealloc(place, layout) }
-    }
-}
-
-fn count(bytes: i64) {
-    // A thread that ends has no counters any more.
-    let _ = LIVE.try_with(|live| {
-        live.set(live.get() + bytes);
-        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(live.get())));
-    });
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Bytes that a refusal may take beside what the file's size justifies.
 const FLAT: i64 = 1 << 20;
@@ -54,13 +19,13 @@ const TIMES: i64 = 400;
 
 /// Reads a file, and holds the memory that this took to the file's size.
 fn read(bytes: &[u8]) -> Result<(), String> {
-    let before = LIVE.get();
-    PEAK.set(before);
-    let done = onnx::of_bytes(bytes).and_then(|network| onnx::model(&network));
-    let peak = PEAK.get() - before;
+    let mut done = None;
+    let peak = peak(|| {
+        done = Some(onnx::of_bytes(bytes).and_then(|network| onnx::model(&network)));
+    });
     let most = FLAT + TIMES * bytes.len() as i64;
     assert!(peak <= most, "{peak} bytes for a file of {}", bytes.len());
-    done.map(|_| ()).map_err(|e| e.to_string())
+    done.unwrap().map(|_| ()).map_err(|e| e.to_string())
 }
 
 fn fixture(name: &str) -> Vec<u8> {

@@ -2,33 +2,26 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::super::softmax::optimized::{BLOCK, exponents};
+use super::super::softmax::optimized::{BLOCK, exponents, rows, rows_back};
 use super::super::sums::{Sums, TASK};
 use crate::functions::{exp, ln};
 use crate::kernel::Args;
-use crate::threads::prelude::*;
 
 pub(super) fn log_softmax(a: &mut Args<'_, f32>) {
     if a.size("INNER") > 1 {
         return super::log_softmax(a);
     }
-    let k = a.size("K");
-    let (x, y) = (a.f(0), a.f_mut(1)); // [N, K] twice
-    let several = TASK.div_ceil(4 * k) * k;
-    let tasks = y.par_chunks_mut(several).zip(x.par_chunks(several));
-    tasks.for_each(|(y, x)| Arch::new().dispatch(Forward { k, x, y }));
+    rows(a, |k, x, y| Arch::new().dispatch(Forward { k, x, y }));
 }
 
 pub(super) fn log_softmax_grad(a: &mut Args<'_, f32>) {
     if a.size("INNER") > 1 {
         return super::log_softmax_grad(a);
     }
-    let k = a.size("K");
-    let (g, y, delta) = (a.f(0), a.f(1), a.f_mut(2)); // [N, K] three times
-    let several = TASK.div_ceil(4 * k) * k;
-    let tasks = delta.par_chunks_mut(several).zip(g.par_chunks(several));
-    let tasks = tasks.zip(y.par_chunks(several));
-    tasks.for_each(|((delta, g), y)| Arch::new().dispatch(Back { k, g, y, delta }));
+    // An exponential each: smaller tasks are worth a thread.
+    rows_back(a, TASK / 4, |k, g, y, delta| {
+        Arch::new().dispatch(Back { k, g, y, delta })
+    });
 }
 
 struct Forward<'a> {

@@ -15,23 +15,39 @@ pub(super) fn softmax(a: &mut Args<'_, f32>) {
     if a.size("INNER") > 1 {
         return super::softmax(a);
     }
-    let k = a.size("K");
-    let (x, y) = (a.f(0), a.f_mut(1)); // [N, K] twice
-    let several = TASK.div_ceil(4 * k) * k;
-    let tasks = y.par_chunks_mut(several).zip(x.par_chunks(several));
-    tasks.for_each(|(y, x)| Arch::new().dispatch(Forward { k, x, y }));
+    rows(a, |k, x, y| Arch::new().dispatch(Forward { k, x, y }));
 }
 
 pub(super) fn softmax_grad(a: &mut Args<'_, f32>) {
     if a.size("INNER") > 1 {
         return super::softmax_grad(a);
     }
+    rows_back(a, TASK, |k, g, y, delta| {
+        Arch::new().dispatch(Back { k, g, y, delta })
+    });
+}
+
+/// Goes through the rows of K neighbours of x and y, some at a time on each thread: `each` has K, x and y.
+pub(in crate::ops) fn rows(a: &mut Args<'_, f32>, each: impl Fn(usize, &[f32], &mut [f32]) + Sync) {
+    let k = a.size("K");
+    let (x, y) = (a.f(0), a.f_mut(1)); // [N, K] twice
+    let several = (TASK / 4).div_ceil(k) * k;
+    let tasks = y.par_chunks_mut(several).zip(x.par_chunks(several));
+    tasks.for_each(|(y, x)| each(k, x, y));
+}
+
+/// The same of the gradient g, y and δ, about `task` elements at a time: `each` has K, g, y and δ.
+pub(in crate::ops) fn rows_back(
+    a: &mut Args<'_, f32>,
+    task: usize,
+    each: impl Fn(usize, &[f32], &[f32], &mut [f32]) + Sync,
+) {
     let k = a.size("K");
     let (g, y, delta) = (a.f(0), a.f(1), a.f_mut(2)); // [N, K] three times
-    let several = TASK.div_ceil(k) * k;
+    let several = task.div_ceil(k) * k;
     let tasks = delta.par_chunks_mut(several).zip(g.par_chunks(several));
     let tasks = tasks.zip(y.par_chunks(several));
-    tasks.for_each(|((delta, g), y)| Arch::new().dispatch(Back { k, g, y, delta }));
+    tasks.for_each(|((delta, g), y)| each(k, g, y, delta));
 }
 
 /// e^(x − largest) of each row, and these.
