@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::launch::around;
+use super::checks::around;
 use super::pointwise::Pointwise;
 use super::reduce::Reduce;
 use super::{Backward, Case, Fill, Op, Value, arity, exactly, floats};

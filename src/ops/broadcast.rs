@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use super::launch::{around, finite, per_element};
+use super::checks::{around, finite};
+use super::launch::per_element;
 use super::reduce::Reduce;
 use super::{Backward, Case, Fill, Lowering, Op, Value, arity, exactly, floats};
 use crate::error::Result;

@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use super::launch::{around, per_element, resized};
+use super::checks::{around, resized};
+use super::launch::per_element;
 use super::reshape::Reshape;
 use super::slice::Slice;
 use super::split::{MOST_PARTS, Split};

@@ -1,7 +1,8 @@
 //! The same number everywhere: y = c. What a mean over the mini-batch hands to the
 //! gradients of its examples is such a value, 1/batch.
 
-use super::launch::{finite, per_element};
+use super::checks::finite;
+use super::launch::per_element;
 use super::{Case, Lowered, Lowering, Op, arity};
 use crate::error::Result;
 use crate::interchange::{Extent, Site, Tensor};

@@ -8,7 +8,8 @@
 
 use std::sync::Arc;
 
-use super::launch::{along_axis, around, lanes};
+use super::checks::around;
+use super::launch::{along_axis, lanes};
 use super::softmax::rows;
 use super::{Backward, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Value, arity, floats, grid};
 use crate::error::Result;

@@ -1,9 +1,20 @@
-//! How most ops are launched, and what their shape rules have in common.
+//! How ops are launched: workgroups, and what most launches have in common.
 
-use super::{ELEMENTWISE, Lowered, Operand, grid};
-use crate::error::{Error, Result};
+use super::{Lowered, Operand};
 use crate::kernel::Kernel;
 use crate::shape::Type;
+
+/// Workgroups in x and y for `items` work items, `workgroup` of them in each, no dimension above
+/// WebGPU's 65,535. The item of a thread is `(group.y * groups.x + group.x) * workgroup + lane`,
+/// by `workgroup_id`, `num_workgroups` and `local_invocation_index`; the last may lie past the end.
+pub fn grid(items: usize, workgroup: usize) -> [u32; 2] {
+    let groups = items.div_ceil(workgroup);
+    let y = groups.div_ceil(65_535);
+    [groups.div_ceil(y) as u32, y as u32]
+}
+
+/// Threads in a workgroup of an elementwise kernel (`@workgroup_size(64)`).
+pub(crate) const ELEMENTWISE: usize = 64;
 
 /// A launch of one thread per element of output 0: the op's first `inputs` inputs, then
 /// that output. The constant `N` is the number of elements.
@@ -76,42 +87,16 @@ fn operands(inputs: usize) -> Vec<Operand> {
     inputs.chain([Operand::Out(0)]).collect()
 }
 
-/// A shape seen from one axis: `[outer, extent, inner]`, the products of the extents
-/// before, at and after it. From no axis, all is inner.
-pub(super) fn around(op: &str, ty: &Type, axis: Option<usize>) -> Result<[usize; 3]> {
-    let extents = ty.shape.extents();
-    let Some(axis) = axis else {
-        return Ok([1, 1, ty.elements()]);
-    };
-    match extents.get(axis) {
-        Some(&extent) => Ok([
-            extents[..axis].iter().product(),
-            extent,
-            extents[axis + 1..].iter().product(),
-        ]),
-        None => Err(Error::shape(
-            op,
-            ty.to_string(),
-            format!("more than {axis} axes, because axis {axis} (counted from 0) is asked for"),
-        )),
-    }
-}
+/// The elements that a run has at least.
+const RUN: usize = 4096;
+/// Workgroups that keep any GPU busy.
+const BUSY: usize = 512;
 
-/// The type `ty` with another extent at `axis`, which it must have.
-pub(super) fn resized(op: &str, ty: &Type, axis: usize, extent: usize) -> Result<Type> {
-    let mut extents = ty.shape.extents().to_vec();
-    extents[axis] = extent;
-    Type::f32(op, &extents)
-}
-
-/// Checks a factor: shaders get it as an f32, which must be finite.
-pub(super) fn finite(op: &str, factor: f64) -> Result<()> {
-    if (factor as f32).is_finite() {
-        return Ok(());
+/// Into how many runs each of `results` sums of `terms` terms is cut, to be added up by a launch of
+/// its own; 1 where a second launch would take longer than it saves.
+pub(super) fn runs(results: usize, terms: usize) -> usize {
+    match (terms / RUN).min(BUSY / results) {
+        0..8 => 1,
+        many => many.min(256),
     }
-    Err(Error::setting(
-        format!("factor of {op}"),
-        factor,
-        "a finite 32-bit float",
-    ))
 }

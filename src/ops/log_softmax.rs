@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use super::launch::{along_axis, around};
+use super::checks::around;
+use super::launch::along_axis;
 use super::softmax::{exponents, rows};
 use super::{Backward, Case, Fill, Lowering, Op, Value, arity, floats, same};
 use crate::error::Result;

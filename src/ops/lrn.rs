@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::launch::around;
+use super::checks::around;
 use super::{
     Backward, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Operand, Value, arity, floats, grid,
     same,

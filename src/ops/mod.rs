@@ -21,6 +21,7 @@ use crate::shape::Type;
 mod arithmetic_tests;
 mod blocks;
 mod case;
+mod checks;
 mod choice;
 mod conv1d;
 mod conv3d;
@@ -32,23 +33,23 @@ mod gemm;
 mod general_tests;
 mod launch;
 mod pools;
-mod rules;
-mod runs;
 mod small_batch;
 mod sums;
 mod window;
 pub use case::{Case, Fill, Given};
+pub use checks::{COUNTER, NEXT, NOW, arity, floats, same};
+pub(crate) use checks::{counter, epoch_steps, exactly, key_words, stream_number};
 pub use choice::{one_hot, where_nonzero};
 pub use concat::{cat, stack};
 pub use conv1d::{Conv1d, ConvTranspose1d, conv_transpose1d, conv1d};
 pub use conv3d::{Conv3d, conv3d};
 pub use cost::{Cost, Loss, LossGrad};
+pub(crate) use launch::ELEMENTWISE;
+pub use launch::grid;
 pub use pools::{
     Pool1d, adaptive_avg_pool1d, adaptive_max_pool1d, avg_pool1d, global_avg_pool, global_max_pool,
     max_pool1d,
 };
-pub use rules::{COUNTER, NEXT, NOW, arity, floats, grid, same};
-pub(crate) use rules::{ELEMENTWISE, counter, epoch_steps, exactly, key_words, stream_number};
 pub use split::{chunk, split, unbind};
 pub use window::Window;
 

@@ -13,9 +13,9 @@
 use std::sync::Arc;
 
 use super::broadcast::Broadcast;
-use super::launch::{around, finite};
+use super::checks::{around, finite};
+use super::launch::runs;
 use super::pointwise::{Ended, Ending, ended_case, finished};
-use super::runs::runs;
 use super::{Backward, Case, Fill, Lowered, Lowering, Op, Operand, Stages, Value, floats, grid};
 use crate::error::{Error, Result};
 use crate::kernel::{Args, Bind, Kernel, Port};

@@ -186,7 +186,7 @@ impl Op for Reduction {
     fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
         let places = self.places(&inputs[0])?;
         let (n, k) = (places.n(), places.k());
-        let runs = super::runs::runs(n, k);
+        let runs = super::launch::runs(n, k);
         if runs > 1 {
             return runs::lowered(self, &places, runs);
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::launch::finite;
+use super::checks::finite;
 use super::pointwise::Pointwise;
 use super::{Backward, Case, Fill, Op, Value, arity, floats};
 use crate::error::Result;

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use super::launch::{around, per_element, resized};
+use super::checks::{around, resized};
+use super::launch::per_element;
 use super::pad::Pad;
 use super::{Backward, Case, Fill, Lowered, Lowering, Op, Value, arity, floats};
 use crate::error::{Error, Result};

@@ -4,9 +4,10 @@
 
 use std::sync::Arc;
 
+use super::checks::{around, resized};
 use super::concat::{Concat, SIZES, parts_of};
 use super::constant::Constant;
-use super::launch::{around, per_element, resized};
+use super::launch::per_element;
 use super::pad::Pad;
 use super::reshape::Reshape;
 use super::{Backward, Case, Fill, Lowered, Lowering, Op, Operand, Tape, Value, arity, floats};

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use super::super::launch::{around, per_element, resized};
+use super::super::checks::{around, resized};
+use super::super::launch::per_element;
 use super::super::{Backward, Case, Fill, Lowered, Lowering, Op, Value, arity, floats};
 use super::{PAD, padded};
 use crate::error::{Error, Result};

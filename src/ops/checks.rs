@@ -1,21 +1,9 @@
-//! What the shape rules of ops ask for again and again, and how a launch is laid out.
+//! What the shape rules of ops check again and again.
 
 use crate::error::{Error, Result};
 pub use crate::kernel::{COUNTER, NEXT, NOW};
 use crate::rng::KEYS;
 use crate::shape::{DType, Type};
-
-/// Workgroups in x and y for `items` work items, `workgroup` of them in each, no dimension above
-/// WebGPU's 65,535. The item of a thread is `(group.y * groups.x + group.x) * workgroup + lane`,
-/// by `workgroup_id`, `num_workgroups` and `local_invocation_index`; the last may lie past the end.
-pub fn grid(items: usize, workgroup: usize) -> [u32; 2] {
-    let groups = items.div_ceil(workgroup);
-    let y = groups.div_ceil(65_535);
-    [groups.div_ceil(y) as u32, y as u32]
-}
-
-/// Threads in a workgroup of an elementwise kernel (`@workgroup_size(64)`).
-pub(crate) const ELEMENTWISE: usize = 64;
 
 /// Checks how many inputs an op was given.
 ///
@@ -102,4 +90,44 @@ pub(crate) fn stream_number(name: &str, number: u32) -> Result<()> {
         return Ok(());
     }
     Err(Error::setting(name, number, "below 65536"))
+}
+
+/// A shape seen from one axis: `[outer, extent, inner]`, the products of the extents
+/// before, at and after it. From no axis, all is inner.
+pub(super) fn around(op: &str, ty: &Type, axis: Option<usize>) -> Result<[usize; 3]> {
+    let extents = ty.shape.extents();
+    let Some(axis) = axis else {
+        return Ok([1, 1, ty.elements()]);
+    };
+    match extents.get(axis) {
+        Some(&extent) => Ok([
+            extents[..axis].iter().product(),
+            extent,
+            extents[axis + 1..].iter().product(),
+        ]),
+        None => Err(Error::shape(
+            op,
+            ty.to_string(),
+            format!("more than {axis} axes, because axis {axis} (counted from 0) is asked for"),
+        )),
+    }
+}
+
+/// The type `ty` with another extent at `axis`, which it must have.
+pub(super) fn resized(op: &str, ty: &Type, axis: usize, extent: usize) -> Result<Type> {
+    let mut extents = ty.shape.extents().to_vec();
+    extents[axis] = extent;
+    Type::f32(op, &extents)
+}
+
+/// Checks a factor: shaders get it as an f32, which must be finite.
+pub(super) fn finite(op: &str, factor: f64) -> Result<()> {
+    if (factor as f32).is_finite() {
+        return Ok(());
+    }
+    Err(Error::setting(
+        format!("factor of {op}"),
+        factor,
+        "a finite 32-bit float",
+    ))
 }
