@@ -15,9 +15,10 @@ mod prepared;
 mod settings;
 mod text;
 
-pub use pictures::AugmentSetting;
 pub use prepared::Prepared;
-pub use settings::{DataSetting, EarlyStopSetting, Format, Reading, TrainingSetting};
+pub use settings::{
+    AugmentSetting, DataSetting, EarlyStopSetting, Format, Reading, TrainingSetting,
+};
 use text::enough_rows;
 
 /// Longest configuration that is read.

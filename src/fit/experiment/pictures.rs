@@ -2,15 +2,12 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
+use super::settings::{IMAGE, window};
 use super::{Experiment, Format, Reading};
 use crate::data::{Coding, Dataset, ImageFolder, PictureSchema, Pictures};
 use crate::error::{Error, Result};
 use crate::model::{Description, Model};
 
-/// The column of pictures.
-pub(super) const IMAGE: &str = "image";
 /// The column of their classes.
 pub(super) const LABEL: &str = "label";
 /// The layer that mirrors and moves pictures.
@@ -21,26 +18,6 @@ const COLOURED: &str = "coloured image";
 const CUT: &str = "cut image";
 /// The layer that standardises channels.
 const STANDARDISED: &str = "standardised image";
-
-/// How pictures are changed while training, anew in each step: the layers [`Augment`](crate::model::layers::Augment),
-/// [`ColourJitter`](crate::model::layers::ColourJitter) and, behind the standardisation,
-/// [`Cutout`](crate::model::layers::Cutout).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AugmentSetting {
-    /// Half of the pictures are mirrored, left to right.
-    pub flip: bool,
-    /// The largest shift, in pixels.
-    pub crop: usize,
-    /// The side of a square that is cut out, in pixels; 0 cuts none.
-    pub cutout: usize,
-    /// How far the brightness' factor may be from 1.
-    pub brightness: f64,
-    /// How far that of the contrast may be.
-    pub contrast: f64,
-    /// How far that of the saturation may be.
-    pub saturation: f64,
-}
 
 impl Experiment {
     /// Refuses settings that other data have, which would be passed over in silence.
@@ -65,7 +42,7 @@ impl Experiment {
             ("seed", data.seed != 0),
         ];
         let of_texts = [
-            ("window", data.window != super::settings::window()),
+            ("window", data.window != window()),
             ("apart", data.apart.is_some()),
         ];
         let (tables, pictures) = ("a table, the default", "`format = \"images\"` beside it");

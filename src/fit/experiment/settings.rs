@@ -4,8 +4,30 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::pictures::{self, AugmentSetting};
 use crate::data::{Colour, PictureSchema, Schema};
+
+/// The column of pictures.
+pub(super) const IMAGE: &str = "image";
+
+/// How pictures are changed while training, anew in each step: the layers [`Augment`](crate::model::layers::Augment),
+/// [`ColourJitter`](crate::model::layers::ColourJitter) and, behind the standardisation,
+/// [`Cutout`](crate::model::layers::Cutout).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AugmentSetting {
+    /// Half of the pictures are mirrored, left to right.
+    pub flip: bool,
+    /// The largest shift, in pixels.
+    pub crop: usize,
+    /// The side of a square that is cut out, in pixels; 0 cuts none.
+    pub cutout: usize,
+    /// How far the brightness' factor may be from 1.
+    pub brightness: f64,
+    /// How far that of the contrast may be.
+    pub contrast: f64,
+    /// How far that of the saturation may be.
+    pub saturation: f64,
+}
 
 /// Where data come from, and what is what in them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -155,7 +177,7 @@ impl Reading {
     /// The column that a model without inputs of its own sees.
     pub(super) fn input(&self) -> &'static str {
         match self {
-            Self::Pictures(_) => pictures::IMAGE,
+            Self::Pictures(_) => IMAGE,
             _ => "input",
         }
     }
