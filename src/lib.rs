@@ -45,7 +45,9 @@
 //!   [`fit::Experiment`].
 //! - *Sequences*: [`data::Dataset::windows`], [`model::layers::Embedding`],
 //!   [`model::layers::TransformerBlock`].
-//! - *A loop of your own*: [`fit::TrainStep`], fed or over resident data; [`fit::Inference`].
+//! - *A loop of your own*: [`fit::TrainStep`], fed or over resident data; [`fit::Inference`]. Several models that train
+//!   each other: [`fit::JointStep`]. Gradients with respect to inputs: [`fit::InputGradient`]. Hyperparameters side by
+//!   side: [`fit::Fit::sweep`].
 //! - *A layer, a loss, a metric of your own*: [`model::Layer`], [`fit::Loss::each`],
 //!   [`fit::Metric::each`]; from PyTorch, `docs/from-pytorch.md`.
 //! - [`train::Trainer`] and [`nn::Network`]: the networks of the book, with its checkpoints and reports.

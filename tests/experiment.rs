@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use wgrad::exec::{Choice, Device};
-use wgrad::fit::{Experiment, Prepared, Sample, Trained};
-use wgrad::model::Registry;
+use wgrad::fit::{Experiment, Prepared, Reading, Sample, Trained, Weights};
+use wgrad::model::layers::{Dense, Embedding};
+use wgrad::model::{Input, Model, Registry};
 
 fn configs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/configs")
@@ -124,6 +125,58 @@ fn a_text_is_foretold_and_gone_on_with() {
         ..sample.clone()
     });
     assert!(cold.contains("temperature: found -1"), "{cold}");
+}
+
+/// A sample is taken from the one output that scores characters, and from nothing else; a model that has none, several or
+/// numbers that are not finite is refused, and so is a length that nobody waits for.
+#[test]
+fn samples_come_from_the_output_that_scores_characters() {
+    let trained = |scores: &[&str], width: usize, weight: Option<f32>| {
+        let model = Model::build(|m| {
+            let x = m.input("input", Input::u32([8]));
+            let x = x.layer("embedding", Embedding::new(3, 4));
+            // The first by its name, with a number of each place and no score.
+            m.output("aux", x.layer("aux", Dense::new(1)));
+            for name in scores {
+                m.output(name, x.layer(name, Dense::new(width)));
+            }
+        });
+        let model = model.unwrap();
+        let mut weights = Weights::initial(&model, 1);
+        if let Some(weight) = weight {
+            let tensors = weights.tensors().iter().cloned();
+            let changed = tensors.map(|(name, values)| (name, values.mapv(|_| weight)));
+            weights = Weights::from_tensors(changed.collect());
+        }
+        let reading = Reading::Text(vec!['a', 'b', 'c']);
+        Trained {
+            model,
+            weights,
+            reading,
+        }
+    };
+    let sample = Sample {
+        characters: 12,
+        ..Sample::after("ab")
+    };
+    let text = trained(&["scores"], 5, None).sample(&sample, &cpu());
+    assert_eq!(text.unwrap().chars().count(), 14);
+    let told = |trained: Trained, sample: &Sample| {
+        let refused = trained.sample(sample, &cpu());
+        refused.unwrap_err().to_string()
+    };
+    let narrow = told(trained(&["scores"], 2, None), &sample);
+    assert!(narrow.contains("found 0 outputs of scores"), "{narrow}");
+    let several = told(trained(&["one", "two"], 3, None), &sample);
+    assert!(several.contains("found 2 outputs of scores"), "{several}");
+    let broken = told(trained(&["scores"], 3, Some(f32::NAN)), &sample);
+    assert!(broken.contains("not finite after 2 characters"), "{broken}");
+    let endless = Sample {
+        characters: usize::MAX,
+        ..sample
+    };
+    let endless = told(trained(&["scores"], 3, None), &endless);
+    assert!(endless.contains("at most 1000000"), "{endless}");
 }
 
 /// A changed copy of a configuration, beside a changed copy of its table.
