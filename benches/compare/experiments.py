@@ -98,11 +98,12 @@ def started(net, layers):
                 net.get_parameter(f"{l['name']}.weight").normal_(0, 0.02)
 
 
-def schedules(o, optimizer, steps):
-    schedule = o.get("schedule", {})
+def schedules(o, optimizer, epoch, epochs):
+    """`epoch` steps make an epoch; a warm-up is given in epochs."""
+    schedule, steps = o.get("schedule", {}), epoch * epochs
     if schedule.get("kind") == "one_cycle":
         return torch.optim.lr_scheduler.OneCycleLR(optimizer, o["rate"], total_steps=steps, cycle_momentum=False)
-    first = min(round(schedule.get("warm_up", 0) * steps), steps - 1)
+    first = min(round(schedule.get("warm_up", 0) * epoch), steps - 1)
 
     def factor(step):
         if step < first:
@@ -144,7 +145,7 @@ def main():
         assert o["kind"] == "adamw", "sgd and adamw alone are here"
         optimizer = torch.optim.AdamW(net.parameters(), o["rate"], weight_decay=o.get("decay", 0.01), fused=True)
     (x, t), steps = parts[0], len(parts[0][1]) // batch
-    planned = schedules(o, optimizer, steps * epochs)
+    planned = schedules(o, optimizer, steps, epochs)
 
     def measured(x, t):
         with torch.no_grad():
