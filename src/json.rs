@@ -16,6 +16,7 @@ pub(crate) mod nullable {
 }
 
 /// [`nullable`] for points.
+#[cfg(feature = "plots")]
 pub(crate) mod nullable_points {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -30,8 +30,9 @@
 //!
 //! It is not on crates.io. Rust 1.89 or later. Features, all on by default: `gpu`, the wgpu
 //! executor, without which only the CPU executor is built; `threads`, several of them for the CPU
-//! executor and for compiling pipelines; `cli`, the command `wgrad`, which a library does without; `onnx`,
-//! models as ONNX files.
+//! executor and for compiling pipelines; `toml`, experiments in files ([`fit::Experiment`]); `onnx`, models as ONNX
+//! files; `plots`, curves and pages of finished runs; `book`, the book's experiments; `cli`, the command `wgrad`, which
+//! a library does without. With `gpu` and `threads` it stands on some 130 crates, half of which are wgpu's.
 //!
 //! With `gpu` alone it compiles for `wasm32-unknown-unknown`. A page in a browser may not stop and
 //! wait: there a [`run::Session`] is opened, run and read by its functions on `_async`, and what
@@ -77,6 +78,7 @@
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
+#[cfg(feature = "book")]
 pub mod book;
 mod clock;
 pub mod compile;
@@ -100,6 +102,7 @@ pub mod onnx;
 pub mod ops;
 pub mod optim;
 pub mod plan;
+#[cfg(feature = "plots")]
 pub mod report;
 pub mod rng;
 pub mod run;

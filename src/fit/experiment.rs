@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::config::{LossSetting, OptimizerSetting, metric};
 use crate::data::{Dataset, Roles, Schema, Table, split_rows, split_rows_of_classes};
 use crate::error::{Error, Result};
+#[cfg(feature = "toml")]
 use crate::files::read_limited;
 use crate::model::{Description, InputDescription, Model, OutputDescription, Registry};
 
@@ -22,6 +23,7 @@ pub use settings::{
 use text::enough_rows;
 
 /// Longest configuration that is read.
+#[cfg(feature = "toml")]
 const MAX_BYTES: u64 = 1 << 20;
 
 /// An experiment: everything that a run follows from, but for the device.
@@ -76,6 +78,7 @@ pub struct Experiment {
     folder: PathBuf,
 }
 
+#[cfg(feature = "toml")]
 impl Experiment {
     /// Reads an experiment.
     ///
@@ -118,7 +121,9 @@ impl Experiment {
                 .any(|l| l.starts_with("[data]") || l.starts_with("[[model.")),
         }
     }
+}
 
+impl Experiment {
     /// Reads the data, from another path if one is given, and builds the model.
     ///
     /// # Errors

@@ -17,6 +17,7 @@
 //! ```
 
 mod checkpoint;
+#[cfg(feature = "toml")]
 mod config;
 mod model;
 mod outcome;
@@ -27,6 +28,7 @@ mod settings;
 mod trainer;
 
 pub use checkpoint::Origin;
+#[cfg(feature = "toml")]
 pub use config::Config;
 pub use model::{Model, Predictor};
 pub use outcome::{Epoch, Evaluation, Event, Outcome, plurality};
