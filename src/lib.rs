@@ -94,6 +94,7 @@ pub mod graph;
 pub mod interchange;
 mod json;
 pub mod kernel;
+mod markup;
 pub mod model;
 pub mod model_file;
 pub mod nn;

@@ -7,6 +7,7 @@ use wgrad::exec::Device;
 use wgrad::files::write_whole;
 use wgrad::fit::{Answers, Epoch, Experiment, Outcome, Prepared, Reading, Trained};
 use wgrad::model::Registry;
+use wgrad::report::training::{Page, training_html};
 use wgrad::{Error, Result};
 
 use super::session::RunFolder;
@@ -69,7 +70,7 @@ pub fn run(
         .map(|(name, value)| format!("{name} {:.4}", value.as_f64().unwrap_or(f64::NAN)))
         .collect();
     told = told.and(print(&format!(
-        "test: {} (weights of epoch {} of {})\nwrote report.json and model.safetensors to {}\n",
+        "test: {} (weights of epoch {} of {})\nwrote report.html, report.json and model.safetensors to {}\n",
         numbers.join(", "),
         report.chosen_epoch,
         report.epochs.len(),
@@ -178,5 +179,14 @@ fn write(prepared: &Prepared, outcome: &Outcome, folder: &Path) -> Result<()> {
     let report = prepared.report(&outcome.report)?;
     let mut text = serde_json::to_vec_pretty(&report).map_err(fail)?;
     text.push(b'\n');
+    let rows = [&prepared.training, &prepared.validation, &prepared.test].map(|data| data.rows());
+    let page = training_html(&Page {
+        name: &prepared.name,
+        report: &outcome.report,
+        model: &prepared.model,
+        rows,
+        classes: prepared.reading.classes().unwrap_or_default(),
+    })?;
+    write_whole(&folder.join("report.html"), page.as_bytes())?;
     write_whole(&folder.join("report.json"), &text)
 }

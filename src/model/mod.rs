@@ -37,6 +37,7 @@ use crate::ops::{Tape, Value};
 use crate::shape::{DType, Type};
 
 mod describe;
+mod drawing;
 mod initializer;
 mod layer;
 pub mod layers;
@@ -186,6 +187,12 @@ impl Model {
     /// is run.
     pub fn variables(&self) -> &[Variable] {
         &self.variables
+    }
+
+    /// How many layers it has; one that is used twice counts twice.
+    pub fn layers(&self) -> usize {
+        let layers = self.nodes.iter();
+        layers.filter(|n| !matches!(n.kind, Kind::Input)).count()
     }
 
     /// How many numbers are trained.

@@ -1,4 +1,6 @@
-//! What every page needs: text made harmless, numbers for people, bytes inside a page.
+//! What every page needs: its frame, bytes inside a page, and text made harmless.
+
+pub(super) use crate::markup::{clean, escaped, grouped};
 
 /// What all pages look like: colours for light and dark, letters, tiles with a label at the
 /// top right and another at the bottom right, square pixels.
@@ -14,46 +16,6 @@ pub(super) fn html_page(title: &str, styles: &[&str], body: &str) -> String {
          <title>{title}</title>\n<style>\n{}</style>\n</head>\n<body>\n{body}</body>\n</html>\n",
         styles.concat()
     )
-}
-
-/// `text` for HTML's and XML's text and attributes; characters that XML forbids become
-/// spaces.
-pub(super) fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in clean(text).chars() {
-        match c {
-            '&' => out += "&amp;",
-            '<' => out += "&lt;",
-            '>' => out += "&gt;",
-            '"' => out += "&quot;",
-            '\'' => out += "&#39;",
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-/// XML forbids control characters in any form.
-pub(super) fn clean(words: &str) -> String {
-    let harmless = |c| match c {
-        '\u{fffe}' | '\u{ffff}' => ' ',
-        c if char::is_control(c) => ' ',
-        c => c,
-    };
-    words.chars().map(harmless).collect()
-}
-
-/// A number with its thousands apart.
-pub(super) fn grouped(n: usize) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 /// Base64 as in RFC 4648, with padding.

@@ -10,6 +10,7 @@ pub mod misses;
 pub mod plot;
 pub mod record;
 mod style;
+pub mod training;
 
 use std::path::Path;
 

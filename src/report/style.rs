@@ -7,6 +7,7 @@
 use plotters::prelude::*;
 
 use super::html::escaped;
+pub(super) use crate::markup::short;
 
 /// Backends place points at whole units; drawing larger and shrinking the result makes
 /// curves smooth.
@@ -100,14 +101,6 @@ pub(super) fn finite_parts(line: impl Iterator<Item = (f64, f64)>) -> Vec<Vec<(f
 
 pub(super) fn font(size: u32, colour: RGBColor) -> TextStyle<'static> {
     ("sans-serif", size * FINE).into_font().color(&colour)
-}
-
-/// At most `most` characters of a name.
-pub(super) fn short(name: &str, most: usize) -> String {
-    match name.char_indices().nth(most) {
-        Some((end, _)) => format!("{}…", &name[..end]),
-        None => name.to_string(),
-    }
 }
 
 pub(super) fn text(error: impl std::fmt::Display) -> String {
