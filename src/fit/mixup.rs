@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use super::loss::Criterion;
 use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::model::{Pass, Scope};
@@ -32,6 +33,15 @@ pub(super) fn check(alpha: f64) -> Result<()> {
             Err(Error::setting("alpha of mixup", alpha, wanted))
         }
     }
+}
+
+/// A criterion of classes as one of shares of classes.
+pub(super) fn of_shares(criterion: &Arc<dyn Criterion>) -> Result<Arc<dyn Criterion>> {
+    criterion.of_shares().ok_or_else(|| {
+        let found = format!("classes in the targets of {}", criterion.name());
+        let wanted = "numbers, or a cross_entropy without an ignored class";
+        Error::setting("mixup", found, wanted)
+    })
 }
 
 /// The draws of a mini-batch.

@@ -105,6 +105,23 @@ impl Need {
     }
 }
 
+/// Columns of which a shard lies on the device.
+pub(super) struct Sharded {
+    /// Rows of a shard.
+    pub rows: usize,
+    /// Of each column its name, what programs read and what is written meanwhile.
+    pub pairs: Vec<(String, Value, Value)>,
+}
+
+impl Sharded {
+    pub fn of(rows: usize) -> Self {
+        Self {
+            rows,
+            pairs: vec![],
+        }
+    }
+}
+
 /// A mini-batch of each column that a graph needs.
 pub(super) struct Columns<'a> {
     pub set: String,
@@ -114,8 +131,8 @@ pub(super) struct Columns<'a> {
     pub order: Value,
     pub step: Value,
     pub made: HashMap<String, Value>,
-    /// Of data in shards: the rows of one, and of each column its name, what is read and what is written.
-    pub shards: Option<(usize, Vec<(String, Value, Value)>)>,
+    /// Of data in shards.
+    pub shards: Option<Sharded>,
 }
 
 impl Columns<'_> {
@@ -135,7 +152,7 @@ impl Columns<'_> {
                 let values = resident.buffer(graph, &buffer, &column.numbers)?;
                 (self.data.rows(), column.start, values)
             }
-            Some((rows, pairs)) => {
+            Some(Sharded { rows, pairs }) => {
                 let words = [words(column, *rows)];
                 let mut variable = |name: &str| {
                     let ty = match column.numbers {

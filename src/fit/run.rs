@@ -4,22 +4,23 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::callback::{Callback, Control};
-use super::checkpoint::{Checkpoint, State, fingerprint};
+use super::checkpoint::{Checkpoint, State};
 use super::loss::Loss;
 use super::metric::Metric;
 use super::report::{Epoch, Report, Scores};
-use super::resident::Need;
 use super::setup::{Setup, Wishes};
-use super::shards::{Epochs, Feed, Given, Uploads};
+use super::shards::{Feed, Given};
 use super::training::{Evaluated, Training};
 use super::weights::Weights;
 use crate::clock::Stopwatch;
-use crate::data::{DataRef, Order};
+use crate::data::DataRef;
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::model::Model;
 use crate::optim::Optimizer;
-use crate::rng::keys;
+
+mod identity;
+mod over;
 
 /// Trains a model on a data set.
 ///
@@ -267,65 +268,6 @@ impl<'a> Fit<'a> {
         }
     }
 
-    /// What a run is recognised by.
-    fn settings(&self, data: &Given<'_>) -> Result<BTreeMap<String, String>> {
-        let shapes = || {
-            let all = self.model.variables().iter();
-            let all = all.map(|v| format!("{} {:?}", v.name, v.ty.shape.extents()));
-            all.collect::<Vec<_>>().join(", ")
-        };
-        let names = |all: &[Metric]| {
-            let all: Vec<String> = all.iter().map(|m| m.name().to_string()).collect();
-            all.join(", ")
-        };
-        let training = match data {
-            Given::Whole(data) => fingerprint(data),
-            Given::Shards(shards, _) => {
-                let identity = shards.identity()?;
-                format!("{identity} in shards of {}", shards.shard_rows())
-            }
-        };
-        let validation = match self.validation {
-            None => "none".into(),
-            Some(DataRef::Whole(data)) => fingerprint(data),
-            Some(DataRef::Shards(shards)) => shards.identity()?,
-        };
-        let initial = self.initial.map_or("drawn".into(), Weights::sha256);
-        let optimizer = match &self.sweep[..] {
-            [] => format!("{:?}", self.optimizer),
-            sweep => format!("{sweep:?}"),
-        };
-        let all = [
-            ("version", env!("CARGO_PKG_VERSION").to_string()),
-            ("model", self.model.to_json().unwrap_or_else(|_| shapes())),
-            ("loss", self.loss.name()),
-            ("optimizer", optimizer),
-            ("metrics", names(&self.metrics)),
-            ("mini-batch", self.batch.to_string()),
-            ("replicas", self.replicas.to_string()),
-            ("first replica", self.first_replica.to_string()),
-            ("seed", self.seed.to_string()),
-            ("initial weights", initial),
-            ("mixup", format!("{:?}", self.mixup)),
-            ("training data", training),
-            ("validation data", validation),
-            ("callbacks", self.callbacks.len().to_string()),
-        ];
-        Ok(all.map(|(name, value)| (name.to_string(), value)).into())
-    }
-
-    /// The checkpoint to go on from.
-    fn earlier(&self, run: &BTreeMap<String, String>) -> Result<Option<Checkpoint>> {
-        let Some(path) = self.checkpoint.as_ref().filter(|_| self.resume) else {
-            return Ok(None);
-        };
-        let earlier = Checkpoint::load(path)?;
-        if let Some(earlier) = &earlier {
-            earlier.of_run(path, run)?;
-        }
-        Ok(earlier)
-    }
-
     /// Data that are evaluated, by name.
     fn sets(&self) -> Result<Vec<(&'static str, Given<'a>)>> {
         let validation = self.validation.map(|data| ("validation", data));
@@ -362,62 +304,7 @@ impl<'a> Fit<'a> {
         self.held(&Given::open("training", data.into())?, &self.sets()?)
     }
 
-    /// What an epoch of training data in shards uploads; `None` where they lie on the device as a whole,
-    /// since then it uploads nothing. Evaluations of data in shards upload these, and are not counted.
-    ///
-    /// # Errors
-    /// As [`Fit::check`].
-    pub fn uploads<'d>(
-        &self,
-        data: impl Into<DataRef<'d>>,
-        device: &Device,
-    ) -> Result<Option<Uploads>> {
-        let (given, sets) = (Given::open("training", data.into())?, self.sets()?);
-        self.held(&given, &sets)?;
-        let setup = self.setup(&given, &sets);
-        let (needs, training) = (setup.needs()?, setup.compile(device)?);
-        let epochs = self.epochs_over(&given, &training, &needs);
-        epochs.map(|epochs| epochs.uploads(0)).transpose()
-    }
-
-    /// Training alone, for tests that look at it step by step.
-    #[cfg(test)]
-    pub(super) fn compiled(
-        &self,
-        data: &Given<'_>,
-        device: &Device,
-    ) -> Result<(Vec<Need>, Training)> {
-        let setup = self.setup(data, &[]);
-        Ok((setup.needs()?, setup.compile(device)?))
-    }
-
-    /// Training over data in shards.
-    pub(super) fn epochs_over<'s>(
-        &self,
-        data: &'s Given<'_>,
-        training: &Training,
-        needs: &'s [Need],
-    ) -> Option<Epochs<'s>> {
-        let feed = Feed::of("training", data, needs, &training.pairs)?;
-        let replicas = 0..self.replicas as u32;
-        Some(Epochs {
-            feed,
-            order: Order {
-                seed: self.seed,
-                rows: data.rows(),
-                batch: self.batch,
-                shard: data.shard(self.batch)?,
-            },
-            keys: replicas
-                .map(|r| keys(self.seed, self.first_replica + r))
-                .collect(),
-            shuffle: training.order?,
-            train: training.train,
-            rows: training.rows?,
-            ahead: None,
-        })
-    }
-
+    /// Holds opened data and settings to each other.
     fn held(&self, data: &Given<'_>, sets: &[(&str, Given<'_>)]) -> Result<()> {
         if self.epochs == 0 {
             return Err(Error::setting("epochs", 0, "at least 1"));

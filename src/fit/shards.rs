@@ -370,7 +370,7 @@ impl Epochs<'_> {
             return session.run(self.shuffle, 1);
         }
         // Not the number of a shard of full size, which may begin as many rounds of steps from the first.
-        let number = step / turns as u32 | 1 << 31;
+        let number = (step / turns as u32) | (1 << 31);
         let mut all = Vec::with_capacity(self.keys.len() * shard);
         for keys in &self.keys {
             let order = permutation(keys, number, steps * batch);
