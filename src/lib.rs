@@ -46,6 +46,7 @@
 //!   [`fit::Experiment`].
 //! - *Sequences*: [`data::Dataset::windows`], [`model::layers::Embedding`],
 //!   [`model::layers::TransformerBlock`].
+//! - *Data larger than the device*: [`data::Shards`] of a [`data::DataSource`], in place of a data set.
 //! - *A loop of your own*: [`fit::TrainStep`], fed or over resident data; [`fit::Inference`]. Several models that train
 //!   each other: [`fit::JointStep`]. Gradients with respect to inputs: [`fit::InputGradient`]. Hyperparameters side by
 //!   side: [`fit::Fit::sweep`].
@@ -69,7 +70,6 @@
 //!
 //! # What it does not do
 //! - Shapes are fixed when a plan is compiled; no graph is recorded while a program runs.
-//! - Data lie on the device as a whole, or are fed by the program; there are no shards yet.
 //! - Numbers are f32; f16 stands only in factors of forward products
 //!   ([`exec::Device::open_mixed`]).
 //! - One device for a run.
@@ -116,7 +116,9 @@ pub use error::{Error, Result};
 
 /// What most programs begin with: `use wgrad::prelude::*`.
 pub mod prelude {
-    pub use crate::data::{Arrays, Dataset, ImageFolder, Numbers, Schema, Table};
+    pub use crate::data::{
+        ArrayFiles, Arrays, DataSource, Dataset, ImageFolder, Numbers, Schema, Shards, Table,
+    };
     pub use crate::error::{Error, Result};
     pub use crate::exec::{Choice, Device};
     pub use crate::expr::Expr;

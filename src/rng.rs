@@ -188,6 +188,10 @@ pub mod streams {
     pub const TUNING: u32 = 0x0400;
     /// Which training images are held back for validation.
     pub const SPLIT: u32 = 0x0500;
+    /// Where epochs of data in shards begin, and the order of the shards.
+    pub const SHARDS: u32 = 0x0700;
+    /// How examples of a mini-batch are mixed.
+    pub const MIXUP: u32 = 0x0800;
     /// Characters that a model of a text draws, by place.
     pub const SAMPLE: u32 = 0x0600;
     /// Distortion of mini-batches.

@@ -192,6 +192,17 @@ impl<'a> View<'a> {
         self.len() == 0
     }
 
+    /// Some neighbouring elements.
+    ///
+    /// # Panics
+    /// For elements that are not there, as slices do.
+    pub(crate) fn part(self, range: std::ops::Range<usize>) -> Self {
+        match self {
+            Self::F32(v) => Self::F32(&v[range]),
+            Self::U32(v) => Self::U32(&v[range]),
+        }
+    }
+
     /// What the elements are.
     pub fn dtype(self) -> DType {
         match self {

@@ -306,7 +306,7 @@ fn what_does_not_fit_is_said_before_anything_runs() {
     let one = one.with("target", [], vec![1u32; 32]).unwrap();
     let label = told(classes, &one);
     assert!(
-        label.contains("column target: found 1; wanted classes from 0 to 0"),
+        label.contains("column target: found 1 in row 0; wanted classes from 0 to 0"),
         "{label}"
     );
     let output = told(

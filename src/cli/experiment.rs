@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use wgrad::data::Table;
+use wgrad::data::{Arrays, Table};
 use wgrad::exec::Device;
 use wgrad::files::write_whole;
 use wgrad::fit::{Answers, Epoch, Experiment, Outcome, Prepared, Reading, Trained};
@@ -79,7 +79,7 @@ pub fn run(
     told
 }
 
-/// Prints what a model says of files: of each row of some tables, as CSV; of each picture, a line.
+/// Prints what a model says of files: of each row of some tables or arrays, as CSV; of each picture, a line.
 pub fn predict(model: &Path, files: &[PathBuf], device: &Device) -> Result<()> {
     let trained = Trained::load(model, &Registry::standard())?;
     if let Reading::Pictures(_) = &trained.reading {
@@ -101,7 +101,10 @@ pub fn predict(model: &Path, files: &[PathBuf], device: &Device) -> Result<()> {
         return Err(Error::setting("model", "a model of a text", wanted));
     }
     for path in files {
-        let answers = trained.answer(&Table::csv(path)?, device)?;
+        let answers = match &trained.reading {
+            Reading::Arrays(_) => trained.answer_arrays(&Arrays::read(path)?, device)?,
+            _ => trained.answer(&Table::csv(path)?, device)?,
+        };
         let mut text = String::new();
         match answers {
             Answers::Classes(rows) => {

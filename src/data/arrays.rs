@@ -15,7 +15,7 @@ use crate::files::read_limited;
 const MAX_BYTES: u64 = 1 << 32;
 
 /// Longest header of an array.
-const MAX_HEADER: usize = 1 << 16;
+pub(super) const MAX_HEADER: usize = 1 << 16;
 
 /// Named arrays of one file.
 ///
@@ -110,7 +110,7 @@ impl Arrays {
     }
 }
 
-fn wrong(path: &Path, name: &str, found: impl std::fmt::Display, wanted: &str) -> Error {
+pub(super) fn wrong(path: &Path, name: &str, found: impl std::fmt::Display, wanted: &str) -> Error {
     let found = format!("array `{name}`: {found}");
     Error::file(path, found, wanted, "Save the arrays anew.")
 }
@@ -148,7 +148,7 @@ fn npz(path: &Path, bytes: &[u8]) -> Result<Named> {
         };
         unpack(MAX_HEADER as u64 + 16, &mut bytes)?;
         let of_array = |(found, wanted): Wrong| wrong(path, &name, found, wanted);
-        let about = About::of(&bytes).map_err(of_array)?;
+        let about = About::of(&bytes, MAX_BYTES).map_err(of_array)?;
         let length = about.begin as u64 + about.size as u64;
         left = left.checked_sub(length).ok_or_else(|| {
             unreadable(format!(
@@ -165,23 +165,24 @@ fn npz(path: &Path, bytes: &[u8]) -> Result<Named> {
 }
 
 /// What was found, what was wanted.
-type Wrong = (String, &'static str);
+pub(super) type Wrong = (String, &'static str);
 
 const FORM: &str = "NumPy's format 1, 2 or 3";
 
 /// What the beginning of an array says of it (NumPy enhancement proposal 1): a magic word, the
 /// header's length, the header; then come the numbers.
-struct About {
-    header: Header,
-    kind: Kind,
+pub(super) struct About {
+    pub header: Header,
+    pub kind: Kind,
     /// Where the numbers begin.
-    begin: usize,
+    pub begin: usize,
     /// Bytes of the numbers.
-    size: usize,
+    pub size: usize,
 }
 
 impl About {
-    fn of(bytes: &[u8]) -> Result<Self, Wrong> {
+    /// Of an array of so many bytes at most.
+    pub fn of(bytes: &[u8], most: u64) -> Result<Self, Wrong> {
         let no = |found: &str| (found.to_string(), FORM);
         let rest = bytes
             .strip_prefix(b"\x93NUMPY")
@@ -212,10 +213,10 @@ impl About {
         let mut extents = header.shape.iter();
         let elements = extents.try_fold(1usize, |n, &e| n.checked_mul(e));
         let size = elements.and_then(|n| n.checked_mul(kind.size));
-        let size = size.filter(|&size| size as u64 <= MAX_BYTES);
+        let size = size.filter(|&size| size as u64 <= most);
         let size = size.ok_or_else(|| {
             let found = format!("{:?} elements", header.shape);
-            (found, "arrays of 4 GiB at most")
+            (found, "arrays of 4 GiB at most, or `ArrayFiles`")
         })?;
         Ok(Self {
             header,
@@ -233,7 +234,7 @@ fn npy(bytes: &[u8]) -> Result<(Vec<usize>, Numbers), Wrong> {
         kind,
         begin,
         size,
-    } = About::of(bytes)?;
+    } = About::of(bytes, MAX_BYTES)?;
     let data = &bytes[begin..];
     if size != data.len() {
         let found = format!("{} bytes for {:?} elements", data.len(), header.shape);
@@ -261,10 +262,10 @@ fn in_rows(extents: &[usize], numbers: Numbers) -> Numbers {
 }
 
 /// The dictionary of an array's header.
-struct Header {
+pub(super) struct Header {
     descr: String,
-    fortran_order: bool,
-    shape: Vec<usize>,
+    pub fortran_order: bool,
+    pub shape: Vec<usize>,
 }
 
 impl Header {
@@ -296,12 +297,12 @@ impl Header {
 }
 
 /// How numbers are written.
-#[derive(Clone, Copy)]
-struct Kind {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kind {
     /// `f`, `i`, `u`, `b` as NumPy has them, and `B` for bfloat16.
-    letter: char,
+    pub letter: char,
     /// Bytes of a number.
-    size: usize,
+    pub size: usize,
     big_endian: bool,
 }
 
@@ -324,7 +325,7 @@ impl Kind {
     }
 
     /// The numbers of an array of so many axes.
-    fn numbers(self, data: &[u8], axes: usize) -> Result<Numbers, Wrong> {
+    pub fn numbers(self, data: &[u8], axes: usize) -> Result<Numbers, Wrong> {
         // Each number's bits, the lowest first.
         let bits = data.chunks_exact(self.size).map(move |bytes| {
             let mut all = [0; 8];
@@ -384,6 +385,34 @@ fn integers(values: impl Iterator<Item = i128> + Clone) -> Result<Numbers, Wrong
     })
 }
 
+/// How the numbers of a tensor are written.
+pub(super) fn tensor_kind(dtype: Dtype) -> Result<Kind, Wrong> {
+    let (letter, size) = match dtype {
+        Dtype::F16 => ('f', 2),
+        Dtype::BF16 => ('B', 2),
+        Dtype::F32 => ('f', 4),
+        Dtype::F64 => ('f', 8),
+        Dtype::U8 => ('u', 1),
+        Dtype::U16 => ('u', 2),
+        Dtype::U32 => ('u', 4),
+        Dtype::U64 => ('u', 8),
+        Dtype::I8 => ('i', 1),
+        Dtype::I16 => ('i', 2),
+        Dtype::I32 => ('i', 4),
+        Dtype::I64 => ('i', 8),
+        Dtype::BOOL => ('b', 1),
+        other => {
+            let wanted = "floats of 16, 32 or 64 bits, integers, booleans";
+            return Err((format!("elements of type {other:?}"), wanted));
+        }
+    };
+    Ok(Kind {
+        letter,
+        size,
+        big_endian: false,
+    })
+}
+
 fn safetensors(path: &Path, bytes: &[u8]) -> Result<Named> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| {
         let fix = "Save the tensors anew.";
@@ -396,36 +425,8 @@ fn safetensors(path: &Path, bytes: &[u8]) -> Result<Named> {
     })?;
     let mut arrays = Named::new();
     for (name, view) in file.iter() {
-        let (letter, size) = match view.dtype() {
-            Dtype::F16 => ('f', 2),
-            Dtype::BF16 => ('B', 2),
-            Dtype::F32 => ('f', 4),
-            Dtype::F64 => ('f', 8),
-            Dtype::U8 => ('u', 1),
-            Dtype::U16 => ('u', 2),
-            Dtype::U32 => ('u', 4),
-            Dtype::U64 => ('u', 8),
-            Dtype::I8 => ('i', 1),
-            Dtype::I16 => ('i', 2),
-            Dtype::I32 => ('i', 4),
-            Dtype::I64 => ('i', 8),
-            Dtype::BOOL => ('b', 1),
-            other => {
-                let wanted = "floats of 16, 32 or 64 bits, integers, booleans";
-                return Err(wrong(
-                    path,
-                    name,
-                    format!("elements of type {other:?}"),
-                    wanted,
-                ));
-            }
-        };
-        let kind = Kind {
-            letter,
-            size,
-            big_endian: false,
-        };
-        let numbers = kind.numbers(view.data(), view.shape().len());
+        let numbers = tensor_kind(view.dtype())
+            .and_then(|kind| kind.numbers(view.data(), view.shape().len()));
         let numbers = numbers.map_err(|(found, wanted)| wrong(path, name, found, wanted))?;
         arrays.insert(name.to_string(), (view.shape().to_vec(), numbers));
     }

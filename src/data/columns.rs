@@ -114,6 +114,15 @@ impl Column {
         self.extents.iter().product()
     }
 
+    /// Where the numbers of the first `rows` rows stand.
+    pub(crate) fn span(&self, rows: usize) -> std::ops::Range<usize> {
+        let length = match rows {
+            0 => 0,
+            rows => (rows - 1) * self.stride + self.size(),
+        };
+        self.start..self.start + length
+    }
+
     fn is_packed(&self) -> bool {
         self.stride == self.size() && self.start == 0
     }
@@ -458,13 +467,16 @@ fn permutation(n: usize, seed: u64) -> Vec<usize> {
     };
     let mut order: Vec<usize> = (0..n).collect();
     for i in (1..n).rev() {
-        let [high, low, ..] = stream.words(1, i as u32);
-        let word = u64::from(high) << 32 | u64::from(low);
-        // The high half of the product: uniform up to n/2⁶⁴.
-        let j = ((u128::from(word) * (i as u128 + 1)) >> 64) as usize;
-        order.swap(i, j);
+        order.swap(i, below(stream.words(1, i as u32), i + 1));
     }
     order
+}
+
+/// A number below n out of random words, uniform up to n/2⁶⁴.
+pub(super) fn below([high, low, ..]: [u32; 4], n: usize) -> usize {
+    let word = u64::from(high) << 32 | u64::from(low);
+    // The high half of the product.
+    ((u128::from(word) * n as u128) >> 64) as usize
 }
 
 #[cfg(test)]

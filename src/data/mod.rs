@@ -10,7 +10,8 @@
 //!   "synthetic digits", and [`Split::synthetic`] is true.
 //!
 //! For models of any wiring there are [`Dataset`]s of named columns: from memory, from a [`Table`], from
-//! [`Arrays`] of NumPy or safetensors, from an [`ImageFolder`].
+//! [`Arrays`] of NumPy or safetensors, from an [`ImageFolder`]. Rows that are more than a device has room for
+//! come from a [`DataSource`], in [`Shards`]; [`ArrayFiles`] are one.
 //!
 //! Pixels stay bytes here; they become numbers when a mini-batch is gathered.
 //!
@@ -25,6 +26,8 @@
 //! # }
 //! ```
 
+mod array_files;
+mod array_schema;
 mod arrays;
 mod columns;
 pub mod digits;
@@ -33,14 +36,19 @@ pub mod idx;
 mod images;
 mod packed;
 pub mod picture;
+mod shards;
 mod source;
 mod strokes;
 mod table;
 
+pub use array_files::ArrayFiles;
+pub use array_schema::{ArrayColumn, ArraySchema};
 pub use arrays::Arrays;
 pub use columns::{Column, Dataset, Numbers};
 pub(crate) use columns::{SCALE, split_rows, split_rows_of_classes};
 pub use folder::{Colour, ImageFolder, PictureSchema, Pictures};
 pub use images::{Images, Split};
+pub use shards::{DataRef, DataSource, Shards};
+pub(crate) use shards::{Order, content, words};
 pub use source::{DEFAULT_SEED, Source};
 pub use table::{Coded, Coding, Roles, Schema, Table};

@@ -300,6 +300,33 @@ impl<T: Scalar> Executor for Cpu<T> {
         Ok(())
     }
 
+    fn upload_part(&mut self, buffer: usize, first: usize, data: View<'_>) -> Result<()> {
+        super::check_part_write(&self.plan, buffer, first, data)?;
+        self.written.fill(buffer);
+        self.traffic.uploaded += data.bytes().len() as u64;
+        match (&mut self.shared[buffer], data) {
+            (Store::F(to), View::F32(from)) => {
+                for (to, &from) in to[first..].iter_mut().zip(from) {
+                    *to = T::of(f64::from(from));
+                }
+            }
+            (Store::U(to), View::U32(from)) => to[first..][..from.len()].copy_from_slice(from),
+            // `check_part_write` has compared the element types.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn swap(&mut self, one: usize, other: usize) -> Result<()> {
+        super::check_swap(&self.plan, one, other)?;
+        self.written.swap(one, other);
+        self.shared.swap(one, other);
+        for own in &mut self.replicas {
+            own.swap(one, other);
+        }
+        Ok(())
+    }
+
     fn read_bindings(&mut self, bindings: &[Binding]) -> Result<Vec<Host>> {
         self.written.read(&self.plan, bindings)?;
         let mut hosts = Vec::with_capacity(bindings.len());

@@ -118,6 +118,16 @@ impl Gpu {
 
     fn ready(&self, pipelines: &Pipelines, launch: &Launch) -> Ready {
         let Compiled { pipeline, layout } = pipelines.of(&self.gpu, launch);
+        Ready {
+            pipeline: pipeline.clone(),
+            group: self.group(layout, launch),
+            grid: launch.grid,
+            flops: launch.flops,
+        }
+    }
+
+    /// The buffers that a launch binds.
+    fn group(&self, layout: &wgpu::BindGroupLayout, launch: &Launch) -> wgpu::BindGroup {
         let copies = |shared: bool| if shared { 1 } else { self.plan.replicas };
         let entries: Vec<_> = launch
             .bindings
@@ -135,20 +145,12 @@ impl Gpu {
                 }
             })
             .collect();
-        let group = self
-            .gpu
-            .device
-            .create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some(&launch.label),
-                layout,
-                entries: &entries,
-            });
-        Ready {
-            pipeline: pipeline.clone(),
-            group,
-            grid: launch.grid,
-            flops: launch.flops,
-        }
+        let device = &self.gpu.device;
+        device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(&launch.label),
+            layout,
+            entries: &entries,
+        })
     }
 
     async fn submit(&mut self, encoder: wgpu::CommandEncoder) -> Result<()> {
@@ -297,6 +299,33 @@ impl Executor for Gpu {
             .write_buffer(&self.buffers[buffer], 0, data.bytes());
         self.traffic.uploaded += data.bytes().len() as u64;
         self.gpu.faults.check("upload")
+    }
+
+    fn upload_part(&mut self, buffer: usize, first: usize, data: View<'_>) -> Result<()> {
+        super::check_part_write(&self.plan, buffer, first, data)?;
+        self.written.fill(buffer);
+        let (to, bytes) = (&self.buffers[buffer], data.bytes());
+        self.gpu.queue.write_buffer(to, 4 * first as u64, bytes);
+        self.traffic.uploaded += bytes.len() as u64;
+        self.gpu.faults.check("upload")
+    }
+
+    fn swap(&mut self, one: usize, other: usize) -> Result<()> {
+        super::check_swap(&self.plan, one, other)?;
+        self.written.swap(one, other);
+        self.buffers.swap(one, other);
+        let mut programs = std::mem::take(&mut self.programs);
+        for (name, ready) in &mut programs {
+            for (launch, ready) in self.plan.programs[name].iter().zip(ready) {
+                let bound = |b: &Binding| b.buffer == one || b.buffer == other;
+                if launch.bindings.iter().any(bound) {
+                    let layout = ready.pipeline.get_bind_group_layout(0);
+                    ready.group = self.group(&layout, launch);
+                }
+            }
+        }
+        self.programs = programs;
+        self.gpu.faults.check("swap buffers")
     }
 
     fn read_bindings(&mut self, bindings: &[Binding]) -> Result<Vec<Host>> {

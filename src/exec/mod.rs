@@ -82,6 +82,21 @@ pub trait Executor: Send {
         self.upload(buffer, data.view())
     }
 
+    /// Fills elements of a state buffer that all replicas share, from element `first` on, after all work
+    /// before it. The buffer counts as written.
+    ///
+    /// # Errors
+    /// As [`Executor::upload`], and [`Error::Setting`](crate::Error::Setting) for elements beyond the
+    /// buffer's end and a buffer that each replica has of its own.
+    fn upload_part(&mut self, buffer: usize, first: usize, data: View<'_>) -> Result<()>;
+
+    /// Two state buffers change places: what stands in one is then read and written as the other. Nothing
+    /// is copied.
+    ///
+    /// # Errors
+    /// [`Error::Setting`](crate::Error::Setting) for buffers of different types or sizes.
+    fn swap(&mut self, one: usize, other: usize) -> Result<()>;
+
     /// Reads back what bindings see, in one go, after all work before it: the elements of
     /// each replica in order.
     ///
@@ -227,6 +242,41 @@ fn check_write(plan: &Plan, buffer: usize, data: View<'_>) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Holds data for a part of a buffer against the plan.
+fn check_part_write(plan: &Plan, buffer: usize, first: usize, data: View<'_>) -> Result<()> {
+    let b = self::buffer(plan, buffer)?;
+    let end = first.checked_add(data.len());
+    if data.dtype() == b.dtype && b.shared && end.is_some_and(|end| end <= b.elements) {
+        return Ok(());
+    }
+    Err(crate::Error::setting(
+        format!("data for a part of {}", b.name),
+        format!(
+            "{} elements of {:?} from {first} on",
+            data.len(),
+            data.dtype()
+        ),
+        format!(
+            "a part of {} of {:?} that replicas share",
+            b.elements, b.dtype
+        ),
+    ))
+}
+
+/// Holds two buffers that are to change places to each other.
+fn check_swap(plan: &Plan, one: usize, other: usize) -> Result<()> {
+    let (a, b) = (buffer(plan, one)?, buffer(plan, other)?);
+    let key = |b: &crate::plan::Buffer| (b.dtype, b.elements, b.shared, b.role);
+    if key(a) == key(b) && a.role == crate::plan::Role::State {
+        return Ok(());
+    }
+    Err(crate::Error::setting(
+        format!("what changes places with {}", a.name),
+        format!("{}, {} elements of {:?}", b.name, b.elements, b.dtype),
+        format!("a variable of {} elements of {:?}", a.elements, a.dtype),
+    ))
 }
 
 /// Checks a range of a program's launches.

@@ -13,7 +13,7 @@ use crate::plan::{Binding, Launch, Plan, Role};
 #[derive(Debug)]
 pub(super) struct Written {
     buffers: Vec<bool>,
-    /// Programs whose inputs are all there; buffers never become empty again.
+    /// Programs whose inputs are all there; buffers become empty by changing places alone.
     passed: HashSet<String>,
 }
 
@@ -30,6 +30,13 @@ impl Written {
     /// A buffer has been filled from the host.
     pub(super) fn fill(&mut self, buffer: usize) {
         self.buffers[buffer] = true;
+    }
+
+    /// Two buffers have changed places.
+    pub(super) fn swap(&mut self, one: usize, other: usize) {
+        self.buffers.swap(one, other);
+        // The one that has come may hold nothing.
+        self.passed.clear();
     }
 
     /// A whole program is about to run.

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::loss::{CrossEntropy, Loss};
+use super::cross_entropy::CrossEntropy;
+use super::loss::Loss;
 use super::metric::Metric;
 use crate::error::{Error, Result};
 use crate::optim::{
@@ -31,6 +32,9 @@ pub struct LossSetting {
     /// The class that counts nothing in `cross_entropy`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ignored: Option<u32>,
+    /// Whether targets of `cross_entropy` are probabilities of the classes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub probabilities: bool,
     /// δ of `huber`; 1 if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delta: Option<f64>,
@@ -72,6 +76,7 @@ impl LossSetting {
             smoothing: 0.0,
             weights: vec![],
             ignored: None,
+            probabilities: false,
             delta: None,
             margin: None,
             of: vec![],
@@ -94,6 +99,7 @@ impl LossSetting {
             ("smoothing", self.smoothing != 0.0 && !classes),
             ("weights", !self.weights.is_empty() && !classes),
             ("ignored", self.ignored.is_some() && !classes),
+            ("probabilities", self.probabilities && !classes),
             ("delta", self.delta.is_some() && self.kind != "huber"),
             ("margin", self.margin.is_some() && self.kind != "triplet"),
         ];
@@ -113,6 +119,7 @@ impl LossSetting {
                 smoothing: self.smoothing,
                 weights: self.weights.clone(),
                 ignored: self.ignored,
+                probabilities: self.probabilities,
             }),
             "binary_cross_entropy" => Loss::binary_cross_entropy(),
             "mse" => Loss::mse(),

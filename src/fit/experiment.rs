@@ -10,7 +10,9 @@ use crate::error::{Error, Result};
 #[cfg(feature = "toml")]
 use crate::files::read_limited;
 use crate::model::{Description, InputDescription, Model, OutputDescription, Registry};
+use crate::shape::DType;
 
+mod arrays;
 mod pictures;
 mod prepared;
 mod settings;
@@ -143,14 +145,26 @@ impl Experiment {
             return Err(Error::setting("split", found, wanted));
         }
         self.check_format()?;
-        let (parts, reading) = match self.data.format {
+        let (parts, mut reading) = match self.data.format {
             Format::Csv => self.table(&path)?,
             Format::Text => self.text(&path)?,
             Format::Images => self.pictures(&path)?,
+            Format::Arrays => self.arrays(&path)?,
         };
         let [training, validation, test] = <[Dataset; 3]>::try_from(parts)
             .map_err(|_| Error::setting("split", "other parts", "three"))?;
         let (model, regression) = self.model(&training, &reading, registry)?;
+        if let Reading::Arrays(schema) = &mut reading {
+            let inputs: Vec<&str> = model.inputs().map(|(name, _)| name).collect();
+            // Scores of a row as a whole, and not of each of its places.
+            let scored = self.loss.kind == "cross_entropy";
+            let output = model.outputs().next().filter(|_| scored);
+            let classes = output.and_then(|(_, example)| match example.extents[..] {
+                [classes] => Some(classes),
+                _ => None,
+            });
+            schema.settle(&inputs, classes);
+        }
         let labelled = matches!(reading, Reading::Pictures(_));
         let mut loss = self.loss.clone();
         if labelled && loss.against.is_empty() {
@@ -230,14 +244,15 @@ impl Experiment {
             description.inputs.push(InputDescription {
                 name: reading.input().into(),
                 extents: column.extents.clone(),
-                elements: match reading {
-                    Reading::Table(_) | Reading::Pictures(_) => "f32".into(),
-                    Reading::Text(_) => "u32".into(),
+                elements: match column.numbers.dtype() {
+                    DType::F32 => "f32".into(),
+                    DType::U32 => "u32".into(),
                 },
             });
         }
         let scales = match reading {
             Reading::Table(schema) => schema.scales(),
+            Reading::Arrays(_) => None,
             Reading::Text(characters) => {
                 enough_rows(&description, characters.len())?;
                 None

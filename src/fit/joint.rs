@@ -208,6 +208,7 @@ impl JointStepBuilder {
                 order: value,
                 step,
                 made: HashMap::new(),
+                shards: None,
             });
         }
         let train = graph.begin("train");

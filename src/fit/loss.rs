@@ -7,11 +7,9 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::model::{Input, Model, Scope};
-use crate::ops::log_softmax::LogSoftmax;
 use crate::ops::pointwise::pointwise;
 use crate::ops::reduction::{Kind, Reduction};
-use crate::ops::{Loss as ClassLoss, Tape, Value, log_likelihood};
-use crate::shape::DType;
+use crate::ops::{Tape, Value};
 
 /// The loss of each example of a mini-batch.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +54,12 @@ pub trait Criterion: fmt::Debug + Send + Sync {
 
     /// Integers of targets that need not be below [`Criterion::classes`].
     fn ignored(&self) -> Option<u32> {
+        None
+    }
+
+    /// The same loss for shares of classes, `[N, …, K]` floats, in place of classes, `[N, …]` integers, if
+    /// there is one: mixed examples have such ([`Fit::mixup`](super::Fit::mixup)).
+    fn of_shares(&self) -> Option<Arc<dyn Criterion>> {
         None
     }
 
@@ -132,11 +136,6 @@ impl Loss {
             name: name.into(),
             write: Arc::new(write),
         })
-    }
-
-    /// −ln softmax(y)ₜ over the last axis of scores y `[N, …, K]`, for classes t `[N, …]`.
-    pub fn cross_entropy() -> Self {
-        Self::of_criterion(CrossEntropy::default())
     }
 
     /// ln(1 + eʸ) − t y: the cross-entropy of 1/(1 + e⁻ʸ), for t between 0 and 1.
@@ -345,125 +344,6 @@ impl Criterion for Own {
 
     fn write(&self, scope: &mut Scope<'_>, outputs: &[Value], targets: &[Value]) -> Result<Each> {
         Ok((self.write)(scope, outputs[0], targets[0])?.into())
-    }
-}
-
-/// Cross-entropy over classes, as PyTorch's: with smoothed labels, weights of classes, a class that
-/// counts nothing. With ε for the smoothing and K classes, the label's share is 1 − ε + ε/K and every
-/// other class's ε/K; the mini-batch's loss is divided by the weights of its labels.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct CrossEntropy {
-    /// ε, 0 to below 1.
-    pub smoothing: f64,
-    /// What each class counts; none for 1 each.
-    pub weights: Vec<f64>,
-    /// The class that counts nothing, such as padding; it need not be one of the K.
-    pub ignored: Option<u32>,
-}
-
-impl CrossEntropy {
-    fn scores(&self, outputs: &[Input]) -> Result<usize> {
-        match outputs {
-            [Input { extents, dtype }] if *dtype == DType::F32 && !extents.is_empty() => {
-                Ok(extents[extents.len() - 1])
-            }
-            other => {
-                let found = format!("{other:?}");
-                Err(Error::shape("cross_entropy", found, "scores [N, …, K]"))
-            }
-        }
-    }
-
-    fn check(&self, classes: usize) -> Result<()> {
-        if !(0.0..1.0).contains(&self.smoothing) {
-            let name = "smoothing of cross_entropy";
-            return Err(Error::setting(name, self.smoothing, "0 to below 1"));
-        }
-        let ok = |w: &f64| *w >= 0.0 && (*w as f32).is_finite();
-        if !self.weights.is_empty()
-            && (self.weights.len() != classes || !self.weights.iter().all(ok))
-        {
-            let found = format!("{:?}", self.weights);
-            let wanted = format!("a number of 0 or more for each of {classes} classes");
-            return Err(Error::setting("weights of cross_entropy", found, wanted));
-        }
-        Ok(())
-    }
-}
-
-impl Criterion for CrossEntropy {
-    fn name(&self) -> &str {
-        "cross_entropy"
-    }
-
-    fn targets(&self, outputs: &[Input]) -> Result<Vec<Input>> {
-        self.check(self.scores(outputs)?)?;
-        let extents = &outputs[0].extents;
-        Ok(vec![Input::u32(&extents[..extents.len() - 1])])
-    }
-
-    fn classes(&self, outputs: &[Input]) -> Option<usize> {
-        self.scores(outputs).ok()
-    }
-
-    fn ignored(&self) -> Option<u32> {
-        self.ignored
-    }
-
-    fn write(&self, scope: &mut Scope<'_>, outputs: &[Value], targets: &[Value]) -> Result<Each> {
-        let extents = scope.extents(outputs[0])?;
-        let (n, k) = (extents[0], extents[extents.len() - 1]);
-        let places: usize = extents[1..extents.len() - 1].iter().product();
-        let rows = n * places;
-        let scores = scope.reshape(outputs[0], &[rows, k])?;
-        let labels = scope.reshape(targets[0], &[rows])?;
-        let mut loss = scope.op1(
-            Arc::new(ClassLoss(&log_likelihood::COST)),
-            &[scores, labels],
-        )?;
-        let weights = match self.weights.as_slice() {
-            [] => None,
-            weights => {
-                let values = weights.iter().map(|&w| w as f32).collect();
-                Some(scope.constant(&[k], values)?)
-            }
-        };
-        if self.smoothing > 0.0 {
-            let all = scope.op1(Arc::new(LogSoftmax { axis: 1 }), &[scores])?;
-            let all = match weights {
-                Some(weights) => pointwise(scope, [all, weights], |[x, w]| x * w)?,
-                None => all,
-            };
-            let all = scope.op1(Arc::new(Reduction::new(Kind::Sum, &[1])), &[all])?;
-            let (own, share) = (1.0 - self.smoothing, self.smoothing / k as f64);
-            loss = match weights {
-                None => pointwise(scope, [loss, all], |[l, all]| l * own - all * share)?,
-                Some(w) => pointwise(scope, [loss, all, labels, w], |[l, all, t, _]| {
-                    l * own * Expr::at(3, t) - all * share
-                })?,
-            };
-        } else if let Some(w) = weights {
-            loss = pointwise(scope, [loss, labels, w], |[l, t, _]| l * Expr::at(2, t))?;
-        }
-        let mut counts = None;
-        if weights.is_some() || self.ignored.is_some() {
-            let ignored = self.ignored.map_or(-1.0, f64::from);
-            let one = |t: &Expr, w: Expr| t.equals(ignored).select(0.0, w);
-            let count = match weights {
-                Some(w) => pointwise(scope, [labels, w], |[t, _]| one(&t, Expr::at(1, &t)))?,
-                None => pointwise(scope, [labels], |[t]| one(&t, Expr::constant(1.0)))?,
-            };
-            if self.ignored.is_some() {
-                loss = pointwise(scope, [loss, labels], |[l, t]| {
-                    t.equals(ignored).select(0.0, l)
-                })?;
-            }
-            let count = scope.reshape(count, &[n, places])?;
-            counts = Some(over_example(scope, count, false)?);
-        }
-        let loss = scope.reshape(loss, &[n, places])?;
-        let sums = over_example(scope, loss, counts.is_none())?;
-        Ok(Each { sums, counts })
     }
 }
 

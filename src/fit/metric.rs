@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::loss::{Criterion, CrossEntropy, over_example};
+use super::cross_entropy::CrossEntropy;
+use super::loss::{Criterion, over_example};
 use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::model::{Input, Scope};

@@ -6,12 +6,14 @@ mod callback;
 mod checkpoint;
 mod config;
 mod cost;
+mod cross_entropy;
 mod experiment;
 mod inference;
 mod input_gradient;
 mod joint;
 mod loss;
 mod metric;
+mod mixup;
 mod pace;
 mod report;
 mod resident;
@@ -19,6 +21,7 @@ mod run;
 mod sample;
 mod saved;
 mod setup;
+mod shards;
 mod step;
 mod trained;
 mod training;
@@ -26,6 +29,7 @@ mod weights;
 
 pub use callback::{Callback, Control, EarlyStop, Progress};
 pub use config::{LossSetting, OptimizerSetting, ScheduleSetting, metric};
+pub use cross_entropy::CrossEntropy;
 pub use experiment::{
     AugmentSetting, DataSetting, EarlyStopSetting, Experiment, Format, Prepared, Reading,
     TrainingSetting,
@@ -33,11 +37,12 @@ pub use experiment::{
 pub use inference::{Inference, Outputs};
 pub use input_gradient::{Gradients, InputGradient};
 pub use joint::{JointScope, JointStep, JointStepBuilder, Net, Objective};
-pub use loss::{Criterion, CrossEntropy, Each, Loss};
+pub use loss::{Criterion, Each, Loss};
 pub use metric::{Measure, Metric};
 pub use report::{Epoch, Report, Scores};
 pub use run::{Fit, Outcome};
 pub use sample::Sample;
+pub use shards::Uploads;
 pub use step::{TrainStep, TrainStepBuilder};
 pub use trained::{Answers, Trained};
 pub use weights::Weights;

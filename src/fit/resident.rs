@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::data::{Column, Dataset, Numbers};
+use crate::data::{Dataset, Numbers, words};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::Input;
@@ -56,36 +56,72 @@ impl Resident {
     }
 }
 
-/// Holds a column to what the model or the loss takes.
-pub(super) fn fits(
-    column: &Column,
-    wanted: &Input,
-    classes: Option<usize>,
-    ignored: Option<u32>,
-) -> Result<()> {
-    let place = || format!("column {}", column.name);
-    if column.extents != wanted.extents || column.numbers.dtype() != wanted.dtype {
-        let text = |extents: &[usize], dtype| match dtype {
-            DType::F32 => format!("floats {extents:?} a row"),
-            DType::U32 => format!("integers {extents:?} a row"),
-        };
-        let found = text(&column.extents, column.numbers.dtype());
-        return Err(Error::shape(
-            place(),
-            found,
-            text(&wanted.extents, wanted.dtype),
-        ));
-    }
-    if let (Some(classes), Numbers::U32(all)) = (classes, &column.numbers)
-        && let Some(&wrong) = all
-            .iter()
-            .find(|&&c| c as usize >= classes && Some(c) != ignored)
-    {
-        let wanted = format!("classes from 0 to {}", classes.saturating_sub(1));
-        return Err(Error::setting(place(), wrong, wanted));
-    }
-    Ok(())
+/// A column that a model, a loss or a metric takes.
+#[derive(Clone, Debug)]
+pub(super) struct Need {
+    pub column: String,
+    pub input: Input,
+    /// How many classes its integers are of.
+    pub classes: Option<usize>,
+    /// An integer that is none of them and may stand there.
+    pub ignored: Option<u32>,
 }
+
+impl Need {
+    /// A column of any values.
+    pub fn of(column: &str, input: &Input) -> Self {
+        Self {
+            column: column.into(),
+            input: input.clone(),
+            classes: None,
+            ignored: None,
+        }
+    }
+
+    /// Holds a data set's column to it.
+    pub fn check(&self, data: &Dataset) -> Result<()> {
+        let column = data.column(&self.column)?;
+        let place = || format!("column {}", column.name);
+        if column.extents != self.input.extents || column.numbers.dtype() != self.input.dtype {
+            let text = |extents: &[usize], dtype| match dtype {
+                DType::F32 => format!("floats {extents:?} a row"),
+                DType::U32 => format!("integers {extents:?} a row"),
+            };
+            let found = text(&column.extents, column.numbers.dtype());
+            let wanted = text(&self.input.extents, self.input.dtype);
+            return Err(Error::shape(place(), found, wanted));
+        }
+        let (Some(classes), Numbers::U32(all)) = (self.classes, &column.numbers) else {
+            return Ok(());
+        };
+        let wrong = |&c: &u32| c as usize >= classes && Some(c) != self.ignored;
+        let span = column.span(data.rows());
+        let Some(at) = all[span].iter().position(wrong) else {
+            return Ok(());
+        };
+        let found = format!("{} in row {}", all[column.start + at], at / column.stride);
+        let wanted = format!("classes from 0 to {}", classes.saturating_sub(1));
+        Err(Error::setting(place(), found, wanted))
+    }
+}
+
+/// Columns of which a shard lies on the device.
+pub(super) struct Sharded {
+    /// Rows of a shard.
+    pub rows: usize,
+    /// Of each column its name, what programs read and what is written meanwhile.
+    pub pairs: Vec<(String, Value, Value)>,
+}
+
+impl Sharded {
+    pub fn of(rows: usize) -> Self {
+        Self {
+            rows,
+            pairs: vec![],
+        }
+    }
+}
+
 /// A mini-batch of each column that a graph needs.
 pub(super) struct Columns<'a> {
     pub set: String,
@@ -95,6 +131,8 @@ pub(super) struct Columns<'a> {
     pub order: Value,
     pub step: Value,
     pub made: HashMap<String, Value>,
+    /// Of data in shards.
+    pub shards: Option<Sharded>,
 }
 
 impl Columns<'_> {
@@ -109,13 +147,31 @@ impl Columns<'_> {
         }
         let column = self.data.column(name)?;
         let buffer = format!("{} {name}", self.set);
-        let values = resident.buffer(graph, &buffer, &column.numbers)?;
+        let (rows, start, values) = match &mut self.shards {
+            None => {
+                let values = resident.buffer(graph, &buffer, &column.numbers)?;
+                (self.data.rows(), column.start, values)
+            }
+            Some(Sharded { rows, pairs }) => {
+                let words = [words(column, *rows)];
+                let mut variable = |name: &str| {
+                    let ty = match column.numbers {
+                        Numbers::F32(_) => Type::f32(name, &words)?,
+                        _ => Type::u32(name, &words)?,
+                    };
+                    graph.variable(name, ty.shared())
+                };
+                let (present, next) = (variable(&buffer)?, variable(&format!("{buffer}, next"))?);
+                pairs.push((name.into(), present, next));
+                (*rows, 0, present)
+            }
+        };
         let rows = Rows {
             batch: self.batch,
-            rows: self.data.rows(),
+            rows,
             extents: column.extents.clone(),
             stride: column.stride,
-            start: column.start,
+            start,
             epoch_steps: self.epoch_steps,
             bytes: match column.numbers {
                 Numbers::U8(_, scale) => Some(scale),

@@ -4,19 +4,23 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::callback::{Callback, Control};
-use super::checkpoint::{Checkpoint, State, fingerprint};
+use super::checkpoint::{Checkpoint, State};
 use super::loss::Loss;
 use super::metric::Metric;
 use super::report::{Epoch, Report, Scores};
 use super::setup::{Setup, Wishes};
+use super::shards::{Feed, Given};
 use super::training::{Evaluated, Training};
 use super::weights::Weights;
 use crate::clock::Stopwatch;
-use crate::data::Dataset;
+use crate::data::DataRef;
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::model::Model;
 use crate::optim::Optimizer;
+
+mod identity;
+mod over;
 
 /// Trains a model on a data set.
 ///
@@ -57,9 +61,10 @@ pub struct Fit<'a> {
     replicas: usize,
     first_replica: u32,
     seed: u64,
-    validation: Option<&'a Dataset>,
-    test: Option<&'a Dataset>,
+    validation: Option<DataRef<'a>>,
+    test: Option<DataRef<'a>>,
     callbacks: Vec<Box<dyn Callback + 'a>>,
+    mixup: Option<f64>,
     initial: Option<&'a Weights>,
     checkpoint: Option<PathBuf>,
     resume: bool,
@@ -91,6 +96,7 @@ impl<'a> Fit<'a> {
             validation: None,
             test: None,
             callbacks: vec![],
+            mixup: None,
             initial: None,
             checkpoint: None,
             resume: false,
@@ -180,20 +186,47 @@ impl<'a> Fit<'a> {
         self
     }
 
-    /// Data that is evaluated after each epoch.
+    /// Data that is evaluated after each epoch: a [`Dataset`](crate::data::Dataset), or
+    /// [`Shards`](crate::data::Shards) of rows that are more than the device has room for.
     #[must_use]
-    pub fn validation(self, data: &'a Dataset) -> Self {
+    pub fn validation(self, data: impl Into<DataRef<'a>>) -> Self {
         Self {
-            validation: Some(data),
+            validation: Some(data.into()),
             ..self
         }
     }
 
     /// Data that is evaluated once, at the end.
     #[must_use]
-    pub fn test(self, data: &'a Dataset) -> Self {
+    pub fn test(self, data: impl Into<DataRef<'a>>) -> Self {
         Self {
-            test: Some(data),
+            test: Some(data.into()),
+            ..self
+        }
+    }
+
+    /// Mixes examples while training: each gives way to λ times itself and 1 − λ times the next of its
+    /// mini-batch, and so do their targets, with a λ out of Beta(α, α) that is drawn on the device for each
+    /// example and step, the same bits on every device (Zhang et al. 2018). Classes become shares of
+    /// classes, and [`CrossEntropy`](super::CrossEntropy) that of probabilities. The training loss is that
+    /// of mixed examples; evaluations mix nothing. α is usually 0.1 to 1, and 16 at most.
+    ///
+    /// ```
+    /// # use wgrad::data::Dataset;
+    /// # use wgrad::exec::{Choice, Device};
+    /// # use wgrad::fit::{Fit, Loss};
+    /// # use wgrad::model::{Model, layers::*};
+    /// # use wgrad::optim::{AdamW, Optimizer};
+    /// # let data = Dataset::new().with("input", [1], vec![0.5f32; 8])?.with("target", [], vec![1u32; 8])?;
+    /// # let model = Model::sequential([1]).then(Dense::new(2)).build()?;
+    /// let fit = Fit::new(&model, Loss::cross_entropy(), Optimizer::new(AdamW::default(), 1e-3));
+    /// fit.batch(4).mixup(0.2).run(&data, &Device::open(Choice::Cpu)?)?;
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    #[must_use]
+    pub fn mixup(self, alpha: f64) -> Self {
+        Self {
+            mixup: Some(alpha),
             ..self
         }
     }
@@ -235,62 +268,16 @@ impl<'a> Fit<'a> {
         }
     }
 
-    /// What a run is recognised by.
-    fn settings(&self, data: &Dataset) -> BTreeMap<String, String> {
-        let shapes = || {
-            let all = self.model.variables().iter();
-            let all = all.map(|v| format!("{} {:?}", v.name, v.ty.shape.extents()));
-            all.collect::<Vec<_>>().join(", ")
-        };
-        let names = |all: &[Metric]| {
-            let all: Vec<String> = all.iter().map(|m| m.name().to_string()).collect();
-            all.join(", ")
-        };
-        let of = |data: Option<&Dataset>| data.map_or("none".into(), fingerprint);
-        let initial = self.initial.map_or("drawn".into(), Weights::sha256);
-        let optimizer = match &self.sweep[..] {
-            [] => format!("{:?}", self.optimizer),
-            sweep => format!("{sweep:?}"),
-        };
-        [
-            ("version", env!("CARGO_PKG_VERSION").to_string()),
-            ("model", self.model.to_json().unwrap_or_else(|_| shapes())),
-            ("loss", self.loss.name()),
-            ("optimizer", optimizer),
-            ("metrics", names(&self.metrics)),
-            ("mini-batch", self.batch.to_string()),
-            ("replicas", self.replicas.to_string()),
-            ("first replica", self.first_replica.to_string()),
-            ("seed", self.seed.to_string()),
-            ("initial weights", initial),
-            ("training data", fingerprint(data)),
-            ("validation data", of(self.validation)),
-            ("callbacks", self.callbacks.len().to_string()),
-        ]
-        .map(|(name, value)| (name.to_string(), value))
-        .into()
-    }
-
-    /// The checkpoint to go on from.
-    fn earlier(&self, run: &BTreeMap<String, String>) -> Result<Option<Checkpoint>> {
-        let Some(path) = self.checkpoint.as_ref().filter(|_| self.resume) else {
-            return Ok(None);
-        };
-        let earlier = Checkpoint::load(path)?;
-        if let Some(earlier) = &earlier {
-            earlier.of_run(path, run)?;
-        }
-        Ok(earlier)
-    }
-
     /// Data that are evaluated, by name.
-    fn sets(&self) -> Vec<(&'a str, &'a Dataset)> {
+    fn sets(&self) -> Result<Vec<(&'static str, Given<'a>)>> {
         let validation = self.validation.map(|data| ("validation", data));
         let test = self.test.map(|data| ("test", data));
-        validation.into_iter().chain(test).collect()
+        let sets = validation.into_iter().chain(test);
+        sets.map(|(set, data)| Ok((set, Given::open(set, data)?)))
+            .collect()
     }
 
-    fn setup<'s>(&'s self, data: &'s Dataset, sets: &'s [(&'s str, &'s Dataset)]) -> Setup<'s> {
+    fn setup<'s>(&'s self, data: &'s Given<'s>, sets: &'s [(&'s str, Given<'s>)]) -> Setup<'s> {
         Setup {
             model: self.model,
             loss: &self.loss,
@@ -302,17 +289,23 @@ impl<'a> Fit<'a> {
             seed: self.seed,
             sweep: &self.sweep,
             wishes: Wishes::default(),
+            mixup: self.mixup,
             data: Some(data),
             evaluated: sets,
         }
     }
 
     /// Holds data and settings to each other, without a device: what [`Fit::run`] would say before it
-    /// trains.
+    /// trains. Of data in shards this is the first row.
     ///
     /// # Errors
-    /// Columns, sizes and settings that do not fit, by name.
-    pub fn check(&self, data: &Dataset) -> Result<()> {
+    /// Columns, sizes and settings that do not fit, by name; what keeps rows from being read.
+    pub fn check<'d>(&self, data: impl Into<DataRef<'d>>) -> Result<()> {
+        self.held(&Given::open("training", data.into())?, &self.sets()?)
+    }
+
+    /// Holds opened data and settings to each other.
+    fn held(&self, data: &Given<'_>, sets: &[(&str, Given<'_>)]) -> Result<()> {
         if self.epochs == 0 {
             return Err(Error::setting("epochs", 0, "at least 1"));
         }
@@ -320,8 +313,7 @@ impl<'a> Fit<'a> {
             let wanted = "a file of checkpoints";
             return Err(Error::setting("checkpoint", "none to resume from", wanted));
         }
-        let sets = self.sets();
-        let setup = self.setup(data, &sets);
+        let setup = self.setup(data, sets);
         setup.checked()?;
         let metrics = setup.metric_names()?;
         let mut numbers = vec!["training loss".to_string()];
@@ -332,22 +324,46 @@ impl<'a> Fit<'a> {
         self.callbacks.iter().try_for_each(|c| c.check(&numbers))
     }
 
-    /// Trains.
+    /// Trains on a [`Dataset`](crate::data::Dataset), which lies on the device as a whole, or on
+    /// [`Shards`](crate::data::Shards) of rows that are more than the device has room for: a shard is
+    /// trained on while the next one is read and uploaded, and its steps upload nothing. An epoch has every
+    /// row once, but for those that fill no mini-batch, which are others in the next.
+    ///
+    /// ```
+    /// use wgrad::data::{Dataset, Shards};
+    /// # use wgrad::exec::{Choice, Device};
+    /// # use wgrad::fit::{Fit, Loss};
+    /// # use wgrad::model::{Model, layers::*};
+    /// # use wgrad::optim::{AdamW, Optimizer};
+    ///
+    /// # let x: Vec<f32> = (0..1000).map(|i| i as f32 / 1000.0).collect();
+    /// # let model = Model::sequential([1]).then(Dense::new(1)).build()?;
+    /// let data = Dataset::new().with("input", [1], x.clone())?.with("target", [1], x)?;
+    /// let fit = Fit::new(&model, Loss::mse(), Optimizer::new(AdamW::default(), 0.01));
+    /// let fit = fit.batch(10).validation(Shards::of(&data, 300));
+    /// fit.run(Shards::of(&data, 200), &Device::open(Choice::Cpu)?)?;
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Before anything runs: columns, sizes and settings that do not fit, by name; a checkpoint that is
-    /// broken or of another run. While it runs:
+    /// broken or of another run; data that the device has no room for as a whole. While it runs:
     /// [`Error::NotFinite`] when a loss is not finite any more, what a callback says, what the device
-    /// says.
-    pub fn run(mut self, data: &Dataset, device: &Device) -> Result<Outcome> {
-        self.check(data)?;
+    /// says; of data in shards what keeps rows from being read or does not fit in them, by shard and rows.
+    pub fn run<'d>(mut self, data: impl Into<DataRef<'d>>, device: &Device) -> Result<Outcome> {
+        let (given, sets) = (Given::open("training", data.into())?, self.sets()?);
+        self.held(&given, &sets)?;
         let run = match &self.checkpoint {
-            Some(_) => self.settings(data),
+            Some(_) => self.settings(&given)?,
             None => BTreeMap::new(),
         };
         let earlier = self.earlier(&run)?;
-        let sets = self.sets();
-        let mut training = self.setup(data, &sets).compile(device)?;
+        let setup = self.setup(&given, &sets);
+        let (needs, mut training) = (setup.needs()?, setup.compile(device)?);
+        let mut over = self.epochs_over(&given, &training, &needs);
+        let named = sets.iter().zip(&training.evaluations);
+        let feeds = named.map(|((set, data), e)| Feed::of(set, data, &needs, &e.pairs));
+        let feeds: Vec<Option<Feed<'_>>> = feeds.collect();
         let validated = usize::from(self.validation.is_some());
         let test = validated..sets.len();
         if let (None, Some(initial)) = (&earlier, self.initial) {
@@ -384,9 +400,16 @@ impl<'a> Fit<'a> {
             if stopped {
                 break;
             }
-            training.shuffle()?;
-            training.run(steps)?;
-            let (losses, mut sets) = training.evaluate(0..validated)?;
+            match &mut over {
+                None => {
+                    training.shuffle()?;
+                    training.run(steps)?;
+                }
+                Some(over) => {
+                    over.train(&mut training.session, epoch - 1, epoch < self.epochs)?;
+                }
+            }
+            let (losses, mut sets) = training.evaluate(0..validated, &feeds)?;
             let losses: Vec<f64> = losses.into_iter().map(|sum| sum / steps as f64).collect();
             let done = steps * epoch as u64;
             finite(&losses, done)?;
@@ -421,29 +444,29 @@ impl<'a> Fit<'a> {
                 training.checkpoint(state, chosen.as_ref())?.save(path)?;
             }
         }
-        self.finish(report, training, chosen, test)
+        finish(report, training, chosen, test, &feeds)
     }
+}
 
-    fn finish(
-        &self,
-        mut report: Report,
-        mut training: Training,
-        chosen: Option<(usize, Vec<Weights>)>,
-        test: std::ops::Range<usize>,
-    ) -> Result<Outcome> {
-        report.chosen_epoch = report.epochs.len();
-        let weights = match chosen {
-            None => training.weights()?,
-            Some((epoch, weights)) => {
-                report.chosen_epoch = epoch;
-                training.set_each(&weights)?;
-                weights
-            }
-        };
-        let (_, mut sets) = training.evaluate(test)?;
-        report.test = sets.pop().map(scores).unwrap_or_default();
-        Ok(Outcome { report, weights })
-    }
+fn finish(
+    mut report: Report,
+    mut training: Training,
+    chosen: Option<(usize, Vec<Weights>)>,
+    test: std::ops::Range<usize>,
+    feeds: &[Option<Feed<'_>>],
+) -> Result<Outcome> {
+    report.chosen_epoch = report.epochs.len();
+    let weights = match chosen {
+        None => training.weights()?,
+        Some((epoch, weights)) => {
+            report.chosen_epoch = epoch;
+            training.set_each(&weights)?;
+            weights
+        }
+    };
+    let (_, mut sets) = training.evaluate(test, feeds)?;
+    report.test = sets.pop().map(scores).unwrap_or_default();
+    Ok(Outcome { report, weights })
 }
 
 fn scores(evaluated: Evaluated) -> Vec<Scores> {

@@ -8,14 +8,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::by_hand::ByHand;
-use super::cost::{Cost, LOSS_STREAMS, add_up, cost, output, record};
+use super::cost::{Cost, LOSS_STREAMS, cost, output, record};
 use super::loss::{Each, Loss};
 use super::metric::Metric;
-use super::resident::{Columns, Resident, fits, of_set};
+use super::mixup::of_shares;
+use super::resident::{Columns, Need, Resident, Sharded, of_set};
 use super::saved::{self, Seed};
-use super::training::{Evaluation, Host32, Training};
+use super::shards::{Given, Pair};
+use super::training::{Host32, Training};
 use crate::compile::Options;
-use crate::data::Dataset;
+use crate::data::words;
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::expr::Expr;
@@ -29,7 +31,9 @@ use crate::optim::Optimizer;
 use crate::rng::KEYS;
 use crate::run::Session;
 use crate::shape::{DType, Type};
-use crate::tensor::Host;
+
+mod evaluation;
+mod mixed;
 
 /// What a training graph is made of.
 pub(super) struct Setup<'a> {
@@ -45,10 +49,12 @@ pub(super) struct Setup<'a> {
     pub sweep: &'a [Optimizer],
     /// What a loop of one's own may do.
     pub wishes: Wishes,
-    /// Resident training data; none is fed.
-    pub data: Option<&'a Dataset>,
+    /// α of mixed examples.
+    pub mixup: Option<f64>,
+    /// Training data; none is fed.
+    pub data: Option<&'a Given<'a>>,
     /// Data that is evaluated, by name.
-    pub evaluated: &'a [(&'a str, &'a Dataset)],
+    pub evaluated: &'a [(&'a str, Given<'a>)],
 }
 /// What a loop of one's own may do with a step.
 #[derive(Clone, Copy, Debug, Default)]
@@ -79,28 +85,27 @@ impl Setup<'_> {
         })
     }
 
-    /// Holds a data set's columns to what is wanted of them.
-    fn check(&self, data: &Dataset, wanted: &Wanted) -> Result<()> {
-        for (name, input) in &wanted.inputs {
-            fits(data.column(name)?, input, None, None)?;
-        }
+    /// What is wanted of each column of a data set.
+    pub fn needs(&self) -> Result<Vec<Need>> {
+        let wanted = self.wanted()?;
+        let inputs = wanted.inputs.iter();
+        let mut needs: Vec<Need> = inputs.map(|(name, input)| Need::of(name, input)).collect();
         for (term, targets) in self.loss.terms().iter().zip(&wanted.targets) {
             let classes = term.classes(self.model)?;
             for (name, target) in targets {
-                fits(
-                    data.column(name)?,
-                    target,
+                needs.push(Need {
                     classes,
-                    term.criterion.ignored(),
-                )?;
+                    ignored: term.criterion.ignored(),
+                    ..Need::of(name, target)
+                });
             }
         }
         for metric in self.metrics {
             let (_, output) = self.metric_output(metric)?;
             let target = metric.measure().target(&output)?;
-            fits(data.column(metric.target())?, &target, None, None)?;
+            needs.push(Need::of(metric.target(), &target));
         }
-        Ok(())
+        Ok(needs)
     }
 
     /// The names of the metrics' values, which are all different.
@@ -152,16 +157,21 @@ impl Setup<'_> {
         outputs: &[Value],
         mut target: impl FnMut(&mut Scope<'_>, &str) -> Result<Value>,
         wanted: &Wanted,
+        mixed: bool,
     ) -> Result<Vec<(f64, Each)>> {
         let mut each = Vec::new();
         for (term, targets) in self.loss.terms().iter().zip(&wanted.targets) {
+            let of_classes = targets.iter().any(|(_, t)| t.dtype == DType::U32);
+            let criterion = match mixed && of_classes {
+                true => of_shares(&term.criterion)?,
+                false => term.criterion.clone(),
+            };
             let places = term.outputs(self.model)?;
             let outputs: Vec<Value> = places.iter().map(|(place, _)| outputs[*place]).collect();
             let targets = targets.iter().map(|(name, _)| target(scope, name));
             let targets = targets.collect::<Result<Vec<_>>>()?;
-            let written = term.criterion.write(scope, &outputs, &targets);
-            let written =
-                written.map_err(|e| e.within(&format!("loss {}", term.criterion.name())))?;
+            let written = criterion.write(scope, &outputs, &targets);
+            let written = written.map_err(|e| e.within(&format!("loss {}", criterion.name())))?;
             each.push((term.weight, written));
         }
         Ok(each)
@@ -178,25 +188,64 @@ impl Setup<'_> {
             let wanted = format!("one for each of {} replicas", self.replicas);
             return Err(Error::setting("sweep", found, wanted));
         }
-        let wanted = self.wanted()?;
+        let (wanted, needs) = (self.wanted()?, self.needs()?);
+        self.can_mix(&wanted)?;
+        let check = |data: &Given<'_>| {
+            let mut needs = needs.iter();
+            needs.try_for_each(|need| need.check(data.columns()))
+        };
         if let Some(data) = self.data {
-            let checked = self.check(data, &wanted);
-            checked.map_err(|e| of_set(e, "training"))?;
+            check(data).map_err(|e| of_set(e, "training"))?;
             if data.rows() < self.batch {
                 let wanted = format!("at most the {} rows of the training data", data.rows());
                 return Err(Error::setting("mini-batch", self.batch, wanted));
             }
+            if let (Given::Shards(shards, _), Some(0)) = (data, data.shard(self.batch)) {
+                let wanted = format!("at least the {} of a mini-batch", self.batch);
+                return Err(Error::setting(
+                    "rows of a shard of training data",
+                    shards.shard_rows(),
+                    wanted,
+                ));
+            }
         }
         for (set, data) in self.evaluated {
-            let checked = self.check(data, &wanted);
-            checked.map_err(|e| of_set(e, set))?;
+            check(data).map_err(|e| of_set(e, set))?;
+            if data.shard(1) == Some(0) {
+                let name = format!("rows of a shard of {set} data");
+                return Err(Error::setting(name, 0, "at least 1"));
+            }
         }
         Ok(wanted)
+    }
+
+    /// Refuses data that lie on the device as a whole and do not fit into one of its buffers.
+    fn fits(&self, device: &Device) -> Result<()> {
+        let most = device.info().limits.binding_bytes;
+        let training = self.data.map(|data| ("training", data));
+        let evaluated = self.evaluated.iter().map(|(set, data)| (*set, data));
+        for (set, data) in training.into_iter().chain(evaluated) {
+            let Given::Whole(data) = data else { continue };
+            for need in self.needs()? {
+                let column = data.column(&need.column)?;
+                let bytes = 4 * words(column, data.rows()) as u64;
+                if bytes > most {
+                    return Err(Error::Adapter {
+                        found: format!("a limit of {most} bytes for one buffer"),
+                        wanted: format!("{bytes} bytes for column {} of {set} data", column.name),
+                        fix: "Give the data as `data::Shards`, which take turns on the device."
+                            .into(),
+                    });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Writes the graph, compiles it and gives every variable its first value.
     pub fn compile(&self, device: &Device) -> Result<Training> {
         let wanted = self.checked()?;
+        self.fits(device)?;
         let mut graph = Graph::new();
         let mut variables = Variables::default();
         let mut resident = Resident {
@@ -208,10 +257,11 @@ impl Setup<'_> {
         let total = graph.variable("training loss", Type::f32("training loss", &[1])?)?;
         let (mut order, mut order_program, mut epoch_steps) = (None, None, 1);
         if let Some(data) = self.data {
-            epoch_steps = data.rows() / self.batch;
-            let value = graph.variable("order", Type::u32("order", &[data.rows()])?)?;
+            // Of data in shards, what is an epoch here is a shard.
+            let n = data.shard(self.batch).unwrap_or(data.rows());
+            epoch_steps = n / self.batch;
+            let value = graph.variable("order", Type::u32("order", &[n])?)?;
             order_program = Some(graph.begin("order"));
-            let n = data.rows();
             graph.op(Arc::new(Shuffle { n, epoch_steps }), &[value, key, step])?;
             order = Some(value);
         }
@@ -219,12 +269,13 @@ impl Setup<'_> {
         let mut fed: Vec<(String, Value)> = Vec::new();
         let mut columns = self.data.zip(order).map(|(data, order)| Columns {
             set: "training".into(),
-            data,
+            data: data.columns(),
             batch: self.batch,
             epoch_steps,
             order,
             step,
             made: HashMap::new(),
+            shards: data.shard(self.batch).map(Sharded::of),
         });
         graph.label("mini-batch");
         let mut inputs = Vec::new();
@@ -251,7 +302,15 @@ impl Setup<'_> {
                 true => drop(targets.insert(name.clone(), value)),
             }
         }
+        let shards = columns.and_then(|columns| columns.shards);
+        let pairs = paired(&graph, shards)?;
         let pass = Pass::Training { keys: key, step };
+        if let Some(alpha) = self.mixup {
+            graph.label("mixup");
+            let mut streams = LOSS_STREAMS;
+            let mut scope = Scope::new(&mut graph, &mut variables, pass, &mut streams);
+            self.mix(&mut scope, alpha, &mut inputs, &mut targets, &wanted)?;
+        }
         let outputs = self
             .model
             .write(&mut graph, &mut variables, &inputs, pass)?;
@@ -259,7 +318,7 @@ impl Setup<'_> {
         graph.label("loss forward");
         let mut scope = Scope::new(&mut graph, &mut variables, pass, &mut streams);
         let find = |_: &mut Scope<'_>, name: &str| Ok(targets[name]);
-        let terms = self.terms(&mut scope, &outputs, find, &wanted)?;
+        let terms = self.terms(&mut scope, &outputs, find, &wanted, self.mixup.is_some())?;
         let parameters: Vec<(String, Value)> = variables
             .of(Role::Parameter)
             .map(|v| (v.name.clone(), v.value))
@@ -355,7 +414,9 @@ impl Setup<'_> {
             gradients: kept,
             recorded,
             evaluations,
-            epoch_steps,
+            epoch_steps: self.data.map_or(1, |data| data.rows() / self.batch),
+            rows: order.map(|order| graph.handle(order)).transpose()?,
+            pairs,
             replicas: self.replicas,
             session,
         };
@@ -367,116 +428,20 @@ impl Setup<'_> {
         training.session.run(init, 1)?;
         Ok(training)
     }
-
-    fn evaluation(
-        &self,
-        set: &str,
-        data: &Dataset,
-        wanted: &Wanted,
-        graph: &mut Graph,
-        variables: &mut Variables,
-        resident: &mut Resident,
-    ) -> Result<Evaluation> {
-        let rows = data.rows();
-        let batch = self.batch.max(EVALUATION_BATCH).min(rows);
-        let runs = rows.div_ceil(batch);
-        let counter = format!("{set} step");
-        let counter = graph.variable(&counter, Type::u32(&counter, &[COUNTER])?)?;
-        // In the data's own order, which every replica reads from one copy of its own.
-        let own: Vec<u32> = (0..rows as u32).collect();
-        let name = format!("{set} order");
-        let order = graph.variable(&name, Type::u32(&name, &[rows])?)?;
-        resident.uploads.push((order, Host::U32(own)));
-        let program = graph.begin(&format!("evaluate {set}"));
-        graph.label("mini-batch");
-        let mut columns = Columns {
-            set: set.into(),
-            data,
-            batch,
-            epoch_steps: runs,
-            order,
-            step: counter,
-            made: HashMap::new(),
-        };
-        let mut inputs = Vec::new();
-        for (name, _) in &wanted.inputs {
-            inputs.push(columns.batch(graph, resident, name)?);
-        }
-        let mut targets = HashMap::new();
-        let of_metrics = self.metrics.iter().map(|m| m.target().to_string());
-        let named = wanted
-            .targets
-            .iter()
-            .flatten()
-            .map(|(name, _)| name.clone());
-        for name in named.chain(of_metrics) {
-            let value = columns.batch(graph, resident, &name)?;
-            targets.insert(name, value);
-        }
-        let outputs = self
-            .model
-            .write(graph, variables, &inputs, Pass::Evaluation)?;
-        graph.label("evaluation");
-        let mut streams = LOSS_STREAMS;
-        let mut scope = Scope::new(graph, variables, Pass::Evaluation, &mut streams);
-        // Which places of the last mini-batch are examples.
-        let places = scope.constant(&[batch], (0..batch).map(|k| k as f32).collect())?;
-        let last = (rows - (runs - 1) * batch) as f64;
-        let full = Expr::step().lt((runs - 1) as f64);
-        let counted = full.or(&Expr::input(0).lt(last)).select(1.0, 0.0);
-        let counted = scope.op1(Arc::new(Pointwise::new(&[counted])), &[places, counter])?;
-        let find = |_: &mut Scope<'_>, name: &str| Ok(targets[name]);
-        let each = self.terms(&mut scope, &outputs, find, wanted)?;
-        let mut written = Vec::new();
-        for (weight, each) in each {
-            written.push((weight, each.sums, each.counts));
-        }
-        let mut measured = Vec::new();
-        for metric in self.metrics {
-            let (place, _) = self.metric_output(metric)?;
-            let target = targets[metric.target()];
-            let value = metric.measure().write(&mut scope, outputs[place], target);
-            let value = value.map_err(|e| e.within(&format!("metric {}", metric.name())))?;
-            let extents = scope.extents(value)?;
-            measured.push((metric, value, extents[1..].iter().product::<usize>()));
-        }
-        let mut number = 0;
-        let mut totals = |graph: &mut Graph,
-                          variables: &mut Variables,
-                          each: Value,
-                          size: usize|
-         -> Result<Handle<f32>> {
-            let name = format!("{set} total {number}");
-            number += 1;
-            let total = graph.variable(&name, Type::f32(&name, &[size])?)?;
-            let mut streams = LOSS_STREAMS;
-            let mut scope = Scope::new(graph, variables, Pass::Evaluation, &mut streams);
-            add_up(&mut scope, each, counted, total)?;
-            graph.handle(total)
-        };
-        let mut terms = Vec::new();
-        for (weight, sums, counts) in written {
-            let sums = totals(graph, variables, sums, 1)?;
-            let counts = counts.map(|c| totals(graph, variables, c, 1)).transpose()?;
-            terms.push((weight, sums, counts));
-        }
-        let mut metrics = Vec::new();
-        for (metric, value, size) in measured {
-            metrics.push((metric.clone(), totals(graph, variables, value, size)?));
-        }
-        graph.op(Arc::new(Advance), &[counter])?;
-        Ok(Evaluation {
-            program,
-            rows,
-            runs: runs as u64,
-            counter: graph.handle(counter)?,
-            terms,
-            metrics,
-        })
-    }
 }
-/// Examples that an evaluation takes at once, at least.
-const EVALUATION_BATCH: usize = 256;
+
+/// The two variables of each column of data in shards.
+fn paired(graph: &Graph, shards: Option<Sharded>) -> Result<Vec<Pair>> {
+    let all = shards.into_iter().flat_map(|shards| shards.pairs);
+    all.map(|(column, present, next)| {
+        Ok(Pair {
+            column,
+            present: graph.handle(present)?,
+            next: graph.handle(next)?,
+        })
+    })
+    .collect()
+}
 
 pub(super) fn host32(graph: &Graph, value: Value) -> Result<Host32> {
     Ok(match graph.ty(value)?.dtype {

@@ -1,11 +1,13 @@
 //! One compiled training step, for loops of one's own.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::by_hand::none;
 use super::loss::Loss;
 use super::pace::Pace;
 use super::setup::{Setup, Wishes};
+use super::shards::Given;
 use super::training::Training;
 use super::weights::Weights;
 use crate::data::Dataset;
@@ -112,7 +114,7 @@ impl<'a> TrainStepBuilder<'a> {
         Self { wishes, ..self }
     }
 
-    fn setup<'s>(&'s self, data: Option<&'s Dataset>) -> Setup<'s> {
+    fn setup<'s>(&'s self, data: Option<&'s Given<'s>>) -> Setup<'s> {
         Setup {
             model: self.model,
             loss: self.loss,
@@ -124,6 +126,7 @@ impl<'a> TrainStepBuilder<'a> {
             seed: self.seed,
             sweep: &[],
             wishes: self.wishes,
+            mixup: None,
             data,
             evaluated: &[],
         }
@@ -147,7 +150,8 @@ impl<'a> TrainStepBuilder<'a> {
     }
 
     fn made(&self, data: Option<&Dataset>, device: &Device) -> Result<TrainStep> {
-        let training = self.setup(data).compile(device)?;
+        let data = data.map(|data| Given::Whole(Cow::Borrowed(data)));
+        let training = self.setup(data.as_ref()).compile(device)?;
         let epoch = data.map(|_| training.epoch_steps as u64);
         Ok(TrainStep {
             training,

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ndarray::ArrayD;
+use ndarray::{ArrayD, ArrayViewD};
 
 use super::experiment::Reading;
 use super::inference::Inference;
 use super::weights::Weights;
-use crate::data::{SCALE, Table};
+use crate::data::{Arrays, SCALE, Table};
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::model::{Model, Registry};
@@ -93,7 +93,7 @@ impl Trained {
     /// [`Schema::inputs`]: crate::data::Schema::inputs
     pub fn answer(&self, table: &Table, device: &Device) -> Result<Answers> {
         let Reading::Table(schema) = &self.reading else {
-            let found = "one of a text or of pictures";
+            let found = "one of a text, of pictures or of arrays";
             return Err(Error::setting("model", found, "a model of a table"));
         };
         let input = schema.inputs(table)?;
@@ -116,6 +116,37 @@ impl Trained {
         })
     }
 
+    /// What the model says of every row of arrays, those of its inputs alone; see
+    /// [`ArraySchema::inputs`](crate::data::ArraySchema::inputs). Of a model that is not one of classes these are
+    /// the numbers of its first output, `output` or `output 0`, `output 1`, ….
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a model of other data; for the arrays as `ArraySchema::inputs`; what the
+    /// device says.
+    pub fn answer_arrays(&self, arrays: &Arrays, device: &Device) -> Result<Answers> {
+        let Reading::Arrays(schema) = &self.reading else {
+            let found = "one of a table, a text or pictures";
+            return Err(Error::setting("model", found, "a model of arrays"));
+        };
+        let data = schema.inputs(arrays)?;
+        let most = data.rows().clamp(1, MOST_AT_ONCE);
+        let net = Inference::new(&self.model, &self.weights, most, device)?;
+        let outputs = net.run_on(&data)?;
+        let named = self.model.outputs().next().map(|(name, _)| name);
+        let found = named.and_then(|name| Some((name, outputs.get(name)?)));
+        let (name, values) = found.ok_or_else(|| Error::setting("model", "no output", "one"))?;
+        if let Some(classes) = &schema.classes {
+            return Ok(Answers::Classes(most_probable(values, classes)));
+        }
+        let wide = |row: ArrayViewD<'_, f32>| row.iter().map(|&x| f64::from(x)).collect();
+        let rows: Vec<Vec<f64>> = values.outer_iter().map(wide).collect();
+        let names = match rows.first().map_or(0, Vec::len) {
+            1 => vec![name.to_string()],
+            several => (0..several).map(|k| format!("{name} {k}")).collect(),
+        };
+        Ok(Answers::Numbers { names, rows })
+    }
+
     /// What the model says of pictures: of each its most probable class and that one's probability, or
     /// why it cannot be read, which costs no other its answer.
     ///
@@ -127,7 +158,7 @@ impl Trained {
         device: &Device,
     ) -> Result<Vec<Result<(String, f64)>>> {
         let Reading::Pictures(schema) = &self.reading else {
-            let found = "one of a table or of a text";
+            let found = "one of a table, of a text or of arrays";
             return Err(Error::setting("model", found, "a model of pictures"));
         };
         let mut net = None;

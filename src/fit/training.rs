@@ -8,6 +8,7 @@ use super::by_hand::ByHand;
 use super::checkpoint::{Checkpoint, STATES, State, WEIGHTS};
 use super::metric::Metric;
 use super::saved::{self, Saved, array};
+use super::shards::{self, Feed, Pair};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::exec::profile::Runs;
@@ -24,6 +25,9 @@ pub(super) struct Evaluation {
     /// Totals of each term of the loss, and what they are divided by where that is not the rows.
     pub terms: Vec<(f64, Handle<f32>, Option<Handle<f32>>)>,
     pub metrics: Vec<(Metric, Handle<f32>)>,
+    /// Of data in shards.
+    pub shards: Option<shards::Evaluated>,
+    pub pairs: Vec<Pair>,
 }
 
 /// What an evaluation finds, of each replica: its loss and the metrics' values by name.
@@ -44,8 +48,12 @@ pub(super) struct Training {
     /// The losses of the last steps.
     pub(super) recorded: Option<Handle<f32>>,
     pub(super) evaluations: Vec<Evaluation>,
-    /// Steps in an epoch of resident data.
+    /// Steps in an epoch of training data.
     pub epoch_steps: usize,
+    /// The order of the rows that lie on the device.
+    pub(super) rows: Option<Handle<u32>>,
+    /// The columns of training data in shards.
+    pub(super) pairs: Vec<Pair>,
     pub(super) replicas: usize,
 }
 
@@ -142,10 +150,16 @@ impl Training {
         Ok(sums.iter().map(|&x| f64::from(x)).collect())
     }
 
-    /// Evaluates some of the sets; with the losses since they were asked last, in one readback.
-    pub fn evaluate(&mut self, sets: Range<usize>) -> Result<(Vec<f64>, Vec<Evaluated>)> {
+    /// Evaluates some of the sets; with the losses since they were asked last, in one readback. Sets in
+    /// shards come by their feeds.
+    pub fn evaluate(
+        &mut self,
+        sets: Range<usize>,
+        feeds: &[Option<Feed<'_>>],
+    ) -> Result<(Vec<f64>, Vec<Evaluated>)> {
+        let feeds = &feeds[sets.clone()];
         let sets = &self.evaluations[sets];
-        for set in sets {
+        for (set, feed) in sets.iter().zip(feeds) {
             self.session.fill(set.counter, 0)?;
             for (_, sums, counts) in &set.terms {
                 self.session.fill(*sums, 0.0)?;
@@ -156,7 +170,10 @@ impl Training {
             for (_, totals) in &set.metrics {
                 self.session.fill(*totals, 0.0)?;
             }
-            self.session.run(set.program, set.runs)?;
+            match (feed, &set.shards) {
+                (Some(feed), Some(shards)) => feed.evaluate(&mut self.session, shards)?,
+                _ => self.session.run(set.program, set.runs)?,
+            }
         }
         let totals = sets.iter().flat_map(|set| {
             let terms = set.terms.iter().flat_map(|(_, s, c)| [Some(*s), *c]);

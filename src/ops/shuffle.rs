@@ -107,17 +107,31 @@ fn feistel(stream: Stream, epoch: u32, half: u32, value: u32) -> u32 {
     (left << half) | right
 }
 
+/// The element at place i of the permutation of 0..n with a number, of the replica with these key words
+/// ([`keys`](crate::rng::keys)).
+fn element(keys: &[u32], number: u32, n: u32, half: u32, i: u32) -> u32 {
+    let stream = Stream::of_keys(keys, streams::SHUFFLE);
+    let mut value = feistel(stream, number, half, i);
+    while value >= n {
+        value = feistel(stream, number, half, value);
+    }
+    value
+}
+
+/// The permutation of 0..n with a number, as the device makes that of an epoch.
+pub(crate) fn permutation(keys: &[u32], number: u32, n: usize) -> Vec<u32> {
+    let half = half_bits(n);
+    let all = 0..n as u32;
+    all.map(|i| element(keys, number, n as u32, half, i))
+        .collect()
+}
+
 fn shuffle<T: Real>(a: &mut Args<'_, T>) {
-    let stream = Stream::of_keys(a.u(1), streams::SHUFFLE);
     let (n, half) = (a.size("N") as u32, a.size("HALF") as u32);
     let epoch = a.u(2)[NEXT] / a.size("EPOCH_STEPS") as u32;
-    for (i, order) in (0..n).zip(a.u_mut(0)) {
-        // [N]
-        let mut value = feistel(stream, epoch, half, i);
-        while value >= n {
-            value = feistel(stream, epoch, half, value);
-        }
-        *order = value;
+    let (keys, order) = (a.u(1), a.u_mut(0)); // [4], [N]
+    for (i, order) in (0..n).zip(order) {
+        *order = element(keys, epoch, n, half, i);
     }
 }
 
@@ -162,6 +176,14 @@ mod tests {
             let mut sorted = order(1, 0, 5, n);
             sorted.sort_unstable();
             assert!(sorted.iter().zip(0..).all(|(&a, b)| a == b), "n = {n}");
+        }
+    }
+
+    #[test]
+    fn the_host_makes_the_devices_permutation() {
+        for (n, epoch) in [(1, 0), (2, 5), (77, 9), (1025, 3)] {
+            let found = permutation(&keys(6, 2), epoch, n);
+            assert_eq!(found, order(6, 2, epoch, n), "n = {n}");
         }
     }
 

@@ -35,7 +35,7 @@ use crate::exec::{Device, DeviceInfo, Executor, Traffic, run_verified};
 use crate::graph::{Graph, Handle, Program};
 use crate::plan::{Binding, Buffer, Launch, Plan, Role};
 use crate::shape::DType;
-use crate::tensor::{Content, Element, Host};
+use crate::tensor::{Content, Element, Host, View};
 
 mod readable;
 pub use readable::{Answers, Readable, Requests};
@@ -186,6 +186,29 @@ impl<E: Executor + ?Sized> Session<E> {
     pub fn write<T: Content>(&mut self, handle: Handle<T>, data: &T::Data) -> Result<()> {
         let buffer = self.compiled.buffer(handle)?;
         self.executor.upload(buffer, T::view(data))
+    }
+
+    /// Writes elements of a variable that all replicas share, from element `first` on. The rest stays, and
+    /// counts as written.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming the variable for elements of another type or beyond its end, for a
+    /// variable that each replica has of its own and for a handle of another graph; [`Error::Device`]
+    /// when the device fails.
+    pub fn write_part<T>(&mut self, handle: Handle<T>, first: usize, data: View<'_>) -> Result<()> {
+        let buffer = self.compiled.buffer(handle)?;
+        self.executor.upload_part(buffer, first, data)
+    }
+
+    /// Two variables of one type change places: programs then read as one what was written to the other,
+    /// and nothing is copied. So one is written while programs under way read the other.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming them for variables of different types or sizes and for a handle of another
+    /// graph; [`Error::Device`] when the device fails.
+    pub fn swap<T>(&mut self, one: Handle<T>, other: Handle<T>) -> Result<()> {
+        let (one, other) = (self.compiled.buffer(one)?, self.compiled.buffer(other)?);
+        self.executor.swap(one, other)
     }
 
     /// Writes the same values to every replica.

@@ -290,3 +290,81 @@ fn what_is_awaited_is_what_stops() {
         assert_eq!(awaited.unwrap(), stopped, "{}", device.info().name);
     }
 }
+
+/// Two shared columns take turns under one program, on every device, and the program of before runs on.
+#[test]
+fn variables_that_change_places_are_read_in_turn() {
+    let mut graph = Graph::new();
+    let column = |graph: &mut Graph, name: &str, n: usize| {
+        let ty = Type::u32(name, &[n]).unwrap().shared();
+        graph.input::<u32>(name, ty).unwrap()
+    };
+    let (present, next) = (
+        column(&mut graph, "present", 4),
+        column(&mut graph, "next", 4),
+    );
+    let longer = column(&mut graph, "longer", 5);
+    let own = graph
+        .input::<u32>("own", Type::u32("own", &[4]).unwrap())
+        .unwrap();
+    let step = graph
+        .input::<u32>("step", Type::u32("step", &[2]).unwrap())
+        .unwrap();
+    let program = graph.begin("take");
+    let rows = crate::ops::rows::Rows {
+        batch: 4,
+        rows: 4,
+        extents: vec![],
+        stride: 1,
+        start: 0,
+        epoch_steps: 1,
+        bytes: None,
+    };
+    let inputs = [present.value(), own.value(), step.value()];
+    let taken = graph.op1(Arc::new(rows), &inputs).unwrap();
+    let taken = graph.output::<u32>("taken", taken).unwrap();
+    let cpu = Device::open(Choice::Cpu).unwrap();
+    let gpu = Device::open(Choice::Gpu).ok();
+    for device in std::iter::once(cpu).chain(gpu) {
+        let options = Options {
+            replicas: 2,
+            ..Options::on(device.info())
+        };
+        let mut s = Session::with(&graph, &device, &options).unwrap();
+        s.write(own, &[3, 2, 1, 0, 0, 1, 2, 3]).unwrap();
+        s.write(step, &[0; 4]).unwrap();
+        s.write(present, &[1, 2, 3, 4]).unwrap();
+        s.run(program, 1).unwrap();
+        let first = [4, 3, 2, 1, 1, 2, 3, 4];
+        assert_eq!(s.read(taken).unwrap(), first);
+        // What nobody has written is not read in its stead.
+        s.swap(present, next).unwrap();
+        let error = s.run(program, 1).unwrap_err().to_string();
+        assert!(
+            error.contains("variable present: found nothing written"),
+            "{error}"
+        );
+        s.write_part(present, 0, (&[5u32, 6][..]).into()).unwrap();
+        s.write_part(present, 2, (&[7u32, 8][..]).into()).unwrap();
+        s.run(program, 2).unwrap();
+        assert_eq!(s.read(taken).unwrap(), [8, 7, 6, 5, 5, 6, 7, 8]);
+        assert_eq!(s.read(next).unwrap(), [1, 2, 3, 4]);
+        s.swap(next, present).unwrap();
+        s.run(program, 1).unwrap();
+        assert_eq!(s.read(taken).unwrap(), first);
+        let told = |result: Result<()>| result.unwrap_err().to_string();
+        let longer = told(s.swap(present, longer));
+        assert!(
+            longer.contains("present: found longer, 5 elements"),
+            "{longer}"
+        );
+        assert!(told(s.swap(present, own)).contains("found own"));
+        for (first, data) in [(3, vec![1u32, 2]), (usize::MAX, vec![1])] {
+            let beyond = told(s.write_part(present, first, (&data[..]).into()));
+            assert!(beyond.contains("a part of present"), "{beyond}");
+        }
+        assert!(told(s.write_part(present, 0, (&[0.5f32][..]).into())).contains("of F32"));
+        assert!(told(s.write_part(own, 0, (&[1u32][..]).into())).contains("a part of own"));
+        assert_eq!(s.read((present, next)).unwrap().1, [5, 6, 7, 8]);
+    }
+}

@@ -175,3 +175,77 @@ fn pictures_of_a_folder_train_and_are_answered_by_name() {
     let refused = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && refused.contains("wide.png: found a picture of 5 × 5"));
 }
+
+/// Arrays by name: trained on, and answered from a file of another name.
+#[test]
+fn arrays_train_and_are_answered() {
+    use safetensors::tensor::{Dtype, TensorView};
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let points: Vec<f32> = (0..80)
+        .map(|i| ((i * 37 % 101) as f32 / 50.0) - 1.0)
+        .collect();
+    let classes: Vec<u8> = points.chunks(2).map(|p| u8::from(p[0] > p[1])).collect();
+    let bytes: Vec<u8> = points.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let points = TensorView::new(Dtype::F32, vec![40, 2], &bytes).unwrap();
+    let classes = TensorView::new(Dtype::U8, vec![40], &classes).unwrap();
+    let all =
+        safetensors::serialize([("points", points.clone()), ("side", classes)], None).unwrap();
+    fs::write(at("all.safetensors"), all).unwrap();
+    let new = safetensors::serialize([("others", points)], None).unwrap();
+    fs::write(at("new.safetensors"), new).unwrap();
+    let config = "[data]\nformat = \"arrays\"\ncolumns = { input = \"points\", target = \"side\" }\n\
+                  [[model.layers]]\nkind = \"dense\"\nunits = 2\n[loss]\nkind = \"cross_entropy\"\n\
+                  [optimizer]\nkind = \"adamw\"\nrate = 0.1\n[training]\nepochs = 30\nbatch = 8\n\
+                  mixup = 0.1\nmetrics = [\"accuracy\"]\n";
+    fs::write(at("sides.toml"), config).unwrap();
+    let run = |arguments: &[&str]| {
+        let output = wgrad()
+            .args(arguments)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        (
+            output.status.success(),
+            text,
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let train = [
+        "train",
+        "--config",
+        "sides.toml",
+        "--device",
+        "cpu",
+        "--out",
+        "sides",
+    ];
+    let (trained, text, errors) = run(&[&train[..], &["--data", "all.safetensors"]].concat());
+    assert!(trained, "{errors}");
+    for wanted in [
+        "floats [2] a row, array points",
+        "integers [] a row, array side",
+        "test: accuracy ",
+    ] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+    let predict = [
+        "predict",
+        "--device",
+        "cpu",
+        "--model",
+        "sides/model.safetensors",
+    ];
+    let (answered, text, errors) = run(&[&predict[..], &["new.safetensors"]].concat());
+    assert!(answered, "{errors}");
+    let rows: Vec<&str> = text.lines().collect();
+    assert_eq!((rows.len(), rows[0]), (41, "row,class,probability"));
+    let (refused, _, errors) = run(&[&predict[..], &["sides.toml"]].concat());
+    assert!(!refused && errors.contains("the ending `toml`"), "{errors}");
+    let (refused, _, errors) = run(&train);
+    assert!(
+        !refused && errors.contains("data: found no file"),
+        "{errors}"
+    );
+}

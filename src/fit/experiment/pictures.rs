@@ -45,12 +45,29 @@ impl Experiment {
             ("window", data.window != window()),
             ("apart", data.apart.is_some()),
         ];
+        let of_arrays = [("columns", !data.columns.is_empty())];
+        let arrays = "`format = \"arrays\"` beside it";
         let (tables, pictures) = ("a table, the default", "`format = \"images\"` beside it");
         let texts = "`format = \"text\"` beside it";
         let wrong: &[(&[(&str, bool)], &str)] = match data.format {
-            Format::Images => &[(&of_tables, tables), (&of_texts, texts)],
-            Format::Csv => &[(&of_pictures, pictures), (&of_texts, texts)],
+            Format::Images => &[
+                (&of_tables, tables),
+                (&of_texts, texts),
+                (&of_arrays, arrays),
+            ],
+            Format::Csv => &[
+                (&of_pictures, pictures),
+                (&of_texts, texts),
+                (&of_arrays, arrays),
+            ],
+            Format::Arrays => &[
+                (&of_tables, tables),
+                (&of_both[..1], "a table, or pictures"),
+                (&of_pictures, pictures),
+                (&of_texts, texts),
+            ],
             Format::Text => &[
+                (&of_arrays, arrays),
                 (&of_tables, tables),
                 (&of_both, "a table, or pictures"),
                 (&of_pictures, pictures),

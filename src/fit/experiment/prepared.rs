@@ -87,6 +87,9 @@ impl Prepared {
         for metric in &self.metrics {
             fit = fit.metric(metric.clone());
         }
+        if let Some(alpha) = setting.mixup {
+            fit = fit.mixup(alpha);
+        }
         Ok(fit)
     }
 
@@ -128,6 +131,13 @@ impl Prepared {
                 let _ = writeln!(text, "a text of {} different characters", characters.len());
             }
             Reading::Pictures(schema) => text += &pictures::words(schema, &self.model),
+            Reading::Arrays(schema) => {
+                let columns = schema.inputs.iter().map(|c| ("input", c));
+                let columns = columns.chain(schema.targets.iter().map(|c| ("target", c)));
+                for (role, column) in columns {
+                    let _ = writeln!(text, "  {role:<6} {:<24} {column}", column.name);
+                }
+            }
             Reading::Table(schema) => {
                 let columns = schema.inputs.iter().map(|c| ("input", c));
                 let columns = columns.chain(schema.targets.iter().map(|c| ("target", c)));

@@ -1,10 +1,11 @@
 //! What an experiment's file says of its data and of how it is trained.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Colour, PictureSchema, Schema};
+use crate::data::{ArraySchema, Colour, PictureSchema, Schema};
 
 /// The column of pictures.
 pub(super) const IMAGE: &str = "image";
@@ -36,9 +37,15 @@ pub struct DataSetting {
     /// The file or the folder of pictures, from the configuration's folder on.
     #[serde(default)]
     pub path: Option<PathBuf>,
-    /// `csv`, a table; `text`, whose characters are to be foretold; `images`, a folder of pictures.
+    /// `csv`, a table; `text`, whose characters are to be foretold; `images`, a folder of pictures;
+    /// `arrays`, NumPy's or safetensors'.
     #[serde(default)]
     pub format: Format,
+    /// Columns that are arrays: of each its name, an input of the model or a target, and that of the array,
+    /// whose first axis are the rows. If none are named, every array of the file is a column of its own
+    /// name.
+    #[serde(default)]
+    pub columns: BTreeMap<String, String>,
     /// The columns that the model sees; all but the targets if none are named.
     #[serde(default)]
     pub inputs: Vec<String>,
@@ -101,6 +108,8 @@ pub enum Format {
     /// A folder of pictures, as [`ImageFolder`](crate::data::ImageFolder) has it, or of pictures packed into CIFAR's
     /// binaries or IDX files ([`Pictures`](crate::data::Pictures)).
     Images,
+    /// A file of arrays, as [`Arrays`](crate::data::Arrays) reads them. Their numbers are taken as they are.
+    Arrays,
 }
 
 /// How a model is trained.
@@ -119,6 +128,8 @@ pub struct TrainingSetting {
     pub metrics: Vec<String>,
     /// When to stop.
     pub early_stop: Option<EarlyStopSetting>,
+    /// α of mixed examples, as [`Fit::mixup`](crate::fit::Fit::mixup) has it; nothing is mixed if not given.
+    pub mixup: Option<f64>,
 }
 
 impl Default for TrainingSetting {
@@ -130,6 +141,7 @@ impl Default for TrainingSetting {
             seed: 0,
             metrics: vec![],
             early_stop: None,
+            mixup: None,
         }
     }
 }
@@ -171,6 +183,8 @@ pub enum Reading {
     Text(Vec<char>),
     /// How pictures become numbers, and what their classes are called.
     Pictures(PictureSchema),
+    /// Which arrays are columns.
+    Arrays(ArraySchema),
 }
 
 impl Reading {
@@ -188,6 +202,7 @@ impl Reading {
             Self::Table(schema) => schema.classes(),
             Self::Pictures(schema) => Some(&schema.classes),
             Self::Text(_) => None,
+            Self::Arrays(schema) => schema.classes.as_deref(),
         }
     }
 }

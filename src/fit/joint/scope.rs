@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::fit::cost::mean_of_terms;
 use crate::fit::loss::Loss;
-use crate::fit::resident::{Columns, Resident, fits, of_set};
+use crate::fit::resident::{Columns, Need, Resident, of_set};
 use crate::graph::{Graph, Kind};
 use crate::model::{Input, Model, Pass, Role, Scope, Variables};
 use crate::ops::constant::Constant;
@@ -166,8 +166,7 @@ impl<'a> JointScope<'a> {
         self.graph.label("mini-batch");
         let value = match &mut self.columns {
             Some(columns) => {
-                let column = columns.data.column(name);
-                let held = column.and_then(|column| fits(column, &input, None, None));
+                let held = Need::of(name, &input).check(columns.data);
                 held.map_err(|e| of_set(e, "training"))?;
                 columns.batch(&mut self.graph, &mut self.resident, name)?
             }

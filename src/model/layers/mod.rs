@@ -78,9 +78,14 @@ fn register(registry: Registry) -> Registry {
         .with::<Embedding>()
         .with::<Conv2d>()
         .with::<ConvTranspose2d>()
+        .with::<Conv1d>()
+        .with::<ConvTranspose1d>()
         .with::<MaxPool2d>()
         .with::<AvgPool2d>()
         .with::<AdaptiveAvgPool2d>()
+        .with::<MaxPool1d>()
+        .with::<AvgPool1d>()
+        .with::<AdaptiveAvgPool1d>()
         .with::<GlobalMean>()
         .with::<Upsample>();
     let registry = registry

@@ -1,4 +1,4 @@
-//! Pools, and images in other sizes.
+//! Pools of images and of rows, and images in other sizes.
 
 use super::*;
 use crate::ops::adaptive_avg_pool2d::AdaptiveAvgPool2d as Adaptive;
@@ -6,6 +6,7 @@ use crate::ops::avg_pool2d::AvgPool2d as Average;
 use crate::ops::max_pool2d::MaxPool2d as Max;
 use crate::ops::reduction::{Kind, Reduction};
 use crate::ops::upsample::{Sampling, Upsample as Resize};
+use crate::ops::{Pool1d, adaptive_avg_pool1d, avg_pool1d, max_pool1d};
 
 /// A pool over windows.
 macro_rules! pool {
@@ -91,6 +92,87 @@ layer!(
     |layer, scope, inputs| {
         let [x] = arity("adaptive_avg_pool2d", inputs)?;
         scope.op1(Arc::new(Adaptive { size: layer.size }), &[x])
+    }
+);
+
+/// A pool over windows of rows.
+macro_rules! pool1d {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $function:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {
+            /// The window.
+            pub kernel: usize,
+            /// Step of the window; the window itself if not given.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub stride: Option<usize>,
+            /// How far windows reach beyond either end, at most half of themselves.
+            #[serde(default)]
+            pub padding: usize,
+        }
+
+        impl $name {
+            /// Windows that do not overlap.
+            pub fn new(kernel: usize) -> Self {
+                Self {
+                    kernel,
+                    stride: None,
+                    padding: 0,
+                }
+            }
+
+            /// The same with this step.
+            #[must_use]
+            pub fn stride(self, stride: usize) -> Self {
+                Self {
+                    stride: Some(stride),
+                    ..self
+                }
+            }
+
+            /// The same with windows that reach so far beyond either end.
+            #[must_use]
+            pub fn padding(self, padding: usize) -> Self {
+                Self { padding, ..self }
+            }
+        }
+
+        layer!($name, $kind, |layer, scope, inputs| {
+            let [x] = arity($kind, inputs)?;
+            let pool = Pool1d {
+                kernel_size: layer.kernel,
+                stride: layer.stride,
+                padding: layer.padding,
+            };
+            $function(scope, x, pool)
+        });
+    };
+}
+pool1d! {
+    /// The largest value under a window: `[N, C, L]` → `[N, C, L_o]` with
+    /// L_o = ⌊(L + 2 padding − kernel) / stride⌋ + 1.
+    MaxPool1d, "max_pool1d", max_pool1d
+}
+pool1d! {
+    /// The mean under a window, padding zeros counted in: `[N, C, L]` → `[N, C, L_o]`.
+    AvgPool1d, "avg_pool1d", avg_pool1d
+}
+
+/// The mean of each of `size` parts of a row: `[N, C, L]` → `[N, C, size]`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdaptiveAvgPool1d {
+    /// L_o.
+    pub size: usize,
+}
+
+layer!(
+    AdaptiveAvgPool1d,
+    "adaptive_avg_pool1d",
+    |layer, scope, inputs| {
+        let [x] = arity("adaptive_avg_pool1d", inputs)?;
+        adaptive_avg_pool1d(scope, x, layer.size)
     }
 );
 

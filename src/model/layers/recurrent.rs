@@ -1,13 +1,23 @@
 //! Recurrent networks over sequences `[N, T, D]`.
+//!
+//! Sequences of different lengths stand with something behind them, up to T. Forward, what is behind an end
+//! changes no state before it: the result is cut off there. In the other direction each sequence is turned
+//! round within its length, by a product with a permutation, goes forward, and is turned back. So the op
+//! knows no lengths, and whatever stands behind an end, if only it is finite, reaches neither a state nor a
+//! gradient.
 
 use super::dense::{fan_in, is_fan_in};
 use super::*;
 use crate::model::Initializer;
 use crate::ops::add_bias::AddBias;
+use crate::ops::bmm::Bmm;
 use crate::ops::concat::Concat as Join;
 use crate::ops::matmul::Matmul;
+use crate::ops::pointwise::pointwise;
 use crate::ops::recurrent::{Cell, Recurrent};
+use crate::ops::reduction::{Kind, Reduction};
 use crate::ops::slice::Slice;
+use crate::shape::DType;
 
 fn one() -> usize {
     1
@@ -33,6 +43,11 @@ macro_rules! recurrent {
             /// at the first place. Weights of layer k, with G gates of H rows each: `weight_ih_lk
             /// [G H, D]`, `weight_hh_lk [G H, H]`, `bias_ih_lk [G H]`, `bias_hh_lk [G H]`, of the other
             /// direction with `_reverse` behind; all uniform within ±1/√H at first.
+            ///
+            /// With `lengths` a second input, integers `[N]`, says how long each sequence is, as
+            /// `pack_padded_sequence` does: states behind a sequence's end are 0, the other direction begins
+            /// at the end, and the state after a sequence is that at its end. A length of 0 leaves nothing
+            /// but zeros; one above T counts as T.
             #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
             #[serde(deny_unknown_fields)]
             pub struct $name {
@@ -47,6 +62,9 @@ macro_rules! recurrent {
                 /// Whether the result is the state after a sequence instead of all states.
                 #[serde(default, skip_serializing_if = "is_no")]
                 pub last: bool,
+                /// Whether a second input has the sequences' lengths.
+                #[serde(default, skip_serializing_if = "is_no")]
+                pub lengths: bool,
                 /// Whether there are biases.
                 #[serde(default = "yes", skip_serializing_if = "is_yes")]
                 pub bias: bool,
@@ -66,6 +84,7 @@ macro_rules! recurrent {
                         layers: 1,
                         bidirectional: false,
                         last: false,
+                        lengths: false,
                         bias: true,
                         start: Initializer::FanIn,
                         $($field: false,)?
@@ -90,6 +109,12 @@ macro_rules! recurrent {
                     Self { last: true, ..self }
                 }
 
+                /// The same with a second input that has the sequences' lengths.
+                #[must_use]
+                pub fn lengths(self) -> Self {
+                    Self { lengths: true, ..self }
+                }
+
                 /// The same without biases.
                 #[must_use]
                 pub fn without_bias(self) -> Self {
@@ -110,7 +135,16 @@ macro_rules! recurrent {
             }
 
             layer!($name, $kind, |$layer, scope, inputs| {
-                let [x] = arity($kind, inputs)?;
+                let (x, lengths) = match $layer.lengths {
+                    true => {
+                        let [x, lengths] = arity($kind, inputs)?;
+                        (x, Some(lengths))
+                    }
+                    false => {
+                        let [x] = arity($kind, inputs)?;
+                        (x, None)
+                    }
+                };
                 let net = Net {
                     kind: $kind,
                     cell: $cell,
@@ -121,7 +155,7 @@ macro_rules! recurrent {
                     bias: $layer.bias,
                     start: $layer.start,
                 };
-                net.forward(scope, x)
+                net.forward(scope, x, lengths)
             });
         )*
     };
@@ -151,7 +185,7 @@ struct Net {
 }
 
 impl Net {
-    fn forward(&self, scope: &mut Scope<'_>, x: Value) -> Result<Value> {
+    fn forward(&self, scope: &mut Scope<'_>, x: Value, lengths: Option<Value>) -> Result<Value> {
         let kind = self.kind;
         if self.layers == 0 {
             let name = format!("layers of {kind}");
@@ -161,13 +195,18 @@ impl Net {
             let found = scope.ty(x)?.to_string();
             return Err(Error::shape(kind, found, "x as [N, T, D]"));
         }
+        let ends = match lengths {
+            Some(lengths) => Some(Ends::of(scope, kind, x, lengths, self.bidirectional)?),
+            None => None,
+        };
+        let ends = ends.as_ref();
         let mut x = x;
         for number in 0..self.layers {
             let last = self.last && number + 1 == self.layers;
-            let forward = self.direction(scope, x, number, false, last)?;
+            let forward = self.direction(scope, x, number, (false, last), ends)?;
             x = match self.bidirectional {
                 true => {
-                    let back = self.direction(scope, x, number, true, last)?;
+                    let back = self.direction(scope, x, number, (true, last), ends)?;
                     let axis = if last { 1 } else { 2 };
                     scope.op1(Arc::new(Join { axis }), &[forward, back])?
                 }
@@ -183,9 +222,13 @@ impl Net {
         scope: &mut Scope<'_>,
         x: Value,
         number: usize,
-        reverse: bool,
-        last: bool,
+        (reverse, last): (bool, bool),
+        ends: Option<&Ends>,
     ) -> Result<Value> {
+        let x = match ends {
+            Some(ends) if reverse => ends.turned(scope, x)?,
+            _ => x,
+        };
         let extents = scope.extents(x)?;
         let (n, t, d) = (extents[0], extents[1], extents[2]);
         let (h, width) = (self.units, self.cell.gates() * self.units);
@@ -209,9 +252,19 @@ impl Net {
         let sums = scope.reshape(sums, &[n, t, width])?;
         let recurrent = Recurrent {
             cell: self.cell,
-            reverse,
+            reverse: reverse && ends.is_none(),
         };
         let states = scope.op(Arc::new(recurrent), &[sums, w, b])?[0];
+        if let Some(ends) = ends {
+            return match (last, reverse) {
+                (true, _) => ends.last(scope, states),
+                (false, false) => ends.cut(scope, states),
+                (false, true) => {
+                    let states = ends.cut(scope, states)?;
+                    ends.turned(scope, states)
+                }
+            };
+        }
         if !last {
             return Ok(states);
         }
@@ -223,5 +276,85 @@ impl Net {
         };
         let state = scope.op1(Arc::new(slice), &[states])?;
         scope.reshape(state, &[n, h])
+    }
+}
+
+/// Where sequences end.
+struct Ends {
+    /// `[N, 1, 1]`.
+    lengths: Value,
+    /// The steps' numbers, `[T, 1]`.
+    steps: Value,
+    /// Of each sequence the matrix that turns it round within its length, `[N, T, T]`.
+    turns: Option<Value>,
+}
+
+impl Ends {
+    fn of(
+        scope: &mut Scope<'_>,
+        kind: &'static str,
+        x: Value,
+        lengths: Value,
+        turned: bool,
+    ) -> Result<Self> {
+        let extents = scope.extents(x)?;
+        let (n, t) = (extents[0], extents[1]);
+        let ty = scope.ty(lengths)?;
+        if ty.dtype != DType::U32 || ty.shape.extents() != [n] {
+            let (found, wanted) = (ty.to_string(), format!("lengths as u32 [{n}]"));
+            return Err(Error::shape(kind, found, wanted));
+        }
+        let most = t as f64;
+        let lengths = pointwise(scope, [lengths], |[length]| length.min(most))?;
+        let lengths = scope.reshape(lengths, &[n, 1, 1])?;
+        let counted: Vec<f32> = (0..t).map(|step| step as f32).collect();
+        let steps = scope.constant(&[t, 1], counted.clone())?;
+        let turns = match turned {
+            false => None,
+            true => {
+                let places = scope.constant(&[t], counted)?;
+                Some(pointwise(
+                    scope,
+                    [lengths, steps, places],
+                    |[length, step, place]| {
+                        let within = step.lt(&length);
+                        let from = within.select(length - 1.0 - &step, step);
+                        place.equals(from).select(1.0, 0.0)
+                    },
+                )?)
+            }
+        };
+        Ok(Self {
+            lengths,
+            steps,
+            turns,
+        })
+    }
+
+    /// Sequences with zeros behind their ends.
+    fn cut(&self, scope: &mut Scope<'_>, x: Value) -> Result<Value> {
+        pointwise(scope, [x, self.lengths, self.steps], |[x, length, step]| {
+            step.lt(&length).select(x, 0.0)
+        })
+    }
+
+    /// The states at the ends, `[N, H]`.
+    fn last(&self, scope: &mut Scope<'_>, x: Value) -> Result<Value> {
+        let only = pointwise(scope, [x, self.lengths, self.steps], |[x, length, step]| {
+            step.equals(length - 1.0).select(x, 0.0)
+        })?;
+        scope.op1(Arc::new(Reduction::new(Kind::Sum, &[1])), &[only])
+    }
+
+    /// Sequences the other way round.
+    fn turned(&self, scope: &mut Scope<'_>, x: Value) -> Result<Value> {
+        let Some(turns) = self.turns else {
+            return Ok(x);
+        };
+        let product = Bmm {
+            trans_a: false,
+            trans_b: false,
+        };
+        scope.op1(Arc::new(product), &[turns, x])
     }
 }

@@ -1,0 +1,197 @@
+//! Cross-entropy over classes.
+
+use std::sync::Arc;
+
+use super::loss::{Criterion, Each, Loss, over_example};
+use crate::error::{Error, Result};
+use crate::expr::Expr;
+use crate::model::{Input, Scope};
+use crate::ops::log_softmax::LogSoftmax;
+use crate::ops::pointwise::pointwise;
+use crate::ops::reduction::{Kind, Reduction};
+use crate::ops::{Loss as ClassLoss, Tape, Value, log_likelihood};
+use crate::shape::DType;
+
+impl Loss {
+    /// −ln softmax(y)ₜ over the last axis of scores y `[N, …, K]`, for classes t `[N, …]`.
+    pub fn cross_entropy() -> Self {
+        Self::of_criterion(CrossEntropy::default())
+    }
+}
+
+/// Cross-entropy over classes, as PyTorch's: with smoothed labels, weights of classes, a class that
+/// counts nothing. With ε for the smoothing and K classes, the label's share is 1 − ε + ε/K and every
+/// other class's ε/K; the mini-batch's loss is divided by the weights of its labels.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CrossEntropy {
+    /// ε, 0 to below 1.
+    pub smoothing: f64,
+    /// What each class counts; none for 1 each.
+    pub weights: Vec<f64>,
+    /// The class that counts nothing, such as padding; it need not be one of the K.
+    pub ignored: Option<u32>,
+    /// Targets are probabilities of the classes, `[N, …, K]` floats, in place of one class each. As in
+    /// PyTorch the loss of a place is then −Σ wₖ tₖ ln softmax(y)ₖ, their mean is divided by no weights,
+    /// and no class is ignored.
+    pub probabilities: bool,
+}
+
+impl CrossEntropy {
+    fn scores(&self, outputs: &[Input]) -> Result<usize> {
+        match outputs {
+            [Input { extents, dtype }] if *dtype == DType::F32 && !extents.is_empty() => {
+                Ok(extents[extents.len() - 1])
+            }
+            other => {
+                let found = format!("{other:?}");
+                Err(Error::shape("cross_entropy", found, "scores [N, …, K]"))
+            }
+        }
+    }
+
+    /// The loss `[N]` of each example whose targets are probabilities.
+    fn of_probabilities(
+        &self,
+        scope: &mut Scope<'_>,
+        scores: Value,
+        targets: Value,
+    ) -> Result<Each> {
+        let extents = scope.extents(scores)?;
+        let (n, k) = (extents[0], extents[extents.len() - 1]);
+        let places: usize = extents[1..extents.len() - 1].iter().product();
+        let scores = scope.reshape(scores, &[n * places, k])?;
+        let targets = scope.reshape(targets, &[n * places, k])?;
+        let logarithms = scope.op1(Arc::new(LogSoftmax { axis: 1 }), &[scores])?;
+        let (own, share) = (1.0 - self.smoothing, self.smoothing / k as f64);
+        let term = |x: Expr, t: Expr| x * (t * own + share);
+        let each = match self.weights.as_slice() {
+            [] => pointwise(scope, [logarithms, targets], |[x, t]| term(x, t))?,
+            weights => {
+                let weights = weights.iter().map(|&w| w as f32).collect();
+                let weights = scope.constant(&[k], weights)?;
+                pointwise(scope, [logarithms, targets, weights], |[x, t, w]| {
+                    term(x, t) * w
+                })?
+            }
+        };
+        let sums = scope.op1(Arc::new(Reduction::new(Kind::Sum, &[1])), &[each])?;
+        let loss = pointwise(scope, [sums], |[x]| -x)?;
+        let loss = scope.reshape(loss, &[n, places])?;
+        Ok(over_example(scope, loss, true)?.into())
+    }
+
+    fn check(&self, classes: usize) -> Result<()> {
+        if let (true, Some(ignored)) = (self.probabilities, self.ignored) {
+            let name = "ignored class of cross_entropy";
+            return Err(Error::setting(
+                name,
+                ignored,
+                "none, where targets are probabilities",
+            ));
+        }
+        if !(0.0..1.0).contains(&self.smoothing) {
+            let name = "smoothing of cross_entropy";
+            return Err(Error::setting(name, self.smoothing, "0 to below 1"));
+        }
+        let ok = |w: &f64| *w >= 0.0 && (*w as f32).is_finite();
+        if !self.weights.is_empty()
+            && (self.weights.len() != classes || !self.weights.iter().all(ok))
+        {
+            let found = format!("{:?}", self.weights);
+            let wanted = format!("a number of 0 or more for each of {classes} classes");
+            return Err(Error::setting("weights of cross_entropy", found, wanted));
+        }
+        Ok(())
+    }
+}
+
+impl Criterion for CrossEntropy {
+    fn name(&self) -> &str {
+        "cross_entropy"
+    }
+
+    fn targets(&self, outputs: &[Input]) -> Result<Vec<Input>> {
+        self.check(self.scores(outputs)?)?;
+        let extents = &outputs[0].extents;
+        if self.probabilities {
+            return Ok(vec![Input::f32(extents)]);
+        }
+        Ok(vec![Input::u32(&extents[..extents.len() - 1])])
+    }
+
+    fn classes(&self, outputs: &[Input]) -> Option<usize> {
+        self.scores(outputs).ok().filter(|_| !self.probabilities)
+    }
+
+    fn ignored(&self) -> Option<u32> {
+        self.ignored
+    }
+
+    fn of_shares(&self) -> Option<Arc<dyn Criterion>> {
+        // What counts nothing has no share that could be mixed.
+        let shares = Self {
+            probabilities: true,
+            ..self.clone()
+        };
+        self.ignored.is_none().then(|| Arc::new(shares) as _)
+    }
+
+    fn write(&self, scope: &mut Scope<'_>, outputs: &[Value], targets: &[Value]) -> Result<Each> {
+        if self.probabilities {
+            return self.of_probabilities(scope, outputs[0], targets[0]);
+        }
+        let extents = scope.extents(outputs[0])?;
+        let (n, k) = (extents[0], extents[extents.len() - 1]);
+        let places: usize = extents[1..extents.len() - 1].iter().product();
+        let rows = n * places;
+        let scores = scope.reshape(outputs[0], &[rows, k])?;
+        let labels = scope.reshape(targets[0], &[rows])?;
+        let mut loss = scope.op1(
+            Arc::new(ClassLoss(&log_likelihood::COST)),
+            &[scores, labels],
+        )?;
+        let weights = match self.weights.as_slice() {
+            [] => None,
+            weights => {
+                let values = weights.iter().map(|&w| w as f32).collect();
+                Some(scope.constant(&[k], values)?)
+            }
+        };
+        if self.smoothing > 0.0 {
+            let all = scope.op1(Arc::new(LogSoftmax { axis: 1 }), &[scores])?;
+            let all = match weights {
+                Some(weights) => pointwise(scope, [all, weights], |[x, w]| x * w)?,
+                None => all,
+            };
+            let all = scope.op1(Arc::new(Reduction::new(Kind::Sum, &[1])), &[all])?;
+            let (own, share) = (1.0 - self.smoothing, self.smoothing / k as f64);
+            loss = match weights {
+                None => pointwise(scope, [loss, all], |[l, all]| l * own - all * share)?,
+                Some(w) => pointwise(scope, [loss, all, labels, w], |[l, all, t, _]| {
+                    l * own * Expr::at(3, t) - all * share
+                })?,
+            };
+        } else if let Some(w) = weights {
+            loss = pointwise(scope, [loss, labels, w], |[l, t, _]| l * Expr::at(2, t))?;
+        }
+        let mut counts = None;
+        if weights.is_some() || self.ignored.is_some() {
+            let ignored = self.ignored.map_or(-1.0, f64::from);
+            let one = |t: &Expr, w: Expr| t.equals(ignored).select(0.0, w);
+            let count = match weights {
+                Some(w) => pointwise(scope, [labels, w], |[t, _]| one(&t, Expr::at(1, &t)))?,
+                None => pointwise(scope, [labels], |[t]| one(&t, Expr::constant(1.0)))?,
+            };
+            if self.ignored.is_some() {
+                loss = pointwise(scope, [loss, labels], |[l, t]| {
+                    t.equals(ignored).select(0.0, l)
+                })?;
+            }
+            let count = scope.reshape(count, &[n, places])?;
+            counts = Some(over_example(scope, count, false)?);
+        }
+        let loss = scope.reshape(loss, &[n, places])?;
+        let sums = over_example(scope, loss, counts.is_none())?;
+        Ok(Each { sums, counts })
+    }
+}

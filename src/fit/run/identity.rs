@@ -1,0 +1,72 @@
+//! What a run is recognised by, and the checkpoint that it goes on from.
+
+use std::collections::BTreeMap;
+
+use super::Fit;
+use crate::data::DataRef;
+use crate::error::Result;
+use crate::fit::checkpoint::{Checkpoint, fingerprint};
+use crate::fit::metric::Metric;
+use crate::fit::shards::Given;
+use crate::fit::weights::Weights;
+
+impl Fit<'_> {
+    /// What a run is recognised by.
+    pub(super) fn settings(&self, data: &Given<'_>) -> Result<BTreeMap<String, String>> {
+        let shapes = || {
+            let all = self.model.variables().iter();
+            let all = all.map(|v| format!("{} {:?}", v.name, v.ty.shape.extents()));
+            all.collect::<Vec<_>>().join(", ")
+        };
+        let names = |all: &[Metric]| {
+            let all: Vec<String> = all.iter().map(|m| m.name().to_string()).collect();
+            all.join(", ")
+        };
+        let training = match data {
+            Given::Whole(data) => fingerprint(data),
+            Given::Shards(shards, _) => {
+                let identity = shards.identity()?;
+                format!("{identity} in shards of {}", shards.shard_rows())
+            }
+        };
+        let validation = match self.validation {
+            None => "none".into(),
+            Some(DataRef::Whole(data)) => fingerprint(data),
+            Some(DataRef::Shards(shards)) => shards.identity()?,
+        };
+        let initial = self.initial.map_or("drawn".into(), Weights::sha256);
+        let optimizer = match &self.sweep[..] {
+            [] => format!("{:?}", self.optimizer),
+            sweep => format!("{sweep:?}"),
+        };
+        let all = [
+            ("version", env!("CARGO_PKG_VERSION").to_string()),
+            ("model", self.model.to_json().unwrap_or_else(|_| shapes())),
+            ("loss", self.loss.name()),
+            ("optimizer", optimizer),
+            ("metrics", names(&self.metrics)),
+            ("mini-batch", self.batch.to_string()),
+            ("replicas", self.replicas.to_string()),
+            ("first replica", self.first_replica.to_string()),
+            ("seed", self.seed.to_string()),
+            ("initial weights", initial),
+            ("mixup", format!("{:?}", self.mixup)),
+            ("training data", training),
+            ("validation data", validation),
+            ("callbacks", self.callbacks.len().to_string()),
+        ];
+        Ok(all.map(|(name, value)| (name.to_string(), value)).into())
+    }
+
+    /// The checkpoint to go on from.
+    pub(super) fn earlier(&self, run: &BTreeMap<String, String>) -> Result<Option<Checkpoint>> {
+        let Some(path) = self.checkpoint.as_ref().filter(|_| self.resume) else {
+            return Ok(None);
+        };
+        let earlier = Checkpoint::load(path)?;
+        if let Some(earlier) = &earlier {
+            earlier.of_run(path, run)?;
+        }
+        Ok(earlier)
+    }
+}

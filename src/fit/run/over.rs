@@ -1,0 +1,68 @@
+//! Runs over data in shards.
+
+use super::Fit;
+use crate::data::{DataRef, Order};
+use crate::error::Result;
+use crate::exec::Device;
+use crate::fit::resident::Need;
+use crate::fit::shards::{Epochs, Feed, Given, Uploads};
+use crate::fit::training::Training;
+use crate::rng::keys;
+
+impl Fit<'_> {
+    /// What an epoch of training data in shards uploads; `None` where they lie on the device as a whole,
+    /// since then it uploads nothing. Evaluations of data in shards upload these, and are not counted.
+    ///
+    /// # Errors
+    /// As [`Fit::check`].
+    pub fn uploads<'d>(
+        &self,
+        data: impl Into<DataRef<'d>>,
+        device: &Device,
+    ) -> Result<Option<Uploads>> {
+        let (given, sets) = (Given::open("training", data.into())?, self.sets()?);
+        self.held(&given, &sets)?;
+        let setup = self.setup(&given, &sets);
+        let (needs, training) = (setup.needs()?, setup.compile(device)?);
+        let epochs = self.epochs_over(&given, &training, &needs);
+        epochs.map(|epochs| epochs.uploads(0)).transpose()
+    }
+
+    /// Training alone, for tests that look at it step by step.
+    #[cfg(test)]
+    pub(in crate::fit) fn compiled(
+        &self,
+        data: &Given<'_>,
+        device: &Device,
+    ) -> Result<(Vec<Need>, Training)> {
+        let setup = self.setup(data, &[]);
+        Ok((setup.needs()?, setup.compile(device)?))
+    }
+
+    /// Training over data in shards.
+    pub(in crate::fit) fn epochs_over<'s>(
+        &self,
+        data: &'s Given<'_>,
+        training: &Training,
+        needs: &'s [Need],
+    ) -> Option<Epochs<'s>> {
+        let feed = Feed::of("training", data, needs, &training.pairs)?;
+        let replicas = 0..self.replicas as u32;
+        Some(Epochs {
+            feed,
+            order: Order {
+                seed: self.seed,
+                rows: data.rows(),
+                batch: self.batch,
+                shard: data.shard(self.batch)?,
+            },
+            keys: replicas
+                .map(|r| keys(self.seed, self.first_replica + r))
+                .collect(),
+            shuffle: training.order?,
+            train: training.train,
+            rows: training.rows?,
+            ahead: None,
+        })
+    }
+}

@@ -1,0 +1,197 @@
+//! Experiments on arrays of NumPy and safetensors.
+
+use std::path::{Path, PathBuf};
+
+use wgrad::exec::{Choice, Device};
+use wgrad::fit::{Experiment, Trained};
+use wgrad::model::Registry;
+
+fn configs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/configs")
+}
+
+fn cpu() -> Device {
+    Device::open(Choice::Cpu).unwrap()
+}
+
+/// Writes an array as NumPy does: 4-byte floats, or signed integers of 8 bytes.
+fn npy(shape: &str, numbers: &[f64], whole: bool) -> Vec<u8> {
+    let descr = if whole { "<i8" } else { "<f4" };
+    let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.as_bytes());
+    for &x in numbers {
+        match whole {
+            true => bytes.extend((x as i64).to_le_bytes()),
+            false => bytes.extend((x as f32).to_le_bytes()),
+        }
+    }
+    bytes
+}
+
+/// Safetensors of 60 points on two rings, their classes, and their radii.
+fn rings(path: &Path) -> Vec<f32> {
+    use safetensors::tensor::{Dtype, TensorView};
+    let points: Vec<f32> = (0..60)
+        .flat_map(|i| {
+            let (radius, angle) = (1.0 + (i % 2) as f32, i as f32 * 0.7);
+            [radius * angle.cos(), radius * angle.sin()]
+        })
+        .collect();
+    let bytes = |all: &[f32]| {
+        all.iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect::<Vec<u8>>()
+    };
+    let classes: Vec<u8> = (0..60).map(|i| i % 2).collect();
+    let radii: Vec<f32> = (0..60).map(|i| 1.0 + (i % 2) as f32).collect();
+    let (of_points, of_radii) = (bytes(&points), bytes(&radii));
+    let views = [
+        (
+            "points",
+            TensorView::new(Dtype::F32, vec![60, 2], &of_points).unwrap(),
+        ),
+        (
+            "ring",
+            TensorView::new(Dtype::U8, vec![60], &classes).unwrap(),
+        ),
+        (
+            "radius",
+            TensorView::new(Dtype::F32, vec![60, 1], &of_radii).unwrap(),
+        ),
+    ];
+    std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+    points
+}
+
+fn of_arrays(columns: &str, loss: &str, units: usize) -> String {
+    format!(
+        "[data]\npath = \"rings.safetensors\"\nformat = \"arrays\"\nstratified = {}\n{columns}\n\
+         [[model.layers]]\nkind = \"dense\"\nunits = 16\n[[model.layers]]\nkind = \"relu\"\n\
+         [[model.layers]]\nkind = \"dense\"\nunits = {units}\n[loss]\nkind = \"{loss}\"\n\
+         [optimizer]\nkind = \"adamw\"\nrate = 0.02\n[training]\nbatch = 10\nepochs = 60\n{}",
+        loss == "cross_entropy",
+        match loss {
+            "cross_entropy" => "metrics = [\"accuracy\"]\n",
+            _ => "metrics = [\"rmse\"]\n",
+        }
+    )
+}
+
+#[test]
+fn arrays_are_columns_by_name() {
+    use wgrad::data::Arrays;
+    use wgrad::fit::Answers;
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let points = rings(&file("rings.safetensors"));
+    let load = |text: &str| {
+        std::fs::write(file("rings.toml"), text).unwrap();
+        Experiment::load(&file("rings.toml"))
+    };
+    let prepare = |text: &str| load(text)?.prepare(None, &Registry::standard());
+    let classes = "columns = { input = \"points\", target = \"ring\" }";
+    let run = prepare(&of_arrays(classes, "cross_entropy", 2)).unwrap();
+    let told = run.schema_text();
+    for line in [
+        "42 rows for training, 9 for validation, 9 for the test",
+        "input  input                    floats [2] a row, array points",
+        "target target                   integers [] a row, array ring",
+    ] {
+        assert!(told.contains(line), "{told}");
+    }
+    let outcome = run.run(&cpu(), |_| {}).unwrap();
+    assert_eq!(outcome.report.test("accuracy"), Some(1.0));
+    let trained = Trained {
+        model: run.model.clone(),
+        weights: outcome.weights[0].clone(),
+        reading: run.reading.clone(),
+    };
+    let model = file("model.safetensors");
+    trained.save(&model).unwrap();
+    let trained = Trained::load(&model, &Registry::standard()).unwrap();
+    assert_eq!(trained.reading, run.reading);
+    // The file of training, and an array of another name that is alone in its file.
+    let numbers: Vec<f64> = points.iter().map(|&x| x.into()).collect();
+    std::fs::write(file("new.npy"), npy("(60, 2)", &numbers, false)).unwrap();
+    for name in ["rings.safetensors", "new.npy"] {
+        let arrays = Arrays::read(file(name)).unwrap();
+        let Answers::Classes(rows) = trained.answer_arrays(&arrays, &cpu()).unwrap() else {
+            panic!("classes");
+        };
+        let right = rows
+            .iter()
+            .enumerate()
+            .filter(|(i, row)| row.0 == (i % 2).to_string());
+        assert_eq!((rows.len(), right.count()), (60, 60));
+    }
+    // Two targets, of which the loss takes one; numbers are answered as they are.
+    let numbers = "columns = { input = \"points\", target = \"radius\", ring = \"ring\" }";
+    let run = prepare(&of_arrays(numbers, "mse", 1)).unwrap();
+    let outcome = run.run(&cpu(), |_| {}).unwrap();
+    let found = outcome.report.test("rmse").unwrap();
+    assert!(found < 0.35, "{found}");
+    let trained = Trained {
+        model: run.model.clone(),
+        weights: outcome.weights[0].clone(),
+        reading: run.reading.clone(),
+    };
+    let arrays = Arrays::read(file("new.npy")).unwrap();
+    let Answers::Numbers { names, rows } = trained.answer_arrays(&arrays, &cpu()).unwrap() else {
+        panic!("numbers");
+    };
+    assert_eq!((names, rows.len()), (vec!["output".to_string()], 60));
+    assert!(
+        rows.iter()
+            .enumerate()
+            .all(|(i, row)| (row[0] - 1.0 - (i % 2) as f64).abs() < 0.9)
+    );
+    // What does not fit is said by name.
+    let refused = |name: &str, bytes: Vec<u8>| {
+        std::fs::write(file(name), bytes).unwrap();
+        let arrays = Arrays::read(file(name)).unwrap();
+        trained
+            .answer_arrays(&arrays, &cpu())
+            .unwrap_err()
+            .to_string()
+    };
+    let wide = refused("wide.npy", npy("(1, 3)", &[0.5; 3], false));
+    assert!(
+        wide.contains(
+            "array wide: found floats [3] a row; wanted floats [2] a row, as in training"
+        ),
+        "{wide}"
+    );
+    let whole = refused("whole.npy", npy("(1, 2)", &[1.0, 2.0], true));
+    assert!(whole.contains("found integers [2] a row"), "{whole}");
+    let table = wgrad::data::Table::csv(configs().join("wine.csv")).unwrap();
+    let other = trained.answer(&table, &cpu()).unwrap_err().to_string();
+    assert!(other.contains("wanted a model of a table"), "{other}");
+    let wrong = |text: &str| prepare(text).map(|_| ()).unwrap_err().to_string();
+    let missing = wrong(&of_arrays(
+        "columns = { input = \"pints\", target = \"ring\" }",
+        "cross_entropy",
+        2,
+    ));
+    assert!(
+        missing.contains("unknown array `pints` (did you mean `points`?)"),
+        "{missing}"
+    );
+    let none = wrong(&of_arrays("", "cross_entropy", 2));
+    assert!(none.contains("unknown column"), "{none}");
+    let classes_of = wrong(&of_arrays(classes, "cross_entropy", 1));
+    assert!(
+        classes_of.contains("column target: found 1 in row"),
+        "{classes_of}"
+    );
+    let standardise = format!("{classes}\nstandardise = false");
+    let standardise = wrong(&of_arrays(&standardise, "cross_entropy", 2));
+    assert!(standardise.contains("`standardise`"), "{standardise}");
+    let table = of_arrays(classes, "cross_entropy", 2).replace("\"arrays\"", "\"csv\"");
+    let table = wrong(&table);
+    assert!(
+        table.contains("`columns`") && table.contains("arrays"),
+        "{table}"
+    );
+}
