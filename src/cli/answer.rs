@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use wgrad::Result;
 use wgrad::data::picture::read_digit;
 use wgrad::data::{Images, Source};
 use wgrad::exec::Choice;
@@ -10,6 +9,7 @@ use wgrad::fit::{Sample, Trained};
 use wgrad::model::Registry;
 use wgrad::model_file::ModelFile;
 use wgrad::train::{Model, Predictor, plurality};
+use wgrad::{Error, Result};
 
 use super::{all_told, percent, print};
 
@@ -19,8 +19,13 @@ pub struct EvalArgs {
     /// A model.safetensors that `wgrad train` wrote
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
-    /// A folder with MNIST's four IDX files, or `synthetic` [default: MNIST_DIR, else synthetic]
-    #[arg(long, value_name = "DIR")]
+    /// The configuration that the model was trained by, for all but the book's networks
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The data: the file or folder of the configuration's kind [default: the configuration's]; for the
+    /// book's networks a folder with MNIST's four IDX files, or `synthetic` [default: MNIST_DIR, else
+    /// synthetic]
+    #[arg(long, value_name = "PATH")]
     data: Option<String>,
     /// auto (a hardware GPU, else the CPU), cpu, gpu, or an index of `wgrad devices`
     #[arg(long, default_value = "auto")]
@@ -57,6 +62,14 @@ pub struct PredictArgs {
 /// Prints the accuracy of each network and of their vote.
 pub fn eval(args: &EvalArgs) -> Result<()> {
     let choice: Choice = args.device.parse()?;
+    if let Some(config) = &args.config {
+        let device = super::Variants::default().open(choice)?;
+        return super::experiment::eval(&args.model, config, args.data.as_deref(), &device);
+    }
+    if Trained::is(&ModelFile::load(&args.model)?) {
+        let wanted = "`--config FILE`, the configuration that it was trained by";
+        return Err(Error::setting("model", "one of an experiment", wanted));
+    }
     let model = Model::load(&args.model)?;
     let data = Source::resolve(args.data.as_deref())?.load()?;
     let device = super::Variants::default().open(choice)?;

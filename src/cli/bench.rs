@@ -12,7 +12,7 @@ use wgrad::train::{Settings, Trainer};
 use wgrad::{Error, Result};
 
 use super::rounds::{ROUNDS, measure};
-use super::{growth, print};
+use super::{growth, inference, print};
 
 /// Name, network, mini-batch, what it is.
 const WORKLOADS: [(&str, &str, usize, &str); 4] = [
@@ -53,6 +53,13 @@ pub struct Args {
     /// Launch every op on its own
     #[arg(long)]
     no_fuse: bool,
+    /// Instead, time a model of an experiment, one example at a time and in mini-batches
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["workloads", "replicas", "json", "profile", "no_fuse", "growth"]
+    )]
+    inference: Option<PathBuf>,
     /// Instead, time steps over growing mini-batch, replicas, channels, image size and
     /// depth; writes a table and plots to DIR
     #[arg(
@@ -128,6 +135,9 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     let device = args.variants.open(choice)?;
+    if let Some(model) = &args.inference {
+        return inference::run(&device, seconds, model);
+    }
     if let Some(folder) = &args.growth {
         return growth::run(&device, seconds, folder);
     }

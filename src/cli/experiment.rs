@@ -127,6 +127,28 @@ pub fn predict(model: &Path, files: &[PathBuf], device: &Device) -> Result<()> {
     Ok(())
 }
 
+/// Prints what a model scores on the validation and test rows of its experiment.
+pub fn eval(model: &Path, config: &Path, data: Option<&str>, device: &Device) -> Result<()> {
+    let experiment = Experiment::load(config)?;
+    let trained = Trained::load(model, &Registry::standard())?;
+    let prepared = experiment.prepare(data.map(Path::new), &Registry::standard())?;
+    let mut text = format!("{} on {}\n", prepared.name, device.info().name);
+    for (set, scores) in trained.evaluate(&prepared, device)? {
+        let rows = match set {
+            "test" => prepared.test.rows(),
+            _ => prepared.validation.rows(),
+        };
+        let mut numbers = vec![format!("loss {:.4}", scores.loss)];
+        let metrics = scores
+            .metrics
+            .iter()
+            .filter(|(name, _)| !of_one_class(name));
+        numbers.extend(metrics.map(|(name, value)| format!("{name} {value:.4}")));
+        text += &format!("{set}, {rows} rows: {}\n", numbers.join(", "));
+    }
+    print(&text)
+}
+
 /// Whether a number is of one class, or a cell of a table of classes: `recall 3`, `confusion 0 2`.
 fn of_one_class(name: &str) -> bool {
     let name = name.strip_prefix("validation ").unwrap_or(name);

@@ -25,6 +25,7 @@ mod experiment;
 mod export;
 mod growth;
 mod hint;
+mod inference;
 mod interrupt;
 mod plan;
 mod rounds;
@@ -45,7 +46,7 @@ struct Cli {
 enum Command {
     /// Train a network; writes report, model, curves and misread digits to a folder
     Train(train::Args),
-    /// Measure a trained model's accuracy on a test set
+    /// Measure a trained model on a test set: accuracy, or loss and metrics of its experiment
     Eval(answer::EvalArgs),
     /// Read digits from PNG files of any size, on light or dark background; or rows of CSV files
     Predict(answer::PredictArgs),
@@ -56,7 +57,7 @@ enum Command {
     Plan(plan::Args),
     /// List the adapters that --device can name
     Devices,
-    /// Time training steps of the reference workloads A to D
+    /// Time training steps of the reference workloads A to D, or a model's answers
     Bench(bench::Args),
     /// Repeat the experiments of the book: list, run, report, verify
     #[command(subcommand)]

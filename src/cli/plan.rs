@@ -1,6 +1,7 @@
 //! `wgrad plan`: the account of a training session before it runs.
 
 use wgrad::exec::Device;
+use wgrad::model::Registry;
 use wgrad::plan::{Plan, ProgramAccount};
 use wgrad::train::Trainer;
 use wgrad::{Error, Result};
@@ -20,10 +21,23 @@ pub struct Args {
 
 /// Prints the plan.
 pub fn run(args: &Args) -> Result<()> {
-    let session = args.session.resolve()?;
-    let device = Device::open(session.device)?;
+    let (name, batch, device, plan) = match args.session.experiment()? {
+        Some(named) => {
+            let device = Device::open(named.device)?;
+            let experiment = named.experiment;
+            let prepared = experiment.prepare(named.data.as_deref(), &Registry::standard())?;
+            let plan = prepared.plan(&device)?;
+            (prepared.name, experiment.training.batch, device, plan)
+        }
+        None => {
+            let session = args.session.resolve()?;
+            let device = Device::open(session.device)?;
+            let (network, data) = (&session.network, &session.data);
+            let plan = Trainer::plan(network, data, &session.settings, device.info())?;
+            (session.net, session.settings.batch, device, plan)
+        }
+    };
     let info = device.info();
-    let plan = Trainer::plan(&session.network, &session.data, &session.settings, info)?;
     if args.json {
         let json = plan
             .to_json()
@@ -31,8 +45,8 @@ pub fn run(args: &Args) -> Result<()> {
         return print(&format!("{json}\n"));
     }
     let mut text = format!(
-        "{}, mini-batch {}, {} replica(s), for {}\n\n",
-        session.net, session.settings.batch, plan.replicas, info.name
+        "{name}, mini-batch {batch}, {} replica(s), for {}\n\n",
+        plan.replicas, info.name
     );
     text += &launches(&plan);
     let account = plan.account();

@@ -21,6 +21,7 @@ use crate::optim::Optimizer;
 
 mod identity;
 mod over;
+mod without;
 
 /// Trains a model on a data set.
 ///
@@ -277,7 +278,11 @@ impl<'a> Fit<'a> {
             .collect()
     }
 
-    fn setup<'s>(&'s self, data: &'s Given<'s>, sets: &'s [(&'s str, Given<'s>)]) -> Setup<'s> {
+    fn setup<'s>(
+        &'s self,
+        data: Option<&'s Given<'s>>,
+        sets: &'s [(&'s str, Given<'s>)],
+    ) -> Setup<'s> {
         Setup {
             model: self.model,
             loss: &self.loss,
@@ -290,7 +295,7 @@ impl<'a> Fit<'a> {
             sweep: &self.sweep,
             wishes: Wishes::default(),
             mixup: self.mixup,
-            data: Some(data),
+            data,
             evaluated: sets,
         }
     }
@@ -313,7 +318,7 @@ impl<'a> Fit<'a> {
             let wanted = "a file of checkpoints";
             return Err(Error::setting("checkpoint", "none to resume from", wanted));
         }
-        let setup = self.setup(data, sets);
+        let setup = self.setup(Some(data), sets);
         setup.checked()?;
         let metrics = setup.metric_names()?;
         let mut numbers = vec!["training loss".to_string()];
@@ -358,7 +363,7 @@ impl<'a> Fit<'a> {
             None => BTreeMap::new(),
         };
         let earlier = self.earlier(&run)?;
-        let setup = self.setup(&given, &sets);
+        let setup = self.setup(Some(&given), &sets);
         let (needs, mut training) = (setup.needs()?, setup.compile(device)?);
         let mut over = self.epochs_over(&given, &training, &needs);
         let named = sets.iter().zip(&training.evaluations);

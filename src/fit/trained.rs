@@ -6,8 +6,9 @@ use std::path::Path;
 
 use ndarray::{ArrayD, ArrayViewD};
 
-use super::experiment::Reading;
+use super::experiment::{Prepared, Reading};
 use super::inference::Inference;
+use super::report::Scores;
 use super::weights::Weights;
 use crate::data::{Arrays, SCALE, Table};
 use crate::error::{Error, Result};
@@ -82,6 +83,28 @@ impl Trained {
             weights: Weights::from_tensors(file.tensors),
             reading,
         })
+    }
+
+    /// What the model scores on the validation and on the test rows of the experiment that it was trained
+    /// by: its loss and its metrics; see [`Fit::evaluate`](super::Fit::evaluate).
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for an experiment of another model, or whose data are coded otherwise than those
+    /// that the model was trained on, since its numbers would mean something else; what the device says.
+    pub fn evaluate(
+        &self,
+        experiment: &Prepared,
+        device: &Device,
+    ) -> Result<Vec<(&'static str, Scores)>> {
+        if self.model.describe()? != experiment.model.describe()? {
+            let wanted = "the experiment's, layer by layer";
+            return Err(Error::setting("model", "another model", wanted));
+        }
+        if self.reading != experiment.reading {
+            let wanted = "data that are coded as those that the model was trained on";
+            return Err(Error::setting("data", "another coding", wanted));
+        }
+        experiment.fit()?.evaluate(&self.weights, device)
     }
 
     /// What the model says of every row of a table, which needs the columns of its inputs alone.

@@ -10,6 +10,66 @@ proanthocyanins,color_intensity,hue,od280_od315,proline
 13.71,5.65,2.45,20.5,95,1.68,0.61,0.52,1.06,7.7,0.64,1.74,740
 ";
 
+/// What is asked of a model of the wine experiment: its numbers again, its plan, its speed.
+fn asked_of_a_model(config: &str, out: &Path, found: &Value) {
+    let model = out.join("model.safetensors");
+    let model = model.to_str().unwrap();
+    let ask = |arguments: &[&str]| {
+        let all = [arguments, &["--device", "cpu"]].concat();
+        let output = wgrad().args(all).current_dir(out).output().unwrap();
+        let text = [output.stdout, output.stderr].map(|t| String::from_utf8(t).unwrap());
+        (output.status.success(), text.concat())
+    };
+    let (well, text) = ask(&["eval", "--config", config, "--model", model]);
+    let number = |name: &str, value: &Value| format!("{name} {:.4}", value.as_f64().unwrap());
+    let loss = number("loss", &found["loss"]);
+    let accuracy = number("accuracy", &found["metrics"]["accuracy"]);
+    let test = text.lines().find(|line| line.starts_with("test, "));
+    let test = test.unwrap_or_else(|| panic!("{text}"));
+    assert!(
+        well && test.contains(&loss) && test.contains(&accuracy),
+        "{text}"
+    );
+    assert!(
+        text.contains("validation, ") && !text.contains("confusion"),
+        "{text}"
+    );
+    // Another model, or none that says how its data were read, is refused.
+    let other = config.replace("wine", "diabetes");
+    let (well, text) = ask(&["eval", "--config", &other, "--model", model]);
+    assert!(!well && text.contains("another model"), "{text}");
+    let (well, text) = ask(&["eval", "--model", model]);
+    assert!(!well && text.contains("--config FILE"), "{text}");
+    let table = config.replace("wine.toml", "wine.csv");
+    let few: Vec<String> = fs::read_to_string(table)
+        .unwrap()
+        .lines()
+        .map(String::from)
+        .collect();
+    fs::write(out.join("few.csv"), few[..150].join("\n")).unwrap();
+    let (well, text) = ask(&[
+        "eval", "--config", config, "--model", model, "--data", "few.csv",
+    ]);
+    assert!(!well && text.contains("another coding"), "{text}");
+
+    let (well, text) = ask(&["plan", "--config", config]);
+    for wanted in [
+        "wine, mini-batch",
+        "3 replica(s)",
+        "train  ",
+        "evaluate test",
+        "state ",
+    ] {
+        assert!(well && text.contains(wanted), "{wanted}: {text}");
+    }
+    let asked = ["bench", "--seconds", "0.02", "--inference", model];
+    let (well, text) = ask(&asked);
+    assert!(
+        well && text.contains("examples/s") && text.contains("\n     128 "),
+        "{text}"
+    );
+}
+
 /// A whole experiment from a file, with its table beside it.
 #[test]
 fn an_experiment_trains_from_its_file_alone() {
@@ -44,6 +104,16 @@ fn an_experiment_trains_from_its_file_alone() {
         serde_json::from_slice(&fs::read(out.join("report.json")).unwrap()).unwrap();
     assert!(report["test"]["accuracy"].as_f64().unwrap() > 0.8);
     assert_eq!(report["test_replicas"].as_array().unwrap().len(), 2);
+    let page = fs::read_to_string(out.join("report.html")).unwrap();
+    for wanted in [
+        "<h1>wine</h1>",
+        "validation accuracy",
+        "class=\"confusion\"",
+        "411 parameters",
+    ] {
+        assert!(page.contains(wanted), "{wanted}");
+    }
+    asked_of_a_model(config, &out, &report["test_replicas"][0]);
     let model = ModelFile::load(&out.join("model-1.safetensors")).unwrap();
     assert!(model.extra["wgrad.reading"].contains("alcohol"));
     // The model answers the rows of a table that has its inputs alone.

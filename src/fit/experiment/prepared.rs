@@ -14,6 +14,7 @@ use crate::fit::metric::Metric;
 use crate::fit::report::{Epoch, Report};
 use crate::fit::run::{Fit, Outcome};
 use crate::model::Model;
+use crate::plan::Plan;
 
 /// An experiment with its data read and its model built: all that can be wrong in a file is not.
 #[derive(Clone, Debug)]
@@ -61,6 +62,14 @@ impl Prepared {
         fit.run(&self.training, device)
     }
 
+    /// What a run launches and holds; see [`Fit::plan`].
+    ///
+    /// # Errors
+    /// As [`Fit::plan`].
+    pub fn plan(&self, device: &Device) -> Result<Plan> {
+        self.fit()?.plan(&self.training, device)
+    }
+
     pub(super) fn with_callbacks<'a>(
         &'a self,
         progress: impl FnMut(&Epoch) + 'a,
@@ -73,7 +82,7 @@ impl Prepared {
     }
 
     /// The run without its callbacks.
-    fn fit(&self) -> Result<Fit<'_>> {
+    pub(in crate::fit) fn fit(&self) -> Result<Fit<'_>> {
         let setting = &self.setting;
         let steps = self.training.rows() / setting.batch.max(1);
         let optimizer = self.optimizer.build(setting.epochs, steps.max(1))?;

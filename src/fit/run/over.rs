@@ -22,7 +22,7 @@ impl Fit<'_> {
     ) -> Result<Option<Uploads>> {
         let (given, sets) = (Given::open("training", data.into())?, self.sets()?);
         self.held(&given, &sets)?;
-        let setup = self.setup(&given, &sets);
+        let setup = self.setup(Some(&given), &sets);
         let (needs, training) = (setup.needs()?, setup.compile(device)?);
         let epochs = self.epochs_over(&given, &training, &needs);
         epochs.map(|epochs| epochs.uploads(0)).transpose()
@@ -35,7 +35,7 @@ impl Fit<'_> {
         data: &Given<'_>,
         device: &Device,
     ) -> Result<(Vec<Need>, Training)> {
-        let setup = self.setup(data, &[]);
+        let setup = self.setup(Some(data), &[]);
         Ok((setup.needs()?, setup.compile(device)?))
     }
 

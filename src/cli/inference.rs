@@ -1,0 +1,70 @@
+//! `wgrad bench --inference`: how long a model takes to answer.
+
+use std::path::Path;
+use std::time::Instant;
+
+use wgrad::Result;
+use wgrad::exec::Device;
+use wgrad::fit::{Inference, Weights};
+use wgrad::model::Registry;
+use wgrad::shape::DType;
+use wgrad::tensor::Host;
+
+use super::print;
+use super::rounds::ROUNDS;
+
+/// Examples at a time.
+const BATCHES: [usize; 4] = [1, 8, 32, 128];
+
+/// Prints microseconds from inputs in memory to outputs in memory, of zeros: what a model computes
+/// takes as long for any numbers.
+pub fn run(device: &Device, seconds: f64, path: &Path) -> Result<()> {
+    let (model, weights) = Weights::load_model(path, &Registry::standard())?;
+    print(&format!(
+        "{} on {}\n\n{:>8} {:>12} {:>25} {:>12}\n",
+        path.display(),
+        device.info().name,
+        "examples",
+        "µs",
+        "(fastest to slowest)",
+        "examples/s"
+    ))?;
+    for batch in BATCHES {
+        let net = Inference::new(&model, &weights, batch, device)?;
+        let zeros = model.inputs().map(|(name, input)| {
+            let elements = batch * input.extents.iter().product::<usize>();
+            let host = match input.dtype {
+                DType::F32 => Host::F32(vec![0.0; elements]),
+                DType::U32 => Host::U32(vec![0; elements]),
+            };
+            (name, host)
+        });
+        let zeros: Vec<(&str, Host)> = zeros.collect();
+        let inputs: Vec<_> = zeros
+            .iter()
+            .map(|(name, host)| (*name, host.view()))
+            .collect();
+        net.run(&inputs)?;
+        let begun = Instant::now();
+        net.run(&inputs)?;
+        let one = begun.elapsed().as_secs_f64();
+        let share = seconds / BATCHES.len() as f64 / ROUNDS as f64;
+        let times = ((share / one) as u64).clamp(1, 100_000);
+        let mut rounds = Vec::new();
+        for _ in 0..ROUNDS {
+            let begun = Instant::now();
+            for _ in 0..times {
+                net.run(&inputs)?;
+            }
+            rounds.push(begun.elapsed().as_secs_f64() * 1e6 / times as f64);
+        }
+        rounds.sort_by(f64::total_cmp);
+        let [fastest, median, slowest] = [0, rounds.len() / 2, rounds.len() - 1].map(|k| rounds[k]);
+        let spread = format!("({fastest:.0} to {slowest:.0})");
+        let rate = batch as f64 * 1e6 / median;
+        print(&format!(
+            "{batch:>8} {median:>12.1} {spread:>25} {rate:>12.0}\n"
+        ))?;
+    }
+    Ok(())
+}

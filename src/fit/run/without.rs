@@ -1,0 +1,80 @@
+//! What a run would do, and what weights score, without training.
+
+use super::{Fit, scores};
+use crate::data::DataRef;
+use crate::error::{Error, Result};
+use crate::exec::Device;
+use crate::fit::report::Scores;
+use crate::fit::setup::Setup;
+use crate::fit::shards::{Feed, Given};
+use crate::fit::weights::Weights;
+use crate::plan::Plan;
+
+impl Fit<'_> {
+    /// What [`Fit::run`] launches and what it holds: the programs `order` (an epoch's order), `train` (a
+    /// step), `evaluate …` (a mini-batch of an evaluation) and `init`. Everything is allocated for it and
+    /// let go again.
+    ///
+    /// # Errors
+    /// As [`Fit::run`] before it trains.
+    pub fn plan<'d>(&self, data: impl Into<DataRef<'d>>, device: &Device) -> Result<Plan> {
+        let (given, sets) = (Given::open("training", data.into())?, self.sets()?);
+        self.held(&given, &sets)?;
+        let training = self.setup(Some(&given), &sets).compile(device)?;
+        Ok(training.session().plan().clone())
+    }
+
+    /// What weights score on the data of [`Fit::validation`] and of [`Fit::test`], by these names, in this
+    /// order: the loss and the metrics of the run, which is not begun. What the weights lack is drawn.
+    ///
+    /// ```
+    /// # use wgrad::data::Dataset;
+    /// # use wgrad::exec::{Choice, Device};
+    /// # use wgrad::fit::{Fit, Loss, Metric, Weights};
+    /// # use wgrad::model::{Model, layers::*};
+    /// # use wgrad::optim::{Optimizer, Sgd};
+    /// # let data = Dataset::new().with("input", [1], vec![0.5f32; 8])?.with("target", [1], vec![1.0f32; 8])?;
+    /// # let model = Model::sequential([1]).then(Dense::new(1)).build()?;
+    /// let weights = Weights::initial(&model, 7);
+    /// let fit = Fit::new(&model, Loss::mse(), Optimizer::new(Sgd::default(), 0.1)).metric(Metric::mae());
+    /// let scores = fit.test(&data).evaluate(&weights, &Device::open(Choice::Cpu)?)?;
+    /// assert_eq!(scores[0].0, "test");
+    /// assert!(scores[0].1.get("mae").is_some());
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where there is neither; columns that do not fit, by name; weights of other
+    /// extents; what the device says.
+    pub fn evaluate(
+        &self,
+        weights: &Weights,
+        device: &Device,
+    ) -> Result<Vec<(&'static str, Scores)>> {
+        let sets = self.sets()?;
+        if sets.is_empty() {
+            let wanted = "validation or test data";
+            return Err(Error::setting("evaluation", "no data", wanted));
+        }
+        let setup = Setup {
+            mixup: None,
+            replicas: 1,
+            sweep: &[],
+            ..self.setup(None, &sets)
+        };
+        setup.checked()?;
+        setup.metric_names()?;
+        let (needs, mut training) = (setup.needs()?, setup.compile(device)?);
+        let of_sets = sets.iter().zip(&training.evaluations);
+        let feeds = of_sets.map(|((set, data), e)| Feed::of(set, data, &needs, &e.pairs));
+        let feeds: Vec<Option<Feed<'_>>> = feeds.collect();
+        let begun = weights.over(&training.weights()?[0]);
+        training.set_each(&[begun])?;
+        let (_, found) = training.evaluate(0..sets.len(), &feeds)?;
+        let found = found.into_iter().map(scores);
+        let named = sets.iter().map(|(set, _)| *set).zip(found);
+        Ok(named
+            .filter_map(|(set, mut all)| Some((set, all.pop()?)))
+            .collect())
+    }
+}
