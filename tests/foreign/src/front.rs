@@ -1,7 +1,9 @@
 //! What a crate of its own adds to models and runs: a layer, a metric, a callback, a source of data.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
-use wgrad::data::Dataset;
+use wgrad::data::{DataSource, Dataset};
 use wgrad::fit::{Callback, Control, Epoch, Measure};
 use wgrad::model::{Described, Initializer, Layer, Scope, arity};
 use wgrad::ops::matmul::Matmul;
@@ -86,9 +88,22 @@ impl Callback for GoodEnough {
 /// # Errors
 /// As [`Dataset::with`].
 pub fn curve(points: usize) -> Result<Dataset> {
-    let x: Vec<f32> = (0..points)
-        .map(|i| i as f32 / points as f32 * 4.0 - 2.0)
-        .collect();
-    let y: Vec<f32> = x.iter().flat_map(|x| [x.sin(), x * x / 4.0]).collect();
-    Dataset::new().with("input", [1], x)?.with("target", [2], y)
+    Points(points).read(0..points)
+}
+
+/// The same points, each made when it is asked for; as many as one likes.
+#[derive(Debug)]
+pub struct Points(pub usize);
+
+impl DataSource for Points {
+    fn rows(&self) -> usize {
+        self.0
+    }
+
+    fn read(&self, rows: Range<usize>) -> Result<Dataset> {
+        let x = rows.map(|i| i as f32 / self.0 as f32 * 4.0 - 2.0);
+        let x: Vec<f32> = x.collect();
+        let y: Vec<f32> = x.iter().flat_map(|x| [x.sin(), x * x / 4.0]).collect();
+        Dataset::new().with("input", [1], x)?.with("target", [2], y)
+    }
 }

@@ -2,7 +2,8 @@
 
 mod common;
 
-use foreign::front::{Gated, GoodEnough, MeanLargest, curve};
+use foreign::front::{Gated, GoodEnough, MeanLargest, Points, curve};
+use wgrad::data::Shards;
 use wgrad::fit::{Fit, Inference, Loss, Metric, Weights};
 use wgrad::model::{Model, Registry, layers::*};
 use wgrad::optim::{AdamW, Optimizer};
@@ -38,5 +39,28 @@ fn a_layer_a_metric_and_a_callback_of_this_crate_train_and_are_read_again() {
             net.run_on(&data).unwrap()
         };
         assert_eq!(run(&model, &outcome.weights[0]), run(&again, &weights));
+    }
+}
+
+#[test]
+fn a_source_of_this_crate_is_read_shard_by_shard() {
+    let (source, data) = (Points(200), curve(200).unwrap());
+    let model = Model::sequential([1]).then(Dense::new(16)).then(Tanh);
+    let model = model.then(Dense::new(2)).build().unwrap();
+    for device in common::devices() {
+        let fit = || {
+            let optimizer = Optimizer::new(AdamW::default(), 0.02);
+            Fit::new(&model, Loss::mse(), optimizer)
+                .batch(20)
+                .epochs(60)
+        };
+        let outcome = fit()
+            .test(Shards::of(&source, 70))
+            .run(Shards::of(&source, 60), &device)
+            .unwrap();
+        assert!(outcome.report.test("loss").unwrap() < 0.02);
+        // As the same rows in memory.
+        let again = fit().run(Shards::of(&data, 60), &device).unwrap();
+        assert_eq!(again.weights, outcome.weights);
     }
 }
