@@ -10,9 +10,11 @@ use smallvec::SmallVec;
 use crate::shape::DType;
 use crate::tensor::Real;
 
+mod demand;
 mod extent;
 mod port;
 
+pub use demand::{Asked, Demand};
 pub use port::Port;
 pub(crate) use port::{Finish, Finishing};
 
@@ -260,6 +262,8 @@ pub struct Kernel {
     /// [`Bind::of`]; empty where that is not said. Mesa's llvmpipe ends a thread's loops, without
     /// a word, after 65,535 turns.
     pub turns: &'static str,
+    /// What a workgroup asks of a GPU.
+    pub demand: Demand,
     /// The readable CPU function.
     pub reference: Reference,
     /// An optimized CPU function that the CPU executor takes instead; held against the
@@ -300,6 +304,7 @@ impl Kernel {
             bindings,
             constants,
             turns: "",
+            demand: Demand::UNSTATED,
             reference,
             optimized: None,
             trusted: false,
@@ -312,6 +317,22 @@ impl Kernel {
     /// and names of constants as in [`Bind::of`].
     pub const fn with_turns(self, turns: &'static str) -> Self {
         Self { turns, ..self }
+    }
+
+    /// The same kernel with what a workgroup of it asks of a GPU, so that the device can predict its time.
+    pub const fn with_demand(self, demand: Demand) -> Self {
+        Self { demand, ..self }
+    }
+
+    /// What [`Kernel::demand`] comes to with these constants; `None` where it says nothing or names a
+    /// constant that is not among them.
+    pub fn asked(&self, constants: &[(&str, f64)]) -> Option<Asked> {
+        Asked::of(&self.demand, self.threads(constants)?, constants)
+    }
+
+    /// The threads of a workgroup, as the WGSL's `@workgroup_size` says with these constants.
+    pub fn threads(&self, constants: &[(&str, f64)]) -> Option<u64> {
+        demand::threads(self.source, self.name, constants)
     }
 
     /// The same kernel with ports, at which it hands its finished elements to what is compiled in there.
@@ -350,6 +371,7 @@ impl Kernel {
             bindings: self.bindings,
             constants: self.constants,
             turns: self.turns,
+            demand: self.demand,
             reference: self.reference,
             optimized: self.optimized,
             trusted: false,

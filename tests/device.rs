@@ -13,7 +13,7 @@ use wgrad::data::digits::{Part, generate};
 use wgrad::doctor::harness::{Prepared, inputs, plan_of};
 use wgrad::exec::profile::{Clock, Profile};
 use wgrad::exec::{Cache, Choice, Device};
-use wgrad::kernel::Target;
+use wgrad::kernel::{Kernel, Target};
 use wgrad::nn::Network;
 use wgrad::ops::{Case, TABLE};
 use wgrad::plan::{Alternative, Plan};
@@ -316,6 +316,61 @@ fn a_tuned_device_takes_the_faster_way_and_says_so() {
     assert!(text.contains("\"variant\": 1"), "{text}");
     assert_eq!(run(&gpu().unwrap().with_cache(&cache).tuned()).1, thrifty);
     assert_eq!(run(&gpu().unwrap().with_cache(&cache)).1[1], 50_000);
+}
+
+/// Adds as `add` does, but for the last element of a replica: there it forgets one summand.
+const ALMOST: &str = "
+override N: u32 = 1u;
+@group(0) @binding(0) var<storage, read> x0: array<f32>;
+@group(0) @binding(1) var<storage, read> x1: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y0: array<f32>;
+
+@compute @workgroup_size(64)
+fn almost(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = group.x * 64u + lane;
+    if i < N {
+        let at = group.z * N + i;
+        y0[at] = select(x0[at] + x1[at], x0[at], i == N - 1u);
+    }
+}
+";
+
+#[test]
+fn a_wrong_variant_does_not_win_however_fast_it_is() {
+    if gpu().is_none() {
+        return;
+    }
+    let (prepared, mut plan, thrifty) = wasteful_first();
+    let launch = &mut plan.programs.get_mut("run").unwrap()[0];
+    let add = launch.kernel;
+    assert_eq!((add.constants, add.bindings.len()), (&["N"][..], 3));
+    // The thrifty variant is wrong now; only the wasteful one is right.
+    let (bindings, constants) = (add.bindings, add.constants);
+    let almost = Kernel::new("almost", ALMOST, bindings, constants, add.reference);
+    launch.alternatives[0].kernel = Box::leak(Box::new(almost));
+    launch.alternatives[0].grid = [
+        prepared.plan().programs["run"][0].grid[0] * 4,
+        1,
+        thrifty[2],
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let device = gpu().unwrap().tuned().with_cache(&Cache::at(folder.path()));
+    let taken = |plan: &Plan| {
+        let executor = device.executor(plan.clone()).unwrap();
+        executor.plan().programs["run"][0].kernel.name
+    };
+    assert_eq!(taken(&plan), add.name);
+    let kept = files(folder.path());
+    let kept = kept.iter().find(|f| f.to_string_lossy().contains("tuning"));
+    let text = fs::read_to_string(kept.unwrap()).unwrap();
+    let told = ["\"variant\": 0", "null", "almost", "in replica 0"];
+    assert!(told.iter().all(|part| text.contains(part)), "{text}");
+    // Where nothing is right, nothing is taken.
+    let launch = &mut plan.programs.get_mut("run").unwrap()[0];
+    let wrong = launch.alternatives[0].clone();
+    (launch.kernel, launch.grid) = (wrong.kernel, wrong.grid);
+    let said = device.executor(plan).err().unwrap().to_string();
+    assert!(said.contains("almost"), "{said}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use wgrad::exec::Device;
 use wgrad::model::Registry;
-use wgrad::plan::{Plan, ProgramAccount};
+use wgrad::plan::{Card, Plan, ProgramAccount};
 use wgrad::train::Trainer;
 use wgrad::{Error, Result};
 
@@ -14,6 +14,10 @@ use super::session::SessionArgs;
 pub struct Args {
     #[command(flatten)]
     session: SessionArgs,
+    /// The GPU that times are predicted for: H200, or generic for one that nobody has measured
+    /// [default: the device's, if it is known, else generic]
+    #[arg(long, value_name = "NAME", conflicts_with = "json")]
+    card: Option<String>,
     /// Print the whole plan as JSON
     #[arg(long)]
     json: bool,
@@ -21,6 +25,7 @@ pub struct Args {
 
 /// Prints the plan.
 pub fn run(args: &Args) -> Result<()> {
+    let named = args.card.as_deref().map(card).transpose()?;
     let (name, batch, device, plan) = match args.session.experiment()? {
         Some(named) => {
             let device = Device::open(named.device)?;
@@ -48,7 +53,7 @@ pub fn run(args: &Args) -> Result<()> {
         "{name}, mini-batch {batch}, {} replica(s), for {}\n\n",
         plan.replicas, info.name
     );
-    text += &launches(&plan);
+    text += &launches(&plan, named.unwrap_or_else(|| Card::named(&info.name)));
     let account = plan.account();
     text += "\nprogram                 launches        flop       bytes  uploaded  read back\n";
     for (name, p) in &account.programs {
@@ -78,23 +83,58 @@ fn row(name: &str, p: &ProgramAccount) -> String {
     )
 }
 
-/// The launches of a training step.
-fn launches(plan: &Plan) -> String {
+/// The card of this name.
+fn card(name: &str) -> Result<&'static Card> {
+    if name.eq_ignore_ascii_case("generic") {
+        return Ok(&Card::GENERIC);
+    }
+    let mut cards = Card::MEASURED.iter();
+    let found = cards.find(|card| card.name.eq_ignore_ascii_case(name));
+    found.copied().ok_or_else(|| {
+        let names = Card::MEASURED.iter().map(|card| card.name);
+        let known: Vec<&str> = names.chain(["generic"]).collect();
+        Error::unknown("card", name, &known)
+    })
+}
+
+/// The launches of a training step, each in the variant that the card takes, with the microseconds that it is
+/// predicted to take there and what they go to.
+fn launches(plan: &Plan, card: &Card) -> String {
     let mut text = format!(
-        "{:>3}  {:<34} {:<26} {:>14} {:>11} {:>11}\n",
-        "", "training step", "kernel", "grid", "flop", "bytes"
+        "{:>3}  {:<34} {:<35} {:>14} {:>11} {:>11} {:>8}  {}\n",
+        "", "training step", "kernel", "grid", "flop", "bytes", "µs", "bound"
     );
+    let (mut total, mut guessed) = (0.0, false);
     for (i, launch) in plan.programs["train"].iter().enumerate() {
+        let launch = launch.done(plan.suiting(launch, card));
+        let predicted = plan.predicted(&launch, card);
+        total += predicted.microseconds;
+        guessed |= !predicted.stated;
         let [x, y, z] = launch.grid;
         text += &format!(
-            "{i:>3}  {:<34} {:<26} {:>14} {:>11} {:>11}\n",
+            "{i:>3}  {:<34} {:<35} {:>14} {:>11} {:>11} {:>8.1}{} {}\n",
             launch.label,
             launch.kernel.name,
             format!("{x}x{y}x{z}"),
             launch.flops,
-            bytes(plan.launch_bytes(launch))
+            bytes(plan.launch_bytes(&launch)),
+            predicted.microseconds,
+            if predicted.stated { ' ' } else { '*' },
+            predicted.bound
         );
     }
+    text += &format!(
+        "\npredicted for {}: {total:.1} µs a step, kernels as such a GPU takes them{}\n",
+        match card.name {
+            name if name == Card::GENERIC.name => format!("{name}, which nobody has measured"),
+            name => format!("an {name}"),
+        },
+        if guessed {
+            "; * by operations and bytes alone"
+        } else {
+            ""
+        }
+    );
     text
 }
 

@@ -135,8 +135,10 @@ impl Device {
         }
     }
 
-    /// The same device, but where a launch can be done in several variants, each is timed before
-    /// a plan runs, and the fastest is taken. What was measured stays with this device and
+    /// The same device, but where a launch can be done in several variants, each is held to the
+    /// reference and timed before a plan runs, and the fastest of those that are right is taken; a
+    /// `tracing` event tells of one that is wrong. Launches of more than 4 · 10⁹ operations, for which
+    /// the reference would take long, are done as without tuning. What was measured stays with this device and
     /// in its cache; a device that is not tuned does not look there. The CPU has one variant.
     ///
     /// Two variants round differently, so a tuned device has a name of its own, and its

@@ -174,6 +174,7 @@ pub static ADAPTIVE_MAX_POOL2D: Kernel = Kernel {
     constants: &["PLANES", "H", "W", "HO", "WO"],
     reference: crate::reference!(pool),
     optimized: None,
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[],
     finishing: None,

@@ -51,6 +51,7 @@ pub static ADVANCE: Kernel = Kernel {
     constants: &[],
     reference: crate::reference!(advance),
     optimized: None,
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[],
     finishing: None,

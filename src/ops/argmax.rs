@@ -57,6 +57,7 @@ pub static ARGMAX: Kernel = Kernel {
     constants: &["N", "K"],
     reference: crate::reference!(argmax),
     optimized: None,
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[],
     finishing: None,

@@ -118,6 +118,7 @@ pub static AUGMENT: Kernel = Kernel {
     constants: &["N", "C", "H", "W", "FLIP", "CROP", "BACK", "STREAM"],
     reference: crate::reference!(augment),
     optimized: None,
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[],
     finishing: None,

@@ -82,6 +82,7 @@ pub static AVERAGE: Kernel = Kernel {
     constants: &["N", "EPOCH_STEPS", "FROM"],
     reference: crate::reference!(average),
     optimized: None,
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[],
     finishing: None,

@@ -155,6 +155,7 @@ pub static AVG_POOL2D: Kernel = Kernel {
     ],
     reference: crate::reference!(avg_pool2d),
     optimized: None,
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[],
     finishing: None,

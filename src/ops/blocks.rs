@@ -130,6 +130,28 @@ impl Direct {
     }
 }
 
+/// The [`Demand`](crate::kernel::Demand) of a kernel in blocks with sums of `$depth` terms: a step of K has its
+/// loads under way while the one before is multiplied, six multiply-adds and loads for each of the block's
+/// rows, and `$more` instructions for addresses and barriers; at the end most results wait for what their
+/// neighbours have stored.
+macro_rules! block_demand {
+    ($depth:literal, $more:literal) => {
+        $crate::kernel::Demand {
+            rounds: "BLOCK * BLOCK * 3 / 1024 + 2",
+            ahead: concat!($depth, " / (1024 / BLOCK)"),
+            barriers: concat!($depth, " / (1024 / BLOCK) * 2 + 2 * SHARES"),
+            issue: concat!(
+                $depth,
+                " / (1024 / BLOCK) * (6 * BLOCK + ",
+                $more,
+                ") + BLOCK * BLOCK / 16"
+            ),
+            words: concat!($depth, " / (1024 / BLOCK) * 2048 + BLOCK * BLOCK"),
+        }
+    };
+}
+pub(super) use block_demand;
+
 /// The cuts of so many products `[M, K] · [K, N]` that a grid has room for, the fastest on a GPU
 /// first; `more` as of [`Cut::nanoseconds`].
 pub(super) fn cuts(products: usize, sizes: [usize; 3], more: usize) -> Vec<Cut> {

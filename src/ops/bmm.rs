@@ -252,6 +252,7 @@ pub static BMM: Kernel = Kernel {
     constants: constants!(),
     reference: crate::reference!(bmm),
     optimized: Some(optimized),
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[],
     finishing: None,

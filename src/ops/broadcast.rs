@@ -98,6 +98,7 @@ pub static BROADCAST: Kernel = Kernel {
     constants: &["N", "C", "INNER", "FACTOR"],
     reference: crate::reference!(broadcast),
     optimized: None,
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[],
     finishing: None,

@@ -198,6 +198,7 @@ macro_rules! kernel {
             constants: &["N", "RUN", $($size),*],
             reference: Reference::of(concat::<f32, $of>, concat::<f64, $of>),
             optimized: None,
+            demand: crate::kernel::Demand::UNSTATED,
             trusted: true,
             ports: &[],
             finishing: None,

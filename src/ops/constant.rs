@@ -69,6 +69,7 @@ pub static CONSTANT: Kernel = Kernel {
     constants: &["N", "VALUE"],
     reference: crate::reference!(constant),
     optimized: None,
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[],
     finishing: None,

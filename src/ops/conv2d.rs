@@ -24,7 +24,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::interchange::Site;
-use crate::kernel::{Bind, Kernel, Port};
+use crate::kernel::{Bind, Demand, Kernel, Port};
 use crate::shape::Type;
 
 /// The constants of every kernel here, then `more`.
@@ -229,6 +229,12 @@ const SOURCE: &str = concat!(
 /// y = x ∗ w.
 pub static CONV2D: Kernel = Kernel {
     name: "conv2d",
+    demand: Demand {
+        rounds: "C / GROUPS * KH * KW / 4 + 1",
+        issue: "C / GROUPS * KH * KW * 15 + 30",
+        words: "C / GROUPS * KH * KW * 16 + 64",
+        ..Demand::UNSTATED
+    },
     turns: "(C / GROUPS + 1) * (2 + KH * (KW + 2)) + 8",
     stem: "conv2d",
     source: SOURCE,

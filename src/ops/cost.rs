@@ -122,6 +122,7 @@ pub(super) const fn loss_kernel(
         constants: &["N", "K"],
         reference,
         optimized: None,
+        demand: crate::kernel::Demand::UNSTATED,
         trusted: true,
         ports: &[],
         finishing: None,

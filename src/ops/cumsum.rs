@@ -87,6 +87,7 @@ pub static CUMSUM: Kernel = Kernel {
     constants: &["N", "K", "INNER", "REVERSE", "LANES"],
     reference: crate::reference!(cumsum),
     optimized: None,
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[],
     finishing: None,

@@ -21,7 +21,7 @@ use super::pointwise::{Ended, Ending, MOST_BINDINGS, Pointwise, finished};
 use super::{Case, Fill, Lowered, Lowering, Op, Operand, exactly, floats};
 use crate::error::{Error, Result};
 use crate::expr::Expr;
-use crate::kernel::{Args, Bind, Kernel, LANES, Port, Target};
+use crate::kernel::{Args, Bind, Demand, Kernel, LANES, Port, Target};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -226,6 +226,13 @@ const PORTS: [Port; 3] = [
 /// ∂x and the gradients of W and b, in their places until something updates them.
 pub static DENSE_GRAD: Kernel = Kernel {
     name: "dense_grad",
+    demand: Demand {
+        rounds: "OUT / 64 * 9 + 4",
+        barriers: "OUT / 64 * 2 + 2 * N",
+        issue: "OUT / 64 * 8 * (N * 3 + 15) + 300",
+        words: "OUT * (N + 64) + 64 * N",
+        ..Demand::UNSTATED
+    },
     turns: "(OUT / 64 + 1) * (10 * N + 24) + 16 * N + 16",
     stem: "dense_grad",
     source: concat!(
@@ -252,6 +259,13 @@ pub static DENSE_GRAD: Kernel = Kernel {
 /// The gradients of W and b alone.
 pub static DENSE_UPDATE: Kernel = Kernel {
     name: "dense_update",
+    demand: Demand {
+        rounds: "OUT / 64 * 9 + 2",
+        barriers: "OUT / 64 * 2",
+        issue: "OUT / 64 * 8 * (N * 2 + 15) + 150",
+        words: "OUT * (N + 64) + 32 * N",
+        ..Demand::UNSTATED
+    },
     turns: "(OUT / 64 + 1) * (10 * N + 24) + 16 * N + 16",
     bindings: &[
         Bind::read("x").of("N * IN"),
@@ -268,6 +282,12 @@ pub static DENSE_UPDATE: Kernel = Kernel {
 /// [`DENSE_GRAD`] with the columns of a thread in registers.
 pub static DENSE_GRAD_WIDE: Kernel = Kernel {
     name: "dense_grad_wide",
+    demand: Demand {
+        rounds: "OUT * 2 + 4",
+        issue: "OUT * (N * 20 + 60)",
+        words: "OUT * (N + 128)",
+        ..Demand::UNSTATED
+    },
     turns: "(OUT + 1) * (N + 20) + 20 * N + 64",
     ..DENSE_GRAD
 };
@@ -275,6 +295,7 @@ pub static DENSE_GRAD_WIDE: Kernel = Kernel {
 /// [`DENSE_UPDATE`] with the columns of a thread in registers.
 pub static DENSE_UPDATE_WIDE: Kernel = Kernel {
     name: "dense_update_wide",
+    demand: Demand::UNSTATED,
     turns: "(OUT + 1) * (N + 20) + 20 * N + 64",
     ..DENSE_UPDATE
 };
@@ -292,6 +313,7 @@ const LANES_SOURCE: &str = concat!(
 /// [`DENSE_GRAD_WIDE`] by lanes of a subgroup.
 pub static DENSE_GRAD_LANES: Kernel = Kernel {
     name: "dense_grad_lanes",
+    demand: Demand::UNSTATED,
     turns: "(OUT / 8 + 1) * (10 * N + 32) + 8 * N + 128",
     source: LANES_SOURCE,
     ..DENSE_GRAD
@@ -300,6 +322,7 @@ pub static DENSE_GRAD_LANES: Kernel = Kernel {
 /// [`DENSE_UPDATE_WIDE`] by lanes of a subgroup.
 pub static DENSE_UPDATE_LANES: Kernel = Kernel {
     name: "dense_update_lanes",
+    demand: Demand::UNSTATED,
     turns: "(OUT / 8 + 1) * (10 * N + 32) + 8 * N + 128",
     source: LANES_SOURCE,
     ..DENSE_UPDATE

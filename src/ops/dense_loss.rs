@@ -17,7 +17,7 @@ use super::{
     log_likelihood, quadratic, small_batch,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Args, Bind, Kernel, Target};
+use crate::kernel::{Args, Bind, Demand, Kernel, Target};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -140,6 +140,13 @@ impl Op for DenseLoss {
 /// Layer, cost, metrics, output error, step counter.
 pub static DENSE_LOSS: Kernel = Kernel {
     name: "dense_loss",
+    demand: Demand {
+        rounds: "N * K / 16 * (IN / 128 + 2) + 6",
+        barriers: "N * K / 16 * 2",
+        issue: "N * K / 16 * (IN / 16 * 6 + 200)",
+        words: "N * K * IN / 8 + IN * K",
+        ..Demand::UNSTATED
+    },
     turns: "(N * K / 16 + 1) * (IN / 16 + 20) + 4 * K + N + 128",
     stem: "dense_loss",
     source: concat!(
@@ -179,6 +186,13 @@ pub static DENSE_LOSS: Kernel = Kernel {
 /// [`DENSE_LOSS`] with sums in registers.
 pub static DENSE_LOSS_WIDE: Kernel = Kernel {
     name: "dense_loss_wide",
+    demand: Demand {
+        rounds: "IN / 8 * (K / 8) + 6",
+        barriers: "4",
+        issue: "IN / 8 * (K / 8) * 100",
+        words: "IN * (N * (K / 8) + K)",
+        ..Demand::UNSTATED
+    },
     turns: "N / 16 * (K / 8) * ((IN / 8 + 1) * 27 + 512) + N / 8 * (4 * K + 8) + N + 128",
     ..DENSE_LOSS
 };
@@ -186,6 +200,7 @@ pub static DENSE_LOSS_WIDE: Kernel = Kernel {
 /// [`DENSE_LOSS_WIDE`] by lanes of a subgroup, in a module that not every adapter compiles.
 pub static DENSE_LOSS_LANES: Kernel = Kernel {
     name: "dense_loss_lanes",
+    demand: Demand::UNSTATED,
     turns: "N / 16 * (K / 8) * ((IN / 8 + 1) * 27 + 512) + N / 8 * (4 * K + 8) + N + 128",
     source: concat!(
         include_str!("../../shaders/shared/nan.wgsl"),

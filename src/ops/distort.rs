@@ -218,6 +218,7 @@ pub static DRAW: Kernel = Kernel {
     ],
     reference: crate::reference!(draw),
     optimized: None,
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[],
     finishing: None,

@@ -133,6 +133,7 @@ pub static EMBEDDING: Kernel = Kernel {
     constants: &["N", "V", "D"],
     reference: crate::reference!(embedding),
     optimized: None,
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[],
     finishing: None,

@@ -143,6 +143,7 @@ pub static EPOCH_METRICS: Kernel = Kernel {
     constants: &["N", "K", "COUNT", "EPOCH_STEPS"],
     reference: crate::reference!(epoch_metrics),
     optimized: None,
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[],
     finishing: None,

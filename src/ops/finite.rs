@@ -64,6 +64,7 @@ pub static FINITE: Kernel = Kernel {
     constants: &["N", "NUMBER"],
     reference: crate::reference!(finite),
     optimized: None,
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[],
     finishing: None,

@@ -13,7 +13,7 @@ use super::{
     epoch_steps, exactly, grid,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Args, Bind, Kernel, Target};
+use crate::kernel::{Args, Bind, Demand, Kernel, Target};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -185,6 +185,7 @@ pub static GATHER: Kernel = Kernel {
     constants: &["BATCH", "IMAGES", "C", "H", "W", "EPOCH_STEPS", "SCALE"],
     reference: crate::reference!(gather),
     optimized: Some(gather_fast),
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[],
     finishing: None,
@@ -193,6 +194,12 @@ pub static GATHER: Kernel = Kernel {
 /// Examples in the epoch's order, perhaps expanded.
 pub static GATHER_SHUFFLED: Kernel = Kernel {
     name: "gather_shuffled",
+    demand: Demand {
+        rounds: "9",
+        issue: "60",
+        words: "192",
+        ..Demand::UNSTATED
+    },
     turns: "0",
     bindings: &[
         Bind::read("images")
@@ -223,6 +230,12 @@ pub static GATHER_SHUFFLED: Kernel = Kernel {
 /// [`GATHER_SHUFFLED`] by threads that each take a run of pixels.
 pub static GATHER_SHUFFLED_WIDE: Kernel = Kernel {
     name: "gather_shuffled_wide",
+    demand: Demand {
+        rounds: "16",
+        issue: "250",
+        words: "1500",
+        ..Demand::UNSTATED
+    },
     turns: "32",
     ..GATHER_SHUFFLED
 };
@@ -230,6 +243,7 @@ pub static GATHER_SHUFFLED_WIDE: Kernel = Kernel {
 /// [`GATHER_SHUFFLED_WIDE`] of images that are not moved and whose pixels are whole runs.
 pub static GATHER_SHUFFLED_RUNS: Kernel = Kernel {
     name: "gather_shuffled_runs",
+    demand: Demand::UNSTATED,
     turns: "C * H * W / 128 + 2",
     ..GATHER_SHUFFLED
 };

@@ -107,6 +107,7 @@ pub static INIT: Kernel = Kernel {
     constants: &["N", "KIND", "VALUE", "STREAM"],
     reference: crate::reference!(init),
     optimized: None,
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[],
     finishing: None,

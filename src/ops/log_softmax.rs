@@ -103,6 +103,7 @@ pub static LOG_SOFTMAX: Kernel = Kernel {
     constants: &["N", "K", "INNER"],
     reference: crate::reference!(log_softmax),
     optimized: Some(optimized::log_softmax),
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[],
     finishing: None,

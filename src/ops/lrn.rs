@@ -159,6 +159,7 @@ pub static LRN: Kernel = Kernel {
     constants: &["N", "C", "S", "SIZE", "ALPHA", "BETA", "BIAS"],
     reference: crate::reference!(lrn),
     optimized: None,
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[],
     finishing: None,

@@ -23,7 +23,7 @@ use super::{Alternative, Backward, Case, Fill, Lowered, Lowering, Op, Operand, V
 use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::interchange::Site;
-use crate::kernel::{Args, Bind, Kernel, LANES, Port, Target};
+use crate::kernel::{Args, Bind, Demand, Kernel, LANES, Port, Target};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -234,6 +234,7 @@ mod lanes {
     /// [`MATMUL_WIDE`] where K is a multiple of 8.
     pub static MATMUL_LANES: Kernel = Kernel {
         name: "matmul_lanes",
+        demand: Demand::UNSTATED,
         turns: "(K / 64 + 1) * 8 + 512",
         source: SOURCE,
         ports: &[Port::finish(2, "32")],
@@ -251,6 +252,13 @@ const SOURCE: &str = concat!(
 /// C = op(A) op(B).
 pub static MATMUL: Kernel = Kernel {
     name: "matmul",
+    demand: Demand {
+        rounds: "K / 16 + 2",
+        barriers: "K / 16 * 2",
+        issue: "K / 16 * 134 + 100",
+        words: "K / 16 * 512 + 256",
+        ..Demand::UNSTATED
+    },
     turns: "(K / 16 + 1) * 19 + 64",
     stem: "matmul",
     source: SOURCE,
@@ -270,6 +278,13 @@ pub static MATMUL: Kernel = Kernel {
 /// [`MATMUL`] of few rows of A, rows of B as they lie in memory.
 pub static MATMUL_FEW: Kernel = Kernel {
     name: "matmul_few",
+    demand: Demand {
+        rounds: "K / 32 + 1",
+        barriers: "1",
+        issue: "K / 32 * (M * 3 + 10) + 150",
+        words: "K * (M + 8)",
+        ..Demand::UNSTATED
+    },
     turns: "(K / 32 + 1) * (M + 2) + 160",
     ports: &[Port::finish(2, "1")],
     ..MATMUL
@@ -278,6 +293,13 @@ pub static MATMUL_FEW: Kernel = Kernel {
 /// [`MATMUL_FEW`] with all of a thread's sums in registers.
 pub static MATMUL_WIDE: Kernel = Kernel {
     name: "matmul_wide",
+    demand: Demand {
+        rounds: "K / 8 + 2",
+        barriers: "1",
+        issue: "K / 8 * (M * 10 + 30) + 300",
+        words: "K * (M + 8)",
+        ..Demand::UNSTATED
+    },
     turns: "(K / 8 + 1) * (M + 11) + 512",
     ports: &[Port::finish(2, "16")],
     ..MATMUL

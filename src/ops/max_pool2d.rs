@@ -209,6 +209,7 @@ pub static MAX_POOL2D: Kernel = Kernel {
     ],
     reference: crate::reference!(max_pool2d),
     optimized: None,
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[Port::finish(1, "1")],
     finishing: None,

@@ -328,6 +328,7 @@ pub static NORM: Kernel = Kernel {
     constants: &["N", "C", "S", "GROUPS", "R", "BATCH", "EPSILON", "LANES"],
     reference: crate::reference!(reference::norm),
     optimized: Some(optimized::norm),
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[],
     finishing: None,

@@ -116,6 +116,7 @@ pub static PERMUTE: Kernel = Kernel {
     ],
     reference: crate::reference!(permute),
     optimized: None,
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[],
     finishing: None,

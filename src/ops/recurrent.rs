@@ -321,6 +321,7 @@ pub static LSTM: Kernel = Kernel {
     constants: &["N", "T", "H", "REVERSE", "LANES", "SLICES"],
     reference: crate::reference!(reference::lstm),
     optimized: Some(optimized::lstm),
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[],
     finishing: None,

@@ -153,6 +153,7 @@ pub static REDUCE: Kernel = Kernel {
     constants: &["OUTER", "C", "INNER", "FACTOR"],
     reference: crate::reference!(reduce),
     optimized: Some(optimized::reduce),
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[Port::finish(1, "1")],
     finishing: None,

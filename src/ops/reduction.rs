@@ -258,6 +258,7 @@ pub static REDUCTION: Kernel = Kernel {
     ],
     reference: crate::reference!(reference::reduction),
     optimized: None,
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[],
     finishing: None,

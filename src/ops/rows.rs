@@ -159,6 +159,7 @@ pub static ROWS: Kernel = Kernel {
     ],
     reference: crate::reference!(rows),
     optimized: None,
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[],
     finishing: None,

@@ -85,6 +85,7 @@ pub static SHUFFLE: Kernel = Kernel {
     constants: &["N", "EPOCH_STEPS", "HALF"],
     reference: crate::reference!(shuffle),
     optimized: None,
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[],
     finishing: None,

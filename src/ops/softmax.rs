@@ -102,6 +102,7 @@ pub static SOFTMAX: Kernel = Kernel {
     constants: &["N", "K", "INNER"],
     reference: crate::reference!(softmax),
     optimized: Some(optimized::softmax),
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[],
     finishing: None,

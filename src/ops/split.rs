@@ -212,6 +212,7 @@ macro_rules! kernel {
             constants: &["N", "RUN", $($size),*],
             reference: Reference::of(parts::<f32, $of>, parts::<f64, $of>),
             optimized: None,
+            demand: crate::kernel::Demand::UNSTATED,
             trusted: true,
             ports: &[],
             finishing: None,

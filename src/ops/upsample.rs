@@ -191,6 +191,7 @@ pub static UPSAMPLE: Kernel = Kernel {
     constants: &["PLANES", "H", "W", "HO", "WO", "BILINEAR"],
     reference: crate::reference!(upsample),
     optimized: None,
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[],
     finishing: None,

@@ -13,8 +13,10 @@ use crate::shape::DType;
 
 mod account;
 mod check;
+mod latency;
 pub use account::{Account, ProgramAccount};
 pub use check::Limits;
+pub use latency::{Bound, Card, Prediction};
 
 /// What a buffer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -20,6 +20,21 @@ fn the_plan_is_shown_before_it_runs() {
         table.contains("0.conv2d forward") && table.contains("read back"),
         "{table}"
     );
+    assert!(table.contains("predicted for some GPU, which nobody has measured: "));
+    // On a processor a plan has other kernels first; the card's are shown.
+    let table = plan(&["--card", "h200"]);
+    let launch = table.lines().find(|line| line.contains("8.dense forward"));
+    let launch = launch.unwrap();
+    assert!(launch.contains("matmul_slices"), "{launch}");
+    let (_, total) = table.split_once("predicted for an H200: ").unwrap();
+    let total: f64 = total.split(' ').next().unwrap().parse().unwrap();
+    // 84 µs were measured.
+    assert!((60.0..120.0).contains(&total), "{total}");
+    let said = refused(&["plan", "--card", "H2000"], home.path());
+    assert!(
+        said.contains("did you mean `H200`") && said.contains("generic"),
+        "{said}"
+    );
     let json: Value = serde_json::from_str(&plan(&["--json"])).unwrap();
     let fused = json["programs"]["train"].as_array().unwrap().len();
     let json: Value = serde_json::from_str(&plan(&["--json", "--no-fuse"])).unwrap();

@@ -8,7 +8,7 @@ use super::tuning::Tuning;
 use crate::error::{Error, Result};
 use crate::exec::{Cache, Choice, DeviceInfo};
 use crate::kernel::{LANES, Target};
-use crate::plan::{Alternative, Launch, Limits, Plan};
+use crate::plan::{Alternative, Card, Launch, Limits, Plan};
 
 /// How much of its memory a device may be asked for.
 const BUDGET_PERCENT: u8 = 95;
@@ -405,8 +405,8 @@ impl GpuDevice {
         })
     }
 
-    /// The variant of a launch that suits the adapter.
-    pub(super) fn variant(&self, launch: &Launch) -> usize {
+    /// The variant of a launch of `plan` that suits the adapter.
+    pub(super) fn variant(&self, plan: &Plan, launch: &Launch) -> usize {
         let suiting: &[Target] = match self.target {
             Target::Gpu | Target::Workgroup { .. } | Target::MatrixUnits { .. } => &[],
             Target::Processor => &[Target::Processor],
@@ -419,13 +419,14 @@ impl GpuDevice {
             let mut others = launch.alternatives.iter();
             others.position(|other: &Alternative| other.target == *target)
         };
-        let by_workgroups = || match self.target {
-            Target::Gpu => launch.by_workgroups(),
-            _ => None,
-        };
         let mut preferred = units.iter().chain(suiting);
-        let other = preferred.find_map(of).or_else(by_workgroups);
-        other.map_or(0, |i| i + 1)
+        match preferred.find_map(of) {
+            Some(i) => i + 1,
+            None if self.target != Target::Gpu => 0,
+            // What a program on a processor takes, no card's numbers say.
+            None if self.info.software => launch.by_workgroups().map_or(0, |i| i + 1),
+            None => plan.suiting(launch, Card::named(&self.info.name)),
+        }
     }
 
     /// What it is and allows.

@@ -1,10 +1,11 @@
-//! The variants of a device's launches, timed on it where it is to be tuned.
+//! The variants of a device's launches, held to the reference and timed on it where it is to be tuned.
 
 use super::Gpu;
 use super::adapter::GpuDevice;
+use super::tuning::Trial;
 use crate::clock::Stopwatch;
-use crate::error::Result;
-use crate::exec::{DeviceInfo, Executor};
+use crate::error::{Error, Result};
+use crate::exec::{DeviceInfo, Executor, run_verified};
 use crate::kernel::Access;
 use crate::plan::{Buffer, Launch, Plan};
 use crate::rng::{Stream, key, streams, uniform};
@@ -20,13 +21,21 @@ const ROUND: f64 = 0.005;
 const MOST: f64 = 1000.0;
 /// Different values in a scratch buffer; a prime, so that no row repeats another.
 const VALUES: usize = 4093;
+/// Draws of values that a variant must disagree with the reference in to be wrong: rounding may put one of
+/// them on the other side of a kink, and two variants are then both right and far apart.
+const DRAWS: u32 = 2;
+/// Replicas of a comparison with the reference: with one, what forgets where a replica begins would pass.
+const REPLICAS: usize = 2;
+/// Operations up to which the reference is asked: written for reading, it takes some seconds for so many.
+const MOST_FLOPS: u64 = 4_000_000_000;
 
 impl GpuDevice {
     /// The plan with the variants that suit the device, or that were measured to be fastest;
     /// and what the device is called then.
     pub(super) fn choose(&self, plan: Plan) -> Result<(Plan, DeviceInfo)> {
         let plan = self.possible(plan);
-        let suiting = |launch: &Launch| self.variant(launch);
+        let whole = plan.clone();
+        let suiting = |launch: &Launch| self.variant(&whole, launch);
         let Some(tuning) = &self.tuning else {
             return Ok((plan.choose(suiting), self.info.clone()));
         };
@@ -45,14 +54,14 @@ impl GpuDevice {
 
 /// Small numbers, of either sign and none of them tiny: what is slow about subnormal
 /// numbers must not count. Integers are 0, which every kernel can take for an index.
-fn scratch(buffer: &Buffer, replicas: usize) -> Host {
+fn scratch(buffer: &Buffer, replicas: usize, draw: u32) -> Host {
     let total = buffer.total(replicas);
     match buffer.dtype {
         DType::U32 => Host::U32(vec![0; total]),
         DType::F32 => {
             let stream = Stream {
                 seed: key(0),
-                replica: 0,
+                replica: draw,
                 stream: streams::TUNING,
             };
             let words = (0..VALUES as u32).map(|i| stream.words(0, i)[0]);
@@ -66,12 +75,70 @@ fn scratch(buffer: &Buffer, replicas: usize) -> Host {
     }
 }
 
-/// The seconds that each program of a trial takes on the device.
-fn measure(gpu: &GpuDevice, trial: Plan) -> Result<Vec<f64>> {
-    let programs: Vec<String> = (0..trial.programs.len()).map(|w| w.to_string()).collect();
+/// A trial of fewer replicas.
+fn fewer(trial: &Plan, replicas: usize) -> Plan {
+    let mut fewer = trial.clone();
+    for launch in fewer.programs.values_mut().flatten() {
+        launch.grid[2] = replicas as u32;
+        launch.flops = launch.flops / trial.replicas as u64 * replicas as u64;
+    }
+    fewer.replicas = replicas;
+    fewer
+}
+
+/// What each program of a trial, one variant, gets wrong on the device; `None` where the reference is not
+/// asked, because it would take too long.
+fn wrong(gpu: &GpuDevice, trial: &Plan) -> Result<Option<Vec<Option<Error>>>> {
+    let trial = fewer(trial, trial.replicas.min(REPLICAS));
+    if trial.programs["0"][0].flops > MOST_FLOPS {
+        return Ok(None);
+    }
+    let variants = trial.programs.len();
+    let mut executor = Gpu::new(gpu, trial)?;
+    let mut found = Vec::new();
+    for variant in 0..variants {
+        let mut disagreement = None;
+        for draw in 0..DRAWS {
+            let all = 0..executor.plan().buffers.len();
+            fill(&mut executor, all, draw)?;
+            disagreement = match run_verified(&mut executor, &variant.to_string(), 0) {
+                Ok(()) => None,
+                Err(e @ Error::Disagrees { .. }) => Some(e),
+                Err(e) => return Err(e),
+            };
+            if disagreement.is_none() {
+                break;
+            }
+        }
+        found.push(disagreement);
+    }
+    Ok(Some(found))
+}
+
+/// What each program of a trial, one variant, takes on the device, or what it gets wrong there.
+fn measure(gpu: &GpuDevice, trial: Plan) -> Result<Option<Vec<Trial>>> {
+    let Some(wrong) = wrong(gpu, &trial)? else {
+        return Ok(None);
+    };
+    let right = wrong
+        .iter()
+        .enumerate()
+        .filter(|(_, wrong)| wrong.is_none());
+    let right: Vec<String> = right.map(|(variant, _)| variant.to_string()).collect();
+    let mut seconds = seconds(gpu, trial, &right)?.into_iter();
+    let each = wrong.into_iter().map(|wrong| match wrong {
+        Some(e) => Trial::Wrong(e),
+        // One for each that is right.
+        None => Trial::Right(seconds.next().unwrap_or(f64::INFINITY)),
+    });
+    Ok(Some(each.collect()))
+}
+
+/// The seconds that these programs of a trial take on the device.
+fn seconds(gpu: &GpuDevice, trial: Plan, programs: &[String]) -> Result<Vec<f64>> {
     let mut executor = Gpu::new(gpu, trial)?;
     let all = 0..executor.plan().buffers.len();
-    fill(&mut executor, all)?;
+    fill(&mut executor, all, 0)?;
     let launch = executor.plan().programs["0"][0].clone();
     let updated: Vec<usize> = (launch.bindings.iter().zip(launch.kernel.bindings))
         .filter(|(_, declared)| declared.access == Access::ReadWrite)
@@ -79,7 +146,7 @@ fn measure(gpu: &GpuDevice, trial: Plan) -> Result<Vec<f64>> {
         .collect();
     let mut seconds = |program: &str, times: u64| -> Result<f64> {
         // What is updated in place would drift away, further the more launches there are.
-        fill(&mut executor, updated.iter().copied())?;
+        fill(&mut executor, updated.iter().copied(), 0)?;
         executor.wait()?;
         let begun = Stopwatch::start();
         executor.run(program, times)?;
@@ -87,7 +154,7 @@ fn measure(gpu: &GpuDevice, trial: Plan) -> Result<Vec<f64>> {
         Ok(begun.seconds() / times as f64)
     };
     let mut times = Vec::new();
-    for program in &programs {
+    for program in programs {
         // Some drivers compile at the first launch.
         seconds(program, 1)?;
         let one = seconds(program, 1)?;
@@ -102,9 +169,9 @@ fn measure(gpu: &GpuDevice, trial: Plan) -> Result<Vec<f64>> {
     Ok(best)
 }
 
-fn fill(executor: &mut Gpu, buffers: impl Iterator<Item = usize>) -> Result<()> {
+fn fill(executor: &mut Gpu, buffers: impl Iterator<Item = usize>, draw: u32) -> Result<()> {
     for i in buffers {
-        let host = scratch(&executor.plan().buffers[i], executor.plan().replicas);
+        let host = scratch(&executor.plan().buffers[i], executor.plan().replicas, draw);
         executor.write(i, &host)?;
     }
     Ok(())
@@ -124,11 +191,12 @@ mod tests {
             shared: false,
             role: Role::State,
         };
-        let host = scratch(&buffer, 2);
+        let host = scratch(&buffer, 2, 0);
         assert_eq!(host.len(), 10_000);
+        assert_ne!(host, scratch(&buffer, 2, 1));
         let values = host.floats().unwrap();
         assert!(values.iter().all(|x| (0.02..=0.1).contains(&x.abs())));
         buffer.dtype = DType::U32;
-        assert_eq!(scratch(&buffer, 2), Host::U32(vec![0; 10_000]));
+        assert_eq!(scratch(&buffer, 2, 0), Host::U32(vec![0; 10_000]));
     }
 }

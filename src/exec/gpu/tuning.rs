@@ -1,12 +1,12 @@
-//! Which variant of a launch is fastest: measured once for each adapter, driver, kernel text,
-//! constants and grid, on buffers of the right sizes that belong to nobody.
+//! Which variant of a launch is fastest of those that are right: held to the reference and measured once for
+//! each adapter, driver, kernel text, constants and grid, on buffers of the right sizes that belong to nobody.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exec::Cache;
 use crate::exec::cache::digits;
 use crate::plan::{Buffer, Launch, Plan, Role};
@@ -15,13 +15,33 @@ use crate::plan::{Buffer, Launch, Plan, Role};
 /// time: what is within the noise would be decided by it.
 const WORTH: f64 = 0.97;
 
+/// What was found of a variant.
+#[derive(Debug)]
+pub(super) enum Trial {
+    /// It computes what the reference does, in so many seconds.
+    Right(f64),
+    /// It computes something else, and must not be taken.
+    Wrong(Error),
+}
+
+impl Trial {
+    fn seconds(&self) -> Option<f64> {
+        match self {
+            Self::Right(seconds) => Some(*seconds),
+            Self::Wrong(_) => None,
+        }
+    }
+}
+
 /// What was measured for a launch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Measured {
     /// The variant to go.
     variant: usize,
-    /// What each variant took.
-    microseconds: Vec<f64>,
+    /// What each variant took; none of one that was wrong, and was not timed.
+    microseconds: Vec<Option<f64>>,
+    /// What the wrong ones computed, and what the reference does.
+    wrong: Vec<String>,
 }
 
 /// By everything that a launch's time depends on.
@@ -35,13 +55,17 @@ impl Tuning {
     /// The plan with each launch done in its fastest variant, and a number for the variants that
     /// were chosen, where there was a choice. `suiting` is the variant that is taken where
     /// measuring makes no difference; `measure` gets a plan with a program for each variant
-    /// (`"0"`, `"1"`, …) and returns the seconds of each.
+    /// (`"0"`, `"1"`, …) and returns what it finds of each, or nothing where none could be held to the
+    /// reference: then none may win.
+    ///
+    /// # Errors
+    /// What `measure` says; [`Error::Disagrees`] where every variant is wrong.
     pub(super) fn choose(
         &self,
         plan: Plan,
         (cache, identity): (&Cache, &str),
         suiting: impl Fn(&Launch) -> usize,
-        measure: &mut dyn FnMut(Plan) -> Result<Vec<f64>>,
+        measure: &mut dyn FnMut(Plan) -> Result<Option<Vec<Trial>>>,
     ) -> Result<(Plan, Option<String>)> {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let name = format!("tuning-{}", digits(identity));
@@ -61,17 +85,13 @@ impl Tuning {
         for launch in open {
             let key = describe(&plan, launch);
             if !table.contains_key(&key) {
-                let seconds = measure(trial(&plan, launch))?;
-                let variant = fastest(&seconds, suiting(launch));
-                tracing::debug!("{}: variant {variant} of {seconds:?}", launch.label);
-                let microseconds = seconds.iter().map(|s| s * 1e6).collect();
-                table.insert(
-                    key.clone(),
-                    Measured {
-                        variant,
-                        microseconds,
-                    },
-                );
+                let suiting = suiting(launch);
+                let trials = measure(trial(&plan, launch))?;
+                if trials.is_none() {
+                    tracing::debug!("{}: too long for the reference to be tuned", launch.label);
+                }
+                let measured = judged(launch, trials.unwrap_or_default(), suiting)?;
+                table.insert(key.clone(), measured);
             }
             let variant = table[&key].variant;
             chosen += &format!("{key}\n{variant}\n");
@@ -149,12 +169,46 @@ fn trial(plan: &Plan, launch: &Launch) -> Plan {
     }
 }
 
-/// The variant that takes least; `suiting` unless another is worth it.
-fn fastest(seconds: &[f64], suiting: usize) -> usize {
-    let least = (0..seconds.len()).min_by(|&a, &b| seconds[a].total_cmp(&seconds[b]));
-    least
-        .filter(|&variant| seconds[variant] <= WORTH * seconds[suiting])
-        .unwrap_or(suiting)
+/// What is remembered of a launch's trials.
+fn judged(launch: &Launch, trials: Vec<Trial>, suiting: usize) -> Result<Measured> {
+    let seconds: Vec<_> = trials.iter().map(Trial::seconds).collect();
+    let variant = match fastest(&seconds, suiting) {
+        Some(variant) => variant,
+        None if trials.is_empty() => suiting,
+        None => {
+            let mut errors = trials.into_iter();
+            let first = errors.find_map(|trial| match trial {
+                Trial::Wrong(e) => Some(e),
+                Trial::Right(_) => None,
+            });
+            return first.map_or_else(|| judged(launch, vec![], suiting), Err);
+        }
+    };
+    tracing::debug!("{}: variant {variant} of {seconds:?}", launch.label);
+    let mut wrong = Vec::new();
+    for trial in &trials {
+        if let Trial::Wrong(e) = trial {
+            tracing::warn!("a variant is left out: {e}");
+            wrong.push(e.to_string());
+        }
+    }
+    let microseconds = seconds.iter().map(|s| s.map(|s| s * 1e6)).collect();
+    Ok(Measured {
+        variant,
+        microseconds,
+        wrong,
+    })
+}
+
+/// The variant that takes least of those that are right; `suiting`, if it is, unless another is worth it.
+fn fastest(seconds: &[Option<f64>], suiting: usize) -> Option<usize> {
+    let right = seconds.iter().enumerate();
+    let right = right.filter_map(|(variant, seconds)| Some((variant, (*seconds)?)));
+    let (least, time) = right.min_by(|(_, a), (_, b)| a.total_cmp(b))?;
+    match seconds.get(suiting) {
+        Some(Some(usual)) if time > WORTH * usual => Some(suiting),
+        _ => Some(least),
+    }
 }
 
 #[cfg(test)]
@@ -209,7 +263,7 @@ mod tests {
             let variants: Vec<_> = trial.programs.values().map(|l| l[0].kernel.name).collect();
             assert_eq!(variants, ["add", "other"]);
             count += 1;
-            Ok(seconds.to_vec())
+            Ok(Some(seconds.map(Trial::Right).into()))
         };
         let (plan, variants) = tuning.choose(plan, files, |_| 0, &mut measure).unwrap();
         assert_eq!(plan.programs["run"][0].variants(), 1);
@@ -249,11 +303,44 @@ mod tests {
 
     #[test]
     fn a_difference_within_the_noise_changes_nothing() {
-        assert_eq!(fastest(&[1.0, 0.99], 0), 0);
-        assert_eq!(fastest(&[1.0, 0.9], 0), 1);
-        assert_eq!(fastest(&[0.99, 1.0], 1), 1);
-        assert_eq!(fastest(&[0.9, 1.0], 1), 0);
-        assert_eq!(fastest(&[3.0, 2.0, 1.0], 0), 2);
+        let of = |seconds: &[f64], suiting| {
+            let seconds: Vec<_> = seconds.iter().copied().map(Some).collect();
+            fastest(&seconds, suiting).unwrap()
+        };
+        assert_eq!(of(&[1.0, 0.99], 0), 0);
+        assert_eq!(of(&[1.0, 0.9], 0), 1);
+        assert_eq!(of(&[0.99, 1.0], 1), 1);
+        assert_eq!(of(&[0.9, 1.0], 1), 0);
+        assert_eq!(of(&[3.0, 2.0, 1.0], 0), 2);
+    }
+
+    #[test]
+    fn what_is_wrong_is_not_taken() {
+        assert_eq!(fastest(&[None, Some(2.0), Some(1.99)], 0), Some(2));
+        assert_eq!(fastest(&[Some(9.0), None], 1), Some(0));
+        assert_eq!(fastest(&[None, None], 0), None);
+        let off = (&Cache::off(), "device");
+        let error = || Error::Disagrees {
+            launch: "sum".into(),
+            kernel: "add",
+            found: "c[0] = 1".into(),
+            wanted: "2".into(),
+        };
+        let choose = |trials: &mut dyn FnMut() -> Option<Vec<Trial>>| {
+            let mut measure = |_: Plan| Ok(trials());
+            let chosen = Tuning::default().choose(plan(), off, |_| 0, &mut measure);
+            chosen.map(|(plan, _)| kernel(&plan).name)
+        };
+        // However slow what is right.
+        let mut trials = || Some(vec![Trial::Right(9.0), Trial::Wrong(error())]);
+        assert_eq!(choose(&mut trials).unwrap(), "add");
+        let mut trials = || Some(vec![Trial::Wrong(error()), Trial::Right(9.0)]);
+        assert_eq!(choose(&mut trials).unwrap(), "other");
+        // Nothing was asked, and nothing wins.
+        assert_eq!(choose(&mut || None).unwrap(), "add");
+        let mut trials = || Some(vec![Trial::Wrong(error()), Trial::Wrong(error())]);
+        let said = choose(&mut trials).unwrap_err().to_string();
+        assert!(said.contains("sum") && said.contains("c[0] = 1"), "{said}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::implicit::direct_weight_cost;
 use super::*;
+use crate::kernel::Demand;
 
 /// ∂x: inputs g `[N, F, H_o, W_o]` and w; output `[N, C, H, W]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -173,6 +174,12 @@ impl Op for Conv2dWeightGrad {
 /// ∂x.
 pub static CONV2D_INPUT_GRAD: Kernel = Kernel {
     name: "conv2d_input_grad",
+    demand: Demand {
+        rounds: "F / GROUPS * KH * KW / 4 + 1",
+        issue: "F / GROUPS * KH * KW * 15 + 30",
+        words: "F / GROUPS * KH * KW * 16 + 64",
+        ..Demand::UNSTATED
+    },
     turns: "(F / GROUPS + 1) * (2 + KH * (KW + 2)) + 8",
     bindings: &[
         Bind::read("g").of("N * F * HO * WO"),
@@ -188,6 +195,13 @@ pub static CONV2D_INPUT_GRAD: Kernel = Kernel {
 /// ∂w.
 pub static CONV2D_WEIGHT_GRAD: Kernel = Kernel {
     name: "conv2d_weight_grad",
+    demand: Demand {
+        rounds: "N * HO * WO / 64 + 1",
+        barriers: "7",
+        issue: "N * HO * WO / 64 * 54 + 60",
+        words: "N * HO * WO",
+        ..Demand::UNSTATED
+    },
     turns: "N * HO * WO / 64 + 32",
     bindings: &[
         Bind::read("x").of("N * C * H * W"),

@@ -12,7 +12,7 @@
 
 use super::{CONV2D, CONV2D_INPUT_GRAD, CONV2D_WEIGHT_GRAD};
 use crate::kernel::{Kernel, Port, Target};
-use crate::ops::blocks::{Cut, Direct, WORKGROUPS, counted, cuts};
+use crate::ops::blocks::{Cut, Direct, WORKGROUPS, block_demand, counted, cuts};
 use crate::ops::{Alternative, Lowered};
 
 /// Fewer rows or columns than these leave even the smallest block mostly empty.
@@ -118,6 +118,7 @@ const PORTS: &[Port] = &[Port::finish(2, "64")];
 /// [`CONV2D`] in blocks.
 pub static FORWARD: Kernel = Kernel {
     name: "conv2d_implicit",
+    demand: block_demand!("C / GROUPS * KH * KW", "645"),
     turns: "(C * KH * KW / GROUPS / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
     source: source!("forward"),
     constants: CONSTANTS,
@@ -128,6 +129,7 @@ pub static FORWARD: Kernel = Kernel {
 /// [`CONV2D_INPUT_GRAD`] in blocks.
 pub static INPUT_GRAD: Kernel = Kernel {
     name: "conv2d_implicit_input_grad",
+    demand: block_demand!("F / GROUPS * KH * KW", "645"),
     turns: "(F * KH * KW / GROUPS / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
     source: source!("input_grad"),
     constants: CONSTANTS,
@@ -138,6 +140,7 @@ pub static INPUT_GRAD: Kernel = Kernel {
 /// [`CONV2D_WEIGHT_GRAD`] in blocks.
 pub static WEIGHT_GRAD: Kernel = Kernel {
     name: "conv2d_implicit_weight_grad",
+    demand: block_demand!("N * HO * WO", "645"),
     turns: "(N * HO * WO / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
     source: source!("weight_grad"),
     constants: CONSTANTS,

@@ -2,7 +2,7 @@
 //! variants of them.
 
 use super::{optimized, reference};
-use crate::kernel::{Bind, Kernel, Port};
+use crate::kernel::{Bind, Demand, Kernel, Port};
 
 /// The module of every kernel here, then `more`.
 macro_rules! source {
@@ -59,6 +59,7 @@ pub static CONV2D_POOL: Kernel = Kernel {
     constants: constants!(),
     reference: crate::reference!(reference::forward),
     optimized: Some(optimized::forward),
+    demand: crate::kernel::Demand::UNSTATED,
     trusted: true,
     ports: &[Port::finish(3, "16")],
     finishing: Some(optimized::finishing),
@@ -67,6 +68,12 @@ pub static CONV2D_POOL: Kernel = Kernel {
 /// The same for windows of 2 × 2 over a convolution of stride 1 without padding.
 pub static CONV2D_POOL_PAIRS: Kernel = Kernel {
     name: "conv2d_pool_pairs",
+    demand: Demand {
+        rounds: "C / GROUPS * KH * KW / 2 + 4",
+        issue: "C / GROUPS * KH * KW * 60 + 200",
+        words: "C / GROUPS * KH * KW * 32 + 1152",
+        ..Demand::UNSTATED
+    },
     turns: "(C / GROUPS + 1) * (2 + KH * (KW + 2)) + 64",
     ..CONV2D_POOL
 };
@@ -74,6 +81,12 @@ pub static CONV2D_POOL_PAIRS: Kernel = Kernel {
 /// ∂x.
 pub static CONV2D_POOL_INPUT_GRAD: Kernel = Kernel {
     name: "conv2d_pool_input_grad",
+    demand: Demand {
+        rounds: "F / GROUPS * ((KH + 1) / 2) * ((KW + 1) / 2) + 2",
+        issue: "F / GROUPS * ((KH + 1) / 2) * ((KW + 1) / 2) * 35",
+        words: "F / GROUPS * 576",
+        ..Demand::UNSTATED
+    },
     turns: "(F / GROUPS + 1) * (2 + ((DH * KH + PKH) / (SH * PSH) + 1) * ((DW * KW + PKW) / (SW * PSW) + 3)) + 16",
     bindings: &[
         Bind::read("g").of("N * F * PO * QO"),
@@ -91,6 +104,13 @@ pub static CONV2D_POOL_INPUT_GRAD: Kernel = Kernel {
 /// ∂w.
 pub static CONV2D_POOL_WEIGHT_GRAD: Kernel = Kernel {
     name: "conv2d_pool_weight_grad",
+    demand: Demand {
+        rounds: "N * PO * QO / SHARES + 2",
+        barriers: "1",
+        issue: "N * PO * QO / SHARES * 40",
+        words: "N * PO * QO / SHARES * 512",
+        ..Demand::UNSTATED
+    },
     turns: "N * PO * QO / SHARES + SHARES + 32",
     bindings: &[
         Bind::read("x").of("N * C * H * W"),
@@ -108,6 +128,7 @@ pub static CONV2D_POOL_WEIGHT_GRAD: Kernel = Kernel {
 /// ∂w and ∂bias.
 pub static CONV2D_POOL_WEIGHT_GRAD_BIAS: Kernel = Kernel {
     name: "conv2d_pool_weight_grad_bias",
+    demand: CONV2D_POOL_WEIGHT_GRAD.demand,
     bindings: &[
         Bind::read("x").of("N * C * H * W"),
         Bind::read("upstream").of("N * F * PO * QO"),

@@ -8,6 +8,7 @@
 
 use super::kernels::{STAGED_SOURCE, constants};
 use super::*;
+use crate::kernel::Demand;
 
 /// Threads and bytes that a workgroup may have: the best first, then every adapter's.
 const SIZES: [Size; 2] = [Size::new(512, 32 << 10), Size::new(256, 16 << 10)];
@@ -264,6 +265,13 @@ pub(super) fn weight_grad(
 
 pub(super) static FORWARD: Kernel = Kernel {
     name: "conv2d_pool_staged",
+    demand: Demand {
+        rounds: "C / GROUPS * H * W / THREADS / 4 + 2",
+        barriers: "4",
+        issue: "C / GROUPS / TEAMS * KH * KW * (16 * PAIRS + 8) + C / GROUPS * H * W / THREADS * 12 + 150",
+        words: "C / GROUPS * (H * W + 2 * KH * KW * PAIRS) + 4 * THREADS",
+        ..Demand::UNSTATED
+    },
     turns: "(C / GROUPS + CHUNK) * (2 + KH * (KW + 1)) + (C / GROUPS / CHUNK + 1) * (CHUNK * (H * W + KH \
             * KW * PAIRS) / THREADS + 4) + (2 * PAIRS * SQUARES / THREADS + 1) * (4 * TEAMS + 8)",
     source: STAGED_SOURCE,
@@ -276,6 +284,13 @@ pub(super) static FORWARD: Kernel = Kernel {
 
 pub(super) static INPUT_GRAD: Kernel = Kernel {
     name: "conv2d_pool_input_grad_staged",
+    demand: Demand {
+        rounds: "F / GROUPS / CHUNK * 5 + 2",
+        barriers: "F / GROUPS / CHUNK * 4 + 2",
+        issue: "F / GROUPS / TEAMS * KH * KW * (16 * PAIRS + 8) + F / GROUPS * H * W / THREADS * 8 + 200",
+        words: "F / GROUPS * (2 * PO * QO + 2 * KH * KW * PAIRS) + 4 * THREADS",
+        ..Demand::UNSTATED
+    },
     turns: "(F / GROUPS + CHUNK) * (2 + KH * (KW + 1)) + (F / GROUPS / CHUNK + 1) * (2 * MEMORY / THREADS + \
             (CHUNK * KH * KW * PAIRS + CHUNK * PO * QO) / THREADS + 16) + (2 * PAIRS * H * W / THREADS + 1) \
             * (TEAMS + 4 + (F / GROUPS + 1) * (2 + ((KH + PKH) / PSH + 1) * ((KW + PKW) / PSW + 3)))",
@@ -290,6 +305,13 @@ const WEIGHT_TURNS: &str = "(N * PO * QO / (4 * SHARES) + 2) * (KW + 1) + ((ROWS
 
 pub(super) static WEIGHT_GRAD: Kernel = Kernel {
     name: "conv2d_pool_weight_grad_staged",
+    demand: Demand {
+        rounds: "N * PO * QO / (4 * SHARES) * 2 + 2",
+        barriers: "2",
+        issue: "N * PO * QO / (4 * SHARES) * (60 + KW * 16) + 200",
+        words: "N * PO * QO * (2 + ROWS) + 4 * ROWS * KW",
+        ..Demand::UNSTATED
+    },
     turns: WEIGHT_TURNS,
     source: STAGED_SOURCE,
     constants: constants!("SHARES", "THREADS", "MEMORY", "WEIGHTS", "ROWS", "PARTS"),
@@ -298,6 +320,7 @@ pub(super) static WEIGHT_GRAD: Kernel = Kernel {
 
 pub(super) static WEIGHT_GRAD_BIAS: Kernel = Kernel {
     name: "conv2d_pool_weight_grad_bias_staged",
+    demand: WEIGHT_GRAD.demand,
     turns: WEIGHT_TURNS,
     source: STAGED_SOURCE,
     constants: WEIGHT_GRAD.constants,

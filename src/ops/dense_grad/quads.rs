@@ -2,7 +2,7 @@
 //! `shaders/dense_grad/quads.wgsl`, and which of them a layer takes.
 
 use super::{DENSE_GRAD, DENSE_UPDATE, PORTS};
-use crate::kernel::{Kernel, Port, Target};
+use crate::kernel::{Demand, Kernel, Port, Target};
 use crate::ops::{Alternative, Lowered};
 
 /// Threads of a workgroup and the bytes that they share; `THREADS` and `shares` in the shader.
@@ -68,6 +68,13 @@ macro_rules! source {
 /// [`DENSE_GRAD`] by fours of columns, where IN is a multiple of 4.
 pub static DENSE_GRAD_QUADS: Kernel = Kernel {
     name: "dense_grad_quads",
+    demand: Demand {
+        rounds: "OUT * QUADS / 512 + 3",
+        barriers: "4 * (N / 4)",
+        issue: "OUT * QUADS / 512 * (2 * N * 10 + 60) + 300",
+        words: "OUT * (8 * QUADS + N) + 8 * QUADS * N",
+        ..Demand::UNSTATED
+    },
     turns: "(OUT / 256 + 1) * (N + 2) + OUT * QUADS / 512 + 160",
     source: source!("quads_fours"),
     constants: &["N", "IN", "OUT", "QUADS"],
@@ -78,6 +85,12 @@ pub static DENSE_GRAD_QUADS: Kernel = Kernel {
 /// [`DENSE_UPDATE`] likewise.
 pub static DENSE_UPDATE_QUADS: Kernel = Kernel {
     name: "dense_update_quads",
+    demand: Demand {
+        rounds: "OUT * QUADS / 512 + 2",
+        issue: "OUT * QUADS / 512 * (2 * N * 5 + 60) + 100",
+        words: "OUT * (8 * QUADS + N) + 4 * QUADS * N",
+        ..Demand::UNSTATED
+    },
     turns: DENSE_GRAD_QUADS.turns,
     source: DENSE_GRAD_QUADS.source,
     constants: DENSE_GRAD_QUADS.constants,
@@ -88,6 +101,7 @@ pub static DENSE_UPDATE_QUADS: Kernel = Kernel {
 /// [`DENSE_GRAD_QUADS`] for any IN.
 pub static DENSE_GRAD_QUADS_ANY: Kernel = Kernel {
     name: "dense_grad_quads_any",
+    demand: DENSE_GRAD_QUADS.demand,
     source: source!("quads_ones"),
     ..DENSE_GRAD_QUADS
 };
@@ -95,6 +109,7 @@ pub static DENSE_GRAD_QUADS_ANY: Kernel = Kernel {
 /// [`DENSE_UPDATE_QUADS`] for any IN.
 pub static DENSE_UPDATE_QUADS_ANY: Kernel = Kernel {
     name: "dense_update_quads_any",
+    demand: DENSE_UPDATE_QUADS.demand,
     source: DENSE_GRAD_QUADS_ANY.source,
     ..DENSE_UPDATE_QUADS
 };

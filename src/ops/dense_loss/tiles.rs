@@ -2,7 +2,7 @@
 //! `shaders/dense_loss/tiles.wgsl`.
 
 use super::DENSE_LOSS;
-use crate::kernel::{Kernel, Target};
+use crate::kernel::{Demand, Kernel, Target};
 use crate::ops::{Alternative, Lowered};
 
 /// Threads of a workgroup and the bytes that they share; `THREADS`, `shares` and `scores` in the
@@ -41,6 +41,13 @@ macro_rules! source {
 /// [`DENSE_LOSS`] by tiles of 5 × 5, where IN is a multiple of 4.
 pub static DENSE_LOSS_TILES: Kernel = Kernel {
     name: "dense_loss_tiles",
+    demand: Demand {
+        rounds: "N / 5 * (K / 5) / 4 * (IN / 256) + 4",
+        barriers: "N / 5 * (K / 5) / 4 * 8 + 4",
+        issue: "N / 5 * (K / 5) / 4 * (IN / 256 * 150 + 300) + K * 40",
+        words: "N / 5 * (K / 5) * IN * 10",
+        ..Demand::UNSTATED
+    },
     turns: "N / 5 * (K / 5) / 4 * (IN / 256 + 48) + 4 * K + N + 64",
     source: source!("tiles_fours"),
     ..DENSE_LOSS
@@ -49,6 +56,13 @@ pub static DENSE_LOSS_TILES: Kernel = Kernel {
 /// [`DENSE_LOSS_TILES`] for any IN.
 pub static DENSE_LOSS_TILES_ANY: Kernel = Kernel {
     name: "dense_loss_tiles_any",
+    demand: Demand {
+        rounds: "N / 5 * (K / 5) / 4 * (IN / 64) + 4",
+        barriers: "N / 5 * (K / 5) / 4 * 8 + 4",
+        issue: "N / 5 * (K / 5) / 4 * (IN / 64 * 60 + 300) + K * 40",
+        words: "N / 5 * (K / 5) * IN * 10",
+        ..Demand::UNSTATED
+    },
     turns: "N / 5 * (K / 5) / 4 * (IN / 64 + 48) + 4 * K + N + 64",
     source: source!("tiles_ones"),
     ..DENSE_LOSS

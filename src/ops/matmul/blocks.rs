@@ -4,7 +4,7 @@
 use super::MATMUL;
 use crate::kernel::{Kernel, Target};
 use crate::ops::Alternative;
-use crate::ops::blocks::{Cut, cuts};
+use crate::ops::blocks::{Cut, block_demand, cuts};
 
 /// Every variant of a product `[M, K] · [K, N]`, the best for a GPU first.
 pub(super) fn variants(sizes: [usize; 3], constants: &[(&'static str, f64)]) -> Vec<Alternative> {
@@ -36,6 +36,7 @@ pub(super) fn variants(sizes: [usize; 3], constants: &[(&'static str, f64)]) -> 
 /// [`MATMUL`] in blocks.
 pub static MATMUL_BLOCK: Kernel = Kernel {
     name: "matmul_block",
+    demand: block_demand!("K", "200"),
     turns: "(K / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
     constants: &["M", "N", "K", "TRANS_A", "TRANS_B", "BLOCK", "SHARES"],
     ..MATMUL

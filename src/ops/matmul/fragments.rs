@@ -6,7 +6,7 @@
 //! without their loss scaling would be lost; these stay in f32.
 
 use super::MATMUL;
-use crate::kernel::{Kernel, Port, Target};
+use crate::kernel::{Demand, Kernel, Port, Target};
 use crate::ops::Alternative;
 
 /// Rows and columns of a workgroup's block; `SPAN` of the shader.
@@ -30,6 +30,7 @@ macro_rules! source {
 /// [`MATMUL`] by units of 16 × 16.
 pub static MATMUL_FRAGMENTS16: Kernel = Kernel {
     name: "matmul_fragments16",
+    demand: Demand::UNSTATED,
     turns: "(K / 32 + 1) * 24 + 512",
     source: source!("fragments16"),
     ports: &[Port::finish(2, "32")],
@@ -39,6 +40,7 @@ pub static MATMUL_FRAGMENTS16: Kernel = Kernel {
 /// [`MATMUL`] by units of 8 × 8.
 pub static MATMUL_FRAGMENTS8: Kernel = Kernel {
     name: "matmul_fragments8",
+    demand: Demand::UNSTATED,
     source: source!("fragments8"),
     ..MATMUL_FRAGMENTS16
 };

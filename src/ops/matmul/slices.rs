@@ -2,7 +2,7 @@
 //! other: the kernels of `shaders/matmul/slices.wgsl`, and how they cut a product.
 
 use super::MATMUL;
-use crate::kernel::{Kernel, Port, Target};
+use crate::kernel::{Demand, Kernel, Port, Target};
 use crate::ops::Alternative;
 
 /// Terms from which on sharing a sum is worth it.
@@ -54,6 +54,13 @@ macro_rules! source {
 /// [`MATMUL`](super::MATMUL) of few rows of A with K in slices, where K is a multiple of 4.
 pub static MATMUL_SLICES: Kernel = Kernel {
     name: "matmul_slices",
+    demand: Demand {
+        rounds: "K / (4 * SLICES) + 2",
+        barriers: "2 * (M * COLUMNS / 16)",
+        issue: "K / (4 * SLICES) * (M * (4 * COLUMNS + 4) + 40) + 200",
+        words: "(K + 4) * (M + COLUMNS)",
+        ..Demand::UNSTATED
+    },
     turns: "K / (4 * SLICES) + 192",
     source: source!("slices_fours"),
     constants: &["M", "N", "K", "TRANS_A", "TRANS_B", "COLUMNS", "SLICES"],
@@ -64,6 +71,13 @@ pub static MATMUL_SLICES: Kernel = Kernel {
 /// [`MATMUL_SLICES`] for any K.
 pub static MATMUL_SLICES_ANY: Kernel = Kernel {
     name: "matmul_slices_any",
+    demand: Demand {
+        rounds: "K / SLICES + 2",
+        barriers: "2 * (M * COLUMNS / 16)",
+        issue: "K / SLICES * (M * (COLUMNS + 3) + 40) + 200",
+        words: "(K + 4) * (M + COLUMNS)",
+        ..Demand::UNSTATED
+    },
     turns: "K / SLICES + 192",
     source: source!("slices_ones"),
     ..MATMUL_SLICES

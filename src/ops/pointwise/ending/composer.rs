@@ -127,6 +127,7 @@ fn kernel(core: &'static Kernel, pieces: &[Piece], bindings: Vec<Bind>, text: &s
         turns: kept(&turns),
         reference: Reference::expression(on_cpu),
         optimized: None,
+        demand: core.demand,
         trusted: core.trusted,
         ports: &[],
         finishing: None,
