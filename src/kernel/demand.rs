@@ -98,9 +98,9 @@ fn number(source: &str, text: &str, constants: &[(&str, f64)], depth: usize) -> 
                 Some((_, value)) => *value as u64,
                 None => {
                     let kinds = ["const", "override"].iter();
-                    let declared = kinds
+                    let mut declared = kinds
                         .filter_map(|kind| source.split_once(&format!("{kind} {word}: u32 = ")));
-                    let (_, declared) = declared.last()?;
+                    let (_, declared) = declared.next()?;
                     let (declared, _) = declared.split_once(';')?;
                     number(source, declared, constants, depth.checked_sub(1)?)?
                 }
