@@ -57,6 +57,10 @@ fn rings(path: &Path) -> Vec<f32> {
             TensorView::new(Dtype::U8, vec![60], &classes).unwrap(),
         ),
         (
+            "rings",
+            TensorView::new(Dtype::U8, vec![60, 1], &classes).unwrap(),
+        ),
+        (
             "radius",
             TensorView::new(Dtype::F32, vec![60, 1], &of_radii).unwrap(),
         ),
@@ -177,6 +181,13 @@ fn arrays_are_columns_by_name() {
     assert!(
         missing.contains("unknown array `pints` (did you mean `points`?)"),
         "{missing}"
+    );
+    // Bytes of several axes become floats from 0 to 1, which nobody means by a target.
+    let bytes = "columns = { input = \"points\", target = \"rings\" }";
+    let bytes = wrong(&of_arrays(bytes, "mse", 1));
+    assert!(
+        bytes.contains("array rings: found bytes [1] a row"),
+        "{bytes}"
     );
     let none = wrong(&of_arrays("", "cross_entropy", 2));
     assert!(none.contains("unknown column"), "{none}");

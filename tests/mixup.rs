@@ -92,6 +92,22 @@ fn examples_and_their_classes_are_mixed_alike() {
     );
     let alpha = told(fit(Loss::cross_entropy()).mixup(0.0));
     assert!(alpha.contains("alpha of mixup: found 0"), "{alpha}");
+    let alone = told(fit(Loss::cross_entropy()).mixup(0.2).batch(1));
+    assert!(alone.contains("mini-batch of mixup: found 1"), "{alone}");
+    // No device is asked, and nothing is allocated.
+    let many = told(fit(Loss::cross_entropy()).replicas(1 << 40));
+    assert!(many.contains("wanted 1 to 65535"), "{many}");
+    let none = told(fit(Loss::cross_entropy()).replicas(0));
+    assert!(none.contains("wanted 1 to 65535"), "{none}");
+    let last = told(
+        fit(Loss::cross_entropy())
+            .replicas(2)
+            .first_replica(u32::MAX),
+    );
+    assert!(
+        last.contains("first replica: found 4294967295 and 2 replicas"),
+        "{last}"
+    );
     let words = Dataset::windows(vec![1, 2, 3, 0, 1, 2, 3, 0, 1, 2], 4).unwrap();
     let model = Model::sequential(Input::u32([4]))
         .then(Embedding::new(4, 3))

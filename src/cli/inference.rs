@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::Instant;
 
-use wgrad::Result;
 use wgrad::exec::Device;
 use wgrad::fit::{Inference, Weights};
 use wgrad::model::Registry;
 use wgrad::shape::DType;
 use wgrad::tensor::Host;
+use wgrad::{Error, Result};
 
 use super::print;
 use super::rounds::ROUNDS;
@@ -19,6 +19,14 @@ const BATCHES: [usize; 4] = [1, 8, 32, 128];
 /// Prints microseconds from inputs in memory to outputs in memory, of zeros: what a model computes
 /// takes as long for any numbers.
 pub fn run(device: &Device, seconds: f64, path: &Path) -> Result<()> {
+    if wgrad::train::Model::load(path).is_ok() {
+        let wanted = "a model of an experiment, or one that `Weights::save` has written";
+        return Err(Error::setting(
+            "model",
+            "one of the book's networks",
+            wanted,
+        ));
+    }
     let (model, weights) = Weights::load_model(path, &Registry::standard())?;
     print(&format!(
         "{} on {}\n\n{:>8} {:>12} {:>25} {:>12}\n",

@@ -1,6 +1,6 @@
 //! `wgrad plan`: the account of a training session before it runs.
 
-use wgrad::exec::Device;
+use wgrad::exec::{Choice, Device};
 use wgrad::model::Registry;
 use wgrad::plan::{Card, Plan, ProgramAccount};
 use wgrad::train::Trainer;
@@ -28,7 +28,12 @@ pub fn run(args: &Args) -> Result<()> {
     let named = args.card.as_deref().map(card).transpose()?;
     let (name, batch, device, plan) = match args.session.experiment()? {
         Some(named) => {
-            let device = Device::open(named.device)?;
+            // A GPU's plan has its own variants left, of which another card would choose otherwise.
+            let choice = match args.card {
+                Some(_) => Choice::Cpu,
+                None => named.device,
+            };
+            let device = Device::open(choice)?;
             let experiment = named.experiment;
             let prepared = experiment.prepare(named.data.as_deref(), &Registry::standard())?;
             let plan = prepared.plan(&device)?;

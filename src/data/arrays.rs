@@ -357,7 +357,7 @@ impl Kind {
                 let values = bits.map(f64::from_bits);
                 let far = |x: &f64| x.is_finite() && !(*x as f32).is_finite();
                 if let Some(far) = values.clone().find(far) {
-                    return Err((far.to_string(), "numbers that floats of 32 bits have"));
+                    return Err((format!("{far:e}"), "numbers that floats of 32 bits have"));
                 }
                 Ok(floats(values.map(|x| x as f32)))
             }

@@ -75,13 +75,23 @@ impl DataSource for Dataset {
     }
 }
 
-/// Rows that are hashed at once.
+/// Rows that are hashed at once, at most, and about how many bytes of them.
 const PIECE: usize = 4096;
+const PIECE_BYTES: usize = 16 << 20;
 
 fn identity(rows: usize, read: impl Fn(Range<usize>) -> Result<Dataset>) -> Result<String> {
     let mut hashes: Vec<(String, Sha256)> = Vec::new();
-    for first in (0..rows).step_by(PIECE) {
-        let piece = first..rows.min(first + PIECE);
+    // As many rows as follow from a row's size: the hash is of these pieces.
+    let piece = match rows {
+        0 => PIECE,
+        _ => {
+            let row = read(0..1)?;
+            let bytes: usize = row.columns().iter().map(|c| 4 * words(c, 1)).sum();
+            (PIECE_BYTES / bytes.max(1)).clamp(1, PIECE)
+        }
+    };
+    for first in (0..rows).step_by(piece) {
+        let piece = first..rows.min(first + piece);
         let data = read(piece.clone())?;
         for column in data.columns() {
             let form = format!("{:?} {:?}", Form::of(column), piece);
@@ -163,7 +173,7 @@ pub(crate) fn words(column: &Column, rows: usize) -> usize {
 /// Rows in shards: what [`Fit`](crate::fit::Fit) takes in place of a [`Dataset`] when the rows are more
 /// than the device, or the machine, has room for.
 ///
-/// A device keeps two shards: one that is trained on, and the next, which is read and uploaded meanwhile.
+/// A device keeps two shards of each data set: one that is trained on, and the next, which is read and uploaded meanwhile.
 /// Where one shard holds all rows, they lie on the device as a whole, as a [`Dataset`] does.
 #[derive(Clone, Copy, Debug)]
 pub struct Shards<'a> {

@@ -164,6 +164,23 @@ impl Experiment {
                 _ => None,
             });
             schema.settle(&inputs, classes);
+            // Bytes would be divided by 255 without a word.
+            let mut against = self.loss.against.clone();
+            if against.is_empty() {
+                against.push("target".into());
+            }
+            let mut targets = schema.targets.iter();
+            let bytes = targets.find(|c| c.kind == "bytes" && against.contains(&c.name));
+            if let Some(column) = bytes {
+                let found = format!("bytes {:?} a row", column.extents);
+                let wanted = "targets of integers of more than 8 bits, or floats: bytes become \
+                              floats from 0 to 1";
+                return Err(Error::setting(
+                    format!("array {}", column.array),
+                    found,
+                    wanted,
+                ));
+            }
         }
         let labelled = matches!(reading, Reading::Pictures(_));
         let mut loss = self.loss.clone();

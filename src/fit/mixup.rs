@@ -30,7 +30,11 @@ pub(super) fn check(alpha: f64) -> Result<()> {
         true => Ok(()),
         false => {
             let wanted = format!("above 0 to {MOST}");
-            Err(Error::setting("alpha of mixup", alpha, wanted))
+            Err(Error::setting(
+                "alpha of mixup",
+                format!("{alpha:e}"),
+                wanted,
+            ))
         }
     }
 }

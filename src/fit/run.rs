@@ -301,7 +301,7 @@ impl<'a> Fit<'a> {
     }
 
     /// Holds data and settings to each other, without a device: what [`Fit::run`] would say before it
-    /// trains. Of data in shards this is the first row.
+    /// trains. Of data in shards this is the first row, of what is one shard all of them.
     ///
     /// # Errors
     /// Columns, sizes and settings that do not fit, by name; what keeps rows from being read.
@@ -332,7 +332,7 @@ impl<'a> Fit<'a> {
     /// Trains on a [`Dataset`](crate::data::Dataset), which lies on the device as a whole, or on
     /// [`Shards`](crate::data::Shards) of rows that are more than the device has room for: a shard is
     /// trained on while the next one is read and uploaded, and its steps upload nothing. An epoch has every
-    /// row once, but for those that fill no mini-batch, which are others in the next.
+    /// row once, but for those that fill no mini-batch; which these are is drawn anew for each.
     ///
     /// ```
     /// use wgrad::data::{Dataset, Shards};

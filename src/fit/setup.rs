@@ -35,6 +35,9 @@ use crate::shape::{DType, Type};
 mod evaluation;
 mod mixed;
 
+/// A grid's longest side, along which replicas stand.
+const MOST_REPLICAS: usize = 65_535;
+
 /// What a training graph is made of.
 pub(super) struct Setup<'a> {
     pub model: &'a Model,
@@ -182,6 +185,16 @@ impl Setup<'_> {
         if self.batch == 0 {
             return Err(Error::setting("mini-batch", 0, "at least 1"));
         }
+        if !(1..=MOST_REPLICAS).contains(&self.replicas) {
+            let wanted = format!("1 to {MOST_REPLICAS}");
+            return Err(Error::setting("replicas", self.replicas, wanted));
+        }
+        let last = self.first_replica.checked_add(self.replicas as u32 - 1);
+        if last.is_none() {
+            let found = format!("{} and {} replicas", self.first_replica, self.replicas);
+            let wanted = format!("numbers of replicas up to {}", u32::MAX);
+            return Err(Error::setting("first replica", found, wanted));
+        }
         self.optimizer.check()?;
         if !self.sweep.is_empty() && self.sweep.len() != self.replicas {
             let found = format!("{} optimizers", self.sweep.len());
@@ -225,16 +238,25 @@ impl Setup<'_> {
         let training = self.data.map(|data| ("training", data));
         let evaluated = self.evaluated.iter().map(|(set, data)| (*set, data));
         for (set, data) in training.into_iter().chain(evaluated) {
-            let Given::Whole(data) = data else { continue };
+            let (rows, of) = match data {
+                Given::Whole(data) => (data.rows(), "data"),
+                Given::Shards(shards, _) => (shards.shard_rows(), "data, of a shard"),
+            };
             for need in self.needs()? {
-                let column = data.column(&need.column)?;
-                let bytes = 4 * words(column, data.rows()) as u64;
+                let column = data.columns().column(&need.column)?;
+                let bytes = 4 * words(column, rows) as u64;
                 if bytes > most {
+                    let few = (rows as u64).saturating_mul(most) / bytes;
                     return Err(Error::Adapter {
                         found: format!("a limit of {most} bytes for one buffer"),
-                        wanted: format!("{bytes} bytes for column {} of {set} data", column.name),
-                        fix: "Give the data as `data::Shards`, which take turns on the device."
-                            .into(),
+                        wanted: format!("{bytes} bytes for column {} of {set} {of}", column.name),
+                        fix: match data {
+                            Given::Whole(_) => {
+                                "Give the data as `data::Shards`, which take turns on the device."
+                                    .into()
+                            }
+                            Given::Shards(..) => format!("Take shards of {few} rows or fewer."),
+                        },
                     });
                 }
             }

@@ -87,7 +87,9 @@ impl Card {
     pub fn named(adapter: &str) -> &'static Self {
         let adapter = adapter.to_lowercase();
         let mut cards = Self::MEASURED.iter();
-        let found = cards.find(|card| adapter.contains(&card.name.to_lowercase()));
+        // Whole words: a GH200 is no H200.
+        let words = || adapter.split(|c: char| !c.is_alphanumeric());
+        let found = cards.find(|card| words().any(|word| word == card.name.to_lowercase()));
         found.copied().unwrap_or(&Self::GENERIC)
     }
 }
@@ -144,14 +146,18 @@ impl Plan {
     pub fn predicted(&self, launch: &Launch, card: &Card) -> Prediction {
         let stated = launch.kernel.asked(&launch.constants);
         let asked = stated.unwrap_or_else(|| self.guessed(launch));
-        let workgroups: f64 = launch.grid.iter().map(|&g| f64::from(g)).product();
         let bytes = self.launch_bytes(launch) as f64;
-        let (microseconds, bound) = time(&asked, workgroups, bytes, card);
-        Prediction {
-            microseconds,
-            bound,
-            stated: stated.is_some(),
-        }
+        let workgroups = launch.grid.iter().map(|&g| f64::from(g)).product();
+        predicted(asked, stated.is_some(), (workgroups, bytes), card)
+    }
+
+    /// The same of one replica alone.
+    fn predicted_alone(&self, launch: &Launch, card: &Card) -> Prediction {
+        let stated = launch.kernel.asked(&launch.constants);
+        let asked = stated.unwrap_or_else(|| self.guessed(launch));
+        let bytes: usize = launch.bindings.iter().map(|b| 4 * b.elements).sum();
+        let [x, y, _] = launch.grid.map(f64::from);
+        predicted(asked, stated.is_some(), (x * y, bytes as f64), card)
     }
 
     /// What a kernel asks for that does not say so: every thread its share of the launch's operations and
@@ -177,15 +183,16 @@ impl Plan {
     }
 
     /// The variant of a launch that a GPU takes: the one that the op has put first of those for workgroups
-    /// of some size, or else of all, unless another is predicted to be clearly faster. Variants for
-    /// processors, lanes and matrix units are no choice of it.
+    /// of some size, or else of all, unless another is predicted to be clearly faster for one replica. Variants
+    /// add up in different orders, and a replica must have the bits that it has alone; so how many there are
+    /// does not count. Variants for processors, lanes and matrix units are no choice of it.
     pub fn suiting(&self, launch: &Launch, card: &Card) -> usize {
         let first = launch.by_workgroups().map_or(0, |i| i + 1);
         let others = launch.alternatives.iter().enumerate();
         let others = others
             .filter(|(_, other)| matches!(other.target, Target::Gpu | Target::Workgroup { .. }));
         let predicted = |variant: usize| {
-            let prediction = self.predicted(&launch.done(variant), card);
+            let prediction = self.predicted_alone(&launch.done(variant), card);
             (variant, prediction)
         };
         let (_, usual) = predicted(first);
@@ -198,6 +205,21 @@ impl Plan {
             Some((variant, found)) if found.microseconds <= WORTH * usual.microseconds => variant,
             _ => first,
         }
+    }
+}
+
+/// A launch of so many workgroups over so many bytes.
+fn predicted(
+    asked: Asked,
+    stated: bool,
+    (workgroups, bytes): (f64, f64),
+    card: &Card,
+) -> Prediction {
+    let (microseconds, bound) = time(&asked, workgroups, bytes, card);
+    Prediction {
+        microseconds,
+        bound,
+        stated,
     }
 }
 
@@ -323,5 +345,6 @@ mod tests {
         assert_eq!(Card::named("NVIDIA H200 (Vulkan, NVIDIA 580)"), &Card::H200);
         assert_eq!(Card::named("nvidia h200"), &Card::H200);
         assert_eq!(Card::named("llvmpipe"), &Card::GENERIC);
+        assert_eq!(Card::named("NVIDIA GH200 480GB"), &Card::GENERIC);
     }
 }

@@ -46,6 +46,10 @@ impl Setup<'_> {
             return Ok(());
         };
         mixup::check(alpha)?;
+        if self.batch < 2 {
+            let wanted = "at least 2, of which one is mixed with another";
+            return Err(Error::setting("mini-batch of mixup", self.batch, wanted));
+        }
         if let Some((name, _)) = wanted.inputs.iter().find(|(_, i)| i.dtype == DType::U32) {
             let found = format!("integers in input {name}");
             return Err(Error::setting("mixup", found, "inputs of floats"));

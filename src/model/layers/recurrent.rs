@@ -231,7 +231,7 @@ impl Net {
         };
         let extents = scope.extents(x)?;
         let (n, t, d) = (extents[0], extents[1], extents[2]);
-        let (h, width) = (self.units, self.cell.gates() * self.units);
+        let (h, width) = (self.units, self.cell.gates().saturating_mul(self.units));
         let end = if reverse { "_reverse" } else { "" };
         let start = self.start.with_fans(h, h);
         let parameter = |scope: &mut Scope<'_>, name: &str, extents: &[usize]| {
