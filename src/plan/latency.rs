@@ -148,16 +148,12 @@ impl Plan {
         let asked = stated.unwrap_or_else(|| self.guessed(launch));
         let bytes = self.launch_bytes(launch) as f64;
         let workgroups = launch.grid.iter().map(|&g| f64::from(g)).product();
-        predicted(asked, stated.is_some(), (workgroups, bytes), card)
-    }
-
-    /// The same of one replica alone.
-    fn predicted_alone(&self, launch: &Launch, card: &Card) -> Prediction {
-        let stated = launch.kernel.asked(&launch.constants);
-        let asked = stated.unwrap_or_else(|| self.guessed(launch));
-        let bytes: usize = launch.bindings.iter().map(|b| 4 * b.elements).sum();
-        let [x, y, _] = launch.grid.map(f64::from);
-        predicted(asked, stated.is_some(), (x * y, bytes as f64), card)
+        let (microseconds, bound) = time(&asked, workgroups, bytes, card);
+        Prediction {
+            microseconds,
+            bound,
+            stated: stated.is_some(),
+        }
     }
 
     /// What a kernel asks for that does not say so: every thread its share of the launch's operations and
@@ -191,35 +187,25 @@ impl Plan {
         let others = launch.alternatives.iter().enumerate();
         let others = others
             .filter(|(_, other)| matches!(other.target, Target::Gpu | Target::Workgroup { .. }));
-        let predicted = |variant: usize| {
-            let prediction = self.predicted_alone(&launch.done(variant), card);
-            (variant, prediction)
+        // Of one replica; a kernel that says nothing is neither taken nor passed over.
+        let bytes: usize = launch.bindings.iter().map(|b| 4 * b.elements).sum();
+        let alone = |variant: usize| {
+            let done = launch.done(variant);
+            let asked = done.kernel.asked(&done.constants)?;
+            let [x, y, _] = done.grid.map(f64::from);
+            Some((variant, time(&asked, x * y, bytes as f64, card).0))
         };
-        let (_, usual) = predicted(first);
+        let Some((_, usual)) = alone(first) else {
+            return first;
+        };
         let variants = [0].into_iter().chain(others.map(|(i, _)| i + 1));
         let fastest = variants
-            .map(predicted)
-            .filter(|(_, prediction)| prediction.stated && usual.stated)
-            .min_by(|(_, a), (_, b)| a.microseconds.total_cmp(&b.microseconds));
+            .filter_map(alone)
+            .min_by(|(_, a), (_, b)| a.total_cmp(b));
         match fastest {
-            Some((variant, found)) if found.microseconds <= WORTH * usual.microseconds => variant,
+            Some((variant, found)) if found <= WORTH * usual => variant,
             _ => first,
         }
-    }
-}
-
-/// A launch of so many workgroups over so many bytes.
-fn predicted(
-    asked: Asked,
-    stated: bool,
-    (workgroups, bytes): (f64, f64),
-    card: &Card,
-) -> Prediction {
-    let (microseconds, bound) = time(&asked, workgroups, bytes, card);
-    Prediction {
-        microseconds,
-        bound,
-        stated,
     }
 }
 
@@ -250,9 +236,7 @@ fn time(asked: &Asked, workgroups: f64, bytes: f64, card: &Card) -> (f64, Bound)
         (Bound::Starts, card.start * own),
         (Bound::Bytes, moved),
     ];
-    let (scarcest, most) = more.into_iter().fold((Bound::Launch, 0.0), |most, next| {
-        if next.1 > most.1 { next } else { most }
-    });
+    let (scarcest, most) = largest(more);
     let parts = [
         (Bound::Launch, card.launch),
         (Bound::Latency, chain),
@@ -263,10 +247,13 @@ fn time(asked: &Asked, workgroups: f64, bytes: f64, card: &Card) -> (f64, Bound)
     let parts =
         parts.map(|(bound, time)| (bound, time + if bound == scarcest { most } else { 0.0 }));
     let total = parts.iter().map(|(_, time)| time).sum();
-    let (bound, _) = parts.into_iter().fold((Bound::Launch, 0.0), |most, next| {
-        if next.1 > most.1 { next } else { most }
-    });
-    (total, bound)
+    (total, largest(parts).0)
+}
+
+/// The part that is largest, the first of equal ones; the launch if none is above 0.
+fn largest<const N: usize>(parts: [(Bound, f64); N]) -> (Bound, f64) {
+    let larger = |most: (Bound, f64), next: (Bound, f64)| if next.1 > most.1 { next } else { most };
+    parts.into_iter().fold((Bound::Launch, 0.0), larger)
 }
 
 #[cfg(test)]
