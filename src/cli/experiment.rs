@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use wgrad::data::{Arrays, Table};
 use wgrad::exec::Device;
 use wgrad::files::write_whole;
-use wgrad::fit::{Answers, Epoch, Experiment, Outcome, Prepared, Reading, Trained};
+use wgrad::fit::{
+    Answers, Epoch, Experiment, Outcome, Prepared, Reading, Trained, is_of_one_class,
+};
 use wgrad::model::Registry;
 use wgrad::report::training::{Page, training_html};
 use wgrad::{Error, Result};
@@ -65,7 +67,7 @@ pub fn run(
     let test = prepared.report(report)?;
     let numbers = test["test"].as_object().into_iter().flatten();
     // Of a confusion matrix, the cells are for the report.
-    let numbers = numbers.filter(|(name, _)| !of_one_class(name));
+    let numbers = numbers.filter(|(name, _)| !is_of_one_class(name));
     let numbers: Vec<String> = numbers
         .map(|(name, value)| format!("{name} {:.4}", value.as_f64().unwrap_or(f64::NAN)))
         .collect();
@@ -142,18 +144,11 @@ pub fn eval(model: &Path, config: &Path, data: Option<&str>, device: &Device) ->
         let metrics = scores
             .metrics
             .iter()
-            .filter(|(name, _)| !of_one_class(name));
+            .filter(|(name, _)| !is_of_one_class(name));
         numbers.extend(metrics.map(|(name, value)| format!("{name} {value:.4}")));
         text += &format!("{set}, {rows} rows: {}\n", numbers.join(", "));
     }
     print(&text)
-}
-
-/// Whether a number is of one class, or a cell of a table of classes: `recall 3`, `confusion 0 2`.
-fn of_one_class(name: &str) -> bool {
-    let name = name.strip_prefix("validation ").unwrap_or(name);
-    let last = name.rsplit(' ').next().unwrap_or_default();
-    last.parse::<usize>().is_ok() && !name.starts_with("top ")
 }
 
 /// A cell of a CSV file, between quotes where it must be.
@@ -168,7 +163,10 @@ fn cell(text: &str) -> String {
 fn line(epoch: &Epoch, of: usize) -> String {
     let names = epoch.names().into_iter();
     // Numbers of single classes would fill the screen.
-    let names = names.filter(|name| !of_one_class(name));
+    let names = names.filter(|name| {
+        let bare = name.strip_prefix("validation ").unwrap_or(name);
+        !is_of_one_class(bare)
+    });
     let numbers = names.map(|name| {
         let value = epoch.get(&name).unwrap_or(f64::NAN);
         format!("{name} {value:.4}")

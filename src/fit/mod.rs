@@ -39,7 +39,7 @@ pub use input_gradient::{Gradients, InputGradient};
 pub use joint::{JointScope, JointStep, JointStepBuilder, Net, Objective};
 pub use loss::{Criterion, Each, Loss};
 pub use metric::{Measure, Metric};
-pub use report::{Epoch, Report, Scores};
+pub use report::{Epoch, Report, Scores, is_of_one_class};
 pub use run::{Fit, Outcome};
 pub use sample::Sample;
 pub use shards::Uploads;

@@ -44,6 +44,20 @@ fn from_map<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(String, f64)>, D:
     from.deserialize_map(Pairs)
 }
 
+/// Whether a metric's number is of one class of [`Metric::confusion`](super::Metric::confusion), or a cell of its
+/// table: `recall 3`, `confusion 0 2`. There are as many as classes or more, so that a line or a plot of all
+/// numbers leaves them out.
+pub fn is_of_one_class(name: &str) -> bool {
+    let mut words = name.split(' ');
+    let classes = match words.next() {
+        Some("precision" | "recall" | "f1") => 1,
+        Some("confusion") => 2,
+        _ => return false,
+    };
+    let rest: Vec<&str> = words.collect();
+    rest.len() == classes && rest.iter().all(|word| word.parse::<usize>().is_ok())
+}
+
 impl Scores {
     /// `loss`, or a metric by name.
     pub fn get(&self, name: &str) -> Option<f64> {
@@ -128,5 +142,28 @@ impl Report {
         values
             .filter(|v| !v.is_empty())
             .map(|v| mean(v.into_iter()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_single_classes_are_told_from_others() {
+        for name in ["precision 0", "recall 17", "f1 3", "confusion 0 2"] {
+            assert!(is_of_one_class(name), "{name}");
+        }
+        for name in [
+            "recall",
+            "recall at 5",
+            "top 3",
+            "loss",
+            "confusion 1",
+            "rmse 2",
+            "",
+        ] {
+            assert!(!is_of_one_class(name), "{name}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use super::checkpoint::{Checkpoint, State};
 use super::loss::Loss;
 use super::metric::Metric;
 use super::report::{Epoch, Report, Scores};
+use super::resident::Need;
 use super::setup::{Setup, Wishes};
 use super::shards::{Feed, Given};
 use super::training::{Evaluated, Training};
@@ -366,9 +367,7 @@ impl<'a> Fit<'a> {
         let setup = self.setup(Some(&given), &sets);
         let (needs, mut training) = (setup.needs()?, setup.compile(device)?);
         let mut over = self.epochs_over(&given, &training, &needs);
-        let named = sets.iter().zip(&training.evaluations);
-        let feeds = named.map(|((set, data), e)| Feed::of(set, data, &needs, &e.pairs));
-        let feeds: Vec<Option<Feed<'_>>> = feeds.collect();
+        let feeds = feeds(&sets, &training, &needs);
         let validated = usize::from(self.validation.is_some());
         let test = validated..sets.len();
         if let (None, Some(initial)) = (&earlier, self.initial) {
@@ -451,6 +450,18 @@ impl<'a> Fit<'a> {
         }
         finish(report, training, chosen, test, &feeds)
     }
+}
+
+/// The way of each evaluated set's shards to the device, of those in shards.
+fn feeds<'s>(
+    sets: &'s [(&'s str, Given<'_>)],
+    training: &Training,
+    needs: &'s [Need],
+) -> Vec<Option<Feed<'s>>> {
+    let of_sets = sets.iter().zip(&training.evaluations);
+    of_sets
+        .map(|((set, data), of)| Feed::of(set, data, needs, &of.pairs))
+        .collect()
 }
 
 fn finish(

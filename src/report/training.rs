@@ -8,7 +8,7 @@ use super::plot::plot_element;
 use super::record::{Plot, Series};
 use super::style::{dark_rules, short};
 use crate::error::Result;
-use crate::fit::{Report, Scores};
+use crate::fit::{Report, Scores, is_of_one_class};
 use crate::model::Model;
 
 /// Most replicas whose curves are drawn one by one beside their mean.
@@ -90,13 +90,6 @@ fn layers(model: &Model) -> String {
 }
 
 const STYLE: &str = include_str!("training.css");
-
-/// Whether a number is of one class or a cell of a table of them: `recall 3`, `confusion 0 2`. They are
-/// in the matrix, not among the curves.
-fn is_of_one_class(name: &str) -> bool {
-    let last = name.rsplit(' ').next().unwrap_or_default();
-    last.parse::<usize>().is_ok() && !name.starts_with("top ")
-}
 
 /// The names of the numbers of a data set but for those of single classes.
 fn names(scores: &[Scores]) -> Vec<&str> {

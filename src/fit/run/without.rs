@@ -1,12 +1,12 @@
 //! What a run would do, and what weights score, without training.
 
-use super::{Fit, scores};
+use super::{Fit, feeds, scores};
 use crate::data::DataRef;
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::fit::report::Scores;
 use crate::fit::setup::Setup;
-use crate::fit::shards::{Feed, Given};
+use crate::fit::shards::Given;
 use crate::fit::weights::Weights;
 use crate::plan::Plan;
 
@@ -65,9 +65,7 @@ impl Fit<'_> {
         setup.checked()?;
         setup.metric_names()?;
         let (needs, mut training) = (setup.needs()?, setup.compile(device)?);
-        let of_sets = sets.iter().zip(&training.evaluations);
-        let feeds = of_sets.map(|((set, data), e)| Feed::of(set, data, &needs, &e.pairs));
-        let feeds: Vec<Option<Feed<'_>>> = feeds.collect();
+        let feeds = feeds(&sets, &training, &needs);
         let begun = weights.over(&training.weights()?[0]);
         training.set_each(&[begun])?;
         let (_, found) = training.evaluate(0..sets.len(), &feeds)?;
