@@ -258,7 +258,7 @@ fn time(args: &Args, seconds: f64, name: &str, replicas: usize, device: &Device)
     };
     let mut trainer = Trainer::new(&recipe.network, &data, &settings, device)?;
     trainer.prepare()?;
-    let rounds = measure(&mut trainer, seconds, 3)?;
+    let rounds = measure(seconds, 3, |steps| trainer.steps(steps))?;
     let profile = if args.profile {
         Some(breakdown(&mut trainer, rounds.steps.min(PROFILED))?)
     } else {

@@ -161,7 +161,7 @@ fn time(point: &Point, device: &Device, seconds: f64) -> Result<(usize, Rounds)>
     };
     let mut trainer = Trainer::new(&point.network, &data, &settings, device)?;
     trainer.prepare()?;
-    let rounds = measure(&mut trainer, seconds, 1)?;
+    let rounds = measure(seconds, 1, |steps| trainer.steps(steps))?;
     let launches = trainer.executed_plan().account().programs["train"].launches;
     Ok((launches, rounds))
 }

@@ -1,7 +1,6 @@
 //! `wgrad bench --inference`: how long a model takes to answer.
 
 use std::path::Path;
-use std::time::Instant;
 
 use wgrad::exec::Device;
 use wgrad::fit::{Inference, Weights};
@@ -11,7 +10,7 @@ use wgrad::tensor::Host;
 use wgrad::{Error, Result};
 
 use super::print;
-use super::rounds::ROUNDS;
+use super::rounds::measure;
 
 /// Examples at a time.
 const BATCHES: [usize; 4] = [1, 8, 32, 128];
@@ -52,23 +51,12 @@ pub fn run(device: &Device, seconds: f64, path: &Path) -> Result<()> {
             .iter()
             .map(|(name, host)| (*name, host.view()))
             .collect();
-        net.run(&inputs)?;
-        let begun = Instant::now();
-        net.run(&inputs)?;
-        let one = begun.elapsed().as_secs_f64();
-        let share = seconds / BATCHES.len() as f64 / ROUNDS as f64;
-        let times = ((share / one) as u64).clamp(1, 100_000);
-        let mut rounds = Vec::new();
-        for _ in 0..ROUNDS {
-            let begun = Instant::now();
-            for _ in 0..times {
-                net.run(&inputs)?;
-            }
-            rounds.push(begun.elapsed().as_secs_f64() * 1e6 / times as f64);
-        }
-        rounds.sort_by(f64::total_cmp);
-        let [fastest, median, slowest] = [0, rounds.len() / 2, rounds.len() - 1].map(|k| rounds[k]);
-        let spread = format!("({fastest:.0} to {slowest:.0})");
+        let share = seconds / BATCHES.len() as f64;
+        let rounds = measure(share, 1, |times| {
+            (0..times).try_for_each(|_| net.run(&inputs).map(drop))
+        })?;
+        let spread = format!("({:.0} to {:.0})", rounds.fastest, rounds.slowest);
+        let median = rounds.median;
         let rate = batch as f64 * 1e6 / median;
         print(&format!(
             "{batch:>8} {median:>12.1} {spread:>25} {rate:>12.0}\n"

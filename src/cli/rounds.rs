@@ -3,12 +3,11 @@
 use std::time::Instant;
 
 use wgrad::Result;
-use wgrad::train::Trainer;
 
 /// Rounds of a measurement, of which the median counts.
 pub const ROUNDS: u64 = 5;
 
-/// Microseconds per step.
+/// Microseconds per step, or whatever is timed.
 pub struct Rounds {
     pub median: f64,
     pub fastest: f64,
@@ -17,18 +16,18 @@ pub struct Rounds {
     pub steps: u64,
 }
 
-/// Times training steps for about `seconds`, at least `least` in each round; before that,
-/// twice as many warm up and say how long a step takes.
-pub fn measure(trainer: &mut Trainer, seconds: f64, least: u64) -> Result<Rounds> {
-    trainer.steps(least)?;
+/// Times steps for about `seconds`, at least `least` in each round; before that, twice as many warm up and
+/// say how long a step takes. `run` takes so many of them.
+pub fn measure(seconds: f64, least: u64, mut run: impl FnMut(u64) -> Result<()>) -> Result<Rounds> {
+    run(least)?;
     let begun = Instant::now();
-    trainer.steps(least)?;
+    run(least)?;
     let one = begun.elapsed().as_secs_f64() / least as f64;
     let steps = ((seconds / ROUNDS as f64 / one) as u64).clamp(least, 100_000);
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
         let begun = Instant::now();
-        trainer.steps(steps)?;
+        run(steps)?;
         rounds.push(begun.elapsed().as_secs_f64() * 1e6 / steps as f64);
     }
     rounds.sort_by(f64::total_cmp);
