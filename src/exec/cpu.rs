@@ -158,11 +158,17 @@ impl<T: Scalar> Cpu<T> {
 
     /// Runs launches `times` times, for every replica.
     #[cfg(not(feature = "threads"))]
-    fn all(&mut self, launches: &[Launch], times: u64) {
-        for own in &mut self.replicas {
+    fn all(
+        replicas: &mut [Own<T>],
+        shared: &[Store<T>],
+        implementation: Implementation,
+        launches: &[Launch],
+        times: u64,
+    ) {
+        for own in replicas {
             for _ in 0..times {
                 for launch in launches {
-                    Self::launch(own, &self.shared, launch, self.implementation);
+                    Self::launch(own, shared, launch, implementation);
                 }
             }
         }
@@ -170,9 +176,14 @@ impl<T: Scalar> Cpu<T> {
 
     /// Runs launches `times` times, for every replica.
     #[cfg(feature = "threads")]
-    fn all(&mut self, launches: &[Launch], times: u64) {
-        let (shared, implementation) = (&self.shared, self.implementation);
-        if let [own] = &mut self.replicas[..] {
+    fn all(
+        replicas: &mut [Own<T>],
+        shared: &[Store<T>],
+        implementation: Implementation,
+        launches: &[Launch],
+        times: u64,
+    ) {
+        if let [own] = replicas {
             // On one of the pool's threads: from outside, each launch that has work for
             // several would fall asleep until the others have done it.
             rayon::scope(|_| {
@@ -185,7 +196,7 @@ impl<T: Scalar> Cpu<T> {
             return;
         }
         let turn = times.div_ceil(TURNS);
-        let jobs = self.replicas.iter_mut().map(|own| Job { own, left: times });
+        let jobs = replicas.iter_mut().map(|own| Job { own, left: times });
         let queue = Mutex::new(jobs.collect::<VecDeque<_>>());
         let next = || {
             queue
@@ -359,9 +370,10 @@ impl<T: Scalar> Executor for Cpu<T> {
     }
 
     fn run(&mut self, name: &str, times: u64) -> Result<()> {
-        let launches = program(&self.plan, name)?.to_vec();
         self.written.run(&self.plan, name)?;
-        self.all(&launches, times);
+        let launches = program(&self.plan, name)?;
+        let (replicas, shared) = (&mut self.replicas, &self.shared);
+        Self::all(replicas, shared, self.implementation, launches, times);
         self.traffic.launches += times * launches.len() as u64;
         self.traffic.submits += 1;
         Ok(())
@@ -369,9 +381,10 @@ impl<T: Scalar> Executor for Cpu<T> {
 
     fn run_part(&mut self, name: &str, part: std::ops::Range<usize>) -> Result<()> {
         super::check_part(&self.plan, name, &part)?;
-        let launches = program(&self.plan, name)?[part].to_vec();
-        self.written.part(&self.plan, name, &launches)?;
-        self.all(&launches, 1);
+        let launches = &program(&self.plan, name)?[part];
+        self.written.part(&self.plan, name, launches)?;
+        let (replicas, shared) = (&mut self.replicas, &self.shared);
+        Self::all(replicas, shared, self.implementation, launches, 1);
         self.traffic.launches += launches.len() as u64;
         Ok(())
     }

@@ -2,9 +2,11 @@
 //! loaded tap by tap and multiplied by the weights of several filters, whose sums stay in registers.
 
 use std::cell::RefCell;
+use std::thread::LocalKey;
+
+use pulp::{Arch, Simd, WithSimd};
 
 use crate::threads::prelude::*;
-use pulp::{Arch, Simd, WithSimd};
 
 use super::planes::WIDEST;
 
@@ -30,9 +32,8 @@ pub(super) fn finite(x: &[f32]) -> bool {
 
 /// Rows of a matrix in blocks, each with its rows side by side for every tap.
 pub(super) struct Panels {
-    rows: usize,
-    taps: usize,
-    data: Vec<f32>,
+    pub(super) rows: usize,
+    pub(super) data: Vec<f32>,
 }
 
 /// Rows of the next block.
@@ -56,44 +57,77 @@ impl Panels {
             }
             first = block.end;
         }
-        Self { rows, taps, data }
+        Self { rows, data }
+    }
+
+    /// Of rows that stand one below the other, a weight for each tap.
+    pub(super) fn of(w: &[f32], taps: usize) -> Self {
+        let rows = w.len() / taps;
+        let mut data = vec![0.0; w.len()];
+        let (mut first, mut to) = (0, &mut data[..]);
+        while first < rows {
+            let block = next(rows - first);
+            let w = &w[first * taps..][..block * taps];
+            let (now, rest) = to.split_at_mut(block * taps);
+            match block {
+                4 => side_by_side::<4>(w, now),
+                2 => side_by_side::<2>(w, now),
+                _ => now.copy_from_slice(w),
+            }
+            (first, to) = (first + block, rest);
+        }
+        Self { rows, data }
     }
 }
 
-/// Σ over taps of weights times what the taps see, for all rows and positions.
+fn side_by_side<const R: usize>(w: &[f32], to: &mut [f32]) {
+    let (to, _) = to.as_chunks_mut::<R>();
+    let mut rows: [&[f32]; R] = [&[]; R];
+    for (row, w) in rows.iter_mut().zip(w.chunks_exact(to.len())) {
+        *row = w;
+    }
+    for (t, to) in to.iter_mut().enumerate() {
+        for r in 0..R {
+            to[r] = rows[r][t];
+        }
+    }
+}
+
+/// Σ over taps of weights times what the taps see, for some rows and all positions.
 #[derive(Clone, Copy)]
 pub(super) struct Correlation<'a> {
     pub(super) planes: &'a [f32],
     pub(super) taps: &'a [usize],
-    pub(super) panels: &'a Panels,
+    /// As [`Panels`] has them, of so many rows.
+    pub(super) weights: &'a [f32],
+    pub(super) rows: usize,
     pub(super) positions: usize,
-    /// Whether few images leave threads idle, so that rows are shared out.
-    pub(super) shared: bool,
 }
 
-/// Fewer images than these are not tasks enough.
+/// Fewer images than these are not tasks enough: rows are shared out as well.
 pub(super) const FEW: usize = 4;
 /// Rows of a task, whole blocks.
-const TASK_ROWS: usize = 8;
+pub(super) const TASK_ROWS: usize = 8;
 /// Multiply-adds that are worth handing to several threads.
-const WORTH_SHARING: usize = 1 << 18;
+pub(super) const WORTH_SHARING: usize = 1 << 18;
 
 impl Correlation<'_> {
-    /// Makes `[rows, positions]`, rows filled up to whole vectors.
-    pub(super) fn run(self, made: &mut [f32]) {
+    /// Makes some rows from `first` on, which begins a block: `[rows, positions]`, each filled up to whole vectors.
+    pub(super) fn run(self, first: usize, made: &mut [f32]) {
+        let own = self;
+        Arch::new().dispatch(Rows { own, first, made });
+    }
+
+    /// Makes all rows, on several threads where that is worth it.
+    pub(super) fn shared(self, made: &mut [f32]) {
         let apart = apart(self.positions);
-        let made = &mut made[..self.panels.rows * apart];
-        let task = |(task, made): (usize, &mut [f32])| {
-            let (own, first) = (self, task * TASK_ROWS);
-            Arch::new().dispatch(Rows { own, first, made });
-        };
-        let work = self.panels.rows * self.positions * self.taps.len();
-        if self.shared && work >= WORTH_SHARING {
-            let tasks = made.par_chunks_mut(TASK_ROWS * apart);
-            tasks.enumerate().for_each(task);
-        } else {
-            let (own, first) = (self, 0);
-            Arch::new().dispatch(Rows { own, first, made });
+        let made = &mut made[..self.rows * apart];
+        match self.rows * self.positions * self.taps.len() >= WORTH_SHARING {
+            true => {
+                let tasks = made.par_chunks_mut(TASK_ROWS * apart).enumerate();
+                tasks.for_each(|(task, made)| self.run(task * TASK_ROWS, made));
+            }
+            false => self.run(0, made),
         }
     }
 }
@@ -116,29 +150,29 @@ impl WithSimd for Rows<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { own, first, made } = self;
-        let Correlation {
-            planes,
-            taps,
-            panels,
-            positions,
-            ..
-        } = own;
-        let apart = apart(positions);
-        let rows = made.len() / apart;
-        let (mut row, mut weights) = (0, &panels.data[first * panels.taps..]);
-        while row < rows {
-            let block = next(panels.rows - first - row);
-            let (w, rest) = weights.split_at(block * panels.taps);
-            let made = &mut made[row * apart..][..block * apart];
-            let sizes = [positions, apart];
-            // As many sums as registers hold beside what is multiplied.
-            match block {
-                4 => block_of::<S, 4, 3>(simd, planes, taps, w, sizes, made),
-                2 => block_of::<S, 2, 4>(simd, planes, taps, w, sizes, made),
-                _ => block_of::<S, 1, 6>(simd, planes, taps, w, sizes, made),
-            }
-            (row, weights) = (row + block, rest);
+        let (taps, rows) = (own.taps.len(), own.rows);
+        let apart = apart(own.positions);
+        let end = first + made.len() / apart;
+        let (mut row, mut made) = (first, made);
+        while row < end {
+            let block = next(rows - row);
+            let weights = &own.weights[row * taps..][..block * taps];
+            let (now, rest) = made.split_at_mut(block * apart);
+            let here = Correlation { weights, ..own };
+            self::block(simd, here, block, now);
+            (row, made) = (row + block, rest);
         }
+    }
+}
+
+/// A block of rows: all that the correlation has weights for.
+#[inline(always)]
+fn block<S: Simd>(simd: S, own: Correlation<'_>, rows: usize, made: &mut [f32]) {
+    // As many sums as registers hold beside what is multiplied.
+    match rows {
+        4 => block_of::<S, 4, 3>(simd, own, made),
+        2 => block_of::<S, 2, 4>(simd, own, made),
+        _ => block_of::<S, 1, 6>(simd, own, made),
     }
 }
 
@@ -146,22 +180,26 @@ impl WithSimd for Rows<'_> {
 #[inline(always)]
 fn block_of<S: Simd, const R: usize, const V: usize>(
     simd: S,
-    planes: &[f32],
-    taps: &[usize],
-    w: &[f32],
-    [positions, apart]: [usize; 2],
+    own: Correlation<'_>,
     made: &mut [f32],
 ) {
-    let (w, _) = w.as_chunks::<R>();
+    let (w, _) = own.weights.as_chunks::<R>();
+    let mut left = own.positions.div_ceil(S::F32_LANES);
     let mut at = 0;
-    while at < positions {
-        if at + (V - 1) * S::F32_LANES < positions {
-            tile::<S, R, V>(simd, planes, taps, w, [at, apart], made);
-            at += V * S::F32_LANES;
-        } else {
-            tile::<S, R, 1>(simd, planes, taps, w, [at, apart], made);
-            at += S::F32_LANES;
+    while left > 0 {
+        // One vector alone waits for its sums; two and two are as fast as three and none.
+        let now = match left {
+            _ if left == V + 1 && V == 3 => 2,
+            2 => 2,
+            _ if left >= V => V,
+            _ => 1,
+        };
+        match now {
+            1 => tile::<S, R, 1>(simd, own.planes, own.taps, w, at, made),
+            2 => tile::<S, R, 2>(simd, own.planes, own.taps, w, at, made),
+            _ => tile::<S, R, V>(simd, own.planes, own.taps, w, at, made),
         }
+        (left, at) = (left - now, at + now * S::F32_LANES);
     }
 }
 
@@ -171,7 +209,7 @@ fn tile<S: Simd, const R: usize, const V: usize>(
     planes: &[f32],
     taps: &[usize],
     w: &[[f32; R]],
-    [at, apart]: [usize; 2],
+    at: usize,
     made: &mut [f32],
 ) {
     let zero = simd.splat_f32s(0.0);
@@ -188,6 +226,7 @@ fn tile<S: Simd, const R: usize, const V: usize>(
             }
         }
     }
+    let apart = made.len() / R;
     for r in 0..R {
         let (to, _) = S::as_mut_simd_f32s(&mut made[r * apart + at..][..V * S::F32_LANES]);
         for (to, sum) in to.iter_mut().zip(sums[r]) {
@@ -196,12 +235,21 @@ fn tile<S: Simd, const R: usize, const V: usize>(
     }
 }
 
-/// Lends a thread's planes and room for what is made, with at least so many elements.
-pub(super) fn with_scratch(sizes: [usize; 2], work: impl FnOnce(&mut [f32], &mut [f32])) {
-    let (mut planes, mut made) = (PLANES.take(), MADE.take());
-    planes.resize(sizes[0].max(planes.len()), 0.0);
-    made.resize(sizes[1].max(made.len()), 0.0);
-    work(&mut planes[..sizes[0]], &mut made[..sizes[1]]);
-    PLANES.set(planes);
-    MADE.set(made);
+/// Lends a thread's planes, with at least so many elements.
+pub(super) fn with_planes(size: usize, work: impl FnOnce(&mut [f32])) {
+    lent(&PLANES, size, work);
+}
+
+/// Lends a thread's room for what is made, with at least so many elements.
+pub(super) fn with_made(size: usize, work: impl FnOnce(&mut [f32])) {
+    lent(&MADE, size, work);
+}
+
+/// What is lent out is gone meanwhile: a task that this thread takes up while it waits for others gets
+/// room of its own.
+fn lent(room: &'static LocalKey<RefCell<Vec<f32>>>, size: usize, work: impl FnOnce(&mut [f32])) {
+    let mut lent = room.take();
+    lent.resize(size.max(lent.len()), 0.0);
+    work(&mut lent[..size]);
+    room.set(lent);
 }

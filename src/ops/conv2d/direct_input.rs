@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::correlation::{Correlation, FEW, Panels, apart, finite, pays, with_scratch};
+use super::correlation::{Correlation, FEW, Panels, apart, finite, pays, with_made, with_planes};
 use super::planes::WIDEST;
 use super::reference::Launched;
 
@@ -103,39 +103,47 @@ impl InputGradient {
             // Some pixels are no window's.
             dx.fill(0.0);
         }
-        with_scratch(
-            [filters * plane + WIDEST, channels * apart],
-            |planes, made| {
-                let groups = g.chunks_exact(filters * ho * wo).enumerate();
-                for ((group, g), dx) in groups.zip(dx.chunks_exact_mut(channels * h * w)) {
-                    planes.fill(0.0);
-                    let filters = g.chunks_exact(ho * wo).zip(planes.chunks_exact_mut(plane));
-                    for (g, plane) in filters {
-                        let rows = plane.chunks_exact_mut(self.extents[1]).skip(self.before[0]);
-                        for (to, g) in rows.zip(g.chunks_exact(wo).skip(self.first[0])) {
-                            let (to, g) = (&mut to[self.before[1]..], g.get(self.first[1]..));
-                            for (to, &g) in to.iter_mut().zip(g.unwrap_or(&[])) {
-                                *to = g;
-                            }
+        let made = channels * apart;
+        with_planes(filters * plane + WIDEST, |planes| {
+            let groups = g.chunks_exact(filters * ho * wo).enumerate();
+            for ((group, g), dx) in groups.zip(dx.chunks_exact_mut(channels * h * w)) {
+                self.lay(s, g, planes);
+                for phase in &self.phases {
+                    let correlation = Correlation {
+                        planes,
+                        taps: &phase.taps,
+                        weights: &phase.panels[group].data,
+                        rows: phase.panels[group].rows,
+                        positions,
+                    };
+                    with_made(made, |made| {
+                        match s.n < FEW {
+                            true => correlation.shared(made),
+                            false => correlation.run(0, made),
                         }
-                    }
-                    for phase in &self.phases {
-                        let correlation = Correlation {
-                            planes,
-                            taps: &phase.taps,
-                            panels: &phase.panels[group],
-                            positions,
-                            shared: s.n < FEW,
-                        };
-                        correlation.run(made);
                         let channels = dx.chunks_exact_mut(h * w).zip(made.chunks_exact(apart));
                         for (dx, made) in channels {
                             self.spread(s, phase.rest, made, dx);
                         }
-                    }
+                    });
                 }
-            },
-        );
+            }
+        });
+    }
+
+    /// Lays out gradients of a group's filters, `[filters, H_o, W_o]`, with zeros around them.
+    fn lay(&self, s: &Launched, g: &[f32], planes: &mut [f32]) {
+        let ([ho, wo], plane) = (s.at.output, self.extents[0] * self.extents[1]);
+        planes.fill(0.0);
+        for (g, plane) in g.chunks_exact(ho * wo).zip(planes.chunks_exact_mut(plane)) {
+            let rows = plane.chunks_exact_mut(self.extents[1]).skip(self.before[0]);
+            for (to, g) in rows.zip(g.chunks_exact(wo).skip(self.first[0])) {
+                let (to, g) = (&mut to[self.before[1]..], g.get(self.first[1]..));
+                for (to, &g) in to.iter_mut().zip(g.unwrap_or(&[])) {
+                    *to = g;
+                }
+            }
+        }
     }
 
     /// Puts a phase's pixels where they stand in a channel's ∂x.

@@ -8,94 +8,131 @@
 
 use std::cell::RefCell;
 
-use crate::threads::prelude::*;
-
 use super::correlation::finite;
 use super::direct::Forward;
 use super::direct_input::InputGradient;
 use super::direct_weights::WeightGradient;
 use super::reference::Launched;
 use crate::kernel::{Args, Finish};
+use crate::threads::prelude::*;
 
 thread_local! {
     /// What a thread has made of an image and not finished yet, kept from launch to launch.
     static MADE: RefCell<Vec<f32>> = const { RefCell::new(vec![]) };
 }
 
-/// Makes `size` elements of each image and hands them over.
-fn image_by_image<'a, 'x>(
-    parts: Vec<Box<dyn Finish + 'a>>,
+/// Makes `size` elements of each image by `make` and hands them over.
+fn image_by_image<'x>(
+    parts: Parts<'_>,
     size: usize,
     images: impl IndexedParallelIterator<Item = &'x [f32]>,
     make: impl Fn(&[f32], &mut [f32]) + Sync,
 ) {
-    let Some(all) = parts.into_iter().next() else {
-        return;
-    };
-    let parts = all.split(size).into_par_iter();
+    let parts = split(parts, size).into_par_iter();
     parts.zip(images).for_each(|(mut part, image)| {
-        let mut made = MADE.take();
-        made.resize(size.max(made.len()), 0.0);
-        make(image, &mut made[..size]);
-        part.take(0, &made[..size]);
-        MADE.set(made);
+        with_made(size, |made| {
+            make(image, made);
+            part.take(0, made);
+        });
+    });
+}
+
+/// What finishes parts of a launch.
+type Parts<'a> = Vec<Box<dyn Finish + 'a>>;
+
+/// Lends a thread's room for what it makes and finishes.
+fn with_made(size: usize, work: impl FnOnce(&mut [f32])) {
+    let mut made = MADE.take();
+    made.resize(size.max(made.len()), 0.0);
+    work(&mut made[..size]);
+    MADE.set(made);
+}
+
+/// Parts of elements of an image each, of a kernel with one port.
+fn split(parts: Parts<'_>, size: usize) -> Parts<'_> {
+    let all = parts.into_iter().next();
+    all.map_or_else(Vec::new, |all| all.split(size))
+}
+
+/// What nothing finishes.
+struct Plain<'a>(&'a mut [f32]);
+
+impl Finish for Plain<'_> {
+    fn results(&mut self) -> &mut [f32] {
+        self.0
+    }
+
+    fn take(&mut self, from: usize, elements: &[f32]) {
+        self.0[from..from + elements.len()].copy_from_slice(elements);
+    }
+
+    fn work(&self) -> usize {
+        self.0.len()
+    }
+
+    fn split<'a>(self: Box<Self>, elements: usize) -> Vec<Box<dyn Finish + 'a>>
+    where
+        Self: 'a,
+    {
+        let parts = self.0.chunks_mut(elements);
+        parts
+            .map(|part| Box::new(Plain(part)) as Box<dyn Finish + 'a>)
+            .collect()
+    }
+}
+
+pub(super) fn forward(a: &mut Args<'_, f32>) {
+    let y = a.f_mut(2);
+    finishing(a, vec![Box::new(Plain(y))]);
+}
+
+/// The convolution, elements of an image or of some filters finished while they are near.
+pub(super) fn finishing<'a>(a: &mut Args<'_, f32>, parts: Parts<'a>) {
+    let s = Launched::of(a);
+    let (x, w, size) = (a.f(0), a.f(1), s.f * s.places());
+    let images = x.par_chunks(s.image());
+    let direct = Forward::new(&s, w);
+    let Some((direct, task)) = direct.as_ref().and_then(|d| Some((d, d.task(&s)?))) else {
+        return image_by_image(parts, size, images, |x, y| match &direct {
+            Some(direct) => direct.run(&s, x, y),
+            None => s.convolve(x, w, y),
+        });
+    };
+    // Few images: filters are tasks.
+    let task_size = task * s.places();
+    for (part, x) in split(parts, size).into_iter().zip(x.chunks(s.image())) {
+        let tasks = part.split(task_size).into_par_iter().enumerate();
+        direct.laid(&s, x, |laid| {
+            tasks.for_each(|(number, mut part)| {
+                let size = part.results().len();
+                with_made(size, |y| {
+                    direct.task_of(&s, laid, number * task, y);
+                    part.take(0, y);
+                });
+            });
+        });
+    }
+}
+
+pub(super) fn input_grad(a: &mut Args<'_, f32>) {
+    let dx = a.f_mut(2);
+    input_grad_finishing(a, vec![Box::new(Plain(dx))]);
+}
+
+/// The input gradient likewise.
+pub(super) fn input_grad_finishing<'a>(a: &mut Args<'_, f32>, parts: Parts<'a>) {
+    let s = Launched::of(a);
+    let (g, w) = (a.f(0), a.f(1));
+    let images = g.par_chunks(s.f * s.places());
+    let direct = InputGradient::new(&s, w);
+    image_by_image(parts, s.image(), images, |g, dx| match &direct {
+        Some(direct) => direct.run(&s, g, dx),
+        None => s.input_gradient(g, w, dx),
     });
 }
 
 /// Parts that the weight gradient's sum over images is cut into, at most.
 const PARTS: usize = 8;
-
-/// How each image's y is made of its x.
-fn convolution<'a>(s: &'a Launched, w: &'a [f32]) -> impl Fn(&[f32], &mut [f32]) + Sync + 'a {
-    let direct = Forward::new(s, w);
-    move |x, y| match &direct {
-        Some(direct) => direct.run(s, x, y),
-        None => s.convolve(x, w, y),
-    }
-}
-
-pub(super) fn forward(a: &mut Args<'_, f32>) {
-    let s = Launched::of(a);
-    let (x, w, y) = (a.f(0), a.f(1), a.f_mut(2));
-    let convolve = convolution(&s, w);
-    let images = y.par_chunks_mut(s.f * s.places());
-    let images = images.zip(x.par_chunks(s.image()));
-    images.for_each(|(y, x)| convolve(x, y));
-}
-
-/// The convolution, an image's elements finished while they are near.
-pub(super) fn finishing<'a>(a: &mut Args<'_, f32>, parts: Vec<Box<dyn Finish + 'a>>) {
-    let s = Launched::of(a);
-    let (x, w) = (a.f(0), a.f(1));
-    let images = x.par_chunks(s.image());
-    image_by_image(parts, s.f * s.places(), images, convolution(&s, w));
-}
-
-/// How each image's ∂x is made of its g.
-fn input_gradient<'a>(s: &'a Launched, w: &'a [f32]) -> impl Fn(&[f32], &mut [f32]) + Sync + 'a {
-    let direct = InputGradient::new(s, w);
-    move |g, dx| match &direct {
-        Some(direct) => direct.run(s, g, dx),
-        None => s.input_gradient(g, w, dx),
-    }
-}
-
-pub(super) fn input_grad(a: &mut Args<'_, f32>) {
-    let s = Launched::of(a);
-    let (g, w, dx) = (a.f(0), a.f(1), a.f_mut(2));
-    let back = input_gradient(&s, w);
-    let images = dx.par_chunks_mut(s.image());
-    let images = images.zip(g.par_chunks(s.f * s.places()));
-    images.for_each(|(dx, g)| back(g, dx));
-}
-
-/// The input gradient likewise.
-pub(super) fn input_grad_finishing<'a>(a: &mut Args<'_, f32>, parts: Vec<Box<dyn Finish + 'a>>) {
-    let s = Launched::of(a);
-    let (g, w) = (a.f(0), a.f(1));
-    let images = g.par_chunks(s.f * s.places());
-    image_by_image(parts, s.image(), images, input_gradient(&s, w));
-}
 
 fn weight_gradient(a: &Args<'_, f32>) -> Vec<f32> {
     let s = Launched::of(a);
@@ -188,6 +225,14 @@ mod tests {
                 direct.run(&s, x, &mut found);
                 s.convolve(x, &weights, &mut wanted);
                 close("y", &found, &wanted, s.taps());
+                // Filters in tasks are the same bits.
+                let (task, mut by_tasks) = (8.min(f / groups), vec![f32::NAN; f * places]);
+                direct.laid(&s, x, |laid| {
+                    for (number, y) in by_tasks.chunks_mut(task * places).enumerate() {
+                        direct.task_of(&s, laid, number * task, y);
+                    }
+                });
+                assert_eq!(by_tasks, found);
                 let (mut found, mut wanted) = (vec![f32::NAN; c * h * w], vec![0.0; c * h * w]);
                 back.run(&s, g, &mut found);
                 s.input_gradient(g, &weights, &mut wanted);

@@ -78,16 +78,14 @@ impl Planes {
         let ([h, w], window) = (s.at.input, &s.at.window);
         let channels = x.chunks_exact(h * w);
         for (x, planes) in channels.zip(planes.chunks_exact_mut(self.channel())) {
+            planes.fill(0.0);
             let phases = planes.chunks_exact_mut(self.extents[0] * self.extents[1]);
             for (&[row, column], plane) in self.phases.iter().zip(phases) {
                 for (i, to) in plane.chunks_exact_mut(self.extents[1]).enumerate() {
                     let row = (i * window.stride[0] + row).checked_sub(window.padding[0]);
-                    match row.filter(|&row| row < h) {
-                        Some(row) => {
-                            let (step, padding) = (window.stride[1], window.padding[1]);
-                            lay_row(&x[row * w..][..w], [step, padding, column], to);
-                        }
-                        None => to.fill(0.0),
+                    if let Some(row) = row.filter(|&row| row < h) {
+                        let (step, padding) = (window.stride[1], window.padding[1]);
+                        lay_row(&x[row * w..][..w], [step, padding, column], to);
                     }
                 }
             }
@@ -95,21 +93,17 @@ impl Planes {
     }
 }
 
-/// Of a row with zeros around it, every `step`th element from `first` on.
+/// Of a row with zeros around it, every `step`th element from `first` on; the zeros are there.
 fn lay_row(x: &[f32], [step, padding, first]: [usize; 3], to: &mut [f32]) {
     // The first place inside is the least j with first + j step >= padding.
     let before = padding.saturating_sub(first).div_ceil(step).min(to.len());
-    let (zeros, to) = to.split_at_mut(before);
-    zeros.fill(0.0);
-    let from = (first + before * step).saturating_sub(padding);
-    let inside = x.len().saturating_sub(from).div_ceil(step).min(to.len());
-    let (to, zeros) = to.split_at_mut(inside);
-    zeros.fill(0.0);
+    let from = (first + before * step).saturating_sub(padding).min(x.len());
+    let (x, to) = (&x[from..], &mut to[before..]);
+    let inside = x.len().div_ceil(step).min(to.len());
     match step {
-        1 => to.copy_from_slice(&x[from..][..inside]),
+        1 => to[..inside].copy_from_slice(&x[..inside]),
         _ => {
-            let x = x[from.min(x.len())..].iter().step_by(step);
-            for (to, &x) in to.iter_mut().zip(x) {
+            for (to, &x) in to.iter_mut().zip(x.iter().step_by(step)) {
                 *to = x;
             }
         }
