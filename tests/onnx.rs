@@ -235,6 +235,7 @@ fn files_of_pytorch_come_in() {
         ("resnet20", 0, 1e-5),
         ("words", 1, 1e-4),
         ("attention", 4, 1e-4),
+        ("rows", 0, 1e-5),
     ] {
         let path = folder.join(format!("{name}.onnx"));
         let (model, weights) = onnx::import(path).unwrap_or_else(|e| panic!("{name}: {e}"));

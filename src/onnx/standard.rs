@@ -80,6 +80,22 @@ impl Look<'_> {
         }
     }
 
+    /// What a window's attribute says: two numbers of images, one of rows.
+    fn sizes(&self, name: &str, default: usize, rows: bool) -> Option<Json> {
+        if !rows {
+            return Some(json!(self.pair(name, default)?));
+        }
+        match self.operator.attributes.get(name) {
+            None => Some(json!(default)),
+            Some(Attribute::Ints(values)) => match values[..] {
+                [a] => Some(json!(usize::try_from(a).ok()?)),
+                [a, b] if a == b && name == "pads" => Some(json!(usize::try_from(a).ok()?)),
+                _ => None,
+            },
+            Some(_) => None,
+        }
+    }
+
     fn named(&self, known: &[&str]) -> bool {
         let mut names = self.operator.attributes.keys();
         names.all(|name| known.contains(&name.as_str()))
@@ -118,14 +134,16 @@ impl Look<'_> {
         Some(layer)
     }
 
-    fn window(&self) -> Option<Map<String, Json>> {
+    fn window(&self, rows: bool) -> Option<Map<String, Json>> {
         let auto = self.operator.attributes.get("auto_pad");
         if !auto.is_none_or(|auto| *auto == Attribute::Text("NOTSET".into())) {
             return None;
         }
-        let settings =
-            json!({"stride": self.pair("strides", 1)?, "padding": self.pair("pads", 0)?});
-        match settings {
+        let (stride, padding) = (
+            self.sizes("strides", 1, rows)?,
+            self.sizes("pads", 0, rows)?,
+        );
+        match json!({"stride": stride, "padding": padding}) {
             Json::Object(settings) => Some(settings),
             _ => None,
         }
@@ -133,9 +151,12 @@ impl Look<'_> {
 
     fn convolution(&self) -> Option<Standard> {
         let (_, w) = (self.example(0)?, self.weight(1)?);
-        let [first, second, h, w] = w else {
-            return None;
+        let (first, second, kernel) = match w {
+            [first, second, h, w] => (first, second, json!([h, w])),
+            [first, second, l] => (first, second, json!(l)),
+            _ => return None,
         };
+        let rows = w.len() == 3;
         let groups = usize::try_from(self.int("group", 1)).ok()?;
         let transposed = self.operator.kind == "ConvTranspose";
         let filters = if transposed {
@@ -143,32 +164,33 @@ impl Look<'_> {
         } else {
             *first
         };
-        let mut settings = self.window()?;
+        let mut settings = self.window(rows)?;
         let bias = self.input(2).is_some();
         settings.insert("filters".into(), filters.into());
-        settings.insert("kernel".into(), json!([h, w]));
-        settings.insert("dilation".into(), json!(self.pair("dilations", 1)?));
+        settings.insert("kernel".into(), kernel);
+        settings.insert("dilation".into(), self.sizes("dilations", 1, rows)?);
         settings.insert("groups".into(), groups.into());
         settings.insert("bias".into(), bias.into());
         if transposed {
-            let more = self.pair("output_padding", 0)?;
-            settings.insert("output_padding".into(), json!(more));
+            let more = self.sizes("output_padding", 0, rows)?;
+            settings.insert("output_padding".into(), more);
         }
         if bias && self.weight(2)? != [filters] {
             return None;
         }
-        let kind = if transposed {
-            "conv_transpose2d"
-        } else {
-            "conv2d"
+        let kind = match (transposed, rows) {
+            (true, false) => "conv_transpose2d",
+            (true, true) => "conv_transpose1d",
+            (false, false) => "conv2d",
+            (false, true) => "conv1d",
         };
         let layer = self.over(kind, Json::Object(settings))?;
         let weights = [(1, "weight"), (2, "bias")];
         self.with(layer, &weights[..1 + usize::from(bias)])
     }
 
-    fn pool(&self, kind: &'static str) -> Option<Standard> {
-        self.example(0)?;
+    fn pool(&self, [of_images, of_rows]: [&'static str; 2]) -> Option<Standard> {
+        let rows = self.example(0)?.len() == 2;
         let known = [
             "ceil_mode",
             "count_include_pad",
@@ -177,12 +199,19 @@ impl Look<'_> {
             "pads",
             "strides",
         ];
-        if !self.named(&known) || self.pair("dilations", 1)? != [1, 1] {
+        let dilated = match self.operator.attributes.get("dilations") {
+            Some(Attribute::Ints(values)) => values.iter().any(|d| *d != 1),
+            _ => false,
+        };
+        if !self.named(&known) || dilated {
             return None;
         }
-        let mut settings = self.window()?;
-        settings.insert("kernel".into(), json!(self.pair("kernel_shape", 1)?));
-        self.over(kind, Json::Object(settings))
+        let mut settings = self.window(rows)?;
+        settings.insert("kernel".into(), self.sizes("kernel_shape", 1, rows)?);
+        self.over(
+            if rows { of_rows } else { of_images },
+            Json::Object(settings),
+        )
     }
 
     /// x Wᵀ + b of rows: `Gemm`.
@@ -349,12 +378,12 @@ impl Look<'_> {
                 layer.inputs = vec![self.input(1)?.into()];
                 self.with(layer, &[(0, "weight")])
             }
-            "MaxPool" => self.pool("max_pool2d"),
-            "AveragePool" => self.pool("avg_pool2d"),
-            "GlobalAveragePool" => {
-                self.example(0)?;
-                self.over("adaptive_avg_pool2d", json!({"size": [1, 1]}))
-            }
+            "MaxPool" => self.pool(["max_pool2d", "max_pool1d"]),
+            "AveragePool" => self.pool(["avg_pool2d", "avg_pool1d"]),
+            "GlobalAveragePool" => match self.example(0)?.len() {
+                2 => self.over("adaptive_avg_pool1d", json!({"size": 1})),
+                _ => self.over("adaptive_avg_pool2d", json!({"size": [1, 1]})),
+            },
             "ReduceMean" => {
                 let rank = self.example(0)?.len() as i64 + 1;
                 let all = Attribute::Ints((2..rank).collect());

@@ -68,54 +68,103 @@ impl Call<'_, '_> {
         self.op(product, &[a, b])
     }
 
-    /// The window of an operator over images; its padding where that is the same before and behind, else
-    /// none and what stands before and behind, `[top, left, bottom, right]`.
-    fn window(&mut self, kernel: [usize; 2]) -> Result<(Window, Option<[usize; 4]>)> {
-        let extents = self.extents(0)?;
-        if extents.len() != 4 {
-            return Err(self.refused(format!("x {extents:?}"), "x as [N, C, H, W]"));
+    /// x as images `[N, C, H, W]`; rows `[N, C, L]` are images of one line.
+    fn images(&mut self) -> Result<(Value, bool)> {
+        let x = self.value(0)?;
+        match *self.scope.extents(x)?.as_slice() {
+            [_, _, _, _] => Ok((x, false)),
+            [n, c, l] => Ok((self.scope.reshape(x, &[n, c, 1, l])?, true)),
+            ref other => {
+                let found = format!("x {other:?}");
+                Err(self.refused(found, "x as [N, C, H, W] or [N, C, L]"))
+            }
         }
+    }
+
+    /// What [`Self::images`] has made images of as rows again.
+    fn as_given(&mut self, y: Value, rows: bool) -> Result<Value> {
+        match (rows, self.scope.extents(y)?.as_slice()) {
+            (true, &[n, c, 1, l]) => self.scope.reshape(y, &[n, c, l]),
+            _ => Ok(y),
+        }
+    }
+
+    /// The weight of windows over images, and the windows' sizes.
+    fn filters(&mut self, rows: bool) -> Result<(Value, [usize; 2])> {
+        let w = self.value(1)?;
+        match (rows, self.scope.extents(w)?.as_slice()) {
+            (false, &[_, _, h, v]) => Ok((w, [h, v])),
+            (true, &[first, second, l]) => {
+                Ok((self.scope.reshape(w, &[first, second, 1, l])?, [1, l]))
+            }
+            (_, other) => {
+                let wanted = ["four axes, as x has", "three axes, as x has"];
+                let found = format!("weight {other:?}");
+                Err(self.refused(found, &format!("a weight of {}", wanted[usize::from(rows)])))
+            }
+        }
+    }
+
+    /// An attribute's number for height and width, those of a row being 1 or `flat` high.
+    fn both(&self, name: &str, default: usize, flat: usize, rows: bool) -> Result<[usize; 2]> {
+        let axes = if rows { 1 } else { 2 };
+        let wrong = || self.wrong(name, &format!("{axes} numbers of 0 or more"));
+        let Some(found) = self.ints(name)? else {
+            return Ok(if rows { [flat, default] } else { [default; 2] });
+        };
+        let counts = found.iter().map(|&x| usize::try_from(x));
+        let counts: Vec<usize> = counts.collect::<Result<_, _>>().map_err(|_| wrong())?;
+        match (rows, counts.as_slice()) {
+            (false, &[h, w]) => Ok([h, w]),
+            (true, &[l]) => Ok([flat, l]),
+            _ => Err(wrong()),
+        }
+    }
+
+    /// The window of an operator over images or rows; its padding where that is the same before and behind, else
+    /// none and what stands before and behind, `[top, left, bottom, right]`.
+    fn window(&mut self, kernel: [usize; 2], rows: bool) -> Result<(Window, Option<[usize; 4]>)> {
         let auto = self.text("auto_pad", "NOTSET")?;
         if !["NOTSET", "VALID"].contains(&auto) {
             return Err(self.wrong("auto_pad", "NOTSET, with `pads`"));
         }
         let valid = auto == "VALID";
-        let of = |name: &str, default: i64| -> Result<Vec<usize>> {
-            let count = if name == "pads" { 4 } else { 2 };
-            let found = self.ints(name)?.unwrap_or_else(|| vec![default; count]);
-            let counts = found.iter().map(|&x| usize::try_from(x));
-            match counts.collect::<Result<Vec<usize>, _>>() {
-                Ok(counts) if counts.len() == count => Ok(counts),
-                _ => Err(self.wrong(name, &format!("{count} numbers of 0 or more"))),
-            }
-        };
-        if let Some(shape) = self.ints("kernel_shape")?
-            && shape != kernel.map(|k| k as i64)
+        if self.ints("kernel_shape")?.is_some() && self.both("kernel_shape", 1, 1, rows)? != kernel
         {
             return Err(self.wrong("kernel_shape", &format!("{kernel:?}, the weight's")));
         }
-        let (stride, dilation, pads) = (of("strides", 1)?, of("dilations", 1)?, of("pads", 0)?);
-        let pads = if valid { vec![0; 4] } else { pads };
+        let wanted = if rows {
+            "2 numbers of 0 or more"
+        } else {
+            "4 numbers of 0 or more"
+        };
+        let pads = self.ints("pads")?.filter(|_| !valid).unwrap_or_default();
+        let pads = pads.iter().map(|&x| usize::try_from(x));
+        let pads: Result<Vec<usize>, _> = pads.collect();
+        let pads = match (rows, pads.as_deref()) {
+            (_, Ok([])) => [0; 4],
+            (false, Ok(&[top, left, bottom, right])) => [top, left, bottom, right],
+            (true, Ok(&[before, behind])) => [0, before, 0, behind],
+            _ => return Err(self.wrong("pads", wanted)),
+        };
         let even = pads[..2] == pads[2..];
         let window = Window {
             kernel,
-            stride: [stride[0], stride[1]],
+            stride: self.both("strides", 1, 1, rows)?,
             padding: if even { [pads[0], pads[1]] } else { [0, 0] },
-            dilation: [dilation[0], dilation[1]],
+            dilation: self.both("dilations", 1, 1, rows)?,
         };
-        let uneven = (!even).then(|| [pads[0], pads[1], pads[2], pads[3]]);
-        Ok((window, uneven))
+        Ok((window, (!even).then_some(pads)))
     }
 
     /// The window of a pool, which says its size itself.
-    fn pool_window(&mut self) -> Result<(Window, Option<[usize; 4]>)> {
-        let shape = self.ints("kernel_shape")?.unwrap_or_default();
-        let counts = shape.iter().map(|&k| usize::try_from(k));
-        let counts: Result<Vec<usize>, _> = counts.collect();
-        let kernel = counts.ok().and_then(|counts| counts.try_into().ok());
-        let kernel = kernel.ok_or_else(|| self.wrong("kernel_shape", "two numbers, for images"))?;
+    fn pool_window(&mut self, rows: bool) -> Result<(Window, Option<[usize; 4]>)> {
+        if self.ints("kernel_shape")?.is_none() {
+            return Err(self.wrong("kernel_shape", "the window's size"));
+        }
+        let kernel = self.both("kernel_shape", 1, 1, rows)?;
         self.only("ceil_mode", 0)?;
-        let (window, uneven) = self.window(kernel)?;
+        let (window, uneven) = self.window(kernel, rows)?;
         match window.dilation {
             [1, 1] => Ok((window, uneven)),
             _ => Err(self.wrong("dilations", "1")),
@@ -137,14 +186,6 @@ impl Call<'_, '_> {
             padded = self.op(pad, &[padded])?;
         }
         Ok(padded)
-    }
-
-    /// The window's sizes of a weight `[…, …, K_h, K_w]`.
-    fn taps(&self) -> Result<[usize; 2]> {
-        match self.extents(1)?.as_slice() {
-            [_, _, h, w] => Ok([*h, *w]),
-            other => Err(self.refused(format!("weight {other:?}"), "a weight of four axes")),
-        }
     }
 
     fn groups(&self) -> Result<usize> {
@@ -171,9 +212,9 @@ impl Call<'_, '_> {
             "pads",
             "strides",
         ])?;
-        let kernel = self.taps()?;
-        let (window, uneven) = self.window(kernel)?;
-        let (mut x, w) = (self.value(0)?, self.value(1)?);
+        let (mut x, rows) = self.images()?;
+        let (w, kernel) = self.filters(rows)?;
+        let (window, uneven) = self.window(kernel, rows)?;
         if let Some(pads) = uneven {
             x = self.padded(x, pads)?;
         }
@@ -184,7 +225,8 @@ impl Call<'_, '_> {
             groups: self.groups()?,
         };
         let y = self.op(conv, &[x, w])?;
-        self.biased(y)
+        let y = self.biased(y)?;
+        self.as_given(y, rows)
     }
 
     pub(super) fn conv_transpose(&mut self) -> Result<Value> {
@@ -198,24 +240,22 @@ impl Call<'_, '_> {
             "strides",
         ];
         self.allow(&known)?;
-        let kernel = self.taps()?;
-        let (window, uneven) = self.window(kernel)?;
+        let (x, rows) = self.images()?;
+        let (w, kernel) = self.filters(rows)?;
+        let (window, uneven) = self.window(kernel, rows)?;
         if uneven.is_some() {
             return Err(self.wrong("pads", "the same before and behind"));
         }
-        let more = self.ints("output_padding")?.unwrap_or_else(|| vec![0; 2]);
-        let more: Option<Vec<usize>> = more.iter().map(|&x| usize::try_from(x).ok()).collect();
-        let more: Option<[usize; 2]> = more.and_then(|more| more.try_into().ok());
         let transpose = ConvTranspose2d {
             stride: window.stride,
             padding: window.padding,
-            output_padding: more.ok_or_else(|| self.wrong("output_padding", "two numbers"))?,
+            output_padding: self.both("output_padding", 0, 0, rows)?,
             dilation: window.dilation,
             groups: self.groups()?,
         };
-        let (x, w) = (self.value(0)?, self.value(1)?);
         let y = self.op(transpose, &[x, w])?;
-        self.biased(y)
+        let y = self.biased(y)?;
+        self.as_given(y, rows)
     }
 
     pub(super) fn max_pool(&mut self) -> Result<Value> {
@@ -230,17 +270,18 @@ impl Call<'_, '_> {
         ];
         self.allow(&known)?;
         self.only("storage_order", 0)?;
-        let (window, uneven) = self.pool_window()?;
+        let (x, rows) = self.images()?;
+        let (window, uneven) = self.pool_window(rows)?;
         if uneven.is_some() {
             return Err(self.wrong("pads", "the same before and behind"));
         }
-        let x = self.value(0)?;
         let pool = MaxPool2d {
             kernel: window.kernel,
             stride: window.stride,
             padding: window.padding,
         };
-        self.op(pool, &[x])
+        let y = self.op(pool, &[x])?;
+        self.as_given(y, rows)
     }
 
     pub(super) fn average_pool(&mut self) -> Result<Value> {
@@ -253,12 +294,12 @@ impl Call<'_, '_> {
             "strides",
         ];
         self.allow(&known)?;
-        let (window, uneven) = self.pool_window()?;
+        let (mut x, rows) = self.images()?;
+        let (window, uneven) = self.pool_window(rows)?;
         let counted = self.int("count_include_pad", 0)? != 0;
         if !counted && (window.padding != [0, 0] || uneven.is_some()) {
             return Err(self.wrong("count_include_pad", "1, where there is padding"));
         }
-        let mut x = self.value(0)?;
         if let Some(pads) = uneven {
             x = self.padded(x, pads)?;
         }
@@ -267,17 +308,19 @@ impl Call<'_, '_> {
             stride: window.stride,
             padding: window.padding,
         };
-        self.op(pool, &[x])
+        let y = self.op(pool, &[x])?;
+        self.as_given(y, rows)
     }
 
     pub(super) fn global_pool(&mut self, mean: bool) -> Result<Value> {
         self.allow(&[])?;
-        let x = self.value(0)?;
+        let (x, rows) = self.images()?;
         let size = [1, 1];
-        match mean {
-            true => self.op(AdaptiveAvgPool2d { size }, &[x]),
-            false => self.op(AdaptiveMaxPool2d { size }, &[x]),
-        }
+        let y = match mean {
+            true => self.op(AdaptiveAvgPool2d { size }, &[x])?,
+            false => self.op(AdaptiveMaxPool2d { size }, &[x])?,
+        };
+        self.as_given(y, rows)
     }
 
     pub(super) fn batch_norm(&mut self) -> Result<Value> {
