@@ -580,7 +580,7 @@ fn what_does_not_fit_a_folder_of_pictures_is_refused() {
 }
 
 #[test]
-fn the_residual_network_has_the_weights_of_its_paper() {
+fn residual_networks_have_the_weights_of_their_papers() {
     let folder = tempfile::tempdir().unwrap();
     for class in 0..10 {
         for i in 0..15 {
@@ -588,11 +588,18 @@ fn the_residual_network_has_the_weights_of_its_paper() {
             picture(&path, 32, [class * 20; 3], i);
         }
     }
-    let mut experiment = Experiment::load(&configs().join("resnet-cifar10.toml")).unwrap();
-    experiment.training.batch = 10;
-    let run = experiment
-        .prepare(Some(folder.path()), &Registry::standard())
-        .unwrap();
-    // 432 of the stem, 13,824, 51,200 and 204,800 of the stages, 1,568 of the norms, 650 of the head.
-    assert_eq!(run.model.parameters(), 272_474);
+    for (config, parameters) in [
+        // 432 of the stem, 13,824, 51,200 and 204,800 of the stages, 1,568 of the norms, 650 of the head.
+        ("resnet-cifar10.toml", 272_474),
+        // As Page says.
+        ("resnet9-cifar10.toml", 6_573_120),
+    ] {
+        let mut experiment = Experiment::load(&configs().join(config)).unwrap();
+        experiment.training.batch = 10;
+        experiment.data.split = vec![0.8, 0.1, 0.1];
+        let run = experiment
+            .prepare(Some(folder.path()), &Registry::standard())
+            .unwrap();
+        assert_eq!(run.model.parameters(), parameters, "{config}");
+    }
 }

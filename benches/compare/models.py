@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Training steps of four kinds of network, and one picture's way through a network, in wgrad and PyTorch.
+"""Training steps of four kinds of network, and one picture's way through a network, in wgrad, PyTorch and Burn.
 
     cargo build --release --example models
     python3 benches/compare/models.py --wgrad target/release/examples/models --out table.md
+    python3 benches/compare/models.py --wgrad target/release/examples/models --burn path/to/burn-models --out table.md
 
 The models are those of examples/models.rs: layer for layer, with the same optimizers, losses and sizes.
-Both take turns, round after round; the median of the rounds' medians counts. PyTorch runs eagerly with
+All take turns, round after round; the median of the rounds' medians counts. PyTorch runs eagerly with
 as many threads as there are cores and with one, with fused optimizers, channels first and last where there are pictures; the
-fastest of these is what wgrad is held against. Needs Python 3.10 and torch.
+fastest of these is what wgrad is held against. Burn (benches/compare/burn, built by itself) runs with both numbers of
+threads, too. Needs Python 3.10 and torch.
 """
 import argparse
 import json
@@ -143,6 +145,13 @@ def timed(run, seconds):
     return statistics.median(rounds)
 
 
+def told(command, **environment):
+    """The microseconds that the last line of a program says."""
+    environment = {**os.environ, **environment}
+    out = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    return json.loads(out.splitlines()[-1])["us"]
+
+
 MODES = {
     "resnet-20": ["eager", "fused", "channels last"],
     "lstm": ["eager", "fused"],
@@ -156,6 +165,7 @@ CORES = len(os.sched_getaffinity(0))
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--wgrad", required=True, help="the built example `models`")
+    parser.add_argument("--burn", help="the built binary `burn-models`")
     parser.add_argument("--models", default=",".join(MODES))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.5)
@@ -165,17 +175,19 @@ def main():
         f"PyTorch {torch.__version__}, {CORES} threads; medians of {args.rounds} rounds in turns, µs.",
         "Ratios above 1: wgrad is faster.",
         "",
-        "| | wgrad | PyTorch, fastest mode | which | ratio |",
-        "|---|--:|--:|---|--:|",
+        "| | wgrad | PyTorch, fastest mode | which | ratio |" + (" Burn | ratio |" if args.burn else ""),
+        "|---|--:|--:|---|--:|" + ("--:|--:|" if args.burn else ""),
     ]
     for name in args.models.split(","):
         ways = [(mode, threads) for mode in MODES[name] for threads in {CORES, 1}]
         steps = {way: step(name, way[0]) for way in ways}
         own, theirs = [], {way: [] for way in ways}
+        burn = {threads: [] for threads in {CORES, 1}}
         for _ in range(args.rounds):
-            command = [args.wgrad, "cpu", str(args.seconds), name]
-            out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-            own.append(json.loads(out.splitlines()[-1])["us"])
+            own.append(told([args.wgrad, "cpu", str(args.seconds), name]))
+            if args.burn:
+                for threads, times in burn.items():
+                    times.append(told([args.burn, str(args.seconds), name], RAYON_NUM_THREADS=str(threads)))
             for way in ways:
                 torch.set_num_threads(way[1])
                 theirs[way].append(timed(steps[way], args.seconds / 2))
@@ -183,7 +195,11 @@ def main():
         best = min(ways, key=lambda way: statistics.median(theirs[way]))
         other = statistics.median(theirs[best])
         which = f"{best[0]}, {best[1]} thread{'s' if best[1] > 1 else ''}"
-        lines.append(f"| {name} | {median:,.0f} | {other:,.0f} | {which} | **{other / median:.2f}** |")
+        line = f"| {name} | {median:,.0f} | {other:,.0f} | {which} | **{other / median:.2f}** |"
+        if args.burn:
+            third = min(statistics.median(times) for times in burn.values())
+            line += f" {third:,.0f} | **{third / median:.2f}** |"
+        lines.append(line)
         print(lines[-1], file=sys.stderr)
     text = "\n".join(lines)
     print(text)
