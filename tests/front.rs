@@ -3,9 +3,11 @@
 mod common;
 
 use common::gpu;
-use wgrad::data::{Dataset, Numbers};
+use wgrad::data::{Dataset, Numbers, Shards};
 use wgrad::exec::{Choice, Device};
-use wgrad::fit::{EarlyStop, Fit, Inference, Loss, Metric, Outcome, Progress, TrainStep, Weights};
+use wgrad::fit::{
+    CrossEntropy, EarlyStop, Fit, Inference, Loss, Metric, Outcome, Progress, TrainStep, Weights,
+};
 use wgrad::model::{Input, Model, Registry, layers::*};
 use wgrad::optim::{AdamW, Optimizer, Sgd};
 
@@ -439,3 +441,86 @@ fn a_sequence_takes_few_launches_and_is_learnt() {
 
 /// A training step of an LSTM under a dense layer.
 const LAUNCHES: usize = 18;
+
+/// A data set of rows of three numbers and of targets of these extents.
+fn with_targets(rows: usize, extents: &[usize], target: Vec<f32>) -> Dataset {
+    let x = (0..rows * 3)
+        .map(|i| (i % 7) as f32 / 7.0)
+        .collect::<Vec<_>>();
+    let data = Dataset::new().with("input", [3], x).unwrap();
+    data.with("target", extents, target).unwrap()
+}
+
+#[test]
+fn targets_that_are_no_probabilities_are_refused_before_training() {
+    let scores = |k: usize| {
+        let model = Model::sequential(Input::f32([3]));
+        model.then(Dense::new(k)).build().unwrap()
+    };
+    let of_shares = || {
+        Loss::of_criterion(CrossEntropy {
+            probabilities: true,
+            ..CrossEntropy::default()
+        })
+    };
+    let told = |model: &Model, loss: Loss, data: &Dataset| {
+        let fit = Fit::new(model, loss, adam(0.01)).batch(4);
+        let refused = fit.check(data).map_err(|e| e.to_string());
+        let sharded = fit.epochs(1).run(Shards::of(data, 4), &cpu());
+        (refused, sharded.map(|_| ()).map_err(|e| e.to_string()))
+    };
+    // One row of eight is another.
+    let shares = |k: usize, row: &[f32]| {
+        let mut all = vec![1.0 / k as f32; 8 * k];
+        all[5 * k..6 * k].copy_from_slice(row);
+        with_targets(8, &[k], all)
+    };
+    let two = scores(2);
+    for (loss, name) in [
+        (of_shares(), "cross_entropy"),
+        (Loss::kl_divergence(), "kl_divergence"),
+    ] {
+        for (row, what) in [
+            ([0.7, 0.7], "found 0.7, 0.7, whose sum is 1.4000, in row "),
+            ([0.2, 0.5], "found 0.2, 0.5, whose sum is 0.7000, in row "),
+            ([-0.5, 1.5], "found -0.5 in row "),
+        ] {
+            let (whole, sharded) = told(&two, loss.clone(), &shares(2, &row));
+            let (whole, sharded) = (whole.unwrap_err(), sharded.unwrap_err());
+            assert!(
+                whole.contains(&format!(
+                    "training data, column target: {what}5; wanted prob"
+                )),
+                "{name}: {whole}"
+            );
+            assert!(sharded.contains(what), "{name}: {sharded}");
+        }
+        // Rounding is no fault.
+        let (whole, sharded) = told(&two, loss, &shares(2, &[0.3333, 0.6666]));
+        assert_eq!((whole, sharded), (Ok(()), Ok(())), "{name}");
+    }
+    let many = told(&scores(9), of_shares(), &shares(9, &[0.5; 9]))
+        .0
+        .unwrap_err();
+    assert!(
+        many.contains("0.5, 0.5, 0.5, 0.5, 0.5, …, whose sum is 4.5000, in row 5"),
+        "{many}"
+    );
+    // Of a truth value only the range is known.
+    let binary = told(&two, Loss::binary_cross_entropy(), &shares(2, &[1.0, 2.0]));
+    let binary = binary.0.unwrap_err();
+    assert!(
+        binary.contains("column target: found 2 in row 5; wanted numbers from 0 to 1"),
+        "{binary}"
+    );
+    let both = told(&two, Loss::binary_cross_entropy(), &shares(2, &[1.0, 1.0]));
+    assert_eq!(both.0, Ok(()));
+    // Data that are evaluated are held as well, and by their own name.
+    let (good, bad) = (shares(2, &[1.0, 0.0]), shares(2, &[1.0, 1.0]));
+    let fit = Fit::new(&two, of_shares(), adam(0.01)).batch(4);
+    let bad = fit.validation(&bad).check(&good).unwrap_err().to_string();
+    assert!(
+        bad.starts_with("validation data, column target: found 1, 1,"),
+        "{bad}"
+    );
+}

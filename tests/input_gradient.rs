@@ -172,6 +172,16 @@ fn inputs_without_influence_have_none_and_integers_no_gradient() {
         ("target", (&[4u32][..]).into()),
     ]);
     assert!(told(wrong.unwrap_err()).contains("classes from 0 to 3"));
+    let shares = Loss::of_criterion(CrossEntropy {
+        probabilities: true,
+        ..CrossEntropy::default()
+    });
+    let net = InputGradient::of_loss(&model, &weights, &shares, 2, &cpu()).unwrap();
+    let run =
+        |target: &[f32]| net.run(&[("input", (&image[..]).into()), ("target", target.into())]);
+    let wrong = told(run(&[0.5, 0.5, 0.5, 0.0]).unwrap_err());
+    assert!(wrong.contains("whose sum is 1.5000, in row 0"), "{wrong}");
+    assert!(run(&[0.5, 0.25, 0.25, 0.0]).is_ok());
 }
 
 /// What it makes of a model is what the model makes alone.

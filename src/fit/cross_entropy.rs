@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::loss::{Criterion, Each, Loss, over_example};
+use super::loss::{Criterion, Each, Floats, Loss, over_example};
 use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::model::{Input, Scope};
@@ -30,7 +30,8 @@ pub struct CrossEntropy {
     pub weights: Vec<f64>,
     /// The class that counts nothing, such as padding; it need not be one of the K.
     pub ignored: Option<u32>,
-    /// Targets are probabilities of the classes, `[N, …, K]` floats, in place of one class each. As in
+    /// Targets are probabilities of the classes, `[N, …, K]` floats whose sum over the last axis is 1 (to within
+    /// 0.001), in place of one class each. As in
     /// PyTorch the loss of a place is then −Σ wₖ tₖ ln softmax(y)ₖ, their mean is divided by no weights,
     /// and no class is ignored.
     pub probabilities: bool,
@@ -125,6 +126,13 @@ impl Criterion for CrossEntropy {
 
     fn ignored(&self) -> Option<u32> {
         self.ignored
+    }
+
+    fn floats(&self, _: &[Input]) -> Floats {
+        match self.probabilities {
+            true => Floats::Probabilities,
+            false => Floats::Any,
+        }
     }
 
     fn of_shares(&self) -> Option<Arc<dyn Criterion>> {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::cost::{LOSS_STREAMS, weighted};
 use super::inference::{Extra, Inference, Outputs};
 use super::loss::Loss;
+use super::resident::Need;
 use super::weights::Weights;
-use crate::data::Dataset;
+use crate::data::{Dataset, Numbers};
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::graph::Graph;
@@ -52,8 +53,8 @@ pub struct InputGradient {
     net: Inference,
     outputs: Vec<String>,
     gradients: Vec<String>,
-    /// Targets that are classes: name, how many there are, the one that need not be one of them.
-    classes: Vec<(String, usize, Option<u32>)>,
+    /// What is wanted of the loss's targets.
+    targets: Vec<Need>,
 }
 
 /// What [`InputGradient::run`] finds.
@@ -127,14 +128,9 @@ impl InputGradient {
         batch: usize,
         device: &Device,
     ) -> Result<Self> {
-        let mut classes = Vec::new();
+        let mut targets = Vec::new();
         for term in loss.terms() {
-            let of_term = term.classes(model)?;
-            for (name, target) in term.targets(model)? {
-                if let (Some(count), DType::U32) = (of_term, target.dtype) {
-                    classes.push((name, count, term.criterion.ignored()));
-                }
-            }
+            targets.extend(Need::of_targets(term, &term.targets(model)?, model)?);
         }
         let net = Inference::with(
             model,
@@ -181,14 +177,10 @@ impl InputGradient {
                 })
             },
         )?;
-        Self::made(net, model, classes)
+        Self::made(net, model, targets)
     }
 
-    fn made(
-        net: Inference,
-        model: &Model,
-        classes: Vec<(String, usize, Option<u32>)>,
-    ) -> Result<Self> {
+    fn made(net: Inference, model: &Model, targets: Vec<Need>) -> Result<Self> {
         let floats = model
             .inputs()
             .filter(|(_, input)| input.dtype == DType::F32);
@@ -196,7 +188,7 @@ impl InputGradient {
             net,
             outputs: model.outputs().map(|(name, _)| name.into()).collect(),
             gradients: floats.map(|(name, _)| name.into()).collect(),
-            classes,
+            targets,
         })
     }
 
@@ -204,17 +196,19 @@ impl InputGradient {
     /// `upstream` or the loss's targets, example after example.
     ///
     /// # Errors
-    /// As [`Inference::run`]; [`Error::Setting`] for a class that there is not.
+    /// As [`Inference::run`]; [`Error::Setting`] for a class that there is not and for targets that are not
+    /// what the loss wants ([`Criterion::floats`](super::Criterion::floats)).
     pub fn run(&self, columns: &[(&str, View<'_>)]) -> Result<Gradients> {
-        for (name, count, ignored) in &self.classes {
-            let found = columns.iter().find(|(other, _)| other == name);
-            let Some((_, View::U32(all))) = found else {
-                continue;
+        for need in &self.targets {
+            let found = columns.iter().find(|(other, _)| *other == need.column);
+            let numbers: Numbers = match found {
+                Some((_, View::U32(all))) if need.input.dtype == DType::U32 => (*all).into(),
+                Some((_, View::F32(all))) if need.input.dtype == DType::F32 => (*all).into(),
+                // What is missing or of another type is refused below.
+                _ => continue,
             };
-            let wrong = |&&class: &&u32| class as usize >= *count && Some(class) != *ignored;
-            if let Some(wrong) = all.iter().find(wrong) {
-                let wanted = format!("classes from 0 to {}", count.saturating_sub(1));
-                return Err(Error::setting(format!("column {name}"), wrong, wanted));
+            if let Ok(data) = Dataset::new().with(&need.column, &need.input.extents, numbers) {
+                need.check(&data)?;
             }
         }
         self.taken(self.net.run(columns)?)

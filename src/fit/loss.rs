@@ -27,6 +27,52 @@ impl From<Value> for Each {
     }
 }
 
+/// How far the sum of probabilities may be from 1.
+const SUM_WITHIN: f64 = 1e-3;
+
+/// What the floats of a loss's targets must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Floats {
+    /// Any finite numbers.
+    #[default]
+    Any,
+    /// Each from 0 to 1.
+    Shares,
+    /// Each from 0 to 1, with a sum of 1 over the last axis, to within 0.001.
+    Probabilities,
+}
+
+impl Floats {
+    /// What is wrong with the numbers of a row, whose last axis has this extent: what was found, what was wanted.
+    pub(super) fn wrong(self, row: &[f32], last: usize) -> Option<(String, &'static str)> {
+        if self == Self::Any {
+            return None;
+        }
+        let probabilities = self == Self::Probabilities;
+        if let Some(x) = row.iter().find(|x| !(0.0..=1.0).contains(*x)) {
+            let wanted = match probabilities {
+                true => "probabilities, each from 0 to 1",
+                false => "numbers from 0 to 1",
+            };
+            return Some((x.to_string(), wanted));
+        }
+        let sum = |place: &[f32]| place.iter().map(|&x| f64::from(x)).sum::<f64>();
+        let off = |place: &&[f32]| (sum(place) - 1.0).abs() > SUM_WITHIN;
+        let place = row
+            .chunks(last.max(1))
+            .filter(|_| probabilities)
+            .find(off)?;
+        // A few tell enough.
+        let mut texts: Vec<String> = place.iter().take(5).map(f32::to_string).collect();
+        if place.len() > texts.len() {
+            texts.push("…".into());
+        }
+        let found = format!("{}, whose sum is {:.4},", texts.join(", "), sum(place));
+        let wanted = "probabilities whose sum over the last axis is 1, to within 0.001";
+        Some((found, wanted))
+    }
+}
+
 /// What a loss does. Own losses are made by [`Loss::each`] or [`Loss::new`]; this trait is for those
 /// that want more: several outputs and targets, targets of another type, weights of examples.
 pub trait Criterion: fmt::Debug + Send + Sync {
@@ -55,6 +101,12 @@ pub trait Criterion: fmt::Debug + Send + Sync {
     /// Integers of targets that need not be below [`Criterion::classes`].
     fn ignored(&self) -> Option<u32> {
         None
+    }
+
+    /// What the floats of its targets must be. Data sets are held to it before a run.
+    fn floats(&self, outputs: &[Input]) -> Floats {
+        let _ = outputs;
+        Floats::Any
     }
 
     /// The same loss for shares of classes, `[N, …, K]` floats, in place of classes, `[N, …]` integers, if
@@ -124,6 +176,7 @@ impl Loss {
             name: name.into(),
             expression: Arc::new(expression),
             mean: true,
+            floats: |_| Floats::Any,
         })
     }
 
@@ -140,7 +193,12 @@ impl Loss {
 
     /// ln(1 + eʸ) − t y: the cross-entropy of 1/(1 + e⁻ʸ), for t between 0 and 1.
     pub fn binary_cross_entropy() -> Self {
-        Self::each("binary_cross_entropy", |y, t| y.softplus() - t * y)
+        Self::of_criterion(ElementByElement {
+            name: "binary_cross_entropy".into(),
+            expression: Arc::new(|y, t| y.softplus() - t * y),
+            mean: true,
+            floats: |_| Floats::Shares,
+        })
     }
 
     /// (y − t)².
@@ -169,6 +227,11 @@ impl Loss {
             name: "kl_divergence".into(),
             expression: Arc::new(|y, t| t.gt(0.0).select(t * (t.max(1e-30).log() - y), 0.0)),
             mean: false,
+            // Over which of several axes their sum is 1 is not said.
+            floats: |output| match output.extents.len() {
+                1 => Floats::Probabilities,
+                _ => Floats::Shares,
+            },
         })
     }
 
@@ -283,6 +346,12 @@ impl Term {
         let outputs: Vec<Input> = self.outputs(model)?.into_iter().map(|(_, o)| o).collect();
         Ok(self.criterion.classes(&outputs))
     }
+
+    /// [`Criterion::floats`] for a model.
+    pub fn floats(&self, model: &Model) -> Result<Floats> {
+        let outputs: Vec<Input> = self.outputs(model)?.into_iter().map(|(_, o)| o).collect();
+        Ok(self.criterion.floats(&outputs))
+    }
 }
 
 /// The mean, or the sum, of `[N, …]` over each example: `[N]`.
@@ -304,6 +373,8 @@ struct ElementByElement {
     name: String,
     expression: Expression,
     mean: bool,
+    /// What targets must be, given the output.
+    floats: fn(&Input) -> Floats,
 }
 
 impl fmt::Debug for ElementByElement {
@@ -315,6 +386,10 @@ impl fmt::Debug for ElementByElement {
 impl Criterion for ElementByElement {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn floats(&self, outputs: &[Input]) -> Floats {
+        outputs.first().map_or(Floats::Any, self.floats)
     }
 
     fn write(&self, scope: &mut Scope<'_>, outputs: &[Value], targets: &[Value]) -> Result<Each> {

@@ -37,7 +37,7 @@ pub use experiment::{
 pub use inference::{Inference, Outputs};
 pub use input_gradient::{Gradients, InputGradient};
 pub use joint::{JointScope, JointStep, JointStepBuilder, Net, Objective};
-pub use loss::{Criterion, Each, Loss};
+pub use loss::{Criterion, Each, Floats, Loss};
 pub use metric::{Measure, Metric};
 pub use report::{Epoch, Report, Scores, is_of_one_class};
 pub use run::{Fit, Outcome};

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::loss::{Floats, Term};
 use crate::data::{Dataset, Numbers, words};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::model::Input;
+use crate::model::{Input, Model};
 use crate::ops::rows::Rows;
 use crate::ops::{Tape, Value};
 use crate::run::Session;
@@ -65,6 +66,8 @@ pub(super) struct Need {
     pub classes: Option<usize>,
     /// An integer that is none of them and may stand there.
     pub ignored: Option<u32>,
+    /// What its floats must be.
+    pub floats: Floats,
 }
 
 impl Need {
@@ -75,7 +78,24 @@ impl Need {
             input: input.clone(),
             classes: None,
             ignored: None,
+            floats: Floats::Any,
         }
+    }
+
+    /// The targets of a term of a loss.
+    pub fn of_targets(
+        term: &Term,
+        targets: &[(String, Input)],
+        model: &Model,
+    ) -> Result<Vec<Self>> {
+        let (classes, floats) = (term.classes(model)?, term.floats(model)?);
+        let targets = targets.iter().map(|(name, target)| Self {
+            classes,
+            ignored: term.criterion.ignored(),
+            floats,
+            ..Self::of(name, target)
+        });
+        Ok(targets.collect())
     }
 
     /// Holds a data set's column to it.
@@ -90,6 +110,18 @@ impl Need {
             let found = text(&column.extents, column.numbers.dtype());
             let wanted = text(&self.input.extents, self.input.dtype);
             return Err(Error::shape(place(), found, wanted));
+        }
+        if self.floats != Floats::Any && self.input.dtype == DType::F32 {
+            let last = self.input.extents.last().copied().unwrap_or(1);
+            for at in 0..data.rows() {
+                if let Some((found, wanted)) = self.floats.wrong(&column.row(at), last) {
+                    return Err(Error::setting(
+                        place(),
+                        format!("{found} in row {at}"),
+                        wanted,
+                    ));
+                }
+            }
         }
         let (Some(classes), Numbers::U32(all)) = (self.classes, &column.numbers) else {
             return Ok(());

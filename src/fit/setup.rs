@@ -94,14 +94,7 @@ impl Setup<'_> {
         let inputs = wanted.inputs.iter();
         let mut needs: Vec<Need> = inputs.map(|(name, input)| Need::of(name, input)).collect();
         for (term, targets) in self.loss.terms().iter().zip(&wanted.targets) {
-            let classes = term.classes(self.model)?;
-            for (name, target) in targets {
-                needs.push(Need {
-                    classes,
-                    ignored: term.criterion.ignored(),
-                    ..Need::of(name, target)
-                });
-            }
+            needs.extend(Need::of_targets(term, targets, self.model)?);
         }
         for metric in self.metrics {
             let (_, output) = self.metric_output(metric)?;
