@@ -311,6 +311,31 @@ fn what_does_not_fit_is_said_before_anything_runs() {
         label.contains("column target: found 1 in row 0; wanted classes from 0 to 0"),
         "{label}"
     );
+    // Files have integers below 0, which columns have as floats.
+    let below = |target: Vec<f32>| {
+        let data = Dataset::new().with("input", [3], vec![0.0f32; 96]).unwrap();
+        let data = data.with("target", [], target).unwrap();
+        let classes = Fit::new(&model, Loss::cross_entropy(), adam(0.01));
+        let split = data.split_stratified("target", &[1.0, 1.0], 3);
+        (told(classes, &data), split.unwrap_err().to_string())
+    };
+    let mut labels = vec![0.0f32; 32];
+    labels[7] = -1.0;
+    let (trained, split) = below(labels.clone());
+    assert!(
+        trained.contains("column target: found -1 in row 7; wanted classes from 0 to 0"),
+        "{trained}"
+    );
+    assert!(
+        split.contains("column target: found -1 in row 7; wanted classes"),
+        "{split}"
+    );
+    labels[9] = 0.5;
+    let (trained, split) = below(labels);
+    assert!(
+        trained.contains("found floats [] a row") && split.contains("found floats"),
+        "{trained}\n{split}"
+    );
     let output = told(
         Fit::new(&model, Loss::mse().of("logits"), adam(0.01)),
         &data,

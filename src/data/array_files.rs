@@ -219,12 +219,10 @@ impl Stored {
         let numbers = self.kind.numbers(&bytes, self.axes);
         let numbers = numbers.map_err(|(found, wanted)| no(found, wanted))?;
         match numbers {
-            Numbers::F32(_) if self.kind.letter == 'i' => {
-                let found = format!(
-                    "a number below 0 in rows {} to {}",
-                    rows.start,
-                    rows.end - 1
-                );
+            Numbers::F32(all) if self.kind.letter == 'i' => {
+                let at = all.iter().position(|&x| x < 0.0).unwrap_or(0);
+                let row = rows.start + at / (all.len() / rows.len()).max(1);
+                let found = format!("{} in row {row}", all[at]);
                 Err(no(found, "integers from 0 on, or floats"))
             }
             numbers => Ok(numbers),

@@ -123,6 +123,18 @@ impl Column {
         self.start..self.start + length
     }
 
+    /// The first number below 0 of a column of whole numbers, and its row: files have integers below 0,
+    /// which are floats here. To whoever wanted integers, that they are floats would say nothing.
+    pub(crate) fn negative(&self, rows: usize) -> Option<(f32, usize)> {
+        let Numbers::F32(all) = &self.numbers else {
+            return None;
+        };
+        let all = &all[self.span(rows)];
+        let at = all.iter().position(|&x| x < 0.0)?;
+        let whole = all.iter().all(|x| x.fract() == 0.0);
+        whole.then(|| (all[at], at / self.stride))
+    }
+
     fn is_packed(&self) -> bool {
         self.stride == self.size() && self.start == 0
     }
@@ -368,8 +380,13 @@ impl Dataset {
     pub fn split_stratified(&self, column: &str, shares: &[f64], seed: u64) -> Result<Vec<Self>> {
         let by = self.column(column)?;
         let Numbers::U32(classes) = &by.numbers else {
+            let found = match by.negative(self.rows()) {
+                Some((number, row)) => format!("{number} in row {row}"),
+                None => "floats".into(),
+            };
             let name = format!("column {column}");
-            return Err(Error::setting(name, "floats", "classes, to be split by"));
+            let wanted = "classes, which are integers from 0 on, to be split by";
+            return Err(Error::setting(name, found, wanted));
         };
         if by.size() != 1 {
             let found = format!("rows {:?}", by.extents);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::loss::{Floats, Term};
-use crate::data::{Dataset, Numbers, words};
+use crate::data::{Column, Dataset, Numbers, words};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::{Input, Model};
@@ -102,6 +102,9 @@ impl Need {
     pub fn check(&self, data: &Dataset) -> Result<()> {
         let column = data.column(&self.column)?;
         let place = || format!("column {}", column.name);
+        if let Some(found) = self.negative(column, data.rows()) {
+            return Err(Error::setting(place(), found, self.integers()));
+        }
         if column.extents != self.input.extents || column.numbers.dtype() != self.input.dtype {
             let text = |extents: &[usize], dtype| match dtype {
                 DType::F32 => format!("floats {extents:?} a row"),
@@ -132,8 +135,22 @@ impl Need {
             return Ok(());
         };
         let found = format!("{} in row {}", all[column.start + at], at / column.stride);
-        let wanted = format!("classes from 0 to {}", classes.saturating_sub(1));
-        Err(Error::setting(place(), found, wanted))
+        Err(Error::setting(place(), found, self.integers()))
+    }
+
+    /// The integers that are wanted, in words.
+    fn integers(&self) -> String {
+        match self.classes {
+            Some(classes) => format!("classes from 0 to {}", classes.saturating_sub(1)),
+            None => "integers from 0 on".into(),
+        }
+    }
+
+    /// The first number below 0, where integers from 0 on are wanted.
+    fn negative(&self, column: &Column, rows: usize) -> Option<String> {
+        let wanted = self.input.dtype == DType::U32 && column.extents == self.input.extents;
+        let (number, row) = column.negative(rows).filter(|_| wanted)?;
+        Some(format!("{number} in row {row}"))
     }
 }
 

@@ -82,7 +82,7 @@ fn tensors_of_one_file_are_columns() {
     // The last label is below 0.
     let error = files.read(2..4).unwrap_err().to_string();
     assert!(
-        error.contains("`labels`: a number below 0 in rows 2 to 3"),
+        error.contains("`labels`: -247 in row 3; wanted integers from 0 on"),
         "{error}"
     );
     let bytes = std::fs::read(&path).unwrap();
