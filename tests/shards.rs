@@ -391,8 +391,9 @@ fn what_breaks_in_the_middle_is_named_by_shard_and_rows() {
             "that were asked for",
         ),
         (
-            |_, data| {
-                let target = vec![2u32; data.rows()];
+            |rows, data| {
+                let mut target = vec![0u32; data.rows()];
+                target[77 - rows.start] = 2;
                 let numbers = |name: &str| data.column(name).unwrap().numbers.clone();
                 let data = Dataset::new().with("input", [2], numbers("input"))?.with(
                     "bytes",
@@ -401,7 +402,7 @@ fn what_breaks_in_the_middle_is_named_by_shard_and_rows() {
                 )?;
                 data.with("target", [], target)
             },
-            "column target: found 2 in row 0; wanted classes from 0 to 1",
+            "column target: found 2 in row 77; wanted classes from 0 to 1",
         ),
         (
             |_, data| Dataset::new().with("input", [2], data.column("input")?.numbers.clone()),

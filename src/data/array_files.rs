@@ -219,11 +219,19 @@ impl Stored {
         let numbers = self.kind.numbers(&bytes, self.axes);
         let numbers = numbers.map_err(|(found, wanted)| no(found, wanted))?;
         match numbers {
-            Numbers::F32(all) if self.kind.letter == 'i' => {
-                let at = all.iter().position(|&x| x < 0.0).unwrap_or(0);
-                let row = rows.start + at / (all.len() / rows.len()).max(1);
-                let found = format!("{} in row {row}", all[at]);
-                Err(no(found, "integers from 0 on, or floats"))
+            // Here and not where the column is made, which knows nothing of the rows before these.
+            Numbers::F32(all) => {
+                let (wrong, wanted): (fn(&f32) -> bool, _) = match self.kind.letter {
+                    'i' => (|x| *x < 0.0, "integers from 0 on, or floats"),
+                    _ => (|x| !x.is_finite(), "finite numbers"),
+                };
+                match all.iter().position(wrong) {
+                    None => Ok(Numbers::F32(all)),
+                    Some(at) => {
+                        let row = rows.start + at / (all.len() / rows.len()).max(1);
+                        Err(no(format!("{} in row {row}", all[at]), wanted))
+                    }
+                }
             }
             numbers => Ok(numbers),
         }

@@ -132,7 +132,12 @@ impl Column {
         let all = &all[self.span(rows)];
         let at = all.iter().position(|&x| x < 0.0)?;
         let whole = all.iter().all(|x| x.fract() == 0.0);
-        whole.then(|| (all[at], at / self.stride))
+        whole.then(|| (all[at], self.row_of(at, rows)))
+    }
+
+    /// The row of a number of a span of rows. Of rows that overlap it is the last one that begins no later.
+    pub(crate) fn row_of(&self, at: usize, rows: usize) -> usize {
+        (at / self.stride).min(rows.saturating_sub(1))
     }
 
     fn is_packed(&self) -> bool {

@@ -100,9 +100,15 @@ impl Need {
 
     /// Holds a data set's column to it.
     pub fn check(&self, data: &Dataset) -> Result<()> {
+        self.check_from(data, 0)
+    }
+
+    /// [`Need::check`] of a run of rows, whose first one has this number in the whole set.
+    pub fn check_from(&self, data: &Dataset, first: usize) -> Result<()> {
         let column = data.column(&self.column)?;
         let place = || format!("column {}", column.name);
-        if let Some(found) = self.negative(column, data.rows()) {
+        if let Some((number, row)) = self.negative(column, data.rows()) {
+            let found = format!("{number} in row {}", first + row);
             return Err(Error::setting(place(), found, self.integers()));
         }
         if column.extents != self.input.extents || column.numbers.dtype() != self.input.dtype {
@@ -118,11 +124,8 @@ impl Need {
             let last = self.input.extents.last().copied().unwrap_or(1);
             for at in 0..data.rows() {
                 if let Some((found, wanted)) = self.floats.wrong(&column.row(at), last) {
-                    return Err(Error::setting(
-                        place(),
-                        format!("{found} in row {at}"),
-                        wanted,
-                    ));
+                    let found = format!("{found} in row {}", first + at);
+                    return Err(Error::setting(place(), found, wanted));
                 }
             }
         }
@@ -134,7 +137,8 @@ impl Need {
         let Some(at) = all[span].iter().position(wrong) else {
             return Ok(());
         };
-        let found = format!("{} in row {}", all[column.start + at], at / column.stride);
+        let row = first + column.row_of(at, data.rows());
+        let found = format!("{} in row {row}", all[column.start + at]);
         Err(Error::setting(place(), found, self.integers()))
     }
 
@@ -147,10 +151,9 @@ impl Need {
     }
 
     /// The first number below 0, where integers from 0 on are wanted.
-    fn negative(&self, column: &Column, rows: usize) -> Option<String> {
+    fn negative(&self, column: &Column, rows: usize) -> Option<(f32, usize)> {
         let wanted = self.input.dtype == DType::U32 && column.extents == self.input.extents;
-        let (number, row) = column.negative(rows).filter(|_| wanted)?;
-        Some(format!("{number} in row {row}"))
+        column.negative(rows).filter(|_| wanted)
     }
 }
 

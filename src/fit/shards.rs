@@ -138,7 +138,10 @@ impl<'a> Feed<'a> {
     fn read(&self, shard: &Shard) -> Result<Vec<Host>> {
         let read = || {
             let data = self.shards.read(shard.rows.clone(), self.sample)?;
-            self.needs.iter().try_for_each(|need| need.check(&data))?;
+            // Row numbers in messages are those of the whole set.
+            let first = shard.rows.start;
+            let mut needs = self.needs.iter();
+            needs.try_for_each(|need| need.check_from(&data, first))?;
             let pairs = self.pairs.iter();
             pairs
                 .map(|pair| Ok(content(data.column(&pair.column)?, data.rows())))

@@ -163,5 +163,11 @@ fn files_that_lie_and_columns_that_do_not_fit_are_refused() {
     let nan = ArrayFiles::new().npy("a", nan).unwrap();
     assert!(nan.read(0..1).is_ok());
     let error = nan.read(0..2).unwrap_err().to_string();
-    assert!(error.contains("found NaN in row 1"), "{error}");
+    assert!(error.contains("NaN in row 1"), "{error}");
+    // Rows count from the file's first, wherever reading begins.
+    let error = nan.read(1..2).unwrap_err().to_string();
+    assert!(
+        error.contains("`nan`: NaN in row 1; wanted finite"),
+        "{error}"
+    );
 }
