@@ -206,3 +206,33 @@ fn arrays_are_columns_by_name() {
         "{table}"
     );
 }
+
+/// What NumPy has written, strings among it (`tests/fixtures/arrays.py`).
+#[test]
+fn arrays_beside_one_that_cannot_be_read_are_read() {
+    use wgrad::data::Arrays;
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let arrays = Arrays::read(fixtures.join("arrays.npz")).unwrap();
+    assert_eq!(arrays.get("floats").unwrap().0, [3, 2]);
+    for (name, found) in [
+        ("names", "array `names`: elements of type \"<U1\""),
+        ("far", "array `far`: 4294967296"),
+    ] {
+        let refused = arrays.get(name).unwrap_err().to_string();
+        assert!(refused.contains(found), "{refused}");
+        let refused = arrays.dataset(&[("input", "floats"), ("target", name)]);
+        assert!(refused.unwrap_err().to_string().contains(found));
+    }
+    // A file of nothing else says so at once.
+    let folder = tempfile::tempdir().unwrap();
+    let alone = folder.path().join("alone.npy");
+    let mut bytes = npy("(2,)", &[0.0, 0.0], false);
+    let at = bytes.windows(3).position(|three| three == b"<f4").unwrap();
+    bytes[at..at + 3].copy_from_slice(b"<U1");
+    std::fs::write(&alone, bytes).unwrap();
+    let refused = Arrays::read(&alone).unwrap_err().to_string();
+    assert!(
+        refused.contains("array `alone`: elements of type"),
+        "{refused}"
+    );
+}

@@ -37,10 +37,12 @@ pub(super) const MAX_HEADER: usize = 1 << 16;
 /// | bytes, one axis; other integers from 0 on | integers: classes, words |
 /// | integers, some below 0 | floats, up to 2²⁴ |
 /// | booleans | floats, 0 and 1 |
+///
+/// An array of anything else, such as strings, keeps no other from being read: whoever asks for it is told.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Arrays {
     file: std::path::PathBuf,
-    arrays: BTreeMap<String, (Vec<usize>, Numbers)>,
+    arrays: Named,
 }
 
 impl Arrays {
@@ -49,7 +51,7 @@ impl Arrays {
     ///
     /// # Errors
     /// [`Error::Io`], and [`Error::File`] naming the array, for what is no whole file of that kind, for
-    /// other numbers than those of the table above and for another ending.
+    /// one that has no array of the numbers of the table above and for another ending.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
@@ -64,24 +66,44 @@ impl Arrays {
                 return Err(Error::file(path, found, wanted, fix));
             }
         };
+        let arrays = read(path, &read_limited(path, MAX_BYTES)?)?;
+        // Of a file that has nothing else, it is said at once.
+        if let (Some((name, Err((found, wanted)))), false) =
+            (arrays.first_key_value(), arrays.values().any(Result::is_ok))
+        {
+            return Err(wrong(path, name, found, wanted));
+        }
         Ok(Self {
-            arrays: read(path, &read_limited(path, MAX_BYTES)?)?,
+            arrays,
             file: path.into(),
         })
     }
 
-    /// Each array's name and extents, by name.
+    /// Name and extents of each array that can be read, by name.
     pub fn extents(&self) -> impl Iterator<Item = (&str, &[usize])> {
         let arrays = self.arrays.iter();
-        arrays.map(|(name, (extents, _))| (name.as_str(), extents.as_slice()))
+        arrays.filter_map(|(name, array)| {
+            let (extents, _) = array.as_ref().ok()?;
+            Some((name.as_str(), extents.as_slice()))
+        })
+    }
+
+    /// Refuses an array that is there and cannot be read.
+    pub(crate) fn readable(&self, name: &str) -> Result<()> {
+        match self.arrays.get(name) {
+            Some(Err((found, wanted))) => Err(wrong(&self.file, name, found, wanted)),
+            _ => Ok(()),
+        }
     }
 
     /// An array's extents and numbers.
     ///
     /// # Errors
-    /// [`Error::UnknownName`] with the nearest name.
+    /// [`Error::UnknownName`] with the nearest name; [`Error::File`] for an array of other numbers than those
+    /// of the table above.
     pub fn get(&self, name: &str) -> Result<(&[usize], &Numbers)> {
-        let found = self.arrays.get(name);
+        self.readable(name)?;
+        let found = self.arrays.get(name).and_then(|array| array.as_ref().ok());
         let (extents, numbers) = found.ok_or_else(|| {
             let known: Vec<&str> = self.arrays.keys().map(String::as_str).collect();
             Error::unknown("array", name, &known)
@@ -115,7 +137,10 @@ pub(super) fn wrong(path: &Path, name: &str, found: impl std::fmt::Display, want
     Error::file(path, found, wanted, "Save the arrays anew.")
 }
 
-type Named = BTreeMap<String, (Vec<usize>, Numbers)>;
+/// An array's extents and numbers, or why nobody can ask for it.
+type Array = Result<(Vec<usize>, Numbers), Wrong>;
+
+type Named = BTreeMap<String, Array>;
 
 fn npy_file(path: &Path, bytes: &[u8]) -> Result<Named> {
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -148,15 +173,22 @@ fn npz(path: &Path, bytes: &[u8]) -> Result<Named> {
         };
         unpack(MAX_HEADER as u64 + 16, &mut bytes)?;
         let of_array = |(found, wanted): Wrong| wrong(path, &name, found, wanted);
-        let about = About::of(&bytes, MAX_BYTES).map_err(of_array)?;
-        let length = about.begin as u64 + about.size as u64;
-        left = left.checked_sub(length).ok_or_else(|| {
-            unreadable(format!(
-                "arrays of more than {MAX_BYTES} bytes, up to `{name}`"
-            ))
-        })?;
-        unpack((length + 1).saturating_sub(bytes.len() as u64), &mut bytes)?;
-        let array = npy(&bytes).map_err(of_array)?;
+        let head = Head::of(&bytes).map_err(of_array)?;
+        let array = match head.kind() {
+            // Nothing more of it is unpacked.
+            Err(unknown) => Err(unknown),
+            Ok(kind) => {
+                let about = head.about(kind, MAX_BYTES).map_err(of_array)?;
+                let length = about.begin as u64 + about.size as u64;
+                left = left.checked_sub(length).ok_or_else(|| {
+                    unreadable(format!(
+                        "arrays of more than {MAX_BYTES} bytes, up to `{name}`"
+                    ))
+                })?;
+                unpack((length + 1).saturating_sub(bytes.len() as u64), &mut bytes)?;
+                npy(&bytes).map_err(of_array)?
+            }
+        };
         if arrays.insert(name.clone(), array).is_some() {
             return Err(unreadable(format!("two arrays `{name}`")));
         }
@@ -169,20 +201,16 @@ pub(super) type Wrong = (String, &'static str);
 
 const FORM: &str = "NumPy's format 1, 2 or 3";
 
-/// What the beginning of an array says of it (NumPy enhancement proposal 1): a magic word, the
-/// header's length, the header; then come the numbers.
-pub(super) struct About {
-    pub header: Header,
-    pub kind: Kind,
+/// The beginning of an array (NumPy enhancement proposal 1): a magic word, the header's length, the
+/// header; then come the numbers.
+struct Head {
+    header: Header,
     /// Where the numbers begin.
-    pub begin: usize,
-    /// Bytes of the numbers.
-    pub size: usize,
+    begin: usize,
 }
 
-impl About {
-    /// Of an array of so many bytes at most.
-    pub fn of(bytes: &[u8], most: u64) -> Result<Self, Wrong> {
+impl Head {
+    fn of(bytes: &[u8]) -> Result<Self, Wrong> {
         let no = |found: &str| (found.to_string(), FORM);
         let rest = bytes
             .strip_prefix(b"\x93NUMPY")
@@ -206,10 +234,20 @@ impl About {
         let begin = bytes.len() - rest.len() + length;
         let header = std::str::from_utf8(header).map_err(|e| no(&e.to_string()))?;
         let header = Header::of(header).ok_or_else(|| no(&format!("the header {header:?}")))?;
-        let kind = Kind::of(&header.descr).ok_or_else(|| {
+        Ok(Self { header, begin })
+    }
+
+    /// How its numbers are written, if they are some.
+    fn kind(&self) -> Result<Kind, Wrong> {
+        Kind::of(&self.header.descr).ok_or_else(|| {
             let wanted = "floats of 16, 32 or 64 bits, integers, booleans";
-            (format!("elements of type {:?}", header.descr), wanted)
-        })?;
+            (format!("elements of type {:?}", self.header.descr), wanted)
+        })
+    }
+
+    /// All that is said of an array of so many bytes at most.
+    fn about(self, kind: Kind, most: u64) -> Result<About, Wrong> {
+        let Self { header, begin } = self;
         let mut extents = header.shape.iter();
         let elements = extents.try_fold(1usize, |n, &e| n.checked_mul(e));
         let size = elements.and_then(|n| n.checked_mul(kind.size));
@@ -218,7 +256,7 @@ impl About {
             let found = format!("{:?} elements", header.shape);
             (found, "arrays of 4 GiB at most, or `ArrayFiles`")
         })?;
-        Ok(Self {
+        Ok(About {
             header,
             kind,
             begin,
@@ -227,25 +265,49 @@ impl About {
     }
 }
 
-/// A whole array.
-fn npy(bytes: &[u8]) -> Result<(Vec<usize>, Numbers), Wrong> {
+/// What the beginning of an array of numbers says of it.
+pub(super) struct About {
+    pub header: Header,
+    pub kind: Kind,
+    /// Where the numbers begin.
+    pub begin: usize,
+    /// Bytes of the numbers.
+    pub size: usize,
+}
+
+impl About {
+    /// Of an array of so many bytes at most.
+    pub fn of(bytes: &[u8], most: u64) -> Result<Self, Wrong> {
+        let head = Head::of(bytes)?;
+        let kind = head.kind()?;
+        head.about(kind, most)
+    }
+}
+
+/// A whole array, or why its content cannot be read; an error for what is no whole array.
+fn npy(bytes: &[u8]) -> Result<Array, Wrong> {
+    let head = Head::of(bytes)?;
+    let kind = match head.kind() {
+        Ok(kind) => kind,
+        Err(unknown) => return Ok(Err(unknown)),
+    };
     let About {
         header,
-        kind,
         begin,
         size,
-    } = About::of(bytes, MAX_BYTES)?;
+        ..
+    } = head.about(kind, MAX_BYTES)?;
     let data = &bytes[begin..];
     if size != data.len() {
         let found = format!("{} bytes for {:?} elements", data.len(), header.shape);
         return Err((found, "as many bytes as its elements take"));
     }
-    let numbers = kind.numbers(data, header.shape.len())?;
-    let numbers = match header.fortran_order {
+    let numbers = kind.numbers(data, header.shape.len());
+    let numbers = numbers.map(|numbers| match header.fortran_order {
         true => in_rows(&header.shape, numbers),
         false => numbers,
-    };
-    Ok((header.shape, numbers))
+    });
+    Ok(numbers.map(|numbers| (header.shape, numbers)))
 }
 
 /// Numbers that stand with the first axis innermost, in the order of everything here.
@@ -277,12 +339,17 @@ impl Header {
             let at = inner.find(&key)? + key.len();
             Some(inner[at..].trim_start())
         };
-        let descr = value("descr")?.strip_prefix('\'')?;
+        let descr = value("descr")?;
+        let descr = match descr.strip_prefix('\'') {
+            Some(rest) => &rest[..rest.find('\'')?],
+            // Of several fields an element, which are a list.
+            None => &descr[..=descr.strip_prefix('[').and(descr.rfind(']'))?],
+        };
         let order = value("fortran_order")?;
         let shape = value("shape")?.strip_prefix('(')?;
         let shape = shape[..shape.find(')')?].split(',').map(str::trim);
         Some(Self {
-            descr: descr[..descr.find('\'')?].into(),
+            descr: descr.into(),
             fortran_order: match () {
                 () if order.starts_with("False") => false,
                 () if order.starts_with("True") => true,
@@ -427,8 +494,8 @@ fn safetensors(path: &Path, bytes: &[u8]) -> Result<Named> {
     for (name, view) in file.iter() {
         let numbers = tensor_kind(view.dtype())
             .and_then(|kind| kind.numbers(view.data(), view.shape().len()));
-        let numbers = numbers.map_err(|(found, wanted)| wrong(path, name, found, wanted))?;
-        arrays.insert(name.to_string(), (view.shape().to_vec(), numbers));
+        let array = numbers.map(|numbers| (view.shape().to_vec(), numbers));
+        arrays.insert(name.to_string(), array);
     }
     Ok(arrays)
 }

@@ -18,6 +18,19 @@ impl Experiment {
                 columns.map(|(c, a)| (c.as_str(), a.as_str())).collect()
             }
         };
+        // What cannot be read is no column: where it is wanted, that is said.
+        let inputs = self.model.inputs.iter().map(|input| input.name.as_str());
+        let mut wanted: Vec<&str> = inputs.collect();
+        if wanted.is_empty() {
+            wanted.push("input");
+        }
+        match self.loss.against.is_empty() {
+            true => wanted.push("target"),
+            false => wanted.extend(self.loss.against.iter().map(String::as_str)),
+        }
+        if setting.columns.is_empty() {
+            wanted.iter().try_for_each(|name| arrays.readable(name))?;
+        }
         let data = arrays.dataset(&named)?;
         let mut schema = ArraySchema::default();
         for ((_, array), column) in named.iter().zip(data.columns()) {
