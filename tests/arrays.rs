@@ -167,8 +167,6 @@ fn arrays_are_columns_by_name() {
         ),
         "{wide}"
     );
-    let whole = refused("whole.npy", npy("(1, 2)", &[1.0, 2.0], true));
-    assert!(whole.contains("found integers [2] a row"), "{whole}");
     let table = wgrad::data::Table::csv(configs().join("wine.csv")).unwrap();
     let other = trained.answer(&table, &cpu()).unwrap_err().to_string();
     assert!(other.contains("wanted a model of a table"), "{other}");
@@ -234,5 +232,106 @@ fn arrays_beside_one_that_cannot_be_read_are_read() {
     assert!(
         refused.contains("array `alone`: elements of type"),
         "{refused}"
+    );
+}
+
+/// A file of integers of 8 bytes, by name, extents and numbers.
+fn integers(path: &Path, arrays: &[(&str, &[usize], Vec<i64>)]) {
+    use safetensors::tensor::{Dtype, TensorView};
+    let bytes: Vec<Vec<u8>> = arrays
+        .iter()
+        .map(|(.., all)| all.iter().flat_map(|x| x.to_le_bytes()).collect())
+        .collect();
+    let views = arrays
+        .iter()
+        .zip(&bytes)
+        .map(|((name, extents, _), bytes)| {
+            let view = TensorView::new(Dtype::I64, extents.to_vec(), bytes).unwrap();
+            (*name, view)
+        });
+    std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+#[test]
+fn integers_are_floats_where_floats_are_wanted() {
+    use wgrad::data::Arrays;
+    use wgrad::fit::Answers;
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let write = |lowest: i64, target: &dyn Fn(i64) -> i64| {
+        let points: Vec<i64> = (0..120).map(|i| lowest + i * 7 % 5).collect();
+        let targets = (0..60).map(target).collect();
+        integers(
+            &file("rings.safetensors"),
+            &[("points", &[60, 2], points), ("target", &[60, 1], targets)],
+        );
+    };
+    let prepare = |text: &str| {
+        std::fs::write(file("rings.toml"), text).unwrap();
+        let experiment = Experiment::load(&file("rings.toml")).unwrap();
+        experiment.prepare(None, &Registry::standard())
+    };
+    let columns = "columns = { input = \"points\", target = \"target\" }";
+    let text = of_arrays(columns, "mse", 1).replace("epochs = 60", "epochs = 1");
+    // Whether some are below 0 makes no difference, of inputs and of targets; nor whether the input is
+    // declared.
+    let declared = text.replacen(
+        "[[model.layers]]",
+        "[[model.inputs]]\nextents = [2]\n[[model.layers]]",
+        1,
+    );
+    for lowest in [0, -2] {
+        write(lowest, &|i| lowest + i % 3);
+        for text in [&text, &declared] {
+            let run = prepare(text).unwrap();
+            let told = run.schema_text();
+            for line in ["floats [2] a row, array points", "floats [1] a row"] {
+                assert!(told.contains(line), "{told}");
+            }
+            let trained = Trained {
+                model: run.model.clone(),
+                weights: run.run(&cpu(), |_| {}).unwrap().weights[0].clone(),
+                reading: run.reading.clone(),
+            };
+            let answer = |numbers: &[f64], whole: bool| -> wgrad::Result<Vec<Vec<f64>>> {
+                std::fs::write(file("new.npy"), npy("(1, 2)", numbers, whole)).unwrap();
+                let arrays = Arrays::read(file("new.npy")).unwrap();
+                match trained.answer_arrays(&arrays, &cpu())? {
+                    Answers::Numbers { rows, .. } => Ok(rows),
+                    Answers::Classes(_) => panic!("numbers"),
+                }
+            };
+            for point in [[1.0, 2.0], [-1.0, 2.0]] {
+                let (whole, floats) = (answer(&point, true), answer(&point, false));
+                assert_eq!(whole.unwrap(), floats.unwrap());
+            }
+            let large = answer(&[16_777_217.0, 0.0], true).unwrap_err().to_string();
+            assert!(large.contains("found 16777217 in row 0"), "{large}");
+        }
+    }
+    // A layer that looks up words takes the same numbers as words.
+    let embedding =
+        "kind = \"embedding\"\nrows = 5\nwidth = 4\n[[model.layers]]\nkind = \"flatten\"";
+    let words = text.replacen("kind = \"dense\"\nunits = 16", embedding, 1);
+    write(0, &|i| i % 3);
+    let run = prepare(&words).unwrap();
+    assert!(run.schema_text().contains("integers [2] a row"));
+    write(-1, &|i| i % 3);
+    let below = prepare(&words).map(drop).unwrap_err().to_string();
+    assert!(below.contains("column input: found -1 in row "), "{below}");
+    let trained = Trained {
+        weights: wgrad::fit::Weights::initial(&run.model, 1),
+        model: run.model,
+        reading: run.reading,
+    };
+    std::fs::write(file("new.npy"), npy("(2, 2)", &[1.0, 2.0, 0.0, -3.0], true)).unwrap();
+    let arrays = Arrays::read(file("new.npy")).unwrap();
+    let below = trained
+        .answer_arrays(&arrays, &cpu())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        below.contains("array new: found -3 in row 1; wanted integers from 0 on"),
+        "{below}"
     );
 }

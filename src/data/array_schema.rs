@@ -21,11 +21,22 @@ pub struct ArrayColumn {
     pub kind: String,
 }
 
+/// Two of the kinds of a column.
+const FLOATS: &str = "floats";
+const INTEGERS: &str = "integers";
+
 impl ArrayColumn {
+    /// Takes its integers as floats.
+    pub(crate) fn as_floats(&mut self) {
+        if self.kind == INTEGERS {
+            self.kind = FLOATS.into();
+        }
+    }
+
     pub(crate) fn of(array: &str, column: &Column) -> Self {
         let kind = match column.numbers {
-            Numbers::F32(_) => "floats",
-            Numbers::U32(_) => "integers",
+            Numbers::F32(_) => FLOATS,
+            Numbers::U32(_) => INTEGERS,
             Numbers::U8(..) => "bytes",
         };
         Self {
@@ -60,11 +71,12 @@ pub struct ArraySchema {
 
 impl ArraySchema {
     /// The inputs of a model out of another file of such arrays. Where model and file have one each, the
-    /// names may differ.
+    /// names may differ. Integers are floats where the model wants floats.
     ///
     /// # Errors
     /// [`Error::UnknownName`] for an array that is missing, [`Error::Shape`] for one of other extents or
-    /// other numbers, those of [`Arrays::dataset`].
+    /// other numbers, [`Error::Setting`] for integers below 0 where the model wants words or classes, those
+    /// of [`Arrays::dataset`] and of [`Dataset::as_floats`].
     pub fn inputs(&self, arrays: &Arrays) -> Result<Dataset> {
         let only = match &arrays.extents().collect::<Vec<_>>()[..] {
             [(name, _)] if self.inputs.len() == 1 => Some(name.to_string()),
@@ -74,7 +86,22 @@ impl ArraySchema {
         let named = self.inputs.iter();
         let named: Vec<(String, String)> = named.map(|c| (c.name.clone(), name(c))).collect();
         let pairs = named.iter().map(|(c, a)| (c.as_str(), a.as_str()));
-        let data = arrays.dataset(&pairs.collect::<Vec<_>>())?;
+        let mut data = arrays.dataset(&pairs.collect::<Vec<_>>())?;
+        // What a file's integers are follows from the model, and not from whether some are below 0.
+        for (wanted, (_, array)) in self.inputs.iter().zip(&named) {
+            let rows = data.rows();
+            match wanted.kind.as_str() {
+                FLOATS => data = data.as_floats(&wanted.name)?,
+                INTEGERS => {
+                    if let Some((number, row)) = data.column(&wanted.name)?.negative(rows) {
+                        let found = format!("{number} in row {row}");
+                        let wanted = "integers from 0 on, as in training";
+                        return Err(Error::setting(format!("array {array}"), found, wanted));
+                    }
+                }
+                _ => {}
+            }
+        }
         for (wanted, (_, array)) in self.inputs.iter().zip(&named) {
             let found = ArrayColumn::of(array, data.column(&wanted.name)?);
             if (&found.extents, &found.kind) != (&wanted.extents, &wanted.kind) {

@@ -38,6 +38,9 @@ pub(super) const MAX_HEADER: usize = 1 << 16;
 /// | integers, some below 0 | floats, up to 2²⁴ |
 /// | booleans | floats, 0 and 1 |
 ///
+/// Integers become floats by [`Dataset::as_floats`] where a model wants floats; experiments do that by
+/// themselves.
+///
 /// An array of anything else, such as strings, keeps no other from being read: whoever asks for it is told.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Arrays {

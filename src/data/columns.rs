@@ -285,6 +285,31 @@ impl Dataset {
         Ok(data)
     }
 
+    /// With the integers of a column as floats, for a model or a loss that wants floats; floats stay as they are.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`] for a column that is missing; [`Error::Setting`] for an integer above 2²⁴,
+    /// naming its row: not all of those are floats.
+    pub fn as_floats(mut self, column: &str) -> Result<Self> {
+        let (rows, found) = (self.rows(), self.column(column)?);
+        let Numbers::U32(all) = &found.numbers else {
+            return Ok(self);
+        };
+        let span = found.span(rows);
+        let first = span.start;
+        if let Some(at) = all[span].iter().position(|&x| x > 1 << 24) {
+            let row = found.row_of(at, rows);
+            let found = format!("{} in row {row}", all[first + at]);
+            let wanted = "integers up to 2²⁴ where floats are wanted, or floats";
+            return Err(Error::setting(format!("column {column}"), found, wanted));
+        }
+        let floats = all.iter().map(|&x| x as f32).collect::<Vec<f32>>();
+        for own in self.columns.iter_mut().filter(|own| own.name == column) {
+            own.numbers = floats.clone().into();
+        }
+        Ok(self)
+    }
+
     fn push(&mut self, column: Column) -> Result<()> {
         let name = &column.name;
         if self.columns.iter().any(|c| c.name == *name) {

@@ -201,7 +201,7 @@ impl Experiment {
                 false => metric,
             });
         }
-        let prepared = Prepared {
+        let mut prepared = Prepared {
             name: self.name.clone(),
             model,
             training,
@@ -213,6 +213,7 @@ impl Experiment {
             optimizer: self.optimizer.clone(),
             setting: self.training.clone(),
         };
+        prepared.integers_as_floats()?;
         prepared.with_callbacks(|_| {})?.check(&prepared.training)?;
         Ok(prepared)
     }
@@ -258,14 +259,28 @@ impl Experiment {
         let mut description = self.model.clone();
         if description.inputs.is_empty() {
             let column = data.column(reading.input())?;
-            description.inputs.push(InputDescription {
+            let input = |elements: &str| InputDescription {
                 name: reading.input().into(),
                 extents: column.extents.clone(),
-                elements: match column.numbers.dtype() {
-                    DType::F32 => "f32".into(),
-                    DType::U32 => "u32".into(),
-                },
-            });
+                elements: elements.into(),
+            };
+            let (own, other) = match column.numbers.dtype() {
+                DType::F32 => ("f32", "u32"),
+                DType::U32 => ("u32", "f32"),
+            };
+            description.inputs.push(input(own));
+            // What an array's integers are, words or numbers, the layers tell that take them.
+            let integers = own == "u32" || column.negative(data.rows()).is_some();
+            if matches!(reading, Reading::Arrays(_))
+                && integers
+                && description.build(registry).is_err()
+            {
+                let mut otherwise = description.clone();
+                otherwise.inputs = vec![input(other)];
+                if otherwise.build(registry).is_ok() {
+                    description = otherwise;
+                }
+            }
         }
         let scales = match reading {
             Reading::Table(schema) => schema.scales(),

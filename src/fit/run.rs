@@ -310,6 +310,11 @@ impl<'a> Fit<'a> {
         self.held(&Given::open("training", data.into())?, &self.sets()?)
     }
 
+    /// What is wanted of each column of a data set.
+    pub(super) fn needs(&self) -> Result<Vec<Need>> {
+        self.setup(None, &[]).needs()
+    }
+
     /// Holds opened data and settings to each other.
     fn held(&self, data: &Given<'_>, sets: &[(&str, Given<'_>)]) -> Result<()> {
         if self.epochs == 0 {

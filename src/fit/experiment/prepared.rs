@@ -12,9 +12,11 @@ use crate::fit::config::OptimizerSetting;
 use crate::fit::loss::Loss;
 use crate::fit::metric::Metric;
 use crate::fit::report::{Epoch, Report};
+use crate::fit::resident::of_set;
 use crate::fit::run::{Fit, Outcome};
 use crate::model::Model;
 use crate::plan::Plan;
+use crate::shape::DType;
 
 /// An experiment with its data read and its model built: all that can be wrong in a file is not.
 #[derive(Clone, Debug)]
@@ -100,6 +102,42 @@ impl Prepared {
             fit = fit.mixup(alpha);
         }
         Ok(fit)
+    }
+
+    /// Takes integers of arrays as floats where model, loss and metrics want nothing but floats: a file's
+    /// integers are words, classes or numbers, and only who takes them knows.
+    pub(super) fn integers_as_floats(&mut self) -> Result<()> {
+        let Reading::Arrays(_) = &self.reading else {
+            return Ok(());
+        };
+        let needs = self.fit()?.needs()?;
+        let mut names: Vec<String> = needs.iter().map(|need| need.column.clone()).collect();
+        names.retain(|name| {
+            let mut own = needs.iter().filter(|need| need.column == *name);
+            own.all(|need| need.input.dtype == DType::F32)
+        });
+        names.sort();
+        names.dedup();
+        for (set, data) in [
+            ("training", &mut self.training),
+            ("validation", &mut self.validation),
+            ("test", &mut self.test),
+        ] {
+            for name in &names {
+                // A column that is missing is told of when data and model are held to each other.
+                if data.column(name).is_ok() {
+                    let floats = std::mem::take(data).as_floats(name);
+                    *data = floats.map_err(|e| of_set(e, set))?;
+                }
+            }
+        }
+        if let Reading::Arrays(schema) = &mut self.reading {
+            let columns = schema.inputs.iter_mut().chain(&mut schema.targets);
+            for column in columns.filter(|column| names.contains(&column.name)) {
+                column.as_floats();
+            }
+        }
+        Ok(())
     }
 
     /// A report as JSON: the numbers of [`Report`], of the test data the means over replicas by name,
