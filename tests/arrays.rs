@@ -133,6 +133,13 @@ fn arrays_are_columns_by_name() {
     // Two targets, of which the loss takes one; numbers are answered as they are.
     let numbers = "columns = { input = \"points\", target = \"radius\", ring = \"ring\" }";
     let run = prepare(&of_arrays(numbers, "mse", 1)).unwrap();
+    let told = run.schema_text();
+    for line in [
+        "target target                   floats [1] a row, array radius",
+        "unused ring                     integers [] a row",
+    ] {
+        assert!(told.contains(line), "{told}");
+    }
     let outcome = run.run(&cpu(), |_| {}).unwrap();
     let found = outcome.report.test("rmse").unwrap();
     assert!(found < 0.35, "{found}");

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 /// A column that is an array: its first axis are the rows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArrayColumn {
-    /// The column's name, an input of the model or a target.
+    /// The column's name: that of an input of the model, of a target, or of neither.
     pub name: String,
     /// The array's name in its file.
     pub array: String,
@@ -63,7 +63,7 @@ impl fmt::Display for ArrayColumn {
 pub struct ArraySchema {
     /// The columns that the model sees.
     pub inputs: Vec<ArrayColumn>,
-    /// The others.
+    /// The others: targets, and what neither model nor loss takes.
     pub targets: Vec<ArrayColumn>,
     /// The classes that the model's scores are of, by number.
     pub classes: Option<Vec<String>>,

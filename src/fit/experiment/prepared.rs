@@ -179,9 +179,13 @@ impl Prepared {
             }
             Reading::Pictures(schema) => text += &pictures::words(schema, &self.model),
             Reading::Arrays(schema) => {
+                // A file may have more arrays than a model and its loss take.
+                let needs = self.fit().and_then(|fit| fit.needs()).unwrap_or_default();
+                let taken = |name: &str| needs.iter().any(|need| need.column == name);
+                let role = |name: &str| if taken(name) { "target" } else { "unused" };
                 let columns = schema.inputs.iter().map(|c| ("input", c));
-                let columns = columns.chain(schema.targets.iter().map(|c| ("target", c)));
-                for (role, column) in columns {
+                let others = schema.targets.iter().map(|c| (role(&c.name), c));
+                for (role, column) in columns.chain(others) {
                     let _ = writeln!(text, "  {role:<6} {:<24} {column}", column.name);
                 }
             }
