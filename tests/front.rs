@@ -549,3 +549,29 @@ fn targets_that_are_no_probabilities_are_refused_before_training() {
         "{bad}"
     );
 }
+
+#[test]
+fn a_metric_that_does_not_fit_the_targets_is_named() {
+    let model = Model::sequential(Input::f32([3]));
+    let model = model.then(Dense::new(2)).build().unwrap();
+    let loss = Loss::of_criterion(CrossEntropy {
+        probabilities: true,
+        ..CrossEntropy::default()
+    });
+    let data = with_targets(8, &[2], vec![0.5; 16]);
+    let told = |metric: Metric| {
+        let fit = Fit::new(&model, loss.clone(), adam(0.01)).batch(4);
+        fit.metric(metric).check(&data).map_err(|e| e.to_string())
+    };
+    let refused = told(Metric::accuracy()).unwrap_err();
+    assert!(
+        refused.contains(
+            "training data, metric accuracy, column target: found floats [2] a row; wanted \
+             integers [] a row (`mae`, `mse`, `rmse` and `r2` are metrics of floats)"
+        ),
+        "{refused}"
+    );
+    for metric in [Metric::mae(), Metric::mse(), Metric::rmse(), Metric::r2()] {
+        assert_eq!(told(metric), Ok(()));
+    }
+}

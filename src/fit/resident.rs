@@ -68,6 +68,8 @@ pub(super) struct Need {
     pub ignored: Option<u32>,
     /// What its floats must be.
     pub floats: Floats,
+    /// The metric that wants it.
+    pub metric: Option<String>,
 }
 
 impl Need {
@@ -79,6 +81,7 @@ impl Need {
             classes: None,
             ignored: None,
             floats: Floats::Any,
+            metric: None,
         }
     }
 
@@ -106,7 +109,10 @@ impl Need {
     /// [`Need::check`] of a run of rows, whose first one has this number in the whole set.
     pub fn check_from(&self, data: &Dataset, first: usize) -> Result<()> {
         let column = data.column(&self.column)?;
-        let place = || format!("column {}", column.name);
+        let place = || match &self.metric {
+            Some(metric) => format!("metric {metric}, column {}", column.name),
+            None => format!("column {}", column.name),
+        };
         if let Some((number, row)) = self.negative(column, data.rows()) {
             let found = format!("{number} in row {}", first + row);
             return Err(Error::setting(place(), found, self.integers()));
@@ -117,7 +123,13 @@ impl Need {
                 DType::U32 => format!("integers {extents:?} a row"),
             };
             let found = text(&column.extents, column.numbers.dtype());
-            let wanted = text(&self.input.extents, self.input.dtype);
+            let mut wanted = text(&self.input.extents, self.input.dtype);
+            // A metric of classes, where targets are probabilities or other numbers.
+            if self.metric.is_some()
+                && (self.input.dtype, column.numbers.dtype()) == (DType::U32, DType::F32)
+            {
+                wanted += " (`mae`, `mse`, `rmse` and `r2` are metrics of floats)";
+            }
             return Err(Error::shape(place(), found, wanted));
         }
         if self.floats != Floats::Any && self.input.dtype == DType::F32 {

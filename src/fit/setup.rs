@@ -99,7 +99,10 @@ impl Setup<'_> {
         for metric in self.metrics {
             let (_, output) = self.metric_output(metric)?;
             let target = metric.measure().target(&output)?;
-            needs.push(Need::of(metric.target(), &target));
+            needs.push(Need {
+                metric: Some(metric.name().into()),
+                ..Need::of(metric.target(), &target)
+            });
         }
         Ok(needs)
     }
