@@ -575,3 +575,66 @@ fn a_metric_that_does_not_fit_the_targets_is_named() {
         assert_eq!(told(metric), Ok(()));
     }
 }
+
+#[test]
+fn labels_of_which_none_counts_are_told_of() {
+    let model = Model::sequential(Input::f32([3]));
+    let model = model.then(Dense::new(2)).build().unwrap();
+    let labelled = |labels: Vec<u32>| {
+        let x = vec![0.5f32; 3 * labels.len()];
+        let data = Dataset::new().with("input", [3], x).unwrap();
+        data.with("target", [], labels).unwrap()
+    };
+    let of = |ignored: Option<u32>, weights: Vec<f64>| {
+        Loss::of_criterion(CrossEntropy {
+            ignored,
+            weights,
+            ..CrossEntropy::default()
+        })
+    };
+    let good = labelled(vec![0, 1, 9, 0]);
+    for (loss, labels) in [
+        (of(Some(9), vec![]), vec![9; 4]),
+        (of(Some(9), vec![0.0, 1.0]), vec![9, 0, 0, 9]),
+    ] {
+        let bad = labelled(labels);
+        let fit = || {
+            Fit::new(&model, loss.clone(), adam(0.01))
+                .batch(4)
+                .epochs(1)
+        };
+        fit().validation(&good).check(&good).unwrap();
+        let whole = fit().validation(&bad).check(&good).unwrap_err().to_string();
+        assert!(
+            whole.starts_with("validation data, column target: found no label but of classes that count nothing (9"),
+            "{whole}"
+        );
+        let trained = fit().check(&bad).unwrap_err().to_string();
+        assert!(
+            trained.starts_with("training data, column target: found no label"),
+            "{trained}"
+        );
+        // Of shards that is known when they have been read.
+        let sharded = fit().validation(Shards::of(&bad, 2)).run(&good, &cpu());
+        let sharded = sharded.unwrap_err().to_string();
+        assert!(
+            sharded.contains("validation data: found no label of a class that counts"),
+            "{sharded}"
+        );
+        let weights = Weights::initial(&model, 1);
+        let evaluated = fit().test(&bad).evaluate(&weights, &cpu()).unwrap_err();
+        assert!(
+            evaluated
+                .to_string()
+                .starts_with("test data, column target: found no label")
+        );
+    }
+    // A mini-batch of such rows alone is met while training.
+    let some = labelled(vec![9, 9, 9, 0]);
+    let fit = Fit::new(&model, of(Some(9), vec![]), adam(0.01)).batch(1);
+    let refused = fit.epochs(1).run(&some, &cpu()).unwrap_err().to_string();
+    assert!(
+        refused.contains("3 of 4 rows have no label in column target that counts"),
+        "{refused}"
+    );
+}

@@ -128,6 +128,13 @@ impl Criterion for CrossEntropy {
         self.ignored
     }
 
+    fn uncounted(&self) -> Vec<u32> {
+        let weights = self.weights.iter().enumerate();
+        let weightless = weights.filter(|(_, weight)| **weight == 0.0);
+        let weightless = weightless.map(|(class, _)| class as u32);
+        self.ignored.into_iter().chain(weightless).collect()
+    }
+
     fn floats(&self, _: &[Input]) -> Floats {
         match self.probabilities {
             true => Floats::Probabilities,

@@ -103,6 +103,11 @@ pub trait Criterion: fmt::Debug + Send + Sync {
         None
     }
 
+    /// The classes that count nothing. A mini-batch whose labels are all of these has no mean loss.
+    fn uncounted(&self) -> Vec<u32> {
+        self.ignored().into_iter().collect()
+    }
+
     /// What the floats of its targets must be. Data sets are held to it before a run.
     fn floats(&self, outputs: &[Input]) -> Floats {
         let _ = outputs;

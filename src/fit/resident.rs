@@ -66,6 +66,8 @@ pub(super) struct Need {
     pub classes: Option<usize>,
     /// An integer that is none of them and may stand there.
     pub ignored: Option<u32>,
+    /// Classes that count nothing.
+    pub uncounted: Vec<u32>,
     /// What its floats must be.
     pub floats: Floats,
     /// The metric that wants it.
@@ -80,6 +82,7 @@ impl Need {
             input: input.clone(),
             classes: None,
             ignored: None,
+            uncounted: vec![],
             floats: Floats::Any,
             metric: None,
         }
@@ -95,6 +98,7 @@ impl Need {
         let targets = targets.iter().map(|(name, target)| Self {
             classes,
             ignored: term.criterion.ignored(),
+            uncounted: term.criterion.uncounted(),
             floats,
             ..Self::of(name, target)
         });
@@ -152,6 +156,41 @@ impl Need {
         let row = first + column.row_of(at, data.rows());
         let found = format!("{} in row {row}", all[column.start + at]);
         Err(Error::setting(place(), found, self.integers()))
+    }
+
+    /// Rows of which no label counts.
+    pub fn uncounted_rows(&self, data: &Dataset) -> Result<usize> {
+        let column = data.column(&self.column)?;
+        let Numbers::U32(all) = &column.numbers else {
+            return Ok(0);
+        };
+        if self.uncounted.is_empty() {
+            return Ok(0);
+        }
+        let nothing = |&row: &usize| {
+            let at = column.start + row * column.stride;
+            let mut labels = all[at..at + self.input.extents.iter().product::<usize>()].iter();
+            labels.all(|label| self.uncounted.contains(label))
+        };
+        Ok((0..data.rows()).filter(nothing).count())
+    }
+
+    /// Refuses a whole set of which no label counts, since its loss would be 0/0.
+    pub fn counts(&self, data: &Dataset) -> Result<()> {
+        if self.uncounted_rows(data)? < data.rows() {
+            return Ok(());
+        }
+        let classes: Vec<String> = self.uncounted.iter().map(u32::to_string).collect();
+        let found = format!(
+            "no label but of classes that count nothing ({})",
+            classes.join(", ")
+        );
+        let wanted = "one or more labels that count: the loss is their mean";
+        Err(Error::setting(
+            format!("column {}", self.column),
+            found,
+            wanted,
+        ))
     }
 
     /// The integers that are wanted, in words.

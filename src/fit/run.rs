@@ -421,7 +421,14 @@ impl<'a> Fit<'a> {
             let (losses, mut sets) = training.evaluate(0..validated, &feeds)?;
             let losses: Vec<f64> = losses.into_iter().map(|sum| sum / steps as f64).collect();
             let done = steps * epoch as u64;
-            finite(&losses, done)?;
+            if let Some(replica) = losses.iter().position(|loss| !loss.is_finite()) {
+                return Err(Error::NotFinite {
+                    place: "training loss".into(),
+                    step: done.saturating_sub(1),
+                    replica,
+                    fix: not_finite(&given, &needs)?,
+                });
+            }
             report.epochs.push(Epoch {
                 epoch,
                 steps: done,
@@ -495,15 +502,22 @@ fn scores(evaluated: Evaluated) -> Vec<Scores> {
     evaluated.into_iter().map(scores).collect()
 }
 
-/// Refuses losses that are not finite.
-fn finite(losses: &[f64], steps: u64) -> Result<()> {
-    match losses.iter().position(|loss| !loss.is_finite()) {
-        None => Ok(()),
-        Some(replica) => Err(Error::NotFinite {
-            place: "training loss".into(),
-            step: steps.saturating_sub(1),
-            replica,
-            fix: "Lower the learning rate, clip the gradients, or look at the data.".into(),
-        }),
+/// What to do about a loss that is not finite.
+fn not_finite(data: &Given<'_>, needs: &[Need]) -> Result<String> {
+    let fix = "Lower the learning rate, clip the gradients, or look at the data";
+    for need in needs.iter().filter(|need| !need.uncounted.is_empty()) {
+        let rows = match data {
+            Given::Whole(data) => match need.uncounted_rows(data)? {
+                0 => continue,
+                rows => format!("{rows} of {} rows have", data.rows()),
+            },
+            Given::Shards(..) => "some rows may have".into(),
+        };
+        return Ok(format!(
+            "{fix}: {rows} no label in column {} that counts, and a mini-batch of such rows alone has no \
+             mean loss. Leave them out.",
+            need.column
+        ));
     }
+    Ok(format!("{fix}."))
 }

@@ -200,8 +200,14 @@ impl Setup<'_> {
         let (wanted, needs) = (self.wanted()?, self.needs()?);
         self.can_mix(&wanted)?;
         let check = |data: &Given<'_>| {
-            let mut needs = needs.iter();
-            needs.try_for_each(|need| need.check(data.columns()))
+            needs.iter().try_for_each(|need| {
+                need.check(data.columns())?;
+                match data {
+                    Given::Whole(data) => need.counts(data),
+                    // The one row that is known says nothing of the others.
+                    Given::Shards(..) => Ok(()),
+                }
+            })
         };
         if let Some(data) = self.data {
             check(data).map_err(|e| of_set(e, "training"))?;

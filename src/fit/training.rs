@@ -18,6 +18,8 @@ use crate::tensor::Host;
 
 /// A data set that is evaluated.
 pub(super) struct Evaluation {
+    /// The set's name.
+    pub set: String,
     pub program: Program,
     pub rows: usize,
     pub runs: u64,
@@ -191,6 +193,12 @@ impl Training {
         };
         let mut evaluated = Vec::new();
         for set in sets {
+            // Of data in shards that is known only now.
+            let nothing = || {
+                let wanted = "one or more labels that count: the loss is their mean";
+                let name = format!("{} data", set.set);
+                Error::setting(name, "no label of a class that counts", wanted)
+            };
             let mut results: Evaluated = vec![(0.0, vec![]); self.replicas];
             for (weight, _, counts) in &set.terms {
                 let sums = next();
@@ -198,6 +206,9 @@ impl Training {
                 for (replica, result) in results.iter_mut().enumerate() {
                     let rows = set.rows as f64;
                     let count = counts.as_ref().map_or(rows, |counts| counts[replica][0]);
+                    if count == 0.0 {
+                        return Err(nothing());
+                    }
                     result.0 += weight * sums[replica][0] / count;
                 }
             }

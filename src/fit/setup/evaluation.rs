@@ -158,6 +158,7 @@ impl Setup<'_> {
             }),
         };
         Ok(Evaluation {
+            set: set.into(),
             program,
             rows: data.rows(),
             runs: runs as u64,
