@@ -8,7 +8,7 @@ use wgrad::exec::{Choice, Device};
 use wgrad::fit::{
     CrossEntropy, EarlyStop, Fit, Inference, Loss, Metric, Outcome, Progress, TrainStep, Weights,
 };
-use wgrad::model::{Input, Model, Registry, layers::*};
+use wgrad::model::{Input, Model, Registry, Sequential, layers::*};
 use wgrad::optim::{AdamW, Optimizer, Sgd};
 
 fn cpu() -> Device {
@@ -637,4 +637,41 @@ fn labels_of_which_none_counts_are_told_of() {
         refused.contains("3 of 4 rows have no label in column target that counts"),
         "{refused}"
     );
+}
+
+#[test]
+fn layers_of_rows_speak_of_rows() {
+    let told = |layers: fn(Sequential) -> Sequential| {
+        let model = layers(Model::sequential(Input::f32([3, 9])));
+        model.build().unwrap_err().to_string()
+    };
+    for (error, wanted) in [
+        (
+            told(|m| m.then(Conv1d::new(4, 12))),
+            "conv1d: found a window that reaches over 12, length 9",
+        ),
+        (
+            told(|m| m.then(Conv1d::new(4, 3).groups(2))),
+            "conv1d: found 3 channels and 4 filters in 2 groups",
+        ),
+        (
+            told(|m| m.then(ConvTranspose1d::new(4, 2).padding(9))),
+            "conv_transpose1d: found padding 9 of length 10",
+        ),
+        (
+            told(|m| m.then(MaxPool1d::new(12))),
+            "max_pool1d: found a window that reaches over 12, length 9",
+        ),
+        (
+            told(|m| m.then(AvgPool1d::new(3).stride(0))),
+            "avg_pool1d, stride along length: found 0",
+        ),
+        (
+            told(|m| m.then(AdaptiveAvgPool1d { size: 0 })),
+            "length of adaptive_avg_pool1d: found 0",
+        ),
+    ] {
+        assert!(error.contains(wanted), "{error}");
+        assert!(!error.contains("2d"), "{error}");
+    }
 }

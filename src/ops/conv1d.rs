@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use super::add_bias::AddBias;
 use super::conv_transpose2d::ConvTranspose2d;
-use super::conv2d::Conv2d;
+use super::conv2d::{Conv2d, grouped};
 use super::reshape::Reshape;
-use super::{Op, Tape, Value};
+use super::{Op, Tape, Value, exactly, floats};
 use crate::error::Result;
+use crate::shape::Type;
 
 /// What `torch.nn.functional.conv1d` takes beside its tensors, with the same defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,14 +84,13 @@ pub fn conv1d(
         dilation: [1, settings.dilation],
         groups: settings.groups,
     };
-    let filters = "filters [F, C / groups, K]";
-    over_rows(
-        tape,
-        "conv1d",
-        op,
-        [(x, "x [N, C, L]"), (weight, filters)],
-        bias,
-    )
+    // All that could be wrong is found here, in words of rows: the images are nobody's but ours.
+    let name = "conv1d";
+    let [_, c, l] = rows(tape, name, x, "x [N, C, L]")?;
+    let [f, per, k] = rows(tape, name, weight, FILTERS)?;
+    grouped([name, "rows", FILTERS], [c, f, per], settings.groups)?;
+    op.window([1, k]).along(name, 1, "length", l)?;
+    over_rows(tape, name, op, [x, weight], bias.map(|bias| (bias, f)))
 }
 
 /// `torch.nn.functional.conv_transpose1d`: the transpose of [`conv1d`].
@@ -113,24 +113,55 @@ pub fn conv_transpose1d(
         dilation: [1, settings.dilation],
         groups: settings.groups,
     };
-    let (x, filters) = ((x, "x [N, F, L]"), "filters [F, C / groups, K]");
-    over_rows(tape, "conv_transpose1d", op, [x, (weight, filters)], bias)
+    let name = "conv_transpose1d";
+    let [_, f, l] = rows(tape, name, x, "x [N, F, L]")?;
+    let [filters, per, k] = rows(tape, name, weight, FILTERS)?;
+    let types = [tape.ty(x)?, tape.ty(weight)?];
+    op.grouped([name, "rows"], types, [f, filters, per])?;
+    op.along(name, 1, "length", [l, k])?;
+    let channels = per * settings.groups;
+    over_rows(
+        tape,
+        name,
+        op,
+        [x, weight],
+        bias.map(|bias| (bias, channels)),
+    )
 }
 
-/// An op of images with a bias, over images and filters that lack the height.
+const FILTERS: &str = "filters [F, C / groups, K]";
+
+/// The extents of rows of floats.
+pub(super) fn rows(tape: &dyn Tape, op: &str, x: Value, wanted: &str) -> Result<[usize; 3]> {
+    let ty = tape.ty(x)?;
+    let extents = ty.shape.axes(op, wanted)?;
+    floats(op, wanted, ty)?;
+    Ok(extents)
+}
+
+/// An op of images with a bias for so many channels, over images and filters that lack the height.
 fn over_rows(
     tape: &mut dyn Tape,
     name: &str,
     op: impl Op + 'static,
-    inputs: [(Value, &str); 2],
-    bias: Option<Value>,
+    inputs: [Value; 2],
+    bias: Option<(Value, usize)>,
 ) -> Result<Value> {
+    if let Some((bias, channels)) = bias {
+        let wanted = Type::f32(name, &[channels])?;
+        exactly(
+            name,
+            "bias, a number for each channel",
+            tape.ty(bias)?,
+            &wanted,
+        )?;
+    }
     let mut images = Vec::new();
-    for (value, wanted) in inputs {
-        images.push(raised(tape, name, value, wanted)?);
+    for value in inputs {
+        images.push(raised(tape, name, value, "[A, B, L]")?);
     }
     let mut y = tape.op1(Arc::new(op), &images)?;
-    if let Some(bias) = bias {
+    if let Some((bias, _)) = bias {
         y = tape.op1(Arc::new(AddBias), &[y, bias])?;
     }
     lowered(tape, y)

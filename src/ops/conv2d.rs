@@ -76,7 +76,7 @@ pub(super) struct Sizes {
 }
 
 impl Conv2d {
-    fn window(&self, kernel: [usize; 2]) -> Window {
+    pub(super) fn window(&self, kernel: [usize; 2]) -> Window {
         Window {
             kernel,
             stride: self.stride,
@@ -91,21 +91,7 @@ impl Conv2d {
         [n, c, h, w]: [usize; 4],
         [f, per, kh, kw]: [usize; 4],
     ) -> Result<Sizes> {
-        let groups = self.groups;
-        if groups == 0 || !c.is_multiple_of(groups) || !f.is_multiple_of(groups) {
-            return Err(Error::shape(
-                "conv2d",
-                format!("{c} channels and {f} filters in {groups} groups"),
-                "groups that divide channels and filters",
-            ));
-        }
-        if per != c / groups {
-            return Err(Error::shape(
-                "conv2d",
-                format!("filters over {per} channels, images of {c} channels in {groups} groups"),
-                "filters [F, C / groups, K_h, K_w]",
-            ));
-        }
+        grouped(["conv2d", "images", FILTERS], [c, f, per], self.groups)?;
         Ok(Sizes {
             n,
             c,
@@ -150,6 +136,30 @@ impl Conv2d {
 
 /// Threads that share the sum of a weight's gradient; `LANES` of the shader.
 const LANES: usize = 64;
+
+/// Holds channels, filters and the channels that a filter sees to the groups, for an op by name, with what
+/// it calls its x and its filters.
+pub(super) fn grouped(
+    [op, x, filters]: [&str; 3],
+    [c, f, per]: [usize; 3],
+    groups: usize,
+) -> Result<()> {
+    if groups == 0 || !c.is_multiple_of(groups) || !f.is_multiple_of(groups) {
+        return Err(Error::shape(
+            op,
+            format!("{c} channels and {f} filters in {groups} groups"),
+            "groups that divide channels and filters",
+        ));
+    }
+    if per != c / groups {
+        return Err(Error::shape(
+            op,
+            format!("filters over {per} channels, {x} of {c} channels in {groups} groups"),
+            filters,
+        ));
+    }
+    Ok(())
+}
 
 pub(super) const IMAGES: &str = "images [N, C, H, W]";
 pub(super) const FILTERS: &str = "filters [F, C / groups, K_h, K_w]";

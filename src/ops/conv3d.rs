@@ -11,14 +11,15 @@ use std::sync::Arc;
 
 use super::add_bias::AddBias;
 use super::concat::stack;
-use super::conv2d::Conv2d;
+use super::conv2d::{Conv2d, grouped};
 use super::pad::Pad;
 use super::permute::Permute;
 use super::reshape::Reshape;
 use super::slice::Slice;
 use super::window::Window;
-use super::{Tape, Value, floats};
-use crate::error::{Error, Result};
+use super::{Tape, Value, exactly, floats};
+use crate::error::Result;
+use crate::shape::Type;
 
 /// What `torch.nn.functional.conv3d` takes beside its tensors, with the same defaults. Along
 /// `[depth, height, width]` each.
@@ -65,13 +66,17 @@ pub fn conv3d(
     let [n, c, d, h, w] = volume.shape.axes("conv3d", "volumes [N, C, D, H, W]")?;
     let wanted = "filters [F, C / groups, K_d, K_h, K_w]";
     let [f, per, kd, kh, kw] = filters.shape.axes("conv3d", wanted)?;
-    // Of channels times taps the convolution would not say which does not fit.
-    if settings.groups == 0 || !c.is_multiple_of(settings.groups) || per != c / settings.groups {
-        let found = format!(
-            "volumes {volume}, filters {filters}, {} groups",
-            settings.groups
-        );
-        return Err(Error::shape("conv3d", found, wanted));
+    // All that could be wrong is found here, in words of volumes: of channels times taps the convolution
+    // would not say which does not fit.
+    grouped(["conv3d", "volumes", wanted], [c, f, per], settings.groups)?;
+    if let Some(bias) = bias {
+        let wanted = Type::f32("conv3d", &[f])?;
+        exactly(
+            "conv3d",
+            "bias, a number for each channel",
+            tape.ty(bias)?,
+            &wanted,
+        )?;
     }
     let [stride, padding, dilation] = [settings.stride, settings.padding, settings.dilation];
     let along = Window {
@@ -80,7 +85,14 @@ pub fn conv3d(
         padding: [padding[0], 0],
         dilation: [dilation[0], 1],
     };
-    let [depth, _] = along.output("conv3d along the depth, as a height", [d, 1])?;
+    let depth = along.along("conv3d", 0, "depth", d)?;
+    let plane = Window {
+        kernel: [kh, kw],
+        stride: [stride[1], stride[2]],
+        padding: [padding[1], padding[2]],
+        dilation: [dilation[1], dilation[2]],
+    };
+    plane.output("conv3d", [h, w])?;
     let mut planes = permuted(tape, x, &[0, 2, 1, 3, 4])?;
     if padding[0] > 0 {
         let pad = Pad {

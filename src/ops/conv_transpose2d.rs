@@ -50,34 +50,64 @@ impl ConvTranspose2d {
 
     /// y's `[H_o, W_o]` over x's `[H, W]`.
     fn output(&self, x: [usize; 2], kernel: [usize; 2]) -> Result<[usize; 2]> {
-        let mut output = [0; 2];
-        for (axis, name) in [(0, "height"), (1, "width")] {
-            let (stride, dilation) = (self.stride[axis], self.dilation[axis]);
-            let (padding, more) = (self.padding[axis], self.output_padding[axis]);
-            for (what, value, least, most) in [
-                ("stride", stride, 1, MOST),
-                ("dilation", dilation, 1, MOST),
-                ("padding", padding, 0, MOST),
-                ("output_padding", more, 0, stride.saturating_sub(1)),
-            ] {
-                if !(least..=most).contains(&value) {
-                    let name = format!("conv_transpose2d, {what} along {name}");
-                    return Err(Error::setting(name, value, format!("{least} to {most}")));
-                }
+        let op = "conv_transpose2d";
+        Ok([
+            self.along(op, 0, "height", [x[0], kernel[0]])?,
+            self.along(op, 1, "width", [x[1], kernel[1]])?,
+        ])
+    }
+
+    /// y's size along an axis, which goes by this name in messages, over x's and the kernel's.
+    pub(super) fn along(
+        &self,
+        op: &str,
+        axis: usize,
+        name: &str,
+        [x, kernel]: [usize; 2],
+    ) -> Result<usize> {
+        let (stride, dilation) = (self.stride[axis], self.dilation[axis]);
+        let (padding, more) = (self.padding[axis], self.output_padding[axis]);
+        for (what, value, least, most) in [
+            ("stride", stride, 1, MOST),
+            ("dilation", dilation, 1, MOST),
+            ("padding", padding, 0, MOST),
+            ("output_padding", more, 0, stride.saturating_sub(1)),
+        ] {
+            if !(least..=most).contains(&value) {
+                let name = format!("{op}, {what} along {name}");
+                return Err(Error::setting(name, value, format!("{least} to {most}")));
             }
-            let whole = (x[axis] - 1) * stride + dilation * (kernel[axis] - 1) + more + 1;
-            output[axis] = whole
-                .checked_sub(2 * padding)
-                .filter(|&rest| rest > 0)
-                .ok_or_else(|| {
-                    Error::shape(
-                        "conv_transpose2d",
-                        format!("padding {padding} of {name} {whole}"),
-                        "padding that leaves something",
-                    )
-                })?;
         }
-        Ok(output)
+        let whole = (x - 1) * stride + dilation * (kernel - 1) + more + 1;
+        let rest = whole.checked_sub(2 * padding).filter(|&rest| rest > 0);
+        rest.ok_or_else(|| {
+            Error::shape(
+                op,
+                format!("padding {padding} of {name} {whole}"),
+                "padding that leaves something",
+            )
+        })
+    }
+
+    /// Holds x's channels and the filters to the groups, for an op by name, with what it calls its x.
+    pub(super) fn grouped(
+        &self,
+        [op, named]: [&str; 2],
+        [x, w]: [&Type; 2],
+        [f, filters, per]: [usize; 3],
+    ) -> Result<()> {
+        let groups = self.groups;
+        if groups == 0 || f != filters || !f.is_multiple_of(groups) {
+            return Err(Error::shape(
+                op,
+                format!("{named} {x} and filters {w} in {groups} groups"),
+                format!("a filter for each of the {named}' channels, and groups that divide them"),
+            ));
+        }
+        // The product of extents is checked where they make a shape.
+        per.checked_mul(groups)
+            .ok_or_else(|| Error::setting(format!("groups of {op}"), groups, "fewer"))?;
+        Ok(())
     }
 
     /// The input gradient that this op is.
@@ -87,17 +117,7 @@ impl ConvTranspose2d {
         floats(op, "filters", w)?;
         let [_, f, height, width] = x.shape.axes(op, "images [N, F, H, W]")?;
         let [filters, per, kh, kw] = w.shape.axes(op, "filters [F, C / groups, K_h, K_w]")?;
-        let groups = self.groups;
-        if groups == 0 || f != filters || !f.is_multiple_of(groups) {
-            return Err(Error::shape(
-                op,
-                format!("images {x} and filters {w} in {groups} groups"),
-                "a filter for each of the images' channels, and groups that divide them",
-            ));
-        }
-        // The product of extents is checked where they make a shape.
-        per.checked_mul(groups)
-            .ok_or_else(|| Error::setting("groups of conv_transpose2d", groups, "fewer"))?;
+        self.grouped([op, "images"], [x, w], [f, filters, per])?;
         Ok(Conv2dInputGrad {
             conv: self.conv(),
             input: self.output([height, width], [kh, kw])?,

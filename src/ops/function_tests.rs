@@ -84,6 +84,8 @@ fn functions_say_which_sizes_do_not_fit() {
     let refused = |inputs: &[Type], why: &str, build: fn(&mut Graph, &[Value]) -> Result<Value>| {
         let error = of_function(inputs, build).unwrap_err().to_string();
         assert!(error.contains(why), "{error}");
+        // Whoever has rows, or volumes, knows nothing of images.
+        assert!(!error.contains("2d") && !error.contains("image"), "{error}");
     };
     let (rows, filters) = (f32(&[2, 3, 9]), f32(&[4, 3, 2]));
     let alone = [rows.clone()];
@@ -95,12 +97,12 @@ fn functions_say_which_sizes_do_not_fit() {
     refused(&[rows.clone(), f32(&[4, 2, 2])], "C / groups", |g, v| {
         conv1d(g, v[0], v[1], None, Conv1d::default())
     });
-    refused(&[rows.clone(), filters, f32(&[3])], "bias [C]", |g, v| {
+    refused(&[rows.clone(), filters, f32(&[3])], "conv1d", |g, v| {
         conv1d(g, v[0], v[1], Some(v[2]), Conv1d::default())
     });
     refused(
         &[rows.clone(), f32(&[2, 3, 2])],
-        "for each of the images'",
+        "for each of the rows'",
         |g, v| conv_transpose1d(g, v[0], v[1], None, ConvTranspose1d::default()),
     );
     refused(&alone, "at most half the window", |g, v| {
@@ -110,10 +112,33 @@ fn functions_say_which_sizes_do_not_fit() {
         };
         max_pool1d(g, v[0], pool)
     });
-    refused(&alone, "kernel along width", |g, v| {
+    refused(&alone, "avg_pool1d, kernel along length", |g, v| {
         avg_pool1d(g, v[0], Pool1d::new(0))
     });
-    refused(&alone, "found 0", |g, v| adaptive_max_pool1d(g, v[0], 0));
+    let zero = "length of adaptive_max_pool1d: found 0";
+    refused(&alone, zero, |g, v| adaptive_max_pool1d(g, v[0], 0));
+    let far = [rows.clone(), f32(&[4, 3, 12])];
+    refused(
+        &far,
+        "conv1d: found a window that reaches over 12, length 9",
+        |g, v| conv1d(g, v[0], v[1], None, Conv1d::default()),
+    );
+    refused(
+        &[rows.clone(), f32(&[3, 4, 2])],
+        "padding 8 of length 10",
+        |g, v| {
+            let settings = ConvTranspose1d {
+                padding: 8,
+                ..ConvTranspose1d::default()
+            };
+            conv_transpose1d(g, v[0], v[1], None, settings)
+        },
+    );
+    refused(
+        &alone,
+        "max_pool1d: found a window that reaches over 10, length 9",
+        |g, v| max_pool1d(g, v[0], Pool1d::new(10)),
+    );
     refused(
         &[f32(&[2, 3])],
         "global_max_pool: found f32[2, 3]",
@@ -136,6 +161,15 @@ fn functions_say_which_sizes_do_not_fit() {
         "reaches over 4",
         |g, v| conv3d(g, v[0], v[1], None, Conv3d::default()),
     );
+    refused(
+        &[volumes.clone(), f32(&[2, 4, 1, 1, 4])],
+        "conv3d: found a window that reaches over 4, width 3",
+        |g, v| conv3d(g, v[0], v[1], None, Conv3d::default()),
+    );
+    let filters = f32(&[2, 4, 1, 1, 1]);
+    refused(&[volumes.clone(), filters, f32(&[3])], "conv3d", |g, v| {
+        conv3d(g, v[0], v[1], Some(v[2]), Conv3d::default())
+    });
     refused(&[volumes, f32(&[2, 4, 1, 1])], "K_d, K_h, K_w", |g, v| {
         conv3d(g, v[0], v[1], None, Conv3d::default())
     });

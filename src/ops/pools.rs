@@ -6,9 +6,10 @@ use std::sync::Arc;
 use super::adaptive_avg_pool2d::AdaptiveAvgPool2d;
 use super::adaptive_max_pool2d::AdaptiveMaxPool2d;
 use super::avg_pool2d::AvgPool2d;
-use super::conv1d::{lowered, raised};
+use super::conv1d::{lowered, raised, rows};
 use super::max_pool2d::MaxPool2d;
 use super::reduction::{Kind, Reduction};
+use super::window::{MOST, Window};
 use super::{Op, Tape, Value};
 use crate::error::{Error, Result};
 
@@ -33,9 +34,23 @@ impl Pool1d {
         }
     }
 
-    fn window(self) -> [[usize; 2]; 3] {
-        let stride = self.stride.unwrap_or(self.kernel_size);
-        [[1, self.kernel_size], [1, stride], [0, self.padding]]
+    /// The window over images of height 1, held to the rows in their own words.
+    fn over(self, tape: &dyn Tape, name: &str, x: Value) -> Result<Window> {
+        let [.., l] = rows(tape, name, x, ROWS)?;
+        let (k, padding) = (self.kernel_size, self.padding);
+        if padding > k / 2 {
+            let found = format!("padding {padding} of a window {k}");
+            let wanted = "padding of at most half the window";
+            return Err(Error::shape(name, found, wanted));
+        }
+        let window = Window {
+            kernel: [1, k],
+            stride: [1, self.stride.unwrap_or(k)],
+            padding: [0, padding],
+            dilation: [1, 1],
+        };
+        window.along(name, 1, "length", l)?;
+        Ok(window)
     }
 }
 
@@ -46,11 +61,11 @@ impl Pool1d {
 /// [`Error::Shape`] for other axes, for padding of more than half the window and for a window that
 /// does not fit; [`Error::Setting`] for zeros.
 pub fn max_pool1d(tape: &mut dyn Tape, x: Value, pool: Pool1d) -> Result<Value> {
-    let [kernel, stride, padding] = pool.window();
+    let window = pool.over(tape, "max_pool1d", x)?;
     let op = MaxPool2d {
-        kernel,
-        stride,
-        padding,
+        kernel: window.kernel,
+        stride: window.stride,
+        padding: window.padding,
     };
     over_rows(tape, "max_pool1d", x, op)
 }
@@ -60,11 +75,11 @@ pub fn max_pool1d(tape: &mut dyn Tape, x: Value, pool: Pool1d) -> Result<Value> 
 /// # Errors
 /// As [`max_pool1d`].
 pub fn avg_pool1d(tape: &mut dyn Tape, x: Value, pool: Pool1d) -> Result<Value> {
-    let [kernel, stride, padding] = pool.window();
+    let window = pool.over(tape, "avg_pool1d", x)?;
     let op = AvgPool2d {
-        kernel,
-        stride,
-        padding,
+        kernel: window.kernel,
+        stride: window.stride,
+        padding: window.padding,
     };
     over_rows(tape, "avg_pool1d", x, op)
 }
@@ -75,7 +90,7 @@ pub fn avg_pool1d(tape: &mut dyn Tape, x: Value, pool: Pool1d) -> Result<Value> 
 /// # Errors
 /// [`Error::Shape`] for other axes, [`Error::Setting`] for sizes below 1 and above 32,768.
 pub fn adaptive_avg_pool1d(tape: &mut dyn Tape, x: Value, output_size: usize) -> Result<Value> {
-    let size = [1, output_size];
+    let size = adapted(tape, "adaptive_avg_pool1d", x, output_size)?;
     over_rows(tape, "adaptive_avg_pool1d", x, AdaptiveAvgPool2d { size })
 }
 
@@ -84,7 +99,7 @@ pub fn adaptive_avg_pool1d(tape: &mut dyn Tape, x: Value, output_size: usize) ->
 /// # Errors
 /// As [`adaptive_avg_pool1d`].
 pub fn adaptive_max_pool1d(tape: &mut dyn Tape, x: Value, output_size: usize) -> Result<Value> {
-    let size = [1, output_size];
+    let size = adapted(tape, "adaptive_max_pool1d", x, output_size)?;
     over_rows(tape, "adaptive_max_pool1d", x, AdaptiveMaxPool2d { size })
 }
 
@@ -104,8 +119,25 @@ pub fn global_max_pool(tape: &mut dyn Tape, x: Value) -> Result<Value> {
     over_all(tape, "global_max_pool", x, Kind::Max)
 }
 
+const ROWS: &str = "x [N, C, L]";
+
+/// The size over images of height 1, held to the rows in their own words.
+fn adapted(tape: &dyn Tape, name: &str, x: Value, output_size: usize) -> Result<[usize; 2]> {
+    let [.., l] = rows(tape, name, x, ROWS)?;
+    match [l, output_size]
+        .iter()
+        .find(|size| !(1..=MOST).contains(*size))
+    {
+        None => Ok([1, output_size]),
+        Some(size) => {
+            let name = format!("length of {name}");
+            Err(Error::setting(name, size, format!("1 to {MOST}")))
+        }
+    }
+}
+
 fn over_rows(tape: &mut dyn Tape, name: &str, x: Value, op: impl Op + 'static) -> Result<Value> {
-    let images = raised(tape, name, x, "x [N, C, L]")?;
+    let images = raised(tape, name, x, ROWS)?;
     let y = tape.op1(Arc::new(op), &[images])?;
     lowered(tape, y)
 }

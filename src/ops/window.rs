@@ -22,7 +22,7 @@ pub struct Window {
 }
 
 /// Larger settings than this are a mistake, and keep index arithmetic within 32 bits.
-const MOST: usize = 1 << 15;
+pub(super) const MOST: usize = 1 << 15;
 
 impl Window {
     /// The window that makes images of size `to` of those of size `from` without overlap, if there is one.
@@ -58,35 +58,39 @@ impl Window {
     /// [`Error::Setting`] for zeros and absurd sizes, [`Error::Shape`] if the window does
     /// not fit.
     pub(crate) fn output(&self, op: &str, input: [usize; 2]) -> Result<[usize; 2]> {
-        let mut output = [0; 2];
-        for (axis, name) in [(0, "height"), (1, "width")] {
-            let (k, s) = (self.kernel[axis], self.stride[axis]);
-            let (p, d) = (self.padding[axis], self.dilation[axis]);
-            for (what, value, least) in [
-                ("kernel", k, 1),
-                ("stride", s, 1),
-                ("padding", p, 0),
-                ("dilation", d, 1),
-            ] {
-                if !(least..=MOST).contains(&value) {
-                    let name = format!("{op}, {what} along {name}");
-                    return Err(Error::setting(name, value, format!("{least} to {MOST}")));
-                }
+        Ok([
+            self.along(op, 0, "height", input[0])?,
+            self.along(op, 1, "width", input[1])?,
+        ])
+    }
+
+    /// The output's size along an axis, which goes by this name in messages.
+    ///
+    /// # Errors
+    /// As [`Window::output`].
+    pub(crate) fn along(&self, op: &str, axis: usize, name: &str, size: usize) -> Result<usize> {
+        let (k, s) = (self.kernel[axis], self.stride[axis]);
+        let (p, d) = (self.padding[axis], self.dilation[axis]);
+        for (what, value, least) in [
+            ("kernel", k, 1),
+            ("stride", s, 1),
+            ("padding", p, 0),
+            ("dilation", d, 1),
+        ] {
+            if !(least..=MOST).contains(&value) {
+                let name = format!("{op}, {what} along {name}");
+                return Err(Error::setting(name, value, format!("{least} to {MOST}")));
             }
-            let (room, reach) = (input[axis] + 2 * p, d * (k - 1) + 1);
-            if reach > room {
-                return Err(Error::shape(
-                    op,
-                    format!(
-                        "a window that reaches over {reach}, {name} {} with padding {p}",
-                        input[axis]
-                    ),
-                    format!("dilation · (kernel − 1) + 1 of at most {name} + 2 · padding"),
-                ));
-            }
-            output[axis] = (room - reach) / s + 1;
         }
-        Ok(output)
+        let (room, reach) = (size + 2 * p, d * (k - 1) + 1);
+        if reach > room {
+            return Err(Error::shape(
+                op,
+                format!("a window that reaches over {reach}, {name} {size} with padding {p}"),
+                format!("dilation · (kernel − 1) + 1 of at most {name} + 2 · padding"),
+            ));
+        }
+        Ok((room - reach) / s + 1)
     }
 
     /// The constants of `shaders/shared/window.wgsl`.
