@@ -206,3 +206,35 @@ fn another_runs_checkpoint_and_a_broken_one_are_refused_and_stay() {
     let refused = fit.run(&data, &device).unwrap_err().to_string();
     assert!(refused.contains("checkpoint"), "{refused}");
 }
+
+#[test]
+fn a_schedule_over_more_epochs_is_refused_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.safetensors");
+    let (model, data) = (model(), curve());
+    let run = |epochs: usize, rate: f64| {
+        let steps = epochs as u64 * 6;
+        let optimizer = Optimizer::new(AdamW::default(), rate).schedule(Schedule::cosine(steps));
+        let fit = Fit::new(&model, Loss::mse(), optimizer).batch(16);
+        fit.epochs(epochs)
+            .checkpoint(&file)
+            .resume()
+            .run(&data, &cpu())
+    };
+    run(2, 0.02).unwrap();
+    let refused = run(3, 0.02).unwrap_err().to_string();
+    for part in [
+        "a run with the schedule `to 0 over 12 steps by a cosine, warm-up of 0 steps`",
+        "with the schedule `to 0 over 18 steps",
+        "goes over the epochs",
+        "the steps already done would have had other rates",
+    ] {
+        assert!(refused.contains(part), "{refused}");
+    }
+    // What differs beside the schedule is no matter of epochs.
+    let refused = run(3, 0.03).unwrap_err().to_string();
+    assert!(
+        refused.contains("optimizer") && !refused.contains("epochs"),
+        "{refused}"
+    );
+}

@@ -160,6 +160,16 @@ impl Checkpoint {
             if found == Some(wanted) {
                 continue;
             }
+            if let Some((found, wanted)) = found.and_then(|found| schedules(name, found, wanted)) {
+                return Err(Error::file(
+                    path,
+                    format!("a run with the schedule `{found}`"),
+                    format!("a checkpoint of this run, with the schedule `{wanted}`"),
+                    "A schedule that goes over the epochs of a run is another one where these are more or \
+                     fewer, so the steps already done would have had other rates. Give the run the epochs \
+                     and the schedule that it began with, or another file.",
+                ));
+            }
             let short = |text: &str| match text.chars().count() > 60 {
                 true => "another one".to_string(),
                 false => format!("`{text}`"),
@@ -178,4 +188,16 @@ impl Checkpoint {
         }
         Ok(())
     }
+}
+
+/// The schedules of two optimizers, as text, that are the same but for these.
+fn schedules<'a>(name: &str, found: &'a str, wanted: &'a str) -> Option<(&'a str, &'a str)> {
+    fn parts(text: &str) -> Option<(&str, &str, &str)> {
+        let (before, rest) = text.split_once(", schedule: ")?;
+        let (schedule, behind) = rest.split_once(", groups: ")?;
+        Some((before, schedule, behind))
+    }
+    let (found, wanted) = (parts(found)?, parts(wanted)?);
+    let alike = name == "optimizer" && (found.0, found.2) == (wanted.0, wanted.2);
+    alike.then_some((found.1, wanted.1))
 }
