@@ -43,6 +43,19 @@ impl Axis {
         }
     }
 
+    /// The same with ticks at whole numbers alone: nobody trained half an epoch.
+    pub fn of_whole_numbers(self) -> Self {
+        if self.log {
+            return self;
+        }
+        let Range { start, end } = self.range;
+        let step = nice_step((end - start) / 7.0).max(1.0);
+        Self {
+            ticks: ticks(start, end, step),
+            ..self
+        }
+    }
+
     /// Whether a value has a place on such an axis.
     pub fn holds(value: f64, log: bool) -> bool {
         value.is_finite() && (!log || value > 0.0)

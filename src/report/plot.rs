@@ -127,6 +127,9 @@ impl Layout {
         let seen = |p: &&(f64, f64)| Axis::holds(p.0, plot.log_x) && Axis::holds(p.1, plot.log_y);
         let lost = points().count() - points().filter(seen).count();
         let x = Axis::around(points().filter(seen).map(|p| p.0), plot.log_x, 0.03);
+        // Epochs, replicas, sizes.
+        let whole = points().filter(seen).all(|p| p.0.fract() == 0.0);
+        let x = if whole { x.of_whole_numbers() } else { x };
         let y = Axis::around(points().filter(seen).map(|p| p.1), plot.log_y, 0.06);
 
         let mut entries: Vec<_> = plot.series.iter().map(legend_name).map(Some).collect();

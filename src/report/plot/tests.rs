@@ -217,3 +217,22 @@ fn every_colour_has_a_partner_on_dark_pages() {
         assert!(style.contains(&format!("[fill={colour}] ")), "{colour}");
     }
 }
+
+/// Of few epochs round steps would be halves.
+#[test]
+fn an_axis_of_whole_numbers_has_whole_ticks() {
+    for last in [1, 2, 3, 4, 7, 30, 1000] {
+        let points: Vec<(f64, f64)> = (1..=last).map(|e| (f64::from(e), 90.0)).collect();
+        let layout = Layout::of(&plot(vec![series("one", false, &points)]));
+        let (ticks, range) = (&layout.x.ticks, &layout.x.range);
+        assert!((1..=10).contains(&ticks.len()), "{last}: {ticks:?}");
+        assert!(
+            ticks.iter().all(|t| t.fract() == 0.0 && range.contains(t)),
+            "{last}: {ticks:?}"
+        );
+        assert!(ticks.iter().all(|&t| !layout.x.label(t).contains('.')));
+    }
+    // A rate is no number of anything.
+    let layout = Layout::of(&plot(vec![series("one", false, &[(0.5, 1.0), (1.5, 2.0)])]));
+    assert!(layout.x.ticks.iter().any(|t| t.fract() != 0.0));
+}
