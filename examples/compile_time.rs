@@ -106,8 +106,13 @@ fn timed<T>(times: usize, mut f: impl FnMut() -> wgrad::Result<T>) -> wgrad::Res
 }
 
 fn main() -> wgrad::Result<()> {
-    let times = std::env::args().nth(1).and_then(|n| n.parse().ok());
-    let times = times.unwrap_or(5);
+    let times = match std::env::args().nth(1) {
+        None => 5,
+        Some(text) => match text.parse() {
+            Ok(times) if times > 0 => times,
+            _ => return Err(wgrad::Error::setting("times", text, "a number from 1 on")),
+        },
+    };
     println!("ops | graph ms | plan ms | launches | unfused ms | launches");
     for blocks in [7, 14, 29, 58, 116] {
         let (described, graph) = timed(times, || step(blocks))?;

@@ -17,10 +17,8 @@ const MEAN: f32 = 4.0;
 const DEVIATION: f32 = 0.5;
 
 fn main() -> wgrad::Result<()> {
-    let device = Device::open(match std::env::args().nth(1).as_deref() {
-        Some("gpu") => Choice::Gpu,
-        _ => Choice::Cpu,
-    })?;
+    let choice = std::env::args().nth(1);
+    let device = Device::open(choice.as_deref().unwrap_or("cpu").parse::<Choice>()?)?;
     let real: Vec<f32> = (0..2048)
         .flat_map(|i| {
             let [a, b, ..] = philox4x32([i, 0, 0, 0], [1, 0]);

@@ -10,7 +10,13 @@ use wgrad::train::{Settings, Trainer};
 fn main() -> wgrad::Result<()> {
     let mut words = std::env::args().skip(1);
     let device = words.next().unwrap_or_else(|| "cpu".into());
-    let steps = words.next().and_then(|word| word.parse().ok());
+    let steps = match words.next() {
+        None => None,
+        Some(word) => match word.parse() {
+            Ok(steps) => Some(steps),
+            Err(_) => return Err(wgrad::Error::setting("steps", word, "a whole number")),
+        },
+    };
     let only = words.next();
     let device = Device::open(device.parse()?)?;
     println!("{}", device.info().name);

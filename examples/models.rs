@@ -163,7 +163,13 @@ fn latency(device: &Device, seconds: f64) -> Result<()> {
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let device = Device::open(args.next().as_deref().unwrap_or("cpu").parse::<Choice>()?)?;
-    let seconds = args.next().and_then(|n| n.parse().ok()).unwrap_or(2.0);
+    let seconds: f64 = match args.next() {
+        None => 2.0,
+        Some(text) => match text.parse() {
+            Ok(seconds) if seconds > 0.0 => seconds,
+            _ => return Err(wgrad::Error::setting("seconds", text, "a number above 0")),
+        },
+    };
     let names: Vec<String> = args.collect();
     let profile = names.iter().any(|name| name == "profile");
     let names: Vec<_> = names.iter().filter(|name| *name != "profile").collect();

@@ -10,6 +10,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
+use wgrad::Error;
 use wgrad::data::{ArrayFiles, DataRef, DataSource, Shards};
 use wgrad::exec::{Choice, Device};
 use wgrad::fit::{Fit, Loss, Progress};
@@ -22,16 +23,11 @@ const BATCH: usize = 64;
 const EPOCHS: usize = 4;
 
 fn main() -> wgrad::Result<()> {
-    let mut arguments = std::env::args().skip(1);
-    let device = Device::open(match arguments.next().as_deref() {
-        Some("gpu") => Choice::Gpu,
-        _ => Choice::Cpu,
-    })?;
-    let rows = arguments.next().and_then(|rows| rows.parse().ok());
-    let rows: usize = rows.unwrap_or(4096);
+    let (choice, rows) = asked(std::env::args().skip(1))?;
+    let device = Device::open(choice)?;
     let folder = std::env::temp_dir().join(format!("wgrad-shards-{}", std::process::id()));
     let made = write(&folder, rows).map_err(|source| {
-        wgrad::Error::io(
+        Error::io(
             "write",
             &folder,
             source,
@@ -42,6 +38,29 @@ fn main() -> wgrad::Result<()> {
     // Whatever became of it.
     let _ = std::fs::remove_dir_all(&folder);
     told
+}
+
+/// The device and the number of rows, `cpu` and 4096 where they are not given.
+fn asked(mut arguments: impl Iterator<Item = String>) -> wgrad::Result<(Choice, usize)> {
+    let choice = arguments.next().as_deref().unwrap_or("cpu").parse()?;
+    let rows = match arguments.next() {
+        None => 4096,
+        Some(text) => match text.parse() {
+            Ok(rows) if rows >= BATCH => rows,
+            _ => {
+                let wanted = format!("a whole number from {BATCH}, a mini-batch, on");
+                return Err(Error::setting("rows", text, wanted));
+            }
+        },
+    };
+    match arguments.next() {
+        None => Ok((choice, rows)),
+        Some(other) => Err(Error::setting(
+            "arguments",
+            other,
+            "a device and a number of rows",
+        )),
+    }
 }
 
 /// Noise that is a little lighter in class 1.
