@@ -133,7 +133,8 @@ pub fn predict(model: &Path, files: &[PathBuf], device: &Device) -> Result<()> {
 pub fn eval(model: &Path, config: &Path, data: Option<&str>, device: &Device) -> Result<()> {
     let experiment = Experiment::load(config)?;
     let trained = Trained::load(model, &Registry::standard())?;
-    let prepared = experiment.prepare(data.map(Path::new), &Registry::standard())?;
+    let prepared = experiment.prepare(data.map(Path::new), &Registry::standard());
+    let prepared = prepared.map_err(of_evaluation)?;
     let mut text = format!("{} on {}\n", prepared.name, device.info().name);
     for (set, scores) in trained.evaluate(&prepared, device)? {
         let rows = match set {
@@ -149,6 +150,28 @@ pub fn eval(model: &Path, config: &Path, data: Option<&str>, device: &Device) ->
         text += &format!("{set}, {rows} rows: {}\n", numbers.join(", "));
     }
     print(&text)
+}
+
+/// Nothing is trained on where a model is evaluated: what an experiment calls its training data are data that
+/// are evaluated.
+fn of_evaluation(error: Error) -> Error {
+    let named = |name: String| match name.strip_prefix("training data") {
+        Some(rest) => format!("evaluated data{rest}"),
+        None => name,
+    };
+    match error {
+        Error::Setting {
+            name,
+            found,
+            wanted,
+        } => Error::setting(named(name), found, wanted),
+        Error::Shape {
+            place,
+            found,
+            wanted,
+        } => Error::shape(named(place), found, wanted),
+        other => other,
+    }
 }
 
 /// A cell of a CSV file, between quotes where it must be.

@@ -13,6 +13,7 @@ use crate::model::{Description, InputDescription, Model, OutputDescription, Regi
 use crate::shape::DType;
 
 mod arrays;
+pub(super) mod difference;
 mod pictures;
 mod prepared;
 mod settings;
@@ -346,7 +347,7 @@ fn scores_for(model: &Model, classes: usize) -> Result<()> {
     }
 }
 
-/// The output that has targets in their own units.
-const PREDICTION: &str = "prediction";
+/// The output that has targets in their own units, and the layer that makes it of them.
+pub(super) const PREDICTION: &str = "prediction";
 /// The column of targets in their own units.
 const AS_IT_IS: &str = "target as it is";

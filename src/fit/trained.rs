@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ndarray::{ArrayD, ArrayViewD};
 
-use super::experiment::{Prepared, Reading};
+use super::experiment::{PREDICTION, Prepared, Reading, difference};
 use super::inference::Inference;
 use super::report::Scores;
 use super::weights::Weights;
@@ -96,13 +96,18 @@ impl Trained {
         experiment: &Prepared,
         device: &Device,
     ) -> Result<Vec<(&'static str, Scores)>> {
-        if self.model.describe()? != experiment.model.describe()? {
-            let wanted = "the experiment's, layer by layer";
-            return Err(Error::setting("model", "another model", wanted));
+        let data = difference::of_readings(&experiment.reading, &self.reading);
+        let (own, wanted) = (self.model.describe()?, experiment.model.describe()?);
+        // That layer's numbers follow from the data, which then are what differs.
+        let of_data = data.is_some().then_some(PREDICTION);
+        if let Some((found, wanted)) = difference::of_models(&own, &wanted, of_data) {
+            let found = format!("another model than the experiment's: {found}");
+            return Err(Error::setting("model", found, wanted));
         }
-        if self.reading != experiment.reading {
-            let wanted = "data that are coded as those that the model was trained on";
-            return Err(Error::setting("data", "another coding", wanted));
+        if let Some((found, wanted)) = data {
+            let found = format!("another coding: {found}");
+            let wanted = format!("that of the data that the model was trained on: {wanted}");
+            return Err(Error::setting("evaluated data", found, wanted));
         }
         experiment.fit()?.evaluate(&self.weights, device)
     }

@@ -37,7 +37,7 @@ fn asked_of_a_model(config: &str, out: &Path, found: &Value) {
     // Another model, or none that says how its data were read, is refused.
     let other = config.replace("wine", "diabetes");
     let (well, text) = ask(&["eval", "--config", &other, "--model", model]);
-    assert!(!well && text.contains("another model"), "{text}");
+    assert!(!well && text.contains("another model than the experiment's: the input input [13] of f32; wanted the input input ["), "{text}");
     let (well, text) = ask(&["eval", "--model", model]);
     assert!(!well && text.contains("--config FILE"), "{text}");
     let table = config.replace("wine.toml", "wine.csv");
@@ -50,7 +50,19 @@ fn asked_of_a_model(config: &str, out: &Path, found: &Value) {
     let (well, text) = ask(&[
         "eval", "--config", config, "--model", model, "--data", "few.csv",
     ]);
-    assert!(!well && text.contains("another coding"), "{text}");
+    assert!(
+        !well
+            && text.contains(
+                "evaluated data: found another coding: the column alcohol, a number, mean 1"
+            ),
+        "{text}"
+    );
+    assert!(
+        text.contains(
+            "wanted that of the data that the model was trained on: the column alcohol, a number"
+        ),
+        "{text}"
+    );
 
     let (well, text) = ask(&["plan", "--config", config]);
     for wanted in [
