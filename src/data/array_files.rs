@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 /// ```
 ///
 /// Numbers become what [`Arrays`](super::Arrays) makes of them, but for integers that have a sign: they are
-/// classes or words, and one below 0 is refused. Numbers stand in the files row after row; `.npz`, whose
+/// classes or words, and one below 0 is refused, unless the column is one [`ArrayFiles::as_floats`]. Numbers stand in the files row after row; `.npz`, whose
 /// arrays are compressed, has no rows that can be read alone.
 #[derive(Clone, Debug, Default)]
 pub struct ArrayFiles {
@@ -45,6 +45,8 @@ struct Stored {
     kind: Kind,
     /// Where row 0 begins.
     begin: u64,
+    /// Whether integers are floats.
+    floats: bool,
 }
 
 impl ArrayFiles {
@@ -181,7 +183,25 @@ impl ArrayFiles {
             extents: extents.to_vec(),
             kind,
             begin,
+            floats: false,
         });
+        Ok(self)
+    }
+
+    /// With the integers of a column as floats, for a model or a loss that wants floats, those below 0 too;
+    /// [`Dataset::as_floats`] of what is read. Other numbers stay as they are.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`] for a column that is missing.
+    pub fn as_floats(mut self, column: &str) -> Result<Self> {
+        let mut columns = self.columns.iter_mut();
+        match columns.find(|stored| stored.column == column) {
+            Some(stored) => stored.floats = true,
+            None => {
+                let known: Vec<&str> = self.columns.iter().map(|s| s.column.as_str()).collect();
+                return Err(Error::unknown("column", column, &known));
+            }
+        }
         Ok(self)
     }
 }
@@ -222,7 +242,7 @@ impl Stored {
             // Here and not where the column is made, which knows nothing of the rows before these.
             Numbers::F32(all) => {
                 let (wrong, wanted): (fn(&f32) -> bool, _) = match self.kind.letter {
-                    'i' => (|x| *x < 0.0, "integers from 0 on, or floats"),
+                    'i' if !self.floats => (|x| *x < 0.0, "integers from 0 on, or floats"),
                     _ => (|x| !x.is_finite(), "finite numbers"),
                 };
                 match all.iter().position(wrong) {
@@ -232,6 +252,14 @@ impl Stored {
                         Err(no(format!("{} in row {row}", all[at]), wanted))
                     }
                 }
+            }
+            Numbers::U32(all) if self.floats => {
+                if let Some(at) = all.iter().position(|&x| x > 1 << 24) {
+                    let row = rows.start + at / (all.len() / rows.len()).max(1);
+                    let found = format!("{} in row {row}", all[at]);
+                    return Err(no(found, "integers up to 2²⁴ where floats are wanted"));
+                }
+                Ok(all.iter().map(|&x| x as f32).collect::<Vec<f32>>().into())
             }
             numbers => Ok(numbers),
         }

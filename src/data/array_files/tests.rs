@@ -85,6 +85,13 @@ fn tensors_of_one_file_are_columns() {
         error.contains("`labels`: -247 in row 3; wanted integers from 0 on"),
         "{error}"
     );
+    // As floats they are numbers like others, whichever rows are read.
+    let signed = files.clone().as_floats("target").unwrap();
+    for (rows, wanted) in [(0..2, vec![3.0f32, 1.0]), (2..4, vec![2.0, -247.0])] {
+        let read = signed.read(rows).unwrap();
+        assert_eq!(read.column("target").unwrap().numbers, wanted.into());
+    }
+    assert!(told(files.clone().as_floats("targets")).contains("did you mean `target`"));
     let bytes = std::fs::read(&path).unwrap();
     for broken in [
         &bytes[..4],
