@@ -8,7 +8,7 @@ use common::weights::{devices, floats, hold, integers, under};
 use wgrad::Result;
 use wgrad::data::Dataset;
 use wgrad::exec::{Choice, Device};
-use wgrad::fit::{JointScope, JointStep, JointStepBuilder, Loss, Objective};
+use wgrad::fit::{CrossEntropy, JointScope, JointStep, JointStepBuilder, Loss, Objective};
 use wgrad::model::{Input, Model, layers::*};
 use wgrad::ops::pointwise::pointwise;
 use wgrad::optim::{Adam, AdamW, Optimizer, Sgd};
@@ -462,4 +462,43 @@ fn rates_are_set_and_models_frozen_by_hand() {
         assert!(error.contains("critic"), "{error}");
         assert!(plain.set_rate("critic", 0.1).is_err() && plain.freeze(|_| true).is_err());
     }
+}
+
+#[test]
+fn columns_that_are_no_targets_of_a_loss_are_refused() {
+    let data = Dataset::new().with("x", [2], vec![0.5f32; 32]).unwrap();
+    let mut labels = vec![0u32; 16];
+    labels[9] = 3;
+    let data = data.with("label", [], labels).unwrap();
+    let mut shares = vec![0.25f32; 64];
+    shares[30] = 0.5;
+    let data = data.with("shares", [4], shares).unwrap();
+    let told = |classes: usize, target: &'static str, probabilities: bool| {
+        let model = Model::sequential([2]).then(Dense::new(classes));
+        let model = model.build().unwrap();
+        let step = builder().compile_over(&data, &cpu(), |s| {
+            let net = s.model("net", &model)?;
+            let x = s.input("x", [2])?;
+            let target = match probabilities {
+                true => s.input(target, [classes])?,
+                false => s.input(target, Input::u32([]))?,
+            };
+            let y = s.call(net, &[x])?;
+            let loss = Loss::of_criterion(CrossEntropy {
+                probabilities,
+                ..CrossEntropy::default()
+            });
+            let loss = s.loss(&loss, &[y], &[target])?;
+            s.minimise("loss", loss, &[net], &optimizers().0)
+        });
+        step.map(drop).map_err(|e| e.to_string())
+    };
+    let label = told(3, "label", false).unwrap_err();
+    assert!(
+        label.contains("training data, column label: found 3 in row 9; wanted classes from 0 to 2"),
+        "{label}"
+    );
+    assert_eq!(told(4, "label", false), Ok(()));
+    let shares = told(4, "shares", true).unwrap_err();
+    assert!(shares.contains("whose sum is 1.2500, in row 7"), "{shares}");
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::fit::cost::mean_of_terms;
-use crate::fit::loss::Loss;
+use crate::fit::loss::{Criterion, Loss};
 use crate::fit::resident::{Columns, Need, Resident, of_set};
 use crate::graph::{Graph, Kind};
 use crate::model::{Input, Model, Pass, Role, Scope, Variables};
@@ -263,7 +263,8 @@ impl<'a> JointScope<'a> {
     ///
     /// # Errors
     /// [`Error::Setting`] for a loss of several terms or another number of outputs or targets;
-    /// [`Error::Shape`] for targets that do not fit the outputs; what the shape rules say.
+    /// [`Error::Shape`] for targets that do not fit the outputs; for a column of the data, labels that are no
+    /// class and targets that are no probabilities, by row; what the shape rules say.
     pub fn loss(&mut self, loss: &Loss, outputs: &[Value], targets: &[Value]) -> Result<Value> {
         let [term] = loss.terms() else {
             let wanted = "a loss of one term; values are added by `JointScope::sum`";
@@ -295,6 +296,7 @@ impl<'a> JointScope<'a> {
                 let name = format!("{place}, target");
                 return Err(Error::shape(name, found.to_string(), wanted.to_string()));
             }
+            self.hold(target, &term.criterion, &outputs_of)?;
         }
         self.graph.label("loss forward");
         let (graph, variables) = (&mut self.graph, &mut self.constants);
@@ -302,6 +304,22 @@ impl<'a> JointScope<'a> {
         let each = term.criterion.write(&mut scope, outputs, targets);
         let each = each.map_err(|e| e.within(&place))?;
         mean_of_terms(&mut self.graph, &[(term.weight, each)], self.batch)
+    }
+
+    /// Holds a target that is a column of the data to what the loss takes: classes, probabilities.
+    fn hold(&self, target: Value, criterion: &Arc<dyn Criterion>, outputs: &[Input]) -> Result<()> {
+        let mut inputs = self.inputs.iter();
+        let column = inputs.find(|(_, _, value)| *value == target);
+        let (Some((name, input, _)), Some(columns)) = (column, &self.columns) else {
+            return Ok(());
+        };
+        let need = Need {
+            classes: criterion.classes(outputs),
+            ignored: criterion.ignored(),
+            floats: criterion.floats(outputs),
+            ..Need::of(name, input)
+        };
+        need.check(columns.data).map_err(|e| of_set(e, "training"))
     }
 
     /// The mean over all elements, `[1]`.
