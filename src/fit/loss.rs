@@ -196,7 +196,8 @@ impl Loss {
         })
     }
 
-    /// ln(1 + eʸ) − t y: the cross-entropy of 1/(1 + e⁻ʸ), for t between 0 and 1.
+    /// ln(1 + eʸ) − t y: the cross-entropy of 1/(1 + e⁻ʸ), for t between 0 and 1; data sets with other
+    /// targets are refused.
     pub fn binary_cross_entropy() -> Self {
         Self::of_criterion(ElementByElement {
             name: "binary_cross_entropy".into(),
@@ -226,7 +227,8 @@ impl Loss {
     }
 
     /// t (ln t − y) summed over each example's elements, for logarithms y and probabilities t
-    /// (PyTorch's `batchmean`).
+    /// (PyTorch's `batchmean`). Data sets whose targets are not from 0 to 1, or of one axis an example and do
+    /// not add up to 1, are refused.
     pub fn kl_divergence() -> Self {
         Self::of_criterion(ElementByElement {
             name: "kl_divergence".into(),

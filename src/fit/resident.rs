@@ -138,8 +138,15 @@ impl Need {
         }
         if self.floats != Floats::Any && self.input.dtype == DType::F32 {
             let last = self.input.extents.last().copied().unwrap_or(1);
+            let size: usize = self.input.extents.iter().product();
             for at in 0..data.rows() {
-                if let Some((found, wanted)) = self.floats.wrong(&column.row(at), last) {
+                let begin = column.start + at * column.stride;
+                let wrong = match &column.numbers {
+                    // Where they lie: targets may be whole pictures.
+                    Numbers::F32(all) => self.floats.wrong(&all[begin..begin + size], last),
+                    _ => self.floats.wrong(&column.row(at), last),
+                };
+                if let Some((found, wanted)) = wrong {
                     let found = format!("{found} in row {}", first + at);
                     return Err(Error::setting(place(), found, wanted));
                 }
