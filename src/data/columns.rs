@@ -176,7 +176,16 @@ impl Column {
         }
     }
 
-    /// One row as floats.
+    /// One row of integers, every bit of them; none of floats.
+    pub(crate) fn integers(&self, row: usize) -> Option<&[u32]> {
+        let at = row * self.stride + self.start;
+        match &self.numbers {
+            Numbers::U32(all) => Some(&all[at..at + self.size()]),
+            _ => None,
+        }
+    }
+
+    /// One row as floats; integers above 2²⁴ are rounded.
     pub fn row(&self, row: usize) -> Vec<f32> {
         let at = row * self.stride + self.start;
         let range = at..at + self.size();

@@ -8,7 +8,7 @@ use ndarray::{ArrayD, IxDyn};
 
 use super::cost::output;
 use super::weights::Weights;
-use crate::data::{Dataset, Numbers};
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::graph::{Graph, Handle, Program};
@@ -206,12 +206,10 @@ impl Inference {
         for (name, ..) in &self.inputs {
             let column = data.column(name)?;
             let all = data.rows();
-            let host = match &column.numbers {
-                Numbers::U32(_) => {
-                    let rows = (0..all).flat_map(|r| column.row(r));
-                    Host::U32(rows.map(|x| x as u32).collect())
-                }
-                _ => Host::F32((0..all).flat_map(|r| column.row(r)).collect()),
+            let integers = (0..all).map(|row| column.integers(row));
+            let host = match integers.collect::<Option<Vec<&[u32]>>>() {
+                Some(rows) => Host::U32(rows.concat()),
+                None => Host::F32((0..all).flat_map(|row| column.row(row)).collect()),
             };
             hosts.push((name.as_str(), host));
         }
@@ -248,5 +246,25 @@ impl fmt::Debug for Inference {
             )
             .field("batch", &self.batch)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::Choice;
+    use crate::model::layers::Embedding;
+
+    /// f32 has no 2²⁴ + 1.
+    #[test]
+    fn integers_stay_what_they_are() {
+        let model = Model::sequential(Input::u32([2])).then(Embedding::new(4, 1));
+        let model = model.build().unwrap();
+        let device = Device::open(Choice::Cpu).unwrap();
+        let net = Inference::new(&model, &Weights::initial(&model, 1), 2, &device).unwrap();
+        let words = [3u32, 16_777_217, u32::MAX, 0];
+        let data = Dataset::new().with("input", [2], words.to_vec()).unwrap();
+        let columns = net.columns(&data).unwrap();
+        assert_eq!(columns[0].1, Host::U32(words.to_vec()));
     }
 }
