@@ -675,3 +675,85 @@ fn layers_of_rows_speak_of_rows() {
         assert!(!error.contains("2d"), "{error}");
     }
 }
+
+/// Metrics of classes leave out the places of the class that the loss ignores: what fills up sentences is neither
+/// right nor wrong.
+#[test]
+fn what_the_loss_ignores_counts_in_no_metric() {
+    const NONE: u32 = 9;
+    let labels = vec![
+        0, 3, NONE, 2, NONE, NONE, 1, 1, 2, NONE, NONE, NONE, 3, 0, 2,
+    ];
+    for places in [1, 3] {
+        let (model, extents) = match places {
+            1 => (Model::sequential([4]), vec![4]),
+            _ => (Model::sequential([3, 4]), vec![3, 4]),
+        };
+        let model = model.then(Dense::new(4)).build().unwrap();
+        let x: Vec<f32> = (0..4 * labels.len())
+            .map(|i| (i as f32 * 0.71).sin())
+            .collect();
+        let data = Dataset::new().with("input", extents, x).unwrap();
+        let target = if places == 1 { vec![] } else { vec![places] };
+        let data = data.with("target", target, labels.clone()).unwrap();
+        let weights = Weights::initial(&model, 4);
+        let net = Inference::new(&model, &weights, 4, &cpu()).unwrap();
+        let scores = net.run_on(&data).unwrap().remove("output").unwrap();
+        let scores: Vec<f32> = scores.iter().copied().collect();
+        let (mut count, mut right, mut second, mut cost) = (0.0, 0.0, 0.0, 0.0);
+        let mut cells = [[0.0; 4]; 4];
+        for (&label, scores) in labels.iter().zip(scores.chunks(4)) {
+            if label == NONE {
+                continue;
+            }
+            let own = scores[label as usize];
+            let above = scores.iter().filter(|s| **s > own).count();
+            let best = (0..4)
+                .max_by(|a, b| scores[*a].total_cmp(&scores[*b]))
+                .unwrap();
+            let sum: f64 = scores.iter().map(|s| f64::from(*s).exp()).sum();
+            count += 1.0;
+            right += f64::from(above == 0);
+            second += f64::from(above < 2);
+            cost += sum.ln() - f64::from(own);
+            cells[label as usize][best] += 1.0;
+        }
+        let loss = Loss::of_criterion(CrossEntropy {
+            ignored: Some(NONE),
+            ..CrossEntropy::default()
+        });
+        let fit = Fit::new(&model, loss, adam(0.01)).batch(2).test(&data);
+        let fit = fit.metric(Metric::accuracy()).metric(Metric::top(2));
+        let mut fit = fit.metric(Metric::perplexity());
+        if places == 1 {
+            fit = fit.metric(Metric::confusion());
+        }
+        let found = fit.evaluate(&weights, &cpu()).unwrap();
+        let found = &found[0].1;
+        let value = |name: &str| match name {
+            "loss" => found.loss,
+            _ => {
+                let mut named = found.metrics.iter().filter(|(other, _)| other == name);
+                named.next().unwrap_or_else(|| panic!("{name}")).1
+            }
+        };
+        let near = |name: &str, wanted: f64| {
+            let found = value(name);
+            assert!(
+                (found - wanted).abs() < 1e-5 * wanted,
+                "{name}: {found}, not {wanted}"
+            );
+        };
+        near("accuracy", right / count);
+        near("top 2", second / count);
+        near("perplexity", (cost / count).exp());
+        near("loss", cost / count);
+        if places == 1 {
+            for (t, cells) in cells.iter().enumerate() {
+                for (y, cell) in cells.iter().enumerate() {
+                    assert_eq!(value(&format!("confusion {t} {y}")), *cell);
+                }
+            }
+        }
+    }
+}

@@ -283,6 +283,16 @@ impl Loss {
     pub(crate) fn terms(&self) -> &[Term] {
         &self.terms
     }
+
+    /// The class of a column that counts nothing, if any.
+    pub(crate) fn ignored(&self, model: &Model, column: &str) -> Option<u32> {
+        let against = |term: &&Term| {
+            let targets = term.targets(model).unwrap_or_default();
+            targets.iter().any(|(name, _)| name == column)
+        };
+        let mut terms = self.terms.iter().filter(against);
+        terms.find_map(|term| term.criterion.ignored())
+    }
 }
 
 impl Add for Loss {

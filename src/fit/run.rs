@@ -181,10 +181,15 @@ impl<'a> Fit<'a> {
         Self { seed, ..self }
     }
 
-    /// Measures this too, on validation and test data.
+    /// Measures this too, on validation and test data. Places of a class that the loss against the same column
+    /// ignores count in no metric.
     #[must_use]
     pub fn metric(mut self, metric: Metric) -> Self {
-        self.metrics.push(metric);
+        let ignored = self.loss.ignored(self.model, metric.target());
+        self.metrics.push(match ignored {
+            Some(class) => metric.ignoring(class),
+            None => metric,
+        });
         self
     }
 
