@@ -26,6 +26,12 @@
 //! ```toml
 //! [dependencies]
 //! wgrad = { path = "../wgrad", default-features = false, features = ["gpu", "threads"] }
+//!
+//! # `cargo run` without `--release` is 10 to 50 times as fast with these: kernels of the CPU are Rust.
+//! [profile.dev]
+//! opt-level = 1
+//! [profile.dev.package."*"]
+//! opt-level = 1
 //! ```
 //!
 //! It is not on crates.io. Rust 1.89 or later. Features, all on by default: `gpu`, the wgpu
@@ -40,12 +46,15 @@
 //! says so, and what tells seconds says 0.
 //!
 //! # Where to begin
-//! - *Pictures to classes*: [`data::ImageFolder`], or [`data::Dataset`] with [`data::Numbers::bytes`]; a
+//! - *Pictures to classes*: [`data::ImageFolder`] (whose columns are `image` and `label`: a model has an input `image`, loss
+//!   and metric are `.against("label")`), or [`data::Dataset`] with [`data::Numbers::bytes`]; a
 //!   [`model::Model`] of convolutions, [`fit::Loss::cross_entropy`], [`fit::Fit`].
-//! - *Rows of a table*: [`data::Table`] and [`data::Schema`]; or a file for the command,
+//! - *Rows of a table*: [`data::Table`] and [`data::Schema`], which standardises; or a file for the command,
 //!   [`fit::Experiment`].
 //! - *Sequences*: [`data::Dataset::windows`], [`model::layers::Embedding`],
-//!   [`model::layers::TransformerBlock`].
+//!   [`model::layers::TransformerBlock`]; [`fit::Sample`] goes on with a text.
+//! - *A trained model that is used again*: [`fit::Trained`] keeps model, weights and how the data were read in one file and
+//!   answers rows of other tables and pictures; [`fit::Weights::save`] keeps model and weights, for [`fit::Inference`].
 //! - *Data larger than the device*: [`data::Shards`] of a [`data::DataSource`], in place of a data set.
 //! - *A loop of your own*: [`fit::TrainStep`], fed or over resident data; [`fit::Inference`]. Several models that train
 //!   each other: [`fit::JointStep`]. Gradients with respect to inputs: [`fit::InputGradient`]. Hyperparameters side by

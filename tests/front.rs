@@ -2,11 +2,14 @@
 
 mod common;
 
+use std::path::Path;
+
 use common::gpu;
-use wgrad::data::{Dataset, Numbers, Shards};
+use wgrad::data::{Dataset, Numbers, Roles, Schema, Shards, Table};
 use wgrad::exec::{Choice, Device};
 use wgrad::fit::{
-    CrossEntropy, EarlyStop, Fit, Inference, Loss, Metric, Outcome, Progress, TrainStep, Weights,
+    Answers, CrossEntropy, EarlyStop, Fit, Inference, Loss, Metric, Outcome, Progress, Reading,
+    TrainStep, Trained, Weights,
 };
 use wgrad::model::{Input, Model, Registry, Sequential, layers::*};
 use wgrad::optim::{AdamW, Optimizer, Sgd};
@@ -756,4 +759,153 @@ fn what_the_loss_ignores_counts_in_no_metric() {
             }
         }
     }
+}
+
+/// An embedding has no row for such a word; it must not become zeros without a word.
+#[test]
+fn words_without_a_row_are_refused() {
+    let model = Model::sequential(Input::u32([3]));
+    let model = model
+        .then(Embedding::new(5, 4))
+        .then(Flatten)
+        .then(Dense::new(2));
+    let model = model.build().unwrap();
+    let of = |words: Vec<u32>| {
+        let data = Dataset::new().with("input", [3], words).unwrap();
+        data.with("target", [], vec![0u32, 1]).unwrap()
+    };
+    let (good, bad) = (of(vec![0, 1, 2, 3, 4, 0]), of(vec![0, 1, 2, 3, 5, 0]));
+    let fit = || {
+        Fit::new(&model, Loss::cross_entropy(), adam(0.01))
+            .batch(2)
+            .epochs(1)
+    };
+    fit().validation(&good).run(&good, &cpu()).unwrap();
+    let wanted = "found 5 in row 1; wanted integers from 0 to 4, the rows of an embedding";
+    for refused in [
+        fit().run(&bad, &cpu()),
+        fit().validation(&bad).run(&good, &cpu()),
+        fit().run(Shards::of(&bad, 2), &cpu()),
+    ] {
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains(wanted), "{error}");
+    }
+    let weights = Weights::initial(&model, 1);
+    let net = Inference::new(&model, &weights, 2, &cpu()).unwrap();
+    net.run_on(&good).unwrap();
+    let error = net.run_on(&bad).unwrap_err().to_string();
+    assert!(
+        error.contains(&wanted.replace("row 1", "example 1")),
+        "{error}"
+    );
+    let loss = Loss::cross_entropy();
+    let step = TrainStep::builder(&model, &loss, &adam(0.01))
+        .batch(2)
+        .compile_over(&bad, &cpu());
+    assert!(step.map(drop).unwrap_err().to_string().contains(wanted));
+}
+
+/// A class beyond the scores would be right among the best two of two.
+#[test]
+fn metrics_take_no_class_that_there_is_not() {
+    let model = Model::sequential([3]).then(Dense::new(2)).build().unwrap();
+    let data = Dataset::new().with("input", [3], vec![0.5f32; 6]).unwrap();
+    let data = data.with("target", [], vec![0u32, 1]).unwrap();
+    let data = data.with("kind", [], vec![1u32, 7]).unwrap();
+    for metric in [
+        Metric::accuracy(),
+        Metric::top(2),
+        Metric::confusion(),
+        Metric::perplexity(),
+    ] {
+        let fit = Fit::new(&model, Loss::cross_entropy(), adam(0.01))
+            .batch(2)
+            .epochs(1);
+        let error = fit
+            .metric(metric.clone().against("kind"))
+            .check(&data)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("column kind: found 7 in row 1; wanted classes from 0 to 1"),
+            "{error}"
+        );
+        let fit = Fit::new(&model, Loss::cross_entropy(), adam(0.01))
+            .batch(2)
+            .epochs(1);
+        fit.metric(metric.against("kind").ignoring(7))
+            .check(&data)
+            .unwrap();
+    }
+}
+
+/// Targets that were standardised are told in their own units; of several outputs the one with a score for each
+/// class counts, whatever their names.
+#[test]
+fn trained_models_answer_in_the_words_of_their_table() {
+    let text = "a,b,kind\n1,10,x\n2,30,y\n3,20,x\n4,40,y\n";
+    let table = Table::parse(Path::new("kinds.csv"), text.as_bytes()).unwrap();
+    let roles = |targets: &[&str]| Roles {
+        inputs: vec!["a".into()],
+        targets: targets.iter().map(|t| (*t).into()).collect(),
+        ..Roles::default()
+    };
+    let schema = Schema::of(&table, &roles(&["b"])).unwrap();
+    let model = Model::sequential([1]).then(Dense::new(1)).build().unwrap();
+    let weights = Weights::initial(&model, 1);
+    let net = Inference::new(&model, &weights, 4, &cpu()).unwrap();
+    let inputs = schema.inputs(&table).unwrap();
+    let plain = net.run(&[("input", inputs.as_slice().into())]).unwrap();
+    let plain: Vec<f64> = plain["output"].iter().map(|&x| f64::from(x)).collect();
+    let (mean, deviation) = schema.scales().unwrap()[0];
+    assert_eq!(mean, 25.0);
+    let reading = Reading::Table(schema);
+    let trained = Trained {
+        model,
+        weights,
+        reading,
+    };
+    let Answers::Numbers { names, rows } = trained.answer(&table, &cpu()).unwrap() else {
+        panic!("classes");
+    };
+    assert_eq!(names, ["b"]);
+    for (row, plain) in rows.iter().zip(plain) {
+        let wanted = mean + plain * deviation;
+        assert!((row[0] - wanted).abs() < 1e-4, "{row:?}, not {wanted}");
+    }
+
+    let schema = Schema::of(&table, &roles(&["kind"])).unwrap();
+    let model = Model::build(|m| {
+        let h = m.input("input", [1]).then(Dense::new(3)).relu();
+        m.output("kind", h.then(Dense::new(2)));
+        m.output("features", h);
+    })
+    .unwrap();
+    let weights = Weights::initial(&model, 1);
+    let reading = Reading::Table(schema);
+    let trained = Trained {
+        model,
+        weights,
+        reading,
+    };
+    let Answers::Classes(rows) = trained.answer(&table, &cpu()).unwrap() else {
+        panic!("numbers");
+    };
+    assert!(
+        rows.iter()
+            .all(|(class, p)| ["x", "y"].contains(&class.as_str()) && *p >= 0.5)
+    );
+    // None has as many.
+    let model = Model::sequential([1]).then(Dense::new(3)).build().unwrap();
+    let weights = Weights::initial(&model, 1);
+    let trained = Trained {
+        model,
+        weights,
+        ..trained
+    };
+    let error = trained.answer(&table, &cpu()).unwrap_err().to_string();
+    assert!(
+        error.contains("outputs of the model: found output [3]; wanted one of 2"),
+        "{error}"
+    );
 }

@@ -253,7 +253,8 @@ impl Dataset {
     }
 
     /// With two columns out of one text: `input`, windows of `length` numbers that begin at every
-    /// place, and `target`, the same one place on. Each number is kept once.
+    /// place, and `target`, the same one place on. Each number is kept once. Windows overlap, so rows split at random
+    /// show a validation what was trained on: cut the text into its parts first.
     ///
     /// # Errors
     /// [`Error::Shape`] for a text that is not longer than a window.

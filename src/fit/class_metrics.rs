@@ -89,6 +89,14 @@ impl Measure for Accuracy {
         one("accuracy", mean(totals, examples))
     }
 
+    fn classes(&self, output: &Input) -> Option<usize> {
+        output.extents.last().copied()
+    }
+
+    fn ignored(&self) -> Option<u32> {
+        self.ignored
+    }
+
     fn ignoring(&self, class: u32) -> Option<Arc<dyn Measure>> {
         let ignored = Some(class);
         Some(Arc::new(Self { ignored }))
@@ -139,6 +147,14 @@ impl Measure for Top {
 
     fn finish(&self, totals: &[f64], examples: usize) -> Vec<(String, f64)> {
         one(&self.name, mean(totals, examples))
+    }
+
+    fn classes(&self, output: &Input) -> Option<usize> {
+        output.extents.last().copied()
+    }
+
+    fn ignored(&self) -> Option<u32> {
+        self.ignored
     }
 
     fn ignoring(&self, class: u32) -> Option<Arc<dyn Measure>> {
@@ -220,6 +236,14 @@ impl Measure for Confusion {
         values
     }
 
+    fn classes(&self, output: &Input) -> Option<usize> {
+        output.extents.last().copied()
+    }
+
+    fn ignored(&self) -> Option<u32> {
+        self.ignored
+    }
+
     fn ignoring(&self, class: u32) -> Option<Arc<dyn Measure>> {
         let ignored = Some(class);
         Some(Arc::new(Self { ignored }))
@@ -260,6 +284,14 @@ impl Measure for Perplexity {
 
     fn finish(&self, totals: &[f64], examples: usize) -> Vec<(String, f64)> {
         one("perplexity", mean(totals, examples).exp())
+    }
+
+    fn classes(&self, output: &Input) -> Option<usize> {
+        output.extents.last().copied()
+    }
+
+    fn ignored(&self) -> Option<u32> {
+        self.ignored
     }
 
     fn ignoring(&self, class: u32) -> Option<Arc<dyn Measure>> {

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use ndarray::{ArrayD, IxDyn};
 
 use super::cost::output;
+use super::resident::numbers_of;
 use super::weights::Weights;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -19,6 +20,16 @@ use crate::tensor::{Host, View};
 
 /// What one example's outputs are, by name: `[N, …]` each.
 pub type Outputs = BTreeMap<String, ArrayD<f32>>;
+
+/// An input that is fed.
+struct Fed {
+    name: String,
+    /// One example.
+    input: Input,
+    /// How many things its integers number.
+    numbered: Option<usize>,
+    handle: Handle<Host>,
+}
 
 /// A model with weights, compiled for mini-batches up to a size. Any number of examples goes through
 /// it, from any thread.
@@ -39,7 +50,7 @@ pub struct Inference {
     session: Mutex<Session>,
     program: Program,
     batch: usize,
-    inputs: Vec<(String, Input, Handle<Host>)>,
+    inputs: Vec<Fed>,
     outputs: Vec<(String, Input, Handle<f32>)>,
 }
 
@@ -111,7 +122,12 @@ impl Inference {
         let mut handles = Vec::new();
         for (name, input, value) in inputs {
             debug_assert_eq!(graph.ty(value)?.dtype, input.dtype);
-            handles.push((name, input, graph.handle::<Host>(value)?));
+            handles.push(Fed {
+                name,
+                input,
+                numbered: variables.numbered(value),
+                handle: graph.handle::<Host>(value)?,
+            });
         }
         Ok(Self {
             session: Mutex::new(session),
@@ -126,15 +142,17 @@ impl Inference {
     ///
     /// # Errors
     /// [`Error::UnknownName`] for an input that the model lacks, [`Error::Shape`] for one that is missing
-    /// or no whole number of examples, or not as many as the others; what the device says.
+    /// or no whole number of examples, or not as many as the others; [`Error::Setting`] for integers of no row of
+    /// an embedding; what the device says.
     pub fn run(&self, inputs: &[(&str, View<'_>)]) -> Result<Outputs> {
-        let known: Vec<&str> = self.inputs.iter().map(|(name, ..)| name.as_str()).collect();
+        let known: Vec<&str> = self.inputs.iter().map(|fed| fed.name.as_str()).collect();
         if let Some((name, _)) = inputs.iter().find(|(name, _)| !known.contains(name)) {
             return Err(Error::unknown("input", name, &known));
         }
         let mut given = Vec::new();
         let mut rows = None;
-        for (name, input, handle) in &self.inputs {
+        for fed in &self.inputs {
+            let (name, input) = (&fed.name, &fed.input);
             let place = || format!("input {name}");
             let found = inputs.iter().find(|(other, _)| other == name);
             let Some((_, view)) = found else {
@@ -155,7 +173,13 @@ impl Inference {
                     "as many as of the other inputs",
                 ));
             }
-            given.push((*view, size, *handle));
+            if let (View::U32(all), Some(count)) = (view, fed.numbered)
+                && let Some(at) = all.iter().position(|&number| number as usize >= count)
+            {
+                let found = format!("{} in example {}", all[at], at / size);
+                return Err(Error::setting(place(), found, numbers_of(count)));
+            }
+            given.push((*view, size, fed.handle));
         }
         let rows = rows.unwrap_or(0);
         let mut made: Vec<Vec<f32>> = vec![Vec::new(); self.outputs.len()];
@@ -203,7 +227,7 @@ impl Inference {
     /// The columns of a data set that it takes.
     pub(super) fn columns(&self, data: &Dataset) -> Result<Vec<(&str, Host)>> {
         let mut hosts = Vec::new();
-        for (name, ..) in &self.inputs {
+        for Fed { name, .. } in &self.inputs {
             let column = data.column(name)?;
             let all = data.rows();
             let integers = (0..all).map(|row| column.integers(row));
@@ -238,7 +262,7 @@ impl fmt::Debug for Inference {
         f.debug_struct("Inference")
             .field(
                 "inputs",
-                &names(self.inputs.iter().map(|(n, ..)| n.as_str()).collect()),
+                &names(self.inputs.iter().map(|fed| fed.name.as_str()).collect()),
             )
             .field(
                 "outputs",

@@ -204,11 +204,14 @@ impl InputGradient {
             let numbers: Numbers = match found {
                 Some((_, View::U32(all))) if need.input.dtype == DType::U32 => (*all).into(),
                 Some((_, View::F32(all))) if need.input.dtype == DType::F32 => (*all).into(),
-                // What is missing or of another type is refused below.
+                // What is missing, of another type or no whole number of examples is refused below.
                 _ => continue,
             };
-            if let Ok(data) = Dataset::new().with(&need.column, &need.input.extents, numbers) {
-                need.check(&data)?;
+            match Dataset::new().with(&need.column, &need.input.extents, numbers) {
+                Ok(data) => need.check(&data)?,
+                // Numbers that are not finite.
+                Err(e @ Error::Setting { .. }) => return Err(e),
+                Err(_) => {}
             }
         }
         self.taken(self.net.run(columns)?)

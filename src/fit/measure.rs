@@ -31,6 +31,16 @@ pub trait Measure: fmt::Debug + Send + Sync {
         Ok(output.clone())
     }
 
+    /// How many classes targets may be of, given the output; none where they are no classes.
+    fn classes(&self, _output: &Input) -> Option<usize> {
+        None
+    }
+
+    /// The class that is left out, which need not be one of them.
+    fn ignored(&self) -> Option<u32> {
+        None
+    }
+
     /// The same over all places but those of a class; none where targets are no classes.
     fn ignoring(&self, _class: u32) -> Option<Arc<dyn Measure>> {
         None

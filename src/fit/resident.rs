@@ -66,12 +66,22 @@ pub(super) struct Need {
     pub classes: Option<usize>,
     /// An integer that is none of them and may stand there.
     pub ignored: Option<u32>,
+    /// How many things the integers of an input number.
+    pub numbered: Option<usize>,
     /// Classes that count nothing.
     pub uncounted: Vec<u32>,
     /// What its floats must be.
     pub floats: Floats,
     /// The metric that wants it.
     pub metric: Option<String>,
+}
+
+/// What integers that number so many things are, in words.
+pub(super) fn numbers_of(count: usize) -> String {
+    format!(
+        "integers from 0 to {}, the rows of an embedding",
+        count.saturating_sub(1)
+    )
 }
 
 impl Need {
@@ -82,6 +92,7 @@ impl Need {
             input: input.clone(),
             classes: None,
             ignored: None,
+            numbered: None,
             uncounted: vec![],
             floats: Floats::Any,
             metric: None,
@@ -152,7 +163,8 @@ impl Need {
                 }
             }
         }
-        let (Some(classes), Numbers::U32(all)) = (self.classes, &column.numbers) else {
+        let most = self.classes.or(self.numbered);
+        let (Some(classes), Numbers::U32(all)) = (most, &column.numbers) else {
             return Ok(());
         };
         let wrong = |&c: &u32| c as usize >= classes && Some(c) != self.ignored;
@@ -202,9 +214,10 @@ impl Need {
 
     /// The integers that are wanted, in words.
     fn integers(&self) -> String {
-        match self.classes {
-            Some(classes) => format!("classes from 0 to {}", classes.saturating_sub(1)),
-            None => "integers from 0 on".into(),
+        match (self.classes, self.numbered) {
+            (Some(classes), _) => format!("classes from 0 to {}", classes.saturating_sub(1)),
+            (None, Some(count)) => numbers_of(count),
+            (None, None) => "integers from 0 on".into(),
         }
     }
 

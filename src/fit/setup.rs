@@ -91,8 +91,7 @@ impl Setup<'_> {
     /// What is wanted of each column of a data set.
     pub fn needs(&self) -> Result<Vec<Need>> {
         let wanted = self.wanted()?;
-        let inputs = wanted.inputs.iter();
-        let mut needs: Vec<Need> = inputs.map(|(name, input)| Need::of(name, input)).collect();
+        let mut needs = self.inputs(&wanted)?;
         for (term, targets) in self.loss.terms().iter().zip(&wanted.targets) {
             needs.extend(Need::of_targets(term, targets, self.model)?);
         }
@@ -101,10 +100,36 @@ impl Setup<'_> {
             let target = metric.measure().target(&output)?;
             needs.push(Need {
                 metric: Some(metric.name().into()),
+                classes: metric.measure().classes(&output),
+                ignored: metric.measure().ignored(),
                 ..Need::of(metric.target(), &target)
             });
         }
         Ok(needs)
+    }
+
+    /// What is wanted of the model's inputs; what their integers number is known when the model is written.
+    fn inputs(&self, wanted: &Wanted) -> Result<Vec<Need>> {
+        let (mut graph, mut variables) = (Graph::new(), Variables::default());
+        let mut values = Vec::new();
+        for (name, input) in &wanted.inputs {
+            values.push(graph.variable(&format!("column {name}"), input.of_batch(name, 2)?)?);
+        }
+        if wanted
+            .inputs
+            .iter()
+            .any(|(_, input)| input.dtype == DType::U32)
+        {
+            graph.begin("trial");
+            self.model
+                .write(&mut graph, &mut variables, &values, Pass::Evaluation)?;
+        }
+        let inputs = wanted.inputs.iter().zip(values);
+        let needs = inputs.map(|((name, input), value)| Need {
+            numbered: variables.numbered(value),
+            ..Need::of(name, input)
+        });
+        Ok(needs.collect())
     }
 
     /// The names of the metrics' values, which are all different.

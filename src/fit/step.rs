@@ -180,7 +180,8 @@ impl TrainStep {
     }
 
     /// Writes a column of the mini-batch that the next steps train on, for every replica: an input or a
-    /// target, example after example.
+    /// target, example after example. Their numbers are not looked at, which would cost each step: a class that
+    /// there is not counts as a loss of 0. [`TrainStepBuilder::compile_over`] holds whole data sets to the loss.
     ///
     /// # Errors
     /// [`Error::UnknownName`] for a name that is none of a column, [`Error::Setting`] for another number

@@ -7,7 +7,7 @@ use std::path::Path;
 use ndarray::{ArrayD, ArrayViewD};
 
 use super::experiment::{PREDICTION, Prepared, Reading, difference};
-use super::inference::Inference;
+use super::inference::{Inference, Outputs};
 use super::report::Scores;
 use super::weights::Weights;
 use crate::data::{Arrays, SCALE, Table};
@@ -112,10 +112,12 @@ impl Trained {
         experiment.fit()?.evaluate(&self.weights, device)
     }
 
-    /// What the model says of every row of a table, which needs the columns of its inputs alone.
+    /// What the model says of every row of a table, which needs the columns of its inputs alone. Of several outputs the
+    /// first counts that has a score for each class, or a number for each target; of numbers that were
+    /// standardised it tells what they were before.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a model of other data; for the table as [`Schema::inputs`]; what the device
+    /// [`Error::Setting`] for a model of other data, [`Error::Shape`] for one without such an output; for the table as [`Schema::inputs`]; what the device
     /// says.
     ///
     /// [`Schema::inputs`]: crate::data::Schema::inputs
@@ -128,20 +130,44 @@ impl Trained {
         let most = table.rows().clamp(1, MOST_AT_ONCE);
         let net = Inference::new(&self.model, &self.weights, most, device)?;
         let outputs = net.run(&[("input", input.as_slice().into())])?;
-        let of = |name: &str| outputs.get(name).or_else(|| outputs.values().next());
-        let lacking = || Error::setting("model", "no output", "at least one");
         if let Some(classes) = schema.classes() {
-            let scores = of("output").ok_or_else(lacking)?;
+            let scores = self.output_of(&outputs, classes.len())?;
             return Ok(Answers::Classes(most_probable(scores, classes)));
         }
-        let values = of("prediction").ok_or_else(lacking)?;
+        let names: Vec<String> = schema.targets.iter().map(|t| t.name.clone()).collect();
+        // The models of experiments say it in the targets' own units beside what they learn by.
+        let (values, scales) = match outputs.get(PREDICTION) {
+            Some(values) => (values, None),
+            None => (self.output_of(&outputs, names.len())?, schema.scales()),
+        };
+        let own = |(k, &x): (usize, &f32)| match scales.as_ref().and_then(|all| all.get(k)) {
+            Some((mean, deviation)) => f64::from(x) * deviation + mean,
+            None => f64::from(x),
+        };
         let rows = values.outer_iter();
+        let rows = rows.map(|row| row.iter().enumerate().map(own).collect());
         Ok(Answers::Numbers {
-            names: schema.targets.iter().map(|t| t.name.clone()).collect(),
-            rows: rows
-                .map(|row| row.iter().map(|&x| f64::from(x)).collect())
-                .collect(),
+            names,
+            rows: rows.collect(),
         })
+    }
+
+    /// The model's first output that says so many numbers of each example.
+    fn output_of<'o>(&self, outputs: &'o Outputs, numbers: usize) -> Result<&'o ArrayD<f32>> {
+        let mut named = self.model.outputs();
+        let found = named.find(|(_, output)| output.extents.iter().product::<usize>() == numbers);
+        found
+            .and_then(|(name, _)| outputs.get(name))
+            .ok_or_else(|| {
+                let all: Vec<String> = self
+                    .model
+                    .outputs()
+                    .map(|(n, o)| format!("{n} {:?}", o.extents))
+                    .collect();
+                let wanted =
+                    format!("one of {numbers}, as many as the data have classes or targets");
+                Error::shape("outputs of the model", all.join(", "), wanted)
+            })
     }
 
     /// What the model says of every row of arrays, those of its inputs alone; see
@@ -160,12 +186,13 @@ impl Trained {
         let most = data.rows().clamp(1, MOST_AT_ONCE);
         let net = Inference::new(&self.model, &self.weights, most, device)?;
         let outputs = net.run_on(&data)?;
+        if let Some(classes) = &schema.classes {
+            let scores = self.output_of(&outputs, classes.len())?;
+            return Ok(Answers::Classes(most_probable(scores, classes)));
+        }
         let named = self.model.outputs().next().map(|(name, _)| name);
         let found = named.and_then(|name| Some((name, outputs.get(name)?)));
         let (name, values) = found.ok_or_else(|| Error::setting("model", "no output", "one"))?;
-        if let Some(classes) = &schema.classes {
-            return Ok(Answers::Classes(most_probable(values, classes)));
-        }
         let wide = |row: ArrayViewD<'_, f32>| row.iter().map(|&x| f64::from(x)).collect();
         let rows: Vec<Vec<f64>> = values.outer_iter().map(wide).collect();
         let names = match rows.first().map_or(0, Vec::len) {
@@ -207,8 +234,7 @@ impl Trained {
                     )?),
                 };
                 let outputs = net.run(&[("image", pixels.as_slice().into())])?;
-                let scores = outputs.get("output").or_else(|| outputs.values().next());
-                let scores = scores.ok_or_else(|| Error::setting("model", "no output", "one"))?;
+                let scores = self.output_of(&outputs, schema.classes.len())?;
                 told = most_probable(scores, &schema.classes).into_iter();
             }
             for read in read {

@@ -57,6 +57,8 @@ pub struct Variables {
     prefix: String,
     list: Vec<Variable>,
     by_name: HashMap<String, usize>,
+    /// Values of integers that number so many things.
+    numbered: Vec<(Value, usize)>,
 }
 
 impl Variables {
@@ -76,6 +78,12 @@ impl Variables {
     /// Those of a role.
     pub fn of(&self, role: Role) -> impl Iterator<Item = &Variable> {
         self.list.iter().filter(move |v| v.role == role)
+    }
+
+    /// How many things the integers of a value number, as [`Scope::number`] was told; of several layers the fewest.
+    pub(crate) fn numbered(&self, value: Value) -> Option<usize> {
+        let own = self.numbered.iter().filter(|(other, _)| *other == value);
+        own.map(|(_, count)| *count).min()
     }
 
     /// The constant of these values, declared where it is not there yet.
@@ -203,6 +211,12 @@ impl<'a> Scope<'a> {
     /// As [`Scope::parameter`].
     pub fn statistic(&mut self, name: &str, extents: &[usize], start: f64) -> Result<Value> {
         self.variable(name, extents, Start::constant(start), Role::Statistic)
+    }
+
+    /// Says that the integers of a value are numbers of so many things, from 0 on. Where the value is an input of the
+    /// model, data with others are refused before they are looked up.
+    pub fn number(&mut self, value: Value, count: usize) {
+        self.variables.numbered.push((value, count));
     }
 
     /// Numbers that stay as they are, as a value of these extents. The same numbers are one value.

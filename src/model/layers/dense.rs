@@ -103,7 +103,8 @@ layer!(Dense, "dense", |layer, scope, inputs| {
 });
 
 /// Rows of a table by number: integers `[N, …]` → `[N, …, width]`. Weight `weight [rows, width]`,
-/// N(0, 1) at first.
+/// N(0, 1) at first. Where an input of the model is looked up, data with other numbers are refused; a number
+/// that the model computes and that no row has gives zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Embedding {
@@ -148,5 +149,6 @@ layer!(Embedding, "embedding", |layer, scope, inputs| {
     let [x] = arity("embedding", inputs)?;
     let start = layer.weight_start.with_fans(layer.rows, layer.width);
     let table = scope.parameter("weight", &[layer.rows, layer.width], start)?;
+    scope.number(x, layer.rows);
     scope.op1(Arc::new(crate::ops::embedding::Embedding), &[table, x])
 });

@@ -107,8 +107,8 @@ impl Call<'_, '_> {
 
     /// An attribute's number for height and width, those of a row being 1 or `flat` high.
     fn both(&self, name: &str, default: usize, flat: usize, rows: bool) -> Result<[usize; 2]> {
-        let axes = if rows { 1 } else { 2 };
-        let wrong = || self.wrong(name, &format!("{axes} numbers of 0 or more"));
+        let wanted = ["two numbers of 0 or more", "one number of 0 or more"];
+        let wrong = || self.wrong(name, wanted[usize::from(rows)]);
         let Some(found) = self.ints(name)? else {
             return Ok(if rows { [flat, default] } else { [default; 2] });
         };
@@ -131,7 +131,8 @@ impl Call<'_, '_> {
         let valid = auto == "VALID";
         if self.ints("kernel_shape")?.is_some() && self.both("kernel_shape", 1, 1, rows)? != kernel
         {
-            return Err(self.wrong("kernel_shape", &format!("{kernel:?}, the weight's")));
+            let own = &kernel[usize::from(rows)..];
+            return Err(self.wrong("kernel_shape", &format!("{own:?}, the weight's")));
         }
         let wanted = if rows {
             "2 numbers of 0 or more"

@@ -169,6 +169,7 @@ pub(super) fn weight_grad(a: &mut Args<'_, f32>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::correlation::TASK_ROWS;
     use super::*;
     use crate::ops::window::{Placed, Window};
 
@@ -195,6 +196,7 @@ mod tests {
             (2, [4, 23, 19], [6, 5, 1], [3, 2], [2, 0], [1, 1], 2),
             (1, [3, 30, 31], [3, 3, 4], [1, 1], [3, 5], [1, 2], 3),
             (4, [8, 16, 16], [9, 1, 1], [2, 2], [0, 0], [1, 1], 1),
+            (1, [6, 20, 20], [22, 3, 3], [1, 1], [1, 1], [1, 1], 2),
             (2, [2, 1, 50], [5, 1, 7], [1, 3], [0, 4], [1, 2], 1),
         ] {
             let window = Window {
@@ -226,7 +228,8 @@ mod tests {
                 s.convolve(x, &weights, &mut wanted);
                 close("y", &found, &wanted, s.taps());
                 // Filters in tasks are the same bits.
-                let (task, mut by_tasks) = (8.min(f / groups), vec![f32::NAN; f * places]);
+                let task = if groups == 1 { TASK_ROWS } else { f / groups };
+                let mut by_tasks = vec![f32::NAN; f * places];
                 direct.laid(&s, x, |laid| {
                     for (number, y) in by_tasks.chunks_mut(task * places).enumerate() {
                         direct.task_of(&s, laid, number * task, y);
