@@ -26,7 +26,7 @@ pub trait Measure: fmt::Debug + Send + Sync {
     /// What one example of the target is, given that of the output.
     ///
     /// # Errors
-    /// [`Error::Shape`] for an output that it cannot work with.
+    /// [`Error::Shape`](crate::Error::Shape) for an output that it cannot work with.
     fn target(&self, output: &Input) -> Result<Input> {
         Ok(output.clone())
     }

@@ -146,7 +146,7 @@ impl Metric {
 
     /// The same over all places but those whose target is this class, such as what fills up sentences; of a
     /// metric whose targets are no classes, the metric itself. [`Fit`](super::Fit) takes over the class that the
-    /// loss against the same column ignores ([`CrossEntropy::ignored`]).
+    /// loss against the same column ignores ([`CrossEntropy::ignored`](super::CrossEntropy::ignored)).
     #[must_use]
     pub fn ignoring(self, class: u32) -> Self {
         let measure = self.measure.ignoring(class);

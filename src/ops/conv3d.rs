@@ -51,8 +51,8 @@ impl Default for Conv3d {
 /// D_o = ⌊(D + 2 padding − dilation (K_d − 1) − 1) / stride⌋ + 1, H_o and W_o likewise.
 ///
 /// # Errors
-/// [`Error::Shape`] for other axes, for groups that do not divide the channels and for a window
-/// larger than x; [`Error::Setting`] for zeros and sizes that cannot be meant.
+/// [`Error::Shape`](crate::Error::Shape) for other axes, for groups that do not divide the channels and for a window
+/// larger than x; [`Error::Setting`](crate::Error::Setting) for zeros and sizes that cannot be meant.
 pub fn conv3d(
     tape: &mut dyn Tape,
     x: Value,
