@@ -182,6 +182,9 @@ fn inputs_without_influence_have_none_and_integers_no_gradient() {
     let wrong = told(run(&[0.5, 0.5, 0.5, 0.0]).unwrap_err());
     assert!(wrong.contains("whose sum is 1.5000, in row 0"), "{wrong}");
     assert!(run(&[0.5, 0.25, 0.25, 0.0]).is_ok());
+    // One number that is none must not keep the others from being looked at.
+    let wrong = told(run(&[0.5, 0.5, f32::NAN, 0.0]).unwrap_err());
+    assert!(wrong.contains("finite numbers"), "{wrong}");
 }
 
 /// What it makes of a model is what the model makes alone.
