@@ -58,7 +58,26 @@ fn mean(totals: &[f64], examples: usize) -> f64 {
     }
 }
 
-#[derive(Debug)]
+/// What all of them say of their classes: as many as the output has scores, but for the one in the field `ignored`.
+macro_rules! of_classes {
+    () => {
+        fn classes(&self, output: &Input) -> Option<usize> {
+            output.extents.last().copied()
+        }
+
+        fn ignored(&self) -> Option<u32> {
+            self.ignored
+        }
+
+        fn ignoring(&self, class: u32) -> Option<Arc<dyn Measure>> {
+            let mut own = self.clone();
+            own.ignored = Some(class);
+            Some(Arc::new(own))
+        }
+    };
+}
+
+#[derive(Clone, Debug)]
 pub(super) struct Accuracy {
     pub(super) ignored: Option<u32>,
 }
@@ -89,21 +108,10 @@ impl Measure for Accuracy {
         one("accuracy", mean(totals, examples))
     }
 
-    fn classes(&self, output: &Input) -> Option<usize> {
-        output.extents.last().copied()
-    }
-
-    fn ignored(&self) -> Option<u32> {
-        self.ignored
-    }
-
-    fn ignoring(&self, class: u32) -> Option<Arc<dyn Measure>> {
-        let ignored = Some(class);
-        Some(Arc::new(Self { ignored }))
-    }
+    of_classes!();
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Top {
     pub(super) ignored: Option<u32>,
     pub(super) k: usize,
@@ -149,24 +157,10 @@ impl Measure for Top {
         one(&self.name, mean(totals, examples))
     }
 
-    fn classes(&self, output: &Input) -> Option<usize> {
-        output.extents.last().copied()
-    }
-
-    fn ignored(&self) -> Option<u32> {
-        self.ignored
-    }
-
-    fn ignoring(&self, class: u32) -> Option<Arc<dyn Measure>> {
-        Some(Arc::new(Self {
-            ignored: Some(class),
-            k: self.k,
-            name: self.name.clone(),
-        }))
-    }
+    of_classes!();
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Confusion {
     pub(super) ignored: Option<u32>,
 }
@@ -236,21 +230,10 @@ impl Measure for Confusion {
         values
     }
 
-    fn classes(&self, output: &Input) -> Option<usize> {
-        output.extents.last().copied()
-    }
-
-    fn ignored(&self) -> Option<u32> {
-        self.ignored
-    }
-
-    fn ignoring(&self, class: u32) -> Option<Arc<dyn Measure>> {
-        let ignored = Some(class);
-        Some(Arc::new(Self { ignored }))
-    }
+    of_classes!();
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Perplexity {
     pub(super) ignored: Option<u32>,
 }
@@ -286,16 +269,5 @@ impl Measure for Perplexity {
         one("perplexity", mean(totals, examples).exp())
     }
 
-    fn classes(&self, output: &Input) -> Option<usize> {
-        output.extents.last().copied()
-    }
-
-    fn ignored(&self) -> Option<u32> {
-        self.ignored
-    }
-
-    fn ignoring(&self, class: u32) -> Option<Arc<dyn Measure>> {
-        let ignored = Some(class);
-        Some(Arc::new(Self { ignored }))
-    }
+    of_classes!();
 }

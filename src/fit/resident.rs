@@ -76,6 +76,9 @@ pub(super) struct Need {
     pub metric: Option<String>,
 }
 
+/// What a set must have whose loss is a mean over labels.
+pub(super) const LABELS_THAT_COUNT: &str = "one or more labels that count: the loss is their mean";
+
 /// What integers that number so many things are, in words.
 pub(super) fn numbers_of(count: usize) -> String {
     format!(
@@ -204,11 +207,10 @@ impl Need {
             "no label but of classes that count nothing ({})",
             classes.join(", ")
         );
-        let wanted = "one or more labels that count: the loss is their mean";
         Err(Error::setting(
             format!("column {}", self.column),
             found,
-            wanted,
+            LABELS_THAT_COUNT,
         ))
     }
 

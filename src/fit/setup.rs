@@ -261,7 +261,7 @@ impl Setup<'_> {
 
     /// Refuses data that lie on the device as a whole and do not fit into one of its buffers.
     fn fits(&self, device: &Device) -> Result<()> {
-        let most = device.info().limits.binding_bytes;
+        let (most, needs) = (device.info().limits.binding_bytes, self.needs()?);
         let training = self.data.map(|data| ("training", data));
         let evaluated = self.evaluated.iter().map(|(set, data)| (*set, data));
         for (set, data) in training.into_iter().chain(evaluated) {
@@ -269,7 +269,7 @@ impl Setup<'_> {
                 Given::Whole(data) => (data.rows(), "data"),
                 Given::Shards(shards, _) => (shards.shard_rows(), "data, of a shard"),
             };
-            for need in self.needs()? {
+            for need in &needs {
                 let column = data.columns().column(&need.column)?;
                 let bytes = 4 * words(column, rows) as u64;
                 if bytes > most {

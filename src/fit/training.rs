@@ -7,6 +7,7 @@ use ndarray::ArrayD;
 use super::by_hand::ByHand;
 use super::checkpoint::{Checkpoint, STATES, State, WEIGHTS};
 use super::metric::Metric;
+use super::resident::LABELS_THAT_COUNT;
 use super::saved::{self, Saved, array};
 use super::shards::{self, Feed, Pair};
 use super::weights::Weights;
@@ -195,9 +196,8 @@ impl Training {
         for set in sets {
             // Of data in shards that is known only now.
             let nothing = || {
-                let wanted = "one or more labels that count: the loss is their mean";
                 let name = format!("{} data", set.set);
-                Error::setting(name, "no label of a class that counts", wanted)
+                Error::setting(name, "no label of a class that counts", LABELS_THAT_COUNT)
             };
             let mut results: Evaluated = vec![(0.0, vec![]); self.replicas];
             for (weight, _, counts) in &set.terms {

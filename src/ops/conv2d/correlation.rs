@@ -119,7 +119,7 @@ impl Correlation<'_> {
     }
 
     /// Makes all rows, on several threads where that is worth it.
-    pub(super) fn shared(self, made: &mut [f32]) {
+    pub(super) fn run_in_parallel(self, made: &mut [f32]) {
         let apart = apart(self.positions);
         let made = &mut made[..self.rows * apart];
         match self.rows * self.positions * self.taps.len() >= WORTH_SHARING {

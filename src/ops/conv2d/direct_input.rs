@@ -118,7 +118,7 @@ impl InputGradient {
                     };
                     with_made(made, |made| {
                         match s.n < FEW {
-                            true => correlation.shared(made),
+                            true => correlation.run_in_parallel(made),
                             false => correlation.run(0, made),
                         }
                         let channels = dx.chunks_exact_mut(h * w).zip(made.chunks_exact(apart));
