@@ -18,7 +18,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
+use half::{bf16, f16};
 use ndarray::{ArrayD, IxDyn};
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -30,6 +32,10 @@ use crate::files::{hex, read_limited, write_whole};
 const NETWORK: &str = "wgrad.network";
 /// Metadata key of the version that wrote the file.
 const VERSION: &str = "wgrad.version";
+/// Metadata key of how many networks' tensors there are, where it is not one.
+pub(crate) const REPLICAS: &str = "wgrad.replicas";
+/// Most networks of a file.
+const MOST_NETWORKS: usize = 4096;
 /// The header's entry that is no tensor.
 const METADATA: &str = "__metadata__";
 /// Longest file that is read: far above any network of the book, far below what would
@@ -144,23 +150,7 @@ impl ModelFile {
     /// `wgrad.network` entry.
     pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self> {
         let wrong = |found: String, wanted: String| Error::file(path, found, wanted, FIX);
-        check_claims(bytes).map_err(|(found, wanted)| wrong(found, wanted))?;
-
-        let unreadable = |e: safetensors::SafeTensorError| {
-            wrong(
-                format!("an inconsistent header ({})", shown(&e.to_string())),
-                "a safetensors file whose tensors lie one after another without gaps".into(),
-            )
-        };
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(unreadable)?;
-        let file = SafeTensors::deserialize(bytes).map_err(unreadable)?;
-
-        let mut metadata: BTreeMap<String, String> = header
-            .metadata()
-            .iter()
-            .flatten()
-            .map(|(k, v)| (k.clone(), v.clone()))
-            .collect();
+        let Read { all, mut metadata } = read(path, bytes)?;
         let network_json = metadata.remove(NETWORK).ok_or_else(|| {
             wrong(
                 "a safetensors file without `wgrad.network` in its metadata".into(),
@@ -168,45 +158,58 @@ impl ModelFile {
             )
         })?;
         metadata.remove(VERSION);
-
-        let mut tensors = Vec::with_capacity(file.len());
-        for name in header.offset_keys() {
-            let view = file.tensor(&name).map_err(unreadable)?;
+        let mut tensors = Vec::with_capacity(all.len());
+        for (name, view) in &all {
             if view.dtype() != Dtype::F32 {
                 return Err(wrong(
-                    format!("tensor {} of type {:?}", shown(&name), view.dtype()),
+                    format!("tensor {} of type {:?}", shown(name), view.dtype()),
                     "tensors of type F32 only".into(),
                 ));
             }
-            check_shape(view.shape()).map_err(|wanted| {
-                wrong(
-                    format!(
-                        "tensor {} of shape {}",
-                        shown(&name),
-                        shape_text(view.shape())
-                    ),
-                    wanted.into(),
-                )
-            })?;
-            let (values, _) = view.data().as_chunks::<4>();
-            let values = values.iter().map(|b| f32::from_le_bytes(*b)).collect();
-            let values = ArrayD::from_shape_vec(IxDyn(view.shape()), values).map_err(|e| {
-                wrong(
-                    format!(
-                        "tensor {} of shape {} ({e})",
-                        shown(&name),
-                        shape_text(view.shape())
-                    ),
-                    "a shape that fits its data".into(),
-                )
-            })?;
-            tensors.push((name, values));
+            tensors.push((name.clone(), array(path, name, view)?));
         }
         Ok(Self {
             tensors,
             network_json,
             extra: metadata,
         })
+    }
+
+    /// The tensors of each network of the file, under the names that they have there without `r0.`, `r1.`, …,
+    /// which stand before them where there are several networks.
+    ///
+    /// # Errors
+    /// [`Error::File`] for a number of networks that is none, and for a tensor that belongs to none of them.
+    pub fn networks(&self, path: &Path) -> Result<Vec<Vec<(String, ArrayD<f32>)>>> {
+        let wrong = |found: String, wanted: String| Error::file(path, found, wanted, FIX);
+        let count = match self.extra.get(REPLICAS) {
+            None => 1,
+            Some(n) => {
+                let known = n.parse().ok().filter(|n| (1..=MOST_NETWORKS).contains(n));
+                let wanted = format!("1 to {MOST_NETWORKS}");
+                known.ok_or_else(|| wrong(format!("{} networks", shown(n)), wanted))?
+            }
+        };
+        if count == 1 {
+            return Ok(vec![self.tensors.clone()]);
+        }
+        let mut networks = vec![vec![]; count];
+        for (name, tensor) in &self.tensors {
+            let of = |name: &str| {
+                let (number, rest) = name.strip_prefix('r')?.split_once('.')?;
+                let number: usize = number.parse().ok().filter(|n| *n < count)?;
+                Some((number, rest.to_string()))
+            };
+            let (number, rest) = of(name).ok_or_else(|| {
+                let wanted = format!(
+                    "only those of its {count} networks, `r0.` to `r{}.`",
+                    count - 1
+                );
+                wrong(format!("a tensor {}", shown(name)), wanted)
+            })?;
+            networks[number].push((rest, tensor.clone()));
+        }
+        Ok(networks)
     }
 
     /// The name of the first tensor with a value that is infinite or not a number, that
@@ -219,6 +222,102 @@ impl ModelFile {
             Some((name.as_str(), index, value))
         })
     }
+}
+
+/// The float tensors of a safetensors file, whoever wrote it: of 64 bits they are rounded to 32, of 16 bits
+/// they are what they were. Integers, such as PyTorch's counts of mini-batches, are no weights and left out.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::File`] for anything but a whole safetensors file, for tensors of floats that 32 bits
+/// do not hold, and for floats of other sizes.
+pub fn tensors(path: &Path) -> Result<Vec<(String, ArrayD<f32>)>> {
+    let bytes = read_limited(path, MAX_FILE_BYTES)?;
+    let mut tensors = Vec::new();
+    for (name, view) in &read(path, &bytes)?.all {
+        use Dtype::{BOOL, I8, I16, I32, I64, U8, U16, U32, U64};
+        if matches!(
+            view.dtype(),
+            BOOL | I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64
+        ) {
+            continue;
+        }
+        tensors.push((name.clone(), array(path, name, view)?));
+    }
+    Ok(tensors)
+}
+
+/// A file that was read: its tensors in the order of their data, and what else it says.
+struct Read<'b> {
+    all: Vec<(String, TensorView<'b>)>,
+    metadata: BTreeMap<String, String>,
+}
+
+fn read<'b>(path: &Path, bytes: &'b [u8]) -> Result<Read<'b>> {
+    let wrong = |found: String, wanted: String| Error::file(path, found, wanted, FIX);
+    check_claims(bytes).map_err(|(found, wanted)| wrong(found, wanted))?;
+    let unreadable = |e: safetensors::SafeTensorError| {
+        wrong(
+            format!("an inconsistent header ({})", shown(&e.to_string())),
+            "a safetensors file whose tensors lie one after another without gaps".into(),
+        )
+    };
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(unreadable)?;
+    let file = SafeTensors::deserialize(bytes).map_err(unreadable)?;
+    let metadata = header.metadata().iter().flatten();
+    let metadata = metadata.map(|(k, v)| (k.clone(), v.clone())).collect();
+    let names = header.offset_keys().into_iter();
+    let all = names.map(|name| {
+        let view = file.tensor(&name).map_err(unreadable)?;
+        Ok((name, view))
+    });
+    Ok(Read {
+        all: all.collect::<Result<_>>()?,
+        metadata,
+    })
+}
+
+/// A tensor of floats.
+fn array(path: &Path, name: &str, view: &TensorView<'_>) -> Result<ArrayD<f32>> {
+    let wrong = |found: String, wanted: &str| {
+        let found = format!("tensor {} {found}", shown(name));
+        Error::file(path, found, wanted, FIX)
+    };
+    let of_shape = || format!("of shape {}", shape_text(view.shape()));
+    check_shape(view.shape()).map_err(|wanted| wrong(of_shape(), wanted))?;
+    let values = floats(view).map_err(|(found, wanted)| wrong(found, wanted))?;
+    ArrayD::from_shape_vec(IxDyn(view.shape()), values).map_err(|e| {
+        wrong(
+            format!("{} ({e})", of_shape()),
+            "a shape that fits its data",
+        )
+    })
+}
+
+/// The values of a tensor in 32 bits, or what was found and wanted.
+fn floats(view: &TensorView<'_>) -> Result<Vec<f32>, (String, &'static str)> {
+    let data = view.data();
+    Ok(match view.dtype() {
+        Dtype::F32 => each(data, f32::from_le_bytes),
+        Dtype::F16 => each(data, |b| f16::from_le_bytes(b).to_f32()),
+        Dtype::BF16 => each(data, |b| bf16::from_le_bytes(b).to_f32()),
+        Dtype::F64 => {
+            let wide = each(data, f64::from_le_bytes);
+            let beyond = |x: &&f64| x.is_finite() && !(**x as f32).is_finite();
+            if let Some(x) = wide.iter().find(beyond) {
+                return Err((format!("with {x:e}"), "numbers that 32-bit floats hold"));
+            }
+            wide.into_iter().map(|x| x as f32).collect()
+        }
+        other => {
+            let found = format!("of type {other:?}");
+            return Err((found, "floats of 16, 32 or 64 bits"));
+        }
+    })
+}
+
+fn each<const N: usize, T>(data: &[u8], value: impl Fn([u8; N]) -> T) -> Vec<T> {
+    let (chunks, _) = data.as_chunks::<N>();
+    chunks.iter().map(|&chunk| value(chunk)).collect()
 }
 
 /// The SHA-256 of a network's weights, as 64 hexadecimal digits.

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use common::fixtures::{Tensor, compiled, hold_op, inputs_of, load};
@@ -12,7 +12,8 @@ use common::gpu;
 use wgrad::exec::cpu::{Cpu, Implementation};
 use wgrad::exec::{Choice, Device, Executor};
 use wgrad::graph::{Graph, Handle, Program};
-use wgrad::nn::{Mode, Network};
+use wgrad::model::{Pass, Variables};
+use wgrad::nn::Network;
 use wgrad::ops::activation::{Activate, Activation};
 use wgrad::ops::gather::{Expansion, Gather};
 use wgrad::ops::matmul::Matmul;
@@ -372,7 +373,7 @@ const BATCH: usize = 10;
 fn networks_equal_pytorch_after_three_steps() {
     for (name, rate, network) in networks() {
         let mut graph = Graph::new();
-        let mut variables = HashMap::new();
+        let mut variables = Variables::default();
         let floats = |extents: &[usize]| Type::f32("case", extents).unwrap();
         let integers = |extents: &[usize]| Type::u32("case", extents).unwrap();
         let x = graph.input("x", floats(&[BATCH, 1, 28, 28])).unwrap();
@@ -382,14 +383,15 @@ fn networks_equal_pytorch_after_three_steps() {
         let counter = graph.input("step", integers(&[COUNTER])).unwrap();
         let train = graph.begin("train");
         let forward = network
-            .forward(&mut graph, &mut variables, x.value(), Mode::Evaluate)
+            .forward(&mut graph, &mut variables, x.value(), Pass::Evaluation)
             .unwrap();
         let losses = network
             .losses(&mut graph, forward.scores, y.value())
             .unwrap();
         let kept = graph.output("losses", losses).unwrap();
         let parameters = network.parameters().unwrap();
-        let values: Vec<Value> = parameters.iter().map(|p| variables[&p.name]).collect();
+        let values = parameters.iter().map(|p| variables.value(&p.name).unwrap());
+        let values: Vec<Value> = values.collect();
         let gradients = graph.gradients(losses, seed.value(), &values).unwrap();
         for (&w, g) in values.iter().zip(gradients) {
             let sgd = TableSgd {

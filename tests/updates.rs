@@ -3,7 +3,6 @@
 
 mod common;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use common::gpu;
@@ -12,7 +11,8 @@ use wgrad::exec::Executor;
 use wgrad::exec::cpu::{Cpu, Implementation};
 use wgrad::expr::Expr;
 use wgrad::graph::{Graph, Handle, Program};
-use wgrad::nn::{Cost, Mode, Network, recipe};
+use wgrad::model::{Pass, Variables};
+use wgrad::nn::{Cost, Network, recipe};
 use wgrad::ops::advance::Advance;
 use wgrad::ops::constant::Constant;
 use wgrad::ops::epoch_metrics::EpochMetrics;
@@ -61,11 +61,11 @@ fn step_of(network: &Network, optimizer: &Optimizer) -> Step {
     let metrics = graph.input::<f32>("metrics", floats(&[4])).unwrap();
     let guard = graph.input::<u32>("guard", words(&[4])).unwrap();
     let parameters = network.parameters().unwrap();
-    let mut variables: HashMap<String, Value> = HashMap::new();
+    let mut variables = Variables::default();
     let mut weights = vec![];
     for p in &parameters {
         let w = graph.input::<f32>(&p.name, p.ty.clone()).unwrap();
-        variables.insert(p.name.clone(), w.value());
+        variables.bind(&p.name, p.ty.clone(), w.value());
         weights.push(w);
     }
     let named: Vec<(&str, Value)> = parameters
@@ -88,11 +88,11 @@ fn step_of(network: &Network, optimizer: &Optimizer) -> Step {
     };
     let set = [images, labels, step, order].map(|v| v.value());
     let xy = graph.op(Arc::new(gather), &set).unwrap();
-    let mode = Mode::Train {
+    let pass = Pass::Training {
         keys: keys.value(),
         step: step.value(),
     };
-    let forward = network.forward(&mut graph, &mut variables, xy[0], mode);
+    let forward = network.forward(&mut graph, &mut variables, xy[0], pass);
     let scores = forward.unwrap().scores;
     let losses = network.losses(&mut graph, scores, xy[1]).unwrap();
     let op = EpochMetrics {

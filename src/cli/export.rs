@@ -3,16 +3,20 @@
 use std::path::PathBuf;
 
 use wgrad::fit::{Reading, Trained, Weights};
+use wgrad::model::Model;
 use wgrad::model_file::ModelFile;
-use wgrad::{Result, files, onnx};
+use wgrad::{Error, Result, files, onnx};
 
 use super::print;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// The model: a file that `wgrad train --config` or `Weights::save` has written
+    /// The model: a file that `wgrad train` or `Weights::save` has written
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
+    /// Which network of an ensemble, counted from 1
+    #[arg(long, value_name = "NUMBER")]
+    network: Option<usize>,
     /// The ONNX file to write (opset 17)
     #[arg(long, value_name = "OUT")]
     onnx: PathBuf,
@@ -20,7 +24,7 @@ pub struct Args {
 
 /// Writes the model as an ONNX file and says what it takes and makes.
 pub fn run(args: &Args) -> Result<()> {
-    let (model, weights) = Weights::load_model(&args.model, &onnx::registry())?;
+    let (model, weights) = load(args)?;
     let network = onnx::network(&model, &weights)?;
     files::write_whole(&args.onnx, &onnx::to_bytes(&network))?;
     let ports = |ports: &[onnx::Port]| {
@@ -57,4 +61,20 @@ pub fn run(args: &Args) -> Result<()> {
         );
     }
     print(&text)
+}
+
+/// The network that was asked for.
+fn load(args: &Args) -> Result<(Model, Weights)> {
+    let (model, mut networks) = Weights::load_networks(&args.model, &onnx::registry())?;
+    let count = networks.len();
+    let number = match (args.network, count) {
+        (Some(number), _) if (1..=count).contains(&number) => number,
+        (None, 1) => 1,
+        (found, _) => {
+            let found = found.map_or("none".into(), |number| number.to_string());
+            let wanted = format!("1 to {count}, the networks of {}", args.model.display());
+            return Err(Error::setting("--network", found, wanted));
+        }
+    };
+    Ok((model, networks.swap_remove(number - 1)))
 }

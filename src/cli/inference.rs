@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
+use wgrad::Result;
 use wgrad::exec::Device;
 use wgrad::fit::{Inference, Weights};
 use wgrad::model::Registry;
 use wgrad::shape::DType;
 use wgrad::tensor::Host;
-use wgrad::{Error, Result};
 
 use super::print;
 use super::rounds::measure;
@@ -18,15 +18,11 @@ const BATCHES: [usize; 4] = [1, 8, 32, 128];
 /// Prints microseconds from inputs in memory to outputs in memory, of zeros: what a model computes
 /// takes as long for any numbers.
 pub fn run(device: &Device, seconds: f64, path: &Path) -> Result<()> {
-    if wgrad::train::Model::load(path).is_ok() {
-        let wanted = "a model of an experiment, or one that `Weights::save` has written";
-        return Err(Error::setting(
-            "model",
-            "one of the book's networks",
-            wanted,
-        ));
-    }
-    let (model, weights) = Weights::load_model(path, &Registry::standard())?;
+    // Networks of an ensemble take as long as each other.
+    let (model, networks) = Weights::load_networks(path, &Registry::standard())?;
+    let Some(weights) = networks.first() else {
+        return Ok(());
+    };
     print(&format!(
         "{} on {}\n\n{:>8} {:>12} {:>25} {:>12}\n",
         path.display(),
@@ -37,7 +33,7 @@ pub fn run(device: &Device, seconds: f64, path: &Path) -> Result<()> {
         "examples/s"
     ))?;
     for batch in BATCHES {
-        let net = Inference::new(&model, &weights, batch, device)?;
+        let net = Inference::new(&model, weights, batch, device)?;
         let zeros = model.inputs().map(|(name, input)| {
             let elements = batch * input.extents.iter().product::<usize>();
             let host = match input.dtype {

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::columns::{Dataset, Numbers};
 use crate::error::{Error, Result};
 use crate::rng::{self, Stream, streams};
 
@@ -121,6 +122,17 @@ impl Images {
                 format!("a range that is not empty, within 0..{}", self.len()),
             )),
         }
+    }
+
+    /// The same as columns: `input` `[1, H, W]`, pixels from 0 to 1, and `target`, the classes.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for no images.
+    pub fn dataset(&self) -> Result<Dataset> {
+        let labels: Vec<u32> = self.labels.iter().map(|&label| label.into()).collect();
+        let pixels = Numbers::bytes(self.pixels.clone());
+        let data = Dataset::new().with("input", [1, self.height, self.width], pixels)?;
+        data.with("target", [], labels)
     }
 
     /// A copy of the first `n` images.

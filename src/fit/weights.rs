@@ -7,7 +7,8 @@ use ndarray::ArrayD;
 
 use crate::error::{Error, Result};
 use crate::model::{Model, Registry, Role};
-use crate::model_file::{ModelFile, weights_sha256};
+use crate::model_file::{ModelFile, tensors, weights_sha256};
+use crate::nn::Network;
 
 /// The weights and statistics of a model, by name: `conv2d.weight`, `batch_norm.running_mean`.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,25 +124,51 @@ impl Weights {
         file.save(path.as_ref())
     }
 
-    /// Reads weights, whoever wrote the file.
+    /// Reads the float tensors of a safetensors file, whoever wrote it ([`tensors`]).
     ///
     /// # Errors
-    /// As [`ModelFile::load`].
+    /// As [`tensors`].
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let tensors = ModelFile::load(path.as_ref())?.tensors;
+        let tensors = tensors(path.as_ref())?;
         Ok(Self { tensors })
     }
 
-    /// Reads a model and its weights.
+    /// Reads a model and its weights: what [`Weights::save`] has written, or one of the book's networks
+    /// ([`Network::model`]).
     ///
     /// # Errors
-    /// As [`ModelFile::load`] and [`Model::from_json`].
+    /// As [`ModelFile::load`] and [`Model::from_json`]; [`Error::File`] for a file of several networks, which
+    /// [`Weights::load_networks`] reads.
     pub fn load_model(path: impl AsRef<Path>, registry: &Registry) -> Result<(Model, Self)> {
-        let file = ModelFile::load(path.as_ref())?;
-        let model = Model::from_json(&file.network_json, registry)?;
-        let weights = Self {
-            tensors: file.tensors,
+        let path = path.as_ref();
+        let (model, mut all) = Self::load_networks(path, registry)?;
+        match (all.pop(), all.len()) {
+            (Some(weights), 0) => Ok((model, weights)),
+            (_, others) => Err(Error::file(
+                path,
+                format!("{} networks", others + 1),
+                "one network",
+                "Choose one of them.",
+            )),
+        }
+    }
+
+    /// Reads a model and the weights of each network that the file has of it: an ensemble of the book's.
+    ///
+    /// # Errors
+    /// As [`ModelFile::load`], [`Model::from_json`] and [`ModelFile::networks`].
+    pub fn load_networks(
+        path: impl AsRef<Path>,
+        registry: &Registry,
+    ) -> Result<(Model, Vec<Self>)> {
+        let path = path.as_ref();
+        let file = ModelFile::load(path)?;
+        // What only the book's networks have.
+        let model = match Network::from_json(&file.network_json) {
+            Ok(network) => network.model()?,
+            Err(_) => Model::from_json(&file.network_json, registry)?,
         };
-        Ok((model, weights))
+        let networks = file.networks(path)?.into_iter();
+        Ok((model, networks.map(Self::from_tensors).collect()))
     }
 }

@@ -116,7 +116,7 @@ impl Description {
                 Some(names) => inputs(&builder, &shown, names)?,
             };
             let made = registry.make(&kind, Json::Object(settings));
-            let layer = made.map_err(|e| super::at(e, &format!("layer {shown}")))?;
+            let layer = made.map_err(|e| super::at_layer(e, &format!("layer {shown}")))?;
             let node = builder.add_layer(name.as_deref(), weights.as_deref(), layer, inputs)?;
             last = Some(node);
         }

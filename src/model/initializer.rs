@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::ops::init::Distribution;
 use crate::rng::{Stream, normal_pair, streams, uniform};
 
 /// What a parameter is drawn from. The connections into a unit, n_in, and out of it, n_out, are the
@@ -22,6 +23,8 @@ pub enum Initializer {
     /// Uniform within ±1/√n_in: PyTorch's start of linear and convolutional layers, He's uniform
     /// scheme with its `a=sqrt(5)`.
     FanIn,
+    /// Normal with variance 1/n_in (LeCun et al. 1998; Nielsen, chapter 3).
+    LecunNormal,
     /// Uniform within ±√(6/(n_in + n_out)) (Glorot and Bengio 2010).
     GlorotUniform,
     /// Normal with variance 2/(n_in + n_out).
@@ -94,23 +97,58 @@ impl Start {
             replica,
             stream: streams::INIT + number,
         };
-        let [fan_in, fan_out] = self.fans.map(|fan| fan.max(1) as f64);
-        match self.initializer {
-            Initializer::Constant(value) => vec![value as f32; n],
-            Initializer::Uniform(limit) => uniforms(&stream, n, limit),
-            Initializer::Normal(std) => normals(&stream, n, std),
-            Initializer::TruncatedNormal(std) => truncated(&stream, n, std),
-            Initializer::FanIn => uniforms(&stream, n, 1.0 / fan_in.sqrt()),
-            Initializer::GlorotUniform => uniforms(&stream, n, (6.0 / (fan_in + fan_out)).sqrt()),
-            Initializer::GlorotNormal => normals(&stream, n, (2.0 / (fan_in + fan_out)).sqrt()),
-            Initializer::HeUniform => uniforms(&stream, n, (6.0 / fan_in).sqrt()),
-            Initializer::HeNormal => normals(&stream, n, (2.0 / fan_in).sqrt()),
-            Initializer::Orthogonal(gain) => {
+        match self.drawn() {
+            Drawn::From(Distribution::Constant { value }) => vec![value as f32; n],
+            Drawn::From(Distribution::Uniform { limit }) => uniforms(&stream, n, limit),
+            Drawn::From(Distribution::Normal { std }) => normals(&stream, n, std),
+            Drawn::Truncated { std } => truncated(&stream, n, std),
+            Drawn::Orthogonal { gain } => {
                 let rows = extents.first().copied().unwrap_or(1).max(1);
                 orthogonal(normals(&stream, n, 1.0), [rows, n / rows], gain)
             }
         }
     }
+
+    /// What each element is drawn from by itself, if it is.
+    pub(crate) fn distribution(&self) -> Option<Distribution> {
+        match self.drawn() {
+            Drawn::From(distribution) => Some(distribution),
+            _ => None,
+        }
+    }
+
+    fn drawn(&self) -> Drawn {
+        let [fan_in, fan_out] = self.fans.map(|fan| fan.max(1) as f64);
+        let normal = |variance: f64| {
+            Drawn::From(Distribution::Normal {
+                std: variance.sqrt(),
+            })
+        };
+        let uniform = |limit| Drawn::From(Distribution::Uniform { limit });
+        match self.initializer {
+            Initializer::Constant(value) => Drawn::From(Distribution::Constant { value }),
+            Initializer::Uniform(limit) => uniform(limit),
+            Initializer::Normal(std) => Drawn::From(Distribution::Normal { std }),
+            Initializer::TruncatedNormal(std) => Drawn::Truncated { std },
+            Initializer::FanIn => uniform(1.0 / fan_in.sqrt()),
+            Initializer::LecunNormal => normal(1.0 / fan_in),
+            Initializer::GlorotUniform => uniform((6.0 / (fan_in + fan_out)).sqrt()),
+            Initializer::GlorotNormal => normal(2.0 / (fan_in + fan_out)),
+            Initializer::HeUniform => uniform((6.0 / fan_in).sqrt()),
+            Initializer::HeNormal => normal(2.0 / fan_in),
+            Initializer::Orthogonal(gain) => Drawn::Orthogonal { gain },
+        }
+    }
+}
+
+/// How a start's elements come about.
+enum Drawn {
+    /// Each by itself.
+    From(Distribution),
+    /// Each by itself, again beyond two standard deviations.
+    Truncated { std: f64 },
+    /// All together.
+    Orthogonal { gain: f64 },
 }
 
 fn uniforms(stream: &Stream, n: usize, limit: f64) -> Vec<f32> {
@@ -223,6 +261,7 @@ mod tests {
             1.0 / 150.0,
             (1.0f64 / 50.0).sqrt(),
         );
+        close(Initializer::LecunNormal, [50, 30], 1.0 / 50.0, free);
         close(Initializer::GlorotUniform, [50, 30], 2.0 / 80.0, free);
         close(Initializer::GlorotNormal, [50, 30], 2.0 / 80.0, free);
         close(Initializer::HeUniform, [50, 30], 2.0 / 50.0, free);

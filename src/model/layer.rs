@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -53,6 +54,21 @@ pub trait Layer: Any + Debug + Send + Sync {
             "a layer without settings",
             "`Layer::settings`, for a model that is rebuilt from its file",
         ))
+    }
+}
+
+/// One that was chosen while the program runs.
+impl Layer for Arc<dyn Layer> {
+    fn kind(&self) -> &'static str {
+        (**self).kind()
+    }
+
+    fn forward(&self, scope: &mut Scope<'_>, inputs: &[Value]) -> Result<Value> {
+        (**self).forward(scope, inputs)
+    }
+
+    fn settings(&self) -> Result<Json> {
+        (**self).settings()
     }
 }
 

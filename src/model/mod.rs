@@ -248,9 +248,10 @@ impl Model {
                     let inputs: Vec<Value> = inputs.iter().map(|&i| values[i]).collect();
                     let mut scope = Scope::new(graph, variables, pass, streams);
                     let made = scope.layer(weights, layer.as_ref(), &inputs);
-                    let made = made.map_err(|e| at(e, &place(&node.name, layer.as_ref(), None)))?;
+                    let made =
+                        made.map_err(|e| at_layer(e, &place(&node.name, layer.as_ref(), None)))?;
                     keeps_batch(graph, values.first(), made)
-                        .map_err(|e| at(e, &place(&node.name, layer.as_ref(), None)))?;
+                        .map_err(|e| at_layer(e, &place(&node.name, layer.as_ref(), None)))?;
                     made
                 }
             };
@@ -326,7 +327,7 @@ fn place(name: &str, layer: &dyn Layer, caller: Option<&Location<'_>>) -> String
 }
 
 /// The error with the layer's place before it, in the stead of the graph's label.
-fn at(error: Error, layer: &str) -> Error {
+pub(crate) fn at_layer(error: Error, layer: &str) -> Error {
     match error {
         Error::Shape {
             place,

@@ -80,6 +80,36 @@ impl Variables {
         self.list.iter().filter(move |v| v.role == role)
     }
 
+    /// Lets layers find this value under a name, in place of a variable of their own: a variable that was
+    /// declared elsewhere, a running mean in the stead of a weight.
+    pub fn bind(&mut self, name: &str, ty: Type, value: Value) {
+        if let Some(&known) = self.by_name.get(name) {
+            self.list[known].value = value;
+            return;
+        }
+        self.by_name.insert(name.into(), self.list.len());
+        self.list.push(Variable {
+            name: name.into(),
+            value,
+            ty,
+            role: Role::Parameter,
+            start: Start::constant(0.0),
+            given: None,
+        });
+    }
+
+    /// The value of a name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`] with the nearest one.
+    pub fn value(&self, name: &str) -> Result<Value> {
+        let known = self.by_name.get(name).map(|&k| self.list[k].value);
+        known.ok_or_else(|| {
+            let known: Vec<&str> = self.list.iter().map(|v| v.name.as_str()).collect();
+            Error::unknown("variable", name, &known)
+        })
+    }
+
     /// How many things the integers of a value number, as [`Scope::number`] was told; of several layers the fewest.
     pub(crate) fn numbered(&self, value: Value) -> Option<usize> {
         let own = self.numbered.iter().filter(|(other, _)| *other == value);

@@ -37,8 +37,8 @@ fn names_are_of_one_layer_and_of_plain_letters() {
         twice.contains("`a` again") && twice.contains("Builder::shared"),
         "{twice}"
     );
-    let dotted = told(Model::sequential([4]).layer("a.b", Dense::new(1)).build());
-    assert!(dotted.contains("`a.b`"), "{dotted}");
+    let slashed = told(Model::sequential([4]).layer("a/b", Dense::new(1)).build());
+    assert!(slashed.contains("`a/b`"), "{slashed}");
     let none = told(Model::build(|m| {
         m.input("x", [4]);
     }));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::layers::{self, Map};
 use super::{
-    Input, Kind, Layer, Model, Node, Pass, Scope, TRIAL, Variables, at, keeps_batch, place,
+    Input, Kind, Layer, Model, Node, Pass, Scope, TRIAL, Variables, at_layer, keeps_batch, place,
 };
 use crate::error::{Error, Result};
 use crate::expr::Expr;
@@ -70,7 +70,7 @@ impl Builder {
         let caller = Location::caller();
         let node = self.state.borrow_mut().input(name, input.into());
         let whole = |e: Error| {
-            at(
+            at_layer(
                 e,
                 &format!("input {name} ({}:{})", caller.file(), caller.line()),
             )
@@ -171,7 +171,7 @@ impl Builder {
         let state = self.state.get_mut();
         state
             .input(name, input)
-            .map_err(|e| at(e, &format!("input {name}")))
+            .map_err(|e| at_layer(e, &format!("input {name}")))
     }
 
     pub(super) fn add_layer(
@@ -210,13 +210,25 @@ impl State {
 
     fn check_name(&self, name: &str) -> Result<()> {
         let plain = |c: char| c.is_alphanumeric() || "_- ".contains(c);
-        if name.is_empty() || !name.chars().all(plain) {
-            let wanted = "letters, digits, `_`, `-` and spaces";
+        let part = |part: &str| !part.is_empty() && part.chars().all(plain);
+        if !name.split('.').all(part) {
+            let wanted = "letters, digits, `_`, `-` and spaces, in parts with dots between them";
             return Err(Error::setting("name", format!("`{name}`"), wanted));
         }
         if self.taken(name) {
             let wanted = "a name of its own; layers share weights by `Builder::shared`";
             return Err(Error::setting("name", format!("`{name}` again"), wanted));
+        }
+        // Weights of `a.b` would stand among those that layers inside `a` have.
+        let inside = |outer: &str, inner: &str| {
+            let rest = inner.strip_prefix(outer);
+            rest.is_some_and(|rest| rest.starts_with('.'))
+        };
+        let mut others = self.nodes.iter().map(|n| n.name.as_str());
+        if let Some(other) = others.find(|other| inside(other, name) || inside(name, other)) {
+            let found = format!("`{name}` beside `{other}`");
+            let wanted = "names of which none is the other's beginning up to a dot";
+            return Err(Error::setting("name", found, wanted));
         }
         Ok(())
     }
@@ -261,7 +273,7 @@ impl State {
             None => self.free_name(weights.unwrap_or(layer.kind())),
         };
         let place = place(&name, layer.as_ref(), caller);
-        self.check_name(&name).map_err(|e| at(e, &place))?;
+        self.check_name(&name).map_err(|e| at_layer(e, &place))?;
         let weights = weights.unwrap_or(&name).to_string();
         let values: Vec<Value> = inputs.iter().map(|&node| self.values[node]).collect();
         let first = values.first().copied();
@@ -276,7 +288,7 @@ impl State {
             keeps_batch(&self.graph, first.as_ref(), value)?;
             Ok(value)
         });
-        let value = made.map_err(|e| at(e, &place))?;
+        let value = made.map_err(|e| at_layer(e, &place))?;
         let kind = Kind::Layer {
             layer,
             weights,

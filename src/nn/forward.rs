@@ -1,38 +1,16 @@
-//! From layers to ops: the one walk over a network's layers.
+//! A network as layers of [`model`](crate::model): what a [`Layer`] of a description stands for, the
+//! walk over them, and the [`Model`] that they are.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::init::Fans;
 use super::{Cost, Layer, Network, Parameter, place};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::ops::activation::{Activate, Activation};
-use crate::ops::add_bias::AddBias;
-use crate::ops::avg_pool2d::AvgPool2d;
-use crate::ops::conv2d::Conv2d;
-use crate::ops::dropout::{self, Dropout};
-use crate::ops::matmul::Matmul;
-use crate::ops::max_pool2d::MaxPool2d;
-use crate::ops::reshape::Reshape;
-use crate::ops::scale::Scale;
-use crate::ops::softmax::Softmax;
+use crate::model::{
+    Input, Layer as ModelLayer, Model, Pass, Role, Scope, Variables, at_layer, layers,
+};
 use crate::ops::{Loss, Tape, Value, cross_entropy, log_likelihood, quadratic};
 use crate::shape::Type;
-
-/// What the forward pass is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Training: dropout masks are drawn from these keys `[4]` at this step `[2]`.
-    Train {
-        /// The replica's key.
-        keys: Value,
-        /// The step counter.
-        step: Value,
-    },
-    /// Evaluation: dropout scales, nothing is random.
-    Evaluate,
-}
 
 /// The values of a forward pass.
 #[derive(Clone, Copy, Debug)]
@@ -44,13 +22,12 @@ pub struct Forward {
     pub scores: Value,
 }
 
-/// Where a walk gets its parameters from.
-struct Walk<'a> {
-    network: &'a Network,
-    graph: &'a mut Graph,
-    parameters: Vec<Parameter>,
-    variables: &'a mut HashMap<String, Value>,
-    mode: Mode,
+/// Which value scores are.
+enum Scores {
+    /// The last layer's.
+    Output,
+    /// The one that the last layer is given.
+    BeforeLast,
 }
 
 impl Network {
@@ -63,18 +40,62 @@ impl Network {
     pub fn forward(
         &self,
         graph: &mut Graph,
-        variables: &mut HashMap<String, Value>,
+        variables: &mut Variables,
         x: Value,
-        mode: Mode,
+        pass: Pass,
     ) -> Result<Forward> {
-        let mut walk = Walk {
-            network: self,
-            graph,
-            parameters: vec![],
-            variables,
-            mode,
+        let values = self.values(graph, variables, x, pass)?;
+        let (Some(last), [.., before, output]) = (self.layers.last(), &values[..]) else {
+            return Err(Error::setting("network", "no layers", "at least one layer"));
         };
-        walk.run(x)
+        let shape = &graph.ty(*output)?.shape;
+        if shape.rank() != 2 {
+            let at = place(self.layers.len() - 1, last);
+            let wanted = "[N, classes]: end in flatten, dense or softmax";
+            return Err(Error::shape(at, shape.to_string(), wanted));
+        }
+        let scores = match self.scores_from(last)? {
+            Scores::Output => output,
+            Scores::BeforeLast => before,
+        };
+        Ok(Forward {
+            output: *output,
+            scores: *scores,
+        })
+    }
+
+    /// [`Network::forward`] of layers that need not end a network: `x` and what each of them makes of it.
+    pub(crate) fn values(
+        &self,
+        graph: &mut Graph,
+        variables: &mut Variables,
+        x: Value,
+        pass: Pass,
+    ) -> Result<Vec<Value>> {
+        let (mut x, mut values) = (x, vec![x]);
+        for (index, layer) in self.layers.iter().enumerate() {
+            let at = place(index, layer);
+            if *layer == Layer::Softmax && index + 1 != self.layers.len() {
+                return Err(Error::setting(at, "more layers after it", "softmax last"));
+            }
+            let shape = &graph.ty(x)?.shape;
+            if matches!(layer, Layer::Dense { .. }) && shape.rank() != 2 {
+                let wanted = "[N, in] rows (put a flatten layer before it)";
+                return Err(Error::shape(
+                    format!("{at}, dense"),
+                    shape.to_string(),
+                    wanted,
+                ));
+            }
+            // A layer draws from the stream of its own number.
+            let mut stream = index as u32;
+            let mut scope = Scope::new(graph, variables, pass, &mut stream);
+            let (name, layer) = (self.name(index), self.layer_of_model(index));
+            let written = scope.layer(&name, layer.as_ref(), &[x]);
+            x = written.map_err(|e| at_layer(e, &at))?;
+            values.push(x);
+        }
+        Ok(values)
     }
 
     /// Adds the per-example losses `[N]` of `scores` under `labels` `[N]`.
@@ -90,80 +111,16 @@ impl Network {
         };
         graph.op1(Arc::new(Loss(cost)), &[scores, labels])
     }
-}
 
-/// A walk at batch size 1, for sizes alone.
-fn dry(network: &Network) -> Result<(Vec<Parameter>, usize)> {
-    let [c, h, w] = network.input;
-    let mut graph = Graph::new();
-    let ty = Type::f32("input [C, H, W]", &[1, c, h, w])?;
-    let x = graph.variable("input", ty)?;
-    graph.begin("check");
-    let mut variables = HashMap::new();
-    let mut walk = Walk {
-        network,
-        graph: &mut graph,
-        parameters: vec![],
-        variables: &mut variables,
-        mode: Mode::Evaluate,
-    };
-    let forward = walk.run(x)?;
-    let parameters = walk.parameters;
-    let [_, classes] = graph
-        .ty(forward.output)?
-        .shape
-        .axes("output", "[N, classes]")?;
-    Ok((parameters, classes))
-}
-
-pub(super) fn parameters(network: &Network) -> Result<Vec<Parameter>> {
-    Ok(dry(network)?.0)
-}
-
-pub(super) fn outputs(network: &Network) -> Result<usize> {
-    Ok(dry(network)?.1)
-}
-
-impl Walk<'_> {
-    fn run(&mut self, x: Value) -> Result<Forward> {
-        let layers = &self.network.layers;
-        let Some(last) = layers.last() else {
-            return Err(Error::setting("network", "no layers", "at least one layer"));
-        };
-        let (mut x, mut before) = (x, x);
-        for (index, layer) in layers.iter().enumerate() {
-            let at = place(index, layer);
-            self.graph
-                .label(format!("{index}.{} forward", layer.name()));
-            if *layer == Layer::Softmax && index + 1 != layers.len() {
-                return Err(Error::setting(at, "more layers after it", "softmax last"));
-            }
-            before = x;
-            x = self.layer(index, layer, x).map_err(|e| at_layer(e, &at))?;
-        }
-        let at = place(layers.len() - 1, last);
-        let shape = &self.graph.ty(x)?.shape;
-        if shape.rank() != 2 {
-            let wanted = "[N, classes]: end in flatten, dense or softmax";
-            return Err(Error::shape(at, shape.to_string(), wanted));
-        }
-        let scores = match (self.network.cost, last) {
-            (Cost::LogLikelihood, Layer::Softmax) | (Cost::CrossEntropy, Layer::Sigmoid) => before,
-            (Cost::Quadratic, layer) if *layer != Layer::Softmax => x,
-            (cost, _) => {
-                return Err(Error::setting(
-                    at,
-                    format!("this as last layer under the cost {cost:?}"),
-                    "softmax under log_likelihood, sigmoid under cross_entropy, \
-                     anything but softmax under quadratic",
-                ));
-            }
-        };
-        Ok(Forward { output: x, scores })
+    /// What a layer's weights are named by: `3.conv2d`.
+    fn name(&self, index: usize) -> String {
+        format!("{index}.{}", self.layers[index].name())
     }
 
-    fn layer(&mut self, index: usize, layer: &Layer, x: Value) -> Result<Value> {
-        match *layer {
+    /// The layer that a description's stands for, with the starts of the network's scheme.
+    fn layer_of_model(&self, index: usize) -> Arc<dyn ModelLayer> {
+        let [weight, bias] = self.init.of(&self.layers[index..]);
+        match self.layers[index] {
             Layer::Conv2d {
                 filters,
                 kernel,
@@ -171,137 +128,126 @@ impl Walk<'_> {
                 padding,
                 dilation,
                 groups,
-            } => {
-                let wanted = "[N, C, H, W] images";
-                let [_, c, ..] = self.graph.ty(x)?.shape.axes::<4>("conv2d", wanted)?;
-                if groups == 0 || !c.is_multiple_of(groups) {
-                    let found = format!("{c} input channels in {groups} groups");
-                    return Err(Error::shape(
-                        "conv2d",
-                        found,
-                        "groups that divide the channels",
-                    ));
-                }
-                let extents = [filters, c / groups, kernel[0], kernel[1]];
-                let fans = Fans::conv2d(self.network, index, c, filters, kernel, groups);
-                let [w, b] = self.parameters(index, &extents, &fans)?;
-                let conv = Conv2d {
-                    stride,
-                    padding,
-                    dilation,
-                    groups,
-                };
-                let y = self.graph.op1(Arc::new(conv), &[x, w])?;
-                self.graph.op1(Arc::new(AddBias), &[y, b])
-            }
-            Layer::Dense { units } => {
-                let wanted = "[N, in] rows (put a flatten layer before it)";
-                let [_, n_in] = self.graph.ty(x)?.shape.axes::<2>("dense", wanted)?;
-                let fans = Fans::dense(n_in, units);
-                let [w, b] = self.parameters(index, &[units, n_in], &fans)?;
-                let y = self
-                    .graph
-                    .op1(Arc::new(Matmul::new(false, true)), &[x, w])?;
-                self.graph.op1(Arc::new(AddBias), &[y, b])
-            }
+            } => Arc::new(layers::Conv2d {
+                stride,
+                padding,
+                dilation,
+                groups,
+                kernel,
+                ..layers::Conv2d::new(filters, 1)
+                    .weight_start(weight)
+                    .bias_start(bias)
+            }),
+            Layer::Dense { units } => Arc::new(
+                layers::Dense::new(units)
+                    .weight_start(weight)
+                    .bias_start(bias),
+            ),
             Layer::MaxPool2d {
                 kernel,
                 stride,
                 padding,
-            } => {
-                let pool = MaxPool2d {
-                    kernel,
-                    stride: stride.unwrap_or(kernel),
-                    padding,
-                };
-                self.graph.op1(Arc::new(pool), &[x])
-            }
+            } => Arc::new(layers::MaxPool2d {
+                kernel,
+                stride,
+                padding,
+            }),
             Layer::AvgPool2d {
                 kernel,
                 stride,
                 padding,
-            } => {
-                let pool = AvgPool2d {
-                    kernel,
-                    stride: stride.unwrap_or(kernel),
-                    padding,
-                };
-                self.graph.op1(Arc::new(pool), &[x])
-            }
-            Layer::Sigmoid => self.activate(Activation::Sigmoid, x),
-            Layer::Tanh => self.activate(Activation::Tanh, x),
-            Layer::Relu => self.activate(Activation::Relu, x),
-            Layer::Dropout { p, rescale } => {
-                dropout::check("p", p)?;
-                match self.mode {
-                    Mode::Train { keys, step } => {
-                        let layer = index as u32;
-                        let dropout = Dropout { p, layer, rescale };
-                        self.graph.op1(Arc::new(dropout), &[x, keys, step])
-                    }
-                    Mode::Evaluate if rescale => Ok(x),
-                    Mode::Evaluate => self.graph.op1(Arc::new(Scale(1.0 - p)), &[x]),
-                }
-            }
-            Layer::Flatten => {
-                let shape = &self.graph.ty(x)?.shape;
-                let n = shape.extents()[0];
-                let extents = vec![n, shape.elements() / n];
-                self.graph.op1(Arc::new(Reshape { extents }), &[x])
-            }
-            Layer::Softmax => self.graph.op1(Arc::new(Softmax { axis: 1 }), &[x]),
+            } => Arc::new(layers::AvgPool2d {
+                kernel,
+                stride,
+                padding,
+            }),
+            Layer::Sigmoid => Arc::new(layers::Sigmoid),
+            Layer::Tanh => Arc::new(layers::Tanh),
+            Layer::Relu => Arc::new(layers::Relu),
+            Layer::Dropout { p, rescale } => Arc::new(layers::Dropout { p, book: !rescale }),
+            Layer::Flatten => Arc::new(layers::Flatten),
+            Layer::Softmax => Arc::new(layers::Softmax),
         }
     }
 
-    fn activate(&mut self, activation: Activation, x: Value) -> Result<Value> {
-        self.graph.op1(Arc::new(Activate(activation)), &[x])
+    /// The network as a model with an input `input` `[C, H, W]`, an output `output` and, where a cost is
+    /// computed from other values ([`Forward::scores`]), an output `scores`: so what was trained here is
+    /// asked, exported and trained further like any model. Weights have the names that they have here.
+    ///
+    /// ```
+    /// use wgrad::nn::{Init, Network};
+    /// let network = Network::new([1, 28, 28]).flatten().dense(30).sigmoid().dense(10).softmax();
+    /// let model = network.init(Init::Scaled).model()?;
+    /// assert_eq!(model.output("scores")?.extents, [10]);
+    /// assert_eq!(model.variables()[0].name, "1.dense.weight");
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Network::check`].
+    pub fn model(&self) -> Result<Model> {
+        self.check()?;
+        let scores_from = self.layers.last().map(|last| self.scores_from(last));
+        Model::build(|m| {
+            let mut wire = m.input("input", Input::f32(self.input));
+            let mut before = wire;
+            for index in 0..self.layers.len() {
+                before = wire;
+                wire = wire.layer(&self.name(index), self.layer_of_model(index));
+            }
+            m.output("output", wire);
+            if let Some(Ok(Scores::BeforeLast)) = scores_from {
+                m.output("scores", before);
+            }
+        })
     }
 
-    /// Weight and bias of a layer; the bias has the weight's first extent.
-    fn parameters(&mut self, index: usize, weight: &[usize], fans: &Fans) -> Result<[Value; 2]> {
-        let layers = &self.network.layers;
-        let before_softmax = layers.get(index + 1) == Some(&Layer::Softmax);
-        let [of_weight, of_bias] = self.network.init.of(fans, before_softmax);
-        let mut parameter = |kind, extents: &[usize], distribution| {
-            let name = format!("{index}.{}.{kind}", layers[index].name());
-            let ty = Type::f32(kind, extents)?;
-            let value = match self.variables.get(&name) {
-                Some(&v) => v,
-                None => self.graph.variable(&name, ty.clone())?,
-            };
-            self.variables.insert(name.clone(), value);
-            self.parameters.push(Parameter {
-                name,
-                ty,
-                distribution,
-                decay: kind == "weight",
-            });
-            Ok(value)
-        };
-        Ok([
-            parameter("weight", weight, of_weight)?,
-            parameter("bias", &weight[..1], of_bias)?,
-        ])
+    /// Where a cost finds what it is computed from.
+    fn scores_from(&self, last: &Layer) -> Result<Scores> {
+        match (self.cost, last) {
+            (Cost::LogLikelihood, Layer::Softmax) | (Cost::CrossEntropy, Layer::Sigmoid) => {
+                Ok(Scores::BeforeLast)
+            }
+            (Cost::Quadratic, layer) if *layer != Layer::Softmax => Ok(Scores::Output),
+            (cost, _) => Err(Error::setting(
+                place(self.layers.len() - 1, last),
+                format!("this as last layer under the cost {cost:?}"),
+                "softmax under log_likelihood, sigmoid under cross_entropy, \
+                 anything but softmax under quadratic",
+            )),
+        }
     }
 }
 
-/// The error with the layer named at its head.
-fn at_layer(error: Error, layer: &str) -> Error {
-    match error {
-        Error::Shape {
-            place,
-            found,
-            wanted,
-        } => {
-            // The graph has put its own label before the op's name.
-            let op = place.rsplit(", ").next().unwrap_or_default();
-            Error::shape(format!("{layer}, {op}"), found, wanted)
-        }
-        Error::Setting {
-            name,
-            found,
-            wanted,
-        } => Error::setting(format!("{layer}, {name}"), found, wanted),
-        other => other,
-    }
+/// A walk at batch size 1, for sizes alone: the parameters, and how many outputs there are.
+pub(super) fn dry(network: &Network) -> Result<(Vec<Parameter>, usize)> {
+    let [c, h, w] = network.input;
+    let mut graph = Graph::new();
+    let ty = Type::f32("input [C, H, W]", &[1, c, h, w])?;
+    let x = graph.variable("input", ty)?;
+    graph.begin("check");
+    let mut variables = Variables::default();
+    let forward = network.forward(&mut graph, &mut variables, x, Pass::Evaluation)?;
+    let parameters = variables.of(Role::Parameter).map(|v| {
+        let distribution = v.start.distribution().ok_or_else(|| {
+            let wanted = "one that devices draw: constant, uniform, normal";
+            Error::setting(
+                format!("start of {}", v.name),
+                format!("{:?}", v.start),
+                wanted,
+            )
+        })?;
+        Ok(Parameter {
+            name: v.name.clone(),
+            ty: v.ty.clone(),
+            distribution,
+            decay: v.name.ends_with(".weight"),
+        })
+    });
+    let parameters = parameters.collect::<Result<_>>()?;
+    let [_, classes] = graph
+        .ty(forward.output)?
+        .shape
+        .axes("output", "[N, classes]")?;
+    Ok((parameters, classes))
 }

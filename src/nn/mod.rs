@@ -28,7 +28,7 @@ mod forward;
 mod init;
 mod named;
 
-pub use forward::{Forward, Mode};
+pub use forward::Forward;
 pub use init::Init;
 pub use named::{NAMES, Recipe, recipe};
 
@@ -277,7 +277,7 @@ impl Network {
     /// # Errors
     /// As [`Network::check`].
     pub fn parameters(&self) -> Result<Vec<Parameter>> {
-        forward::parameters(self)
+        Ok(forward::dry(self)?.0)
     }
 
     /// How many classes the last layer tells apart.
@@ -285,7 +285,7 @@ impl Network {
     /// # Errors
     /// As [`Network::check`].
     pub fn outputs(&self) -> Result<usize> {
-        forward::outputs(self)
+        Ok(forward::dry(self)?.1)
     }
 
     /// The description as JSON, as it stands in model files.

@@ -13,7 +13,8 @@ use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::graph::{Graph, Handle};
-use crate::model_file::{ModelFile, shown, weights_sha256};
+use crate::model::Variables;
+use crate::model_file::{ModelFile, REPLICAS, shown, weights_sha256};
 use crate::nn::{Network, Parameter};
 use crate::run::Session;
 use crate::tensor::Values;
@@ -139,7 +140,7 @@ impl Model {
         ModelFile {
             tensors,
             network_json: self.network.to_json()?,
-            extra: BTreeMap::from([("wgrad.replicas".into(), self.replicas.len().to_string())]),
+            extra: BTreeMap::from([(REPLICAS.into(), self.replicas.len().to_string())]),
         }
         .save(path)
     }
@@ -186,41 +187,33 @@ impl Model {
         let parameters = network
             .parameters()
             .map_err(|e| wrong(e.to_string(), "a network whose sizes fit".into()))?;
-        let count = match file.extra.get("wgrad.replicas") {
-            None => 1,
-            Some(n) => n
-                .parse()
-                .ok()
-                .filter(|n| (1..=4096).contains(n))
-                .ok_or_else(|| wrong(format!("{n} replicas"), "1 to 4096".into()))?,
-        };
-        let mut tensors: HashMap<String, ArrayD<f32>> = file.tensors.into_iter().collect();
-        let mut replicas = Vec::with_capacity(count);
-        for r in 0..count {
+        let networks = file.networks(path)?;
+        let several = networks.len() > 1;
+        let mut replicas = Vec::with_capacity(networks.len());
+        for (r, tensors) in networks.into_iter().enumerate() {
+            let mut tensors: HashMap<String, ArrayD<f32>> = tensors.into_iter().collect();
+            let named = |name: &str| match several {
+                true => format!("r{r}.{name}"),
+                false => name.to_string(),
+            };
             let mut weights = Weights::new();
             for p in &parameters {
-                let prefix = if count > 1 {
-                    format!("r{r}.")
-                } else {
-                    String::new()
-                };
-                let name = format!("{prefix}{}", p.name);
-                let tensor = tensors
-                    .remove(&name)
-                    .ok_or_else(|| wrong(format!("no tensor {name}"), p.ty.to_string()))?;
+                let tensor = tensors.remove(&p.name).ok_or_else(|| {
+                    wrong(format!("no tensor {}", named(&p.name)), p.ty.to_string())
+                })?;
                 if tensor.shape() != p.ty.shape.extents() {
-                    let found = format!("{name} of shape {:?}", tensor.shape());
+                    let found = format!("{} of shape {:?}", named(&p.name), tensor.shape());
                     return Err(wrong(found, p.ty.shape.to_string()));
                 }
                 weights.push((p.name.clone(), tensor));
             }
+            if let Some(name) = tensors.keys().min() {
+                return Err(wrong(
+                    format!("a tensor {}", shown(&named(name))),
+                    "only those of the network".into(),
+                ));
+            }
             replicas.push(weights);
-        }
-        if let Some(name) = tensors.keys().min() {
-            return Err(wrong(
-                format!("a tensor {}", shown(name)),
-                "only those of the network".into(),
-            ));
         }
         Ok(Self { network, replicas })
     }
@@ -242,7 +235,7 @@ impl Predictor {
     pub fn new(model: &Model, images: &Images, device: &Device) -> Result<Self> {
         let network = &model.network;
         programs::check_asked(network, images)?;
-        let (mut graph, mut variables) = (Graph::new(), HashMap::new());
+        let (mut graph, mut variables) = (Graph::new(), Variables::default());
         let pixels = Pixels::of(&mut graph, "images", images)?;
         let set = ("images", images, pixels);
         let pass = programs::evaluation(&mut graph, network, &mut variables, set, BATCH)?;

@@ -1,7 +1,6 @@
 //! Looking into networks without training them: costs, gradients and activations over a
 //! whole set of images in one pass.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use ndarray::{ArrayD, IxDyn};
@@ -13,7 +12,8 @@ use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::graph::{Graph, Handle, Program};
-use crate::nn::{Cost, Layer, Mode, Network, Parameter};
+use crate::model::{Pass, Variables};
+use crate::nn::{Network, Parameter};
 use crate::ops::constant::Constant;
 use crate::ops::gather::Expansion;
 use crate::ops::{COUNTER, Tape, Value};
@@ -61,15 +61,21 @@ impl Set {
         self,
         graph: &mut Graph,
         network: &Network,
-        variables: &mut HashMap<String, Value>,
+        variables: &mut Variables,
         images: &Images,
     ) -> Result<(crate::nn::Forward, Value)> {
+        let [x, labels] = self.gathered(graph, network, images)?;
+        let forward = network.forward(graph, variables, x, Pass::Evaluation)?;
+        Ok((forward, labels))
+    }
+
+    /// All of `images` and their labels.
+    fn gathered(self, graph: &mut Graph, network: &Network, images: &Images) -> Result<[Value; 2]> {
         graph.label("gather");
         let gather = gather(network, images, images.len(), Expansion::None, 1, false);
         let set = [self.pixels.images, self.pixels.labels, self.step].map(Handle::value);
         let xy = graph.op(Arc::new(gather), &set)?;
-        let forward = network.forward(graph, variables, xy[0], Mode::Evaluate)?;
-        Ok((forward, xy[1]))
+        Ok([xy[0], xy[1]])
     }
 }
 
@@ -86,7 +92,7 @@ impl Probe {
     ) -> Result<Self> {
         check_images(network, images)?;
         let parameters = network.parameters()?;
-        let (mut graph, mut variables) = (Graph::new(), HashMap::new());
+        let (mut graph, mut variables) = (Graph::new(), Variables::default());
         let set = Set::of(&mut graph, images)?;
         let cost = graph.begin("cost");
         let (values, labels) = set.forward(&mut graph, network, &mut variables, images)?;
@@ -217,21 +223,20 @@ impl Activations {
             let wanted = format!("1 to {}", network.layers.len());
             return Err(Error::setting("layers", layers, wanted));
         }
-        let mut part = Network {
+        let part = Network {
             layers: network.layers[..layers].to_vec(),
             ..network.clone()
         };
-        let extents = shape_of(&part)?;
-        // Any cost takes such an end, and none is computed.
-        if part.layers.last() != Some(&Layer::Softmax) {
-            part = part.flatten().cost(Cost::Quadratic);
-        }
-        let (mut graph, mut variables) = (Graph::new(), HashMap::new());
+        let (mut graph, mut variables) = (Graph::new(), Variables::default());
         let set = Set::of(&mut graph, images)?;
         let program = graph.begin("forward");
-        let (values, _) = set.forward(&mut graph, &part, &mut variables, images)?;
-        let output = graph.output::<f32>("activations", values.output)?;
-        let parameters = part.parameters()?;
+        let [x, _] = set.gathered(&mut graph, network, images)?;
+        let values = part.values(&mut graph, &mut variables, x, Pass::Evaluation)?;
+        let last = values[layers];
+        let shape = graph.ty(last)?.shape.extents().to_vec();
+        let output = graph.output::<f32>("activations", last)?;
+        let known = |p: &Parameter| variables.value(&p.name).is_ok();
+        let parameters: Vec<Parameter> = network.parameters()?.into_iter().filter(known).collect();
         let weights = weights(&graph, &parameters, &variables)?;
         let options = Options {
             replicas: model.replicas.len(),
@@ -242,7 +247,6 @@ impl Activations {
         set.write(&mut session, images)?;
         session.run(program, 1)?;
         let values = session.read(output)?;
-        let shape: Vec<usize> = [images.len()].into_iter().chain(extents).collect();
         let array = |v: &[f32]| {
             ArrayD::from_shape_vec(IxDyn(&shape), v.to_vec())
                 .map_err(|e| Error::shape("activations", e.to_string(), format!("{shape:?}")))
@@ -252,59 +256,12 @@ impl Activations {
     }
 }
 
-/// The shape of what a network's last layer makes of one image.
-fn shape_of(network: &Network) -> Result<Vec<usize>> {
-    // A rank-4 end is refused by the walk itself, so sizes are asked of it layer by layer.
-    let flat = match network.layers.last() {
-        Some(Layer::Softmax) => network.clone(),
-        _ => network.clone().flatten().cost(Cost::Quadratic),
-    };
-    let total = flat.outputs()?;
-    let mut size = Some(network.input);
-    for layer in &network.layers {
-        size = size.and_then(|[c, h, w]| match layer {
-            Layer::Conv2d {
-                filters,
-                kernel,
-                stride,
-                padding,
-                dilation,
-                ..
-            } => {
-                let out = |n: usize, i: usize| {
-                    (n + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) / stride[i] + 1
-                };
-                Some([*filters, out(h, 0), out(w, 1)])
-            }
-            Layer::MaxPool2d {
-                kernel,
-                stride,
-                padding,
-            }
-            | Layer::AvgPool2d {
-                kernel,
-                stride,
-                padding,
-            } => {
-                let stride = stride.unwrap_or(*kernel);
-                let out = |n: usize, i: usize| (n + 2 * padding[i] - kernel[i]) / stride[i] + 1;
-                Some([c, out(h, 0), out(w, 1)])
-            }
-            Layer::Flatten | Layer::Dense { .. } => None,
-            _ => Some([c, h, w]),
-        });
-    }
-    Ok(match size {
-        Some(size) if size.iter().product::<usize>() == total => size.to_vec(),
-        _ => vec![total],
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::data::digits::{Part, generate};
     use crate::exec::Choice;
+    use crate::nn::Cost;
 
     #[test]
     fn a_parameter_is_set_by_its_name() {

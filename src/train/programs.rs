@@ -9,14 +9,14 @@
 //! | `check` | after an epoch: notes in the guard which of the buffers that are kept is not finite |
 //! | `evaluate <set>` | one step over a set, held out or `training`: gather, forward, metrics, count |
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Settings;
 use crate::data::{Images, Split};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Handle, Program};
-use crate::nn::{Mode, Network, Parameter};
+use crate::model::{Pass, Variables};
+use crate::nn::{Network, Parameter};
 use crate::ops::advance::Advance;
 use crate::ops::average::Average;
 use crate::ops::constant::Constant;
@@ -74,7 +74,7 @@ pub(super) struct Handles {
     pub keys: Handle<u32>,
     pub hyper: Handle<f32>,
     pub images: Pixels,
-    pub train: Pass,
+    pub train: Round,
     pub shuffle: Program,
     pub init: Program,
     pub average: Option<Program>,
@@ -117,9 +117,9 @@ impl Pixels {
     }
 }
 
-/// A pass over images: the program of one step, and what its steps count and add to.
+/// A round over images: the program of one step, and what its steps count and add to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pass {
+pub(super) struct Round {
     pub program: Program,
     /// Steps of the whole pass.
     pub steps: usize,
@@ -128,7 +128,7 @@ pub(super) struct Pass {
     pub guard: Handle<u32>,
 }
 
-impl Pass {
+impl Round {
     /// Sets the step counter to 0 and clears what steps add to.
     pub(super) fn begin(self, session: &mut Session) -> Result<()> {
         self.count_from(session, 0)?;
@@ -147,14 +147,14 @@ impl Pass {
 /// A pass that answers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Evaluating {
-    pub pass: Pass,
+    pub pass: Round,
     pub predictions: Handle<u32>,
     /// The last layer's activations.
     pub output: Handle<f32>,
 }
 
 impl Evaluating {
-    /// [`Pass::begin`].
+    /// [`Round::begin`].
     pub(super) fn begin(self, session: &mut Session) -> Result<()> {
         self.pass.begin(session)?;
         session.fill(self.predictions, 0)
@@ -182,8 +182,8 @@ impl Counts {
         })
     }
 
-    fn pass(self, program: Program, steps: usize) -> Pass {
-        Pass {
+    fn pass(self, program: Program, steps: usize) -> Round {
+        Round {
             program,
             steps,
             step: self.step,
@@ -197,9 +197,11 @@ impl Counts {
 pub(super) fn weights(
     graph: &Graph,
     parameters: &[Parameter],
-    variables: &HashMap<String, Value>,
+    variables: &Variables,
 ) -> Result<Vec<Handle<f32>>> {
-    let each = parameters.iter().map(|p| graph.handle(variables[&p.name]));
+    let each = parameters
+        .iter()
+        .map(|p| graph.handle(variables.value(&p.name)?));
     each.collect()
 }
 
@@ -271,7 +273,7 @@ fn check_size(network: &Network, images: &Images) -> Result<()> {
 pub(super) fn evaluation(
     graph: &mut Graph,
     network: &Network,
-    variables: &mut HashMap<String, Value>,
+    variables: &mut Variables,
     (name, images, pixels): (&str, &Images, Pixels),
     batch: usize,
 ) -> Result<Evaluating> {
@@ -285,7 +287,7 @@ pub(super) fn evaluation(
     let gather = gather(network, images, batch, Expansion::None, steps, false);
     let set = [pixels.images, pixels.labels, counts.step].map(Handle::value);
     let xy = graph.op(Arc::new(gather), &set)?;
-    let forward = network.forward(graph, variables, xy[0], Mode::Evaluate)?;
+    let forward = network.forward(graph, variables, xy[0], Pass::Evaluation)?;
     let losses = network.losses(graph, forward.scores, xy[1])?;
     graph.label("metrics");
     let op = EpochMetrics {
@@ -322,7 +324,7 @@ pub(super) fn build(network: &Network, settings: &Settings, data: &Split) -> Res
     let count = train.len() * settings.expansion.factor();
     let steps = count / settings.batch;
     let mut graph = Graph::new();
-    let mut variables = HashMap::new();
+    let mut variables = Variables::default();
 
     let keys = graph.input("keys", Type::u32("keys", &[4])?)?;
     let schedule = settings.learning_rates.len();
@@ -346,8 +348,8 @@ pub(super) fn build(network: &Network, settings: &Settings, data: &Split) -> Res
     let xy = graph.op(Arc::new(gather), &set)?;
     graph.label("distort");
     let x = distort(&mut graph, settings.distortion, xy[0], [key, step])?;
-    let mode = Mode::Train { keys: key, step };
-    let forward = network.forward(&mut graph, &mut variables, x, mode)?;
+    let pass = Pass::Training { keys: key, step };
+    let forward = network.forward(&mut graph, &mut variables, x, pass)?;
     let losses = network.losses(&mut graph, forward.scores, xy[1])?;
     graph.label("metrics");
     let op = EpochMetrics {
@@ -365,7 +367,9 @@ pub(super) fn build(network: &Network, settings: &Settings, data: &Split) -> Res
     let (metrics, guard) = (counts.metrics.value(), counts.guard.value());
     let inputs = [scores, losses, xy[1], step, metrics, guard];
     graph.op(Arc::new(op), &inputs)?;
-    let values: Vec<Value> = parameters.iter().map(|p| variables[&p.name]).collect();
+    let values: Vec<Value> = (parameters.iter())
+        .map(|p| variables.value(&p.name))
+        .collect::<Result<_>>()?;
     // The cost is the mean of the losses.
     let mean = Constant {
         extents: vec![settings.batch],
@@ -448,7 +452,7 @@ pub(super) fn build(network: &Network, settings: &Settings, data: &Split) -> Res
             };
             graph.op(Arc::new(op), &[mean, w, step])?;
             // What is evaluated from here on is the mean.
-            variables.insert(p.name.clone(), mean);
+            variables.bind(&p.name, p.ty.clone(), mean);
         }
     }
 
