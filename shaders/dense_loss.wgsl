@@ -7,6 +7,8 @@ override K: u32 = 1u;
 // 0 quadratic, 1 cross-entropy, 2 log-likelihood.
 override COST: u32 = 0u;
 override UPSTREAM: f32 = 1.0;
+// 1 where the step counter is counted up.
+override ADVANCE: u32 = 1u;
 
 // A team of LANES threads adds up one product at a time.
 const TEAMS: u32 = 16u;
@@ -92,7 +94,7 @@ fn lose(replica: u32, thread: u32, threads: u32) {
             }
         }
         join_epoch(replica, found_by(replica), N, seen, correct, loss, bad);
-        step[2u * replica] = step[2u * replica + 1u] + 1u;
+        step[2u * replica] = step[2u * replica + 1u] + ADVANCE;
     }
 }
 

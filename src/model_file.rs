@@ -48,12 +48,15 @@ const MAX_RANK: usize = 8;
 
 const FIX: &str = "Save the model again, or name another file.";
 
+/// Tensors by name.
+pub type Tensors = Vec<(String, ArrayD<f32>)>;
+
 /// A network's parameters with the description of the network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelFile {
     /// Names and values, in the file's order. Names are unique, no tensor is empty, none
     /// has more than eight dimensions.
-    pub tensors: Vec<(String, ArrayD<f32>)>,
+    pub tensors: Tensors,
     /// The network's description as JSON text. Opaque here: it is kept as it is.
     pub network_json: String,
     /// Further metadata: any keys but `wgrad.network` and `wgrad.version`.
@@ -180,7 +183,7 @@ impl ModelFile {
     ///
     /// # Errors
     /// [`Error::File`] for a number of networks that is none, and for a tensor that belongs to none of them.
-    pub fn networks(&self, path: &Path) -> Result<Vec<Vec<(String, ArrayD<f32>)>>> {
+    pub fn networks(&self, path: &Path) -> Result<Vec<Tensors>> {
         let wrong = |found: String, wanted: String| Error::file(path, found, wanted, FIX);
         let count = match self.extra.get(REPLICAS) {
             None => 1,
@@ -230,7 +233,7 @@ impl ModelFile {
 /// # Errors
 /// [`Error::Io`]; [`Error::File`] for anything but a whole safetensors file, for tensors of floats that 32 bits
 /// do not hold, and for floats of other sizes.
-pub fn tensors(path: &Path) -> Result<Vec<(String, ArrayD<f32>)>> {
+pub fn tensors(path: &Path) -> Result<Tensors> {
     let bytes = read_limited(path, MAX_FILE_BYTES)?;
     let mut tensors = Vec::new();
     for (name, view) in &read(path, &bytes)?.all {

@@ -153,9 +153,12 @@ const MUTANTS: &[Mutant] = mutants! {
     "dense_loss" "tiles: upstream gradient forgotten": "delta[replica * N * K + i] = sloped(UPSTREAM * slope, z)" => "delta[replica * N * K + i] = sloped(slope, z)";
     "dense_loss" "tiles: the first output's loss for all": "loss += shares[thread * K + k];" => "loss += shares[thread * K];";
     "dense_loss" "tiles: who is wrong is right": "shares[RIGHT + row] = select(0.0, 1.0" => "shares[RIGHT + row] = select(1.0, 0.0";
+    "dense_loss" "tiles: always counts the step": "found.now + ADVANCE" => "found.now + 1u";
+    "dense_loss" "always counts the step": "step[2u * replica + 1u] + ADVANCE" => "step[2u * replica + 1u] + 1u";
+    "dense_loss" "kept totals begin anew": "place == 0u && KEEPS == 0u" => "place == 0u";
     "dense_loss" "NaN: tiles: nothing is left of one score alone": "slope = if_finite(slope, largest);\n        if k" => "if k";
     "dense_loss" "NaN: tiles: a loss that is a number": "term = if_finite(log(total) + (largest - chosen), largest)" => "term = log(total) + (largest - chosen)";
-    "dense_loss" "counts the step to come": "step[2u * replica] = step[2u * replica + 1u] + 1u" => "step[2u * replica] += 1u";
+    "dense_loss" "counts the step to come": "step[2u * replica] = step[2u * replica + 1u] + ADVANCE" => "step[2u * replica] += 1u";
     "dense_loss" "upstream gradient forgotten": "UPSTREAM * slope" => "slope";
     "dense_loss" "the first sixteen scores alone": "first < N * K; first += TEAMS" => "first < TEAMS; first += TEAMS";
     "dense_loss" "label's probability not lowered": "- select(0.0, 1.0, k == label);" => "- 0.0;";
@@ -194,6 +197,14 @@ const MUTANTS: &[Mutant] = mutants! {
     "rows" "the first replica's order": "order[replica * ROWS + position]" => "order[position]";
     "rows" "past the end": "min(now * BATCH + i / SIZE, ROWS - 1u)" => "(now * BATCH + i / SIZE) % ROWS";
     "rows" "the first byte of four": "(8u * (at % 4u))" => "0u";
+    "rows_pair" "begins no step": "step[2u * replica + 1u] = step[2u * replica];" => "";
+    "rows_pair" "always the first mini-batch": "min(now * BATCH + n, ROWS - 1u)" => "min(n, ROWS - 1u)";
+    "rows_pair" "the first replica's order": "order[replica * ROWS + position]" => "order[position]";
+    "rows_pair" "past the end": "min(now * BATCH + n, ROWS - 1u)" => "(now * BATCH + n) % ROWS";
+    "rows_pair" "the first column's size for both": "row(replica, i / SIZE_2) * STRIDE_2" => "row(replica, i / SIZE) * STRIDE_2";
+    "rows_pair" "the first column begins at element 0": "* STRIDE + START + i" => "* STRIDE + i";
+    "rows_pair" "the first byte of four": "(8u * (at % 4u))" => "0u";
+    "rows_pair" "the second's last element left out": "i < BATCH * (SIZE + SIZE_2)" => "i + 1u < BATCH * (SIZE + SIZE_2)";
 
     "advance" "counts the step to come": "= step[2u * group.z + 1u] + 1u" => "= step[2u * group.z] + 1u";
     "advance" "does not begin it": "step[2u * group.z + 1u] = to_come;" => "";
@@ -465,6 +476,8 @@ const MUTANTS: &[Mutant] = mutants! {
     "softmax" "only the first 64 classes": "k < K; k += step) {\n        let at = first + k * INNER;\n        sum += exp" => "k < min(K, LANES); k += step) {\n        let at = first + k * INNER;\n        sum += exp";
     "softmax" "gradient's sum without y": "sum += g[at] * saved_y[at]" => "sum += g[at]";
     "softmax" "row of the place before": "row / INNER * INNER) * K + row % INNER" => "row / INNER * INNER) * K";
+    "epoch_metrics" "kept totals begin anew": "place == 0u && KEEPS == 0u" => "place == 0u";
+    "epoch_metrics" "totals never begin anew": "place == 0u && KEEPS == 0u" => "place == 0u && KEEPS == 1u";
     "epoch_metrics" "never starts anew": "if place == 0u" => "if place == 77u";
     "epoch_metrics" "rows past the end counted": "return min(batch, COUNT - min(COUNT, place * batch))" => "return batch";
     "epoch_metrics" "last maximum answers": "candidate > largest" => "candidate >= largest";

@@ -92,6 +92,7 @@ fn epoch_metrics_equal_pytorch() {
         count: 6,
         epoch_steps: 1,
         predict: true,
+        keeps: false,
     };
     let inputs = [
         ("scores", parts.get("scores")),
@@ -311,7 +312,9 @@ fn dense_loss_equals_pytorch() {
                 count: 10,
                 epoch_steps: 2,
                 predict: false,
+                keeps: false,
             },
+            advance: true,
         };
         let inputs = [
             ("a", parts.get("a0")),

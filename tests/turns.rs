@@ -112,12 +112,14 @@ fn loss(n: usize, examples: usize) -> Case {
         count: examples,
         epoch_steps: 1,
         predict: false,
+        keeps: false,
     };
     let op = DenseLoss {
         activation: Activation::Linear,
         cost: &quadratic::COST,
         upstream: 1.0,
         metrics,
+        advance: true,
     };
     // Scores near 1, so that the losses stay small numbers.
     Case::new(op, n)
@@ -166,6 +168,7 @@ fn epoch_metrics(n: usize, predict: bool) -> Case {
         count: 65,
         epoch_steps: 1,
         predict,
+        keeps: false,
     };
     let case = Case::new(op, n)
         .fixed(&[65, n], Fill::Distinct)

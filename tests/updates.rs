@@ -99,6 +99,7 @@ fn step_of(network: &Network, optimizer: &Optimizer) -> Step {
         count: IMAGES,
         epoch_steps: IMAGES / BATCH,
         predict: false,
+        keeps: false,
     };
     let counted = [step.value(), metrics.value(), guard.value()];
     let inputs = [&[scores, losses, xy[1]][..], &counted].concat();

@@ -247,7 +247,9 @@ fn rest(batch: usize) -> Vec<(String, Case)> {
             count: examples,
             epoch_steps: examples / batch,
             predict: false,
+            keeps: false,
         },
+        advance: true,
     };
     let loss = Case::new(loss, 1000)
         .fixed(&[batch, 1000], Fill::Sparse)

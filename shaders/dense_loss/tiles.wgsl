@@ -8,6 +8,8 @@ override K: u32 = 1u;
 // 0 quadratic, 1 cross-entropy, 2 log-likelihood.
 override COST: u32 = 0u;
 override UPSTREAM: f32 = 1.0;
+// 1 where the step counter is counted up.
+override ADVANCE: u32 = 1u;
 
 const EDGE: u32 = 5u;
 // Tiles at a time, and threads that share the sums of one.
@@ -236,6 +238,6 @@ fn by_tiles(replica: u32, thread: u32) {
             }
         }
         join_epoch(replica, found, N, seen, correct, loss, bad);
-        step[2u * replica] = found.now + 1u;
+        step[2u * replica] = found.now + ADVANCE;
     }
 }

@@ -4,6 +4,8 @@
 
 override COUNT: u32 = 1u;
 override EPOCH_STEPS: u32 = 1u;
+// 1 where totals go on from epoch to epoch.
+override KEEPS: u32 = 0u;
 
 // Steps summed apart before they join the epoch's sum: short sums round less.
 const BLOCK: u32 = 64u;
@@ -65,7 +67,7 @@ fn join_epoch(replica: u32, found: Found, batch: u32, seen: u32, correct: f32, l
     let place = found.now % EPOCH_STEPS;
     var sums = found.metrics;
     var guarded = found.guarded;
-    if place == 0u {
+    if place == 0u && KEEPS == 0u {
         sums = vec4(0.0);
         guarded = 0u;
         for (var j = 0u; j < 4u; j++) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::cross_entropy::CrossEntropy;
+use super::classes::CrossEntropy;
 use super::loss::{Criterion, over_example};
 use super::measure::{Measure, one};
 use crate::error::{Error, Result};

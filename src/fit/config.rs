@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::cross_entropy::CrossEntropy;
+use super::classes::CrossEntropy;
 use super::loss::Loss;
 use super::metric::Metric;
 use crate::error::{Error, Result};

@@ -1,17 +1,19 @@
 //! The loss of a mini-batch in a graph, its gradients, and what is kept and added up to be read.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use super::loss::Each;
 use crate::error::{Error, Result};
 use crate::expr::Expr;
-use crate::graph::{Graph, Handle};
+use crate::graph::{self, Graph, Handle};
 use crate::model::{Pass, Scope, Variables};
 use crate::ops::constant::Constant;
+use crate::ops::dense_loss::{MOST_EXAMPLES, MOST_SCORES};
 use crate::ops::pointwise::{Pointwise, pointwise};
 use crate::ops::reduce::Reduce;
 use crate::ops::reduction::{Kind, Reduction};
-use crate::ops::{Tape, Value};
+use crate::ops::{Loss as ClassLoss, Tape, Value};
 use crate::shape::Type;
 
 /// Streams of losses and metrics begin behind those of layers.
@@ -63,6 +65,25 @@ pub(super) fn weighted(
         });
     }
     total.ok_or_else(|| Error::setting("loss", "no term", "one or more"))
+}
+
+/// Scores `[N, K]`, losses `[N]` and labels `[N]` of a loss that is a cost of classes and nothing else, where they are
+/// few enough for one workgroup.
+pub(super) fn of_classes(graph: &Graph, terms: &[(f64, Each)]) -> Result<Option<[Value; 3]>> {
+    let &[(1.0, Each { sums, counts: None })] = terms else {
+        return Ok(None);
+    };
+    let node = &graph.nodes()[sums.node];
+    let graph::Kind::Op(op) = &node.kind else {
+        return Ok(None);
+    };
+    let op: &dyn Any = &**op;
+    let (true, &[scores, labels]) = (op.is::<ClassLoss>(), &node.inputs[..]) else {
+        return Ok(None);
+    };
+    let [n, k] = graph.ty(scores)?.shape.axes("scores", "[N, K]")?;
+    let few = n <= MOST_EXAMPLES && n * k <= MOST_SCORES;
+    Ok(few.then_some([scores, sums, labels]))
 }
 
 /// The loss `[N]` of each example, where every example counts 1.

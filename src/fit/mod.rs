@@ -5,9 +5,9 @@ mod by_hand;
 mod callback;
 mod checkpoint;
 mod class_metrics;
+mod classes;
 mod config;
 mod cost;
-mod cross_entropy;
 mod experiment;
 mod inference;
 mod input_gradient;
@@ -30,8 +30,8 @@ mod training;
 mod weights;
 
 pub use callback::{Callback, Control, EarlyStop, Progress};
+pub use classes::CrossEntropy;
 pub use config::{LossSetting, OptimizerSetting, ScheduleSetting, metric};
-pub use cross_entropy::CrossEntropy;
 pub use experiment::{
     AugmentSetting, DataSetting, EarlyStopSetting, Experiment, Format, Prepared, Reading,
     TrainingSetting,

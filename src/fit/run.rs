@@ -429,7 +429,7 @@ impl<'a> Fit<'a> {
             if let Some(replica) = losses.iter().position(|loss| !loss.is_finite()) {
                 return Err(Error::NotFinite {
                     place: "training loss".into(),
-                    step: done.saturating_sub(1),
+                    step: training.overflowed[replica].unwrap_or(done.saturating_sub(1)),
                     replica,
                     fix: not_finite(&given, &needs)?,
                 });

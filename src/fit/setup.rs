@@ -4,36 +4,26 @@
 //! `evaluate <set>` one mini-batch of an evaluation. A step uploads nothing and reads nothing back;
 //! losses and metrics are added up on the device.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use super::by_hand::ByHand;
-use super::cost::{Cost, LOSS_STREAMS, cost, output, record};
+use super::cost::LOSS_STREAMS;
 use super::loss::{Each, Loss};
 use super::metric::Metric;
 use super::mixup::of_shares;
-use super::resident::{Columns, Need, Resident, Sharded, of_set};
-use super::saved::{self, Seed};
+use super::resident::{Need, Sharded, of_set};
 use super::shards::{Given, Pair};
-use super::training::{Host32, Training};
-use crate::compile::Options;
+use super::training::Host32;
 use crate::data::words;
 use crate::error::{Error, Result};
 use crate::exec::Device;
-use crate::expr::Expr;
-use crate::graph::{Graph, Handle};
-use crate::model::{Input, Model, Pass, Role, Scope, Variables};
-use crate::ops::advance::Advance;
-use crate::ops::pointwise::Pointwise;
-use crate::ops::shuffle::Shuffle;
-use crate::ops::{COUNTER, Tape, Value};
+use crate::graph::Graph;
+use crate::model::{Input, Model, Pass, Scope, Variables};
+use crate::ops::{Tape, Value};
 use crate::optim::Optimizer;
-use crate::rng::KEYS;
-use crate::run::Session;
-use crate::shape::{DType, Type};
+use crate::shape::DType;
 
+mod compiled;
 mod evaluation;
 mod mixed;
+mod step;
 
 /// A grid's longest side, along which replicas stand.
 const MOST_REPLICAS: usize = 65_535;
@@ -50,7 +40,7 @@ pub(super) struct Setup<'a> {
     pub seed: u64,
     /// An optimizer for each replica, of which `optimizer` is the first; none where it trains all.
     pub sweep: &'a [Optimizer],
-    /// What a loop of one's own may do.
+    /// What is to be done with a step.
     pub wishes: Wishes,
     /// α of mixed examples.
     pub mixup: Option<f64>,
@@ -59,15 +49,28 @@ pub(super) struct Setup<'a> {
     /// Data that is evaluated, by name.
     pub evaluated: &'a [(&'a str, Given<'a>)],
 }
-/// What a loop of one's own may do with a step.
-#[derive(Clone, Copy, Debug, Default)]
+/// What is to be done with a step.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Wishes {
+    /// Train. Where weights are only evaluated, there is no step.
+    pub trains: bool,
     /// Set rates and freeze parameters.
     pub by_hand: bool,
     /// Read gradients.
     pub gradients: bool,
     /// Read the loss of each of so many steps.
     pub losses: usize,
+}
+
+impl Default for Wishes {
+    fn default() -> Self {
+        Self {
+            trains: true,
+            by_hand: false,
+            gradients: false,
+            losses: 0,
+        }
+    }
 }
 
 /// The columns that a model and its loss take: name, example, classes, and the ignored one.
@@ -289,193 +292,6 @@ impl Setup<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Writes the graph, compiles it and gives every variable its first value.
-    pub fn compile(&self, device: &Device) -> Result<Training> {
-        let wanted = self.checked()?;
-        self.fits(device)?;
-        let mut graph = Graph::new();
-        let mut variables = Variables::default();
-        let mut resident = Resident {
-            buffers: HashMap::new(),
-            uploads: vec![],
-        };
-        let step = graph.variable("step", Type::u32("step", &[COUNTER])?)?;
-        let key = graph.variable("keys", Type::u32("keys", &[KEYS])?)?;
-        let total = graph.variable("training loss", Type::f32("training loss", &[1])?)?;
-        let (mut order, mut order_program, mut epoch_steps) = (None, None, 1);
-        if let Some(data) = self.data {
-            // Of data in shards, what is an epoch here is a shard.
-            let n = data.shard(self.batch).unwrap_or(data.rows());
-            epoch_steps = n / self.batch;
-            let value = graph.variable("order", Type::u32("order", &[n])?)?;
-            order_program = Some(graph.begin("order"));
-            graph.op(Arc::new(Shuffle { n, epoch_steps }), &[value, key, step])?;
-            order = Some(value);
-        }
-        let train = graph.begin("train");
-        let mut fed: Vec<(String, Value)> = Vec::new();
-        let mut columns = self.data.zip(order).map(|(data, order)| Columns {
-            set: "training".into(),
-            data: data.columns(),
-            batch: self.batch,
-            epoch_steps,
-            order,
-            step,
-            made: HashMap::new(),
-            shards: data.shard(self.batch).map(Sharded::of),
-        });
-        graph.label("mini-batch");
-        let mut inputs = Vec::new();
-        let mut targets: HashMap<String, Value> = HashMap::new();
-        let named = wanted.targets.iter().flatten();
-        for (is_target, (name, example)) in
-            (wanted.inputs.iter().map(|c| (false, c))).chain(named.map(|c| (true, c)))
-        {
-            let value = match &mut columns {
-                Some(columns) => columns.batch(&mut graph, &mut resident, name)?,
-                None => match fed.iter().find(|(other, _)| other == name) {
-                    Some((_, value)) => *value,
-                    None => {
-                        // Not by its bare name, which may be that of a variable of ours.
-                        let of_batch = example.of_batch(name, self.batch)?;
-                        let value = graph.variable(&format!("column {name}"), of_batch)?;
-                        fed.push((name.clone(), value));
-                        value
-                    }
-                },
-            };
-            match is_target {
-                false => inputs.push(value),
-                true => drop(targets.insert(name.clone(), value)),
-            }
-        }
-        let shards = columns.and_then(|columns| columns.shards);
-        let pairs = paired(&graph, shards)?;
-        let pass = Pass::Training { keys: key, step };
-        if let Some(alpha) = self.mixup {
-            graph.label("mixup");
-            let mut streams = LOSS_STREAMS;
-            let mut scope = Scope::new(&mut graph, &mut variables, pass, &mut streams);
-            self.mix(&mut scope, alpha, &mut inputs, &mut targets, &wanted)?;
-        }
-        let outputs = self
-            .model
-            .write(&mut graph, &mut variables, &inputs, pass)?;
-        let mut streams = LOSS_STREAMS;
-        graph.label("loss forward");
-        let mut scope = Scope::new(&mut graph, &mut variables, pass, &mut streams);
-        let find = |_: &mut Scope<'_>, name: &str| Ok(targets[name]);
-        let terms = self.terms(&mut scope, &outputs, find, &wanted, self.mixup.is_some())?;
-        let parameters: Vec<(String, Value)> = variables
-            .of(Role::Parameter)
-            .map(|v| (v.name.clone(), v.value))
-            .collect();
-        let values: Vec<Value> = parameters.iter().map(|(_, v)| *v).collect();
-        let Cost { mean, gradients } = cost(&mut graph, &terms, self.batch, &values)?;
-        let named: Vec<(&str, Value)> = parameters.iter().map(|(n, v)| (n.as_str(), *v)).collect();
-        let each = match self.sweep {
-            [] => vec![self.optimizer.clone(); self.replicas],
-            sweep => sweep.to_vec(),
-        };
-        let by_hand = self.wishes.by_hand;
-        let (update, table) = match by_hand || !self.sweep.is_empty() {
-            false => {
-                let update = self.optimizer.declare(&mut graph, &named)?;
-                update.apply(&mut graph, &gradients, step)?;
-                (update, None)
-            }
-            true => {
-                let optimizer = self.optimizer;
-                let update = optimizer.declare_table(&mut graph, "", &each, by_hand, &named)?;
-                let table = update.apply_table(&mut graph, &gradients, step)?;
-                (update, Some(table))
-            }
-        };
-        let mut kept = Vec::new();
-        if self.wishes.gradients {
-            for ((name, _), gradient) in parameters.iter().zip(&gradients) {
-                let Some(gradient) = *gradient else { continue };
-                let result = format!("{name} gradient");
-                kept.push((name.clone(), output(&mut graph, &result, gradient)?));
-            }
-        }
-        let recorded = match self.wishes.losses {
-            0 => None,
-            n => Some(record(&mut graph, &mut variables, n, mean, step)?),
-        };
-        graph.label("loss total");
-        let add = Pointwise::new(&[Expr::input(0) + Expr::input(1)]).updating(0, 0);
-        graph.op(Arc::new(add), &[total, mean])?;
-        graph.label("step");
-        graph.op(Arc::new(Advance), &[step])?;
-        let mut evaluations = Vec::new();
-        for (set, data) in self.evaluated {
-            let written = self.evaluation(
-                set,
-                data,
-                &wanted,
-                &mut graph,
-                &mut variables,
-                &mut resident,
-            )?;
-            evaluations.push(written);
-        }
-        let init = graph.begin("init");
-        update.init(&mut graph)?;
-        let options = Options {
-            replicas: self.replicas,
-            ..Options::on(device.info())
-        };
-        let mut session = Session::with(&graph, device, &options)?;
-        let seed = Seed {
-            seed: self.seed,
-            first_replica: self.first_replica,
-            replicas: self.replicas,
-        };
-        seed.write(&mut session, graph.handle(key)?)?;
-        let table = match table {
-            None => None,
-            Some(table) => Some(ByHand::new(&graph, table, each)?),
-        };
-        let recorded: Option<Handle<f32>> = recorded.map(|v| graph.handle(v)).transpose()?;
-        if let Some(recorded) = recorded {
-            session.fill(recorded, 0.0)?;
-        }
-        resident.write(&mut session, &graph)?;
-        let mut training = Training {
-            order: order_program,
-            train,
-            fed: fed
-                .iter()
-                .map(|(name, value)| Ok((name.clone(), host32(&graph, *value)?)))
-                .collect::<Result<_>>()?,
-            saved: saved::begin(&mut session, &graph, &variables, seed, &mut 0)?,
-            states: update
-                .states()
-                .into_iter()
-                .map(|(name, value)| Ok((name, graph.handle(value)?)))
-                .collect::<Result<_>>()?,
-            step: graph.handle(step)?,
-            loss: graph.handle(total)?,
-            by_hand: table,
-            gradients: kept,
-            recorded,
-            evaluations,
-            epoch_steps: self.data.map_or(1, |data| data.rows() / self.batch),
-            rows: order.map(|order| graph.handle(order)).transpose()?,
-            pairs,
-            replicas: self.replicas,
-            session,
-        };
-        if let Some(by_hand) = &training.by_hand {
-            by_hand.write(&mut training.session)?;
-        }
-        training.session.fill(training.step, 0)?;
-        training.session.fill(training.loss, 0.0)?;
-        training.session.run(init, 1)?;
-        Ok(training)
     }
 }
 

@@ -13,9 +13,10 @@ use super::shards::{self, Feed, Pair};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::exec::profile::Runs;
-use crate::graph::{Handle, Program};
+use crate::graph::{Graph, Handle, Program};
+use crate::ops::Value;
 use crate::run::Session;
-use crate::tensor::Host;
+use crate::tensor::{Host, Values};
 
 /// A data set that is evaluated.
 pub(super) struct Evaluation {
@@ -36,6 +37,74 @@ pub(super) struct Evaluation {
 /// What an evaluation finds, of each replica: its loss and the metrics' values by name.
 pub(super) type Evaluated = Vec<(f64, Vec<(String, f64)>)>;
 
+/// Where training steps add up their losses in a graph.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Losses {
+    /// `[1]`: the means of the mini-batches.
+    OfSteps(Value),
+    /// As [`EpochMetrics`](crate::ops::epoch_metrics::EpochMetrics) keeps them: the losses of the examples, `[4]`
+    /// and `[4]`.
+    OfExamples {
+        /// The sums.
+        totals: Value,
+        /// The first step whose loss was not finite.
+        guard: Value,
+    },
+}
+
+impl Losses {
+    /// Where sums stand.
+    pub fn total(self) -> Value {
+        match self {
+            Self::OfSteps(total) | Self::OfExamples { totals: total, .. } => total,
+        }
+    }
+}
+
+/// The sum of the losses of training steps, since it was cleared.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Total {
+    /// The first of each replica's numbers is the sum.
+    sums: Handle<f32>,
+    guard: Option<Handle<u32>>,
+    /// What a sum is divided by to be one of means.
+    examples: f64,
+}
+
+impl Total {
+    pub fn new(graph: &Graph, losses: Losses, batch: usize) -> Result<Self> {
+        let sums = graph.handle(losses.total())?;
+        Ok(match losses {
+            Losses::OfSteps(_) => Self {
+                sums,
+                guard: None,
+                examples: 1.0,
+            },
+            Losses::OfExamples { guard, .. } => Self {
+                sums,
+                guard: Some(graph.handle(guard)?),
+                examples: batch as f64,
+            },
+        })
+    }
+
+    pub fn clear(&self, session: &mut Session) -> Result<()> {
+        session.fill(self.sums, 0.0)?;
+        match self.guard {
+            Some(guard) => session.fill(guard, 0),
+            None => Ok(()),
+        }
+    }
+
+    /// Of each replica, the sum of the steps' means.
+    fn of(&self, sums: &Values<f32>) -> Vec<f64> {
+        let first = |sums: &[f32]| sums.first().map_or(0.0, |&sum| f64::from(sum));
+        sums.replicas()
+            .map(|sums| first(sums) / self.examples)
+            .collect()
+    }
+}
+
 /// A compiled training run.
 pub(super) struct Training {
     pub(super) session: Session,
@@ -45,7 +114,9 @@ pub(super) struct Training {
     pub(super) saved: Vec<Saved>,
     pub(super) states: Vec<(String, Handle<f32>)>,
     pub(super) step: Handle<u32>,
-    pub(super) loss: Handle<f32>,
+    pub(super) total: Total,
+    /// Of each replica, the first step whose loss was not finite, as far as the last evaluation knows.
+    pub(super) overflowed: Vec<Option<u64>>,
     pub(super) by_hand: Option<ByHand>,
     pub(super) gradients: Vec<(String, Handle<f32>)>,
     /// The losses of the last steps.
@@ -148,9 +219,9 @@ impl Training {
 
     /// The sum of the losses since it was asked last, of each replica.
     pub fn take_loss(&mut self) -> Result<Vec<f64>> {
-        let sums = self.session.read(self.loss)?;
-        self.session.fill(self.loss, 0.0)?;
-        Ok(sums.iter().map(|&x| f64::from(x)).collect())
+        let sums = self.session.read(self.total.sums)?;
+        self.total.clear(&mut self.session)?;
+        Ok(self.total.of(&sums))
     }
 
     /// Evaluates some of the sets; with the losses since they were asked last, in one readback. Sets in
@@ -183,8 +254,19 @@ impl Training {
             terms.flatten().chain(set.metrics.iter().map(|(_, t)| *t))
         });
         let handles: Vec<Handle<f32>> = totals.collect();
-        let (losses, totals) = self.session.read((self.loss, handles))?;
-        self.session.fill(self.loss, 0.0)?;
+        let (losses, (guard, totals)) = {
+            let asked = (self.total.sums, (self.total.guard, handles));
+            self.session.read(asked)?
+        };
+        self.overflowed = match guard {
+            // One more than the step's number, or 0.
+            Some(guard) => guard
+                .replicas()
+                .map(|g| u64::from(g[0]).checked_sub(1))
+                .collect(),
+            None => vec![None; self.replicas],
+        };
+        self.total.clear(&mut self.session)?;
         let mut totals = totals.into_iter();
         // The next total, of each replica.
         let mut next = || -> Vec<Vec<f64>> {
@@ -220,7 +302,7 @@ impl Training {
             }
             evaluated.push(results);
         }
-        Ok((losses.iter().map(|&x| f64::from(x)).collect(), evaluated))
+        Ok((self.total.of(&losses), evaluated))
     }
 
     /// The model's weights and statistics of each replica.

@@ -7,18 +7,18 @@ use ndarray::ArrayD;
 
 use crate::error::{Error, Result};
 use crate::model::{Model, Registry, Role};
-use crate::model_file::{ModelFile, tensors, weights_sha256};
+use crate::model_file::{ModelFile, Tensors, tensors, weights_sha256};
 use crate::nn::Network;
 
 /// The weights and statistics of a model, by name: `conv2d.weight`, `batch_norm.running_mean`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights {
-    tensors: Vec<(String, ArrayD<f32>)>,
+    tensors: Tensors,
 }
 
 impl Weights {
     /// Tensors by name.
-    pub fn from_tensors(tensors: Vec<(String, ArrayD<f32>)>) -> Self {
+    pub fn from_tensors(tensors: Tensors) -> Self {
         Self { tensors }
     }
 

@@ -40,6 +40,8 @@ pub struct DenseLoss {
     pub upstream: f64,
     /// What the step is added to, without predictions.
     pub metrics: EpochMetrics,
+    /// Whether the step counter's `next` is counted up; else it is what `now` is.
+    pub advance: bool,
 }
 
 /// The costs that this kernel knows; a cost's place is the constant `COST` of the shader.
@@ -121,6 +123,8 @@ impl Op for DenseLoss {
                 ("UPSTREAM", self.upstream),
                 ("COUNT", self.metrics.count as f64),
                 ("EPOCH_STEPS", self.metrics.epoch_steps as f64),
+                ("KEEPS", f64::from(u8::from(self.metrics.keeps))),
+                ("ADVANCE", f64::from(u8::from(self.advance))),
             ],
             operands,
             grid: [1, 1],
@@ -175,6 +179,8 @@ pub static DENSE_LOSS: Kernel = Kernel {
         "UPSTREAM",
         "COUNT",
         "EPOCH_STEPS",
+        "KEEPS",
+        "ADVANCE",
     ],
     reference: crate::reference!(dense_loss),
     optimized: Some(dense_loss_fast),
@@ -276,11 +282,12 @@ fn finish<T: Real>(args: &mut Args<'_, T>, z: &mut [T]) {
         steps: args.size("EPOCH_STEPS"),
         step: step[NOW],
         batch: args.size("N"),
+        keeps: args.size("KEEPS") == 1,
     };
     let rows = z.chunks(k).zip(labels);
     let rows = rows.map(|(z, &label)| (epoch_metrics::is_right(z, label), loss(z, label)));
     epoch.join(rows, metrics, guard);
-    step[NEXT] = step[NOW].wrapping_add(1);
+    step[NEXT] = step[NOW].wrapping_add(args.size("ADVANCE") as u32);
 }
 
 /// Every cost; one of each, more scores than threads and as many, around a tile's edges, few inputs
@@ -311,7 +318,9 @@ pub fn cases() -> Vec<Case> {
                     count,
                     epoch_steps: steps,
                     predict: false,
+                    keeps: n == 1 || n == 7,
                 },
+                advance: n != 16,
             };
             cases.push(
                 Case::new(op, n_in.max(n))

@@ -2,7 +2,7 @@
 //! first loss that was not finite and, where wanted, every answer.
 //!
 //! Where a step begins an epoch, metrics and guard start from zero; so nobody has to
-//! clear them, and what they held before does not matter. Losses are summed in blocks of
+//! clear them, and what they held before does not matter. Or they go on, in epochs of one step, until somebody does. Losses are summed in blocks of
 //! 64 steps that then join the epoch's sum: 5,000 steps in one f32 sum would round 5,000
 //! times.
 //!
@@ -30,6 +30,8 @@ pub struct EpochMetrics {
     pub epoch_steps: usize,
     /// Whether answers are kept.
     pub predict: bool,
+    /// Whether totals go on from epoch to epoch, until somebody clears metrics and guard.
+    pub keeps: bool,
 }
 
 /// Steps in a block; `BLOCK` in shaders/shared/metrics.wgsl.
@@ -112,6 +114,7 @@ impl Op for EpochMetrics {
                 ("K", k as f64),
                 ("COUNT", self.count as f64),
                 ("EPOCH_STEPS", self.epoch_steps as f64),
+                ("KEEPS", f64::from(u8::from(self.keeps))),
             ],
             operands: (0..inputs.len()).map(Operand::In).collect(),
             grid: [1, 1],
@@ -140,7 +143,7 @@ pub static EPOCH_METRICS: Kernel = Kernel {
         Bind::update("metrics").of("4"),
         Bind::update("guard").u32().of("4"),
     ],
-    constants: &["N", "K", "COUNT", "EPOCH_STEPS"],
+    constants: &["N", "K", "COUNT", "EPOCH_STEPS", "KEEPS"],
     reference: crate::reference!(epoch_metrics),
     optimized: None,
     demand: crate::kernel::Demand::UNSTATED,
@@ -209,6 +212,7 @@ fn add_up<T: Real>(a: &mut Args<'_, T>, mut keep: impl FnMut(usize, u32)) {
         steps: a.size("EPOCH_STEPS"),
         step,
         batch: n,
+        keeps: a.size("KEEPS") == 1,
     };
     let first = epoch.place() * n;
     let rows = scores.chunks(k).zip(losses).zip(labels).enumerate();
@@ -231,6 +235,8 @@ pub(super) struct Epoch {
     pub step: u32,
     /// Examples in a mini-batch.
     pub batch: usize,
+    /// Whether totals go on from epoch to epoch.
+    pub keeps: bool,
 }
 
 impl Epoch {
@@ -253,7 +259,7 @@ impl Epoch {
         guard: &mut [u32],
     ) {
         let (place, seen) = (self.place(), self.seen());
-        if place == 0 {
+        if place == 0 && !self.keeps {
             metrics.fill(T::ZERO);
             guard.fill(0);
         }
@@ -291,11 +297,12 @@ pub fn cases() -> Vec<Case> {
     ] {
         for scores in [uniform, Fill::Ties] {
             for losses in [uniform, Fill::Number(f64::INFINITY), Fill::Number(f64::NAN)] {
-                for predict in [false, true] {
+                for (predict, keeps) in [(false, false), (true, false), (false, true)] {
                     let op = EpochMetrics {
                         count,
                         epoch_steps,
                         predict,
+                        keeps,
                     };
                     let mut case = Case::new(op, n)
                         .fixed(&[n, k], scores)

@@ -407,6 +407,7 @@ pub mod reduce;
 pub mod reduction;
 pub mod reshape;
 pub mod rows;
+pub mod rows_pair;
 pub mod scale;
 pub mod shuffle;
 pub mod slice;
@@ -460,6 +461,7 @@ table! {
     reduction,
     reshape,
     rows,
+    rows_pair,
     scale,
     shuffle,
     slice,

@@ -39,7 +39,7 @@ pub struct Rows {
 
 impl Rows {
     /// Elements of a row.
-    fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         self.extents.iter().product()
     }
 

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::graph::{Graph, Handle};
 use crate::model::Variables;
-use crate::model_file::{ModelFile, REPLICAS, shown, weights_sha256};
+use crate::model_file::{ModelFile, REPLICAS, Tensors, shown, weights_sha256};
 use crate::nn::{Network, Parameter};
 use crate::run::Session;
 use crate::tensor::Values;
@@ -23,7 +23,7 @@ use crate::tensor::Values;
 const BATCH: usize = 100;
 
 /// One replica's weights by name, in the network's order.
-pub type Weights = Vec<(String, ArrayD<f32>)>;
+pub type Weights = Tensors;
 
 /// A network with the weights of one or more replicas.
 #[derive(Clone, Debug, PartialEq)]

@@ -294,6 +294,7 @@ pub(super) fn evaluation(
         count: images.len(),
         epoch_steps: steps,
         predict: true,
+        keeps: false,
     };
     let inputs = [
         forward.output,
@@ -356,6 +357,7 @@ pub(super) fn build(network: &Network, settings: &Settings, data: &Split) -> Res
         count,
         epoch_steps: steps,
         predict: false,
+        keeps: false,
     };
     // With one output the decision is at ½ of the activation; else any monotonic
     // function of the activations has the same maximum, and the last one is spared.

@@ -283,6 +283,7 @@ fn metrics_notice_what_is_not_a_number() {
         count: 10 * n,
         epoch_steps: 10,
         predict: false,
+        keeps: false,
     };
     let hold =
         |k: usize, scores: &[f32], losses: &[f32], labels: &[u32], metrics: [f32; 4], bad: u32| {

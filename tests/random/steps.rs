@@ -214,7 +214,9 @@ fn dense_loss() {
                     count: (all * part).ceil().max(1.0) as usize,
                     epoch_steps,
                     predict: false,
+                    keeps: false,
                 },
+                advance: true,
             };
             let case = Case::new(loss, n_in.max(n))
                 .fixed(&[n, n_in], UNIFORM)

@@ -16,6 +16,7 @@ use crate::ops::dense_loss::{DenseLoss, MOST_EXAMPLES, MOST_SCORES, constant_of}
 use crate::ops::epoch_metrics::EpochMetrics;
 use crate::ops::gather::Gather;
 use crate::ops::matmul::{Matmul, biased};
+use crate::ops::rows_pair::RowsPair;
 use crate::ops::shuffle::Shuffle;
 use crate::ops::{Loss, LossGrad, Value};
 
@@ -53,6 +54,10 @@ fn recognise(nodes: &Nodes, i: usize) -> Option<Join> {
         return None;
     };
     let (outputs, inputs) = (nodes.ty(scores)?.shape.extents(), nodes.ty(a)?.elements());
+    // The same ending adds a value of every score.
+    if nodes.ty(b)?.shape.extents() != &outputs[1..] {
+        return None;
+    }
     if outputs[0] > MOST_EXAMPLES
         || outputs[0] * outputs[1] > MOST_SCORES
         || inputs * outputs[1] > MOST_WORK
@@ -84,12 +89,14 @@ fn recognise(nodes: &Nodes, i: usize) -> Option<Join> {
         }
         members.push(last);
     }
-    members.push(advance(nodes, last, step)?);
+    let counter = advance(nodes, last, step);
+    members.extend(counter);
     let op = DenseLoss {
         activation,
         cost,
         upstream: value,
         metrics: measures,
+        advance: counter.is_some(),
     };
     Some(Join {
         members,
@@ -99,7 +106,7 @@ fn recognise(nodes: &Nodes, i: usize) -> Option<Join> {
         inputs: vec![a, w, b, labels, step, metrics, guard],
         outputs: vec![nodes.first(last)],
         // Who reads `now` does not see `next` change, and nobody else reads `next`: that is
-        // what `advance` makes sure of.
+        // what `advance` makes sure of. Where it is not counted, both words stay what they are.
         unseen: Some(step),
     })
 }
@@ -107,12 +114,12 @@ fn recognise(nodes: &Nodes, i: usize) -> Option<Join> {
 /// The node that counts the step, if it may do so right behind node `last`.
 ///
 /// [`Advance`] gives both words of the counter the number of the step to come, the fused kernel
-/// only `next`; [`Gather`] then makes up for `now`. So every program that reads the counter's
-/// `now` must begin with a gather, and until the counter was to be counted nobody may ask for
+/// only `next`; [`Gather`] and [`RowsPair`] then make up for `now`. So every program that reads the counter's
+/// `now` must begin with one of these, and until the counter was to be counted nobody may ask for
 /// `next`: wgrad's own ops say which word they read, others may read both.
 fn advance(nodes: &Nodes, last: usize, step: Value) -> Option<usize> {
     let program = |r: usize| nodes.nodes[r].as_ref().and_then(|n| n.program);
-    let gathers = |r: usize| nodes.op::<Gather>(r).is_some();
+    let gathers = |r: usize| nodes.op::<Gather>(r).is_some() || nodes.op::<RowsPair>(r).is_some();
     let next_only = |r: usize| nodes.op::<Shuffle>(r).is_some() || nodes.op::<Average>(r).is_some();
     // In the order of the graph.
     let readers = nodes.readers(step).to_vec();

@@ -6,6 +6,7 @@
 //! | [`dense`] | a dense layer's way back: input gradient, mask and slope, weights and bias with their updates |
 //! | [`conv`] | convolution, bias, pool and activation; pool gradient into both gradients of the convolution; filters and bias with their updates |
 //! | [`pointwise`] | chains and trees of expressions |
+//! | [`rows`] | mini-batches of two columns |
 //! | [`loss`] | the last dense layer with its cost, the epoch's metrics, the output error and the step counter |
 //!
 //! A rule only recognises a pattern. Whether the nodes may become one, since none between
@@ -19,6 +20,7 @@ mod loss;
 
 mod nodes;
 mod pointwise;
+mod rows;
 #[cfg(test)]
 mod sums_tests;
 
@@ -33,6 +35,7 @@ pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
     endings::fuse(nodes)?;
     conv::fuse(nodes)?;
     dense::fuse(nodes)?;
+    rows::fuse(nodes)?;
     loss::fuse(nodes)?;
     // A dense layer's way back no longer reads what stood before a mask, so the mask may
     // now go to the end of the layer before it.

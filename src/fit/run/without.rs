@@ -5,7 +5,7 @@ use crate::data::DataRef;
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::fit::report::Scores;
-use crate::fit::setup::Setup;
+use crate::fit::setup::{Setup, Wishes};
 use crate::fit::shards::Given;
 use crate::fit::weights::Weights;
 use crate::plan::Plan;
@@ -58,6 +58,10 @@ impl Fit<'_> {
         }
         let setup = Setup {
             mixup: None,
+            wishes: Wishes {
+                trains: false,
+                ..Wishes::default()
+            },
             replicas: 1,
             sweep: &[],
             ..self.setup(None, &sets)

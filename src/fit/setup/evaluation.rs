@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::compiled::Writing;
 use super::{Setup, Wanted, paired};
 use crate::error::Result;
 use crate::expr::Expr;
 use crate::fit::cost::{LOSS_STREAMS, add_up};
-use crate::fit::resident::{Columns, Resident, Sharded};
+use crate::fit::resident::{Columns, Sharded};
 use crate::fit::shards::{Evaluated, Given};
 use crate::fit::training::Evaluation;
 use crate::graph::{Graph, Handle};
@@ -28,10 +29,14 @@ impl Setup<'_> {
         set: &str,
         data: &Given<'_>,
         wanted: &Wanted,
-        graph: &mut Graph,
-        variables: &mut Variables,
-        resident: &mut Resident,
+        writing: &mut Writing,
     ) -> Result<Evaluation> {
+        let Writing {
+            graph,
+            variables,
+            resident,
+            ..
+        } = writing;
         let most = data.shard(1).unwrap_or(data.rows());
         let batch = self.batch.max(EVALUATION_BATCH).min(most);
         // Of data in shards, what lies on the device is a shard.

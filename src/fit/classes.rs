@@ -1,4 +1,4 @@
-//! Cross-entropy over classes.
+//! Losses of classes: cross-entropy, and the book's costs.
 
 use std::sync::Arc;
 
@@ -9,13 +9,71 @@ use crate::model::{Input, Scope};
 use crate::ops::log_softmax::LogSoftmax;
 use crate::ops::pointwise::pointwise;
 use crate::ops::reduction::{Kind, Reduction};
-use crate::ops::{Loss as ClassLoss, Tape, Value, log_likelihood};
+use crate::ops::{Cost, Loss as ClassLoss, Tape, Value, log_likelihood};
 use crate::shape::DType;
 
 impl Loss {
     /// −ln softmax(y)ₜ over the last axis of scores y `[N, …, K]`, for classes t `[N, …]`.
     pub fn cross_entropy() -> Self {
         Self::of_criterion(CrossEntropy::default())
+    }
+}
+
+impl Loss {
+    /// A cost of scores y `[N, K]` and a class t `[N]` of each example, one of the book's or of your own:
+    ///
+    /// | cost | loss of an example |
+    /// |---|---|
+    /// | [`quadratic::COST`](crate::ops::quadratic::COST) | ½‖y − e‖², e the class's unit vector (Nielsen, equation 6) |
+    /// | [`cross_entropy::COST`](crate::ops::cross_entropy::COST) | −Σ \[e ln σ(y) + (1 − e) ln(1 − σ(y))\], of scores before their sigmoids (63) |
+    /// | [`log_likelihood::COST`](crate::ops::log_likelihood::COST) | −ln softmax(y)ₜ, which is [`Loss::cross_entropy`] (80) |
+    ///
+    /// Of one score the classes are 0 and 1.
+    ///
+    /// ```
+    /// use wgrad::fit::Loss;
+    /// use wgrad::ops::cross_entropy;
+    ///
+    /// assert_eq!(Loss::of_cost(&cross_entropy::COST).name(), "cross_entropy of each class");
+    /// ```
+    pub fn of_cost(cost: &'static Cost) -> Self {
+        let name = format!("{} of each class", cost.name);
+        Self::of_criterion(OfCost { cost, name })
+    }
+}
+
+/// [`Loss::of_cost`].
+#[derive(Debug)]
+struct OfCost {
+    cost: &'static Cost,
+    name: String,
+}
+
+impl Criterion for OfCost {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn targets(&self, outputs: &[Input]) -> Result<Vec<Input>> {
+        match outputs {
+            [Input { extents, dtype }] if *dtype == DType::F32 && extents.len() == 1 => {
+                Ok(vec![Input::u32([])])
+            }
+            other => {
+                let found = format!("{other:?}");
+                Err(Error::shape(self.name.as_str(), found, "scores [N, K]"))
+            }
+        }
+    }
+
+    fn classes(&self, outputs: &[Input]) -> Option<usize> {
+        let scores = outputs.first()?.extents.first()?;
+        Some((*scores).max(2))
+    }
+
+    fn write(&self, scope: &mut Scope<'_>, outputs: &[Value], targets: &[Value]) -> Result<Each> {
+        let loss = ClassLoss(self.cost);
+        Ok(scope.op1(Arc::new(loss), &[outputs[0], targets[0]])?.into())
     }
 }
 
@@ -205,8 +263,14 @@ impl Criterion for CrossEntropy {
             let count = scope.reshape(count, &[n, places])?;
             counts = Some(over_example(scope, count, false)?);
         }
-        let loss = scope.reshape(loss, &[n, places])?;
-        let sums = over_example(scope, loss, counts.is_none())?;
+        // Of one place an example there is nothing to take a mean of.
+        let sums = match extents.len() {
+            2 => loss,
+            _ => {
+                let loss = scope.reshape(loss, &[n, places])?;
+                over_example(scope, loss, counts.is_none())?
+            }
+        };
         Ok(Each { sums, counts })
     }
 }

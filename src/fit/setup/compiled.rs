@@ -1,0 +1,135 @@
+//! From the programs of a run to a session with its first values.
+
+use super::step::Step;
+use super::{Setup, host32};
+use crate::compile::Options;
+use crate::error::Result;
+use crate::exec::Device;
+use crate::fit::by_hand::ByHand;
+use crate::fit::resident::Resident;
+use crate::fit::saved::{self, Seed};
+use crate::fit::training::{Total, Training};
+use crate::graph::{Graph, Handle};
+use crate::model::Variables;
+use crate::ops::{COUNTER, Value};
+use crate::optim::Optimizer;
+use crate::rng::KEYS;
+use crate::run::Session;
+use crate::shape::Type;
+
+/// A graph that programs are written into, and what goes with it.
+pub(super) struct Writing {
+    pub graph: Graph,
+    pub variables: Variables,
+    pub resident: Resident,
+    /// The counter of training steps.
+    pub step: Value,
+    pub key: Value,
+}
+
+impl Writing {
+    fn new() -> Result<Self> {
+        let mut graph = Graph::new();
+        let step = graph.variable("step", Type::u32("step", &[COUNTER])?)?;
+        let key = graph.variable("keys", Type::u32("keys", &[KEYS])?)?;
+        Ok(Self {
+            graph,
+            variables: Variables::default(),
+            resident: Resident::default(),
+            step,
+            key,
+        })
+    }
+}
+
+impl Setup<'_> {
+    /// The optimizer of each replica.
+    pub(super) fn each(&self) -> Vec<Optimizer> {
+        match self.sweep {
+            [] => vec![self.optimizer.clone(); self.replicas],
+            sweep => sweep.to_vec(),
+        }
+    }
+
+    /// Writes the graph, compiles it and gives every variable its first value.
+    pub fn compile(&self, device: &Device) -> Result<Training> {
+        let wanted = self.checked()?;
+        self.fits(device)?;
+        let mut writing = Writing::new()?;
+        let step = self.step(&mut writing, &wanted)?;
+        let mut evaluations = Vec::new();
+        for (set, data) in self.evaluated {
+            evaluations.push(self.evaluation(set, data, &wanted, &mut writing)?);
+        }
+        let init = writing.graph.begin("init");
+        if let Some(update) = &step.update {
+            update.init(&mut writing.graph)?;
+        }
+        let Writing {
+            graph,
+            variables,
+            resident,
+            step: counter,
+            key,
+        } = writing;
+        let Step {
+            order,
+            train,
+            fed,
+            pairs,
+            update,
+            table,
+            gradients,
+            recorded,
+            losses,
+        } = step;
+        let options = Options {
+            replicas: self.replicas,
+            ..Options::on(device.info())
+        };
+        let mut session = Session::with(&graph, device, &options)?;
+        let seed = Seed {
+            seed: self.seed,
+            first_replica: self.first_replica,
+            replicas: self.replicas,
+        };
+        seed.write(&mut session, graph.handle(key)?)?;
+        let recorded: Option<Handle<f32>> = recorded.map(|v| graph.handle(v)).transpose()?;
+        if let Some(recorded) = recorded {
+            session.fill(recorded, 0.0)?;
+        }
+        resident.write(&mut session, &graph)?;
+        let fed = fed.iter();
+        let fed = fed.map(|(name, value)| Ok((name.clone(), host32(&graph, *value)?)));
+        let states = update.iter().flat_map(|update| update.states());
+        let states = states.map(|(name, value)| Ok((name, graph.handle(value)?)));
+        let mut training = Training {
+            order: order.map(|(program, _)| program),
+            train,
+            fed: fed.collect::<Result<_>>()?,
+            saved: saved::begin(&mut session, &graph, &variables, seed, &mut 0)?,
+            states: states.collect::<Result<_>>()?,
+            step: graph.handle(counter)?,
+            total: Total::new(&graph, losses, self.batch)?,
+            overflowed: vec![None; self.replicas],
+            by_hand: table
+                .map(|table| ByHand::new(&graph, table, self.each()))
+                .transpose()?,
+            gradients,
+            recorded,
+            evaluations,
+            epoch_steps: self.data.map_or(1, |data| data.rows() / self.batch),
+            rows: order.map(|(_, rows)| graph.handle(rows)).transpose()?,
+            pairs,
+            replicas: self.replicas,
+            session,
+        };
+        if let Some(by_hand) = &training.by_hand {
+            by_hand.write(&mut training.session)?;
+        }
+        training.session.fill(training.step, 0)?;
+        training.total.clear(&mut training.session)?;
+        training.session.run(init, 1)?;
+        Ok(training)
+    }
+}
