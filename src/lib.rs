@@ -133,10 +133,11 @@ pub mod prelude {
     pub use crate::expr::Expr;
     pub use crate::fit::{
         Callback, CrossEntropy, EarlyStop, Fit, Inference, InputGradient, JointStep, Loss, Metric,
-        Progress, TrainStep, Weights,
+        Plateau, Progress, TrainStep, Weights,
     };
     pub use crate::model::layers::*;
     pub use crate::model::{Initializer, Input, Layer, Model, Registry, Scope, Wire};
+    pub use crate::ops::distort::Distortion;
     pub use crate::optim::{
         Adadelta, Adagrad, Adam, AdamW, Adamax, Group, Lamb, Lion, NAdam, Optimizer, RmsProp,
         Schedule, Sgd,

@@ -196,6 +196,8 @@ pub mod streams {
     pub const SAMPLE: u32 = 0x0600;
     /// Distortion of mini-batches.
     pub const DISTORT: u32 = 0x0300;
+    /// Distortion by a layer; `+` the layer's number in the network.
+    pub const DISTORTIONS: u32 = 0x8_0000;
     /// Flips and crops of images; `+` the layer's number in the network.
     pub const AUGMENT: u32 = 0x5_0000;
     /// Squares and colours of pictures; `+` four times the layer's number in the network.

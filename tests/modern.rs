@@ -13,7 +13,7 @@ use wgrad::nn::{Init, Network};
 use wgrad::ops::distort::{Distort, Distortion, Draw};
 use wgrad::ops::gather::Expansion;
 use wgrad::ops::{COUNTER, Tape};
-use wgrad::rng::{keys, uniform};
+use wgrad::rng::{keys, streams, uniform};
 use wgrad::run::Session;
 use wgrad::shape::Type;
 use wgrad::train::{Model, Settings, Trainer};
@@ -38,6 +38,7 @@ fn distorted(device: &Device, distortion: Distortion, step: u32) -> [Vec<f32>; 2
         distortion,
         batch: 3,
         size: [28, 23],
+        stream: streams::DISTORT,
     };
     let maps = graph.op1(Arc::new(draw), &[k.value(), s.value()]);
     let maps = maps.unwrap();

@@ -376,6 +376,7 @@ fn distort_equals_pytorch() {
             distortion,
             batch: shape[0],
             size: [shape[2], shape[3]],
+            stream: wgrad::rng::streams::DISTORT,
         };
         let share = allowed(&Case::new(draw, 80), Side::Cpu);
         let inputs = [("keys", keys), ("step", &step)];

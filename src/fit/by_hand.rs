@@ -37,6 +37,11 @@ impl ByHand {
         session.write(self.handle, &values)
     }
 
+    /// The learning rate of each replica.
+    pub fn rates(&self) -> Vec<f64> {
+        self.each.iter().map(Optimizer::rate).collect()
+    }
+
     /// Gives each replica a learning rate.
     pub fn set_rates(&mut self, session: &mut Session, rates: &[f64]) -> Result<()> {
         if rates.len() != self.each.len() {
@@ -61,6 +66,7 @@ impl ByHand {
 
 /// Refuses what needs hyperparameters on the device where there are none.
 pub(super) fn none(what: &str) -> Error {
-    let wanted = "a step that was compiled for it (`by_hand` of its builder)";
+    let wanted =
+        "a step that was compiled for it (`by_hand` of its builder, `Callback::sets_rates`)";
     Error::setting(what, "a step whose hyperparameters stay", wanted)
 }

@@ -25,6 +25,12 @@ pub trait Callback: Debug {
         Ok(())
     }
 
+    /// Whether it sets learning rates ([`Control::set_rates`]). Hyperparameters then stand on the device, where they
+    /// are otherwise compiled in.
+    fn sets_rates(&self) -> bool {
+        false
+    }
+
     /// What it has learnt from the epochs so far, for a checkpoint; nothing, if not said.
     fn state(&self) -> serde_json::Value {
         serde_json::Value::Null
@@ -61,6 +67,22 @@ impl Control<'_> {
         self.training.weights()
     }
 
+    /// The learning rate of each replica, without what a schedule makes of it.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] in a run of which no callback says that it sets rates.
+    pub fn rates(&self) -> Result<Vec<f64>> {
+        self.training.rates()
+    }
+
+    /// Gives each replica a learning rate, from the next epoch on.
+    ///
+    /// # Errors
+    /// As [`Control::rates`]; [`Error::Setting`] for another number of rates, or one out of range.
+    pub fn set_rates(&mut self, rates: &[f64]) -> Result<()> {
+        self.training.set_rates(rates)
+    }
+
     /// The weights that the run ends with, in place of the last epoch's.
     pub fn choose(&mut self, epoch: usize, weights: Vec<Weights>) {
         self.chosen = Some((epoch, weights));
@@ -90,14 +112,76 @@ impl<F: FnMut(&Epoch)> Callback for Progress<F> {
     }
 }
 
+/// A number of epochs that is to become better.
+#[derive(Clone, Debug)]
+pub(super) struct Watched {
+    number: String,
+    /// Whether large numbers are the good ones.
+    pub largest: bool,
+    /// How much better a number must be to count.
+    pub least: f64,
+}
+
+impl Watched {
+    /// Losses and errors are to be small; accuracies, `r2`, `auc`, `precision`, `recall` and `f1` large.
+    pub fn new(number: &str) -> Self {
+        let large = ["accuracy", "top ", "r2", "auc", "precision", "recall", "f1"];
+        let of = number.strip_prefix("validation ").unwrap_or(number);
+        Self {
+            number: number.into(),
+            largest: large.iter().any(|name| of.starts_with(name)),
+            least: 0.0,
+        }
+    }
+
+    /// [`Callback::check`].
+    pub fn check(&self, numbers: &[String]) -> Result<()> {
+        if numbers.contains(&self.number) {
+            return Ok(());
+        }
+        let known: Vec<&str> = numbers.iter().map(String::as_str).collect();
+        Err(Error::unknown("number of an epoch", &self.number, &known))
+    }
+
+    /// The number in an epoch, the mean over replicas.
+    pub fn of(&self, epoch: &Epoch) -> Result<f64> {
+        self.known(epoch, epoch.get(&self.number))
+    }
+
+    /// The number in an epoch, of a replica.
+    pub fn of_replica(&self, epoch: &Epoch, replica: usize) -> Result<f64> {
+        self.known(epoch, epoch.get_of(&self.number, replica))
+    }
+
+    fn known(&self, epoch: &Epoch, number: Option<f64>) -> Result<f64> {
+        let number = number.ok_or_else(|| {
+            let names = epoch.names();
+            let known: Vec<&str> = names.iter().map(String::as_str).collect();
+            Error::unknown("number of an epoch", &self.number, &known)
+        })?;
+        if number.is_nan() {
+            let wanted = "a number in every epoch: the validation rows may lack a class";
+            return Err(Error::setting(&self.number, number, wanted));
+        }
+        Ok(number)
+    }
+
+    /// Whether a number is better than the best so far.
+    pub fn is_better(&self, number: f64, best: Option<f64>) -> bool {
+        match best {
+            None => true,
+            Some(best) if self.largest => number > best + self.least,
+            Some(best) => number < best - self.least,
+        }
+    }
+}
+
 /// Ends a run whose number has not become better for some epochs, and keeps the weights of the best
 /// one.
 #[derive(Clone, Debug)]
 pub struct EarlyStop {
-    number: String,
-    largest: bool,
+    watched: Watched,
     patience: usize,
-    least: f64,
     best: Option<(f64, usize)>,
 }
 
@@ -105,13 +189,9 @@ impl EarlyStop {
     /// Looks at a number of [`Epoch::get`], such as `validation loss`. Losses and errors are to be
     /// small; accuracies, `r2`, `auc`, `precision`, `recall` and `f1` large.
     pub fn on(number: &str) -> Self {
-        let large = ["accuracy", "top ", "r2", "auc", "precision", "recall", "f1"];
-        let of = number.strip_prefix("validation ").unwrap_or(number);
         Self {
-            number: number.into(),
-            largest: large.iter().any(|name| of.starts_with(name)),
+            watched: Watched::new(number),
             patience: 10,
-            least: 0.0,
             best: None,
         }
     }
@@ -127,27 +207,22 @@ impl EarlyStop {
 
     /// How much better a number must be to count.
     #[must_use]
-    pub fn by_at_least(self, least: f64) -> Self {
-        Self { least, ..self }
+    pub fn by_at_least(mut self, least: f64) -> Self {
+        self.watched.least = least;
+        self
     }
 
     /// Large numbers are the good ones.
     #[must_use]
-    pub fn largest(self) -> Self {
-        Self {
-            largest: true,
-            ..self
-        }
+    pub fn largest(mut self) -> Self {
+        self.watched.largest = true;
+        self
     }
 }
 
 impl Callback for EarlyStop {
     fn check(&self, numbers: &[String]) -> Result<()> {
-        if numbers.contains(&self.number) {
-            return Ok(());
-        }
-        let known: Vec<&str> = numbers.iter().map(String::as_str).collect();
-        Err(Error::unknown("number of an epoch", &self.number, &known))
+        self.watched.check(numbers)
     }
 
     fn state(&self) -> serde_json::Value {
@@ -161,22 +236,9 @@ impl Callback for EarlyStop {
     }
 
     fn epoch(&mut self, epoch: &Epoch, control: &mut Control<'_>) -> Result<()> {
-        let number = epoch.get(&self.number).ok_or_else(|| {
-            let names = epoch.names();
-            let known: Vec<&str> = names.iter().map(String::as_str).collect();
-            Error::unknown("number of an epoch", &self.number, &known)
-        })?;
-        if number.is_nan() {
-            let wanted = "a number in every epoch: the validation rows may lack a class";
-            return Err(Error::setting(&self.number, number, wanted));
-        }
-        let better = match self.best {
-            None => true,
-            Some((best, _)) if self.largest => number > best + self.least,
-            Some((best, _)) => number < best - self.least,
-        };
+        let number = self.watched.of(epoch)?;
         match self.best {
-            _ if better => {
+            best if self.watched.is_better(number, best.map(|(best, _)| best)) => {
                 self.best = Some((number, epoch.epoch));
                 let weights = control.weights()?;
                 control.choose(epoch.epoch, weights);

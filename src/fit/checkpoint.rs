@@ -48,6 +48,9 @@ pub(super) struct State {
     pub chosen: Option<usize>,
     /// What each callback knows.
     pub callbacks: Vec<serde_json::Value>,
+    /// The learning rate of each replica, where callbacks set rates.
+    #[serde(default)]
+    pub rates: Vec<f64>,
 }
 
 /// A checkpoint.

@@ -21,7 +21,7 @@ mod text;
 
 pub use prepared::Prepared;
 pub use settings::{
-    AugmentSetting, DataSetting, EarlyStopSetting, Format, Reading, TrainingSetting,
+    AugmentSetting, DataSetting, EarlyStopSetting, Format, PlateauSetting, Reading, TrainingSetting,
 };
 use text::enough_rows;
 
@@ -57,6 +57,7 @@ const MAX_BYTES: u64 = 1 << 20;
 /// [training]
 /// epochs = 100
 /// metrics = ["rmse", "r2"]
+/// plateau = { on = "validation loss", patience = 5, factor = 0.5 }
 /// early_stop = { on = "validation loss", patience = 20 }
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

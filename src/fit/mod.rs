@@ -17,6 +17,7 @@ mod measure;
 mod metric;
 mod mixup;
 mod pace;
+mod plateau;
 mod report;
 mod resident;
 mod run;
@@ -33,8 +34,8 @@ pub use callback::{Callback, Control, EarlyStop, Progress};
 pub use classes::CrossEntropy;
 pub use config::{LossSetting, OptimizerSetting, ScheduleSetting, metric};
 pub use experiment::{
-    AugmentSetting, DataSetting, EarlyStopSetting, Experiment, Format, Prepared, Reading,
-    TrainingSetting,
+    AugmentSetting, DataSetting, EarlyStopSetting, Experiment, Format, PlateauSetting, Prepared,
+    Reading, TrainingSetting,
 };
 pub use inference::{Inference, Outputs};
 pub use input_gradient::{Gradients, InputGradient};
@@ -42,6 +43,7 @@ pub use joint::{JointScope, JointStep, JointStepBuilder, Net, Objective};
 pub use loss::{Criterion, Each, Floats, Loss};
 pub use measure::Measure;
 pub use metric::Metric;
+pub use plateau::Plateau;
 pub use report::{Epoch, Report, Scores, is_of_one_class};
 pub use run::{Fit, Outcome};
 pub use sample::Sample;

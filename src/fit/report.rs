@@ -101,6 +101,15 @@ impl Epoch {
             .map(|v| mean(v.into_iter()))
     }
 
+    /// [`Epoch::get`] of one replica.
+    pub fn get_of(&self, name: &str, replica: usize) -> Option<f64> {
+        if name == "training loss" {
+            return self.training_loss.get(replica).copied();
+        }
+        let name = name.strip_prefix("validation ")?;
+        self.validation.get(replica)?.get(name)
+    }
+
     /// The names that [`Epoch::get`] knows.
     pub fn names(&self) -> Vec<String> {
         let mut names = vec!["training loss".to_string()];

@@ -299,7 +299,10 @@ impl<'a> Fit<'a> {
             first_replica: self.first_replica,
             seed: self.seed,
             sweep: &self.sweep,
-            wishes: Wishes::default(),
+            wishes: Wishes {
+                rates: self.callbacks.iter().any(|c| c.sets_rates()),
+                ..Wishes::default()
+            },
             mixup: self.mixup,
             data,
             evaluated: sets,
@@ -401,6 +404,9 @@ impl<'a> Fit<'a> {
         }) = earlier
         {
             training.restore(&state.step, &tensors)?;
+            if !state.rates.is_empty() {
+                training.set_rates(&state.rates)?;
+            }
             for (callback, known) in self.callbacks.iter_mut().zip(&state.callbacks) {
                 callback.restore(known)?;
             }
@@ -460,6 +466,7 @@ impl<'a> Fit<'a> {
                     epochs: report.epochs.clone(),
                     stopped,
                     callbacks: self.callbacks.iter().map(|c| c.state()).collect(),
+                    rates: training.rates().unwrap_or_default(),
                     ..State::default()
                 };
                 training.checkpoint(state, chosen.as_ref())?.save(path)?;

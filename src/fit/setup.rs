@@ -24,6 +24,7 @@ mod compiled;
 mod evaluation;
 mod mixed;
 mod step;
+mod writing;
 
 /// A grid's longest side, along which replicas stand.
 const MOST_REPLICAS: usize = 65_535;
@@ -56,6 +57,8 @@ pub(super) struct Wishes {
     pub trains: bool,
     /// Set rates and freeze parameters.
     pub by_hand: bool,
+    /// Set rates alone.
+    pub rates: bool,
     /// Read gradients.
     pub gradients: bool,
     /// Read the loss of each of so many steps.
@@ -67,6 +70,7 @@ impl Default for Wishes {
         Self {
             trains: true,
             by_hand: false,
+            rates: false,
             gradients: false,
             losses: 0,
         }

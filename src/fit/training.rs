@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use ndarray::ArrayD;
 
-use super::by_hand::ByHand;
+use super::by_hand::{ByHand, none};
 use super::checkpoint::{Checkpoint, STATES, State, WEIGHTS};
 use super::metric::Metric;
 use super::resident::LABELS_THAT_COUNT;
@@ -303,6 +303,20 @@ impl Training {
             evaluated.push(results);
         }
         Ok((self.total.of(&losses), evaluated))
+    }
+
+    /// The learning rate of each replica, where rates may be set.
+    pub fn rates(&self) -> Result<Vec<f64>> {
+        let by_hand = self.by_hand.as_ref();
+        by_hand
+            .map(ByHand::rates)
+            .ok_or_else(|| none("learning rate"))
+    }
+
+    /// Gives each replica a learning rate.
+    pub fn set_rates(&mut self, rates: &[f64]) -> Result<()> {
+        let by_hand = self.by_hand.as_mut().ok_or_else(|| none("learning rate"))?;
+        by_hand.set_rates(&mut self.session, rates)
     }
 
     /// The model's weights and statistics of each replica.

@@ -61,7 +61,7 @@ pub use limits::Distortion;
 /// Numbers of an image's affine map: A by rows, then t.
 const AFFINE: usize = 6;
 
-/// Distorts x `[N, C, H, W]` by numbers drawn from keys `[4]` at step `[2]`; gives x
+/// Distorts x `[N, C, H, W]` by numbers drawn from keys `[4]` at step `[2]`, of this random stream; gives x
 /// itself, and adds no op, where the distortion is none.
 ///
 /// # Errors
@@ -69,6 +69,7 @@ const AFFINE: usize = 6;
 pub fn distort(
     tape: &mut dyn Tape,
     distortion: Distortion,
+    stream: u32,
     x: Value,
     [keys, step]: [Value; 2],
 ) -> Result<Value> {
@@ -81,6 +82,7 @@ pub fn distort(
         distortion,
         batch,
         size: [h, w],
+        stream,
     };
     let drawn = tape.op1(Arc::new(draw), &[keys, step])?;
     tape.op1(Arc::new(Distort(distortion)), &[x, drawn])
@@ -96,6 +98,8 @@ pub struct Draw {
     pub batch: usize,
     /// Their height and width.
     pub size: [usize; 2],
+    /// The random stream.
+    pub stream: u32,
 }
 
 impl Draw {
@@ -140,7 +144,7 @@ impl Op for Draw {
                 ("SHEAR", d.shear),
                 ("SHIFT", d.shift),
                 ("GAIN", d.gain()),
-                ("STREAM", f64::from(streams::DISTORT)),
+                ("STREAM", f64::from(self.stream)),
             ],
             operands: vec![Operand::In(0), Operand::In(1), Operand::Out(0)],
             grid: grid(self.batch * self.threads(), ELEMENTWISE),
@@ -516,6 +520,7 @@ pub fn cases() -> Vec<Case> {
                 distortion,
                 batch,
                 size,
+                stream: streams::DISTORT,
             };
             cases.push(
                 Case::new(draw, 80)

@@ -14,16 +14,33 @@ use crate::ops::pointwise::Pointwise;
 use crate::ops::{Tape, Value};
 use crate::shape::Type;
 
+/// What is set while training goes on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BySetting {
+    /// Learning rates.
+    pub rates: bool,
+    /// Which parameters stay as they are.
+    pub holds: bool,
+}
+
+impl BySetting {
+    /// All that can be.
+    pub const ALL: Self = Self {
+        rates: true,
+        holds: true,
+    };
+}
+
 impl Optimizer {
     /// [`Optimizer::declare`] for replicas that are each trained by an optimizer of its own, the first of
     /// which is this one, or by the same one. They may differ in numbers, which stand in a table on the
-    /// device; `by_hand`, the rates do in any case, and parameters can be frozen meanwhile.
+    /// device, and with them what is to be set while training goes on.
     pub(crate) fn declare_table(
         &self,
         graph: &mut Graph,
         under: &str,
         each: &[Self],
-        by_hand: bool,
+        set: BySetting,
         parameters: &[(&str, Value)],
     ) -> Result<Update> {
         let mut update = self.declare_under(graph, under, parameters)?;
@@ -38,14 +55,14 @@ impl Optimizer {
             }
         }
         update.variants = each.to_vec();
-        if by_hand {
+        if set.rates {
             // Numbers that follow from the rate are those that differ where the rate does.
             let other = |factor: f64, more: f64| self.with_rate(self.rate * factor + more);
             update.variants.push(self.clone());
             update.variants.push(other(1.7, 0.013));
             update.variants.push(other(0.31, 0.0071));
         }
-        update.holds = by_hand;
+        update.holds = set.holds;
         Ok(update)
     }
 

@@ -47,7 +47,7 @@ mod table;
 mod template;
 
 pub use apply::Update;
-pub(crate) use hyperparameters::Table;
+pub(crate) use hyperparameters::{BySetting, Table};
 pub use rules::{Adadelta, Adagrad, Adam, AdamW, Adamax, Lamb, Lion, NAdam, RmsProp, Sgd};
 pub use schedule::Schedule;
 pub use table::{HYPER, TableSgd};
@@ -275,6 +275,11 @@ impl Optimizer {
             rate_variable: None,
             micro_batches: None,
         }
+    }
+
+    /// The learning rate, which a schedule multiplies.
+    pub fn rate(&self) -> f64 {
+        self.rate
     }
 
     /// The learning rate of each step is the rate times the schedule's factor.

@@ -29,6 +29,7 @@ use crate::ops::init::{Distribution, Init};
 use crate::ops::shuffle::Shuffle;
 use crate::ops::{COUNTER, NEXT, Tape, Value};
 use crate::optim::TableSgd;
+use crate::rng::streams;
 use crate::run::Session;
 use crate::shape::Type;
 use crate::tensor::pack;
@@ -348,7 +349,8 @@ pub(super) fn build(network: &Network, settings: &Settings, data: &Split) -> Res
     let set = [images.images.value(), images.labels.value(), step, order];
     let xy = graph.op(Arc::new(gather), &set)?;
     graph.label("distort");
-    let x = distort(&mut graph, settings.distortion, xy[0], [key, step])?;
+    let distortion = settings.distortion;
+    let x = distort(&mut graph, distortion, streams::DISTORT, xy[0], [key, step])?;
     let pass = Pass::Training { keys: key, step };
     let forward = network.forward(&mut graph, &mut variables, x, pass)?;
     let losses = network.losses(&mut graph, forward.scores, xy[1])?;

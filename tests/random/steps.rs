@@ -255,6 +255,7 @@ fn distort() {
                 distortion,
                 batch,
                 size: [height, width],
+                stream: wgrad::rng::streams::DISTORT,
             };
             // As many terms as in the op's own cases, which say why.
             let case = Case::new(draw, 80).u32(&[4], Fill::Keys);

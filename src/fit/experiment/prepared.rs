@@ -11,6 +11,7 @@ use crate::fit::callback::{EarlyStop, Progress};
 use crate::fit::config::OptimizerSetting;
 use crate::fit::loss::Loss;
 use crate::fit::metric::Metric;
+use crate::fit::plateau::Plateau;
 use crate::fit::report::{Epoch, Report};
 use crate::fit::resident::of_set;
 use crate::fit::run::{Fit, Outcome};
@@ -69,7 +70,8 @@ impl Prepared {
     /// # Errors
     /// As [`Fit::plan`].
     pub fn plan(&self, device: &Device) -> Result<Plan> {
-        self.fit()?.plan(&self.training, device)
+        // Callbacks that set rates change what is compiled.
+        self.with_callbacks(|_| {})?.plan(&self.training, device)
     }
 
     pub(super) fn with_callbacks<'a>(
@@ -77,6 +79,15 @@ impl Prepared {
         progress: impl FnMut(&Epoch) + 'a,
     ) -> Result<Fit<'a>> {
         let fit = self.fit()?.with(Progress::new(progress));
+        let fit = match &self.setting.plateau {
+            Some(plateau) => fit.with(
+                Plateau::on(&plateau.on)
+                    .patience(plateau.patience)
+                    .factor(plateau.factor)
+                    .least_rate(plateau.least_rate),
+            ),
+            None => fit,
+        };
         Ok(match &self.setting.early_stop {
             Some(stop) => fit.with(EarlyStop::on(&stop.on).patience(stop.patience)),
             None => fit,

@@ -128,6 +128,8 @@ pub struct TrainingSetting {
     pub metrics: Vec<String>,
     /// When to stop.
     pub early_stop: Option<EarlyStopSetting>,
+    /// When learning rates fall.
+    pub plateau: Option<PlateauSetting>,
     /// α of mixed examples, as [`Fit::mixup`](crate::fit::Fit::mixup) has it; nothing is mixed if not given.
     pub mixup: Option<f64>,
 }
@@ -141,6 +143,7 @@ impl Default for TrainingSetting {
             seed: 0,
             metrics: vec![],
             early_stop: None,
+            plateau: None,
             mixup: None,
         }
     }
@@ -155,6 +158,27 @@ pub struct EarlyStopSetting {
     /// Epochs without a better one.
     #[serde(default = "patience")]
     pub patience: usize,
+}
+
+/// When learning rates fall, as [`Plateau`](crate::fit::Plateau) has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlateauSetting {
+    /// The number that is to become better: `validation loss`, `validation <metric>`.
+    pub on: String,
+    /// Epochs without a better one.
+    #[serde(default = "patience")]
+    pub patience: usize,
+    /// What rates are multiplied by.
+    #[serde(default = "tenth")]
+    pub factor: f64,
+    /// The rate below which they do not fall.
+    #[serde(default)]
+    pub least_rate: f64,
+}
+
+fn tenth() -> f64 {
+    0.1
 }
 
 fn yes() -> bool {

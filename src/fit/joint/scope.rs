@@ -14,7 +14,7 @@ use crate::ops::constant::Constant;
 use crate::ops::pointwise::{Pointwise, pointwise};
 use crate::ops::reduce::Reduce;
 use crate::ops::{Op, Tape, Value};
-use crate::optim::{Optimizer, Table, Update};
+use crate::optim::{BySetting, Optimizer, Table, Update};
 use crate::shape::Type;
 
 /// A model of a [`JointStep`](super::JointStep), by which it is called and trained.
@@ -450,7 +450,7 @@ impl<'a> JointScope<'a> {
                 None => optimizer.declare_under(graph, &under, &named),
                 Some(replicas) => {
                     let each = vec![optimizer.clone(); replicas];
-                    optimizer.declare_table(graph, &under, &each, true, &named)
+                    optimizer.declare_table(graph, &under, &each, BySetting::ALL, &named)
                 }
             };
             let update = update.map_err(|e| e.within(&place))?;

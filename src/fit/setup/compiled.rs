@@ -1,46 +1,17 @@
 //! From the programs of a run to a session with its first values.
 
 use super::step::Step;
+use super::writing::Writing;
 use super::{Setup, host32};
 use crate::compile::Options;
 use crate::error::Result;
 use crate::exec::Device;
 use crate::fit::by_hand::ByHand;
-use crate::fit::resident::Resident;
 use crate::fit::saved::{self, Seed};
 use crate::fit::training::{Total, Training};
-use crate::graph::{Graph, Handle};
-use crate::model::Variables;
-use crate::ops::{COUNTER, Value};
+use crate::graph::Handle;
 use crate::optim::Optimizer;
-use crate::rng::KEYS;
 use crate::run::Session;
-use crate::shape::Type;
-
-/// A graph that programs are written into, and what goes with it.
-pub(super) struct Writing {
-    pub graph: Graph,
-    pub variables: Variables,
-    pub resident: Resident,
-    /// The counter of training steps.
-    pub step: Value,
-    pub key: Value,
-}
-
-impl Writing {
-    fn new() -> Result<Self> {
-        let mut graph = Graph::new();
-        let step = graph.variable("step", Type::u32("step", &[COUNTER])?)?;
-        let key = graph.variable("keys", Type::u32("keys", &[KEYS])?)?;
-        Ok(Self {
-            graph,
-            variables: Variables::default(),
-            resident: Resident::default(),
-            step,
-            key,
-        })
-    }
-}
 
 impl Setup<'_> {
     /// The optimizer of each replica.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::compiled::Writing;
+use super::writing::Writing;
 use super::{Setup, Wanted, paired};
 use crate::error::Result;
 use crate::expr::Expr;

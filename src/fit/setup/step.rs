@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::compiled::Writing;
+use super::writing::Writing;
 use super::{Setup, Wanted, paired};
 use crate::error::Result;
 use crate::expr::Expr;
@@ -19,7 +19,7 @@ use crate::ops::pointwise::{Pointwise, pointwise};
 use crate::ops::shuffle::Shuffle;
 use crate::ops::slice::Slice;
 use crate::ops::{Tape, Value};
-use crate::optim::{Table, Update};
+use crate::optim::{BySetting, Table, Update};
 use crate::shape::Type;
 use crate::tensor::Host;
 
@@ -272,13 +272,17 @@ impl Setup<'_> {
         gradients: &[Option<Value>],
     ) -> Result<(Update, Option<Table>)> {
         let named: Vec<(&str, Value)> = parameters.iter().map(|(n, v)| (n.as_str(), *v)).collect();
-        let (optimizer, by_hand) = (self.optimizer, self.wishes.by_hand);
-        if !by_hand && self.sweep.is_empty() {
+        let optimizer = self.optimizer;
+        let set = BySetting {
+            rates: self.wishes.by_hand || self.wishes.rates,
+            holds: self.wishes.by_hand,
+        };
+        if !set.rates && self.sweep.is_empty() {
             let update = optimizer.declare(&mut w.graph, &named)?;
             update.apply(&mut w.graph, gradients, w.step)?;
             return Ok((update, None));
         }
-        let update = optimizer.declare_table(&mut w.graph, "", &self.each(), by_hand, &named)?;
+        let update = optimizer.declare_table(&mut w.graph, "", &self.each(), set, &named)?;
         let table = update.apply_table(&mut w.graph, gradients, w.step)?;
         Ok((update, Some(table)))
     }

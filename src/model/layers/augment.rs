@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::Pass;
 use crate::ops::augment::{Augment as Moved, check};
+use crate::ops::distort::{Distortion, distort};
 use crate::ops::pointwise::pointwise;
 use crate::ops::reduction::{Kind, Reduction};
 use crate::rng::streams;
@@ -35,6 +36,33 @@ layer!(Augment, "augment", |layer, scope, inputs| {
             };
             scope.op1(Arc::new(moved), &[x, keys, step])
         }
+        Pass::Evaluation => Ok(x),
+    }
+});
+
+/// Images `[N, C, H, W]` turned, stretched, sheared, shifted and elastically distorted: while training, anew in each
+/// step, within the limits of a [`Distortion`] (Simard et al. 2003; [`ops::distort`](mod@crate::ops::distort)). An
+/// evaluation sees them as they are.
+///
+/// ```
+/// use wgrad::model::{Model, layers::*};
+/// use wgrad::ops::distort::Distortion;
+///
+/// let digits = Model::sequential([1, 28, 28]).then(Distort(Distortion::elastic()));
+/// let digits = digits.then(Conv2d::new(20, 5)).then(Relu).then(Flatten).then(Dense::new(10)).build()?;
+/// # Ok::<(), wgrad::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Distort(pub Distortion);
+
+layer!(Distort, "distort", |layer, scope, inputs| {
+    let [x] = arity("distort", inputs)?;
+    layer.0.check()?;
+    let wanted = "[N, C, H, W] images";
+    scope.ty(x)?.shape.axes::<4>("distort", wanted)?;
+    let stream = streams::DISTORTIONS + scope.stream()?;
+    match scope.pass() {
+        Pass::Training { keys, step } => distort(scope, layer.0, stream, x, [keys, step]),
         Pass::Evaluation => Ok(x),
     }
 });
@@ -417,5 +445,71 @@ mod tests {
         };
         let dark = told(of(3).then(dark).build());
         assert!(dark.contains("brightness of colour_jitter"), "{dark}");
+    }
+
+    /// A whole pixel's shift by the layer is what the op makes of the layer's stream, and two layers draw apart.
+    #[test]
+    fn pictures_are_distorted_by_streams_of_their_own() {
+        use crate::ops::distort::Distortion;
+        let layer = Distort(Distortion {
+            rotation: 20.0,
+            shift: 2.0,
+            alpha: 5.0,
+            sigma: 2.0,
+            ..Distortion::NONE
+        });
+        let (first, second) = (trained(&layer, 3), trained(&layer, 4));
+        let originals = originals();
+        let differ = |a: &[Vec<f32>], b: &[Vec<f32>]| a.iter().zip(b).all(|(a, b)| a != b);
+        assert!(differ(&first, &originals) && differ(&first, &second));
+        assert_eq!(trained(&layer, 3), first);
+        // Between the neighbours that it is read from, or zero from outside.
+        let most = |images: &[Vec<f32>]| images.iter().flatten().fold(0.0f32, |m, &x| m.max(x));
+        assert!(most(&first) <= most(&originals) + 1e-6);
+
+        /// Two layers one behind the other over the same images, as the difference of what they draw.
+        #[derive(Debug)]
+        struct Twice(Distort);
+        impl Layer for Twice {
+            fn kind(&self) -> &'static str {
+                "twice"
+            }
+
+            fn forward(&self, scope: &mut Scope<'_>, inputs: &[Value]) -> Result<Value> {
+                let a = scope.layer("a", &self.0, inputs)?;
+                let b = scope.layer("b", &self.0, inputs)?;
+                pointwise(scope, [a, b], |[a, b]| a - b)
+            }
+        }
+        let apart = trained(&Twice(layer), 3);
+        assert!(apart.iter().all(|image| image.iter().any(|x| *x != 0.0)));
+    }
+
+    #[test]
+    fn a_distortion_is_described_and_held_to_its_range() {
+        use crate::model::{Model, Registry};
+        use crate::ops::distort::Distortion;
+        let build = |distortion| {
+            Model::sequential([1, 6, 6])
+                .then(Distort(distortion))
+                .build()
+        };
+        let model = build(Distortion::affine()).unwrap();
+        let text = model.to_json().unwrap();
+        assert!(text.contains("\"rotation\":10.0"), "{text}");
+        let again = Model::from_json(&text, &Registry::standard()).unwrap();
+        assert_eq!(again.to_json().unwrap(), text);
+        let wide = Distortion {
+            rotation: 270.0,
+            ..Distortion::NONE
+        };
+        let said = build(wide).unwrap_err().to_string();
+        assert!(said.starts_with("layer distort (distort, "), "{said}");
+        assert!(said.contains("rotation"), "{said}");
+        let rows = Model::sequential([5])
+            .then(Distort(Distortion::affine()))
+            .build();
+        let said = rows.unwrap_err().to_string();
+        assert!(said.contains("[N, C, H, W] images"), "{said}");
     }
 }

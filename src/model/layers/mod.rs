@@ -109,6 +109,7 @@ fn register(registry: Registry) -> Registry {
         .with::<Concat>()
         .with::<Affine>()
         .with::<Augment>()
+        .with::<Distort>()
         .with::<Cutout>()
         .with::<ColourJitter>()
         .with::<Sum>()

@@ -4,7 +4,7 @@ use std::f64::consts::PI;
 
 use super::*;
 use crate::kernel::Slot;
-use crate::rng::keys;
+use crate::rng::{keys, streams};
 
 /// The maps of `batch` images: seed, replica, step.
 fn maps(draw_: Draw, [seed, replica, step]: [u32; 3]) -> Vec<f64> {
@@ -90,6 +90,7 @@ fn displacements_have_mean_zero_and_the_deviation_derived() {
         distortion: d,
         batch: n,
         size: [28, 28],
+        stream: streams::DISTORT,
     };
     let (maps, g) = (maps(draw, [7, 0, 3]), geometry(d, [28, 28]));
     let variance = simard(d);
@@ -132,6 +133,7 @@ fn affine_numbers_fill_their_limits() {
             distortion: d,
             batch: 10_000,
             size: [5, 5],
+            stream: streams::DISTORT,
         },
         [1, 2, 3],
     );
@@ -172,6 +174,7 @@ fn seeds_replicas_steps_and_examples_are_independent() {
                 distortion: all,
                 batch,
                 size: [28, 28],
+                stream: streams::DISTORT,
             },
             place,
         )
