@@ -18,6 +18,8 @@ use wgrad::data::Images;
 use wgrad::data::digits::{Part, generate};
 use wgrad::data::idx::write_idx;
 use wgrad::data::picture::write_png_grey;
+use wgrad::fit::Weights;
+use wgrad::model::Registry;
 use wgrad::model_file::ModelFile;
 use wgrad::train::Model;
 
@@ -157,6 +159,68 @@ fn a_run_leaves_everything_it_promises() {
         said.starts_with("digit.png: ") && said.contains('%'),
         "{said}"
     );
+}
+
+/// What the book's commands have trained is timed and leaves like any model; of an ensemble one is chosen.
+#[test]
+fn the_books_models_are_exported_and_timed() {
+    let folder = tempfile::tempdir().unwrap();
+    data(folder.path());
+    let flags = ["--data", ".", "--net", "mlp-30"];
+    let output = train(
+        folder.path(),
+        &[&flags[..], &["--replicas", "2", "--out", "two"]].concat(),
+    );
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let model = "two/model.safetensors";
+    let ask = |arguments: &[&str]| {
+        let output = wgrad()
+            .args(arguments)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        (
+            output.status.success(),
+            text(&output.stdout) + &text(&output.stderr),
+        )
+    };
+    let (well, said) = ask(&[
+        "bench",
+        "--seconds",
+        "0.02",
+        "--device",
+        "cpu",
+        "--inference",
+        model,
+    ]);
+    assert!(well && said.contains("examples/s"), "{said}");
+    let export = ["export", "--model", model, "--onnx", "one.onnx"];
+    for (network, wanted) in [
+        (None, "--network: found none"),
+        (Some("3"), "--network: found 3"),
+    ] {
+        let chosen = network.map_or(vec![], |network| vec!["--network", network]);
+        let (well, said) = ask(&[&export[..], &chosen].concat());
+        assert!(
+            !well && said.contains(wanted) && said.contains("1 to 2"),
+            "{said}"
+        );
+        assert!(!folder.path().join("one.onnx").exists());
+    }
+    let (well, said) = ask(&[&export[..], &["--network", "2"]].concat());
+    assert!(
+        well && said.contains("input [N, 1, 28, 28] -> output [N, 10], scores [N, 10]"),
+        "{said}"
+    );
+    let (_, networks) =
+        Weights::load_networks(folder.path().join(model), &Registry::standard()).unwrap();
+    let (_, loaded) = wgrad::onnx::import(folder.path().join("one.onnx")).unwrap();
+    let first =
+        |weights: &Weights, k: usize| weights.tensors()[k].1.iter().copied().collect::<Vec<f32>>();
+    let all: Vec<Vec<f32>> = (0..loaded.tensors().len())
+        .map(|k| first(&loaded, k))
+        .collect();
+    assert!(all.contains(&first(&networks[1], 0)) && !all.contains(&first(&networks[0], 0)));
 }
 
 #[test]
