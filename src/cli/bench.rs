@@ -53,7 +53,7 @@ pub struct Args {
     /// Launch every op on its own
     #[arg(long)]
     no_fuse: bool,
-    /// Instead, time a model of an experiment, one example at a time and in mini-batches
+    /// Instead, time a model file, one example at a time and in mini-batches
     #[arg(
         long,
         value_name = "FILE",
