@@ -94,7 +94,9 @@ fn lose(replica: u32, thread: u32, threads: u32) {
             }
         }
         join_epoch(replica, found_by(replica), N, seen, correct, loss, bad);
-        step[2u * replica] = step[2u * replica + 1u] + ADVANCE;
+        if ADVANCE == 1u {
+            step[2u * replica] = step[2u * replica + 1u] + 1u;
+        }
     }
 }
 

@@ -98,7 +98,8 @@ pub enum Error {
     NotFinite {
         /// Where it was seen first.
         place: String,
-        /// The training step, counted from 0.
+        /// The training step, counted from 0: of losses of classes the first with such a loss, of others the last of
+        /// the epoch that has one.
         step: u64,
         /// The replica, counted from 0.
         replica: usize,

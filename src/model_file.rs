@@ -183,7 +183,7 @@ impl ModelFile {
     ///
     /// # Errors
     /// [`Error::File`] for a number of networks that is none, and for a tensor that belongs to none of them.
-    pub fn networks(&self, path: &Path) -> Result<Vec<Tensors>> {
+    pub fn networks(self, path: &Path) -> Result<Vec<Tensors>> {
         let wrong = |found: String, wanted: String| Error::file(path, found, wanted, FIX);
         let count = match self.extra.get(REPLICAS) {
             None => 1,
@@ -194,23 +194,23 @@ impl ModelFile {
             }
         };
         if count == 1 {
-            return Ok(vec![self.tensors.clone()]);
+            return Ok(vec![self.tensors]);
         }
         let mut networks = vec![vec![]; count];
-        for (name, tensor) in &self.tensors {
+        for (name, tensor) in self.tensors {
             let of = |name: &str| {
-                let (number, rest) = name.strip_prefix('r')?.split_once('.')?;
-                let number: usize = number.parse().ok().filter(|n| *n < count)?;
-                Some((number, rest.to_string()))
+                let (text, rest) = name.strip_prefix('r')?.split_once('.')?;
+                let number: usize = text.parse().ok().filter(|n| *n < count)?;
+                (number.to_string() == text).then(|| (number, rest.to_string()))
             };
-            let (number, rest) = of(name).ok_or_else(|| {
+            let (number, rest) = of(&name).ok_or_else(|| {
                 let wanted = format!(
                     "only those of its {count} networks, `r0.` to `r{}.`",
                     count - 1
                 );
-                wrong(format!("a tensor {}", shown(name)), wanted)
+                wrong(format!("a tensor {}", shown(&name)), wanted)
             })?;
-            networks[number].push((rest, tensor.clone()));
+            networks[number].push((rest, tensor));
         }
         Ok(networks)
     }

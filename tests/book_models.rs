@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use common::fixtures;
 use ndarray::ArrayD;
 use wgrad::data::digits::{Part, generate};
-use wgrad::data::{Images, Split};
+use wgrad::data::{Dataset, Images, Split};
 use wgrad::exec::{Choice, Device};
 use wgrad::fit::{Fit, Inference, Loss, Metric, Weights};
 use wgrad::model::{Model, Registry, layers::*};
+use wgrad::model_file::ModelFile;
 use wgrad::nn::{Cost, Init, NAMES, Network, recipe};
 use wgrad::optim::{Optimizer, Sgd};
 use wgrad::tensor::View;
@@ -218,6 +219,7 @@ fn numbers_that_32_bits_do_not_hold_are_refused_by_their_tensor() {
     assert!(integers.tensors().is_empty());
 }
 
+/// Weights of layers may not stand among those of layers inside another; names without weights are free.
 #[test]
 fn names_of_which_one_holds_the_others_are_refused() {
     let build = |outer: &str, inner: &str| {
@@ -226,6 +228,7 @@ fn names_of_which_one_holds_the_others_are_refused() {
     };
     assert!(build("a.b", "a.c").is_ok());
     assert!(build("a", "ab.c").is_ok());
+    assert!(build("input.proj", "b").is_ok());
     for (outer, inner) in [("a", "a.b"), ("a.b", "a"), ("a.b", "a.b.c")] {
         let said = build(outer, inner).unwrap_err().to_string();
         let found = format!("`{inner}` beside `{outer}`");
@@ -235,6 +238,89 @@ fn names_of_which_one_holds_the_others_are_refused() {
         let said = build("a", wrong).unwrap_err().to_string();
         assert!(said.contains("in parts with dots between them"), "{said}");
     }
+    let model = Model::sequential([4]).layer("relu", Relu);
+    let model = model
+        .layer("relu.0", Dense::new(4))
+        .layer("dense.out", Dense::new(4));
+    // A name that nobody has given steps aside.
+    let model = model.then(Dense::new(2)).build().unwrap();
+    let names: Vec<&str> = model.variables().iter().map(|v| v.name.as_str()).collect();
+    assert_eq!(names[4..], ["dense_2.weight", "dense_2.bias"]);
+}
+
+/// What lacks weights is not scored by drawn ones, saved in part, or begun from where nothing fits.
+#[test]
+fn weights_that_are_missing_are_told_of() {
+    let model = Model::sequential([3])
+        .layer("head", Dense::new(2))
+        .build()
+        .unwrap();
+    let data = Dataset::new().with("input", [3], vec![0.5f32; 12]).unwrap();
+    let data = data.with("target", [], vec![1u32; 4]).unwrap();
+    let fit = || {
+        Fit::new(
+            &model,
+            Loss::cross_entropy(),
+            Optimizer::new(Sgd::default(), 0.1),
+        )
+    };
+    let whole = Weights::initial(&model, 3);
+    let alien = whole.renamed(|name| Some(format!("module.{name}")));
+    let part = whole.renamed(|name| (name == "head.weight").then(|| name.to_string()));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    for weights in [&alien, &part] {
+        let said = fit()
+            .test(&data)
+            .evaluate(weights, &cpu())
+            .unwrap_err()
+            .to_string();
+        assert!(said.contains("unknown weight `head."), "{said}");
+        let said = weights.save(&model, &path).unwrap_err().to_string();
+        assert!(
+            said.contains("unknown weight `head.") && !path.exists(),
+            "{said}"
+        );
+    }
+    assert!(fit().test(&data).evaluate(&whole, &cpu()).is_ok());
+    let said = fit()
+        .batch(2)
+        .from(&alien)
+        .run(&data, &cpu())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        said.contains("`module.head.weight`") && said.contains("`head.weight`"),
+        "{said}"
+    );
+    // A trunk under a new head is begun from what there is of it.
+    assert!(
+        fit()
+            .batch(2)
+            .epochs(1)
+            .from(&part)
+            .run(&data, &cpu())
+            .is_ok()
+    );
+}
+
+/// The error of one of the book's networks is its own.
+#[test]
+fn a_broken_description_of_the_books_is_told_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let network = recipe("mlp-30", [1, 28, 28], 10).unwrap().network;
+    trained(&network, &digits(20), 1, &path);
+    let mut file = ModelFile::load(&path).unwrap();
+    file.network_json = file.network_json.replace("dense", "dance");
+    file.save(&path).unwrap();
+    let said = Weights::load_model(&path, &Registry::standard())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        said.contains("dance") && said.contains("network description"),
+        "{said}"
+    );
 }
 
 #[cfg(feature = "onnx")]

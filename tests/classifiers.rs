@@ -7,7 +7,7 @@ use common::gpu;
 use wgrad::data::Dataset;
 use wgrad::data::digits::{Part, generate};
 use wgrad::exec::{Choice, Device};
-use wgrad::fit::{CrossEntropy, Fit, Inference, Loss, TrainStep, Weights};
+use wgrad::fit::{CrossEntropy, Fit, Inference, Loss, Outcome, TrainStep, Weights};
 use wgrad::model::{Model, layers::*};
 use wgrad::nn::recipe;
 use wgrad::ops::{Cost, cross_entropy, log_likelihood, quadratic};
@@ -53,9 +53,9 @@ fn a_step_takes_as_few_launches_as_the_books() {
     });
     let fit = Fit::new(&model, smoothed.of("scores"), sgd()).batch(10);
     assert!(!kernels(&fit, &data).contains(&"dense_loss"));
-    // A mini-batch that one workgroup has no room for.
     let fit = Fit::new(&model, Loss::cross_entropy().of("scores"), sgd()).batch(40);
     assert!(kernels(&fit, &data).contains(&"dense_loss"));
+    // A mini-batch that one workgroup has no room for.
     let many = generate(3, Part::Train, 70).unwrap().dataset().unwrap();
     let fit = Fit::new(&model, Loss::cross_entropy().of("scores"), sgd()).batch(70);
     assert!(!kernels(&fit, &many).contains(&"dense_loss"));
@@ -243,4 +243,32 @@ fn the_books_costs_are_losses() {
     let said = Fit::new(&several, loss, Optimizer::new(Sgd::default(), 0.5));
     let said = said.check(&data).unwrap_err().to_string();
     assert!(said.contains("wanted scores [N, K]"), "{said}");
+}
+
+/// A run that was killed and goes on ends with the very bits of one that was not.
+#[test]
+fn a_classifier_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, data) = (network(), data(31));
+    for (k, device) in devices().iter().enumerate() {
+        let file = folder.path().join(format!("{k}.safetensors"));
+        let fit = |epochs: usize| {
+            let optimizer = Optimizer::new(Adam::default(), 0.03);
+            let fit = Fit::new(&model, Loss::cross_entropy(), optimizer).batch(4);
+            fit.epochs(epochs).replicas(2).validation(&data)
+        };
+        let whole = fit(5).run(&data, device).unwrap();
+        fit(2).checkpoint(&file).run(&data, device).unwrap();
+        let rest = fit(5)
+            .checkpoint(&file)
+            .resume()
+            .run(&data, device)
+            .unwrap();
+        assert_eq!(rest.weights, whole.weights, "{}", device.info().name);
+        let losses = |outcome: &Outcome| -> Vec<Vec<f64>> {
+            let epochs = outcome.report.epochs.iter();
+            epochs.map(|e| e.training_loss.clone()).collect()
+        };
+        assert_eq!(losses(&rest), losses(&whole), "{}", device.info().name);
+    }
 }

@@ -153,12 +153,12 @@ const MUTANTS: &[Mutant] = mutants! {
     "dense_loss" "tiles: upstream gradient forgotten": "delta[replica * N * K + i] = sloped(UPSTREAM * slope, z)" => "delta[replica * N * K + i] = sloped(slope, z)";
     "dense_loss" "tiles: the first output's loss for all": "loss += shares[thread * K + k];" => "loss += shares[thread * K];";
     "dense_loss" "tiles: who is wrong is right": "shares[RIGHT + row] = select(0.0, 1.0" => "shares[RIGHT + row] = select(1.0, 0.0";
-    "dense_loss" "tiles: always counts the step": "found.now + ADVANCE" => "found.now + 1u";
-    "dense_loss" "always counts the step": "step[2u * replica + 1u] + ADVANCE" => "step[2u * replica + 1u] + 1u";
+    "dense_loss" "tiles: always counts the step": "if ADVANCE == 1u" => "if true";
+    "dense_loss" "always counts the step": "if ADVANCE == 1u" => "if true";
     "dense_loss" "kept totals begin anew": "place == 0u && KEEPS == 0u" => "place == 0u";
     "dense_loss" "NaN: tiles: nothing is left of one score alone": "slope = if_finite(slope, largest);\n        if k" => "if k";
     "dense_loss" "NaN: tiles: a loss that is a number": "term = if_finite(log(total) + (largest - chosen), largest)" => "term = log(total) + (largest - chosen)";
-    "dense_loss" "counts the step to come": "step[2u * replica] = step[2u * replica + 1u] + ADVANCE" => "step[2u * replica] += 1u";
+    "dense_loss" "counts the step to come": "step[2u * replica] = step[2u * replica + 1u] + 1u" => "step[2u * replica] += 1u";
     "dense_loss" "upstream gradient forgotten": "UPSTREAM * slope" => "slope";
     "dense_loss" "the first sixteen scores alone": "first < N * K; first += TEAMS" => "first < TEAMS; first += TEAMS";
     "dense_loss" "label's probability not lowered": "- select(0.0, 1.0, k == label);" => "- 0.0;";

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use common::gpu;
 use wgrad::data::Dataset;
 use wgrad::exec::{Choice, Device};
-use wgrad::fit::{Callback, Control, Epoch, Experiment, Fit, Loss, Plateau};
+use wgrad::fit::{Callback, Control, EarlyStop, Epoch, Experiment, Fit, Loss, Plateau};
 use wgrad::model::{Model, layers::*};
 use wgrad::optim::{Adam, Lamb, Optimizer, Schedule, Sgd};
 
@@ -143,6 +143,13 @@ fn a_run_that_goes_on_has_the_rates_that_it_had() {
         let rest = rest.with(Notes(rates.clone())).run(&data, device);
         // Another number of callbacks is another run.
         assert!(rest.unwrap_err().to_string().contains("callbacks"));
+        // So is one with as many that set no rates.
+        let other = Fit::new(&model, Loss::mse(), Optimizer::new(Adam::default(), 0.1));
+        let other = other.batch(8).epochs(8).validation(&data).replicas(2);
+        let other = other.with(EarlyStop::on("validation loss"));
+        let said = other.checkpoint(&file).resume().run(&data, device);
+        let said = said.unwrap_err().to_string();
+        assert!(said.contains("of which 1 set rates"), "{said}");
         let rest = fit(8)
             .checkpoint(&file)
             .resume()
@@ -196,6 +203,27 @@ fn what_cannot_be_is_refused_before_anything_runs() {
     // Who sets rates must have said so.
     let said = told(sgd(), Box::<Notes>::default());
     assert!(said.contains("`Callback::sets_rates`"), "{said}");
+    // Nor in a sweep, whose numbers stand in a table anyway.
+    let sweep = [0.1, 0.2].map(|rate| Optimizer::new(Sgd::default(), rate));
+    let fit = Fit::new(&model, Loss::mse(), sgd())
+        .sweep(sweep)
+        .batch(8)
+        .epochs(2);
+    let said = fit
+        .with(Notes::default())
+        .run(&data, device)
+        .unwrap_err()
+        .to_string();
+    assert!(said.contains("`Callback::sets_rates`"), "{said}");
+    // What no table holds is said before a device is asked.
+    let fit = Fit::new(&model, Loss::mse(), sgd().accumulate(2))
+        .batch(8)
+        .validation(&data);
+    let said = fit.with(on()).check(&data).unwrap_err().to_string();
+    assert!(
+        said.contains("`Optimizer::accumulate`") && said.contains("`Plateau`"),
+        "{said}"
+    );
     // A rule without a table has no rates to set.
     let said = told(Optimizer::new(Lamb::default(), 0.1), Box::new(on()));
     assert!(said.to_lowercase().contains("lamb"), "{said}");

@@ -15,15 +15,18 @@ pub(super) struct ByHand {
     each: Vec<Optimizer>,
     /// The parameters that stay as they are.
     held: BTreeSet<String>,
+    /// Whether rates may be set.
+    rates: bool,
 }
 
 impl ByHand {
-    pub fn new(graph: &Graph, table: Table, each: Vec<Optimizer>) -> Result<Self> {
+    pub fn new(graph: &Graph, table: Table, each: Vec<Optimizer>, rates: bool) -> Result<Self> {
         Ok(Self {
             handle: graph.handle(table.variable)?,
             table,
             each,
             held: BTreeSet::new(),
+            rates,
         })
     }
 
@@ -37,13 +40,17 @@ impl ByHand {
         session.write(self.handle, &values)
     }
 
-    /// The learning rate of each replica.
-    pub fn rates(&self) -> Vec<f64> {
-        self.each.iter().map(Optimizer::rate).collect()
+    /// The learning rate of each replica, if rates may be set.
+    pub fn rates(&self) -> Result<Vec<f64>> {
+        match self.rates {
+            true => Ok(self.each.iter().map(Optimizer::rate).collect()),
+            false => Err(none("learning rate")),
+        }
     }
 
     /// Gives each replica a learning rate.
     pub fn set_rates(&mut self, session: &mut Session, rates: &[f64]) -> Result<()> {
+        self.rates()?;
         if rates.len() != self.each.len() {
             let found = format!("{} rates", rates.len());
             let wanted = format!("one for each of {} replicas", self.each.len());

@@ -136,6 +136,10 @@ impl Watched {
 
     /// [`Callback::check`].
     pub fn check(&self, numbers: &[String]) -> Result<()> {
+        if !(self.least >= 0.0 && self.least.is_finite()) {
+            let name = format!("how much better {} must be", self.number);
+            return Err(Error::setting(name, self.least, "0 or more"));
+        }
         if numbers.contains(&self.number) {
             return Ok(());
         }

@@ -17,9 +17,7 @@ impl Loss {
     pub fn cross_entropy() -> Self {
         Self::of_criterion(CrossEntropy::default())
     }
-}
 
-impl Loss {
     /// A cost of scores y `[N, K]` and a class t `[N]` of each example, one of the book's or of your own:
     ///
     /// | cost | loss of an example |

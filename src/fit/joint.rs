@@ -257,7 +257,7 @@ impl JointStepBuilder {
         session.run(init, 1)?;
         let mut by_hand = Vec::new();
         for (name, table, optimizer) in written.tables {
-            let own = ByHand::new(graph, table, vec![optimizer; self.replicas])?;
+            let own = ByHand::new(graph, table, vec![optimizer; self.replicas], true)?;
             own.write(&mut session)?;
             by_hand.push((name, own));
         }

@@ -245,7 +245,7 @@ impl<'a> Fit<'a> {
         self
     }
 
-    /// Begins from these weights; what they lack is drawn.
+    /// Begins from these weights; what they lack is drawn. Weights of which none is the model's are refused.
     #[must_use]
     pub fn from(self, weights: &'a Weights) -> Self {
         Self {
@@ -331,6 +331,9 @@ impl<'a> Fit<'a> {
         if self.resume && self.checkpoint.is_none() {
             let wanted = "a file of checkpoints";
             return Err(Error::setting("checkpoint", "none to resume from", wanted));
+        }
+        if let Some(initial) = self.initial {
+            initial.check_some(self.model)?;
         }
         let setup = self.setup(Some(data), sets);
         setup.checked()?;

@@ -17,7 +17,7 @@ use crate::exec::Device;
 use crate::graph::Graph;
 use crate::model::{Input, Model, Pass, Scope, Variables};
 use crate::ops::{Tape, Value};
-use crate::optim::Optimizer;
+use crate::optim::{BySetting, Optimizer};
 use crate::shape::DType;
 
 mod compiled;
@@ -93,6 +93,19 @@ impl Setup<'_> {
                 .map(|t| t.targets(self.model))
                 .collect::<Result<_>>()?,
         })
+    }
+
+    /// What of the optimizer is set while training goes on.
+    fn by_setting(&self) -> BySetting {
+        BySetting {
+            rates: self.wishes.by_hand || self.wishes.rates,
+            holds: self.wishes.by_hand,
+        }
+    }
+
+    /// Whether hyperparameters stand in a table on the device.
+    fn has_table(&self) -> bool {
+        self.by_setting().rates || !self.sweep.is_empty()
     }
 
     /// What is wanted of each column of a data set.
@@ -224,6 +237,9 @@ impl Setup<'_> {
             return Err(Error::setting("first replica", found, wanted));
         }
         self.optimizer.check()?;
+        if self.has_table() {
+            self.optimizer.check_table()?;
+        }
         if !self.sweep.is_empty() && self.sweep.len() != self.replicas {
             let found = format!("{} optimizers", self.sweep.len());
             let wanted = format!("one for each of {} replicas", self.replicas);

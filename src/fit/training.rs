@@ -308,9 +308,7 @@ impl Training {
     /// The learning rate of each replica, where rates may be set.
     pub fn rates(&self) -> Result<Vec<f64>> {
         let by_hand = self.by_hand.as_ref();
-        by_hand
-            .map(ByHand::rates)
-            .ok_or_else(|| none("learning rate"))
+        by_hand.ok_or_else(|| none("learning rate"))?.rates()
     }
 
     /// Gives each replica a learning rate.

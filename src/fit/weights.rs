@@ -98,10 +98,40 @@ impl Weights {
         }
     }
 
+    /// Refuses to be less than a model's.
+    pub(crate) fn check_whole(&self, model: &Model) -> Result<()> {
+        let kept = model
+            .variables()
+            .iter()
+            .filter(|v| v.role != Role::Constant);
+        let mut all = kept.map(|v| self.values(&v.name, v.ty.shape.extents()));
+        all.try_for_each(|values| values.map(drop))
+    }
+
+    /// Refuses to have nothing of a model's.
+    pub(crate) fn check_some(&self, model: &Model) -> Result<()> {
+        let names = || {
+            model
+                .variables()
+                .iter()
+                .filter(|v| v.role != Role::Constant)
+        };
+        let has = |name: &str| self.tensors.iter().any(|(own, _)| own == name);
+        match (names().next(), self.tensors.first()) {
+            (Some(wanted), Some((found, _))) if !names().any(|v| has(&v.name)) => {
+                let found = format!("none of the model's names, but such as `{found}`");
+                let wanted = format!("names such as `{}` (`Weights::renamed`)", wanted.name);
+                Err(Error::setting("weights to begin from", found, wanted))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Writes them with the model's description as safetensors, whole or not at all.
     ///
     /// # Errors
-    /// As [`ModelFile::save`], and [`Model::to_json`] for a layer that has no description.
+    /// [`Error::UnknownName`] and [`Error::Shape`] for a weight of the model that is missing or of other extents; as
+    /// [`ModelFile::save`], and [`Model::to_json`] for a layer that has no description.
     pub fn save(&self, model: &Model, path: impl AsRef<Path>) -> Result<()> {
         self.save_with(model, &BTreeMap::new(), path)
     }
@@ -116,6 +146,7 @@ impl Weights {
         extra: &BTreeMap<String, String>,
         path: impl AsRef<Path>,
     ) -> Result<()> {
+        self.check_whole(model)?;
         let file = ModelFile {
             tensors: self.tensors.clone(),
             network_json: model.to_json()?,
@@ -148,7 +179,7 @@ impl Weights {
                 path,
                 format!("{} networks", others + 1),
                 "one network",
-                "Choose one of them.",
+                "Read all of them (`Weights::load_networks`) and choose one.",
             )),
         }
     }
@@ -163,10 +194,12 @@ impl Weights {
     ) -> Result<(Model, Vec<Self>)> {
         let path = path.as_ref();
         let file = ModelFile::load(path)?;
-        // What only the book's networks have.
-        let model = match Network::from_json(&file.network_json) {
-            Ok(network) => network.model()?,
-            Err(_) => Model::from_json(&file.network_json, registry)?,
+        let description: serde_json::Value =
+            serde_json::from_str(&file.network_json).unwrap_or_default();
+        // A cost is a part of the book's networks, and of no model.
+        let model = match description.get("cost") {
+            Some(_) => Network::from_json(&file.network_json)?.model()?,
+            None => Model::from_json(&file.network_json, registry)?,
         };
         let networks = file.networks(path)?.into_iter();
         Ok((model, networks.map(Self::from_tensors).collect()))

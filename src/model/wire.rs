@@ -208,6 +208,18 @@ impl State {
         self.nodes.iter().any(|n| n.name == name)
     }
 
+    /// A layer among whose weights a layer of this name would have its own, or the other way round: those of `a.b`
+    /// stand among those that layers inside `a` have.
+    fn clash(&self, name: &str) -> Option<&str> {
+        let inside = |outer: &str, inner: &str| {
+            let rest = inner.strip_prefix(outer);
+            rest.is_some_and(|rest| rest.starts_with('.'))
+        };
+        let has_weights = |other: &str| self.variables.all().iter().any(|v| inside(other, &v.name));
+        let mut others = self.nodes.iter().map(|n| n.name.as_str());
+        others.find(|other| (inside(other, name) || inside(name, other)) && has_weights(other))
+    }
+
     fn check_name(&self, name: &str) -> Result<()> {
         let plain = |c: char| c.is_alphanumeric() || "_- ".contains(c);
         let part = |part: &str| !part.is_empty() && part.chars().all(plain);
@@ -219,13 +231,7 @@ impl State {
             let wanted = "a name of its own; layers share weights by `Builder::shared`";
             return Err(Error::setting("name", format!("`{name}` again"), wanted));
         }
-        // Weights of `a.b` would stand among those that layers inside `a` have.
-        let inside = |outer: &str, inner: &str| {
-            let rest = inner.strip_prefix(outer);
-            rest.is_some_and(|rest| rest.starts_with('.'))
-        };
-        let mut others = self.nodes.iter().map(|n| n.name.as_str());
-        if let Some(other) = others.find(|other| inside(other, name) || inside(name, other)) {
+        if let Some(other) = self.clash(name) {
             let found = format!("`{name}` beside `{other}`");
             let wanted = "names of which none is the other's beginning up to a dot";
             return Err(Error::setting("name", found, wanted));
@@ -239,7 +245,7 @@ impl State {
             1 => kind.to_string(),
             k => format!("{kind}_{k}"),
         });
-        let mut free = names.filter(|name| !self.taken(name));
+        let mut free = names.filter(|name| !self.taken(name) && self.clash(name).is_none());
         free.next().unwrap_or_default()
     }
 

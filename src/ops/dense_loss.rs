@@ -40,7 +40,7 @@ pub struct DenseLoss {
     pub upstream: f64,
     /// What the step is added to, without predictions.
     pub metrics: EpochMetrics,
-    /// Whether the step counter's `next` is counted up; else it is what `now` is.
+    /// Whether the step counter's `next` is counted up; else it stays.
     pub advance: bool,
 }
 
@@ -287,7 +287,9 @@ fn finish<T: Real>(args: &mut Args<'_, T>, z: &mut [T]) {
     let rows = z.chunks(k).zip(labels);
     let rows = rows.map(|(z, &label)| (epoch_metrics::is_right(z, label), loss(z, label)));
     epoch.join(rows, metrics, guard);
-    step[NEXT] = step[NOW].wrapping_add(args.size("ADVANCE") as u32);
+    if args.size("ADVANCE") == 1 {
+        step[NEXT] = step[NOW].wrapping_add(1);
+    }
 }
 
 /// Every cost; one of each, more scores than threads and as many, around a tile's edges, few inputs

@@ -2,7 +2,8 @@
 //! first loss that was not finite and, where wanted, every answer.
 //!
 //! Where a step begins an epoch, metrics and guard start from zero; so nobody has to
-//! clear them, and what they held before does not matter. Or they go on, in epochs of one step, until somebody does. Losses are summed in blocks of
+//! clear them, and what they held before does not matter. With `keeps` they go on from epoch to
+//! epoch instead, until somebody clears them; of epochs of one step, each joins the sum by itself. Losses are summed in blocks of
 //! 64 steps that then join the epoch's sum: 5,000 steps in one f32 sum would round 5,000
 //! times.
 //!

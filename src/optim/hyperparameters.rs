@@ -44,10 +44,7 @@ impl Optimizer {
         parameters: &[(&str, Value)],
     ) -> Result<Update> {
         let mut update = self.declare_under(graph, under, parameters)?;
-        if self.rate_variable.is_some() || self.micro_batches.is_some() {
-            let wanted = "an optimizer without rates of replicas and without micro-batches";
-            return Err(Error::setting("table of numbers", "either of them", wanted));
-        }
+        self.check_table()?;
         for (replica, other) in each.iter().enumerate() {
             other.check()?;
             if !other.is_alike(self, parameters) {
@@ -64,6 +61,18 @@ impl Optimizer {
         }
         update.holds = set.holds;
         Ok(update)
+    }
+
+    /// Refuses what a table cannot hold.
+    pub(crate) fn check_table(&self) -> Result<()> {
+        let found = match (&self.rate_variable, &self.micro_batches) {
+            (Some(_), _) => "rates of replicas (`Optimizer::rates_of_replicas`)",
+            (_, Some(_)) => "micro-batches (`Optimizer::accumulate`)",
+            _ => return Ok(()),
+        };
+        let wanted = "neither these nor rates of replicas where optimizers differ from replica to replica, or rates are \
+                      set while training goes on (sweeps, `by_hand`, callbacks that set rates such as `Plateau`)";
+        Err(Error::setting("optimizer", found, wanted))
     }
 
     /// The same with another learning rate.

@@ -106,7 +106,7 @@ fn recognise(nodes: &Nodes, i: usize) -> Option<Join> {
         inputs: vec![a, w, b, labels, step, metrics, guard],
         outputs: vec![nodes.first(last)],
         // Who reads `now` does not see `next` change, and nobody else reads `next`: that is
-        // what `advance` makes sure of. Where it is not counted, both words stay what they are.
+        // what `advance` makes sure of. Where it does not count, nothing changes.
         unseen: Some(step),
     })
 }

@@ -39,6 +39,10 @@ impl Fit<'_> {
             [] => format!("{:?}", self.optimizer),
             sweep => format!("{sweep:?}"),
         };
+        let callbacks = match self.callbacks.iter().filter(|c| c.sets_rates()).count() {
+            0 => self.callbacks.len().to_string(),
+            setting => format!("{}, of which {setting} set rates", self.callbacks.len()),
+        };
         let all = [
             ("version", env!("CARGO_PKG_VERSION").to_string()),
             ("model", self.model.to_json().unwrap_or_else(|_| shapes())),
@@ -53,7 +57,7 @@ impl Fit<'_> {
             ("mixup", format!("{:?}", self.mixup)),
             ("training data", training),
             ("validation data", validation),
-            ("callbacks", self.callbacks.len().to_string()),
+            ("callbacks", callbacks),
         ];
         Ok(all.map(|(name, value)| (name.to_string(), value)).into())
     }

@@ -25,7 +25,7 @@ impl Fit<'_> {
     }
 
     /// What weights score on the data of [`Fit::validation`] and of [`Fit::test`], by these names, in this
-    /// order: the loss and the metrics of the run, which is not begun. What the weights lack is drawn.
+    /// order: the loss and the metrics of the run, which is not begun.
     ///
     /// ```
     /// # use wgrad::data::Dataset;
@@ -44,8 +44,8 @@ impl Fit<'_> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Setting`] where there is neither; columns that do not fit, by name; weights of other
-    /// extents; what the device says.
+    /// [`Error::Setting`] where there is neither; columns that do not fit, by name; weights that are missing or of
+    /// other extents; what the device says.
     pub fn evaluate(
         &self,
         weights: &Weights,
@@ -68,10 +68,10 @@ impl Fit<'_> {
         };
         setup.checked()?;
         setup.metric_names()?;
+        weights.check_whole(self.model)?;
         let (needs, mut training) = (setup.needs()?, setup.compile(device)?);
         let feeds = feeds(&sets, &training, &needs);
-        let begun = weights.over(&training.weights()?[0]);
-        training.set_each(&[begun])?;
+        training.set_each(std::slice::from_ref(weights))?;
         let (_, found) = training.evaluate(0..sets.len(), &feeds)?;
         let found = found.into_iter().map(scores);
         let named = sets.iter().map(|(set, _)| *set).zip(found);

@@ -84,7 +84,7 @@ impl Setup<'_> {
             total: Total::new(&graph, losses, self.batch)?,
             overflowed: vec![None; self.replicas],
             by_hand: table
-                .map(|table| ByHand::new(&graph, table, self.each()))
+                .map(|table| ByHand::new(&graph, table, self.each(), self.by_setting().rates))
                 .transpose()?,
             gradients,
             recorded,

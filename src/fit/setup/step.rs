@@ -19,7 +19,7 @@ use crate::ops::pointwise::{Pointwise, pointwise};
 use crate::ops::shuffle::Shuffle;
 use crate::ops::slice::Slice;
 use crate::ops::{Tape, Value};
-use crate::optim::{BySetting, Table, Update};
+use crate::optim::{Table, Update};
 use crate::shape::Type;
 use crate::tensor::Host;
 
@@ -273,11 +273,8 @@ impl Setup<'_> {
     ) -> Result<(Update, Option<Table>)> {
         let named: Vec<(&str, Value)> = parameters.iter().map(|(n, v)| (n.as_str(), *v)).collect();
         let optimizer = self.optimizer;
-        let set = BySetting {
-            rates: self.wishes.by_hand || self.wishes.rates,
-            holds: self.wishes.by_hand,
-        };
-        if !set.rates && self.sweep.is_empty() {
+        let set = self.by_setting();
+        if !self.has_table() {
             let update = optimizer.declare(&mut w.graph, &named)?;
             update.apply(&mut w.graph, gradients, w.step)?;
             return Ok((update, None));

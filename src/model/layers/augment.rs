@@ -447,7 +447,7 @@ mod tests {
         assert!(dark.contains("brightness of colour_jitter"), "{dark}");
     }
 
-    /// A whole pixel's shift by the layer is what the op makes of the layer's stream, and two layers draw apart.
+    /// Anew in each step, the same bits again for the same step, and apart for two layers.
     #[test]
     fn pictures_are_distorted_by_streams_of_their_own() {
         use crate::ops::distort::Distortion;
@@ -467,7 +467,7 @@ mod tests {
         let most = |images: &[Vec<f32>]| images.iter().flatten().fold(0.0f32, |m, &x| m.max(x));
         assert!(most(&first) <= most(&originals) + 1e-6);
 
-        /// Two layers one behind the other over the same images, as the difference of what they draw.
+        /// The difference of what two layers make of the same images.
         #[derive(Debug)]
         struct Twice(Distort);
         impl Layer for Twice {
