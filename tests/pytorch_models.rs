@@ -216,8 +216,10 @@ fn every_kind_of_layer_is_held() {
     let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
     let models = &metadata.metadata().as_ref().unwrap()["models"];
     for kind in Registry::standard().kinds() {
-        // Masks, flips, crops, squares and colours are drawn by wgrad's own numbers, and held by tests of ops and layers.
-        if !["dropout", "augment", "cutout", "colour_jitter"].contains(&kind) {
+        // Masks, flips, crops, distortions, squares and colours are drawn by wgrad's own numbers, and held by tests of ops
+        // and layers.
+        let drawn = ["dropout", "augment", "distort", "cutout", "colour_jitter"];
+        if !drawn.contains(&kind) {
             assert!(
                 models.contains(&format!("\"{kind}\"")),
                 "{kind} is in no model"

@@ -8,8 +8,8 @@ use common::fixtures::load;
 use common::weights::{devices, floats, hold, integers, under};
 use wgrad::data::Dataset;
 use wgrad::exec::{Choice, Device};
-use wgrad::fit::{Fit, Loss, TrainStep, TrainStepBuilder};
-use wgrad::model::{Model, layers::*};
+use wgrad::fit::{CrossEntropy, Fit, Loss, TrainStep, TrainStepBuilder};
+use wgrad::model::{Input, Model, layers::*};
 use wgrad::optim::{
     Adadelta, Adagrad, Adam, AdamW, Adamax, Group, Lamb, Lion, NAdam, Optimizer, RmsProp, Schedule,
     Sgd,
@@ -391,4 +391,57 @@ fn a_sweep_over_more_than_numbers_is_refused_by_its_replica() {
     let few = Fit::new(&model, Loss::cross_entropy(), sgd(0.9)).sweep([sgd(0.9), sgd(0.1)]);
     let error = few.replicas(3).run(&train, &cpu()).unwrap_err().to_string();
     assert!(error.contains("one for each of 3"), "{error}");
+}
+
+/// What is fed is held to the loss like a data set, and what was fed before stays.
+#[test]
+fn what_is_fed_is_held_to_the_loss() {
+    let sgd = Optimizer::new(Sgd::default(), 0.1);
+    let compiled = |model: &Model, loss: &Loss| {
+        let step = TrainStep::builder(model, loss, &sgd).batch(2);
+        step.compile(&cpu()).unwrap()
+    };
+    let mut step = compiled(&network(), &Loss::cross_entropy());
+    step.feed("input", &[0.5; 6]).unwrap();
+    step.feed("target", &[3u32, 0]).unwrap();
+    let said = step.feed("target", &[3u32, 4]).unwrap_err().to_string();
+    assert_eq!(
+        said,
+        "column target: found 4 in row 1; wanted classes from 0 to 3"
+    );
+    step.run(1).unwrap();
+    assert!(step.loss().unwrap()[0] > 0.0);
+    // Another number of elements, or another type, is told of in its own words.
+    let said = step.feed("target", &[3u32]).unwrap_err().to_string();
+    assert!(said.contains("1 elements"), "{said}");
+    assert!(step.feed("target", &[3.0, 0.0]).is_err());
+    let ignoring = Loss::of_criterion(CrossEntropy {
+        ignored: Some(9),
+        ..CrossEntropy::default()
+    });
+    let mut step = compiled(&network(), &ignoring);
+    step.feed("target", &[9u32, 1]).unwrap();
+    assert!(step.feed("target", &[8u32, 1]).is_err());
+    let one = Model::sequential([3]).then(Dense::new(1)).build().unwrap();
+    let mut step = compiled(&one, &Loss::binary_cross_entropy());
+    step.feed("target", &[1.0, 0.25]).unwrap();
+    let said = step.feed("target", &[1.0, 1.25]).unwrap_err().to_string();
+    assert!(
+        said.contains("1.25 in row 1") && said.contains("from 0 to 1"),
+        "{said}"
+    );
+    let words = Model::sequential(Input::u32([2]))
+        .then(Embedding::new(7, 3))
+        .then(Flatten);
+    let words = words.then(Dense::new(1)).build().unwrap();
+    let mut step = compiled(&words, &Loss::mse());
+    step.feed("input", &[0u32, 6, 1, 2]).unwrap();
+    let said = step
+        .feed("input", &[0u32, 6, 7, 2])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        said.contains("7 in row 1") && said.contains("rows of an embedding"),
+        "{said}"
+    );
 }

@@ -180,6 +180,21 @@ impl Need {
         Err(Error::setting(place(), found, self.integers()))
     }
 
+    /// [`Need::check`] of a mini-batch that is fed. Of another size or type it is nothing that could be looked at.
+    pub fn check_fed(&self, host: &Host) -> Result<()> {
+        let particular =
+            self.classes.is_some() || self.numbered.is_some() || self.floats != Floats::Any;
+        let size: usize = self.input.extents.iter().product();
+        if !particular || host.dtype() != self.input.dtype || !host.len().is_multiple_of(size) {
+            return Ok(());
+        }
+        let numbers: Numbers = match host {
+            Host::F32(values) => values.clone().into(),
+            Host::U32(values) => values.clone().into(),
+        };
+        self.check(&Dataset::new().with(&self.column, &self.input.extents, numbers)?)
+    }
+
     /// Rows of which no label counts.
     pub fn uncounted_rows(&self, data: &Dataset) -> Result<usize> {
         let column = data.column(&self.column)?;

@@ -6,6 +6,7 @@ use std::fmt;
 use super::by_hand::none;
 use super::loss::Loss;
 use super::pace::Pace;
+use super::resident::Need;
 use super::setup::{Setup, Wishes};
 use super::shards::Given;
 use super::training::Training;
@@ -43,6 +44,8 @@ use crate::tensor::{Element, Host};
 /// ```
 pub struct TrainStep {
     training: Training,
+    /// What is wanted of the columns.
+    needs: Vec<Need>,
     pace: Pace,
     /// Steps when their losses were asked for last.
     asked: u64,
@@ -151,10 +154,12 @@ impl<'a> TrainStepBuilder<'a> {
 
     fn made(&self, data: Option<&Dataset>, device: &Device) -> Result<TrainStep> {
         let data = data.map(|data| Given::Whole(Cow::Borrowed(data)));
-        let training = self.setup(data.as_ref()).compile(device)?;
+        let setup = self.setup(data.as_ref());
+        let (needs, training) = (setup.needs()?, setup.compile(device)?);
         let epoch = data.map(|_| training.epoch_steps as u64);
         Ok(TrainStep {
             training,
+            needs,
             pace: Pace::new(epoch),
             asked: 0,
         })
@@ -180,17 +185,21 @@ impl TrainStep {
     }
 
     /// Writes a column of the mini-batch that the next steps train on, for every replica: an input or a
-    /// target, example after example. Their numbers are not looked at, which would cost each step: a class that
-    /// there is not counts as a loss of 0. [`TrainStepBuilder::compile_over`] holds whole data sets to the loss.
+    /// target, example after example.
     ///
     /// # Errors
     /// [`Error::UnknownName`] for a name that is none of a column, [`Error::Setting`] for another number
-    /// of elements or another type than it has.
+    /// of elements or another type than it has, for a class that there is not, for a number without a row of an
+    /// embedding, and for floats that a loss cannot take. What was fed before then stays.
     pub fn feed<T: Element>(&mut self, column: &str, values: &[T]) -> Result<()> {
         let host = match T::view(values) {
             crate::tensor::View::F32(values) => Host::F32(values.to_vec()),
             crate::tensor::View::U32(values) => Host::U32(values.to_vec()),
         };
+        let needs = self.needs.iter().filter(|need| need.column == column);
+        needs
+            .map(|need| need.check_fed(&host))
+            .collect::<Result<()>>()?;
         self.training.feed(column, &host)
     }
 
