@@ -198,7 +198,14 @@ fn every_op_has_a_fixture() {
     // implementation by the dropout fixtures, and to each other by tests/epoch.rs).
     // What is detached is held as a model (tests/pytorch_models.rs).
     let apart = [
-        "advance", "augment", "detach", "finite", "init", "rows", "shuffle",
+        "advance",
+        "augment",
+        "detach",
+        "finite",
+        "init",
+        "rows",
+        "rows_pair",
+        "shuffle",
     ];
     for row in TABLE {
         assert!(
