@@ -196,10 +196,8 @@ impl TrainStep {
             crate::tensor::View::F32(values) => Host::F32(values.to_vec()),
             crate::tensor::View::U32(values) => Host::U32(values.to_vec()),
         };
-        let needs = self.needs.iter().filter(|need| need.column == column);
-        needs
-            .map(|need| need.check_fed(&host))
-            .collect::<Result<()>>()?;
+        let mut needs = self.needs.iter().filter(|need| need.column == column);
+        needs.try_for_each(|need| need.check_fed(&host))?;
         self.training.feed(column, &host)
     }
 
