@@ -2,6 +2,8 @@
 //! an error of the rules can move a parameter.
 
 mod common;
+#[path = "fusion/losses.rs"]
+mod losses;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;

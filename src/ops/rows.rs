@@ -15,7 +15,8 @@ use crate::kernel::{Args, Bind, Kernel};
 use crate::shape::{DType, Type};
 use crate::tensor::{Real, held};
 
-/// Inputs: the column (shared), order `[rows]`, step `[2]`; output `[batch, extents…]`. A column of
+/// Inputs: the column (shared), order `[rows]`, step `[2]`, both of whose words hold the step's number where a program
+/// begins (fused to a [`RowsPair`](super::rows_pair::RowsPair), the first of them is read); output `[batch, extents…]`. A column of
 /// floats or integers gives such; packed bytes, four to a word, give floats.
 ///
 /// Places past the end of the data give the last row again.

@@ -12,7 +12,7 @@ use crate::fit::resident::{Columns, Sharded};
 use crate::fit::shards::Pair;
 use crate::fit::training::Losses;
 use crate::graph::{Handle, Program};
-use crate::model::{Pass, Role, Scope};
+use crate::model::{Input, Pass, Role, Scope};
 use crate::ops::advance::Advance;
 use crate::ops::epoch_metrics::EpochMetrics;
 use crate::ops::pointwise::{Pointwise, pointwise};
@@ -112,17 +112,7 @@ impl Setup<'_> {
             }
         }
         let mean = match totals {
-            Some((totals, _)) if !self.adds_up() => {
-                w.graph.label("loss forward");
-                let first = Slice {
-                    axis: 0,
-                    start: 0,
-                    extent: 1,
-                    step: 1,
-                };
-                let sum = w.graph.op1(Arc::new(first), &[totals])?;
-                pointwise(&mut w.graph, [sum], |[sum]| sum * (1.0 / self.batch as f64))?
-            }
+            Some((totals, _)) if !self.adds_up() => self.mean_of(w, totals)?,
             _ => mean,
         };
         let recorded = match self.wishes.losses {
@@ -194,6 +184,19 @@ impl Setup<'_> {
         Ok((totals, guard))
     }
 
+    /// The mean `[1]` of a step's losses, from totals that are of one step.
+    fn mean_of(&self, w: &mut Writing, totals: Value) -> Result<Value> {
+        w.graph.label("loss forward");
+        let first = Slice {
+            axis: 0,
+            start: 0,
+            extent: 1,
+            step: 1,
+        };
+        let sum = w.graph.op1(Arc::new(first), &[totals])?;
+        pointwise(&mut w.graph, [sum], |[sum]| sum * (1.0 / self.batch as f64))
+    }
+
     /// A total of the means of mini-batches.
     fn one_total(&self, w: &mut Writing) -> Result<Losses> {
         let total = Type::f32("training loss", &[1])?;
@@ -234,7 +237,7 @@ impl Setup<'_> {
         });
         w.graph.label("mini-batch");
         let mut fed: Vec<(String, Value)> = Vec::new();
-        let mut value = |w: &mut Writing, name: &String, example: &crate::model::Input| {
+        let mut value = |w: &mut Writing, name: &String, example: &Input| {
             if let Some(columns) = &mut columns {
                 return columns.batch(&mut w.graph, &mut w.resident, name);
             }
