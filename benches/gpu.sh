@@ -57,6 +57,8 @@ fi
 
 # Is it fast, beside what, and does a real job come out right?
 step 40 bench bench.txt "$wgrad" bench --device gpu --replicas 1,5,16,64
+step 20 whole whole-programs.txt "$wgrad" bench --device gpu --workloads D --replicas 1,5,64 --seconds 1 \
+    --whole-programs always
 burn=()
 [[ -z ${BURN:-} ]] || burn=(--burn "$BURN" --burn-args "${BURN_ARGS:-}")
 step 120 compare compare.txt "$python" benches/compare/compare.py --wgrad "$wgrad" --gpu --cuda \

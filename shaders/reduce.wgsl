@@ -38,6 +38,25 @@ fn reduce(
     }
 }
 
+// One thread per element of the result.
+@compute @workgroup_size(64)
+fn reduce_short(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let c = item(group, groups, lane);
+    if c >= C {
+        return;
+    }
+    var sum = 0.0;
+    for (var p = 0u; p < OUTER * INNER; p++) {
+        sum += x[((group.z * OUTER + p / INNER) * C + c) * INNER + p % INNER];
+    }
+    let scalars = finish_scalars(group.z);
+    y[group.z * C + c] = finish(scalars, group.z, c, times(FACTOR, sum));
+}
+
 @group(0) @binding(1) var<storage, read_write> shares: array<f32>;
 
 // The sum of a run of neighbours among the terms of each element of the result.

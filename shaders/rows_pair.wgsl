@@ -59,10 +59,12 @@ fn take_integers(replica: u32, i: u32) {
 }
 
 // Four bytes to a word, the first lowest.
+fn byte_at(at: u32) -> f32 {
+    return SCALE * f32((integers[at / 4u] >> (8u * (at % 4u))) & 255u);
+}
+
 fn take_bytes(replica: u32, i: u32) {
-    let at = place(replica, i);
-    let byte = (integers[at / 4u] >> (8u * (at % 4u))) & 255u;
-    x[replica * BATCH * SIZE + i] = SCALE * f32(byte);
+    x[replica * BATCH * SIZE + i] = byte_at(place(replica, i));
 }
 
 fn take_second_floats(replica: u32, i: u32) {

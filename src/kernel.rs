@@ -12,9 +12,11 @@ use crate::tensor::Real;
 
 mod demand;
 mod extent;
+mod module;
 mod port;
 
 pub use demand::{Asked, Demand};
+pub(crate) use module::Part;
 pub use port::Port;
 pub(crate) use port::{Finish, Finishing};
 
@@ -56,6 +58,14 @@ pub enum Target {
         /// Bytes of its memory.
         bytes: u32,
     },
+    /// One workgroup does the whole launch, by as many threads as the constant `THREADS` says. Of any other use
+    /// than in a launch of a whole program ([`Persistent`](crate::plan::Persistent)) it is slow.
+    Single {
+        /// Threads of the workgroup.
+        threads: u32,
+        /// Bytes of its memory.
+        bytes: u32,
+    },
     /// An adapter with units that multiply matrices of `edge` × `edge`, factors in f16 and sums
     /// in f32: of 16 for subgroups of 32 threads (NVIDIA), of 8 for subgroups of 8 (llvmpipe).
     /// Rounds factors, so only a device in mixed precision takes it.
@@ -67,6 +77,9 @@ pub enum Target {
 
 /// Lanes of a vector that kernels for [`Target::Lanes`] count on; `VECTOR` in their shaders.
 pub const LANES: usize = 8;
+
+/// Bytes of `shares` in `shaders/shared/single.wgsl`, which all kernels for [`Target::Single`] share.
+pub const SHARED: u32 = 16 << 10;
 
 /// One binding of a kernel; its index in [`Kernel::bindings`] is its `@binding`.
 #[derive(Clone, Copy, Debug)]

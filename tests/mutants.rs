@@ -133,6 +133,10 @@ const MUTANTS: &[Mutant] = mutants! {
     "dense_grad" "quads: biases of the first rows alone": "o < OUT; o += THREADS" => "o < min(OUT, THREADS); o += THREADS";
     "dense_grad" "quads: states of a neighbour": "replica, i + 1u, slopes.y" => "replica, i, slopes.y";
     "dense_grad" "quads: a column past the last one": "if column < IN {\n        let i = o" => "if column <= IN {\n        let i = o";
+    "dense_grad" "single: input gradients by weights that are changed": "storageBarrier();\n    workgroupBarrier();" => "";
+    "dense_grad" "single: the first example's gradients": "(replica * N + i / IN) * OUT" => "replica * N * OUT";
+    "dense_grad" "single: the first fours alone": "first < FOURS; first += WIDE" => "first < 1u; first += WIDE";
+    "dense_grad" "single: ending of the first input": "input_at(replica, i))" => "input_at(replica, 0u))";
     "dense_loss" "lanes: a sum for the neighbour": "select(first, second, is_second)" => "select(second, first, is_second)";
     "dense_loss" "lanes: the last output without weights": "if first + t < K {\n            weights" => "if first + t < K - 1u {\n            weights";
     "dense_loss" "lanes: second block of outputs again": "let k = first + lane;" => "let k = lane;";
@@ -143,7 +147,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "dense_loss" "tiles: last pieces missed": "p < PIECES; p += SLICES" => "p + SLICES <= PIECES; p += SLICES";
     "dense_loss" "tiles: a share lost": "slice < SLICES; slice += PARTS" => "slice < SLICES - 1u; slice += PARTS";
     "dense_loss" "tiles: a part lost": "p < PARTS; p++" => "p < PARTS - 1u; p++";
-    "dense_loss" "tiles: parts added before they are there": "shares[thread] = part;\n    workgroupBarrier();" => "shares[thread] = part;";
+    "dense_loss" "tiles: parts added before they are there": "shares[thread] = part;\n    }\n    workgroupBarrier();" => "shares[thread] = part;\n    }";
     "dense_loss" "tiles: lower rows for upper ones": "add_up(first, ROWS, EDGE - ROWS, thread)" => "add_up(first, 0u, EDGE - ROWS, thread)";
     "dense_loss" "tiles: the fifth output like the fourth": "sums.fifth + product(a, w[4])" => "sums.fifth + product(a, w[3])";
     "dense_loss" "tiles: the fifth example like the fourth": "piece_of_a(above + min(first + 4u, last), p)" => "piece_of_a(above + min(first + 3u, last), p)";
@@ -154,6 +158,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "dense_loss" "tiles: the first output's loss for all": "loss += shares[thread * K + k];" => "loss += shares[thread * K];";
     "dense_loss" "tiles: who is wrong is right": "shares[RIGHT + row] = select(0.0, 1.0" => "shares[RIGHT + row] = select(1.0, 0.0";
     "dense_loss" "tiles: always counts the step": "if ADVANCE == 1u" => "if true";
+    "dense_loss" "single: threads beyond the tiles have shares": "if thread >= LIVE {" => "if false {";
     "dense_loss" "always counts the step": "if ADVANCE == 1u" => "if true";
     "dense_loss" "kept totals begin anew": "place == 0u && KEEPS == 0u" => "place == 0u";
     "dense_loss" "NaN: tiles: nothing is left of one score alone": "slope = if_finite(slope, largest);\n        if k" => "if k";
@@ -197,6 +202,8 @@ const MUTANTS: &[Mutant] = mutants! {
     "rows" "the first replica's order": "order[replica * ROWS + position]" => "order[position]";
     "rows" "past the end": "min(now * BATCH + i / SIZE, ROWS - 1u)" => "(now * BATCH + i / SIZE) % ROWS";
     "rows" "the first byte of four": "(8u * (at % 4u))" => "0u";
+    "reduce" "short: the last term left out": "p < OUTER * INNER; p++" => "p + 1u < OUTER * INNER; p++";
+    "reduce" "short: factor forgotten": "times(FACTOR, sum))" => "sum)";
     "rows_pair" "begins no step": "step[2u * replica + 1u] = step[2u * replica];" => "";
     "rows_pair" "always the first mini-batch": "min(now * BATCH + n, ROWS - 1u)" => "min(n, ROWS - 1u)";
     "rows_pair" "the first replica's order": "order[replica * ROWS + position]" => "order[position]";
@@ -205,6 +212,8 @@ const MUTANTS: &[Mutant] = mutants! {
     "rows_pair" "the first column begins at element 0": "* STRIDE + START + i" => "* STRIDE + i";
     "rows_pair" "the first byte of four": "(8u * (at % 4u))" => "0u";
     "rows_pair" "the second's last element left out": "i < BATCH * (SIZE + SIZE_2)" => "i + 1u < BATCH * (SIZE + SIZE_2)";
+    "rows_pair" "single: the first four again": "let high = four_bytes_of(replica, i + 4u * THREADS);" => "let high = low;";
+    "rows_pair" "single: the last element left out": "if i < BATCH * SIZE {\n        x[" => "if i + 1u < BATCH * SIZE {\n        x[";
 
     "advance" "counts the step to come": "= step[2u * group.z + 1u] + 1u" => "= step[2u * group.z] + 1u";
     "advance" "does not begin it": "step[2u * group.z + 1u] = to_come;" => "";
@@ -217,6 +226,9 @@ const MUTANTS: &[Mutant] = mutants! {
     "gather" "run: edge of a moved image not cleared": "case 3u: { return col + 1u < W; }" => "case 3u: { return true; }";
     "gather" "run: next word not fetched": "        word = next;" => "        word = word;";
     "gather" "whole runs: bytes of a word turned round": "vec4(0u, 8u, 16u, 24u)" => "vec4(24u, 16u, 8u, 0u)";
+    "gather" "single: the first words again": "keep_word(replica, word + THREADS, second)" => "keep_word(replica, word + THREADS, first)";
+    "gather" "single: the first four again": "let high = four_pixels_of(replica, i + 4u * THREADS);" => "let high = low;";
+    "gather" "single: labels of the place": "labels[shuffled_example(replica, n) % IMAGES]" => "labels[n % IMAGES]";
     "gather" "whole runs: the first eight alone": "run < runs; run += FEW" => "run < FEW; run += FEW";
     "log_likelihood" "maximum not subtracted from the label's score": "(e.x - right)" => "(0.0 - right)";
     "log_likelihood" "label off by one": "k == labels[row]" => "k == labels[row] + 1u";
@@ -241,6 +253,13 @@ const MUTANTS: &[Mutant] = mutants! {
     "matmul" "units: a fragment stored by columns": "coopStoreT(sum_11" => "coopStore(sum_11";
     "matmul" "units: a sum goes on from its neighbour": "coopMultiplyAdd(above, right, sum_01)" => "coopMultiplyAdd(above, right, sum_00)";
     "matmul" "units: another crew's fragment": "square_of(at / size) * 2u" => "square_of(at / size ^ 1u) * 2u";
+    "matmul" "single: a share lost": "slice < SLICES; slice += PARTS" => "slice < SLICES - 1u; slice += PARTS";
+    "matmul" "single: a part lost": "p < PARTS; p++" => "p < PARTS - 1u; p++";
+    "matmul" "single: shares overwritten too early": "barrier shows.\n    workgroupBarrier();" => "barrier shows.";
+    "matmul" "single: the first blocks again": "let block = first + thread / SLICES;" => "let block = thread / SLICES;";
+    "matmul" "single: the third row like the second": "first, 2u, sums[2], thread" => "first, 2u, sums[1], thread";
+    "matmul" "single: the first replica's A": "a[replica * M * K + select(row" => "a[select(row";
+    "matmul" "single: transposed B as it lies": "select(p * N + column, column * K + p, TRANS_B == 1u)" => "(p * N + column)";
     "matmul" "units: only the first fragments reach the threads": "let which = r * THREADS / STAGE;" => "let which = 0u;";
     "matmul" "wide: a row's neighbour": "min(first + t, N - 1u)) * K + p" => "min(first + t + 1u, N - 1u)) * K + p";
     "matmul" "wide: shares of another row": "wide_shares[(i * WIDE + t) * WIDE + share]" => "wide_shares[(i * WIDE + t ^ 1u) * WIDE + share]";

@@ -1,12 +1,8 @@
 // A dense layer's way back where a launch takes as long as its loads wait for each other. A workgroup
 // owns 4 QUADS columns of W for all rows, a thread four neighbouring ones of every LANES-th row, with
-// their inputs and sums in registers. The last workgroup updates the biases; z is the replica. The
-// file that follows says how four neighbours are loaded and stored.
+// their inputs and sums in registers. The last workgroup updates the biases; z is the replica. Behind
+// rows.wgsl.
 
-// At most 16.
-override N: u32 = 1u;
-override IN: u32 = 1u;
-override OUT: u32 = 1u;
 // Fours of columns: 1, 2 or 4.
 override QUADS: u32 = 1u;
 
@@ -16,91 +12,8 @@ override LANES: u32 = THREADS / QUADS;
 override VALUES: u32 = 16u * QUADS;
 override PARTS: u32 = THREADS / VALUES;
 
-@group(0) @binding(1) var<storage, read> g: array<f32>;
-@group(0) @binding(3) var<storage, read_write> b: array<f32>;
-@group(0) @binding(4) var<storage, read_write> dx: array<f32>;
-
 // Of four examples.
 var<workgroup> shares: array<f32, 16u * THREADS>;
-
-// By fours of examples: four columns of each. What is indexed by numbers stays in registers, so there
-// is no loop over them.
-alias Examples = array<mat4x4<f32>, 4>;
-
-struct Row {
-    weights: vec4<f32>,
-    // Of the examples.
-    deltas: array<vec4<f32>, 4>,
-}
-
-fn input_of(replica: u32, n: u32, column: u32) -> vec4<f32> {
-    if n >= N {
-        return vec4(0.0);
-    }
-    return inputs_at(replica, n, column);
-}
-
-fn four_inputs(replica: u32, n: u32, column: u32) -> mat4x4<f32> {
-    return mat4x4(
-        input_of(replica, n, column),
-        input_of(replica, n + 1u, column),
-        input_of(replica, n + 2u, column),
-        input_of(replica, n + 3u, column),
-    );
-}
-
-fn all_inputs(replica: u32, column: u32) -> Examples {
-    return Examples(
-        four_inputs(replica, 0u, column),
-        four_inputs(replica, 4u, column),
-        four_inputs(replica, 8u, column),
-        four_inputs(replica, 12u, column),
-    );
-}
-
-fn delta_of(replica: u32, n: u32, o: u32) -> f32 {
-    if n >= N {
-        return 0.0;
-    }
-    return g[(replica * N + n) * OUT + o];
-}
-
-fn four_deltas(replica: u32, n: u32, o: u32) -> vec4<f32> {
-    return vec4(
-        delta_of(replica, n, o),
-        delta_of(replica, n + 1u, o),
-        delta_of(replica, n + 2u, o),
-        delta_of(replica, n + 3u, o),
-    );
-}
-
-// Beyond the last row stands the last one.
-fn row_of(replica: u32, o: u32, column: u32) -> Row {
-    let row = min(o, OUT - 1u);
-    return Row(
-        weights_at(replica, row, column),
-        array<vec4<f32>, 4>(
-            four_deltas(replica, 0u, row),
-            four_deltas(replica, 4u, row),
-            four_deltas(replica, 8u, row),
-            four_deltas(replica, 12u, row),
-        ),
-    );
-}
-
-fn slopes_of(inputs: Examples, row: Row) -> vec4<f32> {
-    var slopes = inputs[0] * row.deltas[0];
-    if N > 4u {
-        slopes += inputs[1] * row.deltas[1];
-    }
-    if N > 8u {
-        slopes += inputs[2] * row.deltas[2];
-    }
-    if N > 12u {
-        slopes += inputs[3] * row.deltas[3];
-    }
-    return slopes;
-}
 
 fn outer(weights: vec4<f32>, deltas: vec4<f32>) -> mat4x4<f32> {
     return mat4x4(weights * deltas.x, weights * deltas.y, weights * deltas.z, weights * deltas.w);
@@ -116,18 +29,6 @@ fn add(sums: ptr<function, Examples>, row: Row) {
     }
     if N > 12u {
         (*sums)[3] += outer(row.weights, row.deltas[3]);
-    }
-}
-
-fn update_biases(replica: u32, thread: u32) {
-    let scalars = finish_bias_scalars(replica);
-    for (var o = thread; o < OUT; o += THREADS) {
-        var sum = 0.0;
-        for (var n = 0u; n < N; n++) {
-            sum += g[(replica * N + n) * OUT + o];
-        }
-        let at = replica * OUT + o;
-        b[at] = finish_bias(scalars, replica, o, sum, b[at]);
     }
 }
 

@@ -15,13 +15,14 @@ const EDGE: u32 = 5u;
 // Tiles at a time, and threads that share the sums of one.
 const TEAMS: u32 = 4u;
 const SLICES: u32 = 64u;
-const THREADS: u32 = TEAMS * SLICES;
+// Threads that do it; others of a larger workgroup wait with them.
+const LIVE: u32 = TEAMS * SLICES;
 // Threads that add up the shares of one sum.
 const PARTS: u32 = 4u;
 // Rows of a tile whose shares stand in workgroup memory at a time, and sums of these.
 const ROWS: u32 = 3u;
 const VALUES: u32 = ROWS * EDGE;
-const MOST_SCORES: u32 = THREADS;
+const MOST_SCORES: u32 = LIVE;
 
 override TILES_ACROSS: u32 = (K + EDGE - 1u) / EDGE;
 override TILES: u32 = (N + EDGE - 1u) / EDGE * TILES_ACROSS;
@@ -33,8 +34,8 @@ override TILES: u32 = (N + EDGE - 1u) / EDGE * TILES_ACROSS;
 @group(0) @binding(6) var<storage, read_write> guard: array<u32>;
 @group(0) @binding(7) var<storage, read_write> delta: array<f32>;
 
-// Later the terms of the losses, the losses and who answers rightly.
-var<workgroup> shares: array<f32, VALUES * THREADS>;
+// `shares`, VALUES * LIVE of them, is declared elsewhere. Later it has the terms of the losses, the losses
+// and who answers rightly.
 const LOSSES: u32 = MOST_SCORES;
 const RIGHT: u32 = LOSSES + MOST_SCORES;
 
@@ -83,10 +84,13 @@ fn more(sums: Five, a: Piece, w: Pieces) -> Five {
 // Where a thread's share of a value stands: turned, so that threads that read eight values' shares at
 // a time read different banks.
 fn slot(value: u32, thread: u32) -> u32 {
-    return value * THREADS + (thread + PARTS * value) % THREADS;
+    return value * LIVE + (thread + PARTS * value) % LIVE;
 }
 
 fn share(sums: Five, row: u32, thread: u32) {
+    if thread >= LIVE {
+        return;
+    }
     let value = row * EDGE;
     shares[slot(value, thread)] = sums.four.x;
     shares[slot(value + 1u, thread)] = sums.four.y;
@@ -108,7 +112,9 @@ fn add_up(first: u32, row: u32, rows: u32, thread: u32) {
     }
     // Nobody may overwrite a share that somebody has not added up yet.
     workgroupBarrier();
-    shares[thread] = part;
+    if thread < LIVE {
+        shares[thread] = part;
+    }
     workgroupBarrier();
     let tile = first + thread / VALUES;
     let place = thread % VALUES;
@@ -130,7 +136,7 @@ fn multiply(replica: u32, thread: u32) {
         let n = tile / TILES_ACROSS * EDGE;
         let k = tile % TILES_ACROSS * EDGE;
         var sums = Sums();
-        if tile < TILES {
+        if thread < LIVE && tile < TILES {
             for (var p = thread % SLICES; p < PIECES; p += SLICES) {
                 let a = examples(replica, n, p);
                 let w = outputs(replica, k, p);

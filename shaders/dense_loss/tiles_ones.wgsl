@@ -19,7 +19,7 @@ fn product(a: Piece, w: Piece) -> f32 {
     return a * w;
 }
 
-@compute @workgroup_size(THREADS)
+@compute @workgroup_size(LIVE)
 fn dense_loss_tiles_any(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,

@@ -13,7 +13,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use wgrad::Result;
-use wgrad::exec::{Cache, Choice, Device};
+use wgrad::exec::{Cache, Choice, Device, WholePrograms};
 
 mod answer;
 mod bench;
@@ -131,6 +131,10 @@ struct Variants {
     /// On a GPU with matrix units: large products of forward passes with factors rounded to f16
     #[arg(long)]
     mixed_precision: bool,
+    /// On a GPU: do all launches of a training step, and many steps, in one launch: never, predicted (where it is
+    /// predicted to be faster: small networks) or always (where it can)
+    #[arg(long, value_name = "WHEN", default_value_t)]
+    whole_programs: WholePrograms,
 }
 
 impl Variants {
@@ -141,6 +145,7 @@ impl Variants {
             false => Device::open(choice)?,
         };
         let device = device.with_cache(&Cache::of_user());
+        let device = device.with_whole_programs(self.whole_programs);
         Ok(if self.tune { device.tuned() } else { device })
     }
 }

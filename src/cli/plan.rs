@@ -58,7 +58,9 @@ pub fn run(args: &Args) -> Result<()> {
         "{name}, mini-batch {batch}, {} replica(s), for {}\n\n",
         plan.replicas, info.name
     );
-    text += &launches(&plan, named.unwrap_or_else(|| Card::named(&info.name)));
+    let card = named.unwrap_or_else(|| Card::named(&info.name));
+    text += &launches(&plan, card);
+    text += &whole(&plan, card);
     let account = plan.account();
     text += "\nprogram                 launches        flop       bytes  uploaded  read back\n";
     for (name, p) in &account.programs {
@@ -141,6 +143,22 @@ fn launches(plan: &Plan, card: &Card) -> String {
         }
     );
     text
+}
+
+/// What a training step takes as a part of one launch, where it can be one.
+fn whole(plan: &Plan, card: &Card) -> String {
+    let found = [1024, 256].iter();
+    let found = found.filter_map(|&threads| plan.persistent("train", threads, card));
+    let best = found.min_by(|a, b| a.microseconds.total_cmp(&b.microseconds));
+    best.map_or_else(String::new, |best| {
+        format!(
+            "with --whole-programs: {:.1} µs a step in launches of {} steps, {} threads a network{}\n",
+            best.predicted(card),
+            best.runs(u64::MAX),
+            best.threads,
+            if best.pays(plan, "train", card) { "" } else { "; launches apart are faster" }
+        )
+    })
 }
 
 /// Bytes for people.

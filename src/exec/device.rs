@@ -38,6 +38,46 @@ impl FromStr for Choice {
     }
 }
 
+/// When a program becomes one launch ([`Persistent`](crate::plan::Persistent)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WholePrograms {
+    /// Never.
+    #[default]
+    Never,
+    /// Where it is predicted to be clearly faster: on a measured GPU
+    /// ([`Card::MEASURED`](crate::plan::Card::MEASURED)) by its numbers, on other hardware by those of some GPU. On a
+    /// GPU that is a program on a processor it is slower, and never predicted.
+    Predicted,
+    /// Wherever it can.
+    Always,
+}
+
+/// The names of [`WholePrograms`].
+const WHOLE_PROGRAMS: [(&str, WholePrograms); 3] = [
+    ("never", WholePrograms::Never),
+    ("predicted", WholePrograms::Predicted),
+    ("always", WholePrograms::Always),
+];
+
+impl std::fmt::Display for WholePrograms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let named = WHOLE_PROGRAMS.iter().find(|(_, when)| when == self);
+        f.write_str(named.map_or("", |(name, _)| name))
+    }
+}
+
+impl FromStr for WholePrograms {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        let named = WHOLE_PROGRAMS.iter().find(|(name, _)| *name == s);
+        named.map(|(_, when)| *when).ok_or_else(|| {
+            let known = WHOLE_PROGRAMS.map(|(name, _)| name);
+            Error::unknown("choice of whole programs", s, &known)
+        })
+    }
+}
+
 /// A device that was found and opened.
 #[derive(Debug)]
 pub enum Device {
@@ -149,6 +189,26 @@ impl Device {
             #[cfg(feature = "gpu")]
             Self::Gpu(gpu) => Self::Gpu(gpu.tuned()),
             cpu @ Self::Cpu(_) => cpu,
+        }
+    }
+
+    /// The same device, with programs as one launch each when this says so
+    /// ([`Persistent`](crate::plan::Persistent)): a workgroup for each replica then does all launches of a
+    /// training step, and many steps in a row. On the CPU nothing is launched, and on a tuned device launches stay
+    /// apart, since only these were measured.
+    ///
+    /// It is asked for, since no time of it has been measured on a GPU yet, only predicted.
+    ///
+    /// Launches are done in other variants then, which round differently; so such a device has a name of its own.
+    #[must_use]
+    pub fn with_whole_programs(self, when: WholePrograms) -> Self {
+        match self {
+            #[cfg(feature = "gpu")]
+            Self::Gpu(gpu) => Self::Gpu(gpu.with_whole_programs(when)),
+            cpu @ Self::Cpu(_) => {
+                let _ = when;
+                cpu
+            }
         }
     }
 

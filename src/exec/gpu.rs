@@ -15,6 +15,7 @@ use crate::tensor::{Host, View};
 mod adapter;
 mod clock;
 mod kept;
+mod persistent;
 mod pipelines;
 mod trial;
 mod tuning;
@@ -22,6 +23,7 @@ mod wait;
 
 use adapter::fault;
 pub use adapter::{GpuDevice, adapters};
+use persistent::Whole;
 use pipelines::{Compiled, Pipelines};
 pub(super) use wait::block_on;
 use wait::{Submitted, all_done, mapped};
@@ -35,7 +37,7 @@ const FLOPS_PER_SUBMIT: u64 = 50_000_000_000;
 const IN_FLIGHT: usize = 2;
 
 /// A launch made ready.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Ready {
     pipeline: wgpu::ComputePipeline,
     group: wgpu::BindGroup,
@@ -51,6 +53,8 @@ pub struct Gpu {
     plan: Plan,
     buffers: Vec<wgpu::Buffer>,
     programs: HashMap<String, Vec<Ready>>,
+    /// Programs that are one launch.
+    whole: HashMap<String, Whole>,
     staging: Option<wgpu::Buffer>,
     in_flight: VecDeque<Submitted>,
     traffic: Traffic,
@@ -73,6 +77,7 @@ impl Gpu {
     /// As [`Gpu::new`].
     pub async fn new_async(gpu: &GpuDevice, plan: Plan) -> Result<Self> {
         plan.check(&gpu.info.limits)?;
+        let (plan, whole) = gpu.whole_programs(gpu.possible(plan));
         let (plan, info) = gpu.choose(plan)?;
         if gpu.info.software {
             super::memory::check(&plan)?;
@@ -101,6 +106,7 @@ impl Gpu {
             info,
             buffers,
             programs: HashMap::new(),
+            whole: HashMap::new(),
             staging: None,
             in_flight: VecDeque::new(),
             traffic: Traffic::default(),
@@ -111,6 +117,10 @@ impl Gpu {
         for (name, launches) in &this.plan.programs {
             let ready = launches.iter().map(|l| this.ready(&pipelines, l)).collect();
             this.programs.insert(name.clone(), ready);
+        }
+        for (name, persistent) in whole {
+            let whole = Whole::compile(&this, &name, persistent).await?;
+            this.whole.insert(name, whole);
         }
         gpu.faults.check("prepare the plan")?;
         Ok(this)
@@ -128,26 +138,37 @@ impl Gpu {
 
     /// The buffers that a launch binds.
     fn group(&self, layout: &wgpu::BindGroupLayout, launch: &Launch) -> wgpu::BindGroup {
-        let copies = |shared: bool| if shared { 1 } else { self.plan.replicas };
-        let entries: Vec<_> = launch
-            .bindings
-            .iter()
-            .enumerate()
-            .map(|(i, b)| {
-                let bytes = 4 * b.elements * copies(self.plan.buffers[b.buffer].shared);
-                wgpu::BindGroupEntry {
-                    binding: i as u32,
-                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                        buffer: &self.buffers[b.buffer],
-                        offset: 0,
-                        size: std::num::NonZeroU64::new(bytes as u64),
-                    }),
-                }
+        let bound = launch.bindings.iter().map(|b| {
+            let copies = match self.plan.buffers[b.buffer].shared {
+                true => 1,
+                false => self.plan.replicas,
+            };
+            (&self.buffers[b.buffer], (4 * b.elements * copies) as u64)
+        });
+        self.bind(&launch.label, layout, bound)
+    }
+
+    /// A group of buffers, of each so many bytes from its beginning.
+    fn bind<'a>(
+        &self,
+        label: &str,
+        layout: &wgpu::BindGroupLayout,
+        bound: impl Iterator<Item = (&'a wgpu::Buffer, u64)>,
+    ) -> wgpu::BindGroup {
+        let entries: Vec<_> = (0..)
+            .zip(bound)
+            .map(|(binding, (buffer, bytes))| wgpu::BindGroupEntry {
+                binding,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer,
+                    offset: 0,
+                    size: std::num::NonZeroU64::new(bytes),
+                }),
             })
             .collect();
         let device = &self.gpu.device;
         device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(&launch.label),
+            label: Some(label),
             layout,
             entries: &entries,
         })
@@ -223,21 +244,34 @@ impl Gpu {
 
     async fn run_times(&mut self, name: &str, times: u64) -> Result<()> {
         self.written.run(&self.plan, name)?;
-        let launches = self.programs[name].len();
-        let flops: u64 = self.programs[name].iter().map(|l| l.flops).sum();
-        let by_launches = (LAUNCHES_PER_SUBMIT / launches.max(1)) as u64;
-        let chunk = by_launches.min(FLOPS_PER_SUBMIT / flops.max(1)).max(1);
-        let mut left = times;
-        while left > 0 && launches > 0 {
-            let now = left.min(chunk);
-            let mut encoder = self.encoder();
-            let launches_now = (0..now).flat_map(|_| &self.programs[name]);
-            record(&mut encoder, launches_now);
-            self.submit(encoder).await?;
-            self.traffic.launches += now * launches as u64;
-            left -= now;
+        if let Some(whole) = self.whole.get(name) {
+            let (many, once) = (times / whole.runs, times % whole.runs);
+            let launches = [(whole.many.clone(), many), (whole.once.clone(), once)];
+            for (launch, times) in launches {
+                self.repeat(&[launch], times).await?;
+            }
+        } else {
+            let launches = self.programs[name].clone();
+            self.repeat(&launches, times).await?;
         }
         self.gpu.faults.check("run")
+    }
+
+    /// Runs launches in turn, so many times, some in each submit.
+    async fn repeat(&mut self, launches: &[Ready], times: u64) -> Result<()> {
+        let flops: u64 = launches.iter().map(|l| l.flops).sum();
+        let by_launches = (LAUNCHES_PER_SUBMIT / launches.len().max(1)) as u64;
+        let chunk = by_launches.min(FLOPS_PER_SUBMIT / flops.max(1)).max(1);
+        let mut left = times;
+        while left > 0 && !launches.is_empty() {
+            let now = left.min(chunk);
+            let mut encoder = self.encoder();
+            record(&mut encoder, (0..now).flat_map(|_| launches));
+            self.submit(encoder).await?;
+            self.traffic.launches += now * launches.len() as u64;
+            left -= now;
+        }
+        Ok(())
     }
 
     async fn run_launches(&mut self, name: &str, part: std::ops::Range<usize>) -> Result<()> {
@@ -325,6 +359,9 @@ impl Executor for Gpu {
             }
         }
         self.programs = programs;
+        let mut whole = std::mem::take(&mut self.whole);
+        whole.values_mut().for_each(|whole| whole.bind(self));
+        self.whole = whole;
         self.gpu.faults.check("swap buffers")
     }
 

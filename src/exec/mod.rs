@@ -20,7 +20,7 @@ pub mod tolerance;
 mod written;
 
 pub use cache::Cache;
-pub use device::{Choice, Device, devices};
+pub use device::{Choice, Device, WholePrograms, devices};
 pub use replay::run_verified;
 
 /// What an executor has moved and launched since it was made.

@@ -27,6 +27,7 @@ use crate::tensor::Real;
 
 pub(super) mod optimized;
 mod quads;
+mod single;
 
 /// The most examples in a mini-batch: each work item keeps one sum for each.
 pub const MOST_EXAMPLES: usize = 16;
@@ -187,6 +188,7 @@ impl Op for DenseGrad {
         }
         // The last workgroup has the biases.
         variants.push(lowered.otherwise(Target::Processor, wide, [groups + 1, 1]));
+        variants.extend(single::variants(&lowered, wanted));
         lowered.alternatives = variants;
         let extents: [&[usize]; 3] = [&[out, n_in], &[out], &[n, n_in]];
         let ended = match &self.input_gradient {
@@ -340,6 +342,8 @@ pub static KERNELS: &[&Kernel] = &[
     &quads::DENSE_UPDATE_QUADS,
     &quads::DENSE_GRAD_QUADS_ANY,
     &quads::DENSE_UPDATE_QUADS_ANY,
+    &single::DENSE_GRAD_SINGLE,
+    &single::DENSE_UPDATE_SINGLE,
 ];
 
 fn dense_grad<T: Real>(a: &mut Args<'_, T>) {
@@ -425,6 +429,7 @@ pub fn cases() -> Vec<Case> {
         (Sigmoid, 1.0, [13, 516, 150]),
         (Tanh, 1.0, [4, 515, 131]),
         (Relu, 1.25, [9, 12, 523]),
+        (Sigmoid, 1.0, [2, 1029, 3]),
     ] {
         for input_gradient in [true, false] {
             let remembering = input_gradient == cases.len().is_multiple_of(4);

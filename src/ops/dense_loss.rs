@@ -135,7 +135,7 @@ impl Op for DenseLoss {
             lowered.otherwise(Target::Lanes, &DENSE_LOSS_LANES, [1, 1]),
             lowered.otherwise(Target::Processor, &DENSE_LOSS_WIDE, [1, 1]),
         ];
-        variants.extend(tiles::variant(&lowered, [n, n_in, k]));
+        variants.extend(tiles::variants(&lowered, [n, n_in, k]));
         lowered.alternatives = variants;
         Ok(Lowering::Launch(lowered))
     }
@@ -227,6 +227,7 @@ pub static KERNELS: &[&Kernel] = &[
     &DENSE_LOSS_LANES,
     &tiles::DENSE_LOSS_TILES,
     &tiles::DENSE_LOSS_TILES_ANY,
+    &tiles::DENSE_LOSS_SINGLE,
 ];
 
 fn dense_loss<T: Real>(args: &mut Args<'_, T>) {

@@ -8,6 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::launch::SINGLE_ELEMENTS;
 use super::{
     Alternative, Case, ELEMENTWISE, Fill, Lowered, Lowering, NEXT, NOW, Op, Operand, counter,
     epoch_steps, exactly, grid,
@@ -145,11 +146,17 @@ impl Gather {
     /// Other variants of the usual launch.
     fn alternatives(&self, usual: &Lowered) -> Vec<Alternative> {
         let size: usize = self.shape.iter().product();
-        // That kernel counts bytes in 31 bits.
-        if !self.shuffled || self.images * size >= 1 << 31 {
+        if !self.shuffled {
             return vec![];
         }
-        let mut variants = Vec::new();
+        let mut variants = match self.batch * size <= SINGLE_ELEMENTS {
+            true => usual.by_one_workgroup(&GATHER_SHUFFLED_SINGLE, 0),
+            false => vec![],
+        };
+        // These kernels count bytes in 31 bits.
+        if self.images * size >= 1 << 31 {
+            return variants;
+        }
         if self.expansion.factor() == 1 && size.is_multiple_of(RUN) && self.batch <= 65_535 {
             let grid = [self.batch as u32, 1];
             variants.push(usual.otherwise(Target::Processor, &GATHER_SHUFFLED_RUNS, grid));
@@ -248,12 +255,44 @@ pub static GATHER_SHUFFLED_RUNS: Kernel = Kernel {
     ..GATHER_SHUFFLED
 };
 
+/// [`GATHER_SHUFFLED`] by one workgroup.
+pub static GATHER_SHUFFLED_SINGLE: Kernel = Kernel {
+    name: "gather_shuffled_single",
+    // The rounds of `gather_shuffled` for each eight elements.
+    demand: Demand {
+        rounds: "BATCH * C * H * W / THREADS / 8 * 9 + 1",
+        issue: "BATCH * C * H * W / THREADS * (8 + 7 * EXPANSION) + 50",
+        words: "BATCH * C * H * W * 3 / 2 + BATCH",
+        ..Demand::UNSTATED
+    },
+    turns: "BATCH * C * H * W / THREADS + BATCH / THREADS",
+    source: concat!(
+        include_str!("../../shaders/gather.wgsl"),
+        include_str!("../../shaders/shared/grid.wgsl"),
+        include_str!("../../shaders/shared/single.wgsl"),
+        include_str!("../../shaders/gather/single.wgsl"),
+    ),
+    constants: &[
+        "BATCH",
+        "IMAGES",
+        "C",
+        "H",
+        "W",
+        "EPOCH_STEPS",
+        "SCALE",
+        "EXPANSION",
+        "THREADS",
+    ],
+    ..GATHER_SHUFFLED
+};
+
 /// The kernels of this file.
 pub static KERNELS: &[&Kernel] = &[
     &GATHER,
     &GATHER_SHUFFLED,
     &GATHER_SHUFFLED_WIDE,
     &GATHER_SHUFFLED_RUNS,
+    &GATHER_SHUFFLED_SINGLE,
 ];
 
 fn gather<T: Real>(a: &mut Args<'_, T>) {
@@ -418,6 +457,8 @@ pub fn cases() -> Vec<Case> {
         (4, 6, [3, 7, 5], 5),
         (3, 5, [1, 4, 12], 1),
         (2, 3, [2, 12, 12], 3),
+        (5, 6, [1, 21, 17], 1),
+        (9, 4, [2, 12, 12], 3),
     ] {
         for expansion in [None, Some(Expansion::None), Some(Expansion::Shifts)] {
             let gather = Gather {

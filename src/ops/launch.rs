@@ -1,7 +1,7 @@
 //! How ops are launched: workgroups, and what most launches have in common.
 
-use super::{Lowered, Operand};
-use crate::kernel::Kernel;
+use super::{Alternative, Lowered, Operand};
+use crate::kernel::{Kernel, Target};
 use crate::shape::Type;
 
 /// Workgroups in x and y for `items` work items, `workgroup` of them in each, no dimension above
@@ -98,5 +98,26 @@ pub(super) fn runs(results: usize, terms: usize) -> usize {
     match (terms / RUN).min(BUSY / results) {
         0..8 => 1,
         many => many.min(256),
+    }
+}
+
+/// Threads of the workgroups that do a whole launch by themselves ([`Target::Single`]): as many as most
+/// adapters of today have, and as many as every adapter.
+pub(super) const SINGLE: [u32; 2] = [1024, 256];
+/// Multiply-adds up to which one workgroup may do a launch: some tens of microseconds.
+pub(super) const SINGLE_WORK: usize = 1 << 20;
+/// Elements that it may copy, likewise.
+pub(super) const SINGLE_ELEMENTS: usize = 1 << 16;
+
+impl Lowered {
+    /// The variants of the launch by one workgroup, whose threads share `bytes`: the constant `THREADS` is how many
+    /// they are.
+    pub(super) fn by_one_workgroup(&self, kernel: &'static Kernel, bytes: u32) -> Vec<Alternative> {
+        let variant = |threads| {
+            let mut variant = self.otherwise(Target::Single { threads, bytes }, kernel, [1, 1]);
+            variant.constants.push(("THREADS", f64::from(threads)));
+            variant
+        };
+        SINGLE.map(variant).into()
     }
 }

@@ -30,6 +30,7 @@ use crate::tensor::Real;
 mod blocks;
 mod fragments;
 mod optimized;
+mod single;
 mod slices;
 
 /// C = op(A) op(B): inputs A, B and what the ending asks for; output C `[M, N]`, or the ending's.
@@ -99,6 +100,7 @@ impl Matmul {
         if biased {
             variants.extend(fragments::variants([m, n, k], &constants));
         }
+        variants.extend(single::variants([m, n, k], &constants));
         let groups = n.div_ceil(TEAMS).max(m.div_ceil(FEW));
         if groups > 65_535 || self.trans_a || !self.trans_b {
             return variants;
@@ -316,6 +318,7 @@ pub static KERNELS: &[&Kernel] = &[
     &blocks::MATMUL_BLOCK,
     &slices::MATMUL_SLICES,
     &slices::MATMUL_SLICES_ANY,
+    &single::MATMUL_SINGLE,
 ];
 
 fn matmul<T: Real>(a: &mut Args<'_, T>) {

@@ -11,6 +11,7 @@
 
 use std::sync::Arc;
 
+use super::launch::SINGLE_ELEMENTS;
 use super::reduction::{Kind, Reduction};
 use super::reshape::Reshape;
 use super::{
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::expr::{Condition, Expr, Plane, Program};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Target};
 use crate::shape::{DType, Type};
 
 mod backward;
@@ -400,16 +401,31 @@ impl Op for Pointwise {
     fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
         let extents = self.results(&inputs[..self.inputs()])?;
         let n: usize = extents.iter().product();
-        let launch = compose::compose(self, inputs, &extents)?;
+        let width = if n.is_multiple_of(4) { 4 } else { 1 };
+        let launch = compose::compose(self, inputs, &extents, width)?;
         let flops = self.program.forms().len() * n;
-        Ok(Lowering::Launch(Lowered {
+        let mut lowered = Lowered {
             kernel: launch.kernel,
             constants: launch.constants,
             operands: launch.operands,
-            grid: grid(n.div_ceil(launch.width), ELEMENTWISE),
+            grid: grid(n / width, ELEMENTWISE),
             flops: flops as u64,
             alternatives: vec![],
-        }))
+        };
+        if width > 1 && n <= SINGLE_ELEMENTS {
+            // Where other kernels bind the same buffers, all do so by single elements.
+            let ones = compose::compose(self, inputs, &extents, 1)?;
+            let target = Target::Single {
+                threads: ELEMENTWISE as u32,
+                bytes: 0,
+            };
+            let variant = lowered.otherwise(target, ones.kernel, grid(n, ELEMENTWISE));
+            lowered.alternatives.push(Alternative {
+                constants: ones.constants,
+                ..variant
+            });
+        }
+        Ok(Lowering::Launch(lowered))
     }
 
     fn expression(&self, _: &[Type]) -> Option<Self> {

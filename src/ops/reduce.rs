@@ -16,9 +16,11 @@ use super::broadcast::Broadcast;
 use super::checks::{around, finite};
 use super::launch::runs;
 use super::pointwise::{Ended, Ending, ended_case, finished};
-use super::{Backward, Case, Fill, Lowered, Lowering, Op, Operand, Stages, Value, floats, grid};
+use super::{
+    Backward, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Operand, Stages, Value, floats, grid,
+};
 use crate::error::{Error, Result};
-use crate::kernel::{Args, Bind, Kernel, Port};
+use crate::kernel::{Args, Bind, Demand, Kernel, Port, Target};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -88,7 +90,15 @@ impl Op for Reduce {
         };
         let ends = Ended::only(self.ending.as_ref(), 1, &[c]);
         if runs == 1 {
-            let sum = whole(outer, inner, Operand::In(0));
+            let mut sum = whole(outer, inner, Operand::In(0));
+            if outer * inner <= SHORT {
+                let target = Target::Single {
+                    threads: ELEMENTWISE as u32,
+                    bytes: 0,
+                };
+                let variant = sum.otherwise(target, &REDUCE_SHORT, grid(c, ELEMENTWISE));
+                sum.alternatives.push(variant);
+            }
             return Ok(Lowering::Launch(finished(sum, &ends, inputs)?));
         }
         let shares = Lowered {
@@ -133,7 +143,11 @@ impl Op for Reduce {
     }
 }
 
+/// Terms up to which a thread makes a sum by itself within a launch of a whole program.
+const SHORT: usize = 256;
+
 const SOURCE: &str = concat!(
+    include_str!("../../shaders/shared/grid.wgsl"),
     include_str!("../../shaders/shared/nan.wgsl"),
     include_str!("../../shaders/shared/tree.wgsl"),
     include_str!("../../shaders/reduce.wgsl"),
@@ -174,8 +188,21 @@ pub static REDUCE_SHARES: Kernel = Kernel {
     ..REDUCE
 };
 
+/// [`REDUCE`] of few terms each, a sum a thread.
+pub static REDUCE_SHORT: Kernel = Kernel {
+    name: "reduce_short",
+    demand: Demand {
+        rounds: "OUTER * INNER / 4 + 1",
+        issue: "OUTER * INNER * 8 + 30",
+        words: "OUTER * INNER * 64",
+        ..Demand::UNSTATED
+    },
+    turns: "OUTER * INNER",
+    ..REDUCE
+};
+
 /// The kernels of this file.
-pub static KERNELS: &[&Kernel] = &[&REDUCE, &REDUCE_SHARES];
+pub static KERNELS: &[&Kernel] = &[&REDUCE, &REDUCE_SHARES, &REDUCE_SHORT];
 
 fn reduce<T: Real>(a: &mut Args<'_, T>) {
     let (c, inner, factor) = (a.size("C"), a.size("INNER"), T::of(a.number("FACTOR")));

@@ -4,6 +4,7 @@
 //! As [`gather`](super::gather) it copies the step counter's `next` into `now`, so a fused kernel may have counted
 //! `next` up in the middle of the step before.
 
+use super::launch::SINGLE_ELEMENTS;
 use super::rows::Rows;
 use super::{
     Case, ELEMENTWISE, Fill, Lowered, Lowering, NEXT, NOW, Op, Operand, arity, counter, grid,
@@ -64,7 +65,7 @@ impl Op for RowsPair {
             Some(_) => words * 4,
             None => words,
         };
-        Ok(Lowering::Launch(Lowered {
+        let mut lowered = Lowered {
             kernel,
             constants: vec![
                 ("BATCH", first.batch as f64),
@@ -91,7 +92,11 @@ impl Op for RowsPair {
             grid: grid(outputs[0].elements() + outputs[1].elements(), ELEMENTWISE),
             flops: 0,
             alternatives: vec![],
-        }))
+        };
+        if std::ptr::eq(kernel, &BYTES_INTEGERS) && first.batch * first.size() <= SINGLE_ELEMENTS {
+            lowered.alternatives = lowered.by_one_workgroup(&BYTES_INTEGERS_SINGLE, 0);
+        }
+        Ok(Lowering::Launch(lowered))
     }
 }
 
@@ -204,6 +209,41 @@ pub static BYTES_INTEGERS: Kernel = Kernel {
     ..FLOATS_INTEGERS
 };
 
+/// [`BYTES_INTEGERS`] by one workgroup.
+pub static BYTES_INTEGERS_SINGLE: Kernel = Kernel {
+    name: "rows_bytes_integers_single",
+    // As of `gather_shuffled_single`.
+    demand: Demand {
+        rounds: "BATCH * SIZE / THREADS / 8 * 9 + 1",
+        issue: "BATCH * SIZE / THREADS * 25 + 50",
+        words: "BATCH * SIZE * 3 / 2 + BATCH",
+        ..Demand::UNSTATED
+    },
+    turns: "BATCH * SIZE / THREADS + BATCH * SIZE_2 / THREADS",
+    source: concat!(
+        include_str!("../../shaders/rows_pair.wgsl"),
+        include_str!("../../shaders/shared/grid.wgsl"),
+        include_str!("../../shaders/shared/single.wgsl"),
+        include_str!("../../shaders/rows_pair/single.wgsl"),
+    ),
+    constants: &[
+        "BATCH",
+        "ROWS",
+        "EPOCH_STEPS",
+        "SCALE",
+        "SIZE",
+        "STRIDE",
+        "START",
+        "LENGTH",
+        "SIZE_2",
+        "STRIDE_2",
+        "START_2",
+        "LENGTH_2",
+        "THREADS",
+    ],
+    ..BYTES_INTEGERS
+};
+
 /// Bytes, scaled, and floats.
 pub static BYTES_FLOATS: Kernel = Kernel {
     name: "rows_bytes_floats",
@@ -224,6 +264,7 @@ pub static KERNELS: &[&Kernel] = &[
     &INTEGERS_INTEGERS,
     &INTEGERS_FLOATS,
     &BYTES_INTEGERS,
+    &BYTES_INTEGERS_SINGLE,
     &BYTES_FLOATS,
 ];
 
@@ -341,6 +382,7 @@ pub fn cases() -> Vec<Case> {
         (5, 11, [7, 7], 1, 1, 5),
         (2, 3, [300, 2], 300, 0, 4),
         (67, 130, [1, 3], 1, 0, 3),
+        (3, 5, [700, 2], 700, 0, 1),
     ] {
         let of = |size: usize, stride: usize, start: usize, bytes: Option<f64>| Rows {
             batch,

@@ -43,6 +43,10 @@ pub struct Card {
     pub cache: f64,
     /// Gigabytes a second from memory.
     pub memory: f64,
+    /// Bytes a cycle between one multiprocessor and that cache.
+    pub port: f64,
+    /// Microseconds until what the multiprocessor has loaded or stored before is there again.
+    pub near: f64,
 }
 
 impl Card {
@@ -63,6 +67,9 @@ impl Card {
         workgroups: 32.0,
         cache: 5500.0,
         memory: 2900.0,
+        // By NVIDIA's description and by what others measured on its kind (some 35 cycles); not measured here.
+        port: 64.0,
+        near: 0.02,
     };
 
     /// Some GPU that nobody has measured: the data sheets' middle, and latencies between those of an H200
@@ -139,7 +146,7 @@ const WARP: f64 = 32.0;
 
 /// Another variant than the one that the op puts first must be predicted to take at most this share of its
 /// time: the model is right within a factor of 1.5 at most times, and two variants of a launch err alike.
-const WORTH: f64 = 0.75;
+pub(super) const WORTH: f64 = 0.75;
 
 impl Plan {
     /// How long a launch of this plan takes on a card, in the variant that is its own.
@@ -154,6 +161,14 @@ impl Plan {
             bound,
             stated: stated.is_some(),
         }
+    }
+
+    /// Microseconds of a launch, in the variant that is its own, for one replica.
+    pub(super) fn alone(&self, launch: &Launch, card: &Card) -> f64 {
+        let asked = launch.kernel.asked(&launch.constants);
+        let asked = asked.unwrap_or_else(|| self.guessed(launch));
+        let [x, y, _] = launch.grid.map(f64::from);
+        time(&asked, x * y, bytes_of_one(launch), card).0
     }
 
     /// What a kernel asks for that does not say so: every thread its share of the launch's operations and
@@ -188,12 +203,12 @@ impl Plan {
         let others = others
             .filter(|(_, other)| matches!(other.target, Target::Gpu | Target::Workgroup { .. }));
         // Of one replica; a kernel that says nothing is neither taken nor passed over.
-        let bytes: usize = launch.bindings.iter().map(|b| 4 * b.elements).sum();
+        let bytes = bytes_of_one(launch);
         let alone = |variant: usize| {
             let done = launch.done(variant);
             let asked = done.kernel.asked(&done.constants)?;
             let [x, y, _] = done.grid.map(f64::from);
-            Some((variant, time(&asked, x * y, bytes as f64, card).0))
+            Some((variant, time(&asked, x * y, bytes, card).0))
         };
         let Some((_, usual)) = alone(first) else {
             return first;
@@ -209,6 +224,12 @@ impl Plan {
     }
 }
 
+/// Bytes that a launch binds of one replica.
+fn bytes_of_one(launch: &Launch) -> f64 {
+    let bytes: usize = launch.bindings.iter().map(|b| 4 * b.elements).sum();
+    bytes as f64
+}
+
 /// Microseconds of so many workgroups that ask for this, over bindings of so many bytes, and what bounds
 /// them.
 fn time(asked: &Asked, workgroups: f64, bytes: f64, card: &Card) -> (f64, Bound) {
@@ -218,9 +239,7 @@ fn time(asked: &Asked, workgroups: f64, bytes: f64, card: &Card) -> (f64, Bound)
     let warps = (of(asked.threads) / WARP).ceil();
     let per_scheduler = warps / card.schedulers;
     let cycles = |n: f64| n / (1e3 * card.gigahertz);
-    let alone = cycles(of(asked.issue) * per_scheduler.max(card.dependent));
-    let behind = (of(asked.ahead) * card.latency - alone).max(0.0);
-    let chain = of(asked.rounds) * card.latency + of(asked.barriers) * card.barrier + behind;
+    let [chain, alone] = workgroup(asked, card.latency, card);
     let resident = (card.threads / (warps * WARP))
         .floor()
         .clamp(1.0, card.workgroups);
@@ -248,6 +267,38 @@ fn time(asked: &Asked, workgroups: f64, bytes: f64, card: &Card) -> (f64, Bound)
         parts.map(|(bound, time)| (bound, time + if bound == scarcest { most } else { 0.0 }));
     let total = parts.iter().map(|(_, time)| time).sum();
     (total, largest(parts).0)
+}
+
+/// Microseconds of one workgroup that has a multiprocessor to itself: those in which its loads and barriers
+/// wait for each other, a load for `latency`, and those of its instructions.
+fn workgroup(asked: &Asked, latency: f64, card: &Card) -> [f64; 2] {
+    let of = |n: u64| n as f64;
+    let per_scheduler = (of(asked.threads) / WARP).ceil() / card.schedulers;
+    let alone = of(asked.issue) * per_scheduler.max(card.dependent) / (1e3 * card.gigahertz);
+    let behind = (of(asked.ahead) * latency - alone).max(0.0);
+    let chain = of(asked.rounds) * latency + of(asked.barriers) * card.barrier + behind;
+    [chain, alone]
+}
+
+impl Plan {
+    /// Microseconds of a launch within a larger one of one workgroup, whose threads do `side` of the launch's
+    /// workgroups at a time.
+    pub(super) fn within(&self, launch: &Launch, side: u64, card: &Card) -> f64 {
+        let asked = launch.kernel.asked(&launch.constants);
+        let asked = asked.unwrap_or_else(|| self.guessed(launch));
+        let [x, y, _] = launch.grid.map(u64::from);
+        let side = side.min(x * y);
+        let together = Asked {
+            threads: asked.threads * side,
+            ..asked
+        };
+        // Of a small network all is near that the last run has used, but for the data.
+        let data = launch.kernel.bindings.iter().any(|b| b.shared);
+        let latency = if data { card.latency } else { card.near };
+        let [chain, alone] = workgroup(&together, latency, card);
+        let moved = 4.0 * (asked.words * side) as f64 / (1e3 * card.port * card.gigahertz);
+        (x * y).div_ceil(side) as f64 * (chain + alone.max(moved))
+    }
 }
 
 /// The part that is largest, the first of equal ones; the launch if none is above 0.

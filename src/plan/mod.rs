@@ -14,9 +14,11 @@ use crate::shape::DType;
 mod account;
 mod check;
 mod latency;
+mod persistent;
 pub use account::{Account, ProgramAccount};
 pub use check::Limits;
 pub use latency::{Bound, Card, Prediction};
+pub use persistent::Persistent;
 
 /// What a buffer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -30,6 +30,10 @@ fn the_plan_is_shown_before_it_runs() {
     let total: f64 = total.split(' ').next().unwrap().parse().unwrap();
     // 84 µs were measured.
     assert!((60.0..120.0).contains(&total), "{total}");
+    // It is too large for one launch; a small network is not.
+    assert!(!table.contains("--whole-programs"), "{table}");
+    let small = plan(&["--net", "mlp-30", "--card", "h200"]);
+    assert!(small.contains("\nwith --whole-programs: 12.4 µs a step in launches of 64 steps, 1024 threads a network\n"), "{small}");
     let said = refused(&["plan", "--card", "H2000"], home.path());
     assert!(
         said.contains("did you mean `H200`") && said.contains("generic"),

@@ -6,7 +6,7 @@ use super::block_on;
 use super::kept::Kept;
 use super::tuning::Tuning;
 use crate::error::{Error, Result};
-use crate::exec::{Cache, Choice, DeviceInfo};
+use crate::exec::{Cache, Choice, DeviceInfo, WholePrograms};
 use crate::kernel::{LANES, Target};
 use crate::plan::{Alternative, Card, Launch, Limits, Plan};
 
@@ -202,6 +202,8 @@ pub struct GpuDevice {
     /// Adapter and driver: what cached files are good for.
     pub(super) identity: String,
     pub(super) tuning: Option<Tuning>,
+    /// When programs become one launch.
+    pub(super) whole: WholePrograms,
 }
 
 impl GpuDevice {
@@ -307,6 +309,8 @@ impl GpuDevice {
             max_compute_workgroup_size_x: offered.max_compute_workgroup_size_x,
             max_compute_invocations_per_workgroup: offered.max_compute_invocations_per_workgroup,
             max_compute_workgroup_storage_size: offered.max_compute_workgroup_storage_size,
+            // For whole programs in one launch; single launches keep to what every adapter has.
+            max_storage_buffers_per_shader_stage: offered.max_storage_buffers_per_shader_stage,
             ..wgpu::Limits::default()
         };
         let descriptor = wgpu::DeviceDescriptor {
@@ -359,6 +363,7 @@ impl GpuDevice {
             kept: None,
             identity: info.name.clone(),
             tuning: None,
+            whole: WholePrograms::default(),
             info,
         })
     }
@@ -405,7 +410,7 @@ impl GpuDevice {
             .max_compute_invocations_per_workgroup
             .min(limits.max_compute_workgroup_size_x);
         plan.with_variants(|target| match target {
-            Target::Workgroup { threads, bytes } => {
+            Target::Workgroup { threads, bytes } | Target::Single { threads, bytes } => {
                 threads <= most && bytes <= limits.max_compute_workgroup_storage_size
             }
             Target::Gpu | Target::Processor => true,
@@ -417,7 +422,10 @@ impl GpuDevice {
     /// The variant of a launch of `plan` that suits the adapter.
     pub(super) fn variant(&self, plan: &Plan, launch: &Launch) -> usize {
         let suiting: &[Target] = match self.target {
-            Target::Gpu | Target::Workgroup { .. } | Target::MatrixUnits { .. } => &[],
+            Target::Gpu
+            | Target::Workgroup { .. }
+            | Target::Single { .. }
+            | Target::MatrixUnits { .. } => &[],
             Target::Processor => &[Target::Processor],
             Target::Lanes => &[Target::Lanes, Target::Processor],
         };

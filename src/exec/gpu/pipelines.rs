@@ -60,18 +60,22 @@ impl Pipelines {
         let kernels = launches.values().map(|launch| launch.kernel);
         let kernels: BTreeMap<_, _> = kernels.map(|k| (module_of(gpu, k), k)).collect();
         let modules = each(kernels, |kernel| async move {
-            let (_, checks) = module_of(gpu, kernel);
+            let (source, checks) = module_of(gpu, kernel);
             // A browser's WebGPU has no naga: what it refuses of a text is the browser's affair.
             #[cfg(not(target_arch = "wasm32"))]
             if !kernel.trusted() {
                 element_types(kernel)?;
             }
-            guarded(gpu, kernel, || module(&gpu.device, kernel, checks)).await
+            let made = || module(&gpu.device, kernel.stem, source, checks);
+            guarded(gpu, kernel.name, made).await
         });
         let modules = &modules.await?;
         let pipelines = each(launches, |launch| async move {
             let module = &modules[&module_of(gpu, launch.kernel)];
-            guarded(gpu, launch.kernel, || pipeline(gpu, module, launch)).await
+            guarded(gpu, launch.kernel.name, || {
+                Entry::of(launch).compiled(gpu, module)
+            })
+            .await
         });
         let pipelines = pipelines.await?;
         if let Some(kept) = &gpu.kept {
@@ -172,7 +176,11 @@ fn element_types(kernel: &Kernel) -> Result<()> {
 }
 
 /// What `make` makes of a kernel, unless wgpu refuses it.
-async fn guarded<R>(gpu: &GpuDevice, kernel: &Kernel, make: impl FnOnce() -> R) -> Result<R> {
+pub(super) async fn guarded<R>(
+    gpu: &GpuDevice,
+    kernel: &str,
+    make: impl FnOnce() -> R,
+) -> Result<R> {
     let refused = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
     let made = make();
     match refused.pop().await {
@@ -180,7 +188,7 @@ async fn guarded<R>(gpu: &GpuDevice, kernel: &Kernel, make: impl FnOnce() -> R) 
         Some(e) => {
             // wgpu's answer is about the text, so another device would say the same.
             Err(Error::Device {
-                action: format!("compile kernel {}", kernel.name),
+                action: format!("compile kernel {kernel}"),
                 found: e.to_string(),
                 fix: "Correct the kernel's WGSL; a kernel of wgrad's own should be reported."
                     .into(),
@@ -189,12 +197,17 @@ async fn guarded<R>(gpu: &GpuDevice, kernel: &Kernel, make: impl FnOnce() -> R) 
     }
 }
 
-/// The shader module that a kernel stands in, with bounds checks or without.
+/// A shader module of this crate's or, with checks, of anybody's text.
 #[allow(unsafe_code)]
-fn module(device: &wgpu::Device, kernel: &Kernel, checks: bool) -> wgpu::ShaderModule {
+pub(super) fn module(
+    device: &wgpu::Device,
+    label: &str,
+    source: &str,
+    checks: bool,
+) -> wgpu::ShaderModule {
     let descriptor = wgpu::ShaderModuleDescriptor {
-        label: Some(kernel.stem),
-        source: wgpu::ShaderSource::Wgsl(kernel.source.into()),
+        label: Some(label),
+        source: wgpu::ShaderSource::Wgsl(source.into()),
     };
     if checks {
         return device.create_shader_module(descriptor);
@@ -210,46 +223,62 @@ fn module(device: &wgpu::Device, kernel: &Kernel, checks: bool) -> wgpu::ShaderM
     }
 }
 
-/// The pipeline of a kernel with a launch's constants.
-fn pipeline(gpu: &GpuDevice, module: &wgpu::ShaderModule, launch: &Launch) -> Compiled {
-    let (device, kernel) = (&gpu.device, launch.kernel);
-    let entries: Vec<_> = kernel
-        .bindings
-        .iter()
-        .enumerate()
-        .map(|(i, b)| wgpu::BindGroupLayoutEntry {
-            binding: i as u32,
-            visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer {
-                ty: wgpu::BufferBindingType::Storage {
-                    read_only: b.access == Access::Read,
+/// An entry point with its constants.
+pub(super) struct Entry<'a> {
+    pub(super) name: &'a str,
+    /// Which bindings are only read, in order.
+    pub(super) read_only: Vec<bool>,
+    pub(super) constants: Vec<(&'a str, f64)>,
+}
+
+impl Entry<'_> {
+    /// A launch's.
+    fn of(launch: &Launch) -> Self {
+        let bindings = launch.kernel.bindings.iter();
+        Self {
+            name: launch.kernel.name,
+            read_only: bindings.map(|b| b.access == Access::Read).collect(),
+            constants: launch.constants.clone(),
+        }
+    }
+
+    /// Its pipeline.
+    pub(super) fn compiled(&self, gpu: &GpuDevice, module: &wgpu::ShaderModule) -> Compiled {
+        let device = &gpu.device;
+        let entries = self.read_only.iter().enumerate();
+        let entries: Vec<_> = entries
+            .map(|(i, &read_only)| wgpu::BindGroupLayoutEntry {
+                binding: i as u32,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: wgpu::BufferBindingType::Storage { read_only },
+                    has_dynamic_offset: false,
+                    min_binding_size: None,
                 },
-                has_dynamic_offset: false,
-                min_binding_size: None,
+                count: None,
+            })
+            .collect();
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some(self.name),
+            entries: &entries,
+        });
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(self.name),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(self.name),
+            layout: Some(&pipeline_layout),
+            module,
+            entry_point: Some(self.name),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &self.constants,
+                // Kernels write their workgroup memory before they read it.
+                zero_initialize_workgroup_memory: false,
             },
-            count: None,
-        })
-        .collect();
-    let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-        label: Some(kernel.name),
-        entries: &entries,
-    });
-    let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-        label: Some(kernel.name),
-        bind_group_layouts: &[Some(&layout)],
-        immediate_size: 0,
-    });
-    let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-        label: Some(kernel.name),
-        layout: Some(&pipeline_layout),
-        module,
-        entry_point: Some(kernel.name),
-        compilation_options: wgpu::PipelineCompilationOptions {
-            constants: &launch.constants,
-            // Kernels write their workgroup memory before they read it.
-            zero_initialize_workgroup_memory: false,
-        },
-        cache: gpu.kept.as_ref().map(|kept| &kept.pipelines),
-    });
-    Compiled { pipeline, layout }
+            cache: gpu.kept.as_ref().map(|kept| &kept.pipelines),
+        });
+        Compiled { pipeline, layout }
+    }
 }

@@ -6,7 +6,7 @@ use super::tuning::Trial;
 use crate::clock::Stopwatch;
 use crate::error::{Error, Result};
 use crate::exec::{DeviceInfo, Executor, run_verified};
-use crate::kernel::Access;
+use crate::kernel::{Access, Target};
 use crate::plan::{Buffer, Launch, Plan};
 use crate::rng::{Stream, key, streams, uniform};
 use crate::shape::DType;
@@ -30,15 +30,16 @@ const REPLICAS: usize = 2;
 const MOST_FLOPS: u64 = 4_000_000_000;
 
 impl GpuDevice {
-    /// The plan with the variants that suit the device, or that were measured to be fastest;
-    /// and what the device is called then.
+    /// The plan, of which the device can run all variants, with those that suit it or that were measured to be
+    /// fastest; and what the device is called then.
     pub(super) fn choose(&self, plan: Plan) -> Result<(Plan, DeviceInfo)> {
-        let plan = self.possible(plan);
         let whole = plan.clone();
         let suiting = |launch: &Launch| self.variant(&whole, launch);
         let Some(tuning) = &self.tuning else {
             return Ok((plan.choose(suiting), self.info.clone()));
         };
+        // Alone they are slow, and what they are made for is not measured.
+        let plan = plan.with_variants(|target| !matches!(target, Target::Single { .. }));
         let mut plain = self.clone();
         plain.tuning = None;
         let files = (&self.cache, self.identity.as_str());

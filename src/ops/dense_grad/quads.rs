@@ -50,14 +50,15 @@ const QUADS_PORTS: [Port; 3] = [
 
 /// The module with the file that says how four neighbours are loaded and stored.
 macro_rules! source {
-    ($neighbours:literal) => {
+    ($($neighbours:literal),*) => {
         concat!(
+            include_str!("../../../shaders/dense_grad/rows.wgsl"),
             include_str!("../../../shaders/dense_grad/quads.wgsl"),
-            include_str!(concat!(
+            $(include_str!(concat!(
                 "../../../shaders/dense_grad/",
                 $neighbours,
                 ".wgsl"
-            )),
+            )),)*
             $crate::port!("finish_weight", before),
             $crate::port!("finish_bias", before),
             $crate::port!("finish_input", before),
@@ -102,7 +103,7 @@ pub static DENSE_UPDATE_QUADS: Kernel = Kernel {
 pub static DENSE_GRAD_QUADS_ANY: Kernel = Kernel {
     name: "dense_grad_quads_any",
     demand: DENSE_GRAD_QUADS.demand,
-    source: source!("quads_ones"),
+    source: source!("ones", "quads_ones"),
     ..DENSE_GRAD_QUADS
 };
 

@@ -2,10 +2,11 @@
 //! `shaders/dense_loss/tiles.wgsl`.
 
 use super::DENSE_LOSS;
-use crate::kernel::{Demand, Kernel, Target};
+use crate::kernel::{Demand, Kernel, SHARED, Target};
+use crate::ops::launch::SINGLE_WORK;
 use crate::ops::{Alternative, Lowered};
 
-/// Threads of a workgroup and the bytes that they share; `THREADS`, `shares` and `scores` in the
+/// Threads of a workgroup and the bytes that they share; `LIVE`, `shares` and `scores` in the
 /// shader.
 const TARGET: Target = Target::Workgroup {
     threads: 256,
@@ -14,26 +15,35 @@ const TARGET: Target = Target::Workgroup {
 /// The most scores: each has a thread.
 const MOST_SCORES: usize = 256;
 
-/// The variant of a layer `[N, IN]` to `[N, K]`, if its scores are few.
-pub(super) fn variant(launch: &Lowered, [n, n_in, k]: [usize; 3]) -> Option<Alternative> {
+/// The variants of a layer `[N, IN]` to `[N, K]`, if its scores are few: by itself, and as a part of a launch
+/// of a whole program.
+pub(super) fn variants(launch: &Lowered, [n, n_in, k]: [usize; 3]) -> Vec<Alternative> {
+    if n * k > MOST_SCORES {
+        return vec![];
+    }
     let kernel = match n_in.is_multiple_of(4) {
         true => &DENSE_LOSS_TILES,
         false => &DENSE_LOSS_TILES_ANY,
     };
-    let variant = launch.otherwise(TARGET, kernel, [1, 1]);
-    (n * k <= MOST_SCORES).then_some(variant)
+    let mut variants = vec![launch.otherwise(TARGET, kernel, [1, 1])];
+    if n * n_in * k <= SINGLE_WORK {
+        // `scores` beside what all such kernels share.
+        let bytes = SHARED + 4 * MOST_SCORES as u32;
+        variants.extend(launch.by_one_workgroup(&DENSE_LOSS_SINGLE, bytes));
+    }
+    variants
 }
 
 /// The module with the file that says what a piece of IN is.
 macro_rules! source {
-    ($pieces:literal) => {
+    ($($pieces:literal),*) => {
         concat!(
             include_str!("../../../shaders/shared/nan.wgsl"),
             include_str!("../../../shaders/shared/activation.wgsl"),
             include_str!("../../../shaders/shared/terms.wgsl"),
             include_str!("../../../shaders/shared/metrics.wgsl"),
             include_str!("../../../shaders/dense_loss/tiles.wgsl"),
-            include_str!(concat!("../../../shaders/dense_loss/", $pieces, ".wgsl")),
+            $(include_str!(concat!("../../../shaders/dense_loss/", $pieces, ".wgsl")),)*
         )
     };
 }
@@ -49,7 +59,7 @@ pub static DENSE_LOSS_TILES: Kernel = Kernel {
         ..Demand::UNSTATED
     },
     turns: "N / 5 * (K / 5) / 4 * (IN / 256 + 48) + 4 * K + N + 64",
-    source: source!("tiles_fours"),
+    source: source!("tiles_shares", "tiles_fours"),
     ..DENSE_LOSS
 };
 
@@ -64,6 +74,34 @@ pub static DENSE_LOSS_TILES_ANY: Kernel = Kernel {
         ..Demand::UNSTATED
     },
     turns: "N / 5 * (K / 5) / 4 * (IN / 64 + 48) + 4 * K + N + 64",
-    source: source!("tiles_ones"),
+    source: source!("tiles_shares", "tiles_ones"),
     ..DENSE_LOSS
+};
+
+/// [`DENSE_LOSS_TILES_ANY`] as a part of a launch of a whole program, whose workgroup may be larger.
+pub static DENSE_LOSS_SINGLE: Kernel = Kernel {
+    name: "dense_loss_single",
+    // Of a larger workgroup 256 threads work.
+    demand: Demand {
+        issue: "(N / 5 * (K / 5) / 4 * (IN / 64 * 60 + 300) + K * 40) * 256 / THREADS",
+        ..DENSE_LOSS_TILES_ANY.demand
+    },
+    source: concat!(
+        include_str!("../../../shaders/shared/single.wgsl"),
+        source!("tiles_ones", "tiles_single"),
+    ),
+    constants: &[
+        "N",
+        "IN",
+        "K",
+        "ACTIVATION",
+        "COST",
+        "UPSTREAM",
+        "COUNT",
+        "EPOCH_STEPS",
+        "KEEPS",
+        "ADVANCE",
+        "THREADS",
+    ],
+    ..DENSE_LOSS_TILES_ANY
 };

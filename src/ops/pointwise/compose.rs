@@ -18,13 +18,16 @@ pub(super) struct Composed {
     pub kernel: &'static Kernel,
     pub constants: Vec<(&'static str, f64)>,
     pub operands: Vec<Operand>,
-    pub width: usize,
 }
 
-/// The kernel and the launch of an op over inputs of these types, keys and step included.
-pub(super) fn compose(op: &Pointwise, types: &[Type], extents: &[usize]) -> Result<Composed> {
-    let n: usize = extents.iter().product();
-    let width = if n.is_multiple_of(4) { 4 } else { 1 };
+/// The kernel and the launch of an op over inputs of these types, keys and step included, by threads that
+/// compute `width` elements each: 4, if these divide the number of elements, or 1.
+pub(super) fn compose(
+    op: &Pointwise,
+    types: &[Type],
+    extents: &[usize],
+    width: usize,
+) -> Result<Composed> {
     let (blueprint, values) = Blueprint::of(op, types, extents, (width, "", None))?;
     let kernel = kernel_of(blueprint);
     let constants = kernel.constants.iter().copied().zip(values).collect();
@@ -39,7 +42,6 @@ pub(super) fn compose(op: &Pointwise, types: &[Type], extents: &[usize]) -> Resu
         kernel,
         constants,
         operands,
-        width,
     })
 }
 
