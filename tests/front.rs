@@ -290,6 +290,60 @@ fn what_does_not_fit_is_said_before_anything_runs() {
     assert!(diverged.contains("stopped being finite"), "{diverged}");
 }
 
+/// A file has many columns, and a model, a loss and a metric may each want another.
+#[test]
+fn who_wants_a_column_is_said_and_which_set_has_no_rows() {
+    let (model, data) = (regression(), curve(20));
+    let fit = || Fit::new(&model, Loss::mse(), adam(0.01)).batch(4);
+    let told = |fit: Fit<'_>, data: &Dataset| fit.check(data).unwrap_err().to_string();
+    let only = |name: &str, width: usize| {
+        let numbers = vec![0.5f32; 20 * width];
+        Dataset::new().with(name, [width], numbers).unwrap()
+    };
+    let cases = [
+        (
+            told(fit(), &only("target", 1)),
+            "training data, model input: unknown column `input`; known: target",
+        ),
+        (
+            told(fit(), &only("input", 3)),
+            "training data, loss mse: unknown column `target`; known: input",
+        ),
+        (
+            told(fit().metric(Metric::mae().against("price")), &data),
+            "training data, metric mae: unknown column `price`; known: input, target",
+        ),
+        (
+            told(fit().validation(&only("input", 3)), &data),
+            "validation data, loss mse: unknown column `target`; known: input",
+        ),
+    ];
+    for (told, wanted) in cases {
+        assert_eq!(told, wanted);
+    }
+    let none = Dataset::new();
+    let mut empty = vec![
+        ("training", told(fit(), &none)),
+        ("validation", told(fit().validation(&none), &data)),
+        ("test", told(fit().test(&none), &data)),
+    ];
+    let (loss, rate) = (Loss::mse(), adam(0.01));
+    let step = TrainStep::builder(&model, &loss, &rate).compile_over(&none, &cpu());
+    empty.push(("training", step.unwrap_err().to_string()));
+    for (set, told) in empty {
+        let wanted = format!("{set} data, rows: found none; wanted at least one row");
+        assert_eq!(told, wanted);
+    }
+    let weights = Weights::initial(&model, 1);
+    let net = Inference::new(&model, &weights, 4, &cpu()).unwrap();
+    let told = |data| net.run_on(data).unwrap_err().to_string();
+    assert_eq!(told(&none), "rows: found none; wanted at least one row");
+    assert_eq!(
+        told(&only("x", 3)),
+        "input: unknown column `input`; known: x"
+    );
+}
+
 fn wide_of(data: &Dataset) -> Dataset {
     let rows = data.rows();
     Dataset::new()

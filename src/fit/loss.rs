@@ -363,12 +363,6 @@ impl Term {
         let outputs: Vec<Input> = self.outputs(model)?.into_iter().map(|(_, o)| o).collect();
         Ok(self.criterion.classes(&outputs))
     }
-
-    /// [`Criterion::floats`] for a model.
-    pub fn floats(&self, model: &Model) -> Result<Floats> {
-        let outputs: Vec<Input> = self.outputs(model)?.into_iter().map(|(_, o)| o).collect();
-        Ok(self.criterion.floats(&outputs))
-    }
 }
 
 /// The mean, or the sum, of `[N, …]` over each example: `[N]`.
