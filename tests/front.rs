@@ -5,6 +5,7 @@ mod common;
 mod labels;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use common::gpu;
 use wgrad::data::{Dataset, Numbers, Roles, Schema, Shards, Table};
@@ -13,7 +14,7 @@ use wgrad::fit::{
     Answers, CrossEntropy, EarlyStop, Fit, Inference, Loss, Metric, Outcome, Progress, Reading,
     TrainStep, Trained, Weights,
 };
-use wgrad::model::{Input, Model, Registry, Sequential, layers::*};
+use wgrad::model::{Input, Layer, Model, Registry, Sequential, layers::*};
 use wgrad::optim::{AdamW, Optimizer, Sgd};
 
 fn cpu() -> Device {
@@ -564,4 +565,61 @@ fn trained_models_answer_in_the_words_of_their_table() {
         error.contains("outputs of the model: found output [3]; wanted one of 2"),
         "{error}"
     );
+}
+
+/// A layer is made of ops, and whoever has taken a layer knows nothing of them.
+#[test]
+fn layers_tell_of_misfits_by_their_own_names() {
+    let layers: Vec<(Input, Arc<dyn Layer>)> = vec![
+        (Input::u32([3]), Arc::new(Dense::new(4))),
+        (Input::u32([3]), Arc::new(BatchNorm::new())),
+        (Input::u32([3]), Arc::new(LayerNorm::new())),
+        (Input::u32([3]), Arc::new(RmsNorm::default())),
+        (Input::u32([4]), Arc::new(GroupNorm::new(2))),
+        (Input::f32([4]), Arc::new(GroupNorm::new(0))),
+        (Input::f32([4]), Arc::new(GroupNorm::new(3))),
+        (Input::u32([3, 9]), Arc::new(InstanceNorm::default())),
+        (Input::u32([3, 9]), Arc::new(GlobalMean)),
+        (Input::u32([3, 9]), Arc::new(MultiHeadAttention::new(3))),
+        (Input::u32([3, 9]), Arc::new(Lstm::new(4))),
+        (Input::u32([3, 9]), Arc::new(Gru::new(4))),
+        (
+            Input::f32([3, 9, 9]),
+            Arc::new(ConvTranspose2d {
+                kernel: [1, 40_000],
+                ..ConvTranspose2d::new(2, 2)
+            }),
+        ),
+        (
+            Input::f32([3, 9, 9]),
+            Arc::new(ConvTranspose2d::new(2, 2).stride(32_768)),
+        ),
+        (
+            Input::f32([3, 9]),
+            Arc::new(ConvTranspose1d::new(4, 40_000)),
+        ),
+        (
+            Input::f32([3, 9]),
+            Arc::new(Conv1d::new(1 << 28, 1).padding(32_768)),
+        ),
+    ];
+    for (input, layer) in layers {
+        let kind = layer.kind();
+        let told = Model::sequential(input).then(layer).build();
+        let told = told.unwrap_err().to_string();
+        let (_, told) = told.split_once("), ").unwrap();
+        let place = told.split(": found").next().unwrap();
+        let own = place == kind || place.starts_with(&format!("{kind}, "));
+        assert!(own, "{kind}: {told}");
+    }
+    // A window of nothing is a setting, whatever the padding.
+    for layer in [
+        Arc::new(MaxPool2d::new(0).padding(1)) as Arc<dyn Layer>,
+        Arc::new(AvgPool2d::new(0).padding(1)),
+    ] {
+        let told = Model::sequential([3, 9, 9]).then(layer).build();
+        let told = told.unwrap_err();
+        assert!(matches!(told, wgrad::Error::Setting { .. }), "{told}");
+        assert!(told.to_string().contains("kernel along height"), "{told}");
+    }
 }

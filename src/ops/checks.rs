@@ -65,6 +65,12 @@ pub(crate) fn exactly(op: &str, name: &str, ty: &Type, wanted: &Type) -> Result<
     ))
 }
 
+/// Checks a bias, a number for each channel.
+pub(super) fn bias(op: &str, ty: &Type, channels: usize) -> Result<()> {
+    let wanted = Type::f32(op, &[channels])?;
+    exactly(op, "bias, a number for each channel", ty, &wanted)
+}
+
 /// Checks a step counter: `[2]`.
 pub(crate) fn counter(op: &str, ty: &Type) -> Result<()> {
     exactly(op, "step", ty, &Type::u32(op, &[COUNTER])?)
