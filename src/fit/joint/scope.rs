@@ -204,7 +204,8 @@ impl<'a> JointScope<'a> {
     /// and kept up. Its weights are those of all its uses.
     ///
     /// # Errors
-    /// What a layer's shape rule says, with the names of model and layer.
+    /// What a layer's shape rule says, with the names of model and layer; [`Error::Setting`] for a column of the data
+    /// with numbers for which an embedding has no row.
     pub fn call(&mut self, net: Net, inputs: &[Value]) -> Result<Value> {
         self.written(net, inputs, self.pass).map(|all| all[0])
     }
@@ -287,6 +288,7 @@ impl<'a> JointScope<'a> {
             let wanted = "a loss of one term; values are added by `JointScope::sum`";
             return Err(Error::setting("loss", loss.name(), wanted));
         };
+        term.check()?;
         let place = format!("loss {}", term.criterion.name());
         let example = |graph: &Graph, v: Value| Ok::<_, Error>(Input::of_type(graph.ty(v)?));
         let outputs_of: Vec<Input> = outputs
