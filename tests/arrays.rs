@@ -342,3 +342,31 @@ fn integers_are_floats_where_floats_are_wanted() {
         "{below}"
     );
 }
+
+/// Whoever has a file does not see the parts that it is split into.
+#[test]
+fn rows_are_told_by_their_numbers_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    for stratified in ["stratified = true", "stratified = false"] {
+        for wrong in [3, 17, 59] {
+            let points: Vec<i64> = (0..120).map(|i| i % 5).collect();
+            let mut labels: Vec<i64> = (0..60).map(|i| i % 2).collect();
+            labels[wrong] = 7;
+            integers(
+                &file("rings.safetensors"),
+                &[("points", &[60, 2], points), ("ring", &[60], labels)],
+            );
+            let columns = "columns = { input = \"points\", target = \"ring\" }";
+            let text =
+                of_arrays(columns, "cross_entropy", 2).replace("stratified = true", stratified);
+            std::fs::write(file("rings.toml"), text).unwrap();
+            let experiment = Experiment::load(&file("rings.toml")).unwrap();
+            let told = experiment.prepare(None, &Registry::standard());
+            let told = told.map(drop).unwrap_err().to_string();
+            let wanted =
+                format!("column target: found 7 in row {wrong} of the file; wanted classes");
+            assert!(told.contains(&wanted), "{told}");
+        }
+    }
+}

@@ -178,7 +178,7 @@ impl Need {
             false => format!("column {}", column.name),
         };
         if let Some((number, row)) = self.negative(column, data.rows()) {
-            let found = format!("{number} in row {}", first + row);
+            let found = format!("{number} in {}", data.named(row, first));
             return Err(Error::setting(place(), found, self.integers()));
         }
         if column.extents != self.input.extents || column.numbers.dtype() != self.input.dtype {
@@ -205,7 +205,7 @@ impl Need {
                     _ => self.floats.wrong(&column.row(at), last),
                 };
                 if let Some((found, wanted)) = wrong {
-                    let found = format!("{found} in row {}", first + at);
+                    let found = format!("{found} in {}", data.named(at, first));
                     return Err(Error::setting(place(), found, wanted));
                 }
             }
@@ -219,8 +219,8 @@ impl Need {
         let Some(at) = all[span].iter().position(wrong) else {
             return Ok(());
         };
-        let row = first + column.row_of(at, data.rows());
-        let found = format!("{} in row {row}", all[column.start + at]);
+        let row = data.named(column.row_of(at, data.rows()), first);
+        let found = format!("{} in {row}", all[column.start + at]);
         Err(Error::setting(place(), found, self.integers()))
     }
 

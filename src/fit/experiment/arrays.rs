@@ -32,6 +32,8 @@ impl Experiment {
             wanted.iter().try_for_each(|name| arrays.readable(name))?;
         }
         let data = arrays.dataset(&named)?;
+        let rows = data.rows();
+        let data = data.of_file(0..rows);
         let mut schema = ArraySchema::default();
         for ((_, array), column) in named.iter().zip(data.columns()) {
             schema.inputs.push(ArrayColumn::of(array, column));
