@@ -8,7 +8,9 @@ use common::weights::{devices, floats, hold, integers, under};
 use wgrad::Result;
 use wgrad::data::Dataset;
 use wgrad::exec::{Choice, Device};
-use wgrad::fit::{CrossEntropy, JointScope, JointStep, JointStepBuilder, Loss, Objective};
+use wgrad::fit::{
+    CrossEntropy, JointScope, JointStep, JointStepBuilder, Loss, Objective, TrainStep,
+};
 use wgrad::model::{Input, Model, layers::*};
 use wgrad::ops::pointwise::pointwise;
 use wgrad::optim::{Adam, AdamW, Optimizer, Sgd};
@@ -633,4 +635,38 @@ fn data_without_the_column_or_without_rows_are_refused_by_name() {
         missing,
         "training data, joint step: unknown column `pixels`; known: x"
     );
+}
+
+/// Their mean is 0/0, and every weight that it trains would be lost.
+#[test]
+fn a_fed_mini_batch_of_which_no_label_counts_is_refused() {
+    let model = Model::sequential([2]).then(Dense::new(2)).build().unwrap();
+    let loss = Loss::of_criterion(CrossEntropy {
+        ignored: Some(9),
+        ..CrossEntropy::default()
+    });
+    let (sgd, _) = optimizers();
+    let mut joint = builder()
+        .compile(&cpu(), |s| {
+            let net = s.model("net", &model)?;
+            let (x, label) = (s.input("input", [2])?, s.input("target", Input::u32([]))?);
+            let y = s.call(net, &[x])?;
+            let loss = s.loss(&loss, &[y], &[label])?;
+            s.minimise("loss", loss, &[net], &sgd)
+        })
+        .unwrap();
+    let step = TrainStep::builder(&model, &loss, &sgd).batch(BATCH);
+    let mut step = step.compile(&cpu()).unwrap();
+    let mut feed = |labels: &[u32]| {
+        let told = [joint.feed("target", labels), step.feed("target", labels)];
+        told.map(|fed| fed.map_err(|e| e.to_string()))
+    };
+    assert_eq!(feed(&[9, 9, 1, 9, 9, 9]), [Ok(()), Ok(())]);
+    for told in feed(&[9; BATCH]) {
+        let told = told.unwrap_err();
+        assert!(
+            told.contains("column target: found no label but of classes that count nothing (9)"),
+            "{told}"
+        );
+    }
 }

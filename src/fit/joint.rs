@@ -302,8 +302,8 @@ impl JointStep {
     /// # Errors
     /// [`Error::UnknownName`] for a name that is none of an input, [`Error::Setting`] for another number
     /// of elements or another type than it has. Where a loss or a model takes the input as it is, also for a class
-    /// that there is not, for floats that the loss cannot take, and for a number without a row of an embedding. What
-    /// was fed before then stays.
+    /// that there is not, for labels of which none counts, for floats that the loss cannot take, and for a number
+    /// without a row of an embedding. What was fed before then stays.
     pub fn feed<T: Element>(&mut self, input: &str, values: &[T]) -> Result<()> {
         let host = match T::view(values) {
             View::F32(values) => Host::F32(values.to_vec()),

@@ -226,8 +226,10 @@ impl Need {
 
     /// [`Need::check`] of a mini-batch that is fed. Of another size or type it is nothing that could be looked at.
     pub fn check_fed(&self, host: &Host) -> Result<()> {
-        let particular =
-            self.classes.is_some() || self.numbered.is_some() || self.floats != Floats::Any;
+        let particular = self.classes.is_some()
+            || self.numbered.is_some()
+            || self.floats != Floats::Any
+            || !self.uncounted.is_empty();
         let size: usize = self.input.extents.iter().product();
         if !particular || host.dtype() != self.input.dtype || !host.len().is_multiple_of(size) {
             return Ok(());
@@ -236,7 +238,9 @@ impl Need {
             Host::F32(values) => values.clone().into(),
             Host::U32(values) => values.clone().into(),
         };
-        self.check(&Dataset::new().with(&self.column, &self.input.extents, numbers)?)
+        let data = Dataset::new().with(&self.column, &self.input.extents, numbers)?;
+        self.check(&data)?;
+        self.counts(&data)
     }
 
     /// Rows of which no label counts.
