@@ -195,7 +195,10 @@ fn arrays_are_columns_by_name() {
         "{bytes}"
     );
     let none = wrong(&of_arrays("", "cross_entropy", 2));
-    assert!(none.contains("unknown column"), "{none}");
+    assert!(
+        none.starts_with("stratified: unknown column `target`"),
+        "{none}"
+    );
     let classes_of = wrong(&of_arrays(classes, "cross_entropy", 1));
     assert!(
         classes_of.contains("column target: found 1 in row"),

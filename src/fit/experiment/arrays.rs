@@ -42,7 +42,8 @@ impl Experiment {
             false => data.split(&setting.split, setting.seed)?,
             true => {
                 let by = self.loss.against.first().map_or("target", String::as_str);
-                data.split_stratified(by, &setting.split, setting.seed)?
+                let parts = data.split_stratified(by, &setting.split, setting.seed);
+                parts.map_err(|e| e.within("stratified"))?
             }
         };
         Ok((parts, Reading::Arrays(schema)))
