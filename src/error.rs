@@ -38,15 +38,17 @@ pub enum Error {
         wanted: String,
     },
     /// A name that is not in the list it was looked up in.
-    #[error("unknown {what} `{found}`{}; known: {known}", nearest_hint(.nearest))]
+    #[error("{}unknown {what} `{found}`{}; known: {known}", before(.place), nearest_hint(.nearest))]
     UnknownName {
+        /// Where it was looked up or who wants it, for example `loss mse`; empty where the name says enough.
+        place: String,
         /// What kind of thing was named, for example `network`.
         what: &'static str,
         /// The name that was given.
         found: String,
         /// The known name nearest to it, where one is near.
         nearest: Option<String>,
-        /// All known names, comma separated.
+        /// All known names, comma separated; `none` for none.
         known: String,
     },
     /// A file whose content is not what it should be.
@@ -144,6 +146,14 @@ fn named(place: &str, what: &str) -> String {
     }
 }
 
+/// A place as the beginning of a message.
+fn before(place: &str) -> String {
+    match place {
+        "" => String::new(),
+        place => format!("{place}: "),
+    }
+}
+
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -223,10 +233,14 @@ impl Error {
             .filter(|(distance, k)| *distance <= 2.max(k.len() / 3))
             .map(|(_, k)| k.to_string());
         Self::UnknownName {
+            place: String::new(),
             what,
             found: found.into(),
             nearest,
-            known: known.join(", "),
+            known: match known {
+                [] => "none".into(),
+                known => known.join(", "),
+            },
         }
     }
 
@@ -243,6 +257,22 @@ impl Error {
                 place: format!("{outer}, {place}"),
                 found,
                 wanted,
+            },
+            Self::UnknownName {
+                place,
+                what,
+                found,
+                nearest,
+                known,
+            } if !outer.is_empty() => Self::UnknownName {
+                place: match place.is_empty() {
+                    true => outer.into(),
+                    false => format!("{outer}, {place}"),
+                },
+                what,
+                found,
+                nearest,
+                known,
             },
             other => other,
         }
@@ -272,6 +302,17 @@ mod tests {
             e.to_string(),
             "layer 3 (conv2d), conv2d: found [1, 2]; wanted [C, H, W]"
         );
+    }
+
+    #[test]
+    fn an_unknown_name_says_where_it_was_wanted() {
+        let e = Error::unknown("column", "target", &["input", "label"]);
+        assert_eq!(
+            e.within("loss mse").within("test data").to_string(),
+            "test data, loss mse: unknown column `target`; known: input, label"
+        );
+        let e = Error::unknown("column", "target", &[]).within("");
+        assert_eq!(e.to_string(), "unknown column `target`; known: none");
     }
 
     #[test]

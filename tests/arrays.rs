@@ -195,7 +195,10 @@ fn arrays_are_columns_by_name() {
         "{bytes}"
     );
     let none = wrong(&of_arrays("", "cross_entropy", 2));
-    assert!(none.contains("unknown column"), "{none}");
+    assert!(
+        none.starts_with("stratified: unknown column `target`"),
+        "{none}"
+    );
     let classes_of = wrong(&of_arrays(classes, "cross_entropy", 1));
     assert!(
         classes_of.contains("column target: found 1 in row"),
@@ -341,4 +344,32 @@ fn integers_are_floats_where_floats_are_wanted() {
         below.contains("array new: found -3 in row 1; wanted integers from 0 on"),
         "{below}"
     );
+}
+
+/// Whoever has a file does not see the parts that it is split into.
+#[test]
+fn rows_are_told_by_their_numbers_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    for stratified in ["stratified = true", "stratified = false"] {
+        for wrong in [3, 17, 59] {
+            let points: Vec<i64> = (0..120).map(|i| i % 5).collect();
+            let mut labels: Vec<i64> = (0..60).map(|i| i % 2).collect();
+            labels[wrong] = 7;
+            integers(
+                &file("rings.safetensors"),
+                &[("points", &[60, 2], points), ("ring", &[60], labels)],
+            );
+            let columns = "columns = { input = \"points\", target = \"ring\" }";
+            let text =
+                of_arrays(columns, "cross_entropy", 2).replace("stratified = true", stratified);
+            std::fs::write(file("rings.toml"), text).unwrap();
+            let experiment = Experiment::load(&file("rings.toml")).unwrap();
+            let told = experiment.prepare(None, &Registry::standard());
+            let told = told.map(drop).unwrap_err().to_string();
+            let wanted =
+                format!("column target: found 7 in row {wrong} of the file; wanted classes");
+            assert!(told.contains(&wanted), "{told}");
+        }
+    }
 }

@@ -5,6 +5,7 @@ mod common;
 mod labels;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use common::gpu;
 use wgrad::data::{Dataset, Numbers, Roles, Schema, Shards, Table};
@@ -13,7 +14,7 @@ use wgrad::fit::{
     Answers, CrossEntropy, EarlyStop, Fit, Inference, Loss, Metric, Outcome, Progress, Reading,
     TrainStep, Trained, Weights,
 };
-use wgrad::model::{Input, Model, Registry, Sequential, layers::*};
+use wgrad::model::{Input, Layer, Model, Registry, Sequential, layers::*};
 use wgrad::optim::{AdamW, Optimizer, Sgd};
 
 fn cpu() -> Device {
@@ -290,6 +291,60 @@ fn what_does_not_fit_is_said_before_anything_runs() {
     assert!(diverged.contains("stopped being finite"), "{diverged}");
 }
 
+/// A file has many columns, and a model, a loss and a metric may each want another.
+#[test]
+fn who_wants_a_column_is_said_and_which_set_has_no_rows() {
+    let (model, data) = (regression(), curve(20));
+    let fit = || Fit::new(&model, Loss::mse(), adam(0.01)).batch(4);
+    let told = |fit: Fit<'_>, data: &Dataset| fit.check(data).unwrap_err().to_string();
+    let only = |name: &str, width: usize| {
+        let numbers = vec![0.5f32; 20 * width];
+        Dataset::new().with(name, [width], numbers).unwrap()
+    };
+    let cases = [
+        (
+            told(fit(), &only("target", 1)),
+            "training data, model input: unknown column `input`; known: target",
+        ),
+        (
+            told(fit(), &only("input", 3)),
+            "training data, loss mse: unknown column `target`; known: input",
+        ),
+        (
+            told(fit().metric(Metric::mae().against("price")), &data),
+            "training data, metric mae: unknown column `price`; known: input, target",
+        ),
+        (
+            told(fit().validation(&only("input", 3)), &data),
+            "validation data, loss mse: unknown column `target`; known: input",
+        ),
+    ];
+    for (told, wanted) in cases {
+        assert_eq!(told, wanted);
+    }
+    let none = Dataset::new();
+    let mut empty = vec![
+        ("training", told(fit(), &none)),
+        ("validation", told(fit().validation(&none), &data)),
+        ("test", told(fit().test(&none), &data)),
+    ];
+    let (loss, rate) = (Loss::mse(), adam(0.01));
+    let step = TrainStep::builder(&model, &loss, &rate).compile_over(&none, &cpu());
+    empty.push(("training", step.unwrap_err().to_string()));
+    for (set, told) in empty {
+        let wanted = format!("{set} data, rows: found none; wanted at least one row");
+        assert_eq!(told, wanted);
+    }
+    let weights = Weights::initial(&model, 1);
+    let net = Inference::new(&model, &weights, 4, &cpu()).unwrap();
+    let told = |data| net.run_on(data).unwrap_err().to_string();
+    assert_eq!(told(&none), "rows: found none; wanted at least one row");
+    assert_eq!(
+        told(&only("x", 3)),
+        "input: unknown column `input`; known: x"
+    );
+}
+
 fn wide_of(data: &Dataset) -> Dataset {
     let rows = data.rows();
     Dataset::new()
@@ -510,4 +565,61 @@ fn trained_models_answer_in_the_words_of_their_table() {
         error.contains("outputs of the model: found output [3]; wanted one of 2"),
         "{error}"
     );
+}
+
+/// A layer is made of ops, and whoever has taken a layer knows nothing of them.
+#[test]
+fn layers_tell_of_misfits_by_their_own_names() {
+    let layers: Vec<(Input, Arc<dyn Layer>)> = vec![
+        (Input::u32([3]), Arc::new(Dense::new(4))),
+        (Input::u32([3]), Arc::new(BatchNorm::new())),
+        (Input::u32([3]), Arc::new(LayerNorm::new())),
+        (Input::u32([3]), Arc::new(RmsNorm::default())),
+        (Input::u32([4]), Arc::new(GroupNorm::new(2))),
+        (Input::f32([4]), Arc::new(GroupNorm::new(0))),
+        (Input::f32([4]), Arc::new(GroupNorm::new(3))),
+        (Input::u32([3, 9]), Arc::new(InstanceNorm::default())),
+        (Input::u32([3, 9]), Arc::new(GlobalMean)),
+        (Input::u32([3, 9]), Arc::new(MultiHeadAttention::new(3))),
+        (Input::u32([3, 9]), Arc::new(Lstm::new(4))),
+        (Input::u32([3, 9]), Arc::new(Gru::new(4))),
+        (
+            Input::f32([3, 9, 9]),
+            Arc::new(ConvTranspose2d {
+                kernel: [1, 40_000],
+                ..ConvTranspose2d::new(2, 2)
+            }),
+        ),
+        (
+            Input::f32([3, 9, 9]),
+            Arc::new(ConvTranspose2d::new(2, 2).stride(32_768)),
+        ),
+        (
+            Input::f32([3, 9]),
+            Arc::new(ConvTranspose1d::new(4, 40_000)),
+        ),
+        (
+            Input::f32([3, 9]),
+            Arc::new(Conv1d::new(1 << 28, 1).padding(32_768)),
+        ),
+    ];
+    for (input, layer) in layers {
+        let kind = layer.kind();
+        let told = Model::sequential(input).then(layer).build();
+        let told = told.unwrap_err().to_string();
+        let (_, told) = told.split_once("), ").unwrap();
+        let place = told.split(": found").next().unwrap();
+        let own = place == kind || place.starts_with(&format!("{kind}, "));
+        assert!(own, "{kind}: {told}");
+    }
+    // A window of nothing is a setting, whatever the padding.
+    for layer in [
+        Arc::new(MaxPool2d::new(0).padding(1)) as Arc<dyn Layer>,
+        Arc::new(AvgPool2d::new(0).padding(1)),
+    ] {
+        let told = Model::sequential([3, 9, 9]).then(layer).build();
+        let told = told.unwrap_err();
+        assert!(matches!(told, wgrad::Error::Setting { .. }), "{told}");
+        assert!(told.to_string().contains("kernel along height"), "{told}");
+    }
 }

@@ -8,7 +8,9 @@ use common::weights::{devices, floats, hold, integers, under};
 use wgrad::Result;
 use wgrad::data::Dataset;
 use wgrad::exec::{Choice, Device};
-use wgrad::fit::{CrossEntropy, JointScope, JointStep, JointStepBuilder, Loss, Objective};
+use wgrad::fit::{
+    CrossEntropy, JointScope, JointStep, JointStepBuilder, Loss, Objective, TrainStep,
+};
 use wgrad::model::{Input, Model, layers::*};
 use wgrad::ops::pointwise::pointwise;
 use wgrad::optim::{Adam, AdamW, Optimizer, Sgd};
@@ -501,4 +503,170 @@ fn columns_that_are_no_targets_of_a_loss_are_refused() {
     assert_eq!(told(4, "label", false), Ok(()));
     let shares = told(4, "shares", true).unwrap_err();
     assert!(shares.contains("whose sum is 1.2500, in row 7"), "{shares}");
+}
+
+#[test]
+fn what_is_fed_is_held_to_what_losses_and_embeddings_take() {
+    let classes = Model::sequential([2]).then(Dense::new(2)).build().unwrap();
+    let shares = Model::sequential([2]).then(Dense::new(1)).build().unwrap();
+    let words = Model::sequential(Input::u32([3]))
+        .then(Embedding::new(5, 2))
+        .then(Flatten)
+        .then(Dense::new(2));
+    let words = words.build().unwrap();
+    let mut step = builder()
+        .compile(&cpu(), |s| {
+            let x = s.input("x", [2])?;
+            let (label, share) = (s.input("label", Input::u32([]))?, s.input("share", [1])?);
+            let word = s.input("word", Input::u32([3]))?;
+            let (a, b) = (s.model("a", &classes)?, s.model("b", &shares)?);
+            let c = s.model("c", &words)?;
+            let scores = [s.call(a, &[x])?, s.call(c, &[word])?];
+            let of_a = s.loss(&Loss::cross_entropy(), &[scores[0]], &[label])?;
+            let of_c = s.loss(&Loss::cross_entropy(), &[scores[1]], &[label])?;
+            let y = s.call(b, &[x])?;
+            let of_b = s.loss(&Loss::binary_cross_entropy(), &[y], &[share])?;
+            let sum = s.sum(&[of_a, of_b, of_c])?;
+            s.minimise("loss", sum, &[a, b, c], &optimizers().0)
+        })
+        .unwrap();
+    step.feed("x", &[0.5; 12]).unwrap();
+    step.feed("label", &[0u32, 1, 0, 1, 0, 1]).unwrap();
+    step.feed("share", &[0.5; 6]).unwrap();
+    step.feed("word", &[4u32; 18]).unwrap();
+    let label = step.feed("label", &[0u32, 1, 0, 9, 0, 1]).unwrap_err();
+    let share = step.feed("share", &[0.5, 0.5, 1.5, 0.5, 0.5, 0.5]);
+    let mut far = [4u32; 18];
+    far[4] = 5;
+    let word = step.feed("word", &far).unwrap_err();
+    for (told, wanted) in [
+        (
+            label,
+            "column label: found 9 in row 3; wanted classes from 0 to 1",
+        ),
+        (
+            share.unwrap_err(),
+            "column share: found 1.5 in row 2; wanted numbers from 0 to 1",
+        ),
+        (
+            word,
+            "column word: found 5 in row 1; wanted integers from 0 to 4",
+        ),
+    ] {
+        assert!(told.to_string().contains(wanted), "{told}");
+    }
+    // What was fed before has stayed.
+    step.run(1).unwrap();
+    assert!(step.numbers().unwrap()["loss"][0] > 0.0);
+    // A type and a size that do not fit are told of as before.
+    let floats = step.feed("label", &[0.0; 6]).unwrap_err().to_string();
+    assert!(floats.contains("found floats; wanted integers"), "{floats}");
+    let few = step.feed("word", &[9u32; 4]).unwrap_err().to_string();
+    assert!(few.contains("word"), "{few}");
+}
+
+#[test]
+fn resident_words_without_a_row_and_labels_of_which_none_counts_are_refused() {
+    let model = Model::sequential(Input::u32([3]))
+        .then(Embedding::new(5, 2))
+        .then(Flatten)
+        .then(Dense::new(2));
+    let model = model.build().unwrap();
+    let told = |word: u32, label: u32, loss: CrossEntropy| {
+        let mut words = vec![4u32; 48];
+        words[20] = word;
+        let data = Dataset::new().with("word", [3], words).unwrap();
+        let data = data.with("label", [], vec![label; 16]).unwrap();
+        let step = builder().compile_over(&data, &cpu(), |s| {
+            let net = s.model("net", &model)?;
+            let (word, label) = (
+                s.input("word", Input::u32([3]))?,
+                s.input("label", Input::u32([]))?,
+            );
+            let y = s.call(net, &[word])?;
+            let loss = s.loss(&Loss::of_criterion(loss), &[y], &[label])?;
+            s.minimise("loss", loss, &[net], &optimizers().0)
+        });
+        step.map(drop).map_err(|e| e.to_string())
+    };
+    let plain = CrossEntropy::default;
+    assert_eq!(told(4, 1, plain()), Ok(()));
+    let word = told(5, 1, plain()).unwrap_err();
+    let wanted = "training data, column word: found 5 in row 6; wanted integers from 0 to 4";
+    assert!(word.contains(wanted), "{word}");
+    let ignoring = |label| CrossEntropy {
+        ignored: Some(label),
+        ..plain()
+    };
+    let weighted = CrossEntropy {
+        weights: vec![0.0, 1.0],
+        ..plain()
+    };
+    assert_eq!(told(4, 0, ignoring(9)), Ok(()));
+    for loss in [told(4, 9, ignoring(9)), told(4, 0, weighted)] {
+        let told = loss.unwrap_err();
+        assert!(
+            told.starts_with("training data, column label: found no label but"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn data_without_the_column_or_without_rows_are_refused_by_name() {
+    let model = Model::sequential([2]).then(Dense::new(2)).build().unwrap();
+    let told = |data: &Dataset| {
+        let step = builder().compile_over(data, &cpu(), |s| {
+            let net = s.model("net", &model)?;
+            let x = s.input("pixels", [2])?;
+            let y = s.call(net, &[x])?;
+            let loss = s.mean(y)?;
+            s.minimise("loss", loss, &[net], &optimizers().0)
+        });
+        step.map(drop).unwrap_err().to_string()
+    };
+    let none = told(&Dataset::new());
+    assert_eq!(
+        none,
+        "training data, rows: found none; wanted at least one row"
+    );
+    let missing = told(&Dataset::new().with("x", [2], vec![0.5f32; 32]).unwrap());
+    assert_eq!(
+        missing,
+        "training data, joint step: unknown column `pixels`; known: x"
+    );
+}
+
+/// Their mean is 0/0, and every weight that it trains would be lost.
+#[test]
+fn a_fed_mini_batch_of_which_no_label_counts_is_refused() {
+    let model = Model::sequential([2]).then(Dense::new(2)).build().unwrap();
+    let loss = Loss::of_criterion(CrossEntropy {
+        ignored: Some(9),
+        ..CrossEntropy::default()
+    });
+    let (sgd, _) = optimizers();
+    let mut joint = builder()
+        .compile(&cpu(), |s| {
+            let net = s.model("net", &model)?;
+            let (x, label) = (s.input("input", [2])?, s.input("target", Input::u32([]))?);
+            let y = s.call(net, &[x])?;
+            let loss = s.loss(&loss, &[y], &[label])?;
+            s.minimise("loss", loss, &[net], &sgd)
+        })
+        .unwrap();
+    let step = TrainStep::builder(&model, &loss, &sgd).batch(BATCH);
+    let mut step = step.compile(&cpu()).unwrap();
+    let mut feed = |labels: &[u32]| {
+        let told = [joint.feed("target", labels), step.feed("target", labels)];
+        told.map(|fed| fed.map_err(|e| e.to_string()))
+    };
+    assert_eq!(feed(&[9, 9, 1, 9, 9, 9]), [Ok(()), Ok(())]);
+    for told in feed(&[9; BATCH]) {
+        let told = told.unwrap_err();
+        assert!(
+            told.contains("column target: found no label but of classes that count nothing (9)"),
+            "{told}"
+        );
+    }
 }

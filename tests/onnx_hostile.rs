@@ -377,3 +377,64 @@ fn copies_are_counted() {
     let message = message(vec![], operators);
     assert!(message.contains("a part of many layers"), "{message}");
 }
+
+/// Whoever has rows knows nothing of images.
+#[test]
+fn windows_over_rows_are_told_of_as_such() {
+    let port = |name: &str| Port {
+        name: name.into(),
+        integers: false,
+        extents: vec![3, 9],
+    };
+    let told = |operator: Operator, filters: [usize; 3]| {
+        let weights = vec![0.5; filters.iter().product()];
+        let network = Network {
+            inputs: vec![port("x")],
+            outputs: vec![port("y")],
+            weights: vec![("w".into(), Tensor::floats(&filters, weights))],
+            operators: vec![operator],
+        };
+        read(&onnx::to_bytes(&network)).unwrap_err()
+    };
+    let ints = |values: &[i64]| Attribute::Ints(values.to_vec());
+    let pool =
+        |kind: &str, kernel: i64| with(node(kind, &["x"], "y"), "kernel_shape", ints(&[kernel]));
+    let conv = |kind: &str| node(kind, &["x", "w"], "y");
+    let plain = [4, 3, 2];
+    for (told, wanted) in [
+        (
+            told(conv("Conv"), [4, 3, 12]),
+            "a window that reaches over 12, length 9",
+        ),
+        (
+            told(with(conv("Conv"), "pads", ints(&[1, 0])), [4, 3, 12]),
+            "a window that reaches over 12, length 10",
+        ),
+        (
+            told(conv("Conv"), [4, 2, 2]),
+            "filters over 2 channels, rows of 3 channels",
+        ),
+        (
+            told(with(conv("Conv"), "strides", ints(&[0])), plain),
+            "conv1d, stride along length: found 0",
+        ),
+        (
+            told(
+                with(conv("ConvTranspose"), "pads", ints(&[9, 9])),
+                [3, 4, 2],
+            ),
+            "padding 9 of length 10",
+        ),
+        (
+            told(pool("MaxPool", 12), plain),
+            "a window that reaches over 12, length 9",
+        ),
+        (
+            told(pool("AveragePool", 0), plain),
+            "kernel along length: found 0",
+        ),
+    ] {
+        assert!(told.contains(wanted), "{told}");
+        assert!(!told.contains("2d") && !told.contains("image"), "{told}");
+    }
+}

@@ -236,6 +236,8 @@ impl Stored {
             let found = format!("an end within rows {} to {}", rows.start, rows.end - 1);
             return Err(no(found, "the file as it was when it was opened"));
         }
+        let size = self.extents.iter().product::<usize>();
+        let row_of = |at: usize| rows.start + at / size;
         let numbers = self.kind.numbers(&bytes, self.axes);
         let numbers = numbers.map_err(|(found, wanted)| no(found, wanted))?;
         match numbers {
@@ -248,15 +250,14 @@ impl Stored {
                 match all.iter().position(wrong) {
                     None => Ok(Numbers::F32(all)),
                     Some(at) => {
-                        let row = rows.start + at / (all.len() / rows.len()).max(1);
-                        Err(no(format!("{} in row {row}", all[at]), wanted))
+                        let found = format!("{} in row {}", all[at], row_of(at));
+                        Err(no(found, wanted))
                     }
                 }
             }
             Numbers::U32(all) if self.floats => {
                 if let Some(at) = all.iter().position(|&x| x > 1 << 24) {
-                    let row = rows.start + at / (all.len() / rows.len()).max(1);
-                    let found = format!("{} in row {row}", all[at]);
+                    let found = format!("{} in row {}", all[at], row_of(at));
                     return Err(no(found, "integers up to 2²⁴ where floats are wanted"));
                 }
                 Ok(all.iter().map(|&x| x as f32).collect::<Vec<f32>>().into())

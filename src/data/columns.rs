@@ -205,6 +205,25 @@ impl Column {
 pub struct Dataset {
     columns: Vec<Column>,
     rows: Option<usize>,
+    places: Places,
+}
+
+/// The numbers that rows have in the file that they are of, where they are of one. Whoever splits a file does not see
+/// the parts. Equal rows are equal wherever they stand.
+#[derive(Clone, Debug, Default)]
+struct Places(Option<Arc<Vec<usize>>>);
+
+impl PartialEq for Places {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Places {
+    fn taken(&self, rows: impl Iterator<Item = usize>) -> Self {
+        let taken = |all: &Arc<Vec<usize>>| Arc::new(rows.map(|row| all[row]).collect());
+        Self(self.0.as_ref().map(taken))
+    }
 }
 
 impl Dataset {
@@ -279,8 +298,8 @@ impl Dataset {
         let rows = (text.len() - length - 1) / apart + 1;
         let numbers = Numbers::U32(Arc::new(text));
         let mut data = Self {
-            columns: vec![],
             rows: Some(rows),
+            ..Self::default()
         };
         for (name, start) in [("input", 0), ("target", 1)] {
             data.columns.push(Column {
@@ -295,7 +314,8 @@ impl Dataset {
         Ok(data)
     }
 
-    /// With the integers of a column as floats, for a model or a loss that wants floats; floats stay as they are.
+    /// With the integers of a column as floats, for a model or a loss that wants floats; floats stay as they are. Numbers are no
+    /// classes any more, and have no names.
     ///
     /// # Errors
     /// [`Error::UnknownName`] for a column that is missing; [`Error::Setting`] for an integer above 2²⁴,
@@ -308,14 +328,15 @@ impl Dataset {
         let span = found.span(rows);
         let first = span.start;
         if let Some(at) = all[span].iter().position(|&x| x > 1 << 24) {
-            let row = found.row_of(at, rows);
-            let found = format!("{} in row {row}", all[first + at]);
+            let row = self.named(found.row_of(at, rows), 0);
+            let found = format!("{} in {row}", all[first + at]);
             let wanted = "integers up to 2²⁴ where floats are wanted, or floats";
             return Err(Error::setting(format!("column {column}"), found, wanted));
         }
         let floats = all.iter().map(|&x| x as f32).collect::<Vec<f32>>();
         for own in self.columns.iter_mut().filter(|own| own.name == column) {
             own.numbers = floats.clone().into();
+            own.classes = None;
         }
         Ok(self)
     }
@@ -379,6 +400,7 @@ impl Dataset {
         Ok(Self {
             columns: self.columns.iter().map(|c| c.take(rows)).collect(),
             rows: Some(rows.len()),
+            places: self.places.taken(rows.iter().copied()),
         })
     }
 
@@ -399,7 +421,28 @@ impl Dataset {
         Ok(Self {
             columns: columns.map(|c| c.range(range.start, range.len())).collect(),
             rows: Some(range.len()),
+            places: self.places.taken(range),
         })
+    }
+
+    /// The same rows, which have these numbers in the file that they are of.
+    pub(crate) fn of_file(self, places: impl Iterator<Item = usize>) -> Self {
+        let places: Vec<usize> = places.take(self.rows()).collect();
+        debug_assert_eq!(places.len(), self.rows());
+        Self {
+            places: Places(Some(Arc::new(places))),
+            ..self
+        }
+    }
+
+    /// A row in words: by its number in the file, if it is of one, else by its own, of rows whose first one has this
+    /// number.
+    pub(crate) fn named(&self, row: usize, first: usize) -> String {
+        let place = self.places.0.as_ref().and_then(|all| all.get(row));
+        match place {
+            Some(place) => format!("row {place} of the file"),
+            None => format!("row {}", first + row),
+        }
     }
 
     /// Parts of these shares, every row in one of them, drawn by a seed; the shares are parts of their
@@ -421,7 +464,7 @@ impl Dataset {
         let by = self.column(column)?;
         let Numbers::U32(classes) = &by.numbers else {
             let found = match by.negative(self.rows()) {
-                Some((number, row)) => format!("{number} in row {row}"),
+                Some((number, row)) => format!("{number} in {}", self.named(row, 0)),
                 None => "floats".into(),
             };
             let name = format!("column {column}");

@@ -47,7 +47,8 @@ pub struct Table {
     path: PathBuf,
     names: Vec<String>,
     cells: Vec<Cells>,
-    rows: usize,
+    /// The numbers of its rows in the file, from 1.
+    places: Vec<usize>,
 }
 
 impl Table {
@@ -127,13 +128,13 @@ impl Table {
             path: path.into(),
             names,
             cells,
-            rows,
+            places: (1..=rows).collect(),
         })
     }
 
     /// How many rows it has.
     pub fn rows(&self) -> usize {
-        self.rows
+        self.places.len()
     }
 
     /// The names of its columns.
@@ -146,8 +147,8 @@ impl Table {
     /// # Errors
     /// [`Error::Shape`] for no rows, or one that is not there.
     pub fn select(&self, rows: &[usize]) -> Result<Self> {
-        if rows.is_empty() || rows.iter().any(|&r| r >= self.rows) {
-            let wanted = format!("one or more of {} rows", self.rows);
+        if rows.is_empty() || rows.iter().any(|&r| r >= self.rows()) {
+            let wanted = format!("one or more of {} rows", self.rows());
             return Err(Error::shape("rows of a table", format!("{rows:?}"), wanted));
         }
         let cells = self.cells.iter().map(|cells| match cells {
@@ -159,7 +160,7 @@ impl Table {
         });
         Ok(Self {
             cells: cells.collect(),
-            rows: rows.len(),
+            places: rows.iter().map(|&r| self.places[r]).collect(),
             ..self.clone()
         })
     }
@@ -174,7 +175,7 @@ impl Table {
         match text.iter().position(String::is_empty) {
             None => Ok(cells),
             Some(row) => {
-                let found = format!("nothing in row {}, column `{name}`", row + 1);
+                let found = format!("nothing in row {}, column `{name}`", self.places[row]);
                 let fix = "Fill the cell, or leave the row out.";
                 Err(Error::file(&self.path, found, "a value in every cell", fix))
             }
@@ -190,7 +191,7 @@ impl Table {
         let words = all.iter().filter(|cell| is_word(cell)).count();
         match all.iter().position(is_word) {
             Some(row) if 2 * words < all.len() => {
-                let found = format!("`{}` in row {}", all[row], row + 1);
+                let found = format!("`{}` in row {}", all[row], self.places[row]);
                 let wanted = "numbers, as in most of its rows";
                 let fix =
                     "Mend the cell or leave the row out, or say that the column is one of `words`.";
@@ -478,7 +479,7 @@ impl Schema {
     /// training rows did not have.
     pub fn inputs(&self, table: &Table) -> Result<Vec<f32>> {
         let width = self.width();
-        let mut values = vec![0.0; table.rows * width];
+        let mut values = vec![0.0; table.rows() * width];
         let mut first = 0;
         for coded in &self.inputs {
             match &coded.coding {
@@ -506,13 +507,14 @@ impl Schema {
     /// As [`Schema::inputs`].
     pub fn dataset(&self, table: &Table) -> Result<Dataset> {
         let data = Dataset::new().with("input", [self.width()], self.inputs(table)?)?;
+        let places = table.places.iter().copied();
         if let (Some(classes), [target]) = (self.classes(), self.targets.as_slice()) {
             let labels = numbers_of(table, &target.name, classes)?;
             let labels: Vec<u32> = labels.map(|c| c.map(|c| c as u32)).collect::<Result<_>>()?;
-            return data.with("target", [], labels);
+            return Ok(data.with("target", [], labels)?.of_file(places));
         }
         let n = self.targets.len();
-        let (mut scaled, mut plain) = (vec![0.0; table.rows * n], vec![0.0; table.rows * n]);
+        let (mut scaled, mut plain) = (vec![0.0; table.rows() * n], vec![0.0; table.rows() * n]);
         for (k, coded) in self.targets.iter().enumerate() {
             for (row, x) in standard(table, coded)?.enumerate() {
                 scaled[row * n + k] = x;
@@ -523,8 +525,9 @@ impl Schema {
                 }
             }
         }
-        data.with("target", [n], scaled)?
-            .with("target as it is", [n], plain)
+        let data = data.with("target", [n], scaled)?;
+        let data = data.with("target as it is", [n], plain)?;
+        Ok(data.of_file(places))
     }
 }
 
@@ -539,7 +542,7 @@ fn numbers_of<'a>(
         // As it is written, or the number that it is.
         let number = || place(&word.parse::<f64>().ok()?.to_string());
         place(word).or_else(number).ok_or_else(|| {
-            let found = format!("`{word}` in row {}", row + 1);
+            let found = format!("`{word}` in row {}", table.places[row]);
             let wanted = "one of the values that the model was trained on";
             table.wrong(
                 name,
@@ -566,7 +569,7 @@ fn standard<'a>(table: &'a Table, coded: &Coded) -> Result<impl Iterator<Item = 
                 .iter()
                 .position(|w| w.parse::<f64>().is_err())
                 .unwrap_or(0);
-            let found = format!("`{}` in row {}", all[row], row + 1);
+            let found = format!("`{}` in row {}", all[row], table.places[row]);
             let fix = "Mend the row, or leave it out.";
             Err(table.wrong(&coded.name, found, "numbers, as in the training rows", fix))
         }

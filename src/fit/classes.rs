@@ -11,6 +11,7 @@ use crate::ops::pointwise::pointwise;
 use crate::ops::reduction::{Kind, Reduction};
 use crate::ops::{Cost, Loss as ClassLoss, Tape, Value, log_likelihood};
 use crate::shape::DType;
+use crate::tensor::{HELD, held};
 
 impl Loss {
     /// −ln softmax(y)ₜ over the last axis of scores y `[N, …, K]`, for classes t `[N, …]`.
@@ -146,16 +147,20 @@ impl CrossEntropy {
                 "none, where targets are probabilities",
             ));
         }
-        if !(0.0..1.0).contains(&self.smoothing) {
+        // The least share is that of the other classes.
+        let smoothed = held(self.smoothing) && held(self.smoothing / classes as f64);
+        if !((0.0..1.0).contains(&self.smoothing) && smoothed) {
             let name = "smoothing of cross_entropy";
-            return Err(Error::setting(name, self.smoothing, "0 to below 1"));
+            let wanted = "0 to below 1, as 32-bit floats have it";
+            return Err(Error::setting(name, self.smoothing, wanted));
         }
-        let ok = |w: &f64| *w >= 0.0 && (*w as f32).is_finite();
+        let ok = |w: &f64| *w >= 0.0 && held(*w);
         if !self.weights.is_empty()
             && (self.weights.len() != classes || !self.weights.iter().all(ok))
         {
             let found = format!("{:?}", self.weights);
-            let wanted = format!("a number of 0 or more for each of {classes} classes");
+            let wanted =
+                format!("a number of 0 or more for each of {classes} classes, each {HELD}");
             return Err(Error::setting("weights of cross_entropy", found, wanted));
         }
         Ok(())

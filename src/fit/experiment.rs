@@ -260,7 +260,8 @@ impl Experiment {
     ) -> Result<(Model, bool)> {
         let mut description = self.model.clone();
         if description.inputs.is_empty() {
-            let column = data.column(reading.input())?;
+            let column = data.column(reading.input());
+            let column = column.map_err(|e| e.within("model input"))?;
             let input = |elements: &str| InputDescription {
                 name: reading.input().into(),
                 extents: column.extents.clone(),

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use ndarray::{ArrayD, IxDyn};
 
 use super::cost::output;
-use super::resident::numbers_of;
+use super::resident::{has_rows, numbers_of};
 use super::weights::Weights;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -227,8 +227,10 @@ impl Inference {
     /// The columns of a data set that it takes.
     pub(super) fn columns(&self, data: &Dataset) -> Result<Vec<(&str, Host)>> {
         let mut hosts = Vec::new();
+        has_rows(data)?;
         for Fed { name, .. } in &self.inputs {
-            let column = data.column(name)?;
+            let column = data.column(name);
+            let column = column.map_err(|e| e.within("input"))?;
             let all = data.rows();
             let integers = (0..all).map(|row| column.integers(row));
             let host = match integers.collect::<Option<Vec<&[u32]>>>() {

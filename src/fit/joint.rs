@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::by_hand::{ByHand, none};
 use super::pace::Pace;
-use super::resident::Columns;
+use super::resident::{Columns, Need, has_rows, of_set};
 use super::saved::{self, Saved, Seed};
 use super::setup::host32;
 use super::training::{Host32, feed};
@@ -84,6 +84,8 @@ pub struct JointStep {
     train: Program,
     order: Option<Program>,
     fed: Vec<(String, Host32)>,
+    /// What is wanted of what is fed.
+    needs: Vec<Need>,
     nets: Vec<(String, Vec<Saved>)>,
     numbers: Vec<(String, Handle<f32>)>,
     states: Vec<(String, Handle<f32>)>,
@@ -186,6 +188,8 @@ impl JointStepBuilder {
         if self.batch == 0 {
             return Err(Error::setting("mini-batch", 0, "at least 1"));
         }
+        data.map_or(Ok(()), has_rows)
+            .map_err(|e| of_set(e, "training"))?;
         if let Some(rows) = data.map(Dataset::rows).filter(|&rows| rows < self.batch) {
             let wanted = format!("at most the {rows} rows of the training data");
             return Err(Error::setting("mini-batch", self.batch, wanted));
@@ -270,6 +274,7 @@ impl JointStepBuilder {
             fed: fed
                 .map(|(name, value)| Ok((name, host32(graph, value)?)))
                 .collect::<Result<_>>()?,
+            needs: written.needs,
             nets,
             numbers,
             states: states.map(handle).collect::<Result<_>>()?,
@@ -296,12 +301,18 @@ impl JointStep {
     ///
     /// # Errors
     /// [`Error::UnknownName`] for a name that is none of an input, [`Error::Setting`] for another number
-    /// of elements or another type than it has.
+    /// of elements or another type than it has. Where a loss or a model takes the input as it is, also for a class
+    /// that there is not, for labels of which none counts, for floats that the loss cannot take, and for a number
+    /// without a row of an embedding. What was fed before then stays.
     pub fn feed<T: Element>(&mut self, input: &str, values: &[T]) -> Result<()> {
         let host = match T::view(values) {
             View::F32(values) => Host::F32(values.to_vec()),
             View::U32(values) => Host::U32(values.to_vec()),
         };
+        let mut needs = self.needs.iter().filter(|need| need.column == input);
+        if !self.fed.is_empty() {
+            needs.try_for_each(|need| need.check_fed(&host))?;
+        }
         feed(&mut self.session, &self.fed, input, &host)
     }
 

@@ -10,6 +10,7 @@ use crate::model::{Input, Model, Scope};
 use crate::ops::pointwise::pointwise;
 use crate::ops::reduction::{Kind, Reduction};
 use crate::ops::{Tape, Value};
+use crate::tensor::{HELD, held};
 
 /// The loss of each example of a mini-batch.
 #[derive(Clone, Copy, Debug)]
@@ -337,8 +338,20 @@ impl Term {
         (0..wanted).map(|k| place(k).map(example)).collect()
     }
 
+    /// Holds its weight to what devices compute with.
+    pub fn check(&self) -> Result<()> {
+        match held(self.weight) {
+            true => Ok(()),
+            false => {
+                let name = format!("weight of loss {}", self.criterion.name());
+                Err(Error::setting(name, format!("{:e}", self.weight), HELD))
+            }
+        }
+    }
+
     /// Names and examples of its targets, and what their integers must be below.
     pub fn targets(&self, model: &Model) -> Result<Vec<(String, Input)>> {
+        self.check()?;
         let outputs: Vec<Input> = self.outputs(model)?.into_iter().map(|(_, o)| o).collect();
         let examples = self.criterion.targets(&outputs)?;
         let name = |k: usize| match (self.targets.get(k), k) {
@@ -362,12 +375,6 @@ impl Term {
     pub fn classes(&self, model: &Model) -> Result<Option<usize>> {
         let outputs: Vec<Input> = self.outputs(model)?.into_iter().map(|(_, o)| o).collect();
         Ok(self.criterion.classes(&outputs))
-    }
-
-    /// [`Criterion::floats`] for a model.
-    pub fn floats(&self, model: &Model) -> Result<Floats> {
-        let outputs: Vec<Input> = self.outputs(model)?.into_iter().map(|(_, o)| o).collect();
-        Ok(self.criterion.floats(&outputs))
     }
 }
 
@@ -455,6 +462,10 @@ impl Criterion for Triplet {
     }
 
     fn targets(&self, outputs: &[Input]) -> Result<Vec<Input>> {
+        if !held(self.margin) {
+            let found = format!("{:e}", self.margin);
+            return Err(Error::setting("margin of triplet", found, HELD));
+        }
         if outputs.iter().any(|o| *o != outputs[0]) {
             let wanted = "anchor, positive and negative of the same extents";
             return Err(Error::shape("triplet", format!("{outputs:?}"), wanted));

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::callback::{Callback, Control, Watched};
 use super::report::Epoch;
 use crate::error::{Error, Result};
+use crate::tensor::{HELD, held};
 
 /// Multiplies a replica's learning rate where its number has not become better for some epochs (Nielsen, chapter 3,
 /// halves it; PyTorch's `ReduceLROnPlateau`, whose `patience` is one less). Schedules go on beside it.
@@ -106,9 +107,9 @@ impl Callback for Plateau {
         if self.patience == 0 {
             return Err(Error::setting("patience of a plateau", 0, "at least 1"));
         }
-        if !(self.least_rate >= 0.0 && self.least_rate.is_finite()) {
+        if !(self.least_rate >= 0.0 && held(self.least_rate)) {
             let name = "least rate of a plateau";
-            return Err(Error::setting(name, self.least_rate, "0 or more"));
+            return Err(Error::setting(name, self.least_rate, HELD));
         }
         self.watched.check(numbers)
     }
@@ -140,6 +141,8 @@ impl Callback for Plateau {
             if standing.waited >= self.patience {
                 standing.waited = 0;
                 let lower = (*rate * self.factor).max(self.least_rate);
+                // What devices do not have any more is no rate.
+                let lower = if held(lower) { lower } else { 0.0 };
                 fell |= lower < *rate;
                 *rate = rate.min(lower);
             }

@@ -1,9 +1,10 @@
 //! A data set's columns on the device, and mini-batches of them.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
-use super::loss::{Floats, Term};
+use super::loss::{Criterion, Floats, Term};
 use crate::data::{Column, Dataset, Numbers, words};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -57,8 +58,32 @@ impl Resident {
     }
 }
 
+/// Who wants a column.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Who {
+    /// A model.
+    Model,
+    /// The function that describes a step.
+    Step,
+    /// A loss of this name.
+    Loss(String),
+    /// A metric of this name.
+    Metric(String),
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Model => f.write_str("model input"),
+            Self::Step => f.write_str("joint step"),
+            Self::Loss(name) => write!(f, "loss {name}"),
+            Self::Metric(name) => write!(f, "metric {name}"),
+        }
+    }
+}
+
 /// A column that a model, a loss or a metric takes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Need {
     pub column: String,
     pub input: Input,
@@ -72,8 +97,8 @@ pub(super) struct Need {
     pub uncounted: Vec<u32>,
     /// What its floats must be.
     pub floats: Floats,
-    /// The metric that wants it.
-    pub metric: Option<String>,
+    /// Who wants it.
+    pub who: Who,
 }
 
 /// What a set must have whose loss is a mean over labels.
@@ -88,7 +113,7 @@ pub(super) fn numbers_of(count: usize) -> String {
 }
 
 impl Need {
-    /// A column of any values.
+    /// A column of any values, for a model.
     pub fn of(column: &str, input: &Input) -> Self {
         Self {
             column: column.into(),
@@ -98,7 +123,24 @@ impl Need {
             numbered: None,
             uncounted: vec![],
             floats: Floats::Any,
-            metric: None,
+            who: Who::Model,
+        }
+    }
+
+    /// A target of a loss, given the examples of the outputs that it looks at.
+    pub fn of_target(
+        criterion: &dyn Criterion,
+        outputs: &[Input],
+        name: &str,
+        target: &Input,
+    ) -> Self {
+        Self {
+            classes: criterion.classes(outputs),
+            ignored: criterion.ignored(),
+            uncounted: criterion.uncounted(),
+            floats: criterion.floats(outputs),
+            who: Who::Loss(criterion.name().into()),
+            ..Self::of(name, target)
         }
     }
 
@@ -108,15 +150,18 @@ impl Need {
         targets: &[(String, Input)],
         model: &Model,
     ) -> Result<Vec<Self>> {
-        let (classes, floats) = (term.classes(model)?, term.floats(model)?);
-        let targets = targets.iter().map(|(name, target)| Self {
-            classes,
-            ignored: term.criterion.ignored(),
-            uncounted: term.criterion.uncounted(),
-            floats,
-            ..Self::of(name, target)
-        });
-        Ok(targets.collect())
+        let outputs = term.outputs(model)?.into_iter();
+        let outputs: Vec<Input> = outputs.map(|(_, output)| output).collect();
+        let of = |(name, target): &(String, Input)| {
+            Self::of_target(&*term.criterion, &outputs, name, target)
+        };
+        Ok(targets.iter().map(of).collect())
+    }
+
+    /// The column in a data set.
+    fn found<'d>(&self, data: &'d Dataset) -> Result<&'d Column> {
+        let found = data.column(&self.column);
+        found.map_err(|e| e.within(&self.who.to_string()))
     }
 
     /// Holds a data set's column to it.
@@ -126,13 +171,14 @@ impl Need {
 
     /// [`Need::check`] of a run of rows, whose first one has this number in the whole set.
     pub fn check_from(&self, data: &Dataset, first: usize) -> Result<()> {
-        let column = data.column(&self.column)?;
-        let place = || match &self.metric {
-            Some(metric) => format!("metric {metric}, column {}", column.name),
-            None => format!("column {}", column.name),
+        let column = self.found(data)?;
+        let metric = matches!(self.who, Who::Metric(_));
+        let place = || match metric {
+            true => format!("{}, column {}", self.who, column.name),
+            false => format!("column {}", column.name),
         };
         if let Some((number, row)) = self.negative(column, data.rows()) {
-            let found = format!("{number} in row {}", first + row);
+            let found = format!("{number} in {}", data.named(row, first));
             return Err(Error::setting(place(), found, self.integers()));
         }
         if column.extents != self.input.extents || column.numbers.dtype() != self.input.dtype {
@@ -143,9 +189,7 @@ impl Need {
             let found = text(&column.extents, column.numbers.dtype());
             let mut wanted = text(&self.input.extents, self.input.dtype);
             // A metric of classes, where targets are probabilities or other numbers.
-            if self.metric.is_some()
-                && (self.input.dtype, column.numbers.dtype()) == (DType::U32, DType::F32)
-            {
+            if metric && (self.input.dtype, column.numbers.dtype()) == (DType::U32, DType::F32) {
                 wanted += " (`mae`, `mse`, `rmse` and `r2` are metrics of floats)";
             }
             return Err(Error::shape(place(), found, wanted));
@@ -161,7 +205,7 @@ impl Need {
                     _ => self.floats.wrong(&column.row(at), last),
                 };
                 if let Some((found, wanted)) = wrong {
-                    let found = format!("{found} in row {}", first + at);
+                    let found = format!("{found} in {}", data.named(at, first));
                     return Err(Error::setting(place(), found, wanted));
                 }
             }
@@ -175,15 +219,17 @@ impl Need {
         let Some(at) = all[span].iter().position(wrong) else {
             return Ok(());
         };
-        let row = first + column.row_of(at, data.rows());
-        let found = format!("{} in row {row}", all[column.start + at]);
+        let row = data.named(column.row_of(at, data.rows()), first);
+        let found = format!("{} in {row}", all[column.start + at]);
         Err(Error::setting(place(), found, self.integers()))
     }
 
     /// [`Need::check`] of a mini-batch that is fed. Of another size or type it is nothing that could be looked at.
     pub fn check_fed(&self, host: &Host) -> Result<()> {
-        let particular =
-            self.classes.is_some() || self.numbered.is_some() || self.floats != Floats::Any;
+        let particular = self.classes.is_some()
+            || self.numbered.is_some()
+            || self.floats != Floats::Any
+            || !self.uncounted.is_empty();
         let size: usize = self.input.extents.iter().product();
         if !particular || host.dtype() != self.input.dtype || !host.len().is_multiple_of(size) {
             return Ok(());
@@ -192,12 +238,14 @@ impl Need {
             Host::F32(values) => values.clone().into(),
             Host::U32(values) => values.clone().into(),
         };
-        self.check(&Dataset::new().with(&self.column, &self.input.extents, numbers)?)
+        let data = Dataset::new().with(&self.column, &self.input.extents, numbers)?;
+        self.check(&data)?;
+        self.counts(&data)
     }
 
     /// Rows of which no label counts.
     pub fn uncounted_rows(&self, data: &Dataset) -> Result<usize> {
-        let column = data.column(&self.column)?;
+        let column = self.found(data)?;
         let Numbers::U32(all) = &column.numbers else {
             return Ok(0);
         };
@@ -323,6 +371,15 @@ impl Columns<'_> {
         Ok(made)
     }
 }
+
+/// Refuses a data set without rows.
+pub(super) fn has_rows(data: &Dataset) -> Result<()> {
+    match data.rows() {
+        0 => Err(Error::setting("rows", "none", "at least one row")),
+        _ => Ok(()),
+    }
+}
+
 /// The error with the data set's name before it.
 pub(super) fn of_set(error: Error, set: &str) -> Error {
     match error {

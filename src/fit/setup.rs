@@ -8,7 +8,7 @@ use super::cost::LOSS_STREAMS;
 use super::loss::{Each, Loss};
 use super::metric::Metric;
 use super::mixup::of_shares;
-use super::resident::{Need, Sharded, of_set};
+use super::resident::{Need, Sharded, Who, has_rows, of_set};
 use super::shards::{Given, Pair};
 use super::training::Host32;
 use crate::data::words;
@@ -119,7 +119,7 @@ impl Setup<'_> {
             let (_, output) = self.metric_output(metric)?;
             let target = metric.measure().target(&output)?;
             needs.push(Need {
-                metric: Some(metric.name().into()),
+                who: Who::Metric(metric.name().into()),
                 classes: metric.measure().classes(&output),
                 ignored: metric.measure().ignored(),
                 ..Need::of(metric.target(), &target)
@@ -248,6 +248,7 @@ impl Setup<'_> {
         let (wanted, needs) = (self.wanted()?, self.needs()?);
         self.can_mix(&wanted)?;
         let check = |data: &Given<'_>| {
+            has_rows(data.columns())?;
             needs.iter().try_for_each(|need| {
                 need.check(data.columns())?;
                 match data {

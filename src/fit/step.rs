@@ -190,7 +190,8 @@ impl TrainStep {
     /// # Errors
     /// [`Error::UnknownName`] for a name that is none of a column, [`Error::Setting`] for another number
     /// of elements or another type than it has, for a class that there is not, for a number without a row of an
-    /// embedding, and for floats that a loss cannot take. What was fed before then stays.
+    /// embedding, for labels of which none counts, whose mean loss would be 0/0, and for floats that a loss cannot
+    /// take. What was fed before then stays.
     pub fn feed<T: Element>(&mut self, column: &str, values: &[T]) -> Result<()> {
         let host = match T::view(values) {
             crate::tensor::View::F32(values) => Host::F32(values.to_vec()),

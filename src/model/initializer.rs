@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::ops::init::Distribution;
 use crate::rng::{Stream, normal_pair, streams, uniform};
+use crate::tensor::held;
 
 /// What a parameter is drawn from. The connections into a unit, n_in, and out of it, n_out, are the
 /// layer's: of a convolution n_in = (C_in / groups) K_h K_w.
@@ -68,7 +69,7 @@ impl Start {
     /// Holds the numbers to what they may be.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a number that is not finite, or a negative width.
+    /// [`Error::Setting`] for a number that 32-bit floats do not have, or a negative width.
     pub fn check(&self) -> Result<()> {
         let (name, value, least) = match self.initializer {
             Initializer::Constant(x) => ("constant start", x, f64::NEG_INFINITY),
@@ -79,14 +80,12 @@ impl Start {
             Initializer::Orthogonal(x) => ("gain of an orthogonal start", x, f64::NEG_INFINITY),
             _ => return Ok(()),
         };
-        if (value as f32).is_finite() && value >= least {
+        if held(value) && value >= least {
             return Ok(());
         }
-        Err(Error::setting(
-            name,
-            value,
-            "a finite number; a width of 0 or more",
-        ))
+        let wanted =
+            "a number that 32-bit floats have, finite and 0 only if it is 0; a width of 0 or more";
+        Err(Error::setting(name, value, wanted))
     }
 
     /// The values of a parameter `extents` for one replica; `number` tells parameters apart.

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 pub use crate::kernel::{COUNTER, NEXT, NOW};
 use crate::rng::KEYS;
 use crate::shape::{DType, Type};
+use crate::tensor::held;
 
 /// Checks how many inputs an op was given.
 ///
@@ -65,6 +66,12 @@ pub(crate) fn exactly(op: &str, name: &str, ty: &Type, wanted: &Type) -> Result<
     ))
 }
 
+/// Checks a bias, a number for each channel.
+pub(super) fn bias(op: &str, ty: &Type, channels: usize) -> Result<()> {
+    let wanted = Type::f32(op, &[channels])?;
+    exactly(op, "bias, a number for each channel", ty, &wanted)
+}
+
 /// Checks a step counter: `[2]`.
 pub(crate) fn counter(op: &str, ty: &Type) -> Result<()> {
     exactly(op, "step", ty, &Type::u32(op, &[COUNTER])?)
@@ -120,14 +127,11 @@ pub(super) fn resized(op: &str, ty: &Type, axis: usize, extent: usize) -> Result
     Type::f32(op, &extents)
 }
 
-/// Checks a factor: shaders get it as an f32, which must be finite.
+/// Checks a factor: shaders get it as an f32, which must be finite, and 0 only if the factor is.
 pub(super) fn finite(op: &str, factor: f64) -> Result<()> {
-    if (factor as f32).is_finite() {
+    if held(factor) {
         return Ok(());
     }
-    Err(Error::setting(
-        format!("factor of {op}"),
-        factor,
-        "a finite 32-bit float",
-    ))
+    let wanted = "a number that 32-bit floats have: finite, and 0 only if it is 0";
+    Err(Error::setting(format!("factor of {op}"), factor, wanted))
 }

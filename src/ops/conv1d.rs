@@ -8,7 +8,7 @@ use super::add_bias::AddBias;
 use super::conv_transpose2d::ConvTranspose2d;
 use super::conv2d::{Conv2d, grouped};
 use super::reshape::Reshape;
-use super::{Op, Tape, Value, exactly, floats};
+use super::{Op, Tape, Value, checks, floats};
 use crate::error::Result;
 use crate::shape::Type;
 
@@ -86,11 +86,11 @@ pub fn conv1d(
     };
     // All that could be wrong is found here, in words of rows: the images are nobody's but ours.
     let name = "conv1d";
-    let [_, c, l] = rows(tape, name, x, "x [N, C, L]")?;
+    let [n, c, l] = rows(tape, name, x, "x [N, C, L]")?;
     let [f, per, k] = rows(tape, name, weight, FILTERS)?;
     grouped([name, "rows", FILTERS], [c, f, per], settings.groups)?;
-    op.window([1, k]).along(name, 1, "length", l)?;
-    over_rows(tape, name, op, [x, weight], bias.map(|bias| (bias, f)))
+    let length = op.window([1, k]).along(name, 1, "length", l)?;
+    over_rows(tape, name, op, [x, weight], bias, [n, f, length])
 }
 
 /// `torch.nn.functional.conv_transpose1d`: the transpose of [`conv1d`].
@@ -114,19 +114,13 @@ pub fn conv_transpose1d(
         groups: settings.groups,
     };
     let name = "conv_transpose1d";
-    let [_, f, l] = rows(tape, name, x, "x [N, F, L]")?;
+    let [n, f, l] = rows(tape, name, x, "x [N, F, L]")?;
     let [filters, per, k] = rows(tape, name, weight, FILTERS)?;
     let types = [tape.ty(x)?, tape.ty(weight)?];
     op.grouped([name, "rows"], types, [f, filters, per])?;
-    op.along(name, 1, "length", [l, k])?;
-    let channels = per * settings.groups;
-    over_rows(
-        tape,
-        name,
-        op,
-        [x, weight],
-        bias.map(|bias| (bias, channels)),
-    )
+    let length = op.along(name, 1, "length", [l, k])?;
+    let y = [n, per * settings.groups, length];
+    over_rows(tape, name, op, [x, weight], bias, y)
 }
 
 const FILTERS: &str = "filters [F, C / groups, K]";
@@ -139,29 +133,25 @@ pub(super) fn rows(tape: &dyn Tape, op: &str, x: Value, wanted: &str) -> Result<
     Ok(extents)
 }
 
-/// An op of images with a bias for so many channels, over images and filters that lack the height.
+/// An op of images with a bias, over images and filters that lack the height; y's extents.
 fn over_rows(
     tape: &mut dyn Tape,
     name: &str,
     op: impl Op + 'static,
     inputs: [Value; 2],
-    bias: Option<(Value, usize)>,
+    bias: Option<Value>,
+    y: [usize; 3],
 ) -> Result<Value> {
-    if let Some((bias, channels)) = bias {
-        let wanted = Type::f32(name, &[channels])?;
-        exactly(
-            name,
-            "bias, a number for each channel",
-            tape.ty(bias)?,
-            &wanted,
-        )?;
+    Type::f32(name, &y)?;
+    if let Some(bias) = bias {
+        checks::bias(name, tape.ty(bias)?, y[1])?;
     }
     let mut images = Vec::new();
     for value in inputs {
         images.push(raised(tape, name, value, "[A, B, L]")?);
     }
     let mut y = tape.op1(Arc::new(op), &images)?;
-    if let Some((bias, _)) = bias {
+    if let Some(bias) = bias {
         y = tape.op1(Arc::new(AddBias), &[y, bias])?;
     }
     lowered(tape, y)

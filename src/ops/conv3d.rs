@@ -17,7 +17,7 @@ use super::permute::Permute;
 use super::reshape::Reshape;
 use super::slice::Slice;
 use super::window::Window;
-use super::{Tape, Value, exactly, floats};
+use super::{Tape, Value, checks, floats};
 use crate::error::Result;
 use crate::shape::Type;
 
@@ -70,13 +70,7 @@ pub fn conv3d(
     // would not say which does not fit.
     grouped(["conv3d", "volumes", wanted], [c, f, per], settings.groups)?;
     if let Some(bias) = bias {
-        let wanted = Type::f32("conv3d", &[f])?;
-        exactly(
-            "conv3d",
-            "bias, a number for each channel",
-            tape.ty(bias)?,
-            &wanted,
-        )?;
+        checks::bias("conv3d", tape.ty(bias)?, f)?;
     }
     let [stride, padding, dilation] = [settings.stride, settings.padding, settings.dilation];
     let along = Window {
@@ -92,7 +86,10 @@ pub fn conv3d(
         padding: [padding[1], padding[2]],
         dilation: [dilation[1], dilation[2]],
     };
-    plane.output("conv3d", [h, w])?;
+    let [ho, wo] = plane.output("conv3d", [h, w])?;
+    Type::f32("conv3d", &[n, f, depth, ho, wo])?;
+    // What the windows see, which is larger than the volumes where they overlap.
+    Type::f32("conv3d", &[n, depth, c, kd, h, w])?;
     let mut planes = permuted(tape, x, &[0, 2, 1, 3, 4])?;
     if padding[0] > 0 {
         let pad = Pad {
@@ -126,7 +123,6 @@ pub fn conv3d(
     if let Some(bias) = bias {
         y = tape.op1(Arc::new(AddBias), &[y, bias])?;
     }
-    let [_, _, ho, wo] = tape.ty(y)?.shape.axes("conv3d", "images")?;
     let y = reshaped(tape, y, &[n, depth, f, ho, wo])?;
     permuted(tape, y, &[0, 2, 1, 3, 4])
 }

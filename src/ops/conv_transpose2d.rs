@@ -68,6 +68,7 @@ impl ConvTranspose2d {
         let (stride, dilation) = (self.stride[axis], self.dilation[axis]);
         let (padding, more) = (self.padding[axis], self.output_padding[axis]);
         for (what, value, least, most) in [
+            ("kernel", kernel, 1, MOST),
             ("stride", stride, 1, MOST),
             ("dilation", dilation, 1, MOST),
             ("padding", padding, 0, MOST),
@@ -115,13 +116,14 @@ impl ConvTranspose2d {
         let op = "conv_transpose2d";
         floats(op, "images", x)?;
         floats(op, "filters", w)?;
-        let [_, f, height, width] = x.shape.axes(op, "images [N, F, H, W]")?;
+        let [n, f, height, width] = x.shape.axes(op, "images [N, F, H, W]")?;
         let [filters, per, kh, kw] = w.shape.axes(op, "filters [F, C / groups, K_h, K_w]")?;
         self.grouped([op, "images"], [x, w], [f, filters, per])?;
-        Ok(Conv2dInputGrad {
-            conv: self.conv(),
-            input: self.output([height, width], [kh, kw])?,
-        })
+        let input = self.output([height, width], [kh, kw])?;
+        // The input gradient would tell of itself.
+        Type::f32(op, &[n, per * self.groups, input[0], input[1]])?;
+        let conv = self.conv();
+        Ok(Conv2dInputGrad { conv, input })
     }
 }
 

@@ -115,6 +115,50 @@ fn functions_say_which_sizes_do_not_fit() {
     refused(&alone, "avg_pool1d, kernel along length", |g, v| {
         avg_pool1d(g, v[0], Pool1d::new(0))
     });
+    refused(
+        &alone,
+        "max_pool1d, kernel along length: found 0",
+        |g, v| {
+            let pool = Pool1d {
+                padding: 1,
+                ..Pool1d::new(0)
+            };
+            max_pool1d(g, v[0], pool)
+        },
+    );
+    let longest = [f32(&[1, 1, 2]), f32(&[1, 1, 40_000])];
+    refused(
+        &longest,
+        "conv_transpose1d, kernel along length: found 40000",
+        |g, v| conv_transpose1d(g, v[0], v[1], None, ConvTranspose1d::default()),
+    );
+    // More than a value can have.
+    let many = [f32(&[1, 1, 9]), f32(&[1 << 20, 1, 1])];
+    refused(&many, "conv1d: found [1, 1048576, 2009]", |g, v| {
+        let settings = Conv1d {
+            padding: 1000,
+            ..Conv1d::default()
+        };
+        conv1d(g, v[0], v[1], None, settings)
+    });
+    let many = [f32(&[1, 1, 9]), f32(&[1, 1 << 20, 1])];
+    refused(
+        &many,
+        "conv_transpose1d: found [1, 1048576, 8001]",
+        |g, v| {
+            let settings = ConvTranspose1d {
+                stride: 1000,
+                ..ConvTranspose1d::default()
+            };
+            conv_transpose1d(g, v[0], v[1], None, settings)
+        },
+    );
+    let many = [f32(&[1, 1 << 16, 9])];
+    refused(
+        &many,
+        "adaptive_max_pool1d: found [1, 65536, 20000]",
+        |g, v| adaptive_max_pool1d(g, v[0], 20_000),
+    );
     let zero = "length of adaptive_max_pool1d: found 0";
     refused(&alone, zero, |g, v| adaptive_max_pool1d(g, v[0], 0));
     let far = [rows.clone(), f32(&[4, 3, 12])];

@@ -16,7 +16,7 @@ use super::{
     Backward, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Operand, Value, arity, exactly,
     floats, grid,
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::interchange::Site;
 use crate::kernel::{Args, Bind, Kernel, Port};
 use crate::shape::Type;
@@ -50,12 +50,8 @@ pub(super) fn pool_window(
     stride: [usize; 2],
     padding: [usize; 2],
 ) -> Result<Window> {
-    if padding[0] > kernel[0] / 2 || padding[1] > kernel[1] / 2 {
-        return Err(Error::shape(
-            op,
-            format!("padding {padding:?} of a window {kernel:?}"),
-            "padding of at most half the window",
-        ));
+    for (axis, name) in ["height", "width"].into_iter().enumerate() {
+        Window::at_most_half(op, name, kernel[axis], padding[axis])?;
     }
     Ok(Window {
         kernel,

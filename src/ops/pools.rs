@@ -12,6 +12,7 @@ use super::reduction::{Kind, Reduction};
 use super::window::{MOST, Window};
 use super::{Op, Tape, Value};
 use crate::error::{Error, Result};
+use crate::shape::Type;
 
 /// What PyTorch's pools of rows take beside their tensor, with the same defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +39,7 @@ impl Pool1d {
     fn over(self, tape: &dyn Tape, name: &str, x: Value) -> Result<Window> {
         let [.., l] = rows(tape, name, x, ROWS)?;
         let (k, padding) = (self.kernel_size, self.padding);
-        if padding > k / 2 {
-            let found = format!("padding {padding} of a window {k}");
-            let wanted = "padding of at most half the window";
-            return Err(Error::shape(name, found, wanted));
-        }
+        Window::at_most_half(name, "length", k, padding)?;
         let window = Window {
             kernel: [1, k],
             stride: [1, self.stride.unwrap_or(k)],
@@ -123,17 +120,14 @@ const ROWS: &str = "x [N, C, L]";
 
 /// The size over images of height 1, held to the rows in their own words.
 fn adapted(tape: &dyn Tape, name: &str, x: Value, output_size: usize) -> Result<[usize; 2]> {
-    let [.., l] = rows(tape, name, x, ROWS)?;
-    match [l, output_size]
-        .iter()
-        .find(|size| !(1..=MOST).contains(*size))
-    {
-        None => Ok([1, output_size]),
-        Some(size) => {
-            let name = format!("length of {name}");
-            Err(Error::setting(name, size, format!("1 to {MOST}")))
-        }
+    let [n, c, l] = rows(tape, name, x, ROWS)?;
+    let mut sizes = [l, output_size].into_iter();
+    if let Some(size) = sizes.find(|size| !(1..=MOST).contains(size)) {
+        let name = format!("length of {name}");
+        return Err(Error::setting(name, size, format!("1 to {MOST}")));
     }
+    Type::f32(name, &[n, c, output_size])?;
+    Ok([1, output_size])
 }
 
 fn over_rows(tape: &mut dyn Tape, name: &str, x: Value, op: impl Op + 'static) -> Result<Value> {

@@ -37,6 +37,18 @@ impl Window {
         })
     }
 
+    /// Holds a pool's padding along an axis, which goes by this name in messages, to half its window. Of a window of nothing [`Window::along`] tells.
+    pub(super) fn at_most_half(op: &str, name: &str, kernel: usize, padding: usize) -> Result<()> {
+        match kernel > 0 && padding > kernel / 2 {
+            false => Ok(()),
+            true => Err(Error::shape(
+                op,
+                format!("padding {padding} of a window {kernel} along {name}"),
+                "padding of at most half the window",
+            )),
+        }
+    }
+
     /// It as attributes of ONNX's convolutions and pools.
     pub(super) fn attributes(&self) -> Vec<(&'static str, Attribute)> {
         let ints = |sizes: &[usize]| sizes.iter().map(|&x| x as i64).collect::<Vec<_>>().into();

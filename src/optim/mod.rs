@@ -34,6 +34,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use self::range::{positive, positive_or_0, share};
 use crate::error::{Error, Result};
 use crate::expr::{Expr, Plane};
 use crate::ops::pointwise::Pointwise;
@@ -41,6 +42,7 @@ use crate::ops::{Tape, Value};
 
 mod apply;
 mod hyperparameters;
+mod range;
 mod rules;
 mod schedule;
 mod table;
@@ -357,25 +359,15 @@ impl Optimizer {
 
     /// Holds its settings to what they may be.
     pub(crate) fn check(&self) -> Result<()> {
-        let positive = |name: &str, value: Option<f64>| match value {
-            Some(x) if !(x > 0.0 && x.is_finite()) => {
-                Err(Error::setting(name, x, "a positive number"))
-            }
-            _ => Ok(()),
-        };
-        // As the device has it.
-        if !(self.rate >= 0.0 && (self.rate as f32).is_finite()) {
-            return Err(Error::setting(
-                "learning rate",
-                self.rate,
-                "0 or a positive number",
-            ));
+        positive_or_0("learning rate", self.rate)?;
+        for (name, bound) in [
+            ("bound of gradients' elements", self.clip_value),
+            ("norm of gradients", self.clip_norm),
+        ] {
+            bound.map_or(Ok(()), |bound| positive(name, bound))?;
         }
-        positive("bound of gradients' elements", self.clip_value)?;
-        positive("norm of gradients", self.clip_norm)?;
-        if let Some(d) = self.average.filter(|d| !(0.0..1.0).contains(d)) {
-            return Err(Error::setting("decay of the average", d, "0 to below 1"));
-        }
+        let average = self.average;
+        average.map_or(Ok(()), |decay| share("decay of the average", decay))?;
         if self.micro_batches == Some(0) {
             return Err(Error::setting(
                 "micro-batches of an update",
@@ -384,10 +376,7 @@ impl Optimizer {
             ));
         }
         for (_, group) in &self.groups {
-            if !(group.rate >= 0.0 && group.rate.is_finite()) {
-                let wanted = "0 or a positive number";
-                return Err(Error::setting("rate of a group", group.rate, wanted));
-            }
+            positive_or_0("rate of a group", group.rate)?;
         }
         self.schedule.check()?;
         self.rule.check()

@@ -1,5 +1,6 @@
 //! The rules. With w the parameter, g its gradient, η the rate, t the number of the update from 1.
 
+use super::range::{positive, positive_or_0, share};
 use super::{Place, Rule, State, Terms, Updated};
 use crate::error::{Error, Result};
 use crate::expr::Expr;
@@ -8,26 +9,12 @@ use crate::ops::{Tape, Value};
 
 /// Holds a coefficient to `[0, 1)`.
 fn below_one(rule: &str, name: &str, value: f64) -> Result<()> {
-    if (0.0..1.0).contains(&value) {
-        return Ok(());
-    }
-    Err(Error::setting(
-        format!("{name} of {rule}"),
-        value,
-        "0 to below 1",
-    ))
+    share(&format!("{name} of {rule}"), value)
 }
 
 /// Holds a coefficient to 0 or more.
 fn not_negative(rule: &str, name: &str, value: f64) -> Result<()> {
-    if value >= 0.0 && value.is_finite() {
-        return Ok(());
-    }
-    Err(Error::setting(
-        format!("{name} of {rule}"),
-        value,
-        "0 or a positive number",
-    ))
+    positive_or_0(&format!("{name} of {rule}"), value)
 }
 
 /// a moving average: β a + (1 − β) x.
@@ -423,13 +410,7 @@ impl Rule for Adamax {
     fn check(&self) -> Result<()> {
         below_one("Adamax", "β₁", self.betas[0])?;
         below_one("Adamax", "β₂", self.betas[1])?;
-        if !(self.epsilon > 0.0 && self.epsilon.is_finite()) {
-            return Err(Error::setting(
-                "ε of Adamax",
-                self.epsilon,
-                "a positive number",
-            ));
-        }
+        positive("ε of Adamax", self.epsilon)?;
         not_negative("Adamax", "decay", self.decay)
     }
 }

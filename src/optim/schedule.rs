@@ -4,6 +4,7 @@ use std::f64::consts::PI;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use super::range::{positive, positive_or_0};
 use crate::error::{Error, Result};
 use crate::expr::Expr;
 
@@ -259,14 +260,7 @@ impl Schedule {
             0 => Err(Error::setting("steps of a schedule", found, "at least 1")),
             _ => Ok(()),
         };
-        let factor = |found: f64| match found >= 0.0 && found.is_finite() {
-            true => Ok(()),
-            false => Err(Error::setting(
-                "factor of a schedule",
-                found,
-                "0 or a positive number",
-            )),
-        };
+        let factor = |found: f64| positive_or_0("factor of a schedule", found);
         match &self.shape {
             Shape::Constant | Shape::Own(_) => Ok(()),
             Shape::Step { every, factor } => steps(*every).and(above(*factor)),
@@ -308,14 +302,7 @@ impl Schedule {
 const MOST_FACTORS: usize = 256;
 
 fn above(factor: f64) -> Result<()> {
-    if factor > 0.0 && factor.is_finite() {
-        return Ok(());
-    }
-    Err(Error::setting(
-        "factor of a schedule",
-        factor,
-        "a positive number",
-    ))
+    positive("factor of a schedule", factor)
 }
 
 /// ⌊step/every⌋, exact for whole numbers that f32 holds: a half keeps rounding away from the edge.

@@ -401,3 +401,54 @@ fn metrics_take_no_class_that_there_is_not() {
             .unwrap();
     }
 }
+
+/// A weight of 1e-300 is 0 on every device, and its class would count nothing without a word.
+#[test]
+fn numbers_of_losses_that_f32_lacks_are_refused() {
+    let model = Model::sequential([3]).then(Dense::new(2)).build().unwrap();
+    let x = (0..12).map(|i| i as f32 / 12.0).collect::<Vec<_>>();
+    let data = Dataset::new().with("input", [3], x).unwrap();
+    let data = data.with("target", [], vec![0u32, 1, 0, 1]).unwrap();
+    let told = |loss: Loss| {
+        let fit = Fit::new(&model, loss, adam(0.01)).batch(4);
+        fit.check(&data).map_err(|e| e.to_string())
+    };
+    let weighted = |weights: Vec<f64>| {
+        Loss::of_criterion(CrossEntropy {
+            weights,
+            ..CrossEntropy::default()
+        })
+    };
+    let smoothed = |smoothing| {
+        Loss::of_criterion(CrossEntropy {
+            smoothing,
+            ..CrossEntropy::default()
+        })
+    };
+    for (loss, name) in [
+        (weighted(vec![1.0, 1e-300]), "weights of cross_entropy"),
+        (weighted(vec![1.0, 1e300]), "weights of cross_entropy"),
+        (smoothed(1e-300), "smoothing of cross_entropy"),
+        (
+            Loss::cross_entropy() * 1e-300,
+            "weight of loss cross_entropy",
+        ),
+        (
+            Loss::cross_entropy() * f64::NAN,
+            "weight of loss cross_entropy",
+        ),
+    ] {
+        let told = told(loss).unwrap_err();
+        assert!(
+            told.starts_with(name) && told.contains("32-bit floats"),
+            "{told}"
+        );
+    }
+    assert_eq!(told(weighted(vec![0.0, 1e-30])), Ok(()));
+    assert_eq!(told(Loss::cross_entropy() * 0.0), Ok(()));
+    let start = |x| Dense::new(2).weight_start(wgrad::model::Initializer::Normal(x));
+    let built = |x| Model::sequential([3]).then(start(x)).build();
+    assert!(built(1e-30).is_ok());
+    let told = built(1e-300).unwrap_err().to_string();
+    assert!(told.contains("standard deviation of a start"), "{told}");
+}

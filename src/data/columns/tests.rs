@@ -102,3 +102,15 @@ fn windows_of_a_text_overlap_and_share_it() {
     );
     assert!(Dataset::windows(vec![1, 2], 2).is_err());
 }
+
+#[test]
+fn a_column_that_is_floats_now_has_no_classes() {
+    let mut data = data();
+    let names = std::sync::Arc::new(vec!["no".to_string(), "yes".to_string()]);
+    for column in data.columns_mut() {
+        column.classes = Some(names.clone());
+    }
+    let data = data.as_floats("target").unwrap();
+    assert_eq!(data.column("target").unwrap().classes, None);
+    assert!(data.column("input").unwrap().classes.is_some());
+}

@@ -177,3 +177,20 @@ fn one_sign_does_not_make_a_column_of_numbers_one_of_words() {
     let sizes = parsed("x,y\nS,1\nM,2\n12,3\n14,4\n").unwrap();
     assert_eq!(Schema::of(&sizes, &targets(&["y"])).unwrap().width(), 4);
 }
+
+/// Whoever has a file does not see the parts that it is split into; the first row below the header is 1.
+#[test]
+fn rows_of_a_part_have_the_files_numbers() {
+    let table = parsed(HOUSES).unwrap();
+    let schema = Schema::of(&table, &targets(&["price"])).unwrap();
+    let part = table.select(&[2, 0]).unwrap();
+    let data = schema.dataset(&part).unwrap();
+    assert_eq!(data.named(0, 0), "row 3 of the file");
+    let again = data.select(&[1, 0]).unwrap().range(1..2).unwrap();
+    assert_eq!(again.named(0, 0), "row 3 of the file");
+    assert_eq!(part.select(&[0]).unwrap().select(&[0]).unwrap().places, [3]);
+    let other = parsed("rooms,place,price\n3,town,250\n4,moon,310\n").unwrap();
+    let other = other.select(&[1]).unwrap();
+    let unknown = told(schema.dataset(&other));
+    assert!(unknown.contains("`moon` in row 2"), "{unknown}");
+}

@@ -32,6 +32,8 @@ impl Experiment {
             wanted.iter().try_for_each(|name| arrays.readable(name))?;
         }
         let data = arrays.dataset(&named)?;
+        let rows = data.rows();
+        let data = data.of_file(0..rows);
         let mut schema = ArraySchema::default();
         for ((_, array), column) in named.iter().zip(data.columns()) {
             schema.inputs.push(ArrayColumn::of(array, column));
@@ -40,7 +42,8 @@ impl Experiment {
             false => data.split(&setting.split, setting.seed)?,
             true => {
                 let by = self.loss.against.first().map_or("target", String::as_str);
-                data.split_stratified(by, &setting.split, setting.seed)?
+                let parts = data.split_stratified(by, &setting.split, setting.seed);
+                parts.map_err(|e| e.within("stratified"))?
             }
         };
         Ok((parts, Reading::Arrays(schema)))

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::fit::cost::mean_of_terms;
-use crate::fit::loss::{Criterion, Loss};
-use crate::fit::resident::{Columns, Need, Resident, of_set};
+use crate::fit::loss::Loss;
+use crate::fit::resident::{Columns, Need, Resident, Who, of_set};
 use crate::graph::{Graph, Kind};
 use crate::model::{Input, Model, Pass, Role, Scope, Variables};
 use crate::ops::constant::Constant;
@@ -51,6 +51,8 @@ pub struct JointScope<'a> {
     columns: Option<Columns<'a>>,
     resident: Resident,
     inputs: Vec<(String, Input, Value)>,
+    /// What is wanted of inputs.
+    needs: Vec<Need>,
     numbers: Vec<(String, Value)>,
     updates: Vec<Update>,
     /// The replicas whose rates are set by hand.
@@ -67,6 +69,8 @@ pub(super) struct Written {
     pub constants: Variables,
     pub resident: Resident,
     pub fed: Vec<(String, Value)>,
+    /// What is wanted of what is fed.
+    pub needs: Vec<Need>,
     pub numbers: Vec<(String, Value)>,
     pub updates: Vec<Update>,
     pub tables: Vec<(String, Table, Optimizer)>,
@@ -93,6 +97,7 @@ impl<'a> JointScope<'a> {
             by_hand,
             tables: vec![],
             inputs: vec![],
+            needs: vec![],
             numbers: vec![],
             updates: vec![],
             updated: HashMap::new(),
@@ -117,6 +122,7 @@ impl<'a> JointScope<'a> {
                 Some(_) => vec![],
                 None => fed.collect(),
             },
+            needs: self.needs,
             numbers: self.numbers,
             updates: self.updates,
             tables: self.tables,
@@ -166,8 +172,12 @@ impl<'a> JointScope<'a> {
         self.graph.label("mini-batch");
         let value = match &mut self.columns {
             Some(columns) => {
-                let held = Need::of(name, &input).check(columns.data);
-                held.map_err(|e| of_set(e, "training"))?;
+                let need = Need {
+                    who: Who::Step,
+                    ..Need::of(name, &input)
+                };
+                need.check(columns.data)
+                    .map_err(|e| of_set(e, "training"))?;
                 columns.batch(&mut self.graph, &mut self.resident, name)?
             }
             None => {
@@ -194,7 +204,8 @@ impl<'a> JointScope<'a> {
     /// and kept up. Its weights are those of all its uses.
     ///
     /// # Errors
-    /// What a layer's shape rule says, with the names of model and layer.
+    /// What a layer's shape rule says, with the names of model and layer; [`Error::Setting`] for a column of the data
+    /// with numbers for which an embedding has no row.
     pub fn call(&mut self, net: Net, inputs: &[Value]) -> Result<Value> {
         self.written(net, inputs, self.pass).map(|all| all[0])
     }
@@ -245,6 +256,13 @@ impl<'a> JointScope<'a> {
             let statistics = variables.of(Role::Statistic);
             self.updated.extend(statistics.map(|v| (v.value, now)));
         }
+        for &value in inputs {
+            let numbered = self.nets[number].1.numbered(value);
+            self.hold(value, |name, input| Need {
+                numbered,
+                ..Need::of(name, input)
+            })?;
+        }
         Ok(made)
     }
 
@@ -270,6 +288,7 @@ impl<'a> JointScope<'a> {
             let wanted = "a loss of one term; values are added by `JointScope::sum`";
             return Err(Error::setting("loss", loss.name(), wanted));
         };
+        term.check()?;
         let place = format!("loss {}", term.criterion.name());
         let example = |graph: &Graph, v: Value| Ok::<_, Error>(Input::of_type(graph.ty(v)?));
         let outputs_of: Vec<Input> = outputs
@@ -296,7 +315,9 @@ impl<'a> JointScope<'a> {
                 let name = format!("{place}, target");
                 return Err(Error::shape(name, found.to_string(), wanted.to_string()));
             }
-            self.hold(target, &term.criterion, &outputs_of)?;
+            self.hold(target, |name, input| {
+                Need::of_target(&*term.criterion, &outputs_of, name, input)
+            })?;
         }
         self.graph.label("loss forward");
         let (graph, variables) = (&mut self.graph, &mut self.constants);
@@ -306,20 +327,23 @@ impl<'a> JointScope<'a> {
         mean_of_terms(&mut self.graph, &[(term.weight, each)], self.batch)
     }
 
-    /// Holds a target that is a column of the data to what the loss takes: classes, probabilities.
-    fn hold(&self, target: Value, criterion: &Arc<dyn Criterion>, outputs: &[Input]) -> Result<()> {
+    /// Holds what a value gets to a need, where it is an input: columns of the data here and now, what is fed when it
+    /// is ([`JointStep::feed`](super::JointStep::feed)).
+    fn hold(&mut self, value: Value, need: impl FnOnce(&str, &Input) -> Need) -> Result<()> {
         let mut inputs = self.inputs.iter();
-        let column = inputs.find(|(_, _, value)| *value == target);
-        let (Some((name, input, _)), Some(columns)) = (column, &self.columns) else {
+        let Some((name, input, _)) = inputs.find(|(_, _, own)| *own == value) else {
             return Ok(());
         };
-        let need = Need {
-            classes: criterion.classes(outputs),
-            ignored: criterion.ignored(),
-            floats: criterion.floats(outputs),
-            ..Need::of(name, input)
-        };
-        need.check(columns.data).map_err(|e| of_set(e, "training"))
+        let need = need(name, input);
+        if self.needs.contains(&need) {
+            return Ok(());
+        }
+        if let Some(Columns { data, .. }) = &self.columns {
+            let held = need.check(data).and_then(|()| need.counts(data));
+            held.map_err(|e| of_set(e, "training"))?;
+        }
+        self.needs.push(need);
+        Ok(())
     }
 
     /// The mean over all elements, `[1]`.

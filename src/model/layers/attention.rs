@@ -143,6 +143,7 @@ layer!(
         };
         let wanted = "x as [N, T, D]";
         let [n, t, d] = scope.ty(x)?.shape.axes::<3>(kind, wanted)?;
+        of_floats(scope, kind, x)?;
         let [m, s, e] = match memory {
             None => [n, t, d],
             Some(memory) => scope

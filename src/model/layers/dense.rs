@@ -89,6 +89,7 @@ layer!(Dense, "dense", |layer, scope, inputs| {
         let wanted = "x as [N, …, in]";
         return Err(Error::shape("dense", scope.ty(x)?.to_string(), wanted));
     };
+    of_floats(scope, "dense", x)?;
     let units = layer.units;
     let start = layer.weight_start.with_fans(n_in, units);
     let w = scope.parameter("weight", &[units, n_in], start)?;

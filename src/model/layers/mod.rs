@@ -117,6 +117,11 @@ fn register(registry: Registry) -> Registry {
         .with::<Product>()
 }
 
+/// The layer's input, which is to be floats: in the layer's name, since the ops that it is of have others.
+fn of_floats(scope: &Scope<'_>, kind: &str, x: Value) -> Result<()> {
+    crate::ops::floats(kind, "x", scope.ty(x)?)
+}
+
 fn yes() -> bool {
     true
 }

@@ -54,6 +54,7 @@ layer!(BatchNorm, "batch_norm", |layer, scope, inputs| {
         let found = scope.ty(x)?.to_string();
         return Err(Error::shape("batch_norm", found, "x as [N, C, …]"));
     };
+    of_floats(scope, "batch_norm", x)?;
     let weight = scope.parameter("weight", &[*c], Start::constant(1.0))?;
     let bias = scope.parameter("bias", &[*c], Start::constant(0.0))?;
     let mean = scope.statistic("running_mean", &[*c], 0.0)?;
@@ -132,6 +133,7 @@ fn last(scope: &Scope<'_>, kind: &str, x: Value, axes: usize) -> Result<Vec<usiz
             "1 or more, the mini-batch not among them",
         ));
     }
+    of_floats(scope, kind, x)?;
     Ok(extents[extents.len() - axes..].to_vec())
 }
 
@@ -181,7 +183,10 @@ layer!(RmsNorm, "rms_norm", |layer, scope, inputs| {
 /// The channels of `[N, C, …]`, for which there is a weight each.
 fn channels(scope: &Scope<'_>, kind: &str, x: Value) -> Result<usize> {
     match scope.extents(x)?.as_slice() {
-        [_, c, ..] => Ok(*c),
+        [_, c, ..] => {
+            of_floats(scope, kind, x)?;
+            Ok(*c)
+        }
         _ => {
             let found = scope.ty(x)?.to_string();
             Err(Error::shape(kind, found, "x as [N, C, …]"))
@@ -214,6 +219,11 @@ impl GroupNorm {
 layer!(GroupNorm, "group_norm", |layer, scope, inputs| {
     let [x] = arity("group_norm", inputs)?;
     let c = channels(scope, "group_norm", x)?;
+    if layer.groups == 0 || !c.is_multiple_of(layer.groups) {
+        let found = format!("{c} channels in {} groups", layer.groups);
+        let wanted = "groups that divide the channels";
+        return Err(Error::shape("group_norm", found, wanted));
+    }
     let norm = Norm {
         over: Over::Group(layer.groups),
         epsilon: layer.epsilon,

@@ -187,6 +187,7 @@ layer!(GlobalMean, "global_mean", |_layer, scope, inputs| {
         let found = scope.ty(x)?.to_string();
         return Err(Error::shape("global_mean", found, "x as [N, C, …]"));
     }
+    of_floats(scope, "global_mean", x)?;
     let axes: Vec<usize> = (2..rank).collect();
     scope.op1(Arc::new(Reduction::new(Kind::Mean, &axes)), &[x])
 });

@@ -195,6 +195,7 @@ impl Net {
             let found = scope.ty(x)?.to_string();
             return Err(Error::shape(kind, found, "x as [N, T, D]"));
         }
+        of_floats(scope, kind, x)?;
         let ends = match lengths {
             Some(lengths) => Some(Ends::of(scope, kind, x, lengths, self.bidirectional)?),
             None => None,

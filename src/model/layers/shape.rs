@@ -118,10 +118,13 @@ layer!(Affine, "affine", |layer, scope, inputs| {
     };
     let mut constant = |name: &str, numbers: &[f64]| {
         let values: Vec<f32> = numbers.iter().map(|&x| x as f32).collect();
+        // Files may have numbers so small that some devices take them for 0; these are no mistake.
+        let has = |&x: &f64| (x as f32).is_finite() && (x == 0.0) == (x as f32 == 0.0);
         let count = values.len();
-        if !(count == 1 || count == places) || values.iter().any(|x| !x.is_finite()) {
+        if !(count == 1 || count == places) || !numbers.iter().all(has) {
             let found = format!("{count} numbers {numbers:?}");
-            let wanted = format!("one finite number, or one for each of {places} places");
+            let wanted =
+                format!("one number that 32-bit floats have, or one for each of {places} places");
             return Err(Error::setting(format!("{name} of affine"), found, wanted));
         }
         let behind = vec![1; extents.len() - axis - 1];

@@ -18,7 +18,19 @@ use crate::ops::norm::{Norm, NormGiven, Over};
 use crate::ops::pad::Pad;
 use crate::ops::pointwise::pointwise;
 use crate::ops::softmax::Softmax;
-use crate::ops::{Value, Window};
+use crate::ops::{
+    Conv1d, ConvTranspose1d, Pool1d, Value, Window, adaptive_avg_pool1d, adaptive_max_pool1d,
+    avg_pool1d, conv_transpose1d, conv1d, max_pool1d,
+};
+
+/// A window over rows as pools of rows have it.
+fn of_rows(window: &Window) -> Pool1d {
+    Pool1d {
+        kernel_size: window.kernel[1],
+        stride: Some(window.stride[1]),
+        padding: window.padding[1],
+    }
+}
 
 impl Call<'_, '_> {
     pub(super) fn gemm(&mut self) -> Result<Value> {
@@ -68,12 +80,11 @@ impl Call<'_, '_> {
         self.op(product, &[a, b])
     }
 
-    /// x as images `[N, C, H, W]`; rows `[N, C, L]` are images of one line.
-    fn images(&mut self) -> Result<(Value, bool)> {
-        let x = self.value(0)?;
-        match *self.scope.extents(x)?.as_slice() {
-            [_, _, _, _] => Ok((x, false)),
-            [n, c, l] => Ok((self.scope.reshape(x, &[n, c, 1, l])?, true)),
+    /// Whether x is rows `[N, C, L]`, and no images `[N, C, H, W]`. What does not fit is told of as what it is.
+    fn is_of_rows(&mut self) -> Result<bool> {
+        match *self.extents(0)?.as_slice() {
+            [_, _, _, _] => Ok(false),
+            [_, _, _] => Ok(true),
             ref other => {
                 let found = format!("x {other:?}");
                 Err(self.refused(found, "x as [N, C, H, W] or [N, C, L]"))
@@ -81,22 +92,12 @@ impl Call<'_, '_> {
         }
     }
 
-    /// What [`Self::images`] has made images of as rows again.
-    fn as_given(&mut self, y: Value, rows: bool) -> Result<Value> {
-        match (rows, self.scope.extents(y)?.as_slice()) {
-            (true, &[n, c, 1, l]) => self.scope.reshape(y, &[n, c, l]),
-            _ => Ok(y),
-        }
-    }
-
-    /// The weight of windows over images, and the windows' sizes.
+    /// The weight of windows over images or rows, and the windows' sizes.
     fn filters(&mut self, rows: bool) -> Result<(Value, [usize; 2])> {
         let w = self.value(1)?;
         match (rows, self.scope.extents(w)?.as_slice()) {
             (false, &[_, _, h, v]) => Ok((w, [h, v])),
-            (true, &[first, second, l]) => {
-                Ok((self.scope.reshape(w, &[first, second, 1, l])?, [1, l]))
-            }
+            (true, &[_, _, l]) => Ok((w, [1, l])),
             (_, other) => {
                 let wanted = ["four axes, as x has", "three axes, as x has"];
                 let found = format!("weight {other:?}");
@@ -172,10 +173,14 @@ impl Call<'_, '_> {
         }
     }
 
-    /// Zeros around images.
+    /// Zeros around images, or at the ends of rows.
     fn padded(&mut self, x: Value, [top, left, bottom, right]: [usize; 4]) -> Result<Value> {
         let mut padded = x;
-        for (axis, start, after) in [(2, top, bottom), (3, left, right)] {
+        let last = self.scope.extents(x)?.len() - 1;
+        for (axis, start, after) in [(last - 1, top, bottom), (last, left, right)] {
+            if start == 0 && after == 0 {
+                continue;
+            }
             let part = self.scope.extents(padded)?[axis];
             let extent = part.saturating_add(start).saturating_add(after);
             let pad = Pad {
@@ -194,13 +199,14 @@ impl Call<'_, '_> {
         groups.map_err(|_| self.wrong("group", "1 or more"))
     }
 
+    fn bias(&mut self) -> Result<Option<Value>> {
+        self.has(2).then(|| self.value(2)).transpose()
+    }
+
     fn biased(&mut self, y: Value) -> Result<Value> {
-        match self.has(2) {
-            true => {
-                let bias = self.value(2)?;
-                self.op(AddBias, &[y, bias])
-            }
-            false => Ok(y),
+        match self.bias()? {
+            Some(bias) => self.op(AddBias, &[y, bias]),
+            None => Ok(y),
         }
     }
 
@@ -213,11 +219,21 @@ impl Call<'_, '_> {
             "pads",
             "strides",
         ])?;
-        let (mut x, rows) = self.images()?;
+        let (rows, mut x) = (self.is_of_rows()?, self.value(0)?);
         let (w, kernel) = self.filters(rows)?;
         let (window, uneven) = self.window(kernel, rows)?;
         if let Some(pads) = uneven {
             x = self.padded(x, pads)?;
+        }
+        if rows {
+            let settings = Conv1d {
+                stride: window.stride[1],
+                padding: window.padding[1],
+                dilation: window.dilation[1],
+                groups: self.groups()?,
+            };
+            let bias = self.bias()?;
+            return conv1d(self.scope, x, w, bias, settings);
         }
         let conv = Conv2d {
             stride: window.stride,
@@ -226,8 +242,7 @@ impl Call<'_, '_> {
             groups: self.groups()?,
         };
         let y = self.op(conv, &[x, w])?;
-        let y = self.biased(y)?;
-        self.as_given(y, rows)
+        self.biased(y)
     }
 
     pub(super) fn conv_transpose(&mut self) -> Result<Value> {
@@ -241,22 +256,33 @@ impl Call<'_, '_> {
             "strides",
         ];
         self.allow(&known)?;
-        let (x, rows) = self.images()?;
+        let (rows, x) = (self.is_of_rows()?, self.value(0)?);
         let (w, kernel) = self.filters(rows)?;
         let (window, uneven) = self.window(kernel, rows)?;
         if uneven.is_some() {
             return Err(self.wrong("pads", "the same before and behind"));
         }
+        let output_padding = self.both("output_padding", 0, 0, rows)?;
+        if rows {
+            let settings = ConvTranspose1d {
+                stride: window.stride[1],
+                padding: window.padding[1],
+                output_padding: output_padding[1],
+                groups: self.groups()?,
+                dilation: window.dilation[1],
+            };
+            let bias = self.bias()?;
+            return conv_transpose1d(self.scope, x, w, bias, settings);
+        }
         let transpose = ConvTranspose2d {
             stride: window.stride,
             padding: window.padding,
-            output_padding: self.both("output_padding", 0, 0, rows)?,
+            output_padding,
             dilation: window.dilation,
             groups: self.groups()?,
         };
         let y = self.op(transpose, &[x, w])?;
-        let y = self.biased(y)?;
-        self.as_given(y, rows)
+        self.biased(y)
     }
 
     pub(super) fn max_pool(&mut self) -> Result<Value> {
@@ -271,18 +297,20 @@ impl Call<'_, '_> {
         ];
         self.allow(&known)?;
         self.only("storage_order", 0)?;
-        let (x, rows) = self.images()?;
+        let (rows, x) = (self.is_of_rows()?, self.value(0)?);
         let (window, uneven) = self.pool_window(rows)?;
         if uneven.is_some() {
             return Err(self.wrong("pads", "the same before and behind"));
+        }
+        if rows {
+            return max_pool1d(self.scope, x, of_rows(&window));
         }
         let pool = MaxPool2d {
             kernel: window.kernel,
             stride: window.stride,
             padding: window.padding,
         };
-        let y = self.op(pool, &[x])?;
-        self.as_given(y, rows)
+        self.op(pool, &[x])
     }
 
     pub(super) fn average_pool(&mut self) -> Result<Value> {
@@ -295,7 +323,7 @@ impl Call<'_, '_> {
             "strides",
         ];
         self.allow(&known)?;
-        let (mut x, rows) = self.images()?;
+        let (rows, mut x) = (self.is_of_rows()?, self.value(0)?);
         let (window, uneven) = self.pool_window(rows)?;
         let counted = self.int("count_include_pad", 0)? != 0;
         if !counted && (window.padding != [0, 0] || uneven.is_some()) {
@@ -304,24 +332,26 @@ impl Call<'_, '_> {
         if let Some(pads) = uneven {
             x = self.padded(x, pads)?;
         }
+        if rows {
+            return avg_pool1d(self.scope, x, of_rows(&window));
+        }
         let pool = AvgPool2d {
             kernel: window.kernel,
             stride: window.stride,
             padding: window.padding,
         };
-        let y = self.op(pool, &[x])?;
-        self.as_given(y, rows)
+        self.op(pool, &[x])
     }
 
     pub(super) fn global_pool(&mut self, mean: bool) -> Result<Value> {
         self.allow(&[])?;
-        let (x, rows) = self.images()?;
-        let size = [1, 1];
-        let y = match mean {
-            true => self.op(AdaptiveAvgPool2d { size }, &[x])?,
-            false => self.op(AdaptiveMaxPool2d { size }, &[x])?,
-        };
-        self.as_given(y, rows)
+        let (rows, x, size) = (self.is_of_rows()?, self.value(0)?, [1, 1]);
+        match (rows, mean) {
+            (false, true) => self.op(AdaptiveAvgPool2d { size }, &[x]),
+            (false, false) => self.op(AdaptiveMaxPool2d { size }, &[x]),
+            (true, true) => adaptive_avg_pool1d(self.scope, x, 1),
+            (true, false) => adaptive_max_pool1d(self.scope, x, 1),
+        }
     }
 
     pub(super) fn batch_norm(&mut self) -> Result<Value> {

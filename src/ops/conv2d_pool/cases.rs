@@ -237,7 +237,7 @@ mod tests {
         assert!(refused(&forward, &narrow).contains("reaches over 2, width 1"));
         conv_pool.pool.padding = [2, 0];
         let inputs = [x.clone(), w.clone(), bias.clone()];
-        assert!(refused(&Conv2dPool(conv_pool), &inputs).contains("padding [2, 0]"));
+        assert!(refused(&Conv2dPool(conv_pool), &inputs).contains("padding 2 of a window"));
         conv_pool.pool.padding = [0, 0];
 
         let g = [2, 4, 2, 2];
