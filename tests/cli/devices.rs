@@ -5,16 +5,17 @@ use super::*;
 #[test]
 fn the_plan_is_shown_before_it_runs() {
     let home = tempfile::tempdir().unwrap();
-    let plan = |args: &[&str]| {
+    let plan_of = |net: &str, args: &[&str]| {
         let output = wgrad()
             .current_dir(home.path())
-            .args(["plan", "--net", "conv-dropout", "--device", "cpu"])
+            .args(["plan", "--net", net, "--device", "cpu"])
             .args(args)
             .output()
             .unwrap();
         assert!(output.status.success());
         String::from_utf8(output.stdout).unwrap()
     };
+    let plan = |args: &[&str]| plan_of("conv-dropout", args);
     let table = plan(&[]);
     assert!(
         table.contains("0.conv2d forward") && table.contains("read back"),
@@ -32,7 +33,7 @@ fn the_plan_is_shown_before_it_runs() {
     assert!((60.0..120.0).contains(&total), "{total}");
     // It is too large for one launch; a small network is not.
     assert!(!table.contains("--whole-programs"), "{table}");
-    let small = plan(&["--net", "mlp-30", "--card", "h200"]);
+    let small = plan_of("mlp-30", &["--card", "h200"]);
     assert!(small.contains("\nwith --whole-programs: 12.4 µs a step in launches of 64 steps, 1024 threads a network\n"), "{small}");
     let said = refused(&["plan", "--card", "H2000"], home.path());
     assert!(
