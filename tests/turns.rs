@@ -438,6 +438,25 @@ const ALIKE: &[(&str, &str)] = &[
     ("reduction_extreme_runs", "the turns of reduce_shares"),
     ("reduction_joined", "256 runs at most"),
     ("reduction_extreme_joined", "256 runs at most"),
+    ("matmul_single", "2^20 multiply-adds at most by 256 threads"),
+    (
+        "dense_grad_single",
+        "2^20 multiply-adds at most by 256 threads",
+    ),
+    (
+        "dense_update_single",
+        "2^20 multiply-adds at most by 256 threads",
+    ),
+    ("dense_loss_single", "the loops of dense_loss_tiles"),
+    (
+        "gather_shuffled_single",
+        "2^16 elements at most by 256 threads",
+    ),
+    (
+        "rows_bytes_integers_single",
+        "2^16 elements at most by 256 threads",
+    ),
+    ("reduce_short", "256 terms at most"),
     ("gru", "the loops of lstm"),
     ("rnn", "the loops of lstm"),
     ("distort", "a loop over channels, of which images have few"),
