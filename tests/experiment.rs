@@ -66,6 +66,28 @@ fn wines_are_told_apart_and_classes_have_names() {
     assert!(outcome.report.test("f1").unwrap() > 0.9);
 }
 
+#[test]
+fn data_larger_than_the_device_take_turns_on_it() {
+    let run = |shard_rows| {
+        prepared("wine.toml", |e| {
+            e.training.epochs = 4;
+            e.training.shard_rows = shard_rows;
+        })
+    };
+    let weights = |shard_rows| run(shard_rows).run(&cpu(), |_| {}).unwrap().weights;
+    let whole = weights(None);
+    // One shard of all rows is all rows; in several, rows come in another order.
+    assert!(whole == weights(Some(1000)));
+    assert!(whole != weights(Some(20)));
+    let bytes = |shard_rows| {
+        let plan = run(shard_rows).plan(&cpu()).unwrap();
+        plan.account().state_bytes
+    };
+    assert!(bytes(Some(20)) < bytes(None));
+    let none = told_of_wine(&[("[training]", "[training]\nshard_rows = 0")], &[]);
+    assert!(none.contains("rows of a shard"), "{none}");
+}
+
 /// An experiment of a text that repeats itself, trained, and what its model says with that text.
 fn of_text(name: &str, epochs: usize) -> (f64, Trained) {
     let folder = tempfile::tempdir().unwrap();

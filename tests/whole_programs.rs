@@ -266,6 +266,36 @@ fn a_small_network_pays_and_a_large_one_does_not() {
     );
 }
 
+#[test]
+fn a_launch_ends_in_time_and_has_one_number_of_threads() {
+    let plan = plan("mlp-30", 1);
+    for threads in [1024, 256] {
+        let whole = plan.persistent("train", threads, &Card::H200).unwrap();
+        let turns = whole.turns.unwrap();
+        assert_eq!((whole.runs(turns), whole.runs(turns + 1)), (0, 1));
+        assert_eq!(whole.runs(u64::MAX), 64);
+        let slow = Card {
+            gigahertz: 0.001,
+            ..Card::H200
+        };
+        let slow = plan.persistent("train", threads, &slow).unwrap();
+        assert!(
+            (1..64).contains(&slow.runs(u64::MAX)),
+            "{}",
+            slow.microseconds
+        );
+        for (launch, &variant) in plan.programs["train"].iter().zip(&whole.variants) {
+            let done = launch.done(variant);
+            let counts = done.constants.iter().find(|(name, _)| *name == "THREADS");
+            assert!(
+                counts.is_none_or(|(_, own)| *own == f64::from(threads)),
+                "{}",
+                done.kernel.name
+            );
+        }
+    }
+}
+
 /// Replicas are at different places of a program: where one is writing a value, another may still read the one that
 /// had this place in its buffer before.
 #[test]

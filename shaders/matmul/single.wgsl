@@ -33,8 +33,8 @@ fn of_b(replica: u32, j: u32, p: u32) -> f32 {
 
 fn finish_one(scalars: finish_once, replica: u32, i: u32, j: u32, sum: f32) {
     if i < M && j < N {
-        let at = i * N + j;
-        c[replica * M * N + at] = finish(scalars, replica, at, sum);
+        let element = i * N + j;
+        c[replica * M * N + element] = finish(scalars, replica, element, sum);
     }
 }
 

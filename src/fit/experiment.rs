@@ -216,7 +216,8 @@ impl Experiment {
             setting: self.training.clone(),
         };
         prepared.integers_as_floats()?;
-        prepared.with_callbacks(|_| {})?.check(&prepared.training)?;
+        let training = prepared.given(&prepared.training);
+        prepared.with_callbacks(|_| {})?.check(training)?;
         Ok(prepared)
     }
 

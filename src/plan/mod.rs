@@ -18,7 +18,7 @@ mod persistent;
 pub use account::{Account, ProgramAccount};
 pub use check::Limits;
 pub use latency::{Bound, Card, Prediction};
-pub use persistent::Persistent;
+pub use persistent::{BoundBuffer, Persistent};
 
 /// What a buffer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -18,11 +18,15 @@ use std::fmt::Write;
 use super::latency::{Card, WORTH};
 use super::{Binding, Buffer, Launch, Plan, Role};
 use crate::kernel::{Access, Part, SHARED, Target};
+use crate::shape::DType;
 
 /// Launches of a program up to which it is tried.
 const MOST_LAUNCHES: usize = 64;
 /// Runs of a program in one launch, at most.
 const MOST_RUNS: u64 = 64;
+/// Predicted microseconds of a launch, at most: a tenth of what no driver's watchdog minds, since cards are slower than
+/// the one that is predicted.
+const LONGEST: f64 = 5000.0;
 
 /// A program as one launch.
 #[derive(Clone, Debug)]
@@ -75,10 +79,12 @@ impl Persistent {
     /// The constant that says how often a launch runs the program.
     pub const RUNS: &'static str = "RUNS";
 
-    /// Runs in one launch where a thread's loops may take so many turns, and where a launch should end soon.
+    /// Runs in one launch where a thread's loops may take so many turns; none of a program of which one run has more,
+    /// or which does not say.
     pub fn runs(&self, turns: u64) -> u64 {
         let own = self.turns.unwrap_or(u64::MAX).saturating_add(1);
-        (turns / own).clamp(1, MOST_RUNS)
+        let in_time = (LONGEST / self.microseconds.max(1.0)) as u64;
+        (turns / own).min(MOST_RUNS).min(in_time.max(1))
     }
 
     /// Microseconds of a run as they are predicted for the card, with its share of the launch.
@@ -105,7 +111,11 @@ impl Plan {
         }
         let pieces = launches.iter().map(|l| self.piece(l, threads, card));
         let pieces: Vec<Piece> = pieces.collect::<Option<_>>()?;
-        self.joined(&pieces, threads)
+        let mut module = Module::new(self);
+        for (number, piece) in pieces.iter().enumerate() {
+            module.add(number, piece, threads)?;
+        }
+        Some(module.finish(&pieces, threads))
     }
 
     /// The launch in the variant that such a workgroup does soonest.
@@ -134,13 +144,13 @@ impl Plan {
             part.builtins
                 .iter()
                 .try_for_each(|b| known(b).map(|_| ()))?;
+            let all = u64::from(threads);
             // What counts on the number of threads gets no other.
             let counts = part.common.contains_key("THREADS");
-            let all = u64::from(threads);
-            let side = match (part.shares, bytes) {
-                (true, Some(_)) if own == all => 1,
-                (false, _) if own == all => 1,
-                (false, _) if !counts && own > 0 && all.is_multiple_of(own) => all / own,
+            let side = match part.shares {
+                true if own == all && bytes.is_some() => 1,
+                false if own == all => 1,
+                false if !counts && own > 0 && all.is_multiple_of(own) => all / own,
                 _ => return None,
             };
             let microseconds = self.within(&done, side, card) + card.barrier;
@@ -155,67 +165,124 @@ impl Plan {
         let pieces = (0..launch.variants()).filter_map(of);
         pieces.min_by(|a, b| a.microseconds.total_cmp(&b.microseconds))
     }
+}
 
-    /// The pieces in one module.
-    fn joined(&self, pieces: &[Piece], threads: u32) -> Option<Persistent> {
-        let mut bound = Buffers::new(self);
-        let mut common = BTreeMap::new();
-        let mut constants = Vec::new();
-        let (mut text, mut calls) = (String::new(), String::new());
-        let mut turns = Some(0u64);
-        let mut bytes = 0;
-        for (number, piece) in pieces.iter().enumerate() {
-            let launch = &piece.launch;
-            let prefix = format!("k{number}_");
-            let places: Vec<usize> = (launch.bindings.iter().zip(launch.kernel.bindings))
-                .map(|(binding, declared)| bound.place(*binding, declared.access))
-                .collect();
-            let name = |at: usize| format!("bound_{}", places.get(at).copied().unwrap_or(at));
-            let part = launch.kernel.part(&prefix, name)?;
-            for (name, value) in &launch.constants {
-                if !part.overrides.contains(*name) {
-                    continue;
-                }
-                let name = match part.common.contains_key(*name) {
-                    true => (*name).to_string(),
-                    false => format!("{prefix}{name}"),
-                };
-                match constants.iter().find(|(known, _)| *known == name) {
-                    Some((_, known)) if known != value => return None,
-                    Some(_) => {}
-                    None => constants.push((name, *value)),
-                }
-            }
-            text += &part.text;
-            calls += &call(&part, launch, piece.side, threads)?;
-            let together = part.common.contains_key("shares");
-            bytes += piece.bytes - if together { SHARED } else { 0 };
-            common.extend(part.common);
-            let [x, y, _] = launch.grid.map(u64::from);
-            let own = launch.kernel.turns_by(&launch.constants);
-            let repeats = (x * y).div_ceil(piece.side);
-            turns = turns.zip(own).map(|(all, own)| all + repeats * (own + 1));
+/// The module of a program in the making.
+struct Module<'a> {
+    buffers: Buffers<'a>,
+    /// What several pieces declare alike.
+    common: BTreeMap<String, String>,
+    constants: Vec<(String, f64)>,
+    /// What each declares for itself.
+    declarations: String,
+    /// What a run does.
+    calls: String,
+    turns: Option<u64>,
+    /// Bytes that threads share, but those that `common` declares.
+    bytes: u32,
+}
+
+impl<'a> Module<'a> {
+    fn new(plan: &'a Plan) -> Self {
+        Self {
+            buffers: Buffers::new(plan),
+            common: BTreeMap::new(),
+            constants: vec![],
+            declarations: String::new(),
+            calls: String::new(),
+            turns: Some(0),
+            bytes: 0,
         }
-        let mut source = String::new();
+    }
+
+    /// Takes the next piece in; `None` if it does not go with those before.
+    fn add(&mut self, number: usize, piece: &Piece, threads: u32) -> Option<()> {
+        let launch = &piece.launch;
+        let prefix = format!("k{number}_");
+        let bindings = launch.bindings.iter().zip(launch.kernel.bindings);
+        let bindings = bindings.map(|(b, declared)| self.buffers.place(*b, declared.access));
+        let places: Vec<usize> = bindings.collect();
+        let name = |at: usize| format!("bound_{}", places.get(at).copied().unwrap_or(at));
+        let part = launch.kernel.part(&prefix, name)?;
+        for (name, value) in &launch.constants {
+            if !part.overrides.contains(*name) {
+                continue;
+            }
+            let name = match part.common.contains_key(*name) {
+                true => (*name).to_string(),
+                false => format!("{prefix}{name}"),
+            };
+            match self.constants.iter().find(|(known, _)| *known == name) {
+                Some((_, known)) if known != value => return None,
+                Some(_) => {}
+                None => self.constants.push((name, *value)),
+            }
+        }
+        self.declarations += &part.text;
+        self.calls += &call(&part, launch, piece.side, threads)?;
+        let common = if part.common.contains_key("shares") {
+            SHARED
+        } else {
+            0
+        };
+        self.bytes += piece.bytes.saturating_sub(common);
+        self.common.extend(part.common);
+        let [x, y, _] = launch.grid.map(u64::from);
+        let own = launch.kernel.turns_by(&launch.constants);
+        let repeats = (x * y).div_ceil(piece.side);
+        self.turns = self
+            .turns
+            .zip(own)
+            .map(|(all, own)| all + repeats * (own + 1));
+        Some(())
+    }
+
+    fn finish(self, pieces: &[Piece], threads: u32) -> Persistent {
+        let source = self.source(threads);
+        let common = if self.common.contains_key("shares") {
+            SHARED
+        } else {
+            0
+        };
+        Persistent {
+            variants: pieces.iter().map(|piece| piece.variant).collect(),
+            source,
+            constants: self.constants,
+            bindings: self.buffers.bound,
+            apart: self.buffers.apart,
+            threads,
+            bytes: self.bytes + common,
+            turns: self.turns,
+            microseconds: pieces.iter().map(|piece| piece.microseconds).sum(),
+        }
+    }
+
+    fn source(&self, threads: u32) -> String {
+        let mut text = String::new();
         // Writing to a String does not fail.
-        for (at, b) in bound.bound.iter().enumerate() {
+        for (at, b) in self.buffers.bound.iter().enumerate() {
             let access = if b.read_only { "read" } else { "read_write" };
-            let element = match bound.buffer(b.binding.buffer).dtype {
-                crate::shape::DType::F32 => "f32",
-                crate::shape::DType::U32 => "u32",
+            let element = match self.buffers.buffer(b.binding.buffer).dtype {
+                DType::F32 => "f32",
+                DType::U32 => "u32",
             };
             let _ = writeln!(
-                source,
+                text,
                 "@group(0) @binding({at}) var<storage, {access}> bound_{at}: array<{element}>;"
             );
         }
-        for declaration in common.values() {
-            let _ = writeln!(source, "{declaration}");
+        for declaration in self.common.values() {
+            let _ = writeln!(text, "{declaration}");
         }
+        let Self {
+            declarations,
+            calls,
+            ..
+        } = self;
         let (entry, runs) = (Persistent::ENTRY, Persistent::RUNS);
         let _ = write!(
-            source,
-            "{text}
+            text,
+            "{declarations}
 override {runs}: u32 = 1u;
 
 @compute @workgroup_size({threads})
@@ -228,22 +295,7 @@ fn {entry}(
 }}
 "
         );
-        Some(Persistent {
-            variants: pieces.iter().map(|piece| piece.variant).collect(),
-            source,
-            constants,
-            bindings: bound.bound,
-            apart: bound.apart,
-            threads,
-            bytes: bytes
-                + if common.contains_key("shares") {
-                    SHARED
-                } else {
-                    0
-                },
-            turns,
-            microseconds: pieces.iter().map(|piece| piece.microseconds).sum(),
-        })
+        text
     }
 }
 

@@ -42,7 +42,8 @@ impl GpuDevice {
             let limits = self.device.limits();
             let fits = |p: &Persistent| {
                 let most = limits.max_compute_invocations_per_workgroup;
-                p.threads <= most.min(limits.max_compute_workgroup_size_x)
+                p.runs(self.info.limits.turns) > 0
+                    && p.threads <= most.min(limits.max_compute_workgroup_size_x)
                     && p.bytes <= limits.max_compute_workgroup_storage_size
                     && p.bindings.len() <= limits.max_storage_buffers_per_shader_stage as usize
             };

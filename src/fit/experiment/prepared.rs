@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::pictures;
 use super::settings::{Reading, TrainingSetting};
-use crate::data::Dataset;
+use crate::data::{DataRef, Dataset, Shards};
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::fit::callback::{EarlyStop, Progress};
@@ -46,7 +46,8 @@ impl Prepared {
     /// # Errors
     /// As [`Fit::run`].
     pub fn run(&self, device: &Device, progress: impl FnMut(&Epoch)) -> Result<Outcome> {
-        self.with_callbacks(progress)?.run(&self.training, device)
+        self.with_callbacks(progress)?
+            .run(self.given(&self.training), device)
     }
 
     /// Trains with a checkpoint in this file after each epoch, from the one that is there if it is to
@@ -62,7 +63,7 @@ impl Prepared {
     ) -> Result<Outcome> {
         let fit = self.with_callbacks(progress)?.checkpoint(file);
         let fit = if resume { fit.resume() } else { fit };
-        fit.run(&self.training, device)
+        fit.run(self.given(&self.training), device)
     }
 
     /// What a run launches and holds; see [`Fit::plan`].
@@ -71,7 +72,16 @@ impl Prepared {
     /// As [`Fit::plan`].
     pub fn plan(&self, device: &Device) -> Result<Plan> {
         // Callbacks that set rates change what is compiled.
-        self.with_callbacks(|_| {})?.plan(&self.training, device)
+        self.with_callbacks(|_| {})?
+            .plan(self.given(&self.training), device)
+    }
+
+    /// Rows as they lie on a device: all at once, or in shards.
+    pub(super) fn given<'a>(&self, data: &'a Dataset) -> DataRef<'a> {
+        match self.setting.shard_rows {
+            Some(rows) => Shards::of(data, rows).into(),
+            None => data.into(),
+        }
     }
 
     pub(super) fn with_callbacks<'a>(
@@ -104,8 +114,8 @@ impl Prepared {
             .epochs(setting.epochs)
             .replicas(setting.replicas)
             .seed(setting.seed)
-            .validation(&self.validation)
-            .test(&self.test);
+            .validation(self.given(&self.validation))
+            .test(self.given(&self.test));
         for metric in &self.metrics {
             fit = fit.metric(metric.clone());
         }

@@ -132,6 +132,9 @@ pub struct TrainingSetting {
     pub plateau: Option<PlateauSetting>,
     /// α of mixed examples, as [`Fit::mixup`](crate::fit::Fit::mixup) has it; nothing is mixed if not given.
     pub mixup: Option<f64>,
+    /// Rows of each part that lie on the device at once, of data that are larger than it: they are trained on and
+    /// evaluated shard by shard ([`Shards`](crate::data::Shards)). All of them if not given.
+    pub shard_rows: Option<usize>,
 }
 
 impl Default for TrainingSetting {
@@ -145,6 +148,7 @@ impl Default for TrainingSetting {
             early_stop: None,
             plateau: None,
             mixup: None,
+            shard_rows: None,
         }
     }
 }
