@@ -214,6 +214,46 @@ fn a_step_of_any_small_network_has_the_bits_of_its_launches() {
     }
 }
 
+/// An adapter binds so many buffers and no more: a step that would need more stays in its launches.
+#[test]
+fn however_many_buffers_a_step_has_it_runs() {
+    let Some(device) = whole() else { return };
+    let data = table();
+    let mut counts = Vec::new();
+    for hidden in [2, 3, 4, 8] {
+        for momentum in [0.0, 0.9] {
+            let mut model = Model::sequential([6]);
+            for _ in 0..hidden {
+                model = model.then(Dense::new(7)).then(Tanh);
+            }
+            let model = model.then(Dense::new(1)).build().unwrap();
+            let sgd = Sgd {
+                momentum,
+                ..Sgd::default()
+            };
+            let optimizer = Optimizer::new(sgd, 0.01);
+            let fit = Fit::new(&model, Loss::mse(), optimizer.clone()).batch(8);
+            let plan = fit.plan(&data, &cpu()).unwrap();
+            let found = plan.persistent("train", 256, &Card::H200).unwrap();
+            counts.push(found.bindings.len());
+            let loss = Loss::mse();
+            let losses = [&device, &cpu()].map(|device| {
+                let step = TrainStep::builder(&model, &loss, &optimizer).batch(8);
+                let mut step = step.compile_over(&data, device).unwrap();
+                step.run(5).unwrap();
+                step.loss().unwrap()[0]
+            });
+            assert!(
+                (losses[0] - losses[1]).abs() < 1e-4 * losses[1],
+                "{losses:?}"
+            );
+        }
+    }
+    // wgpu alone has three limits in this range.
+    assert!(counts.iter().any(|n| (29..32).contains(n)), "{counts:?}");
+    assert!(counts.iter().any(|n| *n > 40), "{counts:?}");
+}
+
 /// Columns change places between shards: the launch must read the one that is there.
 #[test]
 fn shards_reach_a_whole_program() {

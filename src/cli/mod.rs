@@ -133,7 +133,7 @@ struct Variants {
     mixed_precision: bool,
     /// On a GPU: do all launches of a training step, and many steps, in one launch: never, predicted (where it is
     /// predicted to be faster: small networks) or always (where it can)
-    #[arg(long, value_name = "WHEN", default_value_t)]
+    #[arg(long, value_name = "WHEN", default_value_t, conflicts_with = "tune")]
     whole_programs: WholePrograms,
 }
 

@@ -145,20 +145,32 @@ fn launches(plan: &Plan, card: &Card) -> String {
     text
 }
 
-/// What a training step takes as a part of one launch, where it can be one.
+/// What a training step takes as a part of one launch, or what keeps it apart.
 fn whole(plan: &Plan, card: &Card) -> String {
     let found = [1024, 256].iter();
     let found = found.filter_map(|&threads| plan.persistent("train", threads, card));
     let best = found.min_by(|a, b| a.microseconds.total_cmp(&b.microseconds));
-    best.map_or_else(String::new, |best| {
-        format!(
-            "with --whole-programs: {:.1} µs a step in launches of {} steps, {} threads a network{}\n",
+    let apart = || plan.keeps_apart("train", 256, card);
+    match best {
+        Some(best) => format!(
+            "with --whole-programs: {:.1} µs a step in launches of {} steps, {} threads a network, {} buffers{}\n",
             best.predicted(card),
             best.runs(u64::MAX),
             best.threads,
-            if best.pays(plan, "train", card) { "" } else { "; launches apart are faster" }
-        )
-    })
+            best.bindings.len(),
+            if best.pays(plan, "train", card) {
+                ""
+            } else {
+                "; launches apart are faster"
+            }
+        ),
+        None => apart().map_or_else(String::new, |launch| {
+            let (label, kernel) = (&launch.label, launch.kernel.name);
+            format!(
+                "--whole-programs changes nothing: no single workgroup does {label} ({kernel})\n"
+            )
+        }),
+    }
 }
 
 /// Bytes for people.

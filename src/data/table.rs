@@ -165,12 +165,15 @@ impl Table {
         })
     }
 
+    fn unknown(&self, name: &str) -> Error {
+        let known: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        Error::unknown("column", name, &known)
+    }
+
     fn column(&self, name: &str) -> Result<&Cells> {
         let place = self.names.iter().position(|other| other == name);
-        let cells = place.map(|k| &self.cells[k]).ok_or_else(|| {
-            let known: Vec<&str> = self.names.iter().map(String::as_str).collect();
-            Error::unknown("column", name, &known)
-        })?;
+        let cells = place.map(|k| &self.cells[k]);
+        let cells = cells.ok_or_else(|| self.unknown(name))?;
         let (Cells::Numbers(_, text) | Cells::Words(text)) = cells;
         match text.iter().position(String::is_empty) {
             None => Ok(cells),
@@ -374,6 +377,16 @@ impl Schema {
                 found,
                 "columns that are no targets",
             ));
+        }
+        let roles_of = [
+            ("inputs", &inputs),
+            ("targets", &roles.targets),
+            ("words", &roles.words),
+        ];
+        for (role, names) in roles_of {
+            if let Some(name) = names.iter().find(|name| !table.names.contains(name)) {
+                return Err(table.unknown(name).within(role));
+            }
         }
         let coded = |name: &String, class: bool| {
             let meant = roles.words.contains(name) || (class && roles.classes);

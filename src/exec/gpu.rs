@@ -77,6 +77,7 @@ impl Gpu {
     /// As [`Gpu::new`].
     pub async fn new_async(gpu: &GpuDevice, plan: Plan) -> Result<Self> {
         plan.check(&gpu.info.limits)?;
+        let all = plan.clone();
         let (plan, whole) = gpu.whole_programs(gpu.possible(plan));
         let (plan, info) = gpu.choose(plan)?;
         if gpu.info.software {
@@ -119,8 +120,17 @@ impl Gpu {
             this.programs.insert(name.clone(), ready);
         }
         for (name, persistent) in whole {
-            let whole = Whole::compile(&this, &name, persistent).await?;
-            this.whole.insert(name, whole);
+            match Whole::compile(&this, &name, persistent).await {
+                Ok(whole) => {
+                    this.whole.insert(name, whole);
+                }
+                // A driver may refuse so large a kernel, or have no room for it.
+                Err(e) => {
+                    tracing::warn!("{name} stays in launches of its own: {e}");
+                    drop(this);
+                    return Box::pin(Self::new_async(&gpu.without_whole_programs(), all)).await;
+                }
+            }
         }
         gpu.faults.check("prepare the plan")?;
         Ok(this)

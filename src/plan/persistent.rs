@@ -118,6 +118,12 @@ impl Plan {
         Some(module.finish(&pieces, threads))
     }
 
+    /// The first launch of a program that no workgroup of so many threads can do: what keeps the program apart.
+    pub fn keeps_apart(&self, program: &str, threads: u32, card: &Card) -> Option<&Launch> {
+        let mut launches = self.programs.get(program)?.iter();
+        launches.find(|l| self.piece(l, threads, card).is_none())
+    }
+
     /// The launch in the variant that such a workgroup does soonest.
     fn piece(&self, launch: &Launch, threads: u32, card: &Card) -> Option<Piece> {
         let of = |variant: usize| {

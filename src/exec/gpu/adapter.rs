@@ -311,6 +311,8 @@ impl GpuDevice {
             max_compute_workgroup_storage_size: offered.max_compute_workgroup_storage_size,
             // For whole programs in one launch; single launches keep to what every adapter has.
             max_storage_buffers_per_shader_stage: offered.max_storage_buffers_per_shader_stage,
+            max_buffers_and_acceleration_structures_per_shader_stage: offered
+                .max_buffers_and_acceleration_structures_per_shader_stage,
             ..wgpu::Limits::default()
         };
         let descriptor = wgpu::DeviceDescriptor {

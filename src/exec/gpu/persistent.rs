@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::adapter::GpuDevice;
+use super::adapter::{GpuDevice, fault};
 use super::pipelines::{Compiled, Entry, guarded, module};
 use super::{Gpu, Ready};
 use crate::error::Result;
@@ -24,6 +24,13 @@ impl GpuDevice {
         self
     }
 
+    /// The same adapter under the same name, with all launches apart.
+    pub(super) fn without_whole_programs(&self) -> Self {
+        let mut apart = self.clone();
+        apart.whole = WholePrograms::Never;
+        apart
+    }
+
     /// The programs that are one launch, and the plan with their launches in the variants that these consist of:
     /// so a launch by itself computes what it does within.
     pub(super) fn whole_programs(&self, mut plan: Plan) -> (Plan, BTreeMap<String, Persistent>) {
@@ -40,12 +47,15 @@ impl GpuDevice {
         }
         for name in plan.programs.keys() {
             let limits = self.device.limits();
+            let buffers = limits
+                .max_storage_buffers_per_shader_stage
+                .min(limits.max_buffers_and_acceleration_structures_per_shader_stage);
             let fits = |p: &Persistent| {
                 let most = limits.max_compute_invocations_per_workgroup;
                 p.runs(self.info.limits.turns) > 0
                     && p.threads <= most.min(limits.max_compute_workgroup_size_x)
                     && p.bytes <= limits.max_compute_workgroup_storage_size
-                    && p.bindings.len() <= limits.max_storage_buffers_per_shader_stage as usize
+                    && p.bindings.len() <= buffers as usize
             };
             let found = THREADS
                 .iter()
@@ -86,7 +96,7 @@ impl Whole {
     /// Compiles it.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) if its shader is refused.
+    /// [`Error::Device`](crate::Error::Device) if its shader is refused or memory runs out.
     pub(super) async fn compile(on: &Gpu, name: &str, persistent: Persistent) -> Result<Self> {
         let (gpu, plan) = (&on.gpu, &on.plan);
         let label = format!("{name}, one launch");
@@ -98,6 +108,7 @@ impl Whole {
             pipeline(gpu, &module, &persistent, 1).await?,
             pipeline(gpu, &module, &persistent, runs).await?,
         );
+        let memory = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let apart = persistent.apart.iter().map(|b| {
             gpu.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some(&b.name),
@@ -107,6 +118,9 @@ impl Whole {
             })
         });
         let apart: Vec<wgpu::Buffer> = apart.collect();
+        if let Some(e) = memory.pop().await {
+            return Err(fault("allocate buffers", &e.to_string()));
+        }
         let group = bind(on, &persistent, &apart, &once.layout);
         let flops: u64 = plan.programs[name].iter().map(|l| l.flops).sum();
         let ready = |compiled: Compiled, runs: u64| Ready {
