@@ -58,8 +58,9 @@ pub enum Target {
         /// Bytes of its memory.
         bytes: u32,
     },
-    /// One workgroup does the whole launch, by as many threads as the constant `THREADS` says. Of any other use
-    /// than in a launch of a whole program ([`Persistent`](crate::plan::Persistent)) it is slow.
+    /// A part of a launch of a whole program ([`Persistent`](crate::plan::Persistent)), and slow by itself: one workgroup
+    /// does the launch, by as many threads as the constant `THREADS` says ([`SINGLE`]), or threads that share nothing
+    /// stand side by side in it. Buffers are bound by single elements.
     Single {
         /// Threads of the workgroup.
         threads: u32,
@@ -77,6 +78,10 @@ pub enum Target {
 
 /// Lanes of a vector that kernels for [`Target::Lanes`] count on; `VECTOR` in their shaders.
 pub const LANES: usize = 8;
+
+/// Threads of the workgroups of whole programs: as many as most adapters of today have, and as many as every
+/// adapter.
+pub const SINGLE: [u32; 2] = [1024, 256];
 
 /// Bytes of `shares` in `shaders/shared/single.wgsl`, which all kernels for [`Target::Single`] share.
 pub const SHARED: u32 = 16 << 10;

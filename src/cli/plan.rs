@@ -147,10 +147,8 @@ fn launches(plan: &Plan, card: &Card) -> String {
 
 /// What a training step takes as a part of one launch, or what keeps it apart.
 fn whole(plan: &Plan, card: &Card) -> String {
-    let found = [1024, 256].iter();
-    let found = found.filter_map(|&threads| plan.persistent("train", threads, card));
-    let best = found.min_by(|a, b| a.microseconds.total_cmp(&b.microseconds));
-    let apart = || plan.keeps_apart("train", 256, card);
+    let best = plan.persistents("train", card).into_iter().next();
+    let apart = || plan.keeps_apart("train", card);
     match best {
         Some(best) => format!(
             "with --whole-programs: {:.1} µs a step in launches of {} steps, {} threads a network, {} buffers{}\n",

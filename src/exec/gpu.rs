@@ -37,12 +37,23 @@ const FLOPS_PER_SUBMIT: u64 = 50_000_000_000;
 const IN_FLIGHT: usize = 2;
 
 /// A launch made ready.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Ready {
     pipeline: wgpu::ComputePipeline,
     group: wgpu::BindGroup,
     grid: [u32; 3],
     flops: u64,
+}
+
+/// How a program is launched.
+#[derive(Clone, Copy)]
+enum Part {
+    /// Launch by launch.
+    Apart,
+    /// One run of a whole program.
+    Once,
+    /// As many runs of it as a launch does.
+    Many,
 }
 
 /// Runs plans on a GPU.
@@ -77,8 +88,10 @@ impl Gpu {
     /// As [`Gpu::new`].
     pub async fn new_async(gpu: &GpuDevice, plan: Plan) -> Result<Self> {
         plan.check(&gpu.info.limits)?;
-        let all = plan.clone();
-        let (plan, whole) = gpu.whole_programs(gpu.possible(plan));
+        let plan = gpu.possible(plan);
+        let whole = gpu.whole_programs(&plan);
+        let apart = (!whole.is_empty()).then(|| plan.clone());
+        let plan = persistent::with_variants_of(plan, &whole);
         let (plan, info) = gpu.choose(plan)?;
         if gpu.info.software {
             super::memory::check(&plan)?;
@@ -126,9 +139,10 @@ impl Gpu {
                 }
                 // A driver may refuse so large a kernel, or have no room for it.
                 Err(e) => {
+                    let Some(apart) = apart else { return Err(e) };
                     tracing::warn!("{name} stays in launches of its own: {e}");
                     drop(this);
-                    return Box::pin(Self::new_async(&gpu.without_whole_programs(), all)).await;
+                    return Box::pin(Self::new_async(&gpu.without_whole_programs(), apart)).await;
                 }
             }
         }
@@ -254,31 +268,42 @@ impl Gpu {
 
     async fn run_times(&mut self, name: &str, times: u64) -> Result<()> {
         self.written.run(&self.plan, name)?;
-        if let Some(whole) = self.whole.get(name) {
-            let (many, once) = (times / whole.runs, times % whole.runs);
-            let launches = [(whole.many.clone(), many), (whole.once.clone(), once)];
-            for (launch, times) in launches {
-                self.repeat(&[launch], times).await?;
+        match self.whole.get(name).map(|whole| whole.runs) {
+            Some(runs) => {
+                self.repeat(name, Part::Many, times / runs).await?;
+                self.repeat(name, Part::Once, times % runs).await?;
             }
-        } else {
-            let launches = self.programs[name].clone();
-            self.repeat(&launches, times).await?;
+            None => self.repeat(name, Part::Apart, times).await?,
         }
         self.gpu.faults.check("run")
     }
 
-    /// Runs launches in turn, so many times, some in each submit.
-    async fn repeat(&mut self, launches: &[Ready], times: u64) -> Result<()> {
-        let flops: u64 = launches.iter().map(|l| l.flops).sum();
-        let by_launches = (LAUNCHES_PER_SUBMIT / launches.len().max(1)) as u64;
+    /// What a program launches.
+    fn launches(&self, name: &str, part: Part) -> &[Ready] {
+        match (self.whole.get(name), part) {
+            (Some(whole), Part::Many) => &whole.many,
+            (Some(whole), Part::Once) => &whole.once,
+            _ => &self.programs[name],
+        }
+    }
+
+    /// Launches it so many times, some in each submit.
+    async fn repeat(&mut self, name: &str, part: Part, times: u64) -> Result<()> {
+        let launches = self.launches(name, part);
+        let (count, flops) = (
+            launches.len(),
+            launches.iter().map(|l| l.flops).sum::<u64>(),
+        );
+        let by_launches = (LAUNCHES_PER_SUBMIT / count.max(1)) as u64;
         let chunk = by_launches.min(FLOPS_PER_SUBMIT / flops.max(1)).max(1);
         let mut left = times;
-        while left > 0 && !launches.is_empty() {
+        while left > 0 && count > 0 {
             let now = left.min(chunk);
             let mut encoder = self.encoder();
+            let launches = self.launches(name, part);
             record(&mut encoder, (0..now).flat_map(|_| launches));
             self.submit(encoder).await?;
-            self.traffic.launches += now * launches.len() as u64;
+            self.traffic.launches += now * count as u64;
             left -= now;
         }
         Ok(())

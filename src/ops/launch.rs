@@ -1,7 +1,7 @@
 //! How ops are launched: workgroups, and what most launches have in common.
 
 use super::{Alternative, Lowered, Operand};
-use crate::kernel::{Kernel, Target};
+use crate::kernel::{Kernel, SINGLE, Target};
 use crate::shape::Type;
 
 /// Workgroups in x and y for `items` work items, `workgroup` of them in each, no dimension above
@@ -101,9 +101,6 @@ pub(super) fn runs(results: usize, terms: usize) -> usize {
     }
 }
 
-/// Threads of the workgroups that do a whole launch by themselves ([`Target::Single`]): as many as most
-/// adapters of today have, and as many as every adapter.
-pub(super) const SINGLE: [u32; 2] = [1024, 256];
 /// Multiply-adds up to which one workgroup may do a launch: some tens of microseconds.
 pub(super) const SINGLE_WORK: usize = 1 << 20;
 /// Elements that it may copy, likewise.
@@ -119,5 +116,14 @@ impl Lowered {
             variant
         };
         SINGLE.map(variant).into()
+    }
+
+    /// The variant of the launch by threads that share nothing, one for each of `items`.
+    pub(super) fn side_by_side(&self, kernel: &'static Kernel, items: usize) -> Alternative {
+        let target = Target::Single {
+            threads: ELEMENTWISE as u32,
+            bytes: 0,
+        };
+        self.otherwise(target, kernel, grid(items, ELEMENTWISE))
     }
 }

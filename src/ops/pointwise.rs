@@ -20,7 +20,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::expr::{Condition, Expr, Plane, Program};
-use crate::kernel::{Kernel, Target};
+use crate::kernel::Kernel;
 use crate::shape::{DType, Type};
 
 mod backward;
@@ -415,14 +415,9 @@ impl Op for Pointwise {
         if width > 1 && n <= SINGLE_ELEMENTS {
             // Where other kernels bind the same buffers, all do so by single elements.
             let ones = compose::compose(self, inputs, &extents, 1)?;
-            let target = Target::Single {
-                threads: ELEMENTWISE as u32,
-                bytes: 0,
-            };
-            let variant = lowered.otherwise(target, ones.kernel, grid(n, ELEMENTWISE));
             lowered.alternatives.push(Alternative {
                 constants: ones.constants,
-                ..variant
+                ..lowered.side_by_side(ones.kernel, n)
             });
         }
         Ok(Lowering::Launch(lowered))

@@ -16,11 +16,9 @@ use super::broadcast::Broadcast;
 use super::checks::{around, finite};
 use super::launch::runs;
 use super::pointwise::{Ended, Ending, ended_case, finished};
-use super::{
-    Backward, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Operand, Stages, Value, floats, grid,
-};
+use super::{Backward, Case, Fill, Lowered, Lowering, Op, Operand, Stages, Value, floats, grid};
 use crate::error::{Error, Result};
-use crate::kernel::{Args, Bind, Demand, Kernel, Port, Target};
+use crate::kernel::{Args, Bind, Demand, Kernel, Port};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -92,12 +90,7 @@ impl Op for Reduce {
         if runs == 1 {
             let mut sum = whole(outer, inner, Operand::In(0));
             if outer * inner <= SHORT {
-                let target = Target::Single {
-                    threads: ELEMENTWISE as u32,
-                    bytes: 0,
-                };
-                let variant = sum.otherwise(target, &REDUCE_SHORT, grid(c, ELEMENTWISE));
-                sum.alternatives.push(variant);
+                sum.alternatives.push(sum.side_by_side(&REDUCE_SHORT, c));
             }
             return Ok(Lowering::Launch(finished(sum, &ends, inputs)?));
         }

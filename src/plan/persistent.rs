@@ -17,7 +17,7 @@ use std::fmt::Write;
 
 use super::latency::{Card, WORTH};
 use super::{Binding, Buffer, Launch, Plan, Role};
-use crate::kernel::{Access, Part, SHARED, Target};
+use crate::kernel::{Access, Part, SHARED, SINGLE, Target};
 use crate::shape::DType;
 
 /// Launches of a program up to which it is tried.
@@ -118,10 +118,20 @@ impl Plan {
         Some(module.finish(&pieces, threads))
     }
 
-    /// The first launch of a program that no workgroup of so many threads can do: what keeps the program apart.
-    pub fn keeps_apart(&self, program: &str, threads: u32, card: &Card) -> Option<&Launch> {
+    /// The program as one launch by each number of threads that it can be done by, the soonest first.
+    pub fn persistents(&self, program: &str, card: &Card) -> Vec<Persistent> {
+        let found = SINGLE
+            .iter()
+            .filter_map(|&t| self.persistent(program, t, card));
+        let mut found: Vec<Persistent> = found.collect();
+        found.sort_by(|a, b| a.microseconds.total_cmp(&b.microseconds));
+        found
+    }
+
+    /// The first launch of a program that no single workgroup can do: what keeps the program apart.
+    pub fn keeps_apart(&self, program: &str, card: &Card) -> Option<&Launch> {
         let mut launches = self.programs.get(program)?.iter();
-        launches.find(|l| self.piece(l, threads, card).is_none())
+        launches.find(|l| SINGLE.iter().all(|&t| self.piece(l, t, card).is_none()))
     }
 
     /// The launch in the variant that such a workgroup does soonest.

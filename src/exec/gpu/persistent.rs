@@ -9,9 +9,6 @@ use crate::error::Result;
 use crate::exec::WholePrograms;
 use crate::plan::{Card, Persistent, Plan};
 
-/// Threads of a workgroup that are tried, the most first.
-const THREADS: [u32; 2] = [1024, 256];
-
 impl GpuDevice {
     /// [`Device::with_whole_programs`](crate::exec::Device::with_whole_programs).
     pub fn with_whole_programs(mut self, when: WholePrograms) -> Self {
@@ -31,9 +28,8 @@ impl GpuDevice {
         apart
     }
 
-    /// The programs that are one launch, and the plan with their launches in the variants that these consist of:
-    /// so a launch by itself computes what it does within.
-    pub(super) fn whole_programs(&self, mut plan: Plan) -> (Plan, BTreeMap<String, Persistent>) {
+    /// The programs of a plan that are one launch each.
+    pub(super) fn whole_programs(&self, plan: &Plan) -> BTreeMap<String, Persistent> {
         let card = Card::named(&self.info.name);
         let mut whole = BTreeMap::new();
         let tried = match self.whole {
@@ -43,7 +39,7 @@ impl GpuDevice {
             WholePrograms::Always => true,
         };
         if !tried || self.tuning.is_some() {
-            return (plan, whole);
+            return whole;
         }
         for name in plan.programs.keys() {
             let limits = self.device.limits();
@@ -57,35 +53,36 @@ impl GpuDevice {
                     && p.bytes <= limits.max_compute_workgroup_storage_size
                     && p.bindings.len() <= buffers as usize
             };
-            let found = THREADS
-                .iter()
-                .filter_map(|&t| plan.persistent(name, t, card));
-            let best = found
-                .filter(fits)
-                .min_by(|a, b| a.microseconds.total_cmp(&b.microseconds));
+            let best = plan.persistents(name, card).into_iter().find(fits);
             let taken =
-                |p: &Persistent| self.whole == WholePrograms::Always || p.pays(&plan, name, card);
+                |p: &Persistent| self.whole == WholePrograms::Always || p.pays(plan, name, card);
             if let Some(best) = best.filter(taken) {
                 whole.insert(name.clone(), best);
             }
         }
-        for (name, persistent) in &whole {
-            let launches = plan.programs.get_mut(name).into_iter().flatten();
-            for (launch, &variant) in launches.zip(&persistent.variants) {
-                *launch = launch.done(variant);
-            }
-        }
-        (plan, whole)
+        whole
     }
+}
+
+/// The plan with the launches of whole programs in the variants that these consist of: so a launch by itself computes
+/// what it does within.
+pub(super) fn with_variants_of(mut plan: Plan, whole: &BTreeMap<String, Persistent>) -> Plan {
+    for (name, persistent) in whole {
+        let launches = plan.programs.get_mut(name).into_iter().flatten();
+        for (launch, &variant) in launches.zip(&persistent.variants) {
+            *launch = launch.done(variant);
+        }
+    }
+    plan
 }
 
 /// A program as one launch, made ready.
 #[derive(Debug)]
 pub(super) struct Whole {
     /// One run of it.
-    pub(super) once: Ready,
+    pub(super) once: [Ready; 1],
     /// As many runs as a launch does.
-    pub(super) many: Ready,
+    pub(super) many: [Ready; 1],
     pub(super) runs: u64,
     persistent: Persistent,
     apart: Vec<wgpu::Buffer>,
@@ -131,8 +128,8 @@ impl Whole {
         };
         let layout = once.layout.clone();
         Ok(Self {
-            once: ready(once, 1),
-            many: ready(many, runs),
+            once: [ready(once, 1)],
+            many: [ready(many, runs)],
             runs,
             persistent,
             apart,
@@ -143,8 +140,8 @@ impl Whole {
     /// Binds the buffers anew, some of which have changed places.
     pub(super) fn bind(&mut self, on: &Gpu) {
         let group = bind(on, &self.persistent, &self.apart, &self.layout);
-        self.once.group = group.clone();
-        self.many.group = group;
+        self.once[0].group = group.clone();
+        self.many[0].group = group;
     }
 }
 

@@ -2,9 +2,9 @@
 //! `shaders/matmul/single.wgsl`.
 
 use super::MATMUL;
-use crate::kernel::{Demand, Kernel, Port, SHARED, Target};
+use crate::kernel::{Demand, Kernel, Port, SHARED, SINGLE, Target};
 use crate::ops::Alternative;
-use crate::ops::launch::{SINGLE, SINGLE_WORK};
+use crate::ops::launch::SINGLE_WORK;
 
 /// The variants of a product `[M, K] · [K, N]`, if it is small.
 pub(super) fn variants(
@@ -52,6 +52,9 @@ pub static MATMUL_SINGLE: Kernel = Kernel {
         crate::port!("finish"),
     ),
     constants: &["M", "N", "K", "TRANS_A", "TRANS_B", "THREADS", "SLICES"],
-    ports: &[Port::finish(2, "M / 4 * (N / 4) / (THREADS / SLICES) * 16")],
+    ports: &[Port::finish(
+        2,
+        "(M / 4 * (N / 4) * SLICES / THREADS + 1) * 16",
+    )],
     ..MATMUL
 };
