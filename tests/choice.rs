@@ -62,6 +62,9 @@ fn plans() -> Vec<(String, Plan)> {
         .collect()
 }
 
+/// Launches of the tables that are two by now: sums over the parts of a mini-batch.
+const IN_PARTS: [&str; 1] = ["conv2d weight gradient 32x128x28x28"];
+
 /// The shares of rows that must be predicted within a factor of 1.5.
 const WITHIN: [f64; 2] = [0.96, 0.96];
 
@@ -69,8 +72,12 @@ const WITHIN: [f64; 2] = [0.96, 0.96];
 fn launches_take_about_as_long_as_predicted() {
     let plans = plans();
     for (table, share) in TABLES.into_iter().zip(WITHIN) {
-        let (mut near, mut all) = (0, 0);
+        let (mut near, mut all, mut gone) = (0, 0, 0);
         for (label, variants) in measured(table) {
+            if IN_PARTS.contains(&label) {
+                gone += variants.len();
+                continue;
+            }
             let (_, plan) = plans.iter().find(|(l, _)| *l == label).expect(label);
             let launch = &plan.programs["run"][0];
             for (name, took) in variants {
@@ -95,7 +102,7 @@ fn launches_take_about_as_long_as_predicted() {
             }
         }
         println!("{near} of {all}");
-        assert!(all >= 96, "{all} rows");
+        assert!(all + gone >= 96 && gone <= 2, "{all} rows");
         assert!(near as f64 >= share * all as f64, "{near} of {all}");
     }
 }
@@ -122,8 +129,13 @@ fn the_way_taken_is_among_the_fastest() {
             slower.push(label);
         }
     }
+    for label in IN_PARTS {
+        let mut cases = cases::convolutions(false).into_iter();
+        let (_, case) = cases.find(|(l, _)| l == label).unwrap();
+        assert_eq!(plan_of(&case, 1).unwrap().programs["run"].len(), 2);
+    }
     let several = measured.values().filter(|variants| variants.len() > 1);
-    assert_eq!(count, several.count());
+    assert_eq!(count, several.count() - IN_PARTS.len());
     assert_eq!(slower, [""; 0]);
 }
 

@@ -8,25 +8,6 @@ override DEPTH: u32 = F / GROUPS * KH * KW;
 const ACROSS_A: u32 = 0u;
 const ACROSS_B: u32 = 1u;
 
-// The largest of the weights' bits without their signs that this thread has met.
-var<private> largest_bits: u32;
-
-var<workgroup> blocks_not_finite: atomic<u32>;
-
-// The block's product, as block_product leaves it; whether all weights were finite. Every thread
-// of the workgroup must call it: it holds barriers.
-fn finite_product(block: vec3<u32>, thread: u32) -> bool {
-    if thread == 0u {
-        atomicStore(&blocks_not_finite, 0u);
-    }
-    block_product(block, thread);
-    if largest_bits >= 0xFF000000u {
-        atomicStore(&blocks_not_finite, 1u);
-    }
-    workgroupBarrier();
-    return atomicLoad(&blocks_not_finite) == 0u;
-}
-
 // A result's place in one replica's [N, C, H, W], and its sum.
 fn place_of(e: Result) -> u32 {
     let c = conv_group * ROWS + e.row;
@@ -45,9 +26,7 @@ fn element_a(replica: u32, c: u32, k: u32) -> f32 {
         return 0.0;
     }
     let f = conv_group * group_filters() + k / (KW * KH);
-    let weight = w[((replica * F + f) * ROWS + c) * KH * KW + k % (KW * KH)];
-    largest_bits = max(largest_bits, bitcast<u32>(weight) << 1u);
-    return weight;
+    return met(w[((replica * F + f) * ROWS + c) * KH * KW + k % (KW * KH)]);
 }
 
 fn element_b(replica: u32, k: u32, pixel: u32) -> f32 {
@@ -66,7 +45,8 @@ fn element_b(replica: u32, k: u32, pixel: u32) -> f32 {
 @compute @workgroup_size(256)
 fn conv2d_implicit_input_grad(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let block = block_of(group);
-    let finite = finite_product(block, thread);
+    block_product(block, thread);
+    let finite = met_finite_alone(thread);
     let scalars = finish_scalars(group.z);
     for (var r = 0u; r < RESULTS; r++) {
         let e = result(block, thread, r);

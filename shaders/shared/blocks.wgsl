@@ -3,10 +3,11 @@
 // and K long, BLOCK = 32 with SHARES = 4: four teams of 8 x 8 threads that each take every
 // fourth step of K. Which when: src/ops/blocks.rs.
 //
-// The kernel's own file says what C is: it declares ROWS, COLUMNS and DEPTH (K), the
-// functions `element_a(replica, row, k)` and `element_b(replica, k, column)`, 0 outside, and
-// which way neighbours lie in memory: ACROSS_A = 1 where those of one k do, 0 where those of
-// one row do; ACROSS_B likewise.
+// The kernel's own file says what C is: it declares ROWS, COLUMNS and DEPTH (K) and which way
+// neighbours lie in memory: ACROSS_A = 1 where those of one k do, 0 where those of one row do;
+// ACROSS_B likewise. What a thread loads comes by `four_of_a(replica, row, k)`, of rows FOURS
+// apart, and `four_of_b(replica, k, column)`, 0 outside; row and column are the same for every k
+// and are told to `hold(first)` before. shared/elements.wgsl makes these of single elements.
 //
 // A tile is STEP rows (of K) by BLOCK; a step is as long as gives each thread one vec4 of
 // A's tile and one of B's. Component c of a row's vec4 number v is element v + c * FOURS of
@@ -32,24 +33,6 @@ fn outer(a: vec4<f32>, b: vec4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(a.x * b, a.y * b, a.z * b, a.w * b);
 }
 
-fn four_of_a(replica: u32, i: u32, p: u32) -> vec4<f32> {
-    return vec4<f32>(
-        element_a(replica, i, p),
-        element_a(replica, i + FOURS, p),
-        element_a(replica, i + 2u * FOURS, p),
-        element_a(replica, i + 3u * FOURS, p),
-    );
-}
-
-fn four_of_b(replica: u32, p: u32, j: u32) -> vec4<f32> {
-    return vec4<f32>(
-        element_b(replica, p, j),
-        element_b(replica, p, j + FOURS),
-        element_b(replica, p, j + 2u * FOURS),
-        element_b(replica, p, j + 3u * FOURS),
-    );
-}
-
 // Leaves the workgroup's block of C in `sums`. Every thread of the workgroup must call it:
 // it holds barriers.
 fn block_product(group: vec3<u32>, thread: u32) {
@@ -62,6 +45,7 @@ fn block_product(group: vec3<u32>, thread: u32) {
     let from_a = select(along_k, across_k, ACROSS_A == 1u);
     let from_b = select(along_k, across_k, ACROSS_B == 1u);
     let first = group.yx * BLOCK + vec2<u32>(from_a.x, from_b.x);
+    hold(first);
     let to_a = tile + from_a.y * (FOURS + 1u) + from_a.x;
     let to_b = TILE_B + tile + from_b.y * (FOURS + 1u) + from_b.x;
     let left = tile + lane / EDGE;

@@ -16,7 +16,7 @@ pub(super) const WORKGROUPS: usize = 65_535;
 /// Of the GPU that was measured.
 pub(super) const MULTIPROCESSORS: usize = 132;
 /// Nanoseconds of a launch that waits for the one before.
-const LAUNCH: usize = 2_300;
+pub(super) const LAUNCH: usize = 2_300;
 /// Threads of a workgroup.
 const THREADS: usize = 256;
 

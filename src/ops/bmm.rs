@@ -242,6 +242,7 @@ pub static BMM: Kernel = Kernel {
     source: concat!(
         include_str!("../../shaders/bmm.wgsl"),
         include_str!("../../shaders/shared/blocks.wgsl"),
+        include_str!("../../shaders/shared/elements.wgsl"),
         include_str!("../../shaders/bmm/blocks.wgsl"),
     ),
     bindings: &[

@@ -47,6 +47,8 @@ mod implicit;
 mod optimized;
 mod planes;
 mod reference;
+mod tiled;
+mod weight_parts;
 
 pub use grads::*;
 use implicit::direct_cost;
@@ -129,7 +131,11 @@ impl Conv2d {
         let taps = filters[1] * kernel[0] * kernel[1];
         let sizes = [s.f / self.groups, s.n * s.output[0] * s.output[1], taps];
         let cost = direct_cost(outputs[0].elements(), taps);
-        let variants = implicit::variants(&direct, cost, &implicit::FORWARD, sizes, self.groups);
+        let mut variants =
+            implicit::variants(&direct, cost, &implicit::FORWARD, sizes, self.groups);
+        let [rows, columns, _] = sizes;
+        let (tiles, groups) = (&tiled::FORWARD, self.groups);
+        variants.extend(tiled::variant(&direct, tiles, [rows, columns], groups));
         Ok((direct, variants))
     }
 }
@@ -269,11 +275,16 @@ pub static KERNELS: &[&Kernel] = &[
     &implicit::FORWARD,
     &implicit::INPUT_GRAD,
     &implicit::WEIGHT_GRAD,
+    &tiled::FORWARD,
+    &tiled::INPUT_GRAD,
+    &weight_parts::WEIGHT_PARTS,
+    &weight_parts::WEIGHT_SUM,
 ];
 
 /// One of each, primes, everything asymmetric, stride, padding, dilation, groups,
 /// depthwise; places of the image that no window sees; channels enough for products in
-/// blocks; windows that see little but padding, or nothing else.
+/// blocks and for tiles of every height; windows that see little but padding, or nothing else;
+/// mini-batches in parts.
 pub fn cases() -> Vec<Case> {
     let uniform = Fill::Uniform(-1.0, 1.0);
     let mut cases = Vec::new();
@@ -293,6 +304,13 @@ pub fn cases() -> Vec<Case> {
         ([2, 1, 1, 1], [3, 1, 5, 5], [1, 1], [2, 2], [1, 1], 1),
         ([1, 4, 1, 6], [4, 2, 3, 3], [5, 7], [3, 1], [2, 1], 2),
         ([1, 1, 3, 2], [2, 1, 2, 2], [1, 1], [4, 3], [1, 2], 1),
+        // Sums over more than a tile has weights for at a time, forward and back.
+        ([1, 113, 4, 5], [3, 113, 3, 3], [1, 1], [1, 1], [1, 1], 1),
+        ([1, 3, 4, 5], [127, 3, 3, 3], [1, 2], [1, 1], [1, 1], 1),
+        // Tiles of eight rows and of sixteen, with one place more than a workgroup has.
+        ([1, 66, 1, 257], [330, 1, 1, 2], [1, 1], [0, 1], [1, 2], 66),
+        ([1, 66, 1, 257], [858, 1, 1, 1], [1, 1], [0, 0], [1, 1], 66),
+        ([1, 858, 1, 257], [66, 13, 1, 1], [1, 1], [0, 0], [1, 1], 66),
     ] {
         let conv = Conv2d {
             stride,
@@ -316,19 +334,41 @@ pub fn cases() -> Vec<Case> {
         let bare = bare.fixed(&[n, f, ho, wo], uniform).fixed(&w, uniform);
         cases.push(wrapped_case(&bare, turn + 1));
         cases.push(bare);
-        let grad = |ending| Conv2dWeightGrad {
-            conv,
-            kernel: [w[2], w[3]],
-            ending,
+        cases.extend(weight_cases(conv, x, w, turn));
+    }
+    // Parts of a mini-batch; the last of the second has an image less.
+    for (x, w, stride, groups) in [
+        ([8, 1, 32, 32], [8, 1, 3, 3], [1, 1], 1),
+        ([17, 4, 46, 23], [18, 2, 3, 2], [2, 1], 2),
+    ] {
+        let conv = Conv2d {
+            stride,
+            padding: [1, 1],
+            dilation: [1, 1],
+            groups,
         };
-        let case = Case::new(grad(None), n * ho * wo);
-        let case = case.fixed(&x, uniform).fixed(&[n, f, ho, wo], uniform);
-        cases.push(case.clone());
-        cases.push(ended_case(&case, &w, turn, |ending| {
-            Arc::new(grad(Some(ending)))
-        }));
+        cases.extend(weight_cases(conv, x, w, groups));
     }
     cases
+}
+
+/// The weight gradient of a convolution, with an ending and without.
+fn weight_cases(conv: Conv2d, x: [usize; 4], w: [usize; 4], turn: usize) -> Vec<Case> {
+    let uniform = Fill::Uniform(-1.0, 1.0);
+    let Ok(s) = conv.sizes(x, w) else {
+        return vec![];
+    };
+    let grad = |ending| Conv2dWeightGrad {
+        conv,
+        kernel: [w[2], w[3]],
+        ending,
+    };
+    let [ho, wo] = s.output;
+    let case = Case::new(grad(None), s.n * ho * wo);
+    let case = case.fixed(&x, uniform);
+    let case = case.fixed(&[s.n, s.f, ho, wo], uniform);
+    let ended = ended_case(&case, &w, turn, |ending| Arc::new(grad(Some(ending))));
+    vec![case, ended]
 }
 
 #[cfg(test)]

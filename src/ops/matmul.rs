@@ -247,6 +247,7 @@ mod lanes {
 const SOURCE: &str = concat!(
     include_str!("../../shaders/matmul.wgsl"),
     include_str!("../../shaders/shared/blocks.wgsl"),
+    include_str!("../../shaders/shared/elements.wgsl"),
     include_str!("../../shaders/matmul/blocks.wgsl"),
     crate::port!("finish"),
 );

@@ -1,6 +1,7 @@
 //! The gradients of a convolution; their equations stand at the head of `conv2d.rs`.
 
 use super::implicit::direct_weight_cost;
+use super::weight_parts::Parts;
 use super::*;
 use crate::kernel::Demand;
 
@@ -55,7 +56,10 @@ impl Conv2dInputGrad {
         let taps = s.f / groups * kh * kw;
         let sizes = [per, s.n * s.input[0] * s.input[1], taps];
         let cost = direct_cost(outputs[0].elements(), taps);
-        let variants = implicit::variants(&direct, cost, &implicit::INPUT_GRAD, sizes, groups);
+        let mut variants = implicit::variants(&direct, cost, &implicit::INPUT_GRAD, sizes, groups);
+        let [rows, columns, _] = sizes;
+        let tiles = &tiled::INPUT_GRAD;
+        variants.extend(tiled::variant(&direct, tiles, [rows, columns], groups));
         Ok((direct, variants))
     }
 }
@@ -151,6 +155,12 @@ impl Op for Conv2dWeightGrad {
         let s = self.sizes(&inputs[0], &inputs[1])?;
         let dw = [s.f, s.c / self.conv.groups, self.kernel[0], self.kernel[1]];
         let ends = Ended::only(self.ending.as_ref(), 2, &dw);
+        let (groups, places) = (self.conv.groups, s.output[0] * s.output[1]);
+        let sizes = [s.f / groups, dw[1] * dw[2] * dw[3], places];
+        let [filters, taps, _] = sizes;
+        if let Some(parts) = Parts::of([s.n, places], [filters, taps], groups) {
+            return parts.lowered(&direct, sizes, dw, groups, &ends, inputs);
+        }
         Ok(Lowering::Launch(finished(
             direct.by(variants),
             &ends,

@@ -16,9 +16,9 @@ use crate::ops::blocks::{Cut, Direct, WORKGROUPS, block_demand, counted, cuts};
 use crate::ops::{Alternative, Lowered};
 
 /// Fewer rows or columns than these leave even the smallest block mostly empty.
-const LEAST: usize = 8;
+pub(super) const LEAST: usize = 8;
 /// Nanoseconds that a step of a product takes longer than a matrix's: finding the pixels.
-const PATCH: usize = 450;
+pub(super) const PATCH: usize = 450;
 /// A direct kernel with a thread for each element.
 const ELEMENT: Direct = Direct {
     alone: 57,
@@ -99,7 +99,9 @@ macro_rules! source {
             include_str!("../../../shaders/shared/nan.wgsl"),
             include_str!("../../../shaders/conv2d.wgsl"),
             include_str!("../../../shaders/shared/blocks.wgsl"),
+            include_str!("../../../shaders/shared/elements.wgsl"),
             include_str!("../../../shaders/conv2d/implicit.wgsl"),
+            include_str!("../../../shaders/conv2d/finite_weights.wgsl"),
             include_str!(concat!("../../../shaders/conv2d/", $product, ".wgsl")),
             $crate::port!("finish"),
         )
@@ -178,8 +180,9 @@ mod tests {
         };
         let best = |op: &dyn Op, inputs: &[Type], output| {
             let outputs = [output];
-            let lowered = op.lower(inputs, &outputs).unwrap().launch().unwrap();
-            (lowered.kernel.name, 1 + lowered.alternatives.len())
+            let lowered = op.lower(inputs, &outputs).unwrap();
+            let first = &lowered.launches()[0];
+            (first.kernel.name, 1 + first.alternatives.len())
         };
         [
             best(&conv, &[x.clone(), w.clone()], y.clone()),
@@ -189,17 +192,21 @@ mod tests {
 
     #[test]
     fn many_channels_are_a_product_in_blocks() {
-        let implicit = [("conv2d_implicit", 2), ("conv2d_implicit_weight_grad", 2)];
-        assert_eq!(kernels([32, 128, 28, 128], 1), implicit);
-        assert_eq!(kernels([64, 64, 56, 64], 2), implicit);
+        // Beside the direct kernel and tiles; the weight gradient in parts of the mini-batch, or of filters enough.
+        let in_parts = [("conv2d_implicit", 3), ("conv2d_weight_parts", 1)];
+        assert_eq!(kernels([32, 128, 28, 128], 1), in_parts);
+        let [_, weights] = kernels([64, 64, 56, 64], 2);
+        assert_eq!(weights.0, "conv2d_weight_parts");
+        let [_, weights] = kernels([32, 512, 7, 512], 1);
+        assert_eq!(weights, ("conv2d_implicit_weight_grad", 2));
     }
 
     #[test]
     fn more_places_than_a_grid_has_room_for_are_not() {
         // 65,536 blocks of 128 places; the weight gradient has places along k.
         let [forward, weights] = kernels([1 << 9, 8, 1 << 7, 8], 1);
-        assert_eq!(forward, ("conv2d", 1));
-        assert_eq!(weights.1, 2);
+        assert_eq!(forward, ("conv2d", 2));
+        assert_eq!(weights.0, "conv2d_weight_parts");
     }
 
     #[test]
@@ -256,15 +263,17 @@ mod tests {
         };
         let variants: Vec<_> = variants.iter().map(block).collect();
         let blocks = [(Target::Gpu, Some(64.0)), (Target::Processor, Some(128.0))];
-        assert_eq!(variants, [blocks[0], (Target::Gpu, None), blocks[1]]);
+        let plain = (Target::Gpu, None);
+        // The direct kernel; tiles.
+        assert_eq!(variants, [blocks[0], plain, blocks[1], plain]);
     }
 
     #[test]
     fn few_channels_are_not() {
-        // Depthwise: a filter for each channel.
-        let direct = [("conv2d", 1), ("conv2d_weight_grad", 1)];
-        assert_eq!(kernels([32, 128, 28, 128], 128), direct);
-        assert_eq!(kernels([10, 1, 28, 7], 1), direct);
+        // Depthwise: a filter for each channel. Tiles may have few filters.
+        let direct = |variants| [("conv2d", variants), ("conv2d_weight_grad", 1)];
+        assert_eq!(kernels([32, 128, 28, 128], 128), direct(1));
+        assert_eq!(kernels([10, 1, 28, 7], 1), direct(2));
         // A few blocks would leave most of a GPU idle.
         let [_, weights] = kernels([10, 32, 14, 32], 1);
         assert_eq!(weights, ("conv2d_weight_grad", 2));

@@ -131,40 +131,54 @@ pub(super) fn input_grad_finishing<'a>(a: &mut Args<'_, f32>, parts: Parts<'a>) 
     });
 }
 
-/// Parts that the weight gradient's sum over images is cut into, at most.
+/// Parts that the weight gradient's sum over images is cut into, at most, where one launch makes it.
 const PARTS: usize = 8;
 
-fn weight_gradient(a: &Args<'_, f32>) -> Vec<f32> {
-    let s = Launched::of(a);
-    let (x, g) = (a.f(0), a.f(1));
-    let direct = WeightGradient::new(&s);
-    let part = s.n.div_ceil(PARTS);
-    let images = x
-        .par_chunks(part * s.image())
-        .zip(g.par_chunks(part * s.f * s.places()));
-    let parts: Vec<Vec<f32>> = images
-        .map(|(x, g)| {
-            let mut dw = vec![0.0; s.f * s.taps()];
-            match &direct {
-                Some(direct) if finite(x) => direct.run(&s, x, g, &mut dw),
-                _ => s.weight_gradient(x, g, &mut dw),
-            }
-            dw
-        })
-        .collect();
-    let mut parts = parts.into_iter();
-    let mut sum = parts.next().unwrap_or_default();
+/// Makes the weight gradient of each part of so many images.
+fn part_by_part<'w>(
+    a: &Args<'_, f32>,
+    s: &Launched,
+    images: usize,
+    parts: impl IndexedParallelIterator<Item = &'w mut [f32]>,
+) {
+    let direct = WeightGradient::new(s);
+    let x = a.f(0).par_chunks(images * s.image());
+    let g = a.f(1).par_chunks(images * s.f * s.places());
+    x.zip(g).zip(parts).for_each(|((x, g), dw)| match &direct {
+        Some(direct) if finite(x) => direct.run(s, x, g, dw),
+        _ => s.weight_gradient(x, g, dw),
+    });
+}
+
+fn add_up<'x>(sum: &mut [f32], parts: impl Iterator<Item = &'x [f32]>) {
     for part in parts {
         for (sum, v) in sum.iter_mut().zip(part) {
             *sum += v;
         }
     }
-    sum
 }
 
 pub(super) fn weight_grad(a: &mut Args<'_, f32>) {
-    let dw = weight_gradient(a);
-    a.f_mut(2).copy_from_slice(&dw);
+    let (s, dw) = (Launched::of(a), a.f_mut(2));
+    let images = s.n.div_ceil(PARTS);
+    let mut parts = vec![0.0; s.n.div_ceil(images) * dw.len()];
+    part_by_part(a, &s, images, parts.par_chunks_mut(dw.len()));
+    let (first, others) = parts.split_at(dw.len());
+    dw.copy_from_slice(first);
+    add_up(dw, others.chunks(dw.len()));
+}
+
+pub(super) fn weight_parts(a: &mut Args<'_, f32>) {
+    let (s, parts) = (Launched::of(a), a.f_mut(2));
+    let weights = s.f * s.taps();
+    part_by_part(a, &s, a.size("IMAGES"), parts.par_chunks_mut(weights));
+}
+
+pub(super) fn weight_sum(a: &mut Args<'_, f32>) {
+    let (parts, dw) = (a.f(0), a.f_mut(1));
+    let (first, others) = parts.split_at(dw.len());
+    dw.copy_from_slice(first);
+    add_up(dw, others.chunks(dw.len()));
 }
 
 #[cfg(test)]

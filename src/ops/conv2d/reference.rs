@@ -81,3 +81,25 @@ pub(super) fn weight_grad<T: Real>(a: &mut Args<'_, T>) {
         dw[j] += g[k] * i.map_or(T::ZERO, |i| x[i]);
     });
 }
+
+pub(super) fn weight_parts<T: Real>(a: &mut Args<'_, T>) {
+    let (x, g, parts) = (a.f(0), a.f(1), a.f_mut(2));
+    parts.fill(T::ZERO);
+    let (s, images) = (Launched::of(a), a.size("IMAGES"));
+    // A part has so many gradients, and so many weights.
+    let gradients = images * s.f * s.at.output[0] * s.at.output[1];
+    let weights = parts.len() / a.size("PARTS");
+    s.products(|i, j, k| {
+        parts[k / gradients * weights + j] += g[k] * i.map_or(T::ZERO, |i| x[i]);
+    });
+}
+
+pub(super) fn weight_sum<T: Real>(a: &mut Args<'_, T>) {
+    let (parts, dw) = (a.f(0), a.f_mut(1));
+    dw.fill(T::ZERO);
+    for part in parts.chunks(dw.len()) {
+        for (sum, &v) in dw.iter_mut().zip(part) {
+            *sum += v;
+        }
+    }
+}
