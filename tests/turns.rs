@@ -416,7 +416,10 @@ const ENDS: &[&str] = &["_slope", "_bias"];
 /// Further kernels with a loop over a size that no family reaches, by what their names begin
 /// with, and why that is no gap.
 const ALIKE: &[(&str, &str)] = &[
-    ("conv2d_weight_parts", "the loops of conv2d_implicit_weight_grad"),
+    (
+        "conv2d_weight_parts",
+        "the loops of conv2d_implicit_weight_grad",
+    ),
     ("conv2d_weight_sum", "8,192 turns at most"),
     ("matmul_fragments", "needs matrix units"),
     ("matmul_slices_any", "the loops of matmul_slices"),

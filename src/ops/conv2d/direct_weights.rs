@@ -6,7 +6,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::correlation::pays;
+use super::correlation::{pays, with_made, with_planes};
 use super::planes::{Planes, WIDEST};
 use super::reference::Launched;
 
@@ -55,11 +55,26 @@ impl WeightGradient {
                 let x = &x[group * channels * pixels..][..channels * pixels];
                 (x, &g[group * filters * places..][..filters * places])
             });
-            Arch::new().dispatch(Sums {
-                own: self,
-                s,
-                images: images.collect(),
-                dw,
+            let images: Vec<_> = images.collect();
+            let size = channels * self.planes.channel();
+            let apart = self.positions.next_multiple_of(WIDEST);
+            let together = (NEAR / (size + filters * apart)).clamp(1, images.len().max(1));
+            with_planes(together * size + WIDEST, |planes| {
+                with_made(together * filters * apart, |upstream| {
+                    // Behind the last image stand zeros, which the last vectors read, and so they do between the rows
+                    // of gradients.
+                    planes[together * size..].fill(0.0);
+                    upstream.fill(0.0);
+                    Arch::new().dispatch(Sums {
+                        own: self,
+                        s,
+                        images,
+                        together,
+                        planes,
+                        upstream,
+                        dw,
+                    });
+                });
             });
         }
     }
@@ -70,6 +85,10 @@ struct Sums<'a> {
     own: &'a WeightGradient,
     s: &'a Launched,
     images: Vec<(&'a [f32], &'a [f32])>,
+    /// Images that are laid out at once, in `planes` and `upstream`.
+    together: usize,
+    planes: &'a mut [f32],
+    upstream: &'a mut [f32],
     dw: &'a mut [f32],
 }
 
@@ -78,16 +97,15 @@ impl WithSimd for Sums<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { own, s, images, dw } = self;
+        let Self {
+            own, s, images, dw, ..
+        } = self;
+        let (together, planes, upstream) = (self.together, self.planes, self.upstream);
         let (channels, filters) = (s.c / s.groups, s.f / s.groups);
         let [ho, wo] = s.at.output;
         let (columns, taps) = (own.planes.columns(), own.taps.len());
         let size = channels * own.planes.channel();
         let apart = own.positions.next_multiple_of(WIDEST);
-        let together = (NEAR / (size + filters * apart)).clamp(1, images.len().max(1));
-        // Behind the last image stand zeros, which the last vectors read.
-        let mut planes = vec![0.0; together * size + WIDEST];
-        let mut upstream = vec![0.0; together * filters * apart];
         let zero = simd.splat_f32s(0.0);
         let blocks = [filters.div_ceil(FILTERS), taps.div_ceil(TAPS)];
         let mut sums = vec![[[zero; TAPS]; FILTERS]; blocks[0] * blocks[1]];

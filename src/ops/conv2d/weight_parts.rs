@@ -16,8 +16,9 @@ use crate::shape::Type;
 
 /// Parts that are worth a second launch; threads of a processor share them out too.
 const FEWEST: usize = 8;
-/// Places that a part has at least.
-const PLACES: usize = 1024;
+/// Places that a part has at least: the more if there are more, since a processor adds up the lanes of its vectors
+/// once for each part.
+const PLACES: std::ops::RangeInclusive<usize> = 1024..=2048;
 /// Elements of all parts at most: 8 MiB.
 const ELEMENTS: usize = 1 << 21;
 /// Nanoseconds that a step of a block takes longer than a matrix's, where what addresses have in common is kept.
@@ -59,7 +60,8 @@ impl Parts {
         let direct = direct_weight_cost(weights * LANES, all.div_ceil(LANES));
         let whole = fastest(groups, [filters, taps, all], implicit::PATCH)?;
         let one_launch = direct.min(whole.1);
-        let cuts = (PLACES.div_ceil(places)..=images / FEWEST).map(|each| Self {
+        let least = (all / FEWEST).clamp(*PLACES.start(), *PLACES.end());
+        let cuts = (least.div_ceil(places)..=images / FEWEST).map(|each| Self {
             images: each,
             count: images.div_ceil(each),
         });
@@ -204,7 +206,7 @@ mod tests {
         // A residual network's 3 × 3 convolutions at a mini-batch of 128.
         for (places, filters, taps) in [(1024, 16, 144), (256, 32, 288), (64, 64, 576)] {
             let parts = Parts::of([128, places], [filters, taps], 1).unwrap();
-            assert!(parts.images * places >= PLACES, "{parts:?}");
+            assert!(PLACES.contains(&(parts.images * places)), "{parts:?}");
             assert!(parts.count >= FEWEST && parts.count * parts.images >= 128);
             assert!((parts.count - 1) * parts.images < 128);
         }
