@@ -445,3 +445,30 @@ fn what_is_fed_is_held_to_the_loss() {
         "{said}"
     );
 }
+
+/// δ, slopes and margins that devices would take for 0 or infinity.
+#[test]
+fn numbers_of_losses_and_layers_that_f32_lacks_are_refused() {
+    let sgd = Optimizer::new(Sgd::default(), 0.1);
+    let model = |slope| {
+        let leaky = LeakyRelu { slope };
+        let model = Model::sequential([3]).then(Dense::new(2)).then(leaky);
+        model.build()
+    };
+    let refused = |loss: Loss| {
+        let model = model(0.01).unwrap();
+        let step = TrainStep::builder(&model, &loss, &sgd).batch(6);
+        step.compile(&cpu()).map(|_| ()).unwrap_err().to_string()
+    };
+    for delta in [0.0, -1.0, 1e-300, f64::NAN] {
+        let told = refused(Loss::huber(delta));
+        assert!(told.contains("δ of the Huber loss"), "{told}");
+    }
+    let own = Loss::each("own", |y, t| (y - t).abs() * 1e-300);
+    assert!(refused(own).contains("1e-300"));
+    let told = model(1e-300).unwrap_err().to_string();
+    assert!(
+        told.contains("1e-300") && told.contains("leaky_relu"),
+        "{told}"
+    );
+}

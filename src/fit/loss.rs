@@ -218,12 +218,20 @@ impl Loss {
         Self::each("mae", |y, t| (y - t).abs())
     }
 
-    /// ½ (y − t)², or δ (|y − t| − ½ δ) beyond δ (Huber 1964).
+    /// ½ (y − t)², or δ (|y − t| − ½ δ) beyond δ (Huber 1964). A δ that is no positive number of f32 is refused
+    /// when the loss is written.
     pub fn huber(delta: f64) -> Self {
-        Self::each("huber", move |y, t| {
-            let d = (y - t).abs();
-            let far = (&d - 0.5 * delta) * delta;
-            d.le(delta).select(d.square() * 0.5, far)
+        Self::new("huber", move |scope, y, t| {
+            if !(delta > 0.0 && held(delta)) {
+                let wanted = "a positive number, 1.2e-38 to 3.4e38 as 32-bit floats have it";
+                return Err(Error::setting("δ of the Huber loss", delta, wanted));
+            }
+            let each = pointwise(scope, [y, t], |[y, t]| {
+                let d = (y - t).abs();
+                let far = (&d - 0.5 * delta) * delta;
+                d.le(delta).select(d.square() * 0.5, far)
+            })?;
+            over_example(scope, each, true)
         })
     }
 

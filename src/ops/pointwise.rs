@@ -19,9 +19,10 @@ use super::{
     counter, grid, key_words,
 };
 use crate::error::{Error, Result};
-use crate::expr::{Condition, Expr, Plane, Program};
+use crate::expr::{Condition, Expr, Form, Plane, Program};
 use crate::kernel::Kernel;
 use crate::shape::{DType, Type};
+use crate::tensor::held;
 
 mod backward;
 mod blueprint;
@@ -347,10 +348,7 @@ impl Op for Pointwise {
         let read = self.program.inputs();
         let tables = self.tables();
         for (k, table) in tables.iter().enumerate() {
-            let element = self
-                .program
-                .forms()
-                .contains(&crate::expr::Form::Input(k as u32));
+            let element = self.program.forms().contains(&Form::Input(k as u32));
             let updates = self.over.iter().filter(|over| **over == Some(k)).count();
             let wrong = match (table, element, updates) {
                 (true, true, _) => "read by an index and element by element",
@@ -364,6 +362,18 @@ impl Op for Pointwise {
                 "pointwise",
                 found,
                 "each input used in one way",
+            ));
+        }
+        // What f32 does not have would be 0 or infinite on devices without a word.
+        let numbers = self.program.forms().iter().filter_map(|form| match form {
+            Form::Constant(bits) => Some(f64::from_bits(*bits)),
+            _ => None,
+        });
+        if let Some(number) = numbers.filter(|n| n.is_finite()).find(|n| !held(*n)) {
+            return Err(Error::setting(
+                "number in an expression",
+                format!("{number:e}"),
+                "0, or 1.2e-38 to 3.4e38 of either sign, as 32-bit floats have it",
             ));
         }
         let extents = self.results(own)?;

@@ -183,3 +183,14 @@ fn gradients_of_several_outputs_add_up() {
     // 2 + 3 · 2 · ½.
     assert_eq!(cpu.read(buffer).unwrap(), Host::F32(vec![5.0; 5]));
 }
+
+#[test]
+fn numbers_that_f32_lacks_are_refused() {
+    let told = |e: Expr| Pointwise::new(&[e]).infer(&[f32(&[3])]);
+    for number in [1e-300, -1e300] {
+        let told = told(x(0) * number).unwrap_err().to_string();
+        assert!(told.contains(&format!("{number:e}")), "{told}");
+    }
+    // An infinite one is meant: what a mask puts in.
+    told(x(0).max(f64::NEG_INFINITY)).unwrap();
+}
