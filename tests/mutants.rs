@@ -255,6 +255,9 @@ const MUTANTS: &[Mutant] = mutants! {
     "lrn" "an even number around leans the other way": "c - min(c, SIZE / 2u)" => "c - min(c, (SIZE - 1u) / 2u)";
     "lrn" "gradient without its neighbours": "- times(2.0 * ALPHA * BETA, saved_x[at] * sum)" => "";
     "lrn" "gradient from the wrong side": "c - min(c, (SIZE - 1u) / 2u)" => "c - min(c, SIZE / 2u)";
+    "matmul" "parts: each the first one's rows": "let k = part * DEPTH + p;" => "let k = p;";
+    "matmul" "parts: the next one's first rows too": "if p >= DEPTH {" => "if false {";
+    "matmul" "parts: every part the first one's place": "(group.z * PARTS + part) * M + e.row" => "(group.z * PARTS) * M + e.row";
     "matmul" "wide: last columns missed": "for (var p = thread; p < K; p += WIDE)" => "for (var p = thread; p + WIDE <= K; p += WIDE)";
     "matmul" "lanes: rows of A from the first again": "min(above + i, M - 1u)) * (K / VECTOR)" => "min(i, M - 1u)) * (K / VECTOR)";
     "matmul" "lanes: last octets missed": "p < K / VECTOR; p += VECTOR" => "p + VECTOR <= K / VECTOR; p += VECTOR";

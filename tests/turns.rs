@@ -420,8 +420,12 @@ const ALIKE: &[(&str, &str)] = &[
         "conv2d_weight_parts",
         "the loops of conv2d_implicit_weight_grad",
     ),
-    ("conv2d_weight_sum", "8,192 turns at most"),
+    ("conv2d_weight_sum", "65,535 parts at most, four teams"),
     ("matmul_fragments", "needs matrix units"),
+    (
+        "matmul_parts",
+        "the loops of matmul_block; 65,535 parts at most",
+    ),
     ("matmul_slices_any", "the loops of matmul_slices"),
     ("dense_grad_quads_any", "the loops of dense_grad_quads"),
     ("dense_update_quads_any", "the loops of dense_update_quads"),

@@ -30,6 +30,7 @@ use crate::tensor::Real;
 mod blocks;
 mod fragments;
 mod optimized;
+mod parts;
 mod single;
 mod slices;
 
@@ -87,15 +88,19 @@ impl Matmul {
         Case::new(self, k).float(&a, uniform).float(&b, uniform)
     }
 
-    /// Every variant, the best for a GPU first; `biased` if the end adds a bias, as a dense layer's does.
-    fn variants(&self, [m, n, k]: [usize; 3], biased: bool) -> Vec<Alternative> {
-        let constants = vec![
+    fn constants(&self, [m, n, k]: [usize; 3]) -> Vec<(&'static str, f64)> {
+        vec![
             ("M", m as f64),
             ("N", n as f64),
             ("K", k as f64),
             ("TRANS_A", f64::from(u8::from(self.trans_a))),
             ("TRANS_B", f64::from(u8::from(self.trans_b))),
-        ];
+        ]
+    }
+
+    /// Every variant, the best for a GPU first; `biased` if the end adds a bias, as a dense layer's does.
+    fn variants(&self, [m, n, k]: [usize; 3], biased: bool) -> Vec<Alternative> {
+        let constants = self.constants([m, n, k]);
         let mut variants = blocks::variants([m, n, k], &constants);
         if biased {
             variants.extend(fragments::variants([m, n, k], &constants));
@@ -172,6 +177,10 @@ impl Op for Matmul {
         let ending = self.ending.as_ref();
         let bias = inputs.get(2).map(|bias| bias.shape.extents());
         let biased = bias == Some(&[n]) && ending.is_some_and(|ending| !ending.is_update());
+        let ends = Ended::only(ending, 2, &[m, n]);
+        if let Some([rows, count]) = self.parts([m, n, k]) {
+            return self.in_parts([m, n, k], [rows, count], &ends, inputs);
+        }
         let mut variants = self.variants([m, n, k], biased);
         let best = variants.remove(0);
         let product = Lowered {
@@ -182,7 +191,6 @@ impl Op for Matmul {
             flops: 2 * (m * n * k) as u64,
             alternatives: variants,
         };
-        let ends = Ended::only(ending, 2, &[m, n]);
         Ok(Lowering::Launch(finished(product, &ends, inputs)?))
     }
 
@@ -320,6 +328,8 @@ pub static KERNELS: &[&Kernel] = &[
     &slices::MATMUL_SLICES,
     &slices::MATMUL_SLICES_ANY,
     &single::MATMUL_SINGLE,
+    &parts::MATMUL_PARTS,
+    &parts::MATMUL_PARTS_SUM,
 ];
 
 fn matmul<T: Real>(a: &mut Args<'_, T>) {
@@ -368,6 +378,8 @@ pub fn cases() -> Vec<Case> {
             cases.push(bare.clone().case(sizes).forward_only());
         }
     }
+    // Parts of the rows; the last has fewer.
+    cases.push(Matmul::new(true, false).case([33, 17, 2079]).forward_only());
     // Lanes, slices and matrix units do forward products alone.
     let (all, forward) = (false, true);
     for (turn, (trans_a, trans_b, [m, n, k], forward_only)) in [
@@ -379,6 +391,7 @@ pub fn cases() -> Vec<Case> {
         (false, false, [17, 15, 33], all),
         (false, false, [66, 16, 64], forward),
         (true, false, [65, 63, 17], all),
+        (true, false, [13, 41, 2053], all),
         (true, true, [16, 65, 97], forward),
         (true, true, [129, 131, 7], all),
         (false, true, [10, 398, 132], forward),

@@ -32,6 +32,7 @@ mod gemm;
 #[cfg(test)]
 mod general_tests;
 mod launch;
+mod parts;
 mod pools;
 mod small_batch;
 mod sums;

@@ -1,9 +1,10 @@
 //! The gradients of a convolution; their equations stand at the head of `conv2d.rs`.
 
 use super::implicit::direct_weight_cost;
-use super::weight_parts::Parts;
+use super::weight_parts::{PATCH, Parts, WEIGHT_PARTS, WEIGHT_SUM};
 use super::*;
 use crate::kernel::Demand;
+use crate::ops::parts;
 
 /// ∂x: inputs g `[N, F, H_o, W_o]` and w; output `[N, C, H, W]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -156,10 +157,13 @@ impl Op for Conv2dWeightGrad {
         let dw = [s.f, s.c / self.conv.groups, self.kernel[0], self.kernel[1]];
         let ends = Ended::only(self.ending.as_ref(), 2, &dw);
         let (groups, places) = (self.conv.groups, s.output[0] * s.output[1]);
-        let sizes = [s.f / groups, dw[1] * dw[2] * dw[3], places];
-        let [filters, taps, _] = sizes;
-        if let Some(parts) = Parts::of([s.n, places], [filters, taps], groups) {
-            return parts.lowered(&direct, sizes, dw, groups, &ends, inputs);
+        let [filters, taps] = [s.f / groups, dw[1] * dw[2] * dw[3]];
+        if let Some(Parts { images, count }) = Parts::of([s.n, places], [filters, taps], groups) {
+            let own = [("IMAGES", images as f64), ("PARTS", count as f64)];
+            let constants = [&direct.constants[..], &own].concat();
+            let products = (groups * count, [filters, taps, images * places]);
+            let by = parts::variants(&WEIGHT_PARTS, &constants, products, PATCH);
+            return parts::lowered(direct.by(by), &WEIGHT_SUM, (count, &dw), &ends, inputs);
         }
         Ok(Lowering::Launch(finished(
             direct.by(variants),

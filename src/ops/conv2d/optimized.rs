@@ -174,13 +174,6 @@ pub(super) fn weight_parts(a: &mut Args<'_, f32>) {
     part_by_part(a, &s, a.size("IMAGES"), parts.par_chunks_mut(weights));
 }
 
-pub(super) fn weight_sum(a: &mut Args<'_, f32>) {
-    let (parts, dw) = (a.f(0), a.f_mut(1));
-    let (first, others) = parts.split_at(dw.len());
-    dw.copy_from_slice(first);
-    add_up(dw, others.chunks(dw.len()));
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::correlation::TASK_ROWS;

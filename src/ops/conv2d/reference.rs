@@ -93,13 +93,3 @@ pub(super) fn weight_parts<T: Real>(a: &mut Args<'_, T>) {
         parts[k / gradients * weights + j] += g[k] * i.map_or(T::ZERO, |i| x[i]);
     });
 }
-
-pub(super) fn weight_sum<T: Real>(a: &mut Args<'_, T>) {
-    let (parts, dw) = (a.f(0), a.f_mut(1));
-    dw.fill(T::ZERO);
-    for part in parts.chunks(dw.len()) {
-        for (sum, &v) in dw.iter_mut().zip(part) {
-            *sum += v;
-        }
-    }
-}

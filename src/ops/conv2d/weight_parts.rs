@@ -1,32 +1,20 @@
-//! The weight gradient in two launches, where sums over all places are long and filters few: a product in blocks
-//! for each part of the mini-batch (`shaders/conv2d/weight_parts.wgsl`), then the sum of the parts
-//! (`shaders/conv2d/weight_sum.wgsl`): a product with its K split over workgroups. Sixteen filters of 144 taps are five
-//! blocks, which would leave nearly all of a GPU idle for as long as one of them takes.
-//!
-//! Parts are whole images. How many there are depends on sizes alone, so every device adds up in the same parts.
+//! The weight gradient in two launches, where sums over all places are long and filters few: a product in blocks for each
+//! part of the mini-batch, then the sum of the parts ([`parts`]). Sixteen filters of 144 taps are five blocks, which would
+//! leave nearly all of a GPU idle for as long as one of them takes. Parts are whole images.
 
 use super::implicit::{self, LEAST, direct_weight_cost};
 use super::{CONV2D, CONV2D_WEIGHT_GRAD, LANES, optimized, reference};
-use crate::error::Result;
-use crate::kernel::{Bind, Demand, Kernel, Port, Target};
-use crate::ops::blocks::{Cut, LAUNCH, WORKGROUPS, block_demand, counted, cuts};
-use crate::ops::pointwise::{Ended, finished};
-use crate::ops::{Alternative, ELEMENTWISE, Lowered, Lowering, Operand, Stages, grid};
-use crate::shape::Type;
+use crate::kernel::{Bind, Kernel};
+use crate::ops::blocks::{WORKGROUPS, block_demand};
+use crate::ops::parts;
 
 /// Parts that are worth a second launch; threads of a processor share them out too.
 const FEWEST: usize = 8;
 /// Places that a part has at least: the more if there are more, since a processor adds up the lanes of its vectors
 /// once for each part.
 const PLACES: std::ops::RangeInclusive<usize> = 1024..=2048;
-/// Elements of all parts at most: 8 MiB.
-const ELEMENTS: usize = 1 << 21;
 /// Nanoseconds that a step of a block takes longer than a matrix's, where what addresses have in common is kept.
-const PATCH: usize = 120;
-/// The share of the time of one launch that two may take, in percent.
-const WORTH: usize = 75;
-/// Teams of the sum's workgroups; `TEAMS` of the shader.
-const TEAMS: usize = 4;
+pub(super) const PATCH: usize = 120;
 
 /// How the images of a mini-batch are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,13 +23,6 @@ pub(super) struct Parts {
     pub images: usize,
     /// Their number.
     pub count: usize,
-}
-
-/// The cut of a product that a GPU takes, and its nanoseconds.
-fn fastest(products: usize, sizes: [usize; 3], more: usize) -> Option<(Cut, usize)> {
-    let mut cuts = cuts(products, sizes, more).into_iter();
-    let cut = cuts.find(|cut| cut.shares > 0)?;
-    Some((cut, cut.nanoseconds(products, sizes, more)))
 }
 
 impl Parts {
@@ -58,86 +39,20 @@ impl Parts {
         let weights = groups * filters * taps;
         let all = images * places;
         let direct = direct_weight_cost(weights * LANES, all.div_ceil(LANES));
-        let whole = fastest(groups, [filters, taps, all], implicit::PATCH)?;
-        let one_launch = direct.min(whole.1);
+        let (_, whole) = parts::fastest(groups, [filters, taps, all], implicit::PATCH)?;
         let least = (all / FEWEST).clamp(*PLACES.start(), *PLACES.end());
-        let cuts = (least.div_ceil(places)..=images / FEWEST).map(|each| Self {
-            images: each,
-            count: images.div_ceil(each),
+        let ways = (least.div_ceil(places)..=images / FEWEST).filter_map(|each| {
+            let count = images.div_ceil(each);
+            let fits = filters.div_ceil(32) * groups * count <= WORKGROUPS;
+            let sizes = [filters, taps, each * places];
+            let (_, time) = parts::fastest(groups * count, sizes, PATCH).filter(|_| fits)?;
+            let cut = Self {
+                images: each,
+                count,
+            };
+            Some((cut, count, time))
         });
-        let cuts = cuts.filter(|cut| {
-            let blocks = filters.div_ceil(32) * groups * cut.count;
-            cut.count * weights <= ELEMENTS && blocks <= WORKGROUPS
-        });
-        let timed = cuts.filter_map(|cut| {
-            let sizes = [filters, taps, cut.images * places];
-            let (_, product) = fastest(groups * cut.count, sizes, PATCH)?;
-            // Four loads of a team at a time; some terabytes a second.
-            let loads = cut.count.div_ceil(4 * TEAMS) * 270;
-            let sum = LAUNCH + loads + cut.count * weights / 700;
-            Some((product + sum, cut))
-        });
-        let (time, cut) = timed.min_by_key(|(time, _)| *time)?;
-        (100 * time <= WORTH * one_launch).then_some(cut)
-    }
-
-    /// Both launches; `direct` is the same gradient by [`CONV2D_WEIGHT_GRAD`], `dw` its extents, `ends` what ends the sum.
-    pub(super) fn lowered(
-        self,
-        direct: &Lowered,
-        sizes: [usize; 3],
-        dw: [usize; 4],
-        groups: usize,
-        ends: &[Ended<'_>],
-        inputs: &[Type],
-    ) -> Result<Lowering> {
-        let Self { images, count } = self;
-        let weights = dw.iter().product::<usize>();
-        let products = groups * count;
-        let [filters, taps, places] = sizes;
-        let sizes = [filters, taps, images * places];
-        let by = |cut: Cut| {
-            let [x, y] = cut.grid(sizes);
-            let more = [
-                ("IMAGES", images as f64),
-                ("PARTS", count as f64),
-                ("BLOCK", cut.block as f64),
-                ("SHARES", cut.shares as f64),
-            ];
-            Alternative {
-                target: Target::Gpu,
-                kernel: &WEIGHT_PARTS,
-                constants: [&direct.constants[..], &more].concat(),
-                grid: [x as u32, (y * products) as u32],
-            }
-        };
-        let for_gpu = fastest(products, sizes, PATCH).map(|(cut, _)| cut);
-        let mut for_processor = counted(products, sizes).into_iter();
-        let for_processor = for_processor.find(|cut| cut.shares > 0);
-        let mut variants: Vec<_> = for_gpu.map(by).into_iter().collect();
-        if for_processor.map(|cut| cut.block) != for_gpu.map(|cut| cut.block) {
-            variants.extend(for_processor.map(by).map(|by| Alternative {
-                target: Target::Processor,
-                ..by
-            }));
-        }
-        let product = Lowered {
-            operands: vec![Operand::In(0), Operand::In(1), Operand::Scratch(0)],
-            ..direct.clone()
-        };
-        let sum = Lowered {
-            kernel: &WEIGHT_SUM,
-            constants: vec![("PARTS", count as f64), ("SIZE", weights as f64)],
-            operands: vec![Operand::Scratch(0), Operand::Out(0)],
-            grid: grid(weights, ELEMENTWISE),
-            flops: (count * weights) as u64,
-            alternatives: vec![],
-        };
-        let [f, per, kh, kw] = dw;
-        Ok(Lowering::Stages(Stages {
-            scratch: vec![Type::f32("conv2d", &[count, f, per, kh, kw])?],
-            launches: vec![product.by(variants), finished(sum, ends, inputs)?],
-        }))
+        parts::best(ways, weights, direct.min(whole))
     }
 }
 
@@ -172,29 +87,14 @@ pub static WEIGHT_PARTS: Kernel = Kernel {
 /// ∂w, the sum of the parts.
 pub static WEIGHT_SUM: Kernel = Kernel {
     name: "conv2d_weight_sum",
-    demand: Demand {
-        rounds: "PARTS / 16 + 2",
-        barriers: "1",
-        issue: "PARTS * 2 + 60",
-        words: "PARTS * 64 + 64",
-        ..Demand::UNSTATED
-    },
-    turns: "PARTS / 4 + 8",
+    stem: CONV2D.stem,
     source: concat!(
         include_str!("../../../shaders/shared/grid.wgsl"),
+        include_str!("../../../shaders/shared/parts.wgsl"),
         include_str!("../../../shaders/conv2d/weight_sum.wgsl"),
         crate::port!("finish"),
     ),
-    bindings: &[
-        Bind::read("parts").of("PARTS * SIZE"),
-        Bind::write("dw").of("SIZE"),
-    ],
-    constants: &["PARTS", "SIZE"],
-    reference: crate::reference!(reference::weight_sum),
-    optimized: Some(optimized::weight_sum),
-    ports: &[Port::finish(1, "1")],
-    finishing: None,
-    ..CONV2D
+    ..parts::SUM
 };
 
 #[cfg(test)]
