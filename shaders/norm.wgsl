@@ -27,17 +27,18 @@ fn channel(replica: u32, r: u32, k: u32) -> u32 {
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read> gamma: array<f32>;
 
-fn share(replica: u32, r: u32, lane: u32) -> f32 {
+// A thread's share of the sum of the elements before `end`: `mine`, `mine` + LANES, ..
+fn share(replica: u32, r: u32, mine: u32, end: u32) -> f32 {
     var sum = 0.0;
-    for (var k = lane; k < K; k += LANES) {
+    for (var k = mine; k < end; k += LANES) {
         sum += x[place(replica, r, k)];
     }
     return sum;
 }
 
-fn square_share(replica: u32, r: u32, lane: u32, middle: f32) -> f32 {
+fn square_share(replica: u32, r: u32, mine: u32, end: u32, middle: f32) -> f32 {
     var sum = 0.0;
-    for (var k = lane; k < K; k += LANES) {
+    for (var k = mine; k < end; k += LANES) {
         let off = x[place(replica, r, k)] - middle;
         sum += off * off;
     }
@@ -59,8 +60,8 @@ fn norm(
     if r >= R {
         return;
     }
-    let middle = tree_sum(lane, share(group.z, r, lane)) / f32(K);
-    let variance = tree_sum(lane, square_share(group.z, r, lane, middle)) / f32(K);
+    let middle = tree_sum(lane, share(group.z, r, lane, K)) / f32(K);
+    let variance = tree_sum(lane, square_share(group.z, r, lane, K, middle)) / f32(K);
     let scale = 1.0 / sqrt(variance + EPSILON);
     for (var k = lane; k < K; k += LANES) {
         let at = place(group.z, r, k);
@@ -86,7 +87,7 @@ fn norm_rms(
     if r >= R {
         return;
     }
-    let square = tree_sum(lane, square_share(group.z, r, lane, 0.0)) / f32(K);
+    let square = tree_sum(lane, square_share(group.z, r, lane, K, 0.0)) / f32(K);
     let scale = 1.0 / sqrt(square + EPSILON);
     for (var k = lane; k < K; k += LANES) {
         let at = place(group.z, r, k);

@@ -5,12 +5,14 @@
 
 use crate::kernel::Args;
 
+mod cut;
 mod passes;
 mod run;
 
 use super::reference::Sizes;
+use cut::{Sloped, Spread, cut};
 use passes::{By, sums, written};
-use run::{Deviation, Elements, Frozen, Given, Gradient, Normalized, Slopes};
+use run::{BatchGradient, Deviation, Elements, Frozen, Given, Gradient, Normalized, Slopes};
 
 /// Numbers that stand where a launch has none.
 struct Rest {
@@ -75,6 +77,41 @@ pub(super) fn norm(a: &mut Args<'_, f32>) {
         beta,
         rstd,
         ..given
+    };
+    written::<Normalized>(&given, &sizes, y);
+}
+
+pub(super) fn runs(a: &mut Args<'_, f32>) {
+    let sizes = Sizes::of(a);
+    let rest = Rest::of(&sizes);
+    let (given, runs) = (rest.around(a.f(0)), a.size("RUNS")); // [N, C, S]
+    cut::<Spread, 2>(&given, &sizes, runs, a.f_mut(1)); // [R, RUNS, 2]
+}
+
+pub(super) fn joined(a: &mut Args<'_, f32>) {
+    let sizes = Sizes::of(a);
+    let rest = Rest::of(&sizes);
+    let epsilon = a.number("EPSILON") as f32;
+    let (terms, runs) = (sizes.terms() as f32, sizes.runs(a.size("RUNS")));
+    let (y, mean, rstd) = (a.f_mut(3), a.f_mut(4), a.f_mut(5)); // [N, C, S], [R], [R]
+    let made = a.f(6).chunks_exact(2 * runs.len()); // [R, RUNS, 2]
+    for ((mean, rstd), made) in mean.iter_mut().zip(&mut *rstd).zip(made) {
+        let each = || {
+            let counts = runs.iter().map(|run| run.len() as f32);
+            counts.zip(made.chunks_exact(2))
+        };
+        *mean = each().map(|(count, own)| count * own[0]).sum::<f32>() / terms;
+        let apart = |own: f32| (own - *mean) * (own - *mean);
+        let squares = each().map(|(count, own)| own[1] + count * apart(own[0]));
+        *rstd = squares.sum::<f32>() / terms;
+    }
+    invert(rstd, epsilon);
+    let given = Given {
+        gamma: a.f(1), // [C]
+        beta: a.f(2),  // [C]
+        mean,
+        rstd,
+        ..rest.around(a.f(0)) // [N, C, S]
     };
     written::<Normalized>(&given, &sizes, y);
 }
@@ -197,4 +234,75 @@ pub(super) fn rms_parameters(a: &mut Args<'_, f32>) {
     for (dgamma, [_, along]) in a.f_mut(3).iter_mut().zip(totals) {
         *dgamma = along;
     }
+}
+
+/// ∂x of a batch from what the launch gives and the sums that are ∂β and ∂γ.
+fn batch_slopes(
+    sizes: &Sizes,
+    given: Given<'_>,
+    [dx, dgamma, dbeta]: [&mut [f32]; 3],
+    sums: impl Iterator<Item = [f32; 2]>,
+) {
+    for ((dgamma, dbeta), sums) in dgamma.iter_mut().zip(&mut *dbeta).zip(sums) {
+        [*dbeta, *dgamma] = sums;
+    }
+    let terms = sizes.terms() as f32;
+    let means = |sums: &[f32]| sums.iter().map(|sum| sum / terms).collect::<Vec<_>>();
+    let given = Given {
+        plain: &means(dbeta),
+        along: &means(dgamma),
+        ..given
+    };
+    written::<BatchGradient>(&given, sizes, dx);
+}
+
+pub(super) fn batch_grad(a: &mut Args<'_, f32>) {
+    let sizes = Sizes::of(a);
+    let rest = Rest::of(&sizes);
+    let given = Given {
+        g: a.f(0),    // [N, C, S]
+        mean: a.f(3), // [C]
+        rstd: a.f(4), // [C]
+        ..rest.around(a.f(1))
+    };
+    let totals = sums::<Slopes, 2>(&given, &sizes, By::Statistic);
+    let given = Given {
+        gamma: a.f(2), // [C]
+        ..given
+    };
+    let made = [5, 6, 7].map(|i| a.f_mut(i)); // [N, C, S], [C], [C]
+    batch_slopes(&sizes, given, made, totals.into_iter());
+}
+
+pub(super) fn batch_grad_runs(a: &mut Args<'_, f32>) {
+    let sizes = Sizes::of(a);
+    let rest = Rest::of(&sizes);
+    let given = Given {
+        g: a.f(0),    // [N, C, S]
+        mean: a.f(2), // [C]
+        rstd: a.f(3), // [C]
+        ..rest.around(a.f(1))
+    };
+    let runs = a.size("RUNS");
+    cut::<Sloped, 4>(&given, &sizes, runs, a.f_mut(4)); // [C, RUNS, 4]
+}
+
+pub(super) fn batch_grad_joined(a: &mut Args<'_, f32>) {
+    let sizes = Sizes::of(a);
+    let rest = Rest::of(&sizes);
+    let runs = a.size("RUNS");
+    let made = || a.f(3).chunks_exact(4 * runs); // [C, RUNS, 4]
+    let kept = |k: usize| made().map(|runs| runs[k]).collect::<Vec<_>>();
+    let (mean, rstd) = (kept(2), kept(3));
+    let all = |runs: &[f32], k: usize| runs.chunks_exact(4).map(|run| run[k]).sum::<f32>();
+    let sums: Vec<_> = made().map(|runs| [0, 1].map(|k| all(runs, k))).collect();
+    let given = Given {
+        g: a.f(0),     // [N, C, S]
+        gamma: a.f(2), // [C]
+        mean: &mean,
+        rstd: &rstd,
+        ..rest.around(a.f(1))
+    };
+    let made = [4, 5, 6].map(|i| a.f_mut(i)); // [N, C, S], [C], [C]
+    batch_slopes(&sizes, given, made, sums.into_iter());
 }
