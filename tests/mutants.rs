@@ -418,7 +418,10 @@ const MUTANTS: &[Mutant] = mutants! {
     "norm" "runs: means with other weights": "weighted += f32(run.y - run.x) *" => "weighted += f32(run.y) *";
     "norm" "runs: squares within the runs alone": "f32(run.y - run.x) * apart * apart" => "0.0 * apart";
     "norm" "runs: epsilon forgotten": "/ f32(K) + EPSILON)" => "/ f32(K))";
-    "norm" "runs: y of the first run alone": "let run = run_of(i % RUNS);\n    for (var k = run.x + lane; k < run.y; k += LANES) {\n        let at = place(group.z, r, k);" => "let run = run_of(0u);\n    for (var k = run.x + lane; k < run.y; k += LANES) {\n        let at = place(group.z, r, k);";
+    "norm" "runs: y of the first run alone": "let run = run_of(i % RUNS);\n    let scalars" => "let run = run_of(0u);\n    let scalars";
+    "norm" "ending: of the first element": "y[at] = finish(scalars, group.z, i, normalized)" => "y[at] = finish(scalars, group.z, 0u, normalized)";
+    "norm" "ending: of the first element, given": "given_y[at] = finish(finish_scalars(group.z), group.z, i, " => "given_y[at] = finish(finish_scalars(group.z), group.z, 0u, ";
+    "norm" "runs: ending of the first replica": "let at = group.z * N * C * S + i;\n        let c = channel(group.z, r, k);\n        let normalized = (x[at] - middle) * scale * gamma[c] + beta[c];\n        y[at] = finish(scalars, group.z, i, normalized);\n    }\n    // Every run" => "let at = group.z * N * C * S + i;\n        let c = channel(group.z, r, k);\n        let normalized = (x[at] - middle) * scale * gamma[c] + beta[c];\n        y[at] = finish(scalars, 0u, i, normalized);\n    }\n    // Every run";
     "norm" "batch: gradient as if the mean were given": "(g[at] - means.x - " => "(g[at] - ";
     "norm" "batch: gradient as if rstd were given": "- normalized * means.y)" => ")";
     "norm" "batch: gradient without gamma": "scale * weight * (g[at]" => "scale * (g[at]";

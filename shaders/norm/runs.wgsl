@@ -65,10 +65,13 @@ fn norm_joined(
     }
     let scale = 1.0 / sqrt(tree_sum(lane, squares) / f32(K) + EPSILON);
     let run = run_of(i % RUNS);
+    let scalars = finish_scalars(group.z);
     for (var k = run.x + lane; k < run.y; k += LANES) {
-        let at = place(group.z, r, k);
+        let i = place(0u, r, k);
+        let at = group.z * N * C * S + i;
         let c = channel(group.z, r, k);
-        y[at] = (x[at] - middle) * scale * gamma[c] + beta[c];
+        let normalized = (x[at] - middle) * scale * gamma[c] + beta[c];
+        y[at] = finish(scalars, group.z, i, normalized);
     }
     // Every run has the same of these.
     if lane == 0u && i % RUNS == 0u {

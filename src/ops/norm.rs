@@ -22,7 +22,8 @@
 //! axes taken together, in one group, and its S is 1. A workgroup makes what one statistic is of,
 //! or the gradient of one c's parameters: its threads add up strided shares, a tree their sums. Where few
 //! statistics are of many elements each, these are cut into runs, and there are two launches
-//! (`runs.rs`). Batch normalization has all its gradients at once ([`BatchNormGrad`]).
+//! (`runs.rs`). Batch normalization has all its gradients at once ([`BatchNormGrad`]). y can pass any
+//! expression at the end, an activation or a residual.
 
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ use super::launch::lanes;
 use super::{Backward, ELEMENTWISE, Lowered, Lowering, Op, Operand, Value, exactly, floats, grid};
 use crate::error::{Error, Result};
 use crate::interchange::Site;
-use crate::kernel::{Bind, Demand, Kernel};
+use crate::kernel::{Bind, Demand, Kernel, Port};
 use crate::shape::Type;
 use crate::tensor::held;
 
@@ -288,6 +289,16 @@ impl Op for Norm {
         }
         Ok(gradients)
     }
+
+    fn port(&self) -> Option<usize> {
+        // Of the launches that make y, the one that binds most.
+        let kernel = if self.is_rms() {
+            &NORM_RMS
+        } else {
+            &runs::NORM_JOINED
+        };
+        Some(kernel.bindings.len())
+    }
 }
 
 impl Op for NormGiven {
@@ -329,6 +340,10 @@ impl Op for NormGiven {
         let dx = b.tape.op1(Arc::new(NormGivenGrad(self.0)), &inputs)?;
         Ok(vec![Some(dx), None, None, None, None])
     }
+
+    fn port(&self) -> Option<usize> {
+        Some(NORM_GIVEN.bindings.len())
+    }
 }
 
 const SOURCE: &str = concat!(
@@ -336,6 +351,7 @@ const SOURCE: &str = concat!(
     include_str!("../../shaders/shared/nan.wgsl"),
     include_str!("../../shaders/shared/tree.wgsl"),
     include_str!("../../shaders/norm.wgsl"),
+    crate::port!("finish"),
 );
 
 /// y, mean and rstd.
@@ -363,8 +379,8 @@ pub static NORM: Kernel = Kernel {
         ..Demand::UNSTATED
     },
     trusted: true,
-    ports: &[],
-    finishing: None,
+    ports: &[Port::finish(3, "N * C * S / R / LANES + 1")],
+    finishing: Some(optimized::norm_finishing),
 };
 
 /// y and rstd, mean 0 and no β.
@@ -378,6 +394,8 @@ pub static NORM_RMS: Kernel = Kernel {
     ],
     reference: crate::reference!(reference::rms),
     optimized: Some(optimized::rms),
+    ports: &[Port::finish(2, "N * C * S / R / LANES + 1")],
+    finishing: Some(optimized::rms_finishing),
     demand: Demand {
         rounds: "2 * (N * C * S / R / LANES / 4)",
         barriers: "10",
@@ -402,6 +420,8 @@ pub static NORM_GIVEN: Kernel = Kernel {
     ],
     reference: crate::reference!(reference::given),
     optimized: Some(optimized::given),
+    ports: &[Port::finish(5, "1")],
+    finishing: Some(optimized::given_finishing),
     demand: Demand {
         rounds: "1",
         issue: "50",

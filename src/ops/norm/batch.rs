@@ -68,6 +68,7 @@ const SOURCE: &str = concat!(
     include_str!("../../../shaders/norm.wgsl"),
     include_str!("../../../shaders/norm/runs.wgsl"),
     include_str!("../../../shaders/norm/batch.wgsl"),
+    crate::port!("finish"),
 );
 
 /// ∂x, ∂γ and ∂β.
@@ -94,6 +95,8 @@ pub static NORM_BATCH_GRAD: Kernel = Kernel {
         words: "5 * N * S",
         ..Demand::UNSTATED
     },
+    ports: &[],
+    finishing: None,
     ..NORM
 };
 

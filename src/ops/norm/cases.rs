@@ -1,8 +1,23 @@
 //! The cases of normalization.
 
+use std::sync::Arc;
+
+use super::super::pointwise::{Ending, Pointwise, WithEnding};
 use super::super::{Case, Fill};
 use super::{BatchNormGrad, Norm, NormGiven, NormGivenGrad, NormGrad, NormParameters, Over};
+use crate::expr::Expr;
 use crate::shape::Type;
+
+/// A residual and an activation at the end: as much as two launches have bindings for.
+fn ended(bare: &Case, extents: &[usize]) -> Case {
+    let sum = Expr::input(0) + Expr::input(1);
+    let leaky = sum.gt(0.0).select(&sum, &sum * 0.25);
+    let mut case = bare.clone().forward_only();
+    if let Some(op) = WithEnding::of(&bare.op, &Ending::new(Pointwise::new(&[leaky]))) {
+        case.op = Arc::new(op);
+    }
+    case.fixed(extents, Fill::Uniform(-1.0, 1.0))
+}
 
 /// One element, primes, several axes, groups of one and of several channels, one example; as many
 /// elements as a workgroup has threads, one more, many more; so many that there are two launches.
@@ -87,11 +102,12 @@ pub fn cases() -> Vec<Case> {
         }
         let case = Case::new(norm, terms).float(extents, x);
         let case = case.float(affine, uniform);
-        cases.push(small(if rms {
-            case
-        } else {
-            case.float(affine, uniform)
-        }));
+        let case = match rms {
+            true => case,
+            false => case.float(affine, uniform),
+        };
+        cases.push(ended(&case, extents));
+        cases.push(small(case));
         let statistic = |case: Case| match rms {
             true => case.fixed(statistics, positive),
             false => case.fixed(statistics, uniform).fixed(statistics, positive),
@@ -110,7 +126,9 @@ pub fn cases() -> Vec<Case> {
         if !rms {
             let case = Case::new(NormGiven(norm), 1).float(extents, uniform);
             let case = case.fixed(affine, uniform).fixed(affine, uniform);
-            cases.push(small(statistic(case)));
+            let case = statistic(case);
+            cases.push(ended(&case, extents));
+            cases.push(small(case));
             let case = Case::new(NormGivenGrad(norm), 1).fixed(extents, uniform);
             let case = case.fixed(affine, uniform);
             cases.push(case.fixed(statistics, positive));

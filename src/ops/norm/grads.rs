@@ -112,6 +112,8 @@ pub static NORM_GIVEN_GRAD: Kernel = Kernel {
         words: "2 * 64",
         ..Demand::UNSTATED
     },
+    ports: &[],
+    finishing: None,
     ..NORM
 };
 
@@ -136,6 +138,8 @@ pub static NORM_GRAD: Kernel = Kernel {
         words: "5 * (N * C * S / R)",
         ..Demand::UNSTATED
     },
+    ports: &[],
+    finishing: None,
     ..NORM
 };
 
@@ -179,6 +183,8 @@ pub static NORM_PARAMETERS: Kernel = Kernel {
         words: "2 * N * S",
         ..Demand::UNSTATED
     },
+    ports: &[],
+    finishing: None,
     ..NORM
 };
 

@@ -3,7 +3,7 @@
 //! the gradients of a layer's parameters). Then every element is written, in a pass of its own.
 //! An RMS norm is one whose means and β are 0.
 
-use crate::kernel::Args;
+use crate::kernel::{Args, Finish};
 
 mod cut;
 mod passes;
@@ -11,7 +11,7 @@ mod run;
 
 use super::reference::Sizes;
 use cut::{Sloped, Spread, cut};
-use passes::{By, sums, written};
+use passes::{By, To, made, sums, written};
 use run::{BatchGradient, Deviation, Elements, Frozen, Given, Gradient, Normalized, Slopes};
 
 /// Numbers that stand where a launch has none.
@@ -59,12 +59,24 @@ fn invert(variances: &mut [f32], epsilon: f32) {
     }
 }
 
+/// What finishes parts of a launch.
+type Parts<'a> = Vec<Box<dyn Finish + 'a>>;
+
 pub(super) fn norm(a: &mut Args<'_, f32>) {
+    let y = a.f_mut(3); // [N, C, S]
+    norm_to(a, To::Memory(y));
+}
+
+pub(super) fn norm_finishing<'a>(a: &mut Args<'_, f32>, parts: Parts<'a>) {
+    norm_to(a, To::Parts(parts));
+}
+
+fn norm_to(a: &mut Args<'_, f32>, y: To<'_>) {
     let sizes = Sizes::of(a);
     let rest = Rest::of(&sizes);
     let epsilon = a.number("EPSILON") as f32;
     let (x, gamma, beta) = (a.f(0), a.f(1), a.f(2)); // [N, C, S], [C], [C]
-    let (y, mean, rstd) = (a.f_mut(3), a.f_mut(4), a.f_mut(5)); // [N, C, S], [R], [R]
+    let (mean, rstd) = (a.f_mut(4), a.f_mut(5)); // [R], [R]
     let given = rest.around(x);
     let totals = sums::<Elements, 1>(&given, &sizes, By::Statistic);
     means(&sizes, &totals, 0, mean);
@@ -78,7 +90,7 @@ pub(super) fn norm(a: &mut Args<'_, f32>) {
         rstd,
         ..given
     };
-    written::<Normalized>(&given, &sizes, y);
+    made::<Normalized>(&given, &sizes, y);
 }
 
 pub(super) fn runs(a: &mut Args<'_, f32>) {
@@ -89,16 +101,25 @@ pub(super) fn runs(a: &mut Args<'_, f32>) {
 }
 
 pub(super) fn joined(a: &mut Args<'_, f32>) {
+    let y = a.f_mut(3); // [N, C, S]
+    joined_to(a, To::Memory(y));
+}
+
+pub(super) fn joined_finishing<'a>(a: &mut Args<'_, f32>, parts: Parts<'a>) {
+    joined_to(a, To::Parts(parts));
+}
+
+fn joined_to(a: &mut Args<'_, f32>, y: To<'_>) {
     let sizes = Sizes::of(a);
     let rest = Rest::of(&sizes);
     let epsilon = a.number("EPSILON") as f32;
     let (terms, runs) = (sizes.terms() as f32, sizes.runs(a.size("RUNS")));
-    let (y, mean, rstd) = (a.f_mut(3), a.f_mut(4), a.f_mut(5)); // [N, C, S], [R], [R]
-    let made = a.f(6).chunks_exact(2 * runs.len()); // [R, RUNS, 2]
-    for ((mean, rstd), made) in mean.iter_mut().zip(&mut *rstd).zip(made) {
+    let (mean, rstd) = (a.f_mut(4), a.f_mut(5)); // [R], [R]
+    let spreads = a.f(6).chunks_exact(2 * runs.len()); // [R, RUNS, 2]
+    for ((mean, rstd), spreads) in mean.iter_mut().zip(&mut *rstd).zip(spreads) {
         let each = || {
             let counts = runs.iter().map(|run| run.len() as f32);
-            counts.zip(made.chunks_exact(2))
+            counts.zip(spreads.chunks_exact(2))
         };
         *mean = each().map(|(count, own)| count * own[0]).sum::<f32>() / terms;
         let apart = |own: f32| (own - *mean) * (own - *mean);
@@ -113,15 +134,24 @@ pub(super) fn joined(a: &mut Args<'_, f32>) {
         rstd,
         ..rest.around(a.f(0)) // [N, C, S]
     };
-    written::<Normalized>(&given, &sizes, y);
+    made::<Normalized>(&given, &sizes, y);
 }
 
 pub(super) fn rms(a: &mut Args<'_, f32>) {
+    let y = a.f_mut(2); // [N, C, S]
+    rms_to(a, To::Memory(y));
+}
+
+pub(super) fn rms_finishing<'a>(a: &mut Args<'_, f32>, parts: Parts<'a>) {
+    rms_to(a, To::Parts(parts));
+}
+
+fn rms_to(a: &mut Args<'_, f32>, y: To<'_>) {
     let sizes = Sizes::of(a);
     let rest = Rest::of(&sizes);
     let epsilon = a.number("EPSILON") as f32;
     let (x, gamma) = (a.f(0), a.f(1)); // [N, C, S], [C]
-    let (y, rstd) = (a.f_mut(2), a.f_mut(3)); // [N, C, S], [R]
+    let rstd = a.f_mut(3); // [R]
     let given = rest.around(x);
     let totals = sums::<Deviation, 1>(&given, &sizes, By::Statistic);
     means(&sizes, &totals, 0, rstd);
@@ -131,10 +161,19 @@ pub(super) fn rms(a: &mut Args<'_, f32>) {
         rstd,
         ..given
     };
-    written::<Normalized>(&given, &sizes, y);
+    made::<Normalized>(&given, &sizes, y);
 }
 
 pub(super) fn given(a: &mut Args<'_, f32>) {
+    let y = a.f_mut(5); // [N, C, S]
+    given_to(a, To::Memory(y));
+}
+
+pub(super) fn given_finishing<'a>(a: &mut Args<'_, f32>, parts: Parts<'a>) {
+    given_to(a, To::Parts(parts));
+}
+
+fn given_to(a: &mut Args<'_, f32>, y: To<'_>) {
     let sizes = Sizes::of(a);
     let rest = Rest::of(&sizes);
     let epsilon = a.number("EPSILON") as f32;
@@ -147,7 +186,7 @@ pub(super) fn given(a: &mut Args<'_, f32>) {
         rstd: &rstd,
         ..rest.around(a.f(0)) // [N, C, S]
     };
-    written::<Normalized>(&given, &sizes, a.f_mut(5)); // [N, C, S]
+    made::<Normalized>(&given, &sizes, y);
 }
 
 pub(super) fn given_grad(a: &mut Args<'_, f32>) {
@@ -291,11 +330,11 @@ pub(super) fn batch_grad_joined(a: &mut Args<'_, f32>) {
     let sizes = Sizes::of(a);
     let rest = Rest::of(&sizes);
     let runs = a.size("RUNS");
-    let made = || a.f(3).chunks_exact(4 * runs); // [C, RUNS, 4]
-    let kept = |k: usize| made().map(|runs| runs[k]).collect::<Vec<_>>();
+    let slopes = || a.f(3).chunks_exact(4 * runs); // [C, RUNS, 4]
+    let kept = |k: usize| slopes().map(|runs| runs[k]).collect::<Vec<_>>();
     let (mean, rstd) = (kept(2), kept(3));
     let all = |runs: &[f32], k: usize| runs.chunks_exact(4).map(|run| run[k]).sum::<f32>();
-    let sums: Vec<_> = made().map(|runs| [0, 1].map(|k| all(runs, k))).collect();
+    let sums: Vec<_> = slopes().map(|runs| [0, 1].map(|k| all(runs, k))).collect();
     let given = Given {
         g: a.f(0),     // [N, C, S]
         gamma: a.f(2), // [C]

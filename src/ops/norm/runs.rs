@@ -12,7 +12,7 @@
 use super::super::{Lowered, Lowering, Operand, Stages, grid};
 use super::{NORM, Norm, Over, View, optimized, reference};
 use crate::error::Result;
-use crate::kernel::{Bind, Demand, Kernel};
+use crate::kernel::{Bind, Demand, Kernel, Port};
 use crate::shape::Type;
 
 /// The elements that a run has at least: eight of each thread.
@@ -76,6 +76,7 @@ const SOURCE: &str = concat!(
     include_str!("../../../shaders/shared/tree.wgsl"),
     include_str!("../../../shaders/norm.wgsl"),
     include_str!("../../../shaders/norm/runs.wgsl"),
+    crate::port!("finish"),
 );
 
 /// The constants of kernels with a workgroup for each run.
@@ -102,6 +103,8 @@ pub static NORM_RUNS: Kernel = Kernel {
         words: "2 * (N * C * S / R / RUNS)",
         ..Demand::UNSTATED
     },
+    ports: &[],
+    finishing: None,
     ..NORM
 };
 
@@ -122,6 +125,8 @@ pub static NORM_JOINED: Kernel = Kernel {
     constants: CONSTANTS,
     reference: crate::reference!(reference::joined),
     optimized: Some(optimized::joined),
+    ports: &[Port::finish(3, "N * C * S / R / RUNS / LANES + 1")],
+    finishing: Some(optimized::joined_finishing),
     demand: Demand {
         rounds: "N * C * S / R / RUNS / LANES / 4 + 2",
         barriers: "20",
