@@ -27,17 +27,18 @@ fn channel(replica: u32, r: u32, k: u32) -> u32 {
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read> gamma: array<f32>;
 
-fn share(replica: u32, r: u32, lane: u32) -> f32 {
+// A thread's share of the sum of the elements before `end`: `mine`, `mine` + LANES, ..
+fn share(replica: u32, r: u32, mine: u32, end: u32) -> f32 {
     var sum = 0.0;
-    for (var k = lane; k < K; k += LANES) {
+    for (var k = mine; k < end; k += LANES) {
         sum += x[place(replica, r, k)];
     }
     return sum;
 }
 
-fn square_share(replica: u32, r: u32, lane: u32, middle: f32) -> f32 {
+fn square_share(replica: u32, r: u32, mine: u32, end: u32, middle: f32) -> f32 {
     var sum = 0.0;
-    for (var k = lane; k < K; k += LANES) {
+    for (var k = mine; k < end; k += LANES) {
         let off = x[place(replica, r, k)] - middle;
         sum += off * off;
     }
@@ -59,13 +60,16 @@ fn norm(
     if r >= R {
         return;
     }
-    let middle = tree_sum(lane, share(group.z, r, lane)) / f32(K);
-    let variance = tree_sum(lane, square_share(group.z, r, lane, middle)) / f32(K);
+    let middle = tree_sum(lane, share(group.z, r, lane, K)) / f32(K);
+    let variance = tree_sum(lane, square_share(group.z, r, lane, K, middle)) / f32(K);
     let scale = 1.0 / sqrt(variance + EPSILON);
+    let scalars = finish_scalars(group.z);
     for (var k = lane; k < K; k += LANES) {
-        let at = place(group.z, r, k);
+        let i = place(0u, r, k);
+        let at = group.z * N * C * S + i;
         let c = channel(group.z, r, k);
-        y[at] = (x[at] - middle) * scale * gamma[c] + beta[c];
+        let normalized = (x[at] - middle) * scale * gamma[c] + beta[c];
+        y[at] = finish(scalars, group.z, i, normalized);
     }
     if lane == 0u {
         mean[group.z * R + r] = middle;
@@ -86,11 +90,14 @@ fn norm_rms(
     if r >= R {
         return;
     }
-    let square = tree_sum(lane, square_share(group.z, r, lane, 0.0)) / f32(K);
+    let square = tree_sum(lane, square_share(group.z, r, lane, K, 0.0)) / f32(K);
     let scale = 1.0 / sqrt(square + EPSILON);
+    let scalars = finish_scalars(group.z);
     for (var k = lane; k < K; k += LANES) {
-        let at = place(group.z, r, k);
-        rms_y[at] = x[at] * scale * gamma[channel(group.z, r, k)];
+        let i = place(0u, r, k);
+        let at = group.z * N * C * S + i;
+        let normalized = x[at] * scale * gamma[channel(group.z, r, k)];
+        rms_y[at] = finish(scalars, group.z, i, normalized);
     }
     if lane == 0u {
         rms_rstd[group.z * R + r] = scale;
@@ -121,7 +128,9 @@ fn norm_given(
     let c = i / S % C;
     let r = statistic(group.z, i / (S * C), c);
     let scale = 1.0 / sqrt(given_variance[r] + EPSILON);
-    given_y[at] = (x[at] - given_mean[r]) * scale * gamma[group.z * C + c] + beta[group.z * C + c];
+    let centered = (x[at] - given_mean[r]) * scale;
+    let normalized = centered * gamma[group.z * C + c] + beta[group.z * C + c];
+    given_y[at] = finish(finish_scalars(group.z), group.z, i, normalized);
 }
 
 @group(0) @binding(0) var<storage, read> g: array<f32>;

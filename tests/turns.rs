@@ -325,7 +325,8 @@ const FAMILIES: &[(&str, Family)] = &[
             over: Over::Batch,
             epsilon: 1e-3,
         };
-        let case = Case::new(op, 1).fixed(&[16, 1, 16 * n], ONE);
+        // Rows, which are not cut into runs.
+        let case = Case::new(op, 1).fixed(&[256 * n, 1], ONE);
         case.fixed(&[1], ONE).fixed(&[1], ONE)
     }),
     ("cumulative sum", |n| {
@@ -440,6 +441,9 @@ const ALIKE: &[(&str, &str)] = &[
     ("norm_grad", "a loop less than norm"),
     ("norm_rms", "a loop less than norm"),
     ("norm_parameters", "two loops less than norm"),
+    ("norm_batch_grad", "a loop less than norm"),
+    ("norm_runs", "32,768 turns: a run has 2^22 elements at most"),
+    ("norm_joined", "half the turns of norm_runs"),
     ("avg_pool2d_grad", "the loops of max_pool2d_grad"),
     ("adaptive_max_pool2d", "the loops of adaptive_avg_pool2d"),
     ("reduce_shares", "8192 turns: a run has 2^21 terms at most"),

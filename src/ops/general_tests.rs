@@ -9,7 +9,7 @@ use super::conv_transpose2d::ConvTranspose2d;
 use super::cumsum::Cumsum;
 use super::embedding::{Embedding, EmbeddingGrad};
 use super::lrn::{Lrn, LrnGrad};
-use super::norm::{Norm, NormGiven, NormGrad, Over};
+use super::norm::{BatchNormGrad, Norm, NormGiven, NormGrad, Over};
 use super::pad::{Edge, Pad, PadEdges, PadEdgesGrad};
 use super::permute::Permute;
 use super::reduction::{Kind, Reduction, ReductionGrad, Spread};
@@ -214,6 +214,16 @@ fn statistics_of_nothing_are_refused() {
             vec![x(), x(), six(), six(), f32(&[2])],
             "rstd of f32[6]",
         ),
+        (
+            Box::new(BatchNormGrad(*norm(Over::Batch))),
+            vec![x(), x(), f32(&[5]), six(), six()],
+            "gamma of f32[6]",
+        ),
+        (
+            Box::new(BatchNormGrad(*norm(Over::Instance))),
+            vec![x(), x(), six(), six(), six()],
+            "found Instance; wanted Batch",
+        ),
     ]);
 }
 
@@ -392,6 +402,21 @@ fn gradients_take_the_launches_they_should() {
     };
     let names = kernels(norm, &[f32(&[2, 3]), f32(&[3]), f32(&[3])]);
     assert_eq!(names, ["norm", "norm_grad", "norm_parameters"]);
+    // All gradients of a batch are one launch, or two where it is cut into runs.
+    let over = Over::Batch;
+    let of = |extents: &[usize]| {
+        let parameters = f32(&[extents[1]]);
+        let inputs = [f32(extents), parameters.clone(), parameters];
+        kernels(Norm { over, ..norm }, &inputs)
+    };
+    assert_eq!(of(&[2, 3]), ["norm", "norm_batch_grad"]);
+    let runs = [
+        "norm_runs",
+        "norm_joined",
+        "norm_batch_grad_runs",
+        "norm_batch_grad_joined",
+    ];
+    assert_eq!(of(&[2, 3, 64, 64]), runs);
     // With statistics that are given, x alone has a gradient.
     let frozen = NormGiven(norm);
     let mut graph = Graph::new();

@@ -335,7 +335,7 @@ pub trait Op: Any + Debug + Send + Sync {
 
     /// How many bindings the op's launch has, if all its kernels hand the elements of output 0 over at
     /// their only port: then any expression of these can stand at their end
-    /// ([`pointwise::WithEnding`]).
+    /// ([`pointwise::WithEnding`]). Of several launches it is the last that hands them over.
     fn port(&self) -> Option<usize> {
         None
     }

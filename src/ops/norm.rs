@@ -20,7 +20,10 @@
 //! All of these are one family of sizes: x as `[N, C, S]` with a parameter for each c and a
 //! statistic for each group of channels of each n or, batch, for each c. A layer's C is its
 //! axes taken together, in one group, and its S is 1. A workgroup makes what one statistic is of,
-//! or the gradient of one c's parameters: its threads add up strided shares, a tree their sums.
+//! or the gradient of one c's parameters: its threads add up strided shares, a tree their sums. Where few
+//! statistics are of many elements each, these are cut into runs, and there are two launches
+//! (`runs.rs`). Batch normalization has all its gradients at once ([`BatchNormGrad`]). y can pass any
+//! expression at the end, an activation or a residual.
 
 use std::sync::Arc;
 
@@ -28,16 +31,19 @@ use super::launch::lanes;
 use super::{Backward, ELEMENTWISE, Lowered, Lowering, Op, Operand, Value, exactly, floats, grid};
 use crate::error::{Error, Result};
 use crate::interchange::Site;
-use crate::kernel::{Bind, Kernel};
+use crate::kernel::{Bind, Demand, Kernel, Port};
 use crate::shape::Type;
 use crate::tensor::held;
 
+mod batch;
 mod cases;
 mod grads;
 mod onnx;
 mod optimized;
 mod reference;
+mod runs;
 
+pub use batch::BatchNormGrad;
 pub use cases::cases;
 pub use grads::{NormGivenGrad, NormGrad, NormParameters};
 
@@ -89,6 +95,18 @@ struct View {
     parameters: Vec<usize>,
     /// The statistics' extents.
     statistics: Vec<usize>,
+}
+
+impl View {
+    /// How many statistics there are.
+    fn rows(&self) -> usize {
+        self.statistics.iter().product()
+    }
+
+    /// Elements of a statistic.
+    fn terms(&self) -> usize {
+        self.n * self.c * self.s / self.rows()
+    }
 }
 
 impl Norm {
@@ -154,7 +172,7 @@ impl Norm {
             ("C", view.c as f64),
             ("S", view.s as f64),
             ("GROUPS", view.groups as f64),
-            ("R", view.statistics.iter().product::<usize>() as f64),
+            ("R", view.rows() as f64),
             ("BATCH", f64::from(u8::from(self.over == Over::Batch))),
             ("EPSILON", self.epsilon),
             lanes(terms),
@@ -239,20 +257,30 @@ impl Op for Norm {
 
     fn lower(&self, inputs: &[Type], outputs: &[Type]) -> Result<Lowering> {
         let view = self.view(&inputs[0])?;
+        let runs = self.runs(&view);
+        if runs > 1 {
+            return self.in_runs(&view, runs);
+        }
         let kernel = if self.is_rms() { &NORM_RMS } else { &NORM };
-        let rows = outputs[1].elements();
-        Ok(self.launch(kernel, &view, inputs.len(), outputs.len(), grid(rows, 1)))
+        let grid = grid(view.rows(), 1);
+        Ok(self.launch(kernel, &view, inputs.len(), outputs.len(), grid))
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
         let (g, x, gamma) = (b.upstream, b.inputs[0], b.inputs[1]);
         let statistics = &b.outputs[1..];
         let mut gradients = vec![None; b.inputs.len()];
+        let parameters = b.wanted[1..].contains(&true);
+        if self.over == Over::Batch && b.wanted[0] && parameters {
+            let inputs = [&[g, x, gamma], statistics].concat();
+            let all = b.tape.op(Arc::new(BatchNormGrad(*self)), &inputs)?;
+            return Ok(all.into_iter().map(Some).collect());
+        }
         if b.wanted[0] {
             let inputs = [&[g, x, gamma], statistics].concat();
             gradients[0] = Some(b.tape.op1(Arc::new(NormGrad(*self)), &inputs)?);
         }
-        if b.wanted[1..].contains(&true) {
+        if parameters {
             let inputs = [&[g, x], statistics].concat();
             let both = b.tape.op(Arc::new(NormParameters(*self)), &inputs)?;
             for (gradient, value) in gradients[1..].iter_mut().zip(both) {
@@ -260,6 +288,16 @@ impl Op for Norm {
             }
         }
         Ok(gradients)
+    }
+
+    fn port(&self) -> Option<usize> {
+        // Of the launches that make y, the one that binds most.
+        let kernel = if self.is_rms() {
+            &NORM_RMS
+        } else {
+            &runs::NORM_JOINED
+        };
+        Some(kernel.bindings.len())
     }
 }
 
@@ -302,6 +340,10 @@ impl Op for NormGiven {
         let dx = b.tape.op1(Arc::new(NormGivenGrad(self.0)), &inputs)?;
         Ok(vec![Some(dx), None, None, None, None])
     }
+
+    fn port(&self) -> Option<usize> {
+        Some(NORM_GIVEN.bindings.len())
+    }
 }
 
 const SOURCE: &str = concat!(
@@ -309,6 +351,7 @@ const SOURCE: &str = concat!(
     include_str!("../../shaders/shared/nan.wgsl"),
     include_str!("../../shaders/shared/tree.wgsl"),
     include_str!("../../shaders/norm.wgsl"),
+    crate::port!("finish"),
 );
 
 /// y, mean and rstd.
@@ -328,10 +371,16 @@ pub static NORM: Kernel = Kernel {
     constants: &["N", "C", "S", "GROUPS", "R", "BATCH", "EPSILON", "LANES"],
     reference: crate::reference!(reference::norm),
     optimized: Some(optimized::norm),
-    demand: crate::kernel::Demand::UNSTATED,
+    demand: Demand {
+        rounds: "3 * (N * C * S / R / LANES / 4)",
+        barriers: "20",
+        issue: "N * C * S / R / LANES * 34 + 200",
+        words: "4 * (N * C * S / R)",
+        ..Demand::UNSTATED
+    },
     trusted: true,
-    ports: &[],
-    finishing: None,
+    ports: &[Port::finish(3, "N * C * S / R / LANES + 1")],
+    finishing: Some(optimized::norm_finishing),
 };
 
 /// y and rstd, mean 0 and no β.
@@ -345,6 +394,15 @@ pub static NORM_RMS: Kernel = Kernel {
     ],
     reference: crate::reference!(reference::rms),
     optimized: Some(optimized::rms),
+    ports: &[Port::finish(2, "N * C * S / R / LANES + 1")],
+    finishing: Some(optimized::rms_finishing),
+    demand: Demand {
+        rounds: "2 * (N * C * S / R / LANES / 4)",
+        barriers: "10",
+        issue: "N * C * S / R / LANES * 24 + 120",
+        words: "3 * (N * C * S / R)",
+        ..Demand::UNSTATED
+    },
     ..NORM
 };
 
@@ -362,6 +420,14 @@ pub static NORM_GIVEN: Kernel = Kernel {
     ],
     reference: crate::reference!(reference::given),
     optimized: Some(optimized::given),
+    ports: &[Port::finish(5, "1")],
+    finishing: Some(optimized::given_finishing),
+    demand: Demand {
+        rounds: "1",
+        issue: "50",
+        words: "2 * 64",
+        ..Demand::UNSTATED
+    },
     ..NORM
 };
 
@@ -370,6 +436,11 @@ pub static KERNELS: &[&Kernel] = &[
     &NORM,
     &NORM_RMS,
     &NORM_GIVEN,
+    &runs::NORM_RUNS,
+    &runs::NORM_JOINED,
+    &batch::NORM_BATCH_GRAD,
+    &batch::NORM_BATCH_GRAD_RUNS,
+    &batch::NORM_BATCH_GRAD_JOINED,
     &grads::NORM_GRAD,
     &grads::NORM_GIVEN_GRAD,
     &grads::NORM_RMS_GRAD,

@@ -1,5 +1,6 @@
 //! The ops of general networks over shapes drawn at random.
 
+use wgrad::doctor::harness::plan_of;
 use wgrad::ops::Op;
 use wgrad::ops::adaptive_avg_pool2d::{AdaptiveAvgPool2d, AdaptiveAvgPool2dGrad};
 use wgrad::ops::adaptive_max_pool2d::{AdaptiveMaxPool2d, AdaptiveMaxPool2dGrad};
@@ -8,7 +9,7 @@ use wgrad::ops::concat::Concat;
 use wgrad::ops::cumsum::Cumsum;
 use wgrad::ops::embedding::{Embedding, EmbeddingGrad};
 use wgrad::ops::log_softmax::LogSoftmax;
-use wgrad::ops::norm::{Norm, NormGrad, NormParameters, Over};
+use wgrad::ops::norm::{BatchNormGrad, Norm, NormGrad, NormParameters, Over};
 use wgrad::ops::pad::{Edge, Pad, PadEdges, PadEdgesGrad};
 use wgrad::ops::permute::Permute;
 use wgrad::ops::reduction::{Kind, Reduction};
@@ -83,7 +84,7 @@ fn products_of_many_matrices() {
 #[test]
 fn normalizations() {
     let groups = (1..4usize, 1..4usize);
-    let drawn = (extents(4), groups, 1..300usize, 0..5u8, 0..3u8);
+    let drawn = (extents(4), groups, 1..300usize, 0..5u8, 0..4u8);
     draw(
         "normalizations",
         drawn,
@@ -136,6 +137,10 @@ fn normalizations() {
                     let case = Case::new(NormGrad(norm), terms).fixed(&extents, UNIFORM);
                     with_statistics(case.fixed(&extents, UNIFORM).fixed(&affine, UNIFORM))
                 }
+                2 if over == Over::Batch => {
+                    let case = Case::new(BatchNormGrad(norm), terms).fixed(&extents, UNIFORM);
+                    with_statistics(case.fixed(&extents, UNIFORM).fixed(&affine, UNIFORM))
+                }
                 _ => {
                     let case = Case::new(NormParameters(norm), elements);
                     with_statistics(case.fixed(&extents, UNIFORM).fixed(&extents, UNIFORM))
@@ -143,6 +148,40 @@ fn normalizations() {
             })
         },
     );
+}
+
+/// Few statistics of many elements, which are cut into runs wherever channels and examples end.
+#[test]
+fn normalizations_in_runs() {
+    let drawn = (1..40usize, 1..4usize, 2..20usize, 1..90usize, 0..4u8);
+    draw("normalizations in runs", drawn, |(n, c, h, w, what)| {
+        let over = [Over::Batch, Over::Layer(3), Over::Batch, Over::Group(1)];
+        let over = over[usize::from(what)];
+        let norm = Norm {
+            over,
+            epsilon: 1e-3,
+        };
+        let (extents, affine) = match over {
+            Over::Batch => ([n, c, h, w], vec![c]),
+            Over::Layer(_) => ([c, n, h, w], vec![n, h, w]),
+            _ => ([c, n, h, w], vec![n]),
+        };
+        let terms = n * h * w;
+        let case = match what {
+            2 => {
+                let case = Case::new(BatchNormGrad(norm), terms).fixed(&extents, UNIFORM);
+                let case = case.fixed(&extents, UNIFORM).fixed(&affine, UNIFORM);
+                let case = case.fixed(&affine, UNIFORM);
+                case.fixed(&affine, Fill::Uniform(0.5, 2.0))
+            }
+            _ => {
+                let case = Case::new(norm, terms).fixed(&extents, Fill::Rising(-1.0, 2.0));
+                case.fixed(&affine, UNIFORM).fixed(&affine, UNIFORM)
+            }
+        };
+        let plan = plan_of(&case, 1).ok()?;
+        (plan.programs["run"].len() == 2).then_some(case)
+    });
 }
 
 #[test]

@@ -14,9 +14,15 @@ use crate::ops::{Op, Value};
 pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
     for i in nodes.indices() {
         for between in nodes.inputs(i).to_vec() {
-            if let Some(join) = ended(nodes, between, i)
-                && nodes.join(join)?
-            {
+            // In the expression's place; in the core's where others read what it makes beside its elements,
+            // such as statistics, before that.
+            let mut joined = false;
+            for at in [i, between.node] {
+                if !joined && let Some(join) = ended(nodes, between, i) {
+                    joined = nodes.join(Join { at, ..join })?;
+                }
+            }
+            if joined {
                 break;
             }
         }
@@ -93,6 +99,7 @@ mod tests {
     use crate::ops::conv2d::Conv2d;
     use crate::ops::dropout::Dropout;
     use crate::ops::max_pool2d::MaxPool2d;
+    use crate::ops::norm::{Norm, Over};
     use crate::ops::pointwise::pointwise;
     use crate::ops::{COUNTER, Tape};
     use crate::plan::Limits;
@@ -182,6 +189,38 @@ mod tests {
         graph.result("y", y).unwrap();
         graph.result("argmax", pooled[1]).unwrap();
         assert_eq!(kernels(&graph), ["conv2d_pool_pairs"]);
+    }
+
+    /// Of one launch and of two, whose last makes the elements; statistics stay what they are.
+    #[test]
+    fn a_residual_and_an_activation_stand_at_a_norms_end() {
+        let wanted = [
+            (8, &["norm", "pointwise"][..]),
+            (64, &["norm_runs", "norm_joined", "pointwise"]),
+        ];
+        for (edge, wanted) in wanted {
+            let mut graph = Graph::new();
+            let mut variable = |name: &str, extents: &[usize]| {
+                let ty = Type::f32(name, extents).unwrap();
+                graph.variable(name, ty).unwrap()
+            };
+            let x = variable("x", &[2, 3, edge, edge]);
+            let [gamma, beta] = ["gamma", "beta"].map(|name| variable(name, &[3]));
+            graph.begin("run");
+            let norm = Norm {
+                over: Over::Batch,
+                epsilon: 1e-5,
+            };
+            let made = graph.op(Arc::new(norm), &[x, gamma, beta]).unwrap();
+            // Reads a statistic before the elements are all that they will be.
+            let half = pointwise(&mut graph, [made[1]], |[mean]| mean * 0.5).unwrap();
+            let y = graph.op1(Arc::new(Add), &[made[0], x]).unwrap();
+            let y = pointwise(&mut graph, [y], |[y]| &y * y.sigmoid()).unwrap();
+            for (name, value) in [("y", y), ("half", half), ("rstd", made[2])] {
+                graph.result(name, value).unwrap();
+            }
+            assert_eq!(kernels(&graph), wanted);
+        }
     }
 
     /// An integer that an expression reads is no element of the core's.

@@ -1,16 +1,31 @@
 //! The cases of normalization.
 
+use std::sync::Arc;
+
+use super::super::pointwise::{Ending, Pointwise, WithEnding};
 use super::super::{Case, Fill};
-use super::{Norm, NormGiven, NormGivenGrad, NormGrad, NormParameters, Over};
+use super::{BatchNormGrad, Norm, NormGiven, NormGivenGrad, NormGrad, NormParameters, Over};
+use crate::expr::Expr;
 use crate::shape::Type;
 
+/// A residual and an activation at the end: as much as two launches have bindings for.
+fn ended(bare: &Case, extents: &[usize]) -> Case {
+    let sum = Expr::input(0) + Expr::input(1);
+    let leaky = sum.gt(0.0).select(&sum, &sum * 0.25);
+    let mut case = bare.clone().forward_only();
+    if let Some(op) = WithEnding::of(&bare.op, &Ending::new(Pointwise::new(&[leaky]))) {
+        case.op = Arc::new(op);
+    }
+    case.fixed(extents, Fill::Uniform(-1.0, 1.0))
+}
+
 /// One element, primes, several axes, groups of one and of several channels, one example; as many
-/// elements as a workgroup has threads, one more, many more.
+/// elements as a workgroup has threads, one more, many more; so many that there are two launches.
 pub fn cases() -> Vec<Case> {
     let uniform = Fill::Uniform(-1.0, 1.0);
     // rstd, and the square root of a variance.
     let positive = Fill::Uniform(0.5, 2.0);
-    let shapes: [(Over, &[usize]); 30] = [
+    let shapes: [(Over, &[usize]); 34] = [
         (Over::Layer(1), &[1, 1]),
         (Over::Layer(1), &[3, 7]),
         (Over::Layer(1), &[5]),
@@ -41,7 +56,13 @@ pub fn cases() -> Vec<Case> {
         (Over::Rms(1), &[260, 131]),
         (Over::Group(2), &[3, 4, 53, 61]),
         (Over::Batch, &[260, 131]),
-        (Over::Batch, &[3, 4, 53, 61]),
+        (Over::Batch, &[3, 5, 41, 61]),
+        // In runs: the last one shorter, parts of channels and examples, several channels of a group, one
+        // example, each element its own parameter.
+        (Over::Batch, &[2, 1, 4111]),
+        (Over::Batch, &[258, 3, 37]),
+        (Over::Group(2), &[1, 6, 41, 74]),
+        (Over::Layer(3), &[2, 3, 53, 60]),
     ];
     let mut cases = Vec::new();
     for (over, extents) in shapes {
@@ -54,7 +75,12 @@ pub fn cases() -> Vec<Case> {
         };
         let (affine, statistics) = (&view.parameters, &view.statistics);
         let elements = view.n * view.c * view.s;
-        let terms = elements / statistics.iter().product::<usize>();
+        let runs = norm.runs(&view);
+        // Of a run, then of the runs.
+        let terms = match runs {
+            1 => view.terms(),
+            runs => view.terms().div_ceil(runs) + runs,
+        };
         let small = |case: Case| {
             if elements > 64 {
                 case.forward_only()
@@ -62,19 +88,36 @@ pub fn cases() -> Vec<Case> {
                 case
             }
         };
-        let rms = norm.is_rms();
-        let case = Case::new(norm, terms).float(extents, uniform);
-        let case = case.float(affine, uniform);
-        cases.push(small(if rms {
-            case
+        // Runs have different means; as many elements are below the mean as above, and none is near it.
+        let x = if runs > 1 {
+            Fill::Rising(-1.0, 2.0)
         } else {
-            case.float(affine, uniform)
-        }));
+            uniform
+        };
+        let rms = norm.is_rms();
+        if runs > 1 && affine == &[1] {
+            // As small, with parameters that are differentiated.
+            let case = Case::new(norm, terms).fixed(extents, x);
+            cases.push(case.float(affine, uniform).float(affine, uniform));
+        }
+        let case = Case::new(norm, terms).float(extents, x);
+        let case = case.float(affine, uniform);
+        let case = match rms {
+            true => case,
+            false => case.float(affine, uniform),
+        };
+        cases.push(ended(&case, extents));
+        cases.push(small(case));
         let statistic = |case: Case| match rms {
             true => case.fixed(statistics, positive),
             false => case.fixed(statistics, uniform).fixed(statistics, positive),
         };
-        let case = Case::new(NormGrad(norm), terms).fixed(extents, uniform);
+        if over == Over::Batch {
+            let case = Case::new(BatchNormGrad(norm), terms).fixed(extents, uniform);
+            let case = case.fixed(extents, x).fixed(affine, uniform);
+            cases.push(statistic(case));
+        }
+        let case = Case::new(NormGrad(norm), view.terms()).fixed(extents, uniform);
         let case = case.fixed(extents, uniform).fixed(affine, uniform);
         cases.push(statistic(case));
         let case = Case::new(NormParameters(norm), elements / view.c);
@@ -83,7 +126,9 @@ pub fn cases() -> Vec<Case> {
         if !rms {
             let case = Case::new(NormGiven(norm), 1).float(extents, uniform);
             let case = case.fixed(affine, uniform).fixed(affine, uniform);
-            cases.push(small(statistic(case)));
+            let case = statistic(case);
+            cases.push(ended(&case, extents));
+            cases.push(small(case));
             let case = Case::new(NormGivenGrad(norm), 1).fixed(extents, uniform);
             let case = case.fixed(affine, uniform);
             cases.push(case.fixed(statistics, positive));

@@ -3,7 +3,7 @@
 use super::super::{ELEMENTWISE, Lowering, Op, grid};
 use super::{NORM, Norm, named, optimized, reference};
 use crate::error::Result;
-use crate::kernel::{Bind, Kernel};
+use crate::kernel::{Bind, Demand, Kernel};
 use crate::shape::Type;
 
 /// ∂x: inputs g, x, γ, mean and rstd (RMS: without the mean); output of x's type.
@@ -32,12 +32,12 @@ impl Op for NormGrad {
 
     fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
         let view = self.0.view(&inputs[1])?;
-        let rows = view.statistics.iter().product();
         let kernel = match self.0.is_rms() {
             true => &NORM_RMS_GRAD,
             false => &NORM_GRAD,
         };
-        Ok(self.0.launch(kernel, &view, inputs.len(), 1, grid(rows, 1)))
+        let grid = grid(view.rows(), 1);
+        Ok(self.0.launch(kernel, &view, inputs.len(), 1, grid))
     }
 }
 
@@ -106,6 +106,14 @@ pub static NORM_GIVEN_GRAD: Kernel = Kernel {
     ],
     reference: crate::reference!(reference::given_grad),
     optimized: Some(optimized::given_grad),
+    demand: Demand {
+        rounds: "1",
+        issue: "50",
+        words: "2 * 64",
+        ..Demand::UNSTATED
+    },
+    ports: &[],
+    finishing: None,
     ..NORM
 };
 
@@ -123,6 +131,15 @@ pub static NORM_GRAD: Kernel = Kernel {
     ],
     reference: crate::reference!(reference::grad),
     optimized: Some(optimized::grad),
+    demand: Demand {
+        rounds: "2 * (N * C * S / R / LANES / 4) + 1",
+        barriers: "20",
+        issue: "N * C * S / R / LANES * 44 + 180",
+        words: "5 * (N * C * S / R)",
+        ..Demand::UNSTATED
+    },
+    ports: &[],
+    finishing: None,
     ..NORM
 };
 
@@ -138,6 +155,10 @@ pub static NORM_RMS_GRAD: Kernel = Kernel {
     ],
     reference: crate::reference!(reference::rms_grad),
     optimized: Some(optimized::rms_grad),
+    demand: Demand {
+        barriers: "10",
+        ..NORM_GRAD.demand
+    },
     ..NORM_GRAD
 };
 
@@ -155,6 +176,15 @@ pub static NORM_PARAMETERS: Kernel = Kernel {
     ],
     reference: crate::reference!(reference::parameters),
     optimized: Some(optimized::parameters),
+    demand: Demand {
+        rounds: "N * S / LANES / 4 + 1",
+        barriers: "20",
+        issue: "N * S / LANES * 24 + 150",
+        words: "2 * N * S",
+        ..Demand::UNSTATED
+    },
+    ports: &[],
+    finishing: None,
     ..NORM
 };
 

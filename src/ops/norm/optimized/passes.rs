@@ -1,11 +1,13 @@
 //! The passes over x: what sums and elements are made of, task by task.
 
+use std::cell::RefCell;
 use std::marker::PhantomData;
 
 use pulp::{Arch, Simd, WithSimd};
 
 use super::super::reference::Sizes;
 use super::run::{Added, Adds, Given, Made, On, One, Run};
+use crate::kernel::Finish;
 use crate::ops::sums::{Along, Sums, TASK};
 use crate::threads::prelude::*;
 
@@ -188,12 +190,24 @@ fn below<A: Added<K>, R: Along, C: Along, const K: usize>(
     }
 }
 
-/// Writes every element.
-pub(super) fn written<M: Made>(given: &Given<'_>, sizes: &Sizes, y: &mut [f32]) {
+/// Where elements go.
+pub(super) enum To<'a> {
+    /// To memory.
+    Memory(&'a mut [f32]),
+    /// To what finishes them, of a kernel with one port.
+    Parts(Vec<Box<dyn Finish + 'a>>),
+}
+
+thread_local! {
+    /// What a thread has made and not finished yet, kept from launch to launch.
+    static MADE: RefCell<Vec<f32>> = const { RefCell::new(vec![]) };
+}
+
+/// Makes every element.
+pub(super) fn made<M: Made>(given: &Given<'_>, sizes: &Sizes, to: To<'_>) {
     let length = sizes.run();
     let several = TASK.div_ceil(length);
-    let tasks = y.par_chunks_mut(several * length).enumerate();
-    tasks.for_each(|(task, y)| {
+    let task = |task: usize, y: &mut [f32]| {
         Arch::new().dispatch(Written::<M> {
             made: PhantomData,
             given,
@@ -201,7 +215,31 @@ pub(super) fn written<M: Made>(given: &Given<'_>, sizes: &Sizes, y: &mut [f32]) 
             first: task * several,
             y,
         });
-    });
+    };
+    match to {
+        To::Memory(y) => {
+            let tasks = y.par_chunks_mut(several * length).enumerate();
+            tasks.for_each(|(number, y)| task(number, y));
+        }
+        To::Parts(parts) => {
+            let all = parts.into_iter().next();
+            let parts = all.map_or_else(Vec::new, |all| all.split(several * length));
+            let tasks = parts.into_par_iter().enumerate();
+            tasks.for_each(|(number, mut part)| {
+                let size = part.results().len();
+                let mut made = MADE.take();
+                made.resize(size.max(made.len()), 0.0);
+                task(number, &mut made[..size]);
+                part.take(0, &made[..size]);
+                MADE.set(made);
+            });
+        }
+    }
+}
+
+/// Writes every element.
+pub(super) fn written<M: Made>(given: &Given<'_>, sizes: &Sizes, y: &mut [f32]) {
+    made::<M>(given, sizes, To::Memory(y));
 }
 
 /// Some runs' elements.

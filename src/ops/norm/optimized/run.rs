@@ -16,7 +16,7 @@ pub(super) struct Given<'a> {
     // [R]
     pub mean: &'a [f32],
     pub rstd: &'a [f32],
-    /// The means of h = g γ and of h x̂.
+    /// The means of h = g γ and of h x̂; of a batch, those of g and of g x̂.
     pub plain: &'a [f32],
     pub along: &'a [f32],
 }
@@ -179,6 +179,10 @@ pub(super) struct Normalized;
 #[derive(Clone, Copy)]
 pub(super) struct Gradient;
 
+/// rstd γ (g − mean g − x̂ mean(g x̂)).
+#[derive(Clone, Copy)]
+pub(super) struct BatchGradient;
+
 /// rstd γ g.
 #[derive(Clone, Copy)]
 pub(super) struct Frozen;
@@ -195,6 +199,14 @@ impl Made for Gradient {
     fn of<R: Along, C: Along>(run: &Run<'_, R, C>, i: usize) -> f32 {
         let h = run.g[i] * run.gamma.at(i);
         run.rstd.at(i) * (h - run.plain.at(i) - run.hat(i) * run.along.at(i))
+    }
+}
+
+impl Made for BatchGradient {
+    #[inline(always)]
+    fn of<R: Along, C: Along>(run: &Run<'_, R, C>, i: usize) -> f32 {
+        let centered = run.g[i] - run.plain.at(i) - run.hat(i) * run.along.at(i);
+        run.rstd.at(i) * run.gamma.at(i) * centered
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Ended, Ending, finished};
 use crate::error::{Error, Result};
 use crate::ops::pointwise::Pointwise;
-use crate::ops::{Lowering, Op, Operand};
+use crate::ops::{Lowered, Lowering, Op, Operand};
 use crate::shape::Type;
 
 /// An op that hands the elements of its output 0 over ([`Op::port`]), the core, with an expression of
@@ -53,6 +53,15 @@ impl WithEnding {
         })?;
         Ok(inputs.split_at(own))
     }
+
+    /// Gives the core's outputs after its first the numbers that they have behind the ending's.
+    fn number(&self, lowered: &mut Lowered) {
+        for operand in &mut lowered.operands {
+            if let Operand::Out(further @ 1..) = operand {
+                *further = *further - 1 + self.ending.outputs();
+            }
+        }
+    }
 }
 
 impl Op for WithEnding {
@@ -72,22 +81,30 @@ impl Op for WithEnding {
     fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
         let (own, _) = self.split(inputs)?;
         let made = self.core.infer(own)?;
-        let Lowering::Launch(mut lowered) = self.core.lower(own, &made)? else {
-            return Err(Error::shape(self.name(), "a view", "elements to end"));
-        };
-        let port = lowered.kernel.ports.first();
-        let stored = port.and_then(|port| lowered.operands.get(port.binding));
-        if stored != Some(&Operand::Out(0)) {
-            let found = format!("{} without a port at output 0", lowered.kernel.name);
-            return Err(Error::shape(self.name(), found, "what `Op::port` says"));
-        }
-        for operand in &mut lowered.operands {
-            if let Operand::Out(further @ 1..) = operand {
-                *further = *further - 1 + self.ending.outputs();
-            }
-        }
         let ends = Ended::only(Some(&self.ending), own.len(), made[0].shape.extents());
-        Ok(Lowering::Launch(finished(lowered, &ends, inputs)?))
+        // The launch that makes the elements.
+        let ended = |mut lowered: Lowered| {
+            let port = lowered.kernel.ports.first();
+            let stored = port.and_then(|port| lowered.operands.get(port.binding));
+            if stored != Some(&Operand::Out(0)) {
+                let found = format!("{} without a port at output 0", lowered.kernel.name);
+                return Err(Error::shape(self.name(), found, "what `Op::port` says"));
+            }
+            self.number(&mut lowered);
+            finished(lowered, &ends, inputs)
+        };
+        match self.core.lower(own, &made)? {
+            Lowering::Launch(lowered) => Ok(Lowering::Launch(ended(lowered)?)),
+            Lowering::Stages(mut stages) if !stages.launches.is_empty() => {
+                let last = stages.launches.split_off(stages.launches.len() - 1);
+                stages.launches.iter_mut().for_each(|l| self.number(l));
+                for lowered in last {
+                    stages.launches.push(ended(lowered)?);
+                }
+                Ok(Lowering::Stages(stages))
+            }
+            _ => Err(Error::shape(self.name(), "a view", "elements to end")),
+        }
     }
 
     fn ending(&self) -> Option<&Ending> {
