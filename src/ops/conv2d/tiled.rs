@@ -25,9 +25,9 @@ pub(super) fn variant(
     let columns = columns.div_ceil(PLACES);
     let workgroups = |fours: usize| columns * rows.div_ceil(4 * fours) * groups;
     let mut fours = match rows {
-        0..2 => return None,
-        ..5 => 1,
-        ..9 => 2,
+        0 | 1 => return None,
+        2..5 => 1,
+        5..9 => 2,
         _ => 4,
     };
     // Rather two workgroups with half of the rows than a multiprocessor with none.
