@@ -100,7 +100,12 @@ pub struct Bind {
     /// How many elements it has, by the launch's constants ([`Bind::of`]); empty where that is
     /// not said.
     pub elements: &'static str,
+    /// An integer that it may hold, where not every kernel can take 0 ([`Bind::sampled`]).
+    pub sample: Option<Sample>,
 }
+
+/// An integer that a binding may hold, by the launch's constants and the element's number within a replica.
+pub type Sample = fn(&dyn Fn(&str) -> usize, usize) -> u32;
 
 impl Bind {
     /// A float input of each replica.
@@ -111,6 +116,7 @@ impl Bind {
             access: Access::Read,
             shared: false,
             elements: "",
+            sample: None,
         }
     }
 
@@ -149,6 +155,16 @@ impl Bind {
     /// ```
     pub const fn of(self, elements: &'static str) -> Self {
         Self { elements, ..self }
+    }
+
+    /// The same binding with an integer that it may hold, for trials of a device's variants, which put made-up
+    /// values into all buffers: 0 where nothing is said, which is a row, a class and a step, but no winner of
+    /// another window than the first.
+    pub const fn sampled(self, sample: Sample) -> Self {
+        Self {
+            sample: Some(sample),
+            ..self
+        }
     }
 
     /// What [`Bind::elements`] comes to with these constants; `None` where it says nothing or

@@ -373,6 +373,24 @@ fn a_wrong_variant_does_not_win_however_fast_it_is() {
     assert!(said.contains("almost"), "{said}");
 }
 
+/// A trial's buffers hold made-up values; the ways back of a pool take no winner but one of its window.
+#[test]
+fn a_trial_has_winners_that_a_pool_makes() {
+    let Some(device) = gpu() else { return };
+    let row = TABLE.iter().find(|row| row.stem == "conv2d_pool").unwrap();
+    let plans = (row.cases)().into_iter().map(|c| plan_of(&c, 2).unwrap());
+    let several = |plan: &Plan| {
+        let launch = &plan.programs["run"][0];
+        launch.kernel.name.contains("grad") && launch.variants() > 1
+    };
+    let plans: Vec<Plan> = plans.filter(several).take(12).collect();
+    assert_eq!(plans.len(), 12);
+    let device = device.tuned();
+    for plan in plans {
+        device.executor(plan).map(|_| ()).unwrap();
+    }
+}
+
 #[test]
 fn the_cpu_has_nothing_to_tune() {
     let cpu = || Device::open(Choice::Cpu).unwrap();

@@ -110,6 +110,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "conv2d" "tiled: places between strides taken": "reached & between &" => "reached &";
     "conv2d" "tiled: all taps the first filter's": "tile_group * group_filters() + k / (KW * KH);" => "tile_group * group_filters();";
     "conv2d" "NaN: tiled: weights meet the zeros between": "if !tile_is_finite {" => "if false {";
+    "conv2d" "parts: ending of the first element": "all[group.z * SIZE + i] = finish(scalars, group.z, i, sum)" => "all[group.z * SIZE + i] = finish(scalars, group.z, 0u, sum)";
     "conv2d" "parts: each the first one's images": "return part * DEPTH + k;" => "return k;";
     "conv2d" "parts: the next one's first places too": "k < DEPTH && place_of_part(k)" => "place_of_part(k)";
     "conv2d" "parts: every group the first one": "part_group = group.y / blocks % GROUPS;" => "part_group = 0u;";
@@ -255,6 +256,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "lrn" "an even number around leans the other way": "c - min(c, SIZE / 2u)" => "c - min(c, (SIZE - 1u) / 2u)";
     "lrn" "gradient without its neighbours": "- times(2.0 * ALPHA * BETA, saved_x[at] * sum)" => "";
     "lrn" "gradient from the wrong side": "c - min(c, (SIZE - 1u) / 2u)" => "c - min(c, SIZE / 2u)";
+    "matmul" "parts: ending of the first element": "all[group.z * SIZE + i] = finish(scalars, group.z, i, sum)" => "all[group.z * SIZE + i] = finish(scalars, group.z, 0u, sum)";
     "matmul" "parts: each the first one's rows": "let k = part * DEPTH + p;" => "let k = p;";
     "matmul" "parts: the next one's first rows too": "if p >= DEPTH {" => "if false {";
     "matmul" "parts: every part the first one's place": "(group.z * PARTS + part) * M + e.row" => "(group.z * PARTS) * M + e.row";

@@ -28,6 +28,7 @@ fn add_parts(group: vec3<u32>, groups: vec3<u32>, thread: u32) {
         for (var other = 1u; other < TEAMS; other++) {
             sum += shares[other * ELEMENTWISE + lane];
         }
-        all[group.z * SIZE + i] = finish(finish_scalars(group.z), group.z, i, sum);
+        let scalars = finish_scalars(group.z);
+        all[group.z * SIZE + i] = finish(scalars, group.z, i, sum);
     }
 }

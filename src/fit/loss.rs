@@ -222,9 +222,11 @@ impl Loss {
     /// when the loss is written.
     pub fn huber(delta: f64) -> Self {
         Self::new("huber", move |scope, y, t| {
-            if !(delta > 0.0 && held(delta)) {
-                let wanted = "a positive number, 1.2e-38 to 3.4e38 as 32-bit floats have it";
-                return Err(Error::setting("δ of the Huber loss", delta, wanted));
+            // Half of it stands in the expression.
+            if !(delta > 0.0 && held(delta) && held(0.5 * delta)) {
+                let wanted = "a positive number, 2.4e-38 to 3.4e38 as 32-bit floats have it";
+                let found = format!("{delta:e}");
+                return Err(Error::setting("δ of the Huber loss", found, wanted));
             }
             let each = pointwise(scope, [y, t], |[y, t]| {
                 let d = (y - t).abs();

@@ -26,23 +26,22 @@ pub(super) fn fastest(products: usize, sizes: [usize; 3], more: usize) -> Option
     Some((cut, cut.nanoseconds(products, sizes, more)))
 }
 
-/// Nanoseconds of the sum of so many parts, by four loads of a team at a time and some terabytes a second; none where the parts
-/// would take too much memory.
-fn sum(count: usize, results: usize) -> Option<usize> {
-    let loads = count.div_ceil(4 * TEAMS) * 270;
-    let time = LAUNCH + loads + count * results / 700;
-    (count * results <= ELEMENTS).then_some(time)
+/// Nanoseconds of the sum of so many parts, by four loads of a team at a time and some terabytes a second.
+fn sum(count: usize, results: usize) -> usize {
+    LAUNCH + count.div_ceil(4 * TEAMS) * 270 + count * results / 700
 }
 
-/// Of several ways to cut (how many parts, the nanoseconds of their product) the fastest, if it is clearly faster than
-/// one launch of `one_launch` nanoseconds.
+/// Of several ways to cut (how many parts, the nanoseconds of their product) the fastest whose parts have no more elements
+/// than an operand of so many has, if it is clearly faster than one launch of `one_launch` nanoseconds. So no launch binds
+/// more for being cut.
 pub(super) fn best<W>(
     ways: impl Iterator<Item = (W, usize, usize)>,
-    results: usize,
+    [results, operand]: [usize; 2],
     one_launch: usize,
 ) -> Option<W> {
-    let timed =
-        ways.filter_map(|(way, count, product)| Some((product + sum(count, results)?, way)));
+    let fits = |count: usize| count * results <= operand.min(ELEMENTS);
+    let ways = ways.filter(|(_, count, _)| fits(*count));
+    let timed = ways.map(|(way, count, product)| (product + sum(count, results), way));
     let (time, way) = timed.min_by_key(|(time, _)| *time)?;
     (100 * time <= WORTH * one_launch).then_some(way)
 }

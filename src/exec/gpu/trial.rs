@@ -54,11 +54,14 @@ impl GpuDevice {
 }
 
 /// Small numbers, of either sign and none of them tiny: what is slow about subnormal
-/// numbers must not count. Integers are 0, which every kernel can take for an index.
-fn scratch(buffer: &Buffer, replicas: usize, draw: u32) -> Host {
+/// numbers must not count. Integers are what `integer` says of each element of a replica.
+fn scratch(buffer: &Buffer, replicas: usize, draw: u32, integer: &dyn Fn(usize) -> u32) -> Host {
     let total = buffer.total(replicas);
     match buffer.dtype {
-        DType::U32 => Host::U32(vec![0; total]),
+        DType::U32 => {
+            let elements = (0..total).map(|i| integer(i % buffer.elements.max(1)));
+            Host::U32(elements.collect())
+        }
         DType::F32 => {
             let stream = Stream {
                 seed: key(0),
@@ -171,8 +174,21 @@ fn seconds(gpu: &GpuDevice, trial: Plan, programs: &[String]) -> Result<Vec<f64>
 }
 
 fn fill(executor: &mut Gpu, buffers: impl Iterator<Item = usize>, draw: u32) -> Result<()> {
+    let launch = executor.plan().programs["0"][0].clone();
+    let size = |name: &str| {
+        let mut constants = launch.constants.iter();
+        constants
+            .find(|(own, _)| *own == name)
+            .map_or(0, |(_, value)| *value as usize)
+    };
+    let bound: Vec<_> = launch.bindings.iter().zip(launch.kernel.bindings).collect();
     for i in buffers {
-        let host = scratch(&executor.plan().buffers[i], executor.plan().replicas, draw);
+        let sample = bound
+            .iter()
+            .find_map(|(binding, declared)| declared.sample.filter(|_| binding.buffer == i));
+        let integer = |element| sample.map_or(0, |sample| sample(&size, element));
+        let plan = executor.plan();
+        let host = scratch(&plan.buffers[i], plan.replicas, draw, &integer);
         executor.write(i, &host)?;
     }
     Ok(())
@@ -192,12 +208,18 @@ mod tests {
             shared: false,
             role: Role::State,
         };
-        let host = scratch(&buffer, 2, 0);
+        let host = scratch(&buffer, 2, 0, &|_| 0);
         assert_eq!(host.len(), 10_000);
-        assert_ne!(host, scratch(&buffer, 2, 1));
+        assert_ne!(host, scratch(&buffer, 2, 1, &|_| 0));
         let values = host.floats().unwrap();
         assert!(values.iter().all(|x| (0.02..=0.1).contains(&x.abs())));
         buffer.dtype = DType::U32;
-        assert_eq!(scratch(&buffer, 2, 0), Host::U32(vec![0; 10_000]));
+        let Host::U32(integers) = scratch(&buffer, 2, 0, &|i| i as u32 / 2) else {
+            panic!("floats");
+        };
+        assert_eq!(
+            (integers[4999], integers[5000], integers[9999]),
+            (2499, 0, 2499)
+        );
     }
 }

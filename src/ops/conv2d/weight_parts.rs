@@ -52,7 +52,8 @@ impl Parts {
             };
             Some((cut, count, time))
         });
-        parts::best(ways, weights, direct.min(whole))
+        let slopes = all * filters * groups;
+        parts::best(ways, [weights, slopes], direct.min(whole))
     }
 }
 
@@ -114,7 +115,8 @@ mod tests {
 
     #[test]
     fn what_fills_a_gpu_is_not() {
-        // Blocks enough; too few places; a filter for each channel.
+        // Blocks enough; too few places; a filter for each channel; parts that would be larger than the images' slopes.
+        assert_eq!(Parts::of([128, 64], [64, 64 * 49], 1), None);
         assert_eq!(Parts::of([32, 784], [512, 4608], 1), None);
         assert_eq!(Parts::of([10, 196], [32, 288], 1), None);
         assert_eq!(Parts::of([128, 1024], [1, 9], 32), None);

@@ -78,6 +78,14 @@ pub static CONV2D_POOL_PAIRS: Kernel = Kernel {
     ..CONV2D_POOL
 };
 
+/// A winner that there may be: its window's first place.
+fn first_of_window(size: &dyn Fn(&str) -> usize, i: usize) -> u32 {
+    let (p, q) = (i / size("QO") % size("PO"), i % size("QO"));
+    let row = (p * size("PSH")).saturating_sub(size("PPH"));
+    let column = (q * size("PSW")).saturating_sub(size("PPW"));
+    (row * size("WO") + column) as u32
+}
+
 /// ∂x.
 pub static CONV2D_POOL_INPUT_GRAD: Kernel = Kernel {
     name: "conv2d_pool_input_grad",
@@ -90,7 +98,10 @@ pub static CONV2D_POOL_INPUT_GRAD: Kernel = Kernel {
     turns: "(F / GROUPS + 1) * (2 + ((DH * KH + PKH) / (SH * PSH) + 1) * ((DW * KW + PKW) / (SW * PSW) + 3)) + 16",
     bindings: &[
         Bind::read("g").of("N * F * PO * QO"),
-        Bind::read("saved_argmax").u32().of("N * F * PO * QO"),
+        Bind::read("saved_argmax")
+            .u32()
+            .of("N * F * PO * QO")
+            .sampled(first_of_window),
         Bind::read("filters").of("F * C * KH * KW / GROUPS"),
         Bind::write("dx").of("N * C * H * W"),
     ],
@@ -115,7 +126,10 @@ pub static CONV2D_POOL_WEIGHT_GRAD: Kernel = Kernel {
     bindings: &[
         Bind::read("x").of("N * C * H * W"),
         Bind::read("upstream").of("N * F * PO * QO"),
-        Bind::read("winners").u32().of("N * F * PO * QO"),
+        Bind::read("winners")
+            .u32()
+            .of("N * F * PO * QO")
+            .sampled(first_of_window),
         Bind::write("dw").of("F * C * KH * KW / GROUPS"),
     ],
     constants: constants!("SHARES"),
@@ -132,7 +146,10 @@ pub static CONV2D_POOL_WEIGHT_GRAD_BIAS: Kernel = Kernel {
     bindings: &[
         Bind::read("x").of("N * C * H * W"),
         Bind::read("upstream").of("N * F * PO * QO"),
-        Bind::read("winners").u32().of("N * F * PO * QO"),
+        Bind::read("winners")
+            .u32()
+            .of("N * F * PO * QO")
+            .sampled(first_of_window),
         Bind::write("dw").of("F * C * KH * KW / GROUPS"),
         Bind::write("dbias").of("F"),
     ],

@@ -33,7 +33,7 @@ impl Matmul {
             let (_, time) = parts::fastest(count, [m, n, rows], 0).filter(|_| fits)?;
             Some(([rows, count], count, time))
         });
-        parts::best(ways, m * n, one_launch)
+        parts::best(ways, [m * n, m.max(n) * k], one_launch)
     }
 
     /// Both launches.
