@@ -41,7 +41,11 @@ impl Parts {
         let direct = direct_weight_cost(weights * LANES, all.div_ceil(LANES));
         let (_, whole) = parts::fastest(groups, [filters, taps, all], implicit::PATCH)?;
         let least = (all / FEWEST).clamp(*PLACES.start(), *PLACES.end());
-        let ways = (least.div_ceil(places)..=images / FEWEST).filter_map(|each| {
+        let most = images / FEWEST;
+        // Mini-batches that eight does not divide have parts a little smaller.
+        let least = least.div_ceil(places).min(most);
+        let least = least.max(PLACES.start().div_ceil(places));
+        let ways = (least..=most).filter_map(|each| {
             let count = images.div_ceil(each);
             let fits = filters.div_ceil(32) * groups * count <= WORKGROUPS;
             let sizes = [filters, taps, each * places];
@@ -111,6 +115,11 @@ mod tests {
             assert!(parts.count >= FEWEST && parts.count * parts.images >= 128);
             assert!((parts.count - 1) * parts.images < 128);
         }
+        // Eight does not divide it.
+        assert_eq!(
+            Parts::of([100, 144], [16, 144], 1).map(|p| p.images),
+            Some(12)
+        );
     }
 
     #[test]
