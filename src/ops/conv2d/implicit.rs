@@ -109,10 +109,7 @@ macro_rules! source {
 }
 
 /// A convolution's constants, and how the product is cut.
-const CONSTANTS: &[&str] = &[
-    "N", "C", "F", "GROUPS", "H", "W", "HO", "WO", "KH", "KW", "SH", "SW", "PH", "PW", "DH", "DW",
-    "BLOCK", "SHARES",
-];
+const CONSTANTS: &[&str] = constants!("BLOCK", "SHARES");
 
 /// Results of a thread, at most.
 const PORTS: &[Port] = &[Port::finish(2, "64")];

@@ -61,10 +61,7 @@ macro_rules! source {
     };
 }
 
-const CONSTANTS: &[&str] = &[
-    "N", "C", "F", "GROUPS", "H", "W", "HO", "WO", "KH", "KW", "SH", "SW", "PH", "PW", "DH", "DW",
-    "FOURS",
-];
+const CONSTANTS: &[&str] = constants!("FOURS");
 
 /// Turns of the loops over a sum of `$depth` terms: those over chunks of weights, with that which brings them
 /// into memory and that which multiplies; and the end.
