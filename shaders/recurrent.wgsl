@@ -1,6 +1,11 @@
 // What the cells of src/ops/recurrent.rs share: one workgroup makes all T steps of one example, a
 // thread one unit of H (or each LANES-th). A state before the first is 0. z is the replica. Needs
-// shared/nan.wgsl; the cell says how many GATES its products have, H rows of W [GATES H, H] each.
+// shared/nan.wgsl.
+//
+// The cell says how many GATES its products have, H rows of W [GATES H, H] each, and has these functions of a unit:
+// `past`, what is saved of the step before beside h; `make`, which saves a step and returns its h; `kept_at` and
+// `kept_past`, what was saved; `back`, the gradients of a step; `onward`, what the state before gets of them;
+// `store_back`.
 
 override N: u32 = 1u;
 override T: u32 = 1u;
@@ -32,6 +37,63 @@ var<workgroup> slopes: array<f32, ROWS>;
 // The example of this workgroup where those of x and y form one long row.
 fn example(group: vec3<u32>, groups: vec3<u32>) -> u32 {
     return group.y * groups.x + group.x;
+}
+
+// What a unit's gates have at [replicas, N, T]: x of each, and b.
+fn entering(at: u32, unit: u32) -> vec4<f32> {
+    let row = at * GATES * H + unit;
+    var entered = vec4(x[row], 0.0, 0.0, 0.0);
+    if GATES > 1u {
+        entered.y = x[row + H];
+        entered.z = x[row + 2u * H];
+    }
+    if GATES > 3u {
+        entered.w = x[row + 3u * H];
+    }
+    return entered;
+}
+
+fn biases_of(replica: u32, unit: u32) -> vec4<f32> {
+    let row = replica * GATES * H + unit;
+    var biases = vec4(b[row], 0.0, 0.0, 0.0);
+    if GATES > 1u {
+        biases.y = b[row + H];
+        biases.z = b[row + 2u * H];
+    }
+    if GATES > 3u {
+        biases.w = b[row + 3u * H];
+    }
+    return biases;
+}
+
+// What a step makes a unit's state of: x and b of the gates, the recurrent products, the state before and what was saved
+// beside it.
+struct Entered {
+    x: vec4<f32>,
+    b: vec4<f32>,
+    sums: vec4<f32>,
+    h: f32,
+    past: f32,
+}
+
+// The step before, where there is one.
+struct Before {
+    h: f32,
+    past: f32,
+    none: bool,
+}
+
+// What the gradient needs of a step and unit: the gates, and what else is kept.
+struct Kept {
+    gates: vec4<f32>,
+    state: f32,
+}
+
+// A step's gradients of a unit: of x, of the recurrent products, and what goes to the step before past W.
+struct Back {
+    dx: vec4<f32>,
+    da: vec4<f32>,
+    past: f32,
 }
 
 // Where the step's place stands in [replicas, N, T]: the last first in reverse.
@@ -194,4 +256,82 @@ fn carried_to(weights: u32, unit: u32) -> f32 {
         return carried(weights, unit);
     }
     return made[unit];
+}
+
+// All steps of an example.
+fn forward(group: vec3<u32>, groups: vec3<u32>, lane: u32) {
+    let n = example(group, groups);
+    if n >= N {
+        return;
+    }
+    let sequence = group.z * N + n;
+    let weights = group.z * GATES * H * H;
+    for (var unit = lane; unit < H; unit += LANES) {
+        states[unit] = 0.0;
+    }
+    workgroupBarrier();
+    for (var step = 0u; step < T; step++) {
+        let at = place(sequence, step);
+        let before = step % 2u * H;
+        let after = H - before;
+        make_products(weights, before, lane);
+        for (var unit = lane; unit < H; unit += LANES) {
+            let sums = products_of(weights, unit, before);
+            var left = 0.0;
+            if step > 0u {
+                left = past(place(sequence, step - 1u), unit);
+            }
+            let made_of = Entered(entering(at, unit), biases_of(group.z, unit), sums, states[before + unit], left);
+            let state = make(at, unit, made_of, step == 0u);
+            states[after + unit] = state;
+            h[at * H + unit] = state;
+        }
+        workgroupBarrier();
+    }
+}
+
+// Their gradients.
+fn backward(group: vec3<u32>, groups: vec3<u32>, lane: u32) {
+    let n = example(group, groups);
+    if n >= N {
+        return;
+    }
+    let sequence = group.z * N + n;
+    let weights = group.z * GATES * H * H;
+    // Of each unit of this thread what the step after has left of the gradient of h, and past W.
+    var left = array<f32, 4>();
+    var left_past = array<f32, 4>();
+    for (var steps = T; steps > 0u; steps--) {
+        let at = place(sequence, steps - 1u);
+        for (var unit = lane; unit < H; unit += LANES) {
+            let part = unit / LANES;
+            let dh = g[at * H + unit] + left[part];
+            var h_before = 0.0;
+            var kept_before = 0.0;
+            if steps > 1u {
+                let earlier = place(sequence, steps - 2u);
+                h_before = kept_h[earlier * H + unit];
+                kept_before = kept_past(earlier, unit);
+            }
+            let gradients = back(kept_at(at, unit), Before(h_before, kept_before, steps == 1u), dh, left_past[part]);
+            left_past[part] = gradients.past;
+            slopes[unit] = gradients.da.x;
+            if GATES > 1u {
+                slopes[H + unit] = gradients.da.y;
+                slopes[2u * H + unit] = gradients.da.z;
+            }
+            if GATES > 3u {
+                slopes[3u * H + unit] = gradients.da.w;
+            }
+            store_back(at, unit, gradients);
+            previous[at * H + unit] = h_before;
+        }
+        workgroupBarrier();
+        carry(weights, lane);
+        for (var unit = lane; unit < H; unit += LANES) {
+            let part = unit / LANES;
+            left[part] = onward(left_past[part], carried_to(weights, unit));
+        }
+        workgroupBarrier();
+    }
 }

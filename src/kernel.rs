@@ -83,6 +83,12 @@ pub const LANES: usize = 8;
 /// adapter.
 pub const SINGLE: [u32; 2] = [1024, 256];
 
+/// The constant that says how often a launch is dispatched, each time after the one before; a kernel that has none is
+/// dispatched once. Its text declares it as an override, and learns how many came before this one from the first word
+/// of `@group(1) @binding(0) var<uniform> dispatched: vec4<u32>`. What one leaves in the launch's outputs the next one may
+/// read.
+pub const DISPATCHES: &str = "DISPATCHES";
+
 /// Bytes of `shares` in `shaders/shared/single.wgsl`, which all kernels for [`Target::Single`] share.
 pub const SHARED: u32 = 16 << 10;
 
@@ -386,6 +392,13 @@ impl Kernel {
     /// names a constant that is not among them.
     pub fn turns_by(&self, constants: &[(&str, f64)]) -> Option<u64> {
         extent::value(self.turns, constants)
+    }
+
+    /// How often a launch with these constants is dispatched ([`DISPATCHES`]).
+    pub fn dispatches(&self, constants: &[(&str, f64)]) -> u64 {
+        let mut constants = constants.iter();
+        let said = constants.find(|(name, _)| *name == DISPATCHES);
+        said.map_or(1, |(_, times)| *times as u64)
     }
 
     /// The same kernel with an optimized CPU function.

@@ -10,6 +10,7 @@ use wgrad::doctor::harness::plan_of;
 use wgrad::kernel::Target;
 use wgrad::ops::dense_grad::{DenseGrad, InputGradient};
 use wgrad::ops::matmul::Matmul;
+use wgrad::ops::recurrent::{Cell, Recurrent};
 use wgrad::ops::{Case, Fill, TABLE};
 use wgrad::optim::{HYPER, TableSgd};
 use wgrad::plan::{Bound, Card, Plan};
@@ -178,6 +179,29 @@ fn the_number_of_replicas_does_not_choose() {
             assert_eq!(taken(&forward, replicas, card), "matmul_slices");
         }
     }
+}
+
+/// A launch a step spreads W over the card; a small W is read faster than a launch begins.
+#[test]
+fn a_recurrence_over_many_weights_is_a_launch_a_step() {
+    let uniform = Fill::Uniform(-0.1, 0.1);
+    let of = |cell, n, h| {
+        let op = Recurrent {
+            cell,
+            reverse: false,
+        };
+        let gates = if cell == Cell::Lstm { 4 } else { 3 };
+        let case = Case::new(op, 1)
+            .fixed(&[n, 64, gates * h], uniform)
+            .fixed(&[gates * h, h], uniform)
+            .fixed(&[gates * h], uniform);
+        taken(&case, 1, &Card::H200)
+    };
+    assert_eq!(of(Cell::Lstm, 32, 256), "lstm_step");
+    assert_eq!(of(Cell::Gru, 128, 512), "gru_step");
+    assert_eq!(of(Cell::Lstm, 32, 32), "lstm");
+    // Four do not divide its units.
+    assert_eq!(of(Cell::Lstm, 32, 126), "lstm");
 }
 
 #[test]

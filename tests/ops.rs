@@ -14,7 +14,7 @@ use wgrad::doctor::tolerance::Side;
 use wgrad::doctor::{Comparison, examine};
 use wgrad::exec::Device;
 use wgrad::exec::cpu::{Cpu, Implementation};
-use wgrad::kernel::Access;
+use wgrad::kernel::{Access, DISPATCHES};
 use wgrad::ops::{Row, TABLE};
 use wgrad::shape::DType;
 
@@ -224,6 +224,12 @@ fn declarations(kernel: &wgrad::kernel::Kernel, module: &naga::Module) {
         .filter(|(handle, _)| !used[*handle].is_empty())
         .filter_map(|(_, v)| {
             let binding = v.binding?;
+            let counted = kernel.constants.contains(&DISPATCHES);
+            if (binding.group, v.space) == (1, naga::AddressSpace::Uniform) && counted {
+                assert_eq!(v.name.as_deref(), Some("dispatched"));
+                return None;
+            }
+            assert_eq!(binding.group, 0, "{}", kernel.name);
             let naga::AddressSpace::Storage { access } = v.space else {
                 panic!("storage only")
             };

@@ -122,7 +122,10 @@ fn launches(plan: &Plan, card: &Card) -> String {
             "{i:>3}  {:<34} {:<35} {:>14} {:>11} {:>11} {:>8.1}{} {}\n",
             launch.label,
             launch.kernel.name,
-            format!("{x}x{y}x{z}"),
+            match launch.dispatches() {
+                1 => format!("{x}x{y}x{z}"),
+                times => format!("{times} x {x}x{y}x{z}"),
+            },
             launch.flops,
             bytes(plan.launch_bytes(&launch)),
             predicted.microseconds,

@@ -374,7 +374,7 @@ impl<T: Scalar> Executor for Cpu<T> {
         let launches = program(&self.plan, name)?;
         let (replicas, shared) = (&mut self.replicas, &self.shared);
         Self::all(replicas, shared, self.implementation, launches, times);
-        self.traffic.launches += times * launches.len() as u64;
+        self.traffic.launches += times * launches.iter().map(Launch::dispatches).sum::<u64>();
         self.traffic.submits += 1;
         Ok(())
     }
@@ -385,7 +385,7 @@ impl<T: Scalar> Executor for Cpu<T> {
         self.written.part(&self.plan, name, launches)?;
         let (replicas, shared) = (&mut self.replicas, &self.shared);
         Self::all(replicas, shared, self.implementation, launches, 1);
-        self.traffic.launches += launches.len() as u64;
+        self.traffic.launches += launches.iter().map(Launch::dispatches).sum::<u64>();
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use crate::tensor::{Host, View};
 
 mod adapter;
 mod clock;
+mod dispatches;
 mod kept;
 mod persistent;
 mod pipelines;
@@ -23,6 +24,7 @@ mod wait;
 
 use adapter::fault;
 pub use adapter::{GpuDevice, adapters};
+use dispatches::Numbers;
 use persistent::Whole;
 use pipelines::{Compiled, Pipelines};
 pub(super) use wait::block_on;
@@ -43,6 +45,19 @@ struct Ready {
     group: wgpu::BindGroup,
     grid: [u32; 3],
     flops: u64,
+    /// The dispatches' numbers, where there are several.
+    numbers: Option<Numbers>,
+}
+
+impl Ready {
+    fn dispatches(&self) -> u64 {
+        self.numbers.as_ref().map_or(1, |numbers| numbers.count)
+    }
+}
+
+/// How often launches are dispatched together.
+fn dispatches(launches: &[Ready]) -> usize {
+    launches.iter().map(|l| l.dispatches() as usize).sum()
 }
 
 /// How a program is launched.
@@ -112,6 +127,7 @@ impl Gpu {
                 })
             })
             .collect();
+        let numbers = Numbers::of_all(gpu, &plan);
         if let Some(e) = memory.pop().await {
             return Err(fault("allocate buffers", &e.to_string()));
         }
@@ -129,7 +145,8 @@ impl Gpu {
         };
         let pipelines = Pipelines::compile(gpu, &this.plan).await?;
         for (name, launches) in &this.plan.programs {
-            let ready = launches.iter().map(|l| this.ready(&pipelines, l)).collect();
+            let ready = launches.iter().map(|l| this.ready(&pipelines, &numbers, l));
+            let ready = ready.collect();
             this.programs.insert(name.clone(), ready);
         }
         for (name, persistent) in whole {
@@ -150,13 +167,14 @@ impl Gpu {
         Ok(this)
     }
 
-    fn ready(&self, pipelines: &Pipelines, launch: &Launch) -> Ready {
+    fn ready(&self, pipelines: &Pipelines, numbers: &Option<Numbers>, launch: &Launch) -> Ready {
         let Compiled { pipeline, layout } = pipelines.of(&self.gpu, launch);
         Ready {
             pipeline: pipeline.clone(),
             group: self.group(layout, launch),
             grid: launch.grid,
             flops: launch.flops,
+            numbers: numbers.as_ref().and_then(|numbers| numbers.of(launch)),
         }
     }
 
@@ -291,7 +309,7 @@ impl Gpu {
     async fn repeat(&mut self, name: &str, part: Part, times: u64) -> Result<()> {
         let launches = self.launches(name, part);
         let (count, flops) = (
-            launches.len(),
+            dispatches(launches),
             launches.iter().map(|l| l.flops).sum::<u64>(),
         );
         let by_launches = (LAUNCHES_PER_SUBMIT / count.max(1)) as u64;
@@ -317,9 +335,11 @@ impl Gpu {
         let launches = &program(&self.plan, name)?[part.clone()];
         self.written.part(&self.plan, name, launches)?;
         let mut encoder = self.encoder();
-        record(&mut encoder, self.programs[name][part.clone()].iter());
+        let launches = &self.programs[name][part];
+        record(&mut encoder, launches.iter());
+        let count = dispatches(launches) as u64;
         self.submit(encoder).await?;
-        self.traffic.launches += part.len() as u64;
+        self.traffic.launches += count;
         self.gpu.faults.check("run")
     }
 
@@ -348,7 +368,13 @@ fn dispatch(pass: &mut wgpu::ComputePass<'_>, launch: &Ready) {
     pass.set_pipeline(&launch.pipeline);
     pass.set_bind_group(0, &launch.group, &[]);
     let [x, y, z] = launch.grid;
-    pass.dispatch_workgroups(x, y, z);
+    let Some(numbers) = &launch.numbers else {
+        return pass.dispatch_workgroups(x, y, z);
+    };
+    for number in 0..numbers.count {
+        numbers.set(pass, number);
+        pass.dispatch_workgroups(x, y, z);
+    }
 }
 
 impl Executor for Gpu {
@@ -428,14 +454,15 @@ impl Executor for Gpu {
     fn recording(&mut self, name: &str, times: u64) -> Result<Option<f64>> {
         program(&self.plan, name)?;
         let launches = &self.programs[name];
-        let runs = (LAUNCHES_PER_SUBMIT / launches.len().max(1)).max(1);
+        let count = dispatches(launches);
+        let runs = (LAUNCHES_PER_SUBMIT / count.max(1)).max(1);
         let mut recorded = 0;
         let begun = Stopwatch::start();
         for _ in 0..times.div_ceil(runs as u64).max(1) {
             let mut encoder = self.encoder();
             record(&mut encoder, (0..runs).flat_map(|_| launches));
             drop(encoder.finish());
-            recorded += runs * launches.len();
+            recorded += runs * count;
         }
         let seconds = begun.seconds();
         self.gpu.faults.check("record")?;

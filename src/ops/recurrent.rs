@@ -20,7 +20,8 @@
 //! are h and, beside it, the gates with c or, of the GRU, with a's part of the candidate.
 //!
 //! Examples do not know of each other: a workgroup makes one of them, its states stay in workgroup
-//! memory, and a barrier ends a step.
+//! memory, and a barrier ends a step. Where W is large, so many workgroups each reading all of it in every step take longer
+//! than a launch for each step, which reads it once (`steps.rs`).
 
 use std::sync::Arc;
 
@@ -32,12 +33,13 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::interchange::Site;
-use crate::kernel::{Bind, Kernel, Target};
+use crate::kernel::{Bind, Demand, Kernel, Target};
 use crate::shape::Type;
 
 mod onnx;
 mod optimized;
 mod reference;
+mod steps;
 
 /// What makes a state of the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,6 +186,7 @@ impl Recurrent {
                 }
             }
             lowered.alternatives = vec![variant];
+            lowered.alternatives.extend(self.by_steps(gradient, sizes));
         }
         Lowering::Launch(lowered)
     }
@@ -294,12 +297,72 @@ impl Op for RecurrentGrad {
     }
 }
 
+/// What a workgroup of an example asks for where threads share its sums, of a cell of so many gates that saves so much;
+/// where they do not (`SLICES` 1), on adapters of small workgroups, rounds are fewer than this says.
+macro_rules! forward {
+    ($gates:literal, $saved:literal) => {
+        Demand {
+            rounds: concat!(
+                "T * (",
+                $gates,
+                " * H * SLICES / LANES * (H / (4 * SLICES)) + 1)"
+            ),
+            barriers: concat!("T * (2 * (", $gates, " * H * SLICES / LANES) + 1)"),
+            issue: concat!(
+                "T * (",
+                $gates,
+                " * H * SLICES / LANES * (H / SLICES * 5 + SLICES * 3 + 15) + H / LANES * 160)"
+            ),
+            words: concat!(
+                "T * H * (",
+                $gates,
+                " * H + 2 * ",
+                $gates,
+                " + ",
+                $saved,
+                " + 1)"
+            ),
+            ahead: "",
+        }
+    };
+}
+
+/// The same of its gradient.
+macro_rules! backward {
+    ($gates:literal, $saved:literal) => {
+        Demand {
+            rounds: concat!(
+                "T * (H * SLICES / LANES * (",
+                $gates,
+                " * H / (4 * SLICES)) + 1)"
+            ),
+            barriers: "T * (2 * (H * SLICES / LANES) + 2)",
+            issue: concat!(
+                "T * (H * SLICES / LANES * (",
+                $gates,
+                " * H / SLICES * 5 + SLICES * 3 + 15) + H / LANES * 120)"
+            ),
+            words: concat!(
+                "T * H * (",
+                $gates,
+                " * H + ",
+                $gates,
+                " + ",
+                $saved,
+                " + 3)"
+            ),
+            ahead: "",
+        }
+    };
+}
+
 /// A cell's module.
 macro_rules! source {
     ($cell:literal) => {
         concat!(
             include_str!("../../shaders/shared/nan.wgsl"),
             include_str!("../../shaders/recurrent.wgsl"),
+            include_str!("../../shaders/recurrent/steps.wgsl"),
             include_str!(concat!("../../shaders/recurrent/", $cell, ".wgsl")),
         )
     };
@@ -321,7 +384,7 @@ pub static LSTM: Kernel = Kernel {
     constants: &["N", "T", "H", "REVERSE", "LANES", "SLICES"],
     reference: crate::reference!(reference::lstm),
     optimized: Some(optimized::lstm),
-    demand: crate::kernel::Demand::UNSTATED,
+    demand: forward!(4, 5),
     trusted: true,
     ports: &[],
     finishing: None,
@@ -341,6 +404,7 @@ pub static LSTM_GRAD: Kernel = Kernel {
     ],
     reference: crate::reference!(reference::lstm_grad),
     optimized: Some(optimized::lstm_grad),
+    demand: backward!(4, 5),
     ..LSTM
 };
 
@@ -357,6 +421,7 @@ pub static GRU: Kernel = Kernel {
     ],
     reference: crate::reference!(reference::gru),
     optimized: Some(optimized::gru),
+    demand: forward!(3, 4),
     ..LSTM
 };
 
@@ -375,6 +440,7 @@ pub static GRU_GRAD: Kernel = Kernel {
     ],
     reference: crate::reference!(reference::gru_grad),
     optimized: Some(optimized::gru_grad),
+    demand: backward!(3, 4),
     ..GRU
 };
 
@@ -391,6 +457,7 @@ pub static RNN: Kernel = Kernel {
     constants: &["N", "T", "H", "REVERSE", "LANES", "SLICES", "RELU"],
     reference: crate::reference!(reference::rnn),
     optimized: Some(optimized::rnn),
+    demand: forward!(1, 0),
     ..LSTM
 };
 
@@ -407,14 +474,28 @@ pub static RNN_GRAD: Kernel = Kernel {
     ],
     reference: crate::reference!(reference::rnn_grad),
     optimized: Some(optimized::rnn_grad),
+    demand: backward!(1, 0),
     ..RNN
 };
 
 /// The kernels of this file.
-pub static KERNELS: &[&Kernel] = &[&LSTM, &LSTM_GRAD, &GRU, &GRU_GRAD, &RNN, &RNN_GRAD];
+pub static KERNELS: &[&Kernel] = &[
+    &LSTM,
+    &LSTM_GRAD,
+    &steps::LSTM,
+    &steps::LSTM_GRAD,
+    &GRU,
+    &GRU_GRAD,
+    &steps::GRU,
+    &steps::GRU_GRAD,
+    &RNN,
+    &RNN_GRAD,
+    &steps::RNN,
+    &steps::RNN_GRAD,
+];
 
 /// One example, step and unit; units as many as a workgroup has threads, one more, more than two
-/// for a thread; both directions of time. Weights are as small as they start, so that a state
+/// for a thread; blocks of units and of examples that are not full; both directions of time. Weights are as small as they start, so that a state
 /// does not grow what the one before is off by.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -436,6 +517,9 @@ pub fn cases() -> Vec<Case> {
             (true, [1, 3, 65]),
             (false, [2, 2, 257]),
             (true, [1, 2, 515]),
+            (false, [2, 3, 36]),
+            (true, [33, 2, 132]),
+            (false, [33, 2, 260]),
         ] {
             let op = Recurrent { cell, reverse };
             let (gates, saved) = (cell.gates(), cell.saved());

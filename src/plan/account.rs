@@ -9,7 +9,7 @@ use super::{Plan, Role};
 /// What one run of a program costs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ProgramAccount {
-    /// Kernel launches.
+    /// Kernel launches; one that is dispatched several times counts as many.
     pub launches: usize,
     /// Floating-point operations over all replicas.
     pub flops: u64,
@@ -59,7 +59,7 @@ impl Plan {
                 .iter()
                 .map(|(name, launches)| {
                     let account = ProgramAccount {
-                        launches: launches.len(),
+                        launches: launches.iter().map(|l| l.dispatches() as usize).sum(),
                         flops: launches.iter().map(|l| l.flops).sum(),
                         bytes: launches.iter().map(|l| self.launch_bytes(l)).sum(),
                         ..ProgramAccount::default()

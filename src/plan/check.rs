@@ -42,6 +42,9 @@ impl Limits {
     };
 }
 
+/// Dispatches of a launch, each with a number of its own in the device's memory ([`DISPATCHES`](crate::kernel::DISPATCHES)).
+pub(crate) const MOST_DISPATCHES: u64 = 1 << 16;
+
 /// Found and wanted.
 type Refused = (String, String);
 
@@ -142,6 +145,12 @@ impl Plan {
             return fail(
                 format!("grid {:?}", launch.grid),
                 format!("1 to {} workgroups in each dimension", limits.workgroups),
+            );
+        }
+        if !(1..=MOST_DISPATCHES).contains(&launch.dispatches()) {
+            return fail(
+                format!("{} dispatches of {}", launch.dispatches(), kernel.name),
+                format!("1 to {MOST_DISPATCHES}"),
             );
         }
         if let Some(turns) = kernel.turns_by(&launch.constants)

@@ -155,7 +155,7 @@ impl Plan {
         let asked = stated.unwrap_or_else(|| self.guessed(launch));
         let bytes = self.launch_bytes(launch) as f64;
         let workgroups = launch.grid.iter().map(|&g| f64::from(g)).product();
-        let (microseconds, bound) = time(&asked, workgroups, bytes, card);
+        let (microseconds, bound) = all_dispatches(launch, &asked, workgroups, bytes, card);
         Prediction {
             microseconds,
             bound,
@@ -168,7 +168,7 @@ impl Plan {
         let asked = launch.kernel.asked(&launch.constants);
         let asked = asked.unwrap_or_else(|| self.guessed(launch));
         let [x, y, _] = launch.grid.map(f64::from);
-        time(&asked, x * y, bytes_of_one(launch), card).0
+        all_dispatches(launch, &asked, x * y, bytes_of_one(launch), card).0
     }
 
     /// What a kernel asks for that does not say so: every thread its share of the launch's operations and
@@ -208,7 +208,8 @@ impl Plan {
             let done = launch.done(variant);
             let asked = done.kernel.asked(&done.constants)?;
             let [x, y, _] = done.grid.map(f64::from);
-            Some((variant, time(&asked, x * y, bytes, card).0))
+            let (time, _) = all_dispatches(&done, &asked, x * y, bytes, card);
+            Some((variant, time))
         };
         let Some((_, usual)) = alone(first) else {
             return first;
@@ -228,6 +229,19 @@ impl Plan {
 fn bytes_of_one(launch: &Launch) -> f64 {
     let bytes: usize = launch.bindings.iter().map(|b| 4 * b.elements).sum();
     bytes as f64
+}
+
+/// Microseconds of all dispatches of a launch, each of which moves its share of the bytes, and what bounds them.
+fn all_dispatches(
+    launch: &Launch,
+    asked: &Asked,
+    workgroups: f64,
+    bytes: f64,
+    card: &Card,
+) -> (f64, Bound) {
+    let times = launch.dispatches().max(1) as f64;
+    let (each, bound) = time(asked, workgroups, bytes / times, card);
+    (times * each, bound)
 }
 
 /// Microseconds of so many workgroups that ask for this, over bindings of so many bytes, and what bounds

@@ -107,6 +107,11 @@ impl Launch {
         1 + self.alternatives.len()
     }
 
+    /// How often the launch's own kernel is dispatched.
+    pub fn dispatches(&self) -> u64 {
+        self.kernel.dispatches(&self.constants)
+    }
+
     /// Which of the alternatives a GPU takes before the launch's own kernel: the first that asks for
     /// workgroups of some size, of those that the adapter has.
     pub fn by_workgroups(&self) -> Option<usize> {

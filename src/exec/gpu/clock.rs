@@ -65,7 +65,7 @@ impl Gpu {
             encoder.resolve_query_set(&queries, 0..used as u32, &resolved, 0);
             encoder.copy_buffer_to_buffer(&resolved, 0, &staging, 0, TICKS * used);
             self.submit(encoder).await?;
-            self.traffic.launches += now * launches as u64;
+            self.traffic.launches += now * super::dispatches(&self.programs[name]) as u64;
             let read = self.mapped(&staging, TICKS * used, bytemuck::pod_collect_to_vec);
             let ticks: Vec<u64> = read.await?;
             for run in ticks.chunks(2 * launches) {

@@ -124,6 +124,7 @@ impl Whole {
             pipeline: compiled.pipeline,
             group: group.clone(),
             grid: [1, 1, plan.replicas as u32],
+            numbers: None,
             flops: flops * runs,
         };
         let layout = once.layout.clone();
@@ -157,6 +158,7 @@ async fn pipeline(
         name: Persistent::ENTRY,
         read_only: persistent.bindings.iter().map(|b| b.read_only).collect(),
         constants: constants.chain([(Persistent::RUNS, runs as f64)]).collect(),
+        counts: false,
     };
     guarded(gpu, entry.name, || entry.compiled(gpu, module)).await
 }

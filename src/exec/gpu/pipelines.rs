@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::adapter::GpuDevice;
+use super::dispatches;
 use crate::error::{Error, Result};
-use crate::kernel::{Access, Kernel};
+use crate::kernel::{Access, DISPATCHES, Kernel};
 use crate::plan::{Launch, Plan};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::shape::DType;
@@ -229,6 +230,8 @@ pub(super) struct Entry<'a> {
     /// Which bindings are only read, in order.
     pub(super) read_only: Vec<bool>,
     pub(super) constants: Vec<(&'a str, f64)>,
+    /// Whether it is dispatched several times and asks how often it was.
+    pub(super) counts: bool,
 }
 
 impl Entry<'_> {
@@ -239,6 +242,7 @@ impl Entry<'_> {
             name: launch.kernel.name,
             read_only: bindings.map(|b| b.access == Access::Read).collect(),
             constants: launch.constants.clone(),
+            counts: launch.kernel.constants.contains(&DISPATCHES),
         }
     }
 
@@ -262,9 +266,10 @@ impl Entry<'_> {
             label: Some(self.name),
             entries: &entries,
         });
+        let numbers = self.counts.then(|| dispatches::layout(device));
         let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: Some(self.name),
-            bind_group_layouts: &[Some(&layout)],
+            bind_group_layouts: &[Some(&layout), numbers.as_ref()][..1 + usize::from(self.counts)],
             immediate_size: 0,
         });
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
