@@ -303,7 +303,8 @@ const MUTANTS: &[Mutant] = mutants! {
     "matmul" "slices: the third column like the second": "shares[slot(value + 2u, thread)] = sum.z" => "shares[slot(value + 2u, thread)] = sum.y";
     "matmul" "slices: the thirteenth row like the ninth": "multiply_four((*sums)[3], fourth, b)" => "multiply_four((*sums)[3], third, b)";
     "matmul" "slices: the second of four rows like the first": "share(sums[1], row + 1u, thread)" => "share(sums[0], row + 1u, thread)";
-    "matmul" "slices: last rows for those before": "add_up(replica, scalars, 12u, first, thread)" => "add_up(replica, scalars, 8u, first, thread)";
+    "matmul" "slices: last rows for those before": "add_up(replica, scalars, 12u, corner, thread)" => "add_up(replica, scalars, 8u, corner, thread)";
+    "matmul" "slices: every sixteen rows the first": "group.yx * vec2(HEIGHT, COLUMNS)" => "vec2(0u, group.x) * vec2(HEIGHT, COLUMNS)";
     "matmul" "slices: of one column, rows from the thirteenth on like the ninth": "share_four(sums[3], 4u, thread)" => "share_four(sums[2], 4u, thread)";
     "matmul" "slices: bias by row": "finish(scalars, replica, at, sum)" => "finish(scalars, replica, place.x, sum)";
     "matmul" "slices: every replica the first one's B": "piece_of_b(replica * N + min(j, N - 1u), p)" => "piece_of_b(min(j, N - 1u), p)";

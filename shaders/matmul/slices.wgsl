@@ -1,14 +1,15 @@
-// C = A B^T of few rows of A (TRANS_A = 0, TRANS_B = 1) where a launch takes as long as its loads wait
-// for each other: a thread has COLUMNS rows of B against all rows of A over its share of K, in
+// C = A B^T of few rows of A or of B (TRANS_A = 0, TRANS_B = 1) where a launch takes as long as its loads wait
+// for each other: a thread has COLUMNS rows of B against HEIGHT rows of A over its share of K, in
 // registers. A workgroup of SLICES threads; z is the replica. The file that follows says what a piece
 // of K is.
 
-// At most 16.
 override M: u32 = 1u;
 override N: u32 = 1u;
 override K: u32 = 1u;
 override TRANS_A: u32 = 0u;
 override TRANS_B: u32 = 1u;
+// Rows of A that a workgroup has, at most 16.
+override HEIGHT: u32 = 16u;
 // 1 or 4.
 override COLUMNS: u32 = 1u;
 // A power of two from 32 on: at most 256, of four columns at most 128.
@@ -75,21 +76,21 @@ fn multiply_four(sums: mat4x4<f32>, a: Pieces, b: Pieces) -> mat4x4<f32> {
     return mat4x4(more(sums[0], a[0], b), more(sums[1], a[1], b), more(sums[2], a[2], b), more(sums[3], a[3], b));
 }
 
-fn multiply(sums: ptr<function, Sums>, replica: u32, j: u32, p: u32) {
+fn multiply(sums: ptr<function, Sums>, replica: u32, i: u32, j: u32, p: u32) {
     // All loads before the first product.
     let b = columns(replica, j, p);
-    let first = four_rows(replica, 0u, p);
-    let second = four_rows(replica, 4u, p);
-    let third = four_rows(replica, 8u, p);
-    let fourth = four_rows(replica, 12u, p);
+    let first = four_rows(replica, i, p);
+    let second = four_rows(replica, i + 4u, p);
+    let third = four_rows(replica, i + 8u, p);
+    let fourth = four_rows(replica, i + 12u, p);
     (*sums)[0] = multiply_four((*sums)[0], first, b);
-    if M > 4u {
+    if HEIGHT > 4u {
         (*sums)[1] = multiply_four((*sums)[1], second, b);
     }
-    if M > 8u {
+    if HEIGHT > 8u {
         (*sums)[2] = multiply_four((*sums)[2], third, b);
     }
-    if M > 12u {
+    if HEIGHT > 12u {
         (*sums)[3] = multiply_four((*sums)[3], fourth, b);
     }
 }
@@ -119,7 +120,7 @@ fn share_four(sums: mat4x4<f32>, row: u32, thread: u32) {
 
 // Adds up the shares of ROWS rows from `i` on, PARTS threads every PARTS-th share of a sum and then
 // one theirs. Every thread must call it: it holds barriers.
-fn add_up(replica: u32, scalars: finish_once, i: u32, first: u32, thread: u32) {
+fn add_up(replica: u32, scalars: finish_once, i: u32, corner: vec2<u32>, thread: u32) {
     workgroupBarrier();
     var part = 0.0;
     for (var slice = thread % PARTS; slice < SLICES; slice += PARTS) {
@@ -128,7 +129,7 @@ fn add_up(replica: u32, scalars: finish_once, i: u32, first: u32, thread: u32) {
     parts[thread] = part;
     // From here on the shares may be overwritten; the parts not before the next barrier.
     workgroupBarrier();
-    let place = vec2(i + thread / COLUMNS, first + thread % COLUMNS);
+    let place = corner + vec2(i + thread / COLUMNS, thread % COLUMNS);
     if thread < VALUES && place.x < M && place.y < N {
         var sum = 0.0;
         for (var p = 0u; p < PARTS; p++) {
@@ -141,30 +142,30 @@ fn add_up(replica: u32, scalars: finish_once, i: u32, first: u32, thread: u32) {
 
 fn by_slices(group: vec3<u32>, thread: u32) {
     let replica = group.z;
-    let first = group.x * COLUMNS;
+    let corner = group.yx * vec2(HEIGHT, COLUMNS);
     let scalars = finish_scalars(replica);
     var sums = Sums();
     for (var p = thread; p < PIECES; p += SLICES) {
-        multiply(&sums, replica, first, p);
+        multiply(&sums, replica, corner.x, corner.y, p);
     }
     share_four(sums[0], 0u, thread);
     if COLUMNS == 4u {
-        add_up(replica, scalars, 0u, first, thread);
-        if M <= 4u { return; }
+        add_up(replica, scalars, 0u, corner, thread);
+        if HEIGHT <= 4u { return; }
         share_four(sums[1], 0u, thread);
-        add_up(replica, scalars, 4u, first, thread);
-        if M <= 8u { return; }
+        add_up(replica, scalars, 4u, corner, thread);
+        if HEIGHT <= 8u { return; }
         share_four(sums[2], 0u, thread);
-        add_up(replica, scalars, 8u, first, thread);
-        if M <= 12u { return; }
+        add_up(replica, scalars, 8u, corner, thread);
+        if HEIGHT <= 12u { return; }
         share_four(sums[3], 0u, thread);
-        add_up(replica, scalars, 12u, first, thread);
+        add_up(replica, scalars, 12u, corner, thread);
         return;
     }
     share_four(sums[1], 4u, thread);
-    add_up(replica, scalars, 0u, first, thread);
-    if M <= 8u { return; }
+    add_up(replica, scalars, 0u, corner, thread);
+    if HEIGHT <= 8u { return; }
     share_four(sums[2], 0u, thread);
     share_four(sums[3], 4u, thread);
-    add_up(replica, scalars, 8u, first, thread);
+    add_up(replica, scalars, 8u, corner, thread);
 }

@@ -127,8 +127,8 @@ impl Matmul {
                     variant(Target::Processor, &MATMUL_WIDE, TEAMS),
                 ],
             );
-            variants.extend(slices::variant([m, n, k], &constants));
         }
+        variants.extend(slices::variant([m, n, k], &constants));
         variants
     }
 }
@@ -400,6 +400,9 @@ pub fn cases() -> Vec<Case> {
         (false, true, [5, 403, 516], forward),
         (false, true, [1, 3, 140], forward),
         (false, true, [16, 2, 131], forward),
+        (false, true, [33, 10, 132], forward),
+        (false, true, [19, 3, 133], forward),
+        (false, true, [401, 16, 130], forward),
     ]
     .into_iter()
     .enumerate()

@@ -11,14 +11,23 @@ use crate::expr::Expr;
 use crate::ops::pointwise::{Ending, Pointwise, Use, WithEnding, merged};
 use crate::ops::{Op, Value};
 
-pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
+/// Which values may stand between an op and the expression at its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Between {
+    /// One that nobody else reads, and that is stored no more.
+    Alone,
+    /// One that others read too: it is stored beside what the expression makes of it.
+    Shared,
+}
+
+pub(super) fn fuse(nodes: &mut Nodes, which: Between) -> Result<()> {
     for i in nodes.indices() {
         for between in nodes.inputs(i).to_vec() {
             // In the expression's place; in the core's where others read what it makes beside its elements,
             // such as statistics, before that.
             let mut joined = false;
             for at in [i, between.node] {
-                if !joined && let Some(join) = ended(nodes, between, i) {
+                if !joined && let Some(join) = ended(nodes, between, i, which) {
                     joined = nodes.join(Join { at, ..join })?;
                 }
             }
@@ -30,13 +39,14 @@ pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
     Ok(())
 }
 
-/// Expression `i` at the end of the op that makes `between`, which nobody else reads.
-fn ended(nodes: &Nodes, between: Value, i: usize) -> Option<Join> {
+/// Expression `i` at the end of the op that makes `between`.
+fn ended(nodes: &Nodes, between: Value, i: usize, which: Between) -> Option<Join> {
     let core: &Arc<dyn Op> = nodes.dyn_op(between.node)?;
     if between.output >= core.ending().map_or(1, Ending::outputs) {
         return None;
     }
-    if nodes.op::<Pointwise>(between.node).is_some() || nodes.sole_reader(between) != Some(i) {
+    let alone = nodes.sole_reader(between) == Some(i);
+    if nodes.op::<Pointwise>(between.node).is_some() || alone != (which == Between::Alone) {
         return None;
     }
     let inputs = nodes.inputs(i);
@@ -61,7 +71,7 @@ fn ended(nodes: &Nodes, between: Value, i: usize) -> Option<Join> {
         op: expression,
         inputs,
     };
-    let (op, inputs) = merged(before, between.output, between, after, &extents)?;
+    let (op, inputs) = merged(before, between.output, between, after, &extents, !alone)?;
     let ending = Ending::new(op);
     // A core's threads read all over its inputs while others update.
     let changes = ending.changes();
@@ -71,7 +81,7 @@ fn ended(nodes: &Nodes, between: Value, i: usize) -> Option<Join> {
     // What the ending has made so far, without the value between; then what the core makes beside.
     let mut outputs = nodes.outputs(between.node);
     let further = outputs.split_off(core.ending().map_or(1, Ending::outputs).min(outputs.len()));
-    outputs.retain(|&v| v != between);
+    outputs.retain(|&v| v != between || !alone);
     outputs.extend(nodes.outputs(i).into_iter().chain(further));
     let op = core.with_ending(&ending).or_else(|| {
         let op = WithEnding::of(core, &ending)?;

@@ -25,6 +25,7 @@ mod rows;
 mod sums_tests;
 
 use crate::error::Result;
+use endings::Between;
 pub(super) use nodes::Nodes;
 
 /// Applies every rule.
@@ -32,13 +33,17 @@ pub(super) use nodes::Nodes;
 /// # Errors
 /// What a fused op's lowering says.
 pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
-    endings::fuse(nodes)?;
+    endings::fuse(nodes, Between::Alone)?;
     conv::fuse(nodes)?;
     dense::fuse(nodes)?;
     rows::fuse(nodes)?;
     loss::fuse(nodes)?;
     // A dense layer's way back no longer reads what stood before a mask, so the mask may
     // now go to the end of the layer before it.
-    endings::fuse(nodes)?;
+    endings::fuse(nodes, Between::Alone)?;
+    pointwise::fuse(nodes)?;
+    // What several expressions read is now read by one, where they have become one; what still several read is stored.
+    endings::fuse(nodes, Between::Alone)?;
+    endings::fuse(nodes, Between::Shared)?;
     pointwise::fuse(nodes)
 }

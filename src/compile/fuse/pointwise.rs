@@ -56,7 +56,7 @@ fn recognise(nodes: &Nodes, between: Value, i: usize) -> Option<Join> {
         inputs: nodes.inputs(between.node),
     };
     let after = Use { op, inputs };
-    let (op, inputs) = merged(before, between.output, between, after, &extents)?;
+    let (op, inputs) = merged(before, between.output, between, after, &extents, false)?;
     let others = nodes.outputs(between.node).into_iter();
     let others = others.filter(|&v| v != between);
     Some(Join {

@@ -46,13 +46,14 @@ impl Use<'_> {
 /// (`extents`) and which reads `between`, new output `output` of the former, element by element.
 /// Returns it with its inputs; its outputs are those of `first` but for `output`, then those of
 /// `second`. `None` where they cannot be one: they would bind too much, draw by different keys or
-/// steps, or one would read what the other has not written yet.
+/// steps, or one would read what the other has not written yet. With `keeps` that output stays one.
 pub(crate) fn merged(
     first: Use<'_>,
     output: usize,
     between: Value,
     second: Use<'_>,
     extents: &[usize],
+    keeps: bool,
 ) -> Option<(Pointwise, Vec<Value>)> {
     let written = first.updated();
     let reads_update = second.own().iter().any(|v| written.contains(v));
@@ -104,7 +105,10 @@ pub(crate) fn merged(
     let theirs = append(second, Some(ours[gone]))?;
     let mut lines = vec![];
     let mut over = vec![];
-    for (of, results, left_out) in [(first, ours, Some(gone)), (second, theirs, None)] {
+    for (of, results, left_out) in [
+        (first, ours, Some(gone).filter(|_| !keeps)),
+        (second, theirs, None),
+    ] {
         for (k, line) in results.into_iter().enumerate() {
             if Some(k) != left_out {
                 lines.push(line);
