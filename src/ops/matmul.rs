@@ -80,6 +80,11 @@ impl Matmul {
         Ok([m, n, ka])
     }
 
+    /// The extents of C, whatever has become of it at the end.
+    pub(crate) fn product(&self, a: &Type, b: &Type) -> Result<[usize; 2]> {
+        self.sizes(a, b).map(|[m, n, _]| [m, n])
+    }
+
     /// A case of it over random A and B.
     fn case(self, [m, n, k]: [usize; 3]) -> Case {
         let a = if self.trans_a { [k, m] } else { [m, k] };

@@ -34,7 +34,7 @@ mod onnx;
 
 use backward::Derivatives;
 pub use blueprint::MOST_BINDINGS;
-use broadcast::common;
+use broadcast::{belongs_alike, common};
 pub(crate) use ending::{Ended, ended_case, finished, wrapped_case};
 pub use ending::{Ending, WithEnding};
 pub(crate) use merge::{Use, merged};
@@ -206,6 +206,16 @@ impl Pointwise {
         let extents = plain.map(|(source, _)| source.extents(&inputs[source.value]));
         let extents = extents.collect::<Result<Vec<_>>>()?;
         common(extents.iter().map(Vec::as_slice), self.extents.as_deref())
+    }
+
+    /// Whether inputs of these types belong to results of extents `other` as they do to those of `one`, which are as many.
+    pub(crate) fn belongs_alike(&self, inputs: &[Type], one: &[usize], other: &[usize]) -> bool {
+        let tables = self.tables();
+        let mut sources = self.sources.iter().zip(&tables);
+        sources.all(|(source, table)| {
+            let extents = source.extents(&inputs[source.value]);
+            *table || extents.is_ok_and(|extents| belongs_alike(&extents, one, other))
+        })
     }
 
     /// The sum of a gradient of the results' extents over the axes along which an input was

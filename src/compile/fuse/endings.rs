@@ -8,27 +8,30 @@ use std::sync::Arc;
 use super::nodes::{Join, Nodes};
 use crate::error::Result;
 use crate::expr::Expr;
+use crate::ops::matmul::Matmul;
 use crate::ops::pointwise::{Ending, Pointwise, Use, WithEnding, merged};
 use crate::ops::{Op, Value};
 
-/// Which values may stand between an op and the expression at its end.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Which values may stand between an op and the expression at its end, more from one to the next.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub(super) enum Between {
-    /// One that nobody else reads, and that is stored no more.
+    /// What nobody else reads, and that is stored no more.
     Alone,
-    /// One that others read too: it is stored beside what the expression makes of it.
+    /// Views of that too, of a product.
+    Viewed,
+    /// What others read too: it is stored beside what the expression makes of it.
     Shared,
 }
 
 pub(super) fn fuse(nodes: &mut Nodes, which: Between) -> Result<()> {
     for i in nodes.indices() {
-        for between in nodes.inputs(i).to_vec() {
+        for read in nodes.inputs(i).to_vec() {
             // In the expression's place; in the core's where others read what it makes beside its elements,
             // such as statistics, before that.
             let mut joined = false;
-            for at in [i, between.node] {
-                if !joined && let Some(join) = ended(nodes, between, i, which) {
-                    joined = nodes.join(Join { at, ..join })?;
+            for place in [Place::Expression, Place::Core] {
+                if !joined && let Some(join) = ended(nodes, read, i, which, place) {
+                    joined = nodes.join(join)?;
                 }
             }
             if joined {
@@ -39,14 +42,43 @@ pub(super) fn fuse(nodes: &mut Nodes, which: Between) -> Result<()> {
     Ok(())
 }
 
-/// Expression `i` at the end of the op that makes `between`.
-fn ended(nodes: &Nodes, between: Value, i: usize, which: Between) -> Option<Join> {
-    let core: &Arc<dyn Op> = nodes.dyn_op(between.node)?;
-    if between.output >= core.ending().map_or(1, Ending::outputs) {
-        return None;
+/// Where the one node stands.
+#[derive(Clone, Copy)]
+enum Place {
+    Expression,
+    Core,
+}
+
+/// What an expression reads, `read`, as what a core makes, `made`: the same or a view of it.
+struct Way {
+    made: Value,
+    views: Vec<usize>,
+    /// Whether nobody else reads any of it.
+    alone: bool,
+}
+
+fn way(nodes: &Nodes, read: Value, i: usize, which: Between) -> Option<Way> {
+    let mut way = Way {
+        made: read,
+        views: vec![],
+        alone: nodes.sole_reader(read) == Some(i),
+    };
+    while which > Between::Alone
+        && let Some(of) = nodes.view_of(way.made)
+    {
+        way.views.push(way.made.node);
+        way.alone &= nodes.sole_reader(of) == Some(way.made.node);
+        way.made = of;
     }
-    let alone = nodes.sole_reader(between) == Some(i);
-    if nodes.op::<Pointwise>(between.node).is_some() || alone != (which == Between::Alone) {
+    let fits = way.alone == (which != Between::Shared);
+    (fits && nodes.op::<Pointwise>(way.made.node).is_none()).then_some(way)
+}
+
+/// Expression `i` at the end of the op that makes what it reads.
+fn ended(nodes: &Nodes, read: Value, i: usize, which: Between, place: Place) -> Option<Join> {
+    let Way { made, views, alone } = way(nodes, read, i, which)?;
+    let core: &Arc<dyn Op> = nodes.dyn_op(made.node)?;
+    if made.output >= core.ending().map_or(1, Ending::outputs) {
         return None;
     }
     let inputs = nodes.inputs(i);
@@ -54,14 +86,35 @@ fn ended(nodes: &Nodes, between: Value, i: usize, which: Between) -> Option<Join
     let types = types?;
     let expression = &nodes.dyn_op(i)?.expression(&types)?;
     let extents = expression.results(&types[..expression.inputs()]).ok()?;
-    if nodes.ty(between)?.shape.extents() != extents {
+    if nodes.ty(read)?.shape.extents() != extents {
         return None;
     }
+    let all = nodes.inputs(made.node);
+    // The extents in which the core hands its elements over.
+    let own_extents = match nodes.op::<Matmul>(made.node) {
+        Some(product) => {
+            let [a, b] = [nodes.ty(all[0])?, nodes.ty(all[1])?];
+            product.product(a, b).ok()?.to_vec()
+        }
+        None => nodes.ty(made)?.shape.extents().to_vec(),
+    };
+    let viewed = own_extents != extents;
+    if viewed
+        && (which == Between::Alone
+            || nodes.op::<Matmul>(made.node).is_none()
+            || !expression.changes().is_empty()
+            || !expression.belongs_alike(&types, &extents, &own_extents))
+    {
+        return None;
+    }
+    let inputs: Vec<Value> = inputs
+        .iter()
+        .map(|&v| if v == read { made } else { v })
+        .collect();
     // What the core makes has no value any more once it passes an expression.
     let element = nodes.value(usize::MAX, 0);
     let passed = Pointwise::new(&[Expr::input(0)]);
     let before = core.ending().map_or(&passed, Ending::expression);
-    let all = nodes.inputs(between.node);
     let (own, rest) = all.split_at(all.len() - core.ending().map_or(0, Ending::inputs));
     let before = Use {
         op: before,
@@ -69,31 +122,36 @@ fn ended(nodes: &Nodes, between: Value, i: usize, which: Between) -> Option<Join
     };
     let after = Use {
         op: expression,
-        inputs,
+        inputs: &inputs,
     };
-    let (op, inputs) = merged(before, between.output, between, after, &extents, !alone)?;
+    let (op, inputs) = merged(before, made.output, made, after, &own_extents, !alone)?;
     let ending = Ending::new(op);
     // A core's threads read all over its inputs while others update.
     let changes = ending.changes();
     if inputs.first() != Some(&element) || changes.iter().any(|&k| own.contains(&inputs[k + 1])) {
         return None;
     }
-    // What the ending has made so far, without the value between; then what the core makes beside.
-    let mut outputs = nodes.outputs(between.node);
+    // What the ending has made so far, without the value between if it is gone; then what the core makes beside.
+    let mut outputs = nodes.outputs(made.node);
     let further = outputs.split_off(core.ending().map_or(1, Ending::outputs).min(outputs.len()));
-    outputs.retain(|&v| v != between || !alone);
+    outputs.retain(|&v| v != made || !alone);
     outputs.extend(nodes.outputs(i).into_iter().chain(further));
     let op = core.with_ending(&ending).or_else(|| {
         let op = WithEnding::of(core, &ending)?;
         Some(Arc::new(op))
     });
+    // A view of what is still stored is still one.
+    let gone = views.into_iter().filter(|_| alone);
     Some(Join {
         outputs,
         op: op?,
         inputs: [own, &inputs[1..]].concat(),
-        members: vec![between.node, i],
-        at: i,
-        named: between.node,
+        members: [made.node, i].into_iter().chain(gone).collect(),
+        at: match place {
+            Place::Expression => i,
+            Place::Core => made.node,
+        },
+        named: made.node,
         unseen: None,
     })
 }
@@ -111,6 +169,8 @@ mod tests {
     use crate::ops::max_pool2d::MaxPool2d;
     use crate::ops::norm::{Norm, Over};
     use crate::ops::pointwise::pointwise;
+    use crate::ops::reduce::Reduce;
+    use crate::ops::reshape::Reshape;
     use crate::ops::{COUNTER, Tape};
     use crate::plan::Limits;
     use crate::shape::Type;
@@ -199,6 +259,62 @@ mod tests {
         graph.result("y", y).unwrap();
         graph.result("argmax", pooled[1]).unwrap();
         assert_eq!(kernels(&graph), ["conv2d_pool_pairs"]);
+    }
+
+    /// a `[6, 4]`, b `[4, 5]`, their product, and floats of these extents.
+    fn product<const N: usize>(further: [&[usize]; N]) -> (Graph, Value, [Value; N]) {
+        let mut graph = Graph::new();
+        let mut variable = |name: &str, extents: &[usize]| {
+            let ty = Type::f32(name, extents).unwrap();
+            graph.variable(name, ty).unwrap()
+        };
+        let [a, b] = [variable("a", &[6, 4]), variable("b", &[4, 5])];
+        let mut names = ["x", "y", "z"].into_iter();
+        let further = further.map(|extents| variable(names.next().unwrap(), extents));
+        graph.begin("run");
+        let product = Arc::new(Matmul::new(false, false));
+        let made = graph.op1(product, &[a, b]).unwrap();
+        (graph, made, further)
+    }
+
+    #[test]
+    fn what_others_read_is_stored_beside_what_is_made_of_it() {
+        let (mut graph, y, []) = product([]);
+        let half = pointwise(&mut graph, [y], |[y]| y * 0.5).unwrap();
+        let bent = pointwise(&mut graph, [half], |[y]| y.tanh()).unwrap();
+        let both = pointwise(&mut graph, [bent, half], |[b, h]| b * h).unwrap();
+        for (name, value) in [("half", half), ("bent", bent), ("both", both)] {
+            graph.result(name, value).unwrap();
+        }
+        assert_eq!(kernels(&graph), ["matmul"]);
+        // What is summed over cannot stand there, and what is made of the sum comes too late.
+        let (mut graph, y, []) = product([]);
+        let sum = graph.op1(Arc::new(Reduce::new(Some(1), 1.0)), &[y]);
+        let over = pointwise(&mut graph, [y, sum.unwrap()], |[y, sum]| y / sum).unwrap();
+        graph.result("over", over).unwrap();
+        assert_eq!(kernels(&graph), ["matmul", "reduce", "pointwise"]);
+    }
+
+    #[test]
+    fn a_view_of_a_product_is_no_hindrance() {
+        let wanted: [(&[usize], &[&str]); 4] = [
+            (&[2, 3, 5], &["matmul"]),
+            (&[5], &["matmul"]),
+            (&[1, 1, 1], &["matmul"]),
+            // Rows of a product know of no sequences.
+            (&[3, 5], &["matmul", "pointwise"]),
+        ];
+        for (extents, wanted) in wanted {
+            let (mut graph, y, [x]) = product([extents]);
+            let view = Reshape {
+                extents: vec![2, 3, 5],
+            };
+            let y = graph.op1(Arc::new(view), &[y]).unwrap();
+            let y = pointwise(&mut graph, [y, x], |[y, x]| (y + x).tanh()).unwrap();
+            let y = pointwise(&mut graph, [y], |[y]| &y * y.sigmoid()).unwrap();
+            graph.result("y", y).unwrap();
+            assert_eq!(kernels(&graph), wanted, "{extents:?}");
+        }
     }
 
     /// Of one launch and of two, whose last makes the elements; statistics stay what they are.

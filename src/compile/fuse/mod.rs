@@ -43,7 +43,7 @@ pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
     endings::fuse(nodes, Between::Alone)?;
     pointwise::fuse(nodes)?;
     // What several expressions read is now read by one, where they have become one; what still several read is stored.
-    endings::fuse(nodes, Between::Alone)?;
+    endings::fuse(nodes, Between::Viewed)?;
     endings::fuse(nodes, Between::Shared)?;
     pointwise::fuse(nodes)
 }

@@ -327,11 +327,17 @@ impl Nodes {
         }))
     }
 
+    /// What a value is a view of, if it is one.
+    pub(super) fn view_of(&self, value: Value) -> Option<Value> {
+        match self.lowerings.get(value.node)? {
+            Some(Lowering::View) => self.inputs(value.node).first().copied(),
+            _ => None,
+        }
+    }
+
     /// What a value is a view of, in the end.
     pub(super) fn viewed(&self, mut value: Value) -> Value {
-        while let (Some(Lowering::View), Some(&of)) =
-            (&self.lowerings[value.node], self.inputs(value.node).first())
-        {
+        while let Some(of) = self.view_of(value) {
             value = of;
         }
         value

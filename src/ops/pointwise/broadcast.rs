@@ -41,8 +41,12 @@ pub(super) fn common<'a>(
     Ok(all)
 }
 
-/// How an input of extents `input` is broadcast to `results`.
+/// How an input of extents `input` is broadcast to `results`. One of as many elements is not, whatever its axes are called:
+/// a view of a value has others.
 pub(super) fn axes_of(input: &[usize], results: &[usize]) -> Axes {
+    if elements(input) == elements(results) {
+        return Axes::Each;
+    }
     let mut axes: Vec<[usize; 3]> = Vec::new();
     let (mut div, mut stride) = (1, 1);
     let mut joined = false;
@@ -72,6 +76,18 @@ pub(super) fn axes_of(input: &[usize], results: &[usize]) -> Axes {
     }
 }
 
+fn elements(extents: &[usize]) -> usize {
+    extents.iter().product()
+}
+
+/// Whether an input belongs to results of extents `other` as it does to those of `one`, which are as many.
+pub(super) fn belongs_alike(input: &[usize], one: &[usize], other: &[usize]) -> bool {
+    let axes = input.iter().skip_while(|&&extent| extent == 1).count();
+    let last = one.iter().rev().zip(other.iter().rev());
+    let common = last.take_while(|(one, other)| one == other).count();
+    [1, elements(one)].contains(&elements(input)) || axes <= common
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +104,23 @@ mod tests {
         assert_eq!(of(&[7, 1, 1], &[2, 7, 3, 5]), Axes::Along(vec![[15, 7, 1]]));
         let two = Axes::Along(vec![[105, 2, 5], [1, 5, 1]]);
         assert_eq!(of(&[2, 1, 1, 5], &[2, 7, 3, 5]), two);
+    }
+
+    #[test]
+    fn rows_of_sequences_are_rows() {
+        let alike = |input: &[usize]| belongs_alike(input, &[2, 3, 5], &[6, 5]);
+        for input in [&[2, 3, 5][..], &[5], &[1, 1, 5], &[1], &[1, 1]] {
+            assert!(alike(input), "{input:?}");
+            assert_eq!(
+                axes_of(input, &[2, 3, 5]),
+                axes_of(input, &[6, 5]),
+                "{input:?}"
+            );
+        }
+        for input in [&[3, 5][..], &[2, 1, 1], &[3, 1], &[2, 1, 5]] {
+            assert!(!alike(input), "{input:?}");
+        }
+        assert!(belongs_alike(&[3, 1], &[2, 3, 5], &[2, 3, 5]));
     }
 
     #[test]
