@@ -14,7 +14,7 @@ use super::split::{MOST_PARTS, Split};
 use super::{Backward, Case, Fill, Lowered, Lowering, Op, Tape, Value, floats};
 use crate::error::{Error, Result};
 use crate::interchange::Site;
-use crate::kernel::{Args, Bind, Kernel, Reference};
+use crate::kernel::{Args, Bind, Demand, Kernel, Reference};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -198,7 +198,12 @@ macro_rules! kernel {
             constants: &["N", "RUN", $($size),*],
             reference: Reference::of(concat::<f32, $of>, concat::<f64, $of>),
             optimized: None,
-            demand: crate::kernel::Demand::UNSTATED,
+            demand: Demand {
+                rounds: "1",
+                issue: concat!("30 + 6 * ", $of),
+                words: "128",
+                ..Demand::UNSTATED
+            },
             trusted: true,
             ports: &[],
             finishing: None,

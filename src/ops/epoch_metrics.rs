@@ -15,7 +15,7 @@ use super::{
     Case, Fill, Lowered, Lowering, NOW, Op, Operand, counter, epoch_steps, exactly, floats,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -147,7 +147,14 @@ pub static EPOCH_METRICS: Kernel = Kernel {
     constants: &["N", "K", "COUNT", "EPOCH_STEPS", "KEEPS"],
     reference: crate::reference!(epoch_metrics),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    // A row's largest so far is loaded again for each candidate, which waits for the one before.
+    demand: Demand {
+        rounds: "N / 64 * K + 2",
+        barriers: "17",
+        issue: "N / 64 * (20 * K + 20) + 350",
+        words: "N * (K + 2) + 16",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,
@@ -157,6 +164,13 @@ pub static EPOCH_METRICS: Kernel = Kernel {
 pub static EPOCH_METRICS_PREDICT: Kernel = Kernel {
     name: "epoch_metrics_predict",
     turns: "(N / 64 + 1) * (2 * K + 6) + 128",
+    demand: Demand {
+        rounds: "N / 64 * 2 * K + 2",
+        barriers: "17",
+        issue: "N / 64 * (40 * K + 40) + 350",
+        words: "N * (K + 3) + 16",
+        ..Demand::UNSTATED
+    },
     bindings: &[
         Bind::read("scores").of("N * K"),
         Bind::read("losses").of("N"),

@@ -9,7 +9,7 @@ use super::slice::{Slice, reaches};
 use super::{Backward, Case, Fill, Lowered, Lowering, Op, Value, arity, floats};
 use crate::error::{Error, Result};
 use crate::interchange::Site;
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -118,7 +118,12 @@ pub static PAD: Kernel = Kernel {
     constants: &["N", "WHOLE", "START", "PART", "INNER", "STEP"],
     reference: crate::reference!(pad),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    demand: Demand {
+        rounds: "1",
+        issue: "50",
+        words: "128",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,

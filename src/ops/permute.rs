@@ -11,7 +11,7 @@ use super::launch::per_element;
 use super::{Backward, Case, Fill, Lowered, Lowering, Op, Value, arity, floats};
 use crate::error::{Error, Result};
 use crate::interchange::Site;
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -116,7 +116,13 @@ pub static PERMUTE: Kernel = Kernel {
     ],
     reference: crate::reference!(permute),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    // Neighbours that are S5 apart are of a sector of eight words as long as S5 is small.
+    demand: Demand {
+        rounds: "1",
+        issue: "80",
+        words: "64 + 64 * (8 * S5 / (S5 + 7))",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,

@@ -160,7 +160,14 @@ pub static REDUCE: Kernel = Kernel {
     constants: &["OUTER", "C", "INNER", "FACTOR"],
     reference: crate::reference!(reduce),
     optimized: Some(optimized::reduce),
-    demand: crate::kernel::Demand::UNSTATED,
+    // Memory gives whole sectors of eight words. What the ending loads is a round.
+    demand: Demand {
+        rounds: "OUTER * INNER / 1024 + 1",
+        barriers: "10",
+        issue: "OUTER * INNER / 256 * 16 + 120",
+        words: "OUTER * (INNER / 8) * 8 + 1",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[Port::finish(1, "1")],
     finishing: None,
@@ -170,6 +177,13 @@ pub static REDUCE: Kernel = Kernel {
 pub static REDUCE_SHARES: Kernel = Kernel {
     name: "reduce_shares",
     turns: "OUTER * INNER / RUNS / 256 + 32",
+    demand: Demand {
+        rounds: "OUTER * INNER / RUNS / 1024",
+        barriers: "10",
+        issue: "OUTER * INNER / RUNS / 256 * 16 + 120",
+        words: "OUTER * (INNER / 8) * 8 / RUNS + 1",
+        ..Demand::UNSTATED
+    },
     bindings: &[
         Bind::read("x").of("OUTER * C * INNER"),
         Bind::write("shares").of("C * RUNS"),

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::interchange::Site;
-use crate::kernel::{Bind, Kernel};
+use crate::kernel::{Bind, Demand, Kernel};
 use crate::shape::Type;
 
 mod grads;
@@ -258,7 +258,15 @@ pub static REDUCTION: Kernel = Kernel {
     ],
     reference: crate::reference!(reference::reduction),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    // Once through the elements; variance and log-sum-exp go through what is near by then again. Elements across
+    // the results are of as many sectors of eight words.
+    demand: Demand {
+        rounds: "K / LANES / 4",
+        barriers: "10",
+        issue: "K / LANES * 32 + 150",
+        words: "K * (1 + 7 * ACROSS) + 1",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,
@@ -268,6 +276,12 @@ pub static REDUCTION: Kernel = Kernel {
 pub static REDUCTION_SHORT: Kernel = Kernel {
     name: "reduction_short",
     turns: "2 * K + 8",
+    demand: Demand {
+        rounds: "K / 4",
+        issue: "K * 32 + 60",
+        words: "64 * K + 64",
+        ..Demand::UNSTATED
+    },
     ..REDUCTION
 };
 
@@ -275,6 +289,13 @@ pub static REDUCTION_SHORT: Kernel = Kernel {
 pub static REDUCTION_EXTREME: Kernel = Kernel {
     name: "reduction_extreme",
     turns: "K / LANES + 32",
+    demand: Demand {
+        rounds: "K / LANES / 4 + 2",
+        barriers: "9",
+        issue: "K / LANES * 40 + 250",
+        words: "K * (1 + 7 * ACROSS) + 2",
+        ..Demand::UNSTATED
+    },
     bindings: &[
         Bind::read("x").of("N * K"),
         Bind::write("y").of("N"),
@@ -288,6 +309,12 @@ pub static REDUCTION_EXTREME: Kernel = Kernel {
 pub static REDUCTION_EXTREME_SHORT: Kernel = Kernel {
     name: "reduction_extreme_short",
     turns: "K + 8",
+    demand: Demand {
+        rounds: "K / 4 + 1",
+        issue: "K * 40 + 80",
+        words: "64 * K + 128",
+        ..Demand::UNSTATED
+    },
     ..REDUCTION_EXTREME
 };
 

@@ -9,7 +9,7 @@ use super::pad::Pad;
 use super::{Backward, Case, Fill, Lowered, Lowering, Op, Value, arity, floats};
 use crate::error::{Error, Result};
 use crate::interchange::Site;
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -112,7 +112,12 @@ pub static SLICE: Kernel = Kernel {
     constants: &["N", "WHOLE", "START", "PART", "INNER", "STEP"],
     reference: crate::reference!(slice),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    demand: Demand {
+        rounds: "1",
+        issue: "45",
+        words: "128",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,

@@ -13,7 +13,7 @@ use super::reshape::Reshape;
 use super::{Backward, Case, Fill, Lowered, Lowering, Op, Operand, Tape, Value, arity, floats};
 use crate::error::{Error, Result};
 use crate::interchange::Site;
-use crate::kernel::{Args, Bind, Kernel, Reference};
+use crate::kernel::{Args, Bind, Demand, Kernel, Reference};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -212,7 +212,12 @@ macro_rules! kernel {
             constants: &["N", "RUN", $($size),*],
             reference: Reference::of(parts::<f32, $of>, parts::<f64, $of>),
             optimized: None,
-            demand: crate::kernel::Demand::UNSTATED,
+            demand: Demand {
+                rounds: "1",
+                issue: concat!("30 + 6 * ", $of),
+                words: "128",
+                ..Demand::UNSTATED
+            },
             trusted: true,
             ports: &[],
             finishing: None,
