@@ -188,7 +188,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "dense_loss" "the first sixteen scores alone": "first < N * K; first += TEAMS" => "first < TEAMS; first += TEAMS";
     "dense_loss" "label's probability not lowered": "- select(0.0, 1.0, k == label);" => "- 0.0;";
     "dense_loss" "NaN: nothing is left of one score alone": "slope = if_finite(slope, largest);" => "";
-    "dense_loss" "NaN: its class answers rightly": "(best == label) & !is_nan(scores[row * K + select(best, 0u, K == 1u)])" => "best == label";
+    "dense_loss" "NaN: its class answers rightly": "(given.best == label) & !is_nan(given.score)" => "given.best == label";
     "distort" "zero outside forgotten": "row < 0 || row >= i32(H) ||" => "";
     "distort" "second node row never reached": "(row / SPACING + j) * NODES" => "(row / SPACING) * NODES";
     "distort" "pixel rounded instead of mixed": "above + share.y * (below - above)" => "above";
@@ -539,10 +539,12 @@ const MUTANTS: &[Mutant] = mutants! {
     "softmax" "row of the place before": "row / INNER * INNER) * K + row % INNER" => "row / INNER * INNER) * K";
     "epoch_metrics" "kept totals begin anew": "place == 0u && KEEPS == 0u" => "place == 0u";
     "epoch_metrics" "totals never begin anew": "place == 0u && KEEPS == 0u" => "place == 0u && KEEPS == 1u";
+    "epoch_metrics" "half of the threads' rows lost": "half = LANES / 2u" => "half = LANES / 4u";
+    "epoch_metrics" "NaN: the first thread's first bad row": "min(first_bad[lane], first_bad[lane + half])" => "first_bad[lane]";
     "epoch_metrics" "never starts anew": "if place == 0u" => "if place == 77u";
     "epoch_metrics" "rows past the end counted": "return min(batch, COUNT - min(COUNT, place * batch))" => "return batch";
     "epoch_metrics" "last maximum answers": "candidate > largest" => "candidate >= largest";
-    "epoch_metrics" "NaN: its class answers rightly": "(best == label) & !is_nan(scores[row * K + select(best, 0u, K == 1u)])" => "best == label";
+    "epoch_metrics" "NaN: its class answers rightly": "(given.best == label) & !is_nan(given.score)" => "given.best == label";
     "epoch_metrics" "guard asleep": "== 0x7F800000u;" => "== 0x7F900000u;";
     "epoch_metrics" "a later step overwrites the guard": "&& guarded == 0u" => "";
     "epoch_metrics" "the epoch's first loss lost": "sums.x + sums.w" => "sums.w";
