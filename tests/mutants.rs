@@ -63,10 +63,12 @@ const MUTANTS: &[Mutant] = mutants! {
     "bmm" "B's transpose forgotten": "select(p * N + j, j * K + p, TRANS_B == 1u)" => "p * N + j";
     "bmm" "teams: the last one's share lost": "share < SHARES; share++" => "share < SHARES - 1u; share++";
     "broadcast" "factor forgotten": "times(FACTOR, x" => "times(1.0, x";
+    "concat" "a thread's fourth element lost": "k < 4u; k++" => "k < 3u; k++";
     "concat" "runs of the wrong length": "x1[run * SIZE_1" => "x1[run * SIZE_0";
     "concat" "off by one at the seam": "place < seam" => "place <= seam";
     "concat" "the third part begins with the second": "let seam = SIZE_0 + SIZE_1;" => "let seam = SIZE_0;";
-    "concat" "of seven parts the last one lost": "of_7(at / RUN" => "of_6(at / RUN";
+    "concat" "of seven parts the last one lost": "return of_7(at.x" => "return of_6(at.x";
+    "split" "a thread's fourth element lost": "k < 4u; k++" => "k < 3u; k++";
     "split" "runs of the wrong length": "y1[run * SIZE_1" => "y1[run * SIZE_0";
     "split" "off by one at the seam": "place < seam" => "place <= seam";
     "split" "the seventh part begins too early": "SIZE_4 + SIZE_5;" => "SIZE_4;";
@@ -435,6 +437,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "norm" "batch, runs: rstd of the first channel": "kept_rstd[group.z * C + i / RUNS]" => "kept_rstd[group.z * C]";
     "norm" "batch, runs: the last one left out": "number < RUNS; number += LANES) {\n        let at = first + 4u * number;" => "number < RUNS - 1u; number += LANES) {\n        let at = first + 4u * number;";
     "norm" "batch, runs: beta's gradient is gamma's": "joined_dbeta[group.z * C + c] = plain" => "joined_dbeta[group.z * C + c] = along";
+    "pad" "a thread's fourth element lost": "k < 4u; k++" => "k < 3u; k++";
     "pad" "one element too many": "k < PART / INNER" => "k <= PART / INNER";
     "pad" "no zeros between": "groups_on % STEP == 0u" => "true";
     "pad" "reflection repeats the edge": "BEFORE - p, REFLECT" => "BEFORE - p - 1u, REFLECT";
@@ -471,6 +474,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "pointwise" "NaN: less than it": "return (a < b) & !(nan_in(a) | nan_in(b))" => "return !(a >= b)";
     "pointwise" "NaN: ln of a negative number": "select(log(x), not_a_number(x), x < Float(0.0))" => "log(abs(x))";
     "pointwise" "NaN: sigmoid of it": "keep_nan(Float(1.0) / (Float(1.0) + exp(-clamp(x, Float(-80.0), Float(80.0)))), x)" => "Float(1.0) / (Float(1.0) + exp(-clamp(x, Float(-80.0), Float(80.0))))";
+    "permute" "threads have three elements": "(4u * ELEMENTWISE)" => "(3u * ELEMENTWISE)";
     "permute" "one axis steps as its neighbour": "at += rest % E4 * S4" => "at += rest % E4 * S5";
     "permute" "outermost axis left out": "return at + rest * S0" => "return at";
     "quadratic" "half forgotten": "return 0.5 * off * off" => "return off * off";
@@ -531,6 +535,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "shuffle" "one round": "ROUNDS: u32 = 6u" => "ROUNDS: u32 = 1u";
     "shuffle" "no cycle walking": "while value >= N" => "while value >= N * 8u";
     "shuffle" "the same order each epoch": "let epoch = step[2u * group.z] / EPOCH_STEPS" => "let epoch = 0u * EPOCH_STEPS * step[2u * group.z]";
+    "slice" "threads have three elements": "(4u * ELEMENTWISE)" => "(3u * ELEMENTWISE)";
     "slice" "start forgotten": "START + k * STEP" => "k * STEP";
     "slice" "step forgotten": "k * STEP * INNER" => "k * INNER";
     "softmax" "maximum not subtracted": "sum += exp(x[at] - largest)" => "sum += exp(x[at])";

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::checks::{around, resized};
-use super::launch::per_element;
+use super::launch::per_four;
 use super::slice::{Slice, reaches};
 use super::{Backward, Case, Fill, Lowered, Lowering, Op, Value, arity, floats};
 use crate::error::{Error, Result};
@@ -86,7 +86,7 @@ impl Op for Pad {
         ];
         Ok(Lowering::Launch(Lowered {
             flops: 0,
-            ..per_element(&PAD, 1, &outputs[0], &constants)
+            ..per_four(&PAD, 1, &outputs[0], &constants)
         }))
     }
 
@@ -105,7 +105,7 @@ impl Op for Pad {
 /// y = x with zeros around and between its elements.
 pub static PAD: Kernel = Kernel {
     name: "pad",
-    turns: "0",
+    turns: "4",
     stem: "pad",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
@@ -120,8 +120,8 @@ pub static PAD: Kernel = Kernel {
     optimized: None,
     demand: Demand {
         rounds: "1",
-        issue: "50",
-        words: "128",
+        issue: "180",
+        words: "512",
         ..Demand::UNSTATED
     },
     trusted: true,
@@ -165,6 +165,7 @@ pub fn cases() -> Vec<Case> {
         case(&[3, 5], 0, 1, 8, 3),
         case(&[2, 3, 4, 5], 1, 0, 5, 2),
         case(&[2, 3], 1, 2, 9, 2),
+        case(&[3, 9, 26], 2, 2, 31, 1),
     ];
     cases.extend(edges::cases());
     cases

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::checks::{around, resized};
-use super::launch::per_element;
+use super::launch::per_four;
 use super::pad::Pad;
 use super::{Backward, Case, Fill, Lowered, Lowering, Op, Value, arity, floats};
 use crate::error::{Error, Result};
@@ -80,7 +80,7 @@ impl Op for Slice {
         ];
         Ok(Lowering::Launch(Lowered {
             flops: 0,
-            ..per_element(&SLICE, 1, &outputs[0], &constants)
+            ..per_four(&SLICE, 1, &outputs[0], &constants)
         }))
     }
 
@@ -99,7 +99,7 @@ impl Op for Slice {
 /// y = a part of x.
 pub static SLICE: Kernel = Kernel {
     name: "slice",
-    turns: "0",
+    turns: "4",
     stem: "slice",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
@@ -114,8 +114,8 @@ pub static SLICE: Kernel = Kernel {
     optimized: None,
     demand: Demand {
         rounds: "1",
-        issue: "45",
-        words: "128",
+        issue: "160",
+        words: "512",
         ..Demand::UNSTATED
     },
     trusted: true,
@@ -160,5 +160,6 @@ pub fn cases() -> Vec<Case> {
         case(&[5, 7], 0, 0, 3, 2),
         case(&[5, 7], 1, 1, 2, 4),
         case(&[3, 9, 2, 5], 1, 1, 3, 3),
+        case(&[3, 9, 31], 2, 2, 26, 1),
     ]
 }
