@@ -514,6 +514,10 @@ const MUTANTS: &[Mutant] = mutants! {
     "reduce" "last partial sum lost": "p < OUTER * INNER" => "p < OUTER * INNER - 1u";
     "reduce" "half the tree": "half = LANES / 2u" => "half = LANES / 4u";
     "reduce" "barrier in the tree missing": "        workgroupBarrier();\n    }\n    let sum" => "    }\n    let sum";
+    "reduce" "columns: the last term left out": "if p >= OUTER" => "if p + 1u >= OUTER";
+    "reduce" "columns: half of a team lost": "half = TEAM / 2u" => "half = TEAM / 4u";
+    "reduce" "columns: of eight threads' shares one twice": "(low.y + low.w)" => "(low.y + low.z)";
+    "reduce" "columns: factor forgotten": "let sum = times(FACTOR, partial[lane])" => "let sum = partial[lane]";
     "reduce" "factor forgotten": "return times(FACTOR, tree_sum" => "return times(1.0, tree_sum";
     "reduction" "last element lost": "k < end; k += step) {\n        let value" => "k < end - 1u; k += step) {\n        let value";
     "reduction" "variance about zero": "middle = tree_sum(lane, plain_share(first, lane, LANES, K)) / f32(K);" => "middle = 0.0 * tree_sum(lane, plain_share(first, lane, LANES, K));";
