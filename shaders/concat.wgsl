@@ -1,5 +1,5 @@
 // y = its inputs, one after the other along an axis: by turns runs of SIZE_0 elements of the first,
-// SIZE_1 of the second, … RUN elements together. One thread per element; z is the replica. An entry
+// SIZE_1 of the second, … RUN elements together. One thread per four elements; z is the replica. An entry
 // point for each number of inputs, since what an entry point names must be bound.
 
 override N: u32 = 1u;
@@ -79,17 +79,56 @@ fn of_7(run: u32, place: u32) -> f32 {
     return x6[run * SIZE_6 + place - seam];
 }
 
+// The run of element i, and its place there; of the last element for those past the end. N is a multiple
+// of a run, so a replica begins with a whole one.
+fn place_of(replica: u32, i: u32) -> vec2<u32> {
+    let at = replica * N + min(i, N - 1u);
+    return vec2<u32>(at / RUN, at % RUN);
+}
+
+fn at_2(replica: u32, i: u32) -> f32 {
+    let at = place_of(replica, i);
+    return of_2(at.x, at.y);
+}
+
+fn at_3(replica: u32, i: u32) -> f32 {
+    let at = place_of(replica, i);
+    return of_3(at.x, at.y);
+}
+
+fn at_4(replica: u32, i: u32) -> f32 {
+    let at = place_of(replica, i);
+    return of_4(at.x, at.y);
+}
+
+fn at_5(replica: u32, i: u32) -> f32 {
+    let at = place_of(replica, i);
+    return of_5(at.x, at.y);
+}
+
+fn at_6(replica: u32, i: u32) -> f32 {
+    let at = place_of(replica, i);
+    return of_6(at.x, at.y);
+}
+
+fn at_7(replica: u32, i: u32) -> f32 {
+    let at = place_of(replica, i);
+    return of_7(at.x, at.y);
+}
+
 @compute @workgroup_size(64)
 fn concat(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = item(group, groups, lane);
-    if i < N {
-        // N is a multiple of a run, so a replica begins with a whole one.
-        let at = group.z * N + i;
-        y2[at] = of_2(at / RUN, at % RUN);
+    let i = four_items(group, groups, lane);
+    // All loads before the first store, which would keep later ones back.
+    let v = vec4(at_2(group.z, i.x), at_2(group.z, i.y), at_2(group.z, i.z), at_2(group.z, i.w));
+    for (var k = 0u; k < 4u; k++) {
+        if i[k] < N {
+            y2[group.z * N + i[k]] = v[k];
+        }
     }
 }
 
@@ -99,11 +138,13 @@ fn concat_3(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = item(group, groups, lane);
-    if i < N {
-        // N is a multiple of a run, so a replica begins with a whole one.
-        let at = group.z * N + i;
-        y3[at] = of_3(at / RUN, at % RUN);
+    let i = four_items(group, groups, lane);
+    // All loads before the first store, which would keep later ones back.
+    let v = vec4(at_3(group.z, i.x), at_3(group.z, i.y), at_3(group.z, i.z), at_3(group.z, i.w));
+    for (var k = 0u; k < 4u; k++) {
+        if i[k] < N {
+            y3[group.z * N + i[k]] = v[k];
+        }
     }
 }
 
@@ -113,11 +154,13 @@ fn concat_4(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = item(group, groups, lane);
-    if i < N {
-        // N is a multiple of a run, so a replica begins with a whole one.
-        let at = group.z * N + i;
-        y4[at] = of_4(at / RUN, at % RUN);
+    let i = four_items(group, groups, lane);
+    // All loads before the first store, which would keep later ones back.
+    let v = vec4(at_4(group.z, i.x), at_4(group.z, i.y), at_4(group.z, i.z), at_4(group.z, i.w));
+    for (var k = 0u; k < 4u; k++) {
+        if i[k] < N {
+            y4[group.z * N + i[k]] = v[k];
+        }
     }
 }
 
@@ -127,11 +170,13 @@ fn concat_5(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = item(group, groups, lane);
-    if i < N {
-        // N is a multiple of a run, so a replica begins with a whole one.
-        let at = group.z * N + i;
-        y5[at] = of_5(at / RUN, at % RUN);
+    let i = four_items(group, groups, lane);
+    // All loads before the first store, which would keep later ones back.
+    let v = vec4(at_5(group.z, i.x), at_5(group.z, i.y), at_5(group.z, i.z), at_5(group.z, i.w));
+    for (var k = 0u; k < 4u; k++) {
+        if i[k] < N {
+            y5[group.z * N + i[k]] = v[k];
+        }
     }
 }
 
@@ -141,11 +186,13 @@ fn concat_6(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = item(group, groups, lane);
-    if i < N {
-        // N is a multiple of a run, so a replica begins with a whole one.
-        let at = group.z * N + i;
-        y6[at] = of_6(at / RUN, at % RUN);
+    let i = four_items(group, groups, lane);
+    // All loads before the first store, which would keep later ones back.
+    let v = vec4(at_6(group.z, i.x), at_6(group.z, i.y), at_6(group.z, i.z), at_6(group.z, i.w));
+    for (var k = 0u; k < 4u; k++) {
+        if i[k] < N {
+            y6[group.z * N + i[k]] = v[k];
+        }
     }
 }
 
@@ -155,10 +202,12 @@ fn concat_7(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = item(group, groups, lane);
-    if i < N {
-        // N is a multiple of a run, so a replica begins with a whole one.
-        let at = group.z * N + i;
-        y7[at] = of_7(at / RUN, at % RUN);
+    let i = four_items(group, groups, lane);
+    // All loads before the first store, which would keep later ones back.
+    let v = vec4(at_7(group.z, i.x), at_7(group.z, i.y), at_7(group.z, i.z), at_7(group.z, i.w));
+    for (var k = 0u; k < 4u; k++) {
+        if i[k] < N {
+            y7[group.z * N + i[k]] = v[k];
+        }
     }
 }

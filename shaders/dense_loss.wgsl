@@ -78,7 +78,7 @@ fn row_loss(replica: u32, row: u32) -> f32 {
 fn lose(replica: u32, thread: u32, threads: u32) {
     for (var row = thread; row < N; row += threads) {
         losses[row] = row_loss(replica, row);
-        right[row] = select(0.0, 1.0, is_right(row, labels[replica * N + row]));
+        right[row] = select(0.0, 1.0, is_right(answer(row), labels[replica * N + row]));
     }
     workgroupBarrier();
     if thread == 0u {

@@ -3,8 +3,8 @@
 
 override N: u32 = 1u;
 override K: u32 = 1u;
-
-const LANES: u32 = 64u;
+// Its threads, a power of two.
+override LANES: u32 = 64u;
 
 @group(0) @binding(0) var<storage, read> scores: array<f32>;
 @group(0) @binding(1) var<storage, read> losses: array<f32>;
@@ -13,31 +13,41 @@ const LANES: u32 = 64u;
 @group(0) @binding(4) var<storage, read_write> metrics: array<f32>;
 @group(0) @binding(5) var<storage, read_write> guard: array<u32>;
 
+// What each thread has found in its rows: the sum of losses, right answers, the first bad row.
+var<workgroup> lost: array<f32, LANES>;
+var<workgroup> right: array<f32, LANES>;
 var<workgroup> first_bad: array<u32, LANES>;
 
 fn add_up(replica: u32, lane: u32) {
-    let seen = rows_that_count(N, place_of(replica));
+    let found = found_by(replica);
+    let seen = rows_that_count(N, found.now % EPOCH_STEPS);
     var loss = 0.0;
     var correct = 0.0;
     var bad = N;
     for (var n = lane; n < seen; n += LANES) {
         let row = replica * N + n;
-        loss += losses[row];
-        correct += select(0.0, 1.0, is_right(row, labels[row]));
-        if bad == N && is_bad(losses[row]) {
+        let own = losses[row];
+        loss += own;
+        correct += select(0.0, 1.0, is_right(answer(row), labels[row]));
+        if bad == N && is_bad(own) {
             bad = n;
         }
     }
+    lost[lane] = loss;
+    right[lane] = correct;
     first_bad[lane] = bad;
-    loss = tree_sum(lane, loss);
-    correct = tree_sum(lane, correct);
-    if lane != 0u {
-        return;
+    workgroupBarrier();
+    for (var half = LANES / 2u; half > 0u; half /= 2u) {
+        if lane < half {
+            lost[lane] += lost[lane + half];
+            right[lane] += right[lane + half];
+            first_bad[lane] = min(first_bad[lane], first_bad[lane + half]);
+        }
+        workgroupBarrier();
     }
-    for (var j = 0u; j < LANES; j++) {
-        bad = min(bad, first_bad[j]);
+    if lane == 0u {
+        join_epoch(replica, found, N, seen, right[0], lost[0], first_bad[0]);
     }
-    join_epoch(replica, found_by(replica), N, seen, correct, loss, bad);
 }
 
 @compute @workgroup_size(LANES)
@@ -51,7 +61,7 @@ fn epoch_metrics(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocat
 fn epoch_metrics_predict(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let place = place_of(group.z);
     for (var n = lane; n < rows_that_count(N, place); n += LANES) {
-        predictions[group.z * COUNT + place * N + n] = answer(group.z * N + n);
+        predictions[group.z * COUNT + place * N + n] = answer(group.z * N + n).best;
     }
     add_up(group.z, lane);
 }

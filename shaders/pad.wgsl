@@ -1,6 +1,6 @@
 // y = 0 but for PART elements of each run of WHOLE, from START on, which are x: every STEP-th
 // group of INNER neighbours. And x with its edges repeated or reflected around it, with the
-// gradient of that. One thread per element of the result; z is the replica.
+// gradient of that. One thread per element of the result, or per four; z is the replica.
 
 override N: u32 = 1u;
 override WHOLE: u32 = 1u;
@@ -12,25 +12,32 @@ override STEP: u32 = 1u;
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
 
+fn padded(replica: u32, i: u32) -> f32 {
+    // N is a multiple of WHOLE, so a replica begins with a whole run.
+    let at = replica * N + min(i, N - 1u);
+    let place = at % WHOLE;
+    // Groups from the first on; wrong where there is none before, but then not used.
+    let groups_on = (place - START) / INNER;
+    let k = groups_on / STEP;
+    if place >= START && groups_on % STEP == 0u && k < PART / INNER {
+        return x[at / WHOLE * PART + k * INNER + at % INNER];
+    }
+    return 0.0;
+}
+
 @compute @workgroup_size(64)
 fn pad(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = item(group, groups, lane);
-    if i < N {
-        // N is a multiple of WHOLE, so a replica begins with a whole run.
-        let at = group.z * N + i;
-        let place = at % WHOLE;
-        // Groups from the first on; wrong where there is none before, but then not used.
-        let groups_on = (place - START) / INNER;
-        let k = groups_on / STEP;
-        var value = 0.0;
-        if place >= START && groups_on % STEP == 0u && k < PART / INNER {
-            value = x[at / WHOLE * PART + k * INNER + at % INNER];
+    let i = four_items(group, groups, lane);
+    // All loads before the first store, which would keep later ones back.
+    let values = vec4(padded(group.z, i.x), padded(group.z, i.y), padded(group.z, i.z), padded(group.z, i.w));
+    for (var k = 0u; k < 4u; k++) {
+        if i[k] < N {
+            y[group.z * N + i[k]] = values[k];
         }
-        y[at] = value;
     }
 }
 

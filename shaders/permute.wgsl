@@ -1,5 +1,5 @@
 // y [E0, E1, .., E5] = x with its axes in another order: one step along axis k of y is S_k
-// elements of x. One thread per element of y; z is the replica.
+// elements of x. One thread per four elements of y; z is the replica.
 
 override N: u32 = 1u;
 override E1: u32 = 1u;
@@ -33,14 +33,22 @@ fn origin(i: u32) -> u32 {
     return at + rest * S0;
 }
 
+fn moved(replica: u32, i: u32) -> f32 {
+    return x[replica * N + origin(min(i, N - 1u))];
+}
+
 @compute @workgroup_size(64)
 fn permute(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = item(group, groups, lane);
-    if i < N {
-        y[group.z * N + i] = x[group.z * N + origin(i)];
+    let i = four_items(group, groups, lane);
+    // All loads before the first store, which would keep later ones back.
+    let values = vec4(moved(group.z, i.x), moved(group.z, i.y), moved(group.z, i.z), moved(group.z, i.w));
+    for (var k = 0u; k < 4u; k++) {
+        if i[k] < N {
+            y[group.z * N + i[k]] = values[k];
+        }
     }
 }

@@ -38,6 +38,55 @@ fn reduce(
     }
 }
 
+// Neighbours in memory that a workgroup has where INNER is 1: a sector of it.
+const COLUMNS: u32 = 8u;
+// Threads of one of them; each has the shares of eight of `reduce`'s threads, so many apart.
+const TEAM: u32 = LANES / COLUMNS;
+
+fn term(first: u32, p: u32) -> f32 {
+    if p >= OUTER {
+        return 0.0;
+    }
+    return x[first + p * C];
+}
+
+// The same sums in the same order as `reduce`, COLUMNS of them in a workgroup.
+@compute @workgroup_size(LANES)
+fn reduce_columns(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let block = row_of(group, groups) * COLUMNS;
+    if block >= C {
+        return;
+    }
+    let c = block + lane % COLUMNS;
+    let member = lane / COLUMNS;
+    let first = group.z * OUTER * C + min(c, C - 1u);
+    var low = vec4<f32>();
+    var high = vec4<f32>();
+    for (var p = member; p < OUTER; p += LANES) {
+        let q = p + 4u * TEAM;
+        low += vec4(term(first, p), term(first, p + TEAM), term(first, p + 2u * TEAM), term(first, p + 3u * TEAM));
+        high += vec4(term(first, q), term(first, q + TEAM), term(first, q + 2u * TEAM), term(first, q + 3u * TEAM));
+    }
+    // The first halves of the tree are a thread's own.
+    low += high;
+    partial[lane] = (low.x + low.z) + (low.y + low.w);
+    workgroupBarrier();
+    for (var half = TEAM / 2u; half > 0u; half /= 2u) {
+        if member < half {
+            partial[lane] += partial[lane + half * COLUMNS];
+        }
+        workgroupBarrier();
+    }
+    if member == 0u && c < C {
+        let sum = times(FACTOR, partial[lane]);
+        y[group.z * C + c] = finish(finish_scalars(group.z), group.z, c, sum);
+    }
+}
+
 // One thread per element of the result.
 @compute @workgroup_size(64)
 fn reduce_short(

@@ -1,5 +1,5 @@
 // The parts of x along an axis: by turns runs of SIZE_0 elements to the first, SIZE_1 to the second,
-// … RUN elements together. One thread per element; z is the replica. An entry point for each number
+// … RUN elements together. One thread per four elements; z is the replica. An entry point for each number
 // of parts, since what an entry point names must be bound.
 
 override N: u32 = 1u;
@@ -80,17 +80,32 @@ fn to_7(run: u32, place: u32, value: f32) {
     }
 }
 
+// The run of element i, and its place there. N is a multiple of a run, so a replica begins with a whole
+// one.
+fn place_of(replica: u32, i: u32) -> vec2<u32> {
+    let at = replica * N + i;
+    return vec2<u32>(at / RUN, at % RUN);
+}
+
+// Four elements, before the first store, which would keep later loads back.
+fn four_of(replica: u32, i: vec4<u32>) -> vec4<f32> {
+    let at = replica * N + min(i, vec4(N - 1u));
+    return vec4(x[at.x], x[at.y], x[at.z], x[at.w]);
+}
+
 @compute @workgroup_size(64)
 fn split_2(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = item(group, groups, lane);
-    if i < N {
-        // N is a multiple of a run, so a replica begins with a whole one.
-        let at = group.z * N + i;
-        to_2(at / RUN, at % RUN, x[at]);
+    let i = four_items(group, groups, lane);
+    let v = four_of(group.z, i);
+    for (var k = 0u; k < 4u; k++) {
+        if i[k] < N {
+            let at = place_of(group.z, i[k]);
+            to_2(at.x, at.y, v[k]);
+        }
     }
 }
 
@@ -100,11 +115,13 @@ fn split_3(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = item(group, groups, lane);
-    if i < N {
-        // N is a multiple of a run, so a replica begins with a whole one.
-        let at = group.z * N + i;
-        to_3(at / RUN, at % RUN, x[at]);
+    let i = four_items(group, groups, lane);
+    let v = four_of(group.z, i);
+    for (var k = 0u; k < 4u; k++) {
+        if i[k] < N {
+            let at = place_of(group.z, i[k]);
+            to_3(at.x, at.y, v[k]);
+        }
     }
 }
 
@@ -114,11 +131,13 @@ fn split_4(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = item(group, groups, lane);
-    if i < N {
-        // N is a multiple of a run, so a replica begins with a whole one.
-        let at = group.z * N + i;
-        to_4(at / RUN, at % RUN, x[at]);
+    let i = four_items(group, groups, lane);
+    let v = four_of(group.z, i);
+    for (var k = 0u; k < 4u; k++) {
+        if i[k] < N {
+            let at = place_of(group.z, i[k]);
+            to_4(at.x, at.y, v[k]);
+        }
     }
 }
 
@@ -128,11 +147,13 @@ fn split_5(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = item(group, groups, lane);
-    if i < N {
-        // N is a multiple of a run, so a replica begins with a whole one.
-        let at = group.z * N + i;
-        to_5(at / RUN, at % RUN, x[at]);
+    let i = four_items(group, groups, lane);
+    let v = four_of(group.z, i);
+    for (var k = 0u; k < 4u; k++) {
+        if i[k] < N {
+            let at = place_of(group.z, i[k]);
+            to_5(at.x, at.y, v[k]);
+        }
     }
 }
 
@@ -142,11 +163,13 @@ fn split_6(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = item(group, groups, lane);
-    if i < N {
-        // N is a multiple of a run, so a replica begins with a whole one.
-        let at = group.z * N + i;
-        to_6(at / RUN, at % RUN, x[at]);
+    let i = four_items(group, groups, lane);
+    let v = four_of(group.z, i);
+    for (var k = 0u; k < 4u; k++) {
+        if i[k] < N {
+            let at = place_of(group.z, i[k]);
+            to_6(at.x, at.y, v[k]);
+        }
     }
 }
 
@@ -156,10 +179,12 @@ fn split_7(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = item(group, groups, lane);
-    if i < N {
-        // N is a multiple of a run, so a replica begins with a whole one.
-        let at = group.z * N + i;
-        to_7(at / RUN, at % RUN, x[at]);
+    let i = four_items(group, groups, lane);
+    let v = four_of(group.z, i);
+    for (var k = 0u; k < 4u; k++) {
+        if i[k] < N {
+            let at = place_of(group.z, i[k]);
+            to_7(at.x, at.y, v[k]);
+        }
     }
 }

@@ -63,10 +63,12 @@ const MUTANTS: &[Mutant] = mutants! {
     "bmm" "B's transpose forgotten": "select(p * N + j, j * K + p, TRANS_B == 1u)" => "p * N + j";
     "bmm" "teams: the last one's share lost": "share < SHARES; share++" => "share < SHARES - 1u; share++";
     "broadcast" "factor forgotten": "times(FACTOR, x" => "times(1.0, x";
+    "concat" "a thread's fourth element lost": "k < 4u; k++" => "k < 3u; k++";
     "concat" "runs of the wrong length": "x1[run * SIZE_1" => "x1[run * SIZE_0";
     "concat" "off by one at the seam": "place < seam" => "place <= seam";
     "concat" "the third part begins with the second": "let seam = SIZE_0 + SIZE_1;" => "let seam = SIZE_0;";
-    "concat" "of seven parts the last one lost": "of_7(at / RUN" => "of_6(at / RUN";
+    "concat" "of seven parts the last one lost": "return of_7(at.x" => "return of_6(at.x";
+    "split" "a thread's fourth element lost": "k < 4u; k++" => "k < 3u; k++";
     "split" "runs of the wrong length": "y1[run * SIZE_1" => "y1[run * SIZE_0";
     "split" "off by one at the seam": "place < seam" => "place <= seam";
     "split" "the seventh part begins too early": "SIZE_4 + SIZE_5;" => "SIZE_4;";
@@ -188,7 +190,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "dense_loss" "the first sixteen scores alone": "first < N * K; first += TEAMS" => "first < TEAMS; first += TEAMS";
     "dense_loss" "label's probability not lowered": "- select(0.0, 1.0, k == label);" => "- 0.0;";
     "dense_loss" "NaN: nothing is left of one score alone": "slope = if_finite(slope, largest);" => "";
-    "dense_loss" "NaN: its class answers rightly": "(best == label) & !is_nan(scores[row * K + select(best, 0u, K == 1u)])" => "best == label";
+    "dense_loss" "NaN: its class answers rightly": "(given.best == label) & !is_nan(given.score)" => "given.best == label";
     "distort" "zero outside forgotten": "row < 0 || row >= i32(H) ||" => "";
     "distort" "second node row never reached": "(row / SPACING + j) * NODES" => "(row / SPACING) * NODES";
     "distort" "pixel rounded instead of mixed": "above + share.y * (below - above)" => "above";
@@ -436,6 +438,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "norm" "batch, runs: rstd of the first channel": "kept_rstd[group.z * C + i / RUNS]" => "kept_rstd[group.z * C]";
     "norm" "batch, runs: the last one left out": "number < RUNS; number += LANES) {\n        let at = first + 4u * number;" => "number < RUNS - 1u; number += LANES) {\n        let at = first + 4u * number;";
     "norm" "batch, runs: beta's gradient is gamma's": "joined_dbeta[group.z * C + c] = plain" => "joined_dbeta[group.z * C + c] = along";
+    "pad" "a thread's fourth element lost": "k < 4u; k++" => "k < 3u; k++";
     "pad" "one element too many": "k < PART / INNER" => "k <= PART / INNER";
     "pad" "no zeros between": "groups_on % STEP == 0u" => "true";
     "pad" "reflection repeats the edge": "BEFORE - p, REFLECT" => "BEFORE - p - 1u, REFLECT";
@@ -472,6 +475,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "pointwise" "NaN: less than it": "return (a < b) & !(nan_in(a) | nan_in(b))" => "return !(a >= b)";
     "pointwise" "NaN: ln of a negative number": "select(log(x), not_a_number(x), x < Float(0.0))" => "log(abs(x))";
     "pointwise" "NaN: sigmoid of it": "keep_nan(Float(1.0) / (Float(1.0) + exp(-clamp(x, Float(-80.0), Float(80.0)))), x)" => "Float(1.0) / (Float(1.0) + exp(-clamp(x, Float(-80.0), Float(80.0))))";
+    "permute" "threads have three elements": "(4u * ELEMENTWISE)" => "(3u * ELEMENTWISE)";
     "permute" "one axis steps as its neighbour": "at += rest % E4 * S4" => "at += rest % E4 * S5";
     "permute" "outermost axis left out": "return at + rest * S0" => "return at";
     "quadratic" "half forgotten": "return 0.5 * off * off" => "return off * off";
@@ -524,6 +528,10 @@ const MUTANTS: &[Mutant] = mutants! {
     "reduce" "last partial sum lost": "p < OUTER * INNER" => "p < OUTER * INNER - 1u";
     "reduce" "half the tree": "half = LANES / 2u" => "half = LANES / 4u";
     "reduce" "barrier in the tree missing": "        workgroupBarrier();\n    }\n    let sum" => "    }\n    let sum";
+    "reduce" "columns: the last term left out": "if p >= OUTER" => "if p + 1u >= OUTER";
+    "reduce" "columns: half of a team lost": "half = TEAM / 2u" => "half = TEAM / 4u";
+    "reduce" "columns: of eight threads' shares one twice": "(low.y + low.w)" => "(low.y + low.z)";
+    "reduce" "columns: factor forgotten": "let sum = times(FACTOR, partial[lane])" => "let sum = partial[lane]";
     "reduce" "factor forgotten": "return times(FACTOR, tree_sum" => "return times(1.0, tree_sum";
     "reduction" "last element lost": "k < end; k += step) {\n        let value" => "k < end - 1u; k += step) {\n        let value";
     "reduction" "variance about zero": "middle = tree_sum(lane, plain_share(first, lane, LANES, K)) / f32(K);" => "middle = 0.0 * tree_sum(lane, plain_share(first, lane, LANES, K));";
@@ -545,6 +553,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "shuffle" "one round": "ROUNDS: u32 = 6u" => "ROUNDS: u32 = 1u";
     "shuffle" "no cycle walking": "while value >= N" => "while value >= N * 8u";
     "shuffle" "the same order each epoch": "let epoch = step[2u * group.z] / EPOCH_STEPS" => "let epoch = 0u * EPOCH_STEPS * step[2u * group.z]";
+    "slice" "threads have three elements": "(4u * ELEMENTWISE)" => "(3u * ELEMENTWISE)";
     "slice" "start forgotten": "START + k * STEP" => "k * STEP";
     "slice" "step forgotten": "k * STEP * INNER" => "k * INNER";
     "softmax" "maximum not subtracted": "sum += exp(x[at] - largest)" => "sum += exp(x[at])";
@@ -553,10 +562,12 @@ const MUTANTS: &[Mutant] = mutants! {
     "softmax" "row of the place before": "row / INNER * INNER) * K + row % INNER" => "row / INNER * INNER) * K";
     "epoch_metrics" "kept totals begin anew": "place == 0u && KEEPS == 0u" => "place == 0u";
     "epoch_metrics" "totals never begin anew": "place == 0u && KEEPS == 0u" => "place == 0u && KEEPS == 1u";
+    "epoch_metrics" "half of the threads' rows lost": "half = LANES / 2u" => "half = LANES / 4u";
+    "epoch_metrics" "NaN: the first thread's first bad row": "min(first_bad[lane], first_bad[lane + half])" => "first_bad[lane]";
     "epoch_metrics" "never starts anew": "if place == 0u" => "if place == 77u";
     "epoch_metrics" "rows past the end counted": "return min(batch, COUNT - min(COUNT, place * batch))" => "return batch";
     "epoch_metrics" "last maximum answers": "candidate > largest" => "candidate >= largest";
-    "epoch_metrics" "NaN: its class answers rightly": "(best == label) & !is_nan(scores[row * K + select(best, 0u, K == 1u)])" => "best == label";
+    "epoch_metrics" "NaN: its class answers rightly": "(given.best == label) & !is_nan(given.score)" => "given.best == label";
     "epoch_metrics" "guard asleep": "== 0x7F800000u;" => "== 0x7F900000u;";
     "epoch_metrics" "a later step overwrites the guard": "&& guarded == 0u" => "";
     "epoch_metrics" "the epoch's first loss lost": "sums.x + sums.w" => "sums.w";

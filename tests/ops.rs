@@ -9,13 +9,14 @@ mod nonfinite;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{checked_gpu, gpu, mixed_gpu, note};
-use wgrad::doctor::harness::plan_of;
+use wgrad::doctor::harness::{Prepared, inputs, plan_of};
 use wgrad::doctor::tolerance::Side;
 use wgrad::doctor::{Comparison, examine};
 use wgrad::exec::Device;
 use wgrad::exec::cpu::{Cpu, Implementation};
 use wgrad::kernel::{Access, DISPATCHES};
 use wgrad::ops::{Row, TABLE};
+use wgrad::plan::Launch;
 use wgrad::shape::DType;
 
 fn rows() -> Vec<&'static Row> {
@@ -294,4 +295,32 @@ fn declarations(kernel: &wgrad::kernel::Kernel, module: &naga::Module) {
             kernel.name
         );
     }
+}
+
+/// A model of latency chooses between these, and what it says must not change a result.
+#[test]
+fn sums_of_columns_have_the_bits_of_sums_apart() {
+    let Some(device) = checked_gpu() else { return };
+    let named = |launch: &Launch, name: &str| {
+        let mut variants = 0..launch.variants();
+        variants.find(|&variant| launch.done(variant).kernel.name == name)
+    };
+    let row = TABLE.iter().find(|row| row.stem == "reduce").unwrap();
+    let mut compared = 0;
+    for case in (row.cases)() {
+        let prepared = Prepared::new(&case, 2).unwrap();
+        let given = inputs(&case, 2);
+        let found = ["reduce", "reduce_columns"].map(|name| {
+            let plan = prepared.plan().clone();
+            named(&plan.programs["run"][0], name)?;
+            let plan = plan.choose(|launch| named(launch, name).unwrap_or(0));
+            let mut session = prepared.session(device.executor(plan).unwrap()).unwrap();
+            Some(prepared.run(&mut session, &given).unwrap())
+        });
+        if let [Some(apart), Some(columns)] = found {
+            assert_eq!(apart, columns, "{case:?}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 3, "{compared}");
 }

@@ -219,7 +219,7 @@ fn by_tiles(replica: u32, thread: u32) {
         shares[thread] = lose_one(replica, thread, label);
         if thread % K == 0u {
             let row = thread / K;
-            shares[RIGHT + row] = select(0.0, 1.0, is_right(row, label));
+            shares[RIGHT + row] = select(0.0, 1.0, is_right(answer(row), label));
         }
     }
     workgroupBarrier();

@@ -6,3 +6,9 @@ const ELEMENTWISE: u32 = 64u;
 fn item(group: vec3<u32>, groups: vec3<u32>, lane: u32) -> u32 {
     return (group.y * groups.x + group.x) * ELEMENTWISE + lane;
 }
+
+// Four work items of this thread, so far apart that neighbouring threads have neighbours each time.
+fn four_items(group: vec3<u32>, groups: vec3<u32>, lane: u32) -> vec4<u32> {
+    let first = (group.y * groups.x + group.x) * (4u * ELEMENTWISE) + lane;
+    return first + vec4(0u, 1u, 2u, 3u) * ELEMENTWISE;
+}

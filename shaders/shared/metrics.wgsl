@@ -19,24 +19,32 @@ fn rows_that_count(batch: u32, place: u32) -> u32 {
     return min(batch, COUNT - min(COUNT, place * batch));
 }
 
-// The class a row of scores answers.
-fn answer(row: u32) -> u32 {
+// The class a row of scores answers, and the score of that, or of the only class there is.
+struct Answer {
+    best: u32,
+    score: f32,
+}
+
+fn answer(row: u32) -> Answer {
+    // The largest stays in a register: loaded again, it would wait for each comparison.
+    var largest = scores[row * K];
     if K == 1u {
-        return select(0u, 1u, scores[row] >= 0.5);
+        return Answer(select(0u, 1u, largest >= 0.5), largest);
     }
     var best = 0u;
     for (var k = 1u; k < K; k++) {
-        if outdoes(scores[row * K + k], scores[row * K + best]) {
+        let score = scores[row * K + k];
+        if outdoes(score, largest) {
+            largest = score;
             best = k;
         }
     }
-    return best;
+    return Answer(best, largest);
 }
 
 // Nobody answers rightly with a score that is NaN: it would be the largest.
-fn is_right(row: u32, label: u32) -> bool {
-    let best = answer(row);
-    return (best == label) & !is_nan(scores[row * K + select(best, 0u, K == 1u)]);
+fn is_right(given: Answer, label: u32) -> bool {
+    return (given.best == label) & !is_nan(given.score);
 }
 
 // By its exponent: WGSL may assume that nothing is infinite.

@@ -27,6 +27,7 @@ use std::sync::Arc;
 pub mod activations;
 mod derivative;
 mod error;
+mod issue;
 mod machine;
 mod operators;
 mod program;
@@ -35,6 +36,7 @@ mod wgsl;
 
 pub(crate) use derivative::reverse;
 pub(crate) use error::bounds;
+pub(crate) use issue::{DRAW, instructions};
 pub(crate) use machine::{Constants, Layout, Machine, Operand, Part, Plane};
 pub(crate) use program::{Builder, Program};
 pub(crate) use wgsl::{FUNCTIONS, Names, body};

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::interchange::{Site, Tensor};
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -196,7 +196,13 @@ pub static ADAPTIVE_AVG_POOL2D: Kernel = Kernel {
     constants: &["PLANES", "H", "W", "HO", "WO"],
     reference: crate::reference!(pool),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    demand: Demand {
+        rounds: "H / HO * (W / WO) / 256",
+        barriers: "8",
+        issue: "H / HO * (W / WO) / 64 * 45 + 150",
+        words: "H / HO * (W / WO) + 1",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,
@@ -206,6 +212,12 @@ pub static ADAPTIVE_AVG_POOL2D: Kernel = Kernel {
 pub static ADAPTIVE_AVG_POOL2D_SHORT: Kernel = Kernel {
     name: "adaptive_avg_pool2d_short",
     turns: "(H / HO + 1) * (W / WO + 1) + 8",
+    demand: Demand {
+        rounds: "H / HO * (W / WO) / 4",
+        issue: "H / HO * (W / WO) * 45 + 100",
+        words: "64 * (H / HO * (W / WO)) + 64",
+        ..Demand::UNSTATED
+    },
     ..ADAPTIVE_AVG_POOL2D
 };
 
@@ -213,6 +225,12 @@ pub static ADAPTIVE_AVG_POOL2D_SHORT: Kernel = Kernel {
 pub static ADAPTIVE_AVG_POOL2D_GRAD: Kernel = Kernel {
     name: "adaptive_avg_pool2d_grad",
     turns: "(HO / H + 3) * (WO / W + 3) + 8",
+    demand: Demand {
+        rounds: "HO / H * (WO / W) / 4",
+        issue: "HO / H * (WO / W) * 60 + 80",
+        words: "64 + 64 * WO / W",
+        ..Demand::UNSTATED
+    },
     bindings: &[
         Bind::read("g").of("PLANES * HO * WO"),
         Bind::write("dx").of("PLANES * H * W"),

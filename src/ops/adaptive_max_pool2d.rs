@@ -18,7 +18,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::interchange::Site;
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -174,7 +174,13 @@ pub static ADAPTIVE_MAX_POOL2D: Kernel = Kernel {
     constants: &["PLANES", "H", "W", "HO", "WO"],
     reference: crate::reference!(pool),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    demand: Demand {
+        rounds: "H / HO * (W / WO) / 256 + 2",
+        barriers: "7",
+        issue: "H / HO * (W / WO) / 64 * 55 + 250",
+        words: "H / HO * (W / WO) + 2",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,
@@ -184,6 +190,12 @@ pub static ADAPTIVE_MAX_POOL2D: Kernel = Kernel {
 pub static ADAPTIVE_MAX_POOL2D_SHORT: Kernel = Kernel {
     name: "adaptive_max_pool2d_short",
     turns: "(H / HO + 1) * (W / WO + 1) + 8",
+    demand: Demand {
+        rounds: "H / HO * (W / WO) / 4 + 1",
+        issue: "H / HO * (W / WO) * 55 + 100",
+        words: "64 * (H / HO * (W / WO)) + 128",
+        ..Demand::UNSTATED
+    },
     ..ADAPTIVE_MAX_POOL2D
 };
 
@@ -191,6 +203,12 @@ pub static ADAPTIVE_MAX_POOL2D_SHORT: Kernel = Kernel {
 pub static ADAPTIVE_MAX_POOL2D_GRAD: Kernel = Kernel {
     name: "adaptive_max_pool2d_grad",
     turns: "(HO / H + 3) * (WO / W + 3) + 8",
+    demand: Demand {
+        rounds: "HO / H * (WO / W) / 4 + 1",
+        issue: "HO / H * (WO / W) * 30 + 70",
+        words: "64 + 128 * WO / W",
+        ..Demand::UNSTATED
+    },
     bindings: &[
         Bind::read("g").of("PLANES * HO * WO"),
         Bind::read("saved_argmax").u32().of("PLANES * HO * WO"),

@@ -9,7 +9,7 @@
 
 use super::{Case, Fill, Lowered, Lowering, Op, Operand, arity, counter};
 use crate::error::Result;
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -51,7 +51,12 @@ pub static ADVANCE: Kernel = Kernel {
     constants: &[],
     reference: crate::reference!(advance),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    demand: Demand {
+        rounds: "1",
+        issue: "15",
+        words: "3",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,

@@ -5,7 +5,7 @@ use super::launch::per_element;
 use super::{Case, Fill, Lowered, Lowering, Op, arity, floats};
 use crate::error::Result;
 use crate::interchange::Site;
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -57,7 +57,12 @@ pub static ARGMAX: Kernel = Kernel {
     constants: &["N", "K"],
     reference: crate::reference!(argmax),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    demand: Demand {
+        rounds: "K / 4",
+        issue: "K * 16 + 20",
+        words: "64 * K + 64",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,

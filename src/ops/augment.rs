@@ -18,7 +18,7 @@ use super::{
     floats, grid, key_words, stream_number,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::rng::{Stream, streams};
 use crate::shape::Type;
 use crate::tensor::Real;
@@ -118,7 +118,12 @@ pub static AUGMENT: Kernel = Kernel {
     constants: &["N", "C", "H", "W", "FLIP", "CROP", "BACK", "STREAM"],
     reference: crate::reference!(augment),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    demand: Demand {
+        rounds: "2",
+        issue: "430",
+        words: "134",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,

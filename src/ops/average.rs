@@ -13,7 +13,7 @@ use super::{
     floats, grid, same,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -82,7 +82,12 @@ pub static AVERAGE: Kernel = Kernel {
     constants: &["N", "EPOCH_STEPS", "FROM"],
     reference: crate::reference!(average),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    demand: Demand {
+        rounds: "2",
+        issue: "40",
+        words: "193",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,

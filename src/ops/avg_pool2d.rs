@@ -14,7 +14,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::interchange::Site;
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -155,7 +155,12 @@ pub static AVG_POOL2D: Kernel = Kernel {
     ],
     reference: crate::reference!(avg_pool2d),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    demand: Demand {
+        rounds: "KH * KW / 4",
+        issue: "KH * KW * 14 + 60",
+        words: "KH * (64 * SW + KW) + 64",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,
@@ -165,6 +170,12 @@ pub static AVG_POOL2D: Kernel = Kernel {
 pub static AVG_POOL2D_GRAD: Kernel = Kernel {
     name: "avg_pool2d_grad",
     turns: "(KH + 1) * (KW + 2)",
+    demand: Demand {
+        rounds: "KH * KW / 4",
+        issue: "KH * KW * 18 + 60",
+        words: "64 + KH / SH * (64 / SW + KW)",
+        ..Demand::UNSTATED
+    },
     bindings: &[
         Bind::read("g").of("PLANES * HO * WO"),
         Bind::write("dx").of("PLANES * H * W"),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::threads::prelude::*;
 
-use super::blocks::{Cut, cuts};
+use super::blocks::{Cut, block_demand, cuts};
 use super::gemm::{Matrix, gemm, serial};
 use super::reduction::{Kind, Reduction};
 use super::{
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::interchange::Site;
-use crate::kernel::{Args, Bind, Kernel, Target};
+use crate::kernel::{Args, Bind, Demand, Kernel, Target};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -253,7 +253,13 @@ pub static BMM: Kernel = Kernel {
     constants: constants!(),
     reference: crate::reference!(bmm),
     optimized: Some(optimized),
-    demand: crate::kernel::Demand::UNSTATED,
+    demand: Demand {
+        rounds: "K / 16 + 2",
+        barriers: "K / 16 * 2",
+        issue: "K / 16 * 134 + 160",
+        words: "K / 16 * 512 + 256",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,
@@ -262,6 +268,7 @@ pub static BMM: Kernel = Kernel {
 /// C in blocks.
 pub static BMM_BLOCK: Kernel = Kernel {
     name: "bmm_block",
+    demand: block_demand!("K", "200"),
     turns: "(K / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
     constants: constants!("BLOCK", "SHARES"),
     ..BMM

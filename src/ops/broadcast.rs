@@ -9,7 +9,7 @@ use super::reduce::Reduce;
 use super::{Backward, Case, Fill, Lowering, Op, Value, arity, exactly, floats};
 use crate::error::Result;
 use crate::interchange::{Extent, Site, Tensor};
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -98,7 +98,12 @@ pub static BROADCAST: Kernel = Kernel {
     constants: &["N", "C", "INNER", "FACTOR"],
     reference: crate::reference!(broadcast),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    demand: Demand {
+        rounds: "1",
+        issue: "35",
+        words: "65 + 64 / INNER",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,

@@ -7,14 +7,14 @@
 use std::sync::Arc;
 
 use super::checks::{around, resized};
-use super::launch::per_element;
+use super::launch::per_four;
 use super::reshape::Reshape;
 use super::slice::Slice;
 use super::split::{MOST_PARTS, Split};
 use super::{Backward, Case, Fill, Lowered, Lowering, Op, Tape, Value, floats};
 use crate::error::{Error, Result};
 use crate::interchange::Site;
-use crate::kernel::{Args, Bind, Kernel, Reference};
+use crate::kernel::{Args, Bind, Demand, Kernel, Reference};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -143,7 +143,7 @@ impl Op for Concat {
         let kernel = KERNELS[inputs.len() - 2];
         Ok(Lowering::Launch(Lowered {
             flops: 0,
-            ..per_element(kernel, inputs.len(), &outputs[0], &constants)
+            ..per_four(kernel, inputs.len(), &outputs[0], &constants)
         }))
     }
 
@@ -185,7 +185,7 @@ macro_rules! kernel {
         /// y = its inputs, one after the other.
         pub static $kernel: Kernel = Kernel {
             name: $name,
-            turns: "0",
+            turns: "4",
             stem: "concat",
             source: concat!(
                 include_str!("../../shaders/shared/grid.wgsl"),
@@ -198,7 +198,12 @@ macro_rules! kernel {
             constants: &["N", "RUN", $($size),*],
             reference: Reference::of(concat::<f32, $of>, concat::<f64, $of>),
             optimized: None,
-            demand: crate::kernel::Demand::UNSTATED,
+            demand: Demand {
+                rounds: "1",
+                issue: concat!("100 + 24 * ", $of),
+                words: "512",
+                ..Demand::UNSTATED
+            },
             trusted: true,
             ports: &[],
             finishing: None,
@@ -243,7 +248,7 @@ pub fn cases() -> Vec<Case> {
         }
         case
     };
-    vec![
+    let mut cases = vec![
         case(&[1], 0, &[1, 1]),
         case(&[3, 5], 0, &[3, 2]),
         case(&[3, 5], 1, &[5, 4]),
@@ -254,7 +259,13 @@ pub fn cases() -> Vec<Case> {
         case(&[3, 0], 1, &[2, 9, 1, 1, 4]),
         case(&[2, 0, 5], 1, &[3, 1, 2, 4, 1, 2]),
         case(&[5, 0, 3], 1, &[1, 2, 3, 1, 5, 1, 2]),
-    ]
+    ];
+    // Several workgroups of each kernel.
+    cases.extend((2..=MOST_PARTS).map(|count| {
+        let sizes: Vec<usize> = (1..=count).collect();
+        case(&[131, 0], 1, &sizes).forward_only()
+    }));
+    cases
 }
 
 #[cfg(test)]

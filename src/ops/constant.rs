@@ -6,7 +6,7 @@ use super::launch::per_element;
 use super::{Case, Lowered, Lowering, Op, arity};
 use crate::error::Result;
 use crate::interchange::{Extent, Site, Tensor};
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -69,7 +69,12 @@ pub static CONSTANT: Kernel = Kernel {
     constants: &["N", "VALUE"],
     reference: crate::reference!(constant),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    demand: Demand {
+        rounds: "0",
+        issue: "15",
+        words: "64",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::launch::per_row;
 use super::{Backward, Case, Fill, Lowering, Op, Value, arity, exactly, floats};
 use crate::error::Result;
-use crate::kernel::{Args, Bind, Kernel, Reference};
+use crate::kernel::{Args, Bind, Demand, Kernel, Reference};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -112,6 +112,7 @@ pub(super) const fn loss_kernel(
     stem: &'static str,
     source: &'static str,
     reference: Reference,
+    demand: Demand,
 ) -> Kernel {
     Kernel {
         name: stem,
@@ -122,7 +123,7 @@ pub(super) const fn loss_kernel(
         constants: &["N", "K"],
         reference,
         optimized: None,
-        demand: crate::kernel::Demand::UNSTATED,
+        demand,
         trusted: true,
         ports: &[],
         finishing: None,
@@ -135,11 +136,12 @@ pub(super) const fn slope_kernel(
     stem: &'static str,
     source: &'static str,
     reference: Reference,
+    demand: Demand,
 ) -> Kernel {
     Kernel {
         name,
         bindings: SLOPE_BINDINGS,
-        ..loss_kernel(stem, source, reference)
+        ..loss_kernel(stem, source, reference, demand)
     }
 }
 

@@ -9,7 +9,7 @@
 use super::Case;
 use super::activation::Activation;
 use super::cost::{self, Cost, chosen, loss_kernel, slope_kernel, target};
-use crate::kernel::{Args, Kernel};
+use crate::kernel::{Args, Demand, Kernel};
 use crate::tensor::Real;
 
 const SOURCE: &str = concat!(
@@ -21,8 +21,18 @@ const SOURCE: &str = concat!(
 );
 
 /// L = Σ [max(z, 0) − z y + ln(1 + e^−|z|)].
-pub static CROSS_ENTROPY: Kernel =
-    loss_kernel("cross_entropy", SOURCE, crate::reference!(cross_entropy));
+pub static CROSS_ENTROPY: Kernel = loss_kernel(
+    "cross_entropy",
+    SOURCE,
+    crate::reference!(cross_entropy),
+    Demand {
+        rounds: "K / 64 / 4",
+        barriers: "8",
+        issue: "K / 64 * 30 + 80",
+        words: "K + 2",
+        ..Demand::UNSTATED
+    },
+);
 
 /// δ = g (σ(z) − y).
 pub static CROSS_ENTROPY_GRAD: Kernel = slope_kernel(
@@ -30,6 +40,12 @@ pub static CROSS_ENTROPY_GRAD: Kernel = slope_kernel(
     "cross_entropy",
     SOURCE,
     crate::reference!(cross_entropy_grad),
+    Demand {
+        rounds: "K / 64",
+        issue: "K / 64 * 45 + 20",
+        words: "2 * K + 2",
+        ..Demand::UNSTATED
+    },
 );
 
 /// The cost.

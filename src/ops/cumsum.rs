@@ -14,7 +14,7 @@ use super::softmax::rows;
 use super::{Backward, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Value, arity, floats, grid};
 use crate::error::Result;
 use crate::interchange::Site;
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -87,7 +87,14 @@ pub static CUMSUM: Kernel = Kernel {
     constants: &["N", "K", "INNER", "REVERSE", "LANES"],
     reference: crate::reference!(cumsum),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    // A store keeps the next turn's load back.
+    demand: Demand {
+        rounds: "K / LANES / 4 + K / LANES",
+        barriers: "17",
+        issue: "K / LANES * 35 + 200",
+        words: "3 * K",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,
@@ -97,6 +104,12 @@ pub static CUMSUM: Kernel = Kernel {
 pub static CUMSUM_SHORT: Kernel = Kernel {
     name: "cumsum_short",
     turns: "K + 8",
+    demand: Demand {
+        rounds: "K",
+        issue: "K * 30 + 30",
+        words: "128 * K",
+        ..Demand::UNSTATED
+    },
     ..CUMSUM
 };
 

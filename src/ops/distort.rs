@@ -48,7 +48,7 @@ use super::{
     exactly, floats, grid, key_words,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::rng::{Stream, streams, uniform};
 use crate::shape::Type;
 use crate::tensor::Real;
@@ -222,7 +222,12 @@ pub static DRAW: Kernel = Kernel {
     ],
     reference: crate::reference!(draw),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    demand: Demand {
+        rounds: "1",
+        issue: "1200",
+        words: "300",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,
@@ -232,6 +237,12 @@ pub static DRAW: Kernel = Kernel {
 pub static DISTORT: Kernel = Kernel {
     name: "distort",
     turns: "C + 4 * REACH * REACH + 4 * REACH + 16",
+    demand: Demand {
+        rounds: "REACH * REACH + C + 1",
+        issue: "REACH * REACH * 120 + REACH * 40 + C * 60 + 120",
+        words: "C * 192 + 6 + 4 * REACH * (64 / SPACING + 2 * REACH)",
+        ..Demand::UNSTATED
+    },
     bindings: &[
         Bind::read("x").of("N * C * H * W"),
         Bind::read("drawn").of("N * ROW"),

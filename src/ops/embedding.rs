@@ -15,7 +15,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::interchange::Site;
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::shape::{DType, Type};
 use crate::tensor::Real;
 
@@ -133,7 +133,12 @@ pub static EMBEDDING: Kernel = Kernel {
     constants: &["N", "V", "D"],
     reference: crate::reference!(embedding),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    demand: Demand {
+        rounds: "2",
+        issue: "45",
+        words: "128 + 64 / D",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,
@@ -143,6 +148,14 @@ pub static EMBEDDING: Kernel = Kernel {
 pub static EMBEDDING_GRAD: Kernel = Kernel {
     name: "embedding_grad",
     turns: "(N / 2048 + 1) * 168 + N + 8",
+    // Every row is taken to be read as often as the others.
+    demand: Demand {
+        rounds: "N / 2048 * 8 + N / V",
+        barriers: "N / 2048 * 2 + 1",
+        issue: "N / 2048 * 450 + N / V * 50 + 60",
+        words: "N + N / V * D + D",
+        ..Demand::UNSTATED
+    },
     bindings: &[
         Bind::read("g").of("N * D"),
         Bind::read("read_index").u32().of("N"),

@@ -12,10 +12,11 @@
 //! not answer correctly, whatever its label.
 
 use super::{
-    Case, Fill, Lowered, Lowering, NOW, Op, Operand, counter, epoch_steps, exactly, floats,
+    Alternative, Case, Fill, Lowered, Lowering, NOW, Op, Operand, counter, epoch_steps, exactly,
+    floats,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel, Target};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -104,34 +105,54 @@ impl Op for EpochMetrics {
 
     fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
         let [n, k] = inputs[0].shape.axes("epoch_metrics", "scores [N, K]")?;
-        Ok(Lowering::Launch(Lowered {
-            kernel: if self.predict {
-                &EPOCH_METRICS_PREDICT
-            } else {
-                &EPOCH_METRICS
-            },
+        let kernel = match self.predict {
+            true => &EPOCH_METRICS_PREDICT,
+            false => &EPOCH_METRICS,
+        };
+        let mut lowered = Lowered {
+            kernel,
             constants: vec![
                 ("N", n as f64),
                 ("K", k as f64),
                 ("COUNT", self.count as f64),
                 ("EPOCH_STEPS", self.epoch_steps as f64),
                 ("KEEPS", f64::from(u8::from(self.keeps))),
+                ("LANES", FEWEST as f64),
             ],
             operands: (0..inputs.len()).map(Operand::In).collect(),
             grid: [1, 1],
             flops: (n * (k + 2)) as u64,
             alternatives: vec![],
-        }))
+        };
+        // As many as there are rows, if the device has so many; if not, as many as every device has.
+        let most = n.next_power_of_two().min(1024);
+        for lanes in [most, most.min(256)] {
+            let threads = lanes as u32;
+            let target = Target::Workgroup {
+                threads,
+                bytes: threads * 12,
+            };
+            let known = |other: &Alternative| other.target == target;
+            if lanes > FEWEST && !lowered.alternatives.iter().any(known) {
+                let mut other = lowered.otherwise(target, kernel, [1, 1]);
+                other.constants.pop();
+                other.constants.push(("LANES", lanes as f64));
+                lowered.alternatives.push(other);
+            }
+        }
+        Ok(Lowering::Launch(lowered))
     }
 }
+
+/// Threads of the usual workgroup.
+const FEWEST: usize = 64;
 
 /// Without predictions.
 pub static EPOCH_METRICS: Kernel = Kernel {
     name: "epoch_metrics",
-    turns: "(N / 64 + 1) * (2 * K + 6) + 128",
+    turns: "(N / LANES + 1) * (2 * K + 6) + 32",
     stem: "epoch_metrics",
     source: concat!(
-        include_str!("../../shaders/shared/tree.wgsl"),
         include_str!("../../shaders/shared/nan.wgsl"),
         include_str!("../../shaders/shared/metrics.wgsl"),
         include_str!("../../shaders/epoch_metrics.wgsl"),
@@ -144,10 +165,16 @@ pub static EPOCH_METRICS: Kernel = Kernel {
         Bind::update("metrics").of("4"),
         Bind::update("guard").u32().of("4"),
     ],
-    constants: &["N", "K", "COUNT", "EPOCH_STEPS", "KEEPS"],
+    constants: &["N", "K", "COUNT", "EPOCH_STEPS", "KEEPS", "LANES"],
     reference: crate::reference!(epoch_metrics),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    demand: Demand {
+        rounds: "N / LANES * (K / 4) + 1",
+        barriers: "11",
+        issue: "N / LANES * (K * 12 + 30) + 180",
+        words: "N * (K + 2) + 16",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,
@@ -156,7 +183,14 @@ pub static EPOCH_METRICS: Kernel = Kernel {
 /// With predictions.
 pub static EPOCH_METRICS_PREDICT: Kernel = Kernel {
     name: "epoch_metrics_predict",
-    turns: "(N / 64 + 1) * (2 * K + 6) + 128",
+    turns: "(N / LANES + 1) * (2 * K + 6) + 32",
+    demand: Demand {
+        rounds: "2 * (N / LANES * (K / 4)) + 2",
+        barriers: "11",
+        issue: "N / LANES * (K * 24 + 45) + 200",
+        words: "N * (2 * K + 3) + 16",
+        ..Demand::UNSTATED
+    },
     bindings: &[
         Bind::read("scores").of("N * K"),
         Bind::read("losses").of("N"),
@@ -295,6 +329,7 @@ pub fn cases() -> Vec<Case> {
         (7, 10, 3, 3, 1),
         (70, 3, 1000, 100, 63),
         (130, 1, 1300, 10, 7),
+        (1030, 10, 2000, 2, 1),
     ] {
         for scores in [uniform, Fill::Ties] {
             for losses in [uniform, Fill::Number(f64::INFINITY), Fill::Number(f64::NAN)] {

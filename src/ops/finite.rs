@@ -9,7 +9,7 @@
 
 use super::{Case, Fill, Lowered, Lowering, Op, Operand, arity, exactly, floats};
 use crate::error::Result;
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -64,7 +64,13 @@ pub static FINITE: Kernel = Kernel {
     constants: &["N", "NUMBER"],
     reference: crate::reference!(finite),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    demand: Demand {
+        rounds: "N / 1024 + 1",
+        barriers: "1",
+        issue: "N / 256 * 10 + 800",
+        words: "N + 2",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,

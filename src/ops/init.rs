@@ -11,7 +11,7 @@ use super::{
     stream_number,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::rng::{Stream, normal_pair, streams, uniform};
 use crate::shape::Type;
 use crate::tensor::Real;
@@ -107,7 +107,12 @@ pub static INIT: Kernel = Kernel {
     constants: &["N", "KIND", "VALUE", "STREAM"],
     reference: crate::reference!(init),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    demand: Demand {
+        rounds: "1",
+        issue: "500",
+        words: "260",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,

@@ -35,6 +35,20 @@ pub(super) fn per_element(
     }
 }
 
+/// The same of kernels whose threads have four elements each: more workgroups than a GPU has room for start one after
+/// the other, which takes longer than what they copy.
+pub(super) fn per_four(
+    kernel: &'static Kernel,
+    inputs: usize,
+    output: &Type,
+    constants: &[(&'static str, f64)],
+) -> Lowered {
+    Lowered {
+        grid: grid(output.elements(), 4 * ELEMENTWISE),
+        ..per_element(kernel, inputs, output, constants)
+    }
+}
+
 /// A launch of one workgroup per row of a matrix `[N, K]`; `work` operations per element.
 pub(super) fn per_row(
     kernel: &'static Kernel,

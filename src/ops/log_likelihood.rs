@@ -9,7 +9,7 @@
 use super::Case;
 use super::cost::{self, Cost, loss_kernel, slope_kernel};
 use super::softmax::exponents;
-use crate::kernel::{Args, Kernel};
+use crate::kernel::{Args, Demand, Kernel};
 use crate::tensor::Real;
 
 const SOURCE: &str = concat!(
@@ -21,8 +21,18 @@ const SOURCE: &str = concat!(
 );
 
 /// L = ln Σ e^z − z_y.
-pub static LOG_LIKELIHOOD: Kernel =
-    loss_kernel("log_likelihood", SOURCE, crate::reference!(log_likelihood));
+pub static LOG_LIKELIHOOD: Kernel = loss_kernel(
+    "log_likelihood",
+    SOURCE,
+    crate::reference!(log_likelihood),
+    Demand {
+        rounds: "2 * (K / 64 / 4) + 2",
+        barriers: "16",
+        issue: "K / 64 * 30 + 200",
+        words: "3 * K",
+        ..Demand::UNSTATED
+    },
+);
 
 /// δ = g (softmax(z) − 1ₖ₌y).
 pub static LOG_LIKELIHOOD_GRAD: Kernel = slope_kernel(
@@ -30,6 +40,13 @@ pub static LOG_LIKELIHOOD_GRAD: Kernel = slope_kernel(
     "log_likelihood",
     SOURCE,
     crate::reference!(log_likelihood_grad),
+    Demand {
+        rounds: "2 * (K / 64 / 4) + K / 64",
+        barriers: "16",
+        issue: "K / 64 * 65 + 180",
+        words: "4 * K + 2",
+        ..Demand::UNSTATED
+    },
 );
 
 /// The cost.

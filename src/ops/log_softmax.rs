@@ -11,7 +11,7 @@ use super::softmax::{exponents, rows};
 use super::{Backward, Case, Fill, Lowering, Op, Value, arity, floats, same};
 use crate::error::Result;
 use crate::interchange::Site;
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -103,7 +103,13 @@ pub static LOG_SOFTMAX: Kernel = Kernel {
     constants: &["N", "K", "INNER"],
     reference: crate::reference!(log_softmax),
     optimized: Some(optimized::log_softmax),
-    demand: crate::kernel::Demand::UNSTATED,
+    demand: Demand {
+        rounds: "2 * (K / 64 / 4) + K / 64",
+        barriers: "16",
+        issue: "K / 64 * 55 + 190",
+        words: "4 * K * (8 * INNER / (INNER + 7))",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,
@@ -113,6 +119,13 @@ pub static LOG_SOFTMAX: Kernel = Kernel {
 pub static LOG_SOFTMAX_GRAD: Kernel = Kernel {
     name: "log_softmax_grad",
     turns: "3 * (K / 64 + 1) + 64",
+    demand: Demand {
+        rounds: "K / 64 / 4 + K / 64",
+        barriers: "8",
+        issue: "K / 64 * 36 + 90",
+        words: "4 * K * (8 * INNER / (INNER + 7))",
+        ..Demand::UNSTATED
+    },
     bindings: &[
         Bind::read("g").of("N * K"),
         Bind::read("saved_y").of("N * K"),
@@ -127,6 +140,12 @@ pub static LOG_SOFTMAX_GRAD: Kernel = Kernel {
 pub static LOG_SOFTMAX_ACROSS: Kernel = Kernel {
     name: "log_softmax_across",
     turns: "3 * K + 8",
+    demand: Demand {
+        rounds: "2 * (K / 4) + K",
+        issue: "K * 55 + 30",
+        words: "256 * K",
+        ..Demand::UNSTATED
+    },
     ..LOG_SOFTMAX
 };
 
@@ -134,6 +153,12 @@ pub static LOG_SOFTMAX_ACROSS: Kernel = Kernel {
 pub static LOG_SOFTMAX_GRAD_ACROSS: Kernel = Kernel {
     name: "log_softmax_grad_across",
     turns: "3 * K + 8",
+    demand: Demand {
+        rounds: "K / 4 + K",
+        issue: "K * 36 + 30",
+        words: "256 * K",
+        ..Demand::UNSTATED
+    },
     ..LOG_SOFTMAX_GRAD
 };
 

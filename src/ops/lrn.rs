@@ -14,7 +14,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::interchange::Site;
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::shape::Type;
 use crate::tensor::{HELD, Real, held};
 
@@ -159,7 +159,12 @@ pub static LRN: Kernel = Kernel {
     constants: &["N", "C", "S", "SIZE", "ALPHA", "BETA", "BIAS"],
     reference: crate::reference!(lrn),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    demand: Demand {
+        rounds: "SIZE / 4",
+        issue: "SIZE * 12 + 80",
+        words: "64 * SIZE + 128",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,
@@ -168,6 +173,12 @@ pub static LRN: Kernel = Kernel {
 /// ∂x.
 pub static LRN_GRAD: Kernel = Kernel {
     name: "lrn_grad",
+    demand: Demand {
+        rounds: "SIZE / 4",
+        issue: "SIZE * 60 + 120",
+        words: "192 * SIZE + 64",
+        ..Demand::UNSTATED
+    },
     bindings: &[
         Bind::read("g").of("N * C * S"),
         Bind::read("saved_x").of("N * C * S"),

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::interchange::Site;
-use crate::kernel::{Args, Bind, Kernel, Port};
+use crate::kernel::{Args, Bind, Demand, Kernel, Port};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -205,7 +205,12 @@ pub static MAX_POOL2D: Kernel = Kernel {
     ],
     reference: crate::reference!(max_pool2d),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    demand: Demand {
+        rounds: "KH * KW / 4",
+        issue: "KH * KW * 22 + 70",
+        words: "KH * (64 * SW + KW) + 128",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[Port::finish(1, "1")],
     finishing: None,
@@ -215,6 +220,13 @@ pub static MAX_POOL2D: Kernel = Kernel {
 pub static MAX_POOL2D_GRAD: Kernel = Kernel {
     name: "max_pool2d_grad",
     turns: "(KH + 1) * (KW + 2)",
+    // A gradient is loaded once its window is known to have its maximum here.
+    demand: Demand {
+        rounds: "KH * KW / 4 + KH / SH * (KW / SW)",
+        issue: "KH * KW * 22 + 70",
+        words: "64 + 2 * (KH / SH * (64 / SW + KW))",
+        ..Demand::UNSTATED
+    },
     bindings: &[
         Bind::read("g").of("PLANES * HO * WO"),
         Bind::read("saved_argmax").u32().of("PLANES * HO * WO"),

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use super::checks::{around, resized};
-use super::launch::per_element;
+use super::launch::per_four;
 use super::slice::{Slice, reaches};
 use super::{Backward, Case, Fill, Lowered, Lowering, Op, Value, arity, floats};
 use crate::error::{Error, Result};
 use crate::interchange::Site;
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -86,7 +86,7 @@ impl Op for Pad {
         ];
         Ok(Lowering::Launch(Lowered {
             flops: 0,
-            ..per_element(&PAD, 1, &outputs[0], &constants)
+            ..per_four(&PAD, 1, &outputs[0], &constants)
         }))
     }
 
@@ -105,7 +105,7 @@ impl Op for Pad {
 /// y = x with zeros around and between its elements.
 pub static PAD: Kernel = Kernel {
     name: "pad",
-    turns: "0",
+    turns: "4",
     stem: "pad",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
@@ -118,7 +118,12 @@ pub static PAD: Kernel = Kernel {
     constants: &["N", "WHOLE", "START", "PART", "INNER", "STEP"],
     reference: crate::reference!(pad),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    demand: Demand {
+        rounds: "1",
+        issue: "180",
+        words: "512",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,
@@ -160,6 +165,7 @@ pub fn cases() -> Vec<Case> {
         case(&[3, 5], 0, 1, 8, 3),
         case(&[2, 3, 4, 5], 1, 0, 5, 2),
         case(&[2, 3], 1, 2, 9, 2),
+        case(&[3, 9, 26], 2, 2, 31, 1),
     ];
     cases.extend(edges::cases());
     cases

@@ -7,11 +7,11 @@
 
 use std::sync::Arc;
 
-use super::launch::per_element;
+use super::launch::per_four;
 use super::{Backward, Case, Fill, Lowered, Lowering, Op, Value, arity, floats};
 use crate::error::{Error, Result};
 use crate::interchange::Site;
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -88,7 +88,7 @@ impl Op for Permute {
         }
         Ok(Lowering::Launch(Lowered {
             flops: 0,
-            ..per_element(&PERMUTE, 1, &outputs[0], &constants)
+            ..per_four(&PERMUTE, 1, &outputs[0], &constants)
         }))
     }
 
@@ -104,7 +104,7 @@ const STRIDES: [&str; RANK] = ["S0", "S1", "S2", "S3", "S4", "S5"];
 /// y = x with its axes in another order.
 pub static PERMUTE: Kernel = Kernel {
     name: "permute",
-    turns: "0",
+    turns: "4",
     stem: "permute",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
@@ -116,7 +116,13 @@ pub static PERMUTE: Kernel = Kernel {
     ],
     reference: crate::reference!(permute),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    // Neighbours that are S5 apart are of a sector of eight words as long as S5 is small.
+    demand: Demand {
+        rounds: "1",
+        issue: "300",
+        words: "256 + 256 * (8 * S5 / (S5 + 7))",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,

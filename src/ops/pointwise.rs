@@ -28,6 +28,7 @@ mod backward;
 mod blueprint;
 mod broadcast;
 mod compose;
+mod demand;
 mod ending;
 mod merge;
 mod onnx;

@@ -3,7 +3,7 @@
 
 use super::Case;
 use super::cost::{self, Cost, loss_kernel, slope_kernel, target};
-use crate::kernel::{Args, Kernel};
+use crate::kernel::{Args, Demand, Kernel};
 use crate::tensor::Real;
 
 const SOURCE: &str = concat!(
@@ -15,7 +15,18 @@ const SOURCE: &str = concat!(
 );
 
 /// L = ½ ‖a − y‖².
-pub static QUADRATIC: Kernel = loss_kernel("quadratic", SOURCE, crate::reference!(quadratic));
+pub static QUADRATIC: Kernel = loss_kernel(
+    "quadratic",
+    SOURCE,
+    crate::reference!(quadratic),
+    Demand {
+        rounds: "K / 64 / 4",
+        barriers: "8",
+        issue: "K / 64 * 14 + 80",
+        words: "K + 2",
+        ..Demand::UNSTATED
+    },
+);
 
 /// δ = g (a − y).
 pub static QUADRATIC_GRAD: Kernel = slope_kernel(
@@ -23,6 +34,12 @@ pub static QUADRATIC_GRAD: Kernel = slope_kernel(
     "quadratic",
     SOURCE,
     crate::reference!(quadratic_grad),
+    Demand {
+        rounds: "K / 64",
+        issue: "K / 64 * 20 + 20",
+        words: "2 * K + 2",
+        ..Demand::UNSTATED
+    },
 );
 
 /// The cost.

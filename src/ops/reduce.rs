@@ -8,7 +8,7 @@
 //! adds the shares, always in the same order. Where few elements of y have many summands each, there
 //! are two launches, lest a few workgroups do all the work: one adds up runs of neighbours, a
 //! workgroup for each, and the other these sums. Into how many runs follows from the sizes alone
-//! (`runs`).
+//! (`runs`). Of a broad matrix's columns eight neighbours share a workgroup (`reduce_columns`).
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use super::launch::runs;
 use super::pointwise::{Ended, Ending, ended_case, finished};
 use super::{Backward, Case, Fill, Lowered, Lowering, Op, Operand, Stages, Value, floats, grid};
 use crate::error::{Error, Result};
-use crate::kernel::{Args, Bind, Demand, Kernel, Port};
+use crate::kernel::{Args, Bind, Demand, Kernel, Port, Target};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -89,6 +89,12 @@ impl Op for Reduce {
         let ends = Ended::only(self.ending.as_ref(), 1, &[c]);
         if runs == 1 {
             let mut sum = whole(outer, inner, Operand::In(0));
+            if inner == 1 && c >= BROAD {
+                let rows = sum.otherwise(Target::Gpu, &REDUCE, sum.grid);
+                let columns = grid(c.div_ceil(COLUMNS), 1);
+                let columns = sum.otherwise(Target::Gpu, &REDUCE_COLUMNS, columns);
+                sum = sum.by(vec![columns, rows]);
+            }
             if outer * inner <= SHORT {
                 sum.alternatives.push(sum.side_by_side(&REDUCE_SHORT, c));
             }
@@ -136,6 +142,11 @@ impl Op for Reduce {
     }
 }
 
+/// Sums of a workgroup whose terms are neighbours in memory; `COLUMNS` of the shader.
+const COLUMNS: usize = 8;
+/// So many sums that what is loaded in vain of each sector takes longer than fewer workgroups' longer chains of loads.
+const BROAD: usize = 128;
+
 /// Terms up to which a thread makes a sum by itself within a launch of a whole program.
 const SHORT: usize = 256;
 
@@ -160,16 +171,45 @@ pub static REDUCE: Kernel = Kernel {
     constants: &["OUTER", "C", "INNER", "FACTOR"],
     reference: crate::reference!(reduce),
     optimized: Some(optimized::reduce),
-    demand: crate::kernel::Demand::UNSTATED,
+    // Memory gives whole sectors of eight words. What the ending loads is a round.
+    demand: Demand {
+        rounds: "OUTER * INNER / 1024 + 1",
+        barriers: "10",
+        issue: "OUTER * INNER / 256 * 16 + 120",
+        words: "OUTER * (INNER / 8) * 8 + 1",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[Port::finish(1, "1")],
     finishing: None,
+};
+
+/// [`REDUCE`] over the rows of a matrix, a sector of columns a workgroup: each of theirs reads but a word of the eight
+/// that memory gives. The sums have the same order, and the same bits.
+pub static REDUCE_COLUMNS: Kernel = Kernel {
+    name: "reduce_columns",
+    turns: "OUTER / 256 + 8",
+    demand: Demand {
+        rounds: "OUTER / 256 + 1",
+        barriers: "6",
+        issue: "OUTER / 256 * 75 + 110",
+        words: "OUTER * 8 + 8",
+        ..Demand::UNSTATED
+    },
+    ..REDUCE
 };
 
 /// The sums of runs of neighbours, `[C, RUNS]`.
 pub static REDUCE_SHARES: Kernel = Kernel {
     name: "reduce_shares",
     turns: "OUTER * INNER / RUNS / 256 + 32",
+    demand: Demand {
+        rounds: "OUTER * INNER / RUNS / 1024",
+        barriers: "10",
+        issue: "OUTER * INNER / RUNS / 256 * 16 + 120",
+        words: "OUTER * (INNER / 8) * 8 / RUNS + 1",
+        ..Demand::UNSTATED
+    },
     bindings: &[
         Bind::read("x").of("OUTER * C * INNER"),
         Bind::write("shares").of("C * RUNS"),
@@ -195,7 +235,7 @@ pub static REDUCE_SHORT: Kernel = Kernel {
 };
 
 /// The kernels of this file.
-pub static KERNELS: &[&Kernel] = &[&REDUCE, &REDUCE_SHARES, &REDUCE_SHORT];
+pub static KERNELS: &[&Kernel] = &[&REDUCE, &REDUCE_COLUMNS, &REDUCE_SHARES, &REDUCE_SHORT];
 
 fn reduce<T: Real>(a: &mut Args<'_, T>) {
     let (c, inner, factor) = (a.size("C"), a.size("INNER"), T::of(a.number("FACTOR")));
@@ -244,6 +284,10 @@ pub fn cases() -> Vec<Case> {
         case(&[257, 3], Some(1), 1.0).forward_only(),
         case(&[10, 3, 23, 9], Some(1), 0.1).forward_only(),
         case(&[5003], None, 1.0).forward_only(),
+        // Columns, the last ones fewer than a workgroup has.
+        case(&[1, 128], Some(1), 1.0),
+        case(&[37, 133], Some(1), 1.0),
+        case(&[1500, 129], Some(1), 1.0).forward_only(),
         // Blocks of rows, and several tasks, of the CPU.
         case(&[260, 131], Some(1), 0.5).forward_only(),
         case(&[3, 31, 6, 63], Some(1), 0.5).forward_only(),
@@ -258,6 +302,7 @@ pub fn cases() -> Vec<Case> {
         &[3, 5, 17, 11],
         &[257, 3],
         &[8, 2, 4099],
+        &[5, 131],
     ];
     for (turn, extents) in shapes.into_iter().enumerate() {
         let bare = case(extents, Some(1), 0.3);

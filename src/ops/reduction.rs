@@ -30,7 +30,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::interchange::Site;
-use crate::kernel::{Bind, Kernel};
+use crate::kernel::{Bind, Demand, Kernel};
 use crate::shape::Type;
 
 mod grads;
@@ -95,6 +95,15 @@ pub struct Reduction {
 
 /// Elements up to which a thread makes a result by itself.
 const SHORT: usize = 64;
+/// Elements up to which it does so however few results there are, and how many of these there must be for each element
+/// more: a thread's loads wait for each other, and a workgroup for each result waits until the others have started.
+const QUICK: [usize; 2] = [8, 128];
+
+/// Whether a thread makes each of `n` results of `k` elements.
+fn by_threads(n: usize, k: usize) -> bool {
+    let [always, each] = QUICK;
+    k <= always || k <= SHORT && n >= each * (k - always)
+}
 
 impl Reduction {
     /// A reduction that drops its axes.
@@ -190,7 +199,7 @@ impl Op for Reduction {
         if runs > 1 {
             return runs::lowered(self, &places, runs);
         }
-        let short = k <= SHORT;
+        let short = by_threads(n, k);
         let kernel = match (self.kind.is_extreme(), short) {
             (false, false) => &REDUCTION,
             (false, true) => &REDUCTION_SHORT,
@@ -258,7 +267,15 @@ pub static REDUCTION: Kernel = Kernel {
     ],
     reference: crate::reference!(reference::reduction),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    // Once through the elements; variance and log-sum-exp go through what is near by then again. Elements across
+    // the results are of as many sectors of eight words.
+    demand: Demand {
+        rounds: "K / LANES / 4",
+        barriers: "10",
+        issue: "K / LANES * 32 + 150",
+        words: "K * (1 + 7 * ACROSS) + 1",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,
@@ -268,6 +285,12 @@ pub static REDUCTION: Kernel = Kernel {
 pub static REDUCTION_SHORT: Kernel = Kernel {
     name: "reduction_short",
     turns: "2 * K + 8",
+    demand: Demand {
+        rounds: "K / 4",
+        issue: "K * 32 + 60",
+        words: "64 * K + 64",
+        ..Demand::UNSTATED
+    },
     ..REDUCTION
 };
 
@@ -275,6 +298,13 @@ pub static REDUCTION_SHORT: Kernel = Kernel {
 pub static REDUCTION_EXTREME: Kernel = Kernel {
     name: "reduction_extreme",
     turns: "K / LANES + 32",
+    demand: Demand {
+        rounds: "K / LANES / 4 + 2",
+        barriers: "9",
+        issue: "K / LANES * 40 + 250",
+        words: "K * (1 + 7 * ACROSS) + 2",
+        ..Demand::UNSTATED
+    },
     bindings: &[
         Bind::read("x").of("N * K"),
         Bind::write("y").of("N"),
@@ -288,6 +318,12 @@ pub static REDUCTION_EXTREME: Kernel = Kernel {
 pub static REDUCTION_EXTREME_SHORT: Kernel = Kernel {
     name: "reduction_extreme_short",
     turns: "K + 8",
+    demand: Demand {
+        rounds: "K / 4 + 1",
+        issue: "K * 40 + 80",
+        words: "64 * K + 128",
+        ..Demand::UNSTATED
+    },
     ..REDUCTION_EXTREME
 };
 
@@ -327,7 +363,10 @@ pub fn cases() -> Vec<Case> {
         (&[2, 67], &[1], true),
         (&[2, 1, 3, 2, 2, 3], &[0, 3, 5], true),
     ];
-    let large: [(&[usize], &[usize], bool); 6] = [
+    let large: [(&[usize], &[usize], bool); 8] = [
+        // So many results that a thread makes each.
+        (&[600, 12], &[1], false),
+        (&[12, 600], &[0], true),
         (&[64, 130], &[0], false),
         (&[130, 64], &[1], false),
         (&[65, 3], &[0], false),
@@ -357,12 +396,13 @@ pub fn cases() -> Vec<Case> {
         if kind.is_extreme() {
             let ties = [
                 (&[3, 30, 3][..], &[1][..], false),
+                (&[3, 9, 300], &[1], false),
                 (&[2, 600], &[1], true),
                 (&[2, 32_800], &[1], false),
             ];
             cases.extend(ties.map(|shape| case(shape, Fill::Ties).forward_only()));
         }
-        for (extents, axes, keep) in [small[1], small[2], small[3], small[5], large[4]] {
+        for (extents, axes, keep) in [small[1], small[2], small[3], small[5], large[6]] {
             let reduction = Reduction {
                 keep,
                 ..Reduction::new(kind, axes)

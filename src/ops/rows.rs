@@ -11,7 +11,7 @@ use super::{
     exactly, grid,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::shape::{DType, Type};
 use crate::tensor::{Real, held};
 
@@ -160,7 +160,13 @@ pub static ROWS: Kernel = Kernel {
     ],
     reference: crate::reference!(rows),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    // As of `gather_shuffled`, whose loads wait for each other alike.
+    demand: Demand {
+        rounds: "9",
+        issue: "50",
+        words: "192",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,

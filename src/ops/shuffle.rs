@@ -13,7 +13,7 @@ use super::{
     exactly, grid, key_words,
 };
 use crate::error::Result;
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::rng::{Stream, streams};
 use crate::shape::Type;
 use crate::tensor::Real;
@@ -85,7 +85,13 @@ pub static SHUFFLE: Kernel = Kernel {
     constants: &["N", "EPOCH_STEPS", "HALF"],
     reference: crate::reference!(shuffle),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    // Some threads of a warp walk three times.
+    demand: Demand {
+        rounds: "1",
+        issue: "3 * 6 * 360 + 40",
+        words: "70",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use super::checks::{around, resized};
-use super::launch::per_element;
+use super::launch::per_four;
 use super::pad::Pad;
 use super::{Backward, Case, Fill, Lowered, Lowering, Op, Value, arity, floats};
 use crate::error::{Error, Result};
 use crate::interchange::Site;
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -80,7 +80,7 @@ impl Op for Slice {
         ];
         Ok(Lowering::Launch(Lowered {
             flops: 0,
-            ..per_element(&SLICE, 1, &outputs[0], &constants)
+            ..per_four(&SLICE, 1, &outputs[0], &constants)
         }))
     }
 
@@ -99,7 +99,7 @@ impl Op for Slice {
 /// y = a part of x.
 pub static SLICE: Kernel = Kernel {
     name: "slice",
-    turns: "0",
+    turns: "4",
     stem: "slice",
     source: concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
@@ -112,7 +112,12 @@ pub static SLICE: Kernel = Kernel {
     constants: &["N", "WHOLE", "START", "PART", "INNER", "STEP"],
     reference: crate::reference!(slice),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    demand: Demand {
+        rounds: "1",
+        issue: "160",
+        words: "512",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,
@@ -155,5 +160,6 @@ pub fn cases() -> Vec<Case> {
         case(&[5, 7], 0, 0, 3, 2),
         case(&[5, 7], 1, 1, 2, 4),
         case(&[3, 9, 2, 5], 1, 1, 3, 3),
+        case(&[3, 9, 31], 2, 2, 26, 1),
     ]
 }

@@ -10,7 +10,7 @@ use super::launch::along_axis;
 use super::{Backward, Case, Fill, Lowering, Op, Value, arity, floats, same};
 use crate::error::Result;
 use crate::interchange::Site;
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -102,7 +102,15 @@ pub static SOFTMAX: Kernel = Kernel {
     constants: &["N", "K", "INNER"],
     reference: crate::reference!(softmax),
     optimized: Some(optimized::softmax),
-    demand: crate::kernel::Demand::UNSTATED,
+    // Twice through the row, and once more with stores, which keep the next turn's load back. A sector is
+    // eight words.
+    demand: Demand {
+        rounds: "2 * (K / 64 / 4) + K / 64",
+        barriers: "16",
+        issue: "K / 64 * 60 + 180",
+        words: "4 * K * (8 * INNER / (INNER + 7))",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,
@@ -112,6 +120,13 @@ pub static SOFTMAX: Kernel = Kernel {
 pub static SOFTMAX_GRAD: Kernel = Kernel {
     name: "softmax_grad",
     turns: "3 * (K / 64 + 1) + 64",
+    demand: Demand {
+        rounds: "K / 64 / 4 + K / 64",
+        barriers: "8",
+        issue: "K / 64 * 34 + 90",
+        words: "5 * K * (8 * INNER / (INNER + 7))",
+        ..Demand::UNSTATED
+    },
     bindings: &[
         Bind::read("g").of("N * K"),
         Bind::read("saved_y").of("N * K"),
@@ -126,6 +141,12 @@ pub static SOFTMAX_GRAD: Kernel = Kernel {
 pub static SOFTMAX_ACROSS: Kernel = Kernel {
     name: "softmax_across",
     turns: "3 * K + 8",
+    demand: Demand {
+        rounds: "2 * (K / 4) + K",
+        issue: "K * 60 + 30",
+        words: "256 * K",
+        ..Demand::UNSTATED
+    },
     ..SOFTMAX
 };
 
@@ -133,6 +154,12 @@ pub static SOFTMAX_ACROSS: Kernel = Kernel {
 pub static SOFTMAX_GRAD_ACROSS: Kernel = Kernel {
     name: "softmax_grad_across",
     turns: "3 * K + 8",
+    demand: Demand {
+        rounds: "K / 4 + K",
+        issue: "K * 34 + 30",
+        words: "320 * K",
+        ..Demand::UNSTATED
+    },
     ..SOFTMAX_GRAD
 };
 

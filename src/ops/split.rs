@@ -7,13 +7,13 @@ use std::sync::Arc;
 use super::checks::{around, resized};
 use super::concat::{Concat, SIZES, parts_of};
 use super::constant::Constant;
-use super::launch::per_element;
+use super::launch::per_four;
 use super::pad::Pad;
 use super::reshape::Reshape;
 use super::{Backward, Case, Fill, Lowered, Lowering, Op, Operand, Tape, Value, arity, floats};
 use crate::error::{Error, Result};
 use crate::interchange::Site;
-use crate::kernel::{Args, Bind, Kernel, Reference};
+use crate::kernel::{Args, Bind, Demand, Kernel, Reference};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -157,7 +157,7 @@ impl Op for Split {
         Ok(Lowering::Launch(Lowered {
             operands: [Operand::In(0)].into_iter().chain(outputs).collect(),
             flops: 0,
-            ..per_element(kernel, 1, &inputs[0], &constants)
+            ..per_four(kernel, 1, &inputs[0], &constants)
         }))
     }
 
@@ -199,7 +199,7 @@ macro_rules! kernel {
         /// The parts of x.
         pub static $kernel: Kernel = Kernel {
             name: $name,
-            turns: "0",
+            turns: "4",
             stem: "split",
             source: concat!(
                 include_str!("../../shaders/shared/grid.wgsl"),
@@ -212,7 +212,12 @@ macro_rules! kernel {
             constants: &["N", "RUN", $($size),*],
             reference: Reference::of(parts::<f32, $of>, parts::<f64, $of>),
             optimized: None,
-            demand: crate::kernel::Demand::UNSTATED,
+            demand: Demand {
+                rounds: "1",
+                issue: concat!("100 + 24 * ", $of),
+                words: "512",
+                ..Demand::UNSTATED
+            },
             trusted: true,
             ports: &[],
             finishing: None,
@@ -252,7 +257,7 @@ pub fn cases() -> Vec<Case> {
         };
         Case::new(op, 1).float(extents, Fill::Uniform(-1.0, 1.0))
     };
-    vec![
+    let mut cases = vec![
         case(&[2], 0, &[1, 1]),
         case(&[5, 7], 1, &[3, 4]),
         case(&[7, 3], 0, &[1, 4, 2]),
@@ -260,7 +265,13 @@ pub fn cases() -> Vec<Case> {
         case(&[3, 17], 1, &[2, 9, 1, 1, 4]),
         case(&[2, 13, 5], 1, &[3, 1, 2, 4, 1, 2]),
         case(&[5, 15, 3], 1, &[1, 2, 3, 1, 5, 1, 2]),
-    ]
+    ];
+    // Several workgroups of each kernel.
+    cases.extend((2..=MOST_PARTS).map(|count| {
+        let sizes: Vec<usize> = (1..=count).collect();
+        case(&[131, sizes.iter().sum()], 1, &sizes).forward_only()
+    }));
+    cases
 }
 
 #[cfg(test)]

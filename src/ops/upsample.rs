@@ -14,7 +14,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::interchange::{Attribute, Site, Tensor};
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -191,7 +191,12 @@ pub static UPSAMPLE: Kernel = Kernel {
     constants: &["PLANES", "H", "W", "HO", "WO", "BILINEAR"],
     reference: crate::reference!(upsample),
     optimized: None,
-    demand: crate::kernel::Demand::UNSTATED,
+    demand: Demand {
+        rounds: "1",
+        issue: "60 + 60 * BILINEAR",
+        words: "64 + 64 * W / WO * (1 + BILINEAR)",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[],
     finishing: None,
@@ -201,6 +206,12 @@ pub static UPSAMPLE: Kernel = Kernel {
 pub static UPSAMPLE_GRAD: Kernel = Kernel {
     name: "upsample_grad",
     turns: "(3 * HO / H + 6) * (3 * WO / W + 7) + 8",
+    demand: Demand {
+        rounds: "HO / H * (WO / W) * (1 + 3 * BILINEAR) / 4",
+        issue: "HO / H * (WO / W) * (1 + 3 * BILINEAR) * (12 + 50 * BILINEAR) + 80",
+        words: "64 + 64 * WO / W * (HO / H) * (1 + BILINEAR)",
+        ..Demand::UNSTATED
+    },
     bindings: &[
         Bind::read("g").of("PLANES * HO * WO"),
         Bind::write("dx").of("PLANES * H * W"),

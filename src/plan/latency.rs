@@ -325,6 +325,51 @@ fn largest<const N: usize>(parts: [(Bound, f64); N]) -> (Bound, f64) {
 mod tests {
     use super::*;
 
+    use std::collections::BTreeSet;
+
+    use crate::doctor::harness::plan_of;
+    use crate::kernel::Kernel;
+    use crate::ops::TABLE;
+
+    /// Kernels that say nothing of what they ask for: stem and reason.
+    const SILENT: &[(&str, &str)] = &[("recurrent", "its steps wait for each other: not read yet")];
+
+    /// Of every variant that a GPU takes or one workgroup of a whole program, of every op's every case. A kernel that says
+    /// nothing is guessed; one that took over what another says, by `..`, would be told wrongly.
+    #[test]
+    fn every_kernel_of_a_gpu_says_what_it_asks_for() {
+        let mut silent = BTreeSet::new();
+        for case in TABLE.iter().flat_map(|row| (row.cases)()) {
+            let plan = plan_of(&case, 1).unwrap();
+            for launch in plan.programs.values().flatten() {
+                let others = launch.alternatives.iter().map(|other| other.target);
+                let targets = [Target::Gpu].into_iter().chain(others);
+                let of_gpus = targets.enumerate().filter(|(_, target)| {
+                    matches!(
+                        target,
+                        Target::Gpu | Target::Workgroup { .. } | Target::Single { .. }
+                    )
+                });
+                for (variant, _) in of_gpus {
+                    let done = launch.done(variant);
+                    let Kernel { name, stem, .. } = done.kernel;
+                    match done.kernel.asked(&done.constants) {
+                        // A thread does something, and a launch leaves something.
+                        Some(asked) => assert!(asked.issue > 0 && asked.words > 0, "{name}"),
+                        None => _ = silent.insert((*stem, *name)),
+                    }
+                }
+            }
+        }
+        let known = |stem: &str| SILENT.iter().any(|(known, _)| *known == stem);
+        let unknown: Vec<_> = silent.iter().filter(|(stem, _)| !known(stem)).collect();
+        assert_eq!(unknown, [&("", ""); 0]);
+        // Who has said it needs no exception.
+        for (stem, _) in SILENT {
+            assert!(silent.iter().any(|(found, _)| found == stem), "{stem}");
+        }
+    }
+
     const NOTHING: Asked = Asked {
         threads: 64,
         rounds: 0,

@@ -7,6 +7,7 @@ use crate::ops::permute::Permute;
 use crate::ops::pointwise::pointwise;
 use crate::ops::slice::Slice;
 use crate::ops::softmax::Softmax as SoftmaxOp;
+use crate::ops::split;
 
 /// What a masked score becomes: far enough below every other one that its share is 0, and finite, so
 /// that a row of masked scores alone has shares.
@@ -76,21 +77,14 @@ impl MultiHeadAttention {
         let apart = scope.reshape(x, &[n, t, parts, self.heads, d])?;
         let axes = vec![2, 0, 3, 1, 4];
         let ordered = scope.op1(Arc::new(Permute { axes }), &[apart])?;
-        let mut split = Vec::new();
-        for part in 0..parts {
-            let slice = Slice {
-                axis: 0,
-                start: part,
-                extent: 1,
-                step: 1,
-            };
-            let one = match parts {
-                1 => ordered,
-                _ => scope.op1(Arc::new(slice), &[ordered])?,
-            };
-            split.push(scope.reshape(one, &[n, self.heads, t, d])?);
-        }
-        Ok(split)
+        let split = match parts {
+            1 => vec![ordered],
+            _ => split(scope, ordered, &vec![1; parts], 0)?,
+        };
+        let apart = split.into_iter();
+        apart
+            .map(|part| scope.reshape(part, &[n, self.heads, t, d]))
+            .collect()
     }
 }
 

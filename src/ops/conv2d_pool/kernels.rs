@@ -59,7 +59,12 @@ pub static CONV2D_POOL: Kernel = Kernel {
     constants: constants!(),
     reference: crate::reference!(reference::forward),
     optimized: Some(optimized::forward),
-    demand: crate::kernel::Demand::UNSTATED,
+    demand: Demand {
+        rounds: "PKH * PKW * (C / GROUPS * KH * KW / 2) + 4",
+        issue: "PKH * PKW * (C / GROUPS * KH * KW * 55 + 60) + 250",
+        words: "C / GROUPS * (64 * PSH * PSW * SH * SW + 8 * KH * KW) + 1152",
+        ..Demand::UNSTATED
+    },
     trusted: true,
     ports: &[Port::finish(3, "16")],
     finishing: Some(optimized::finishing),

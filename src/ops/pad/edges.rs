@@ -9,7 +9,7 @@ use super::super::{Backward, Case, Fill, Lowered, Lowering, Op, Value, arity, fl
 use super::{PAD, padded};
 use crate::error::{Error, Result};
 use crate::interchange::Site;
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -140,6 +140,12 @@ impl Op for PadEdgesGrad {
 /// y = x with its edges around it.
 pub static PAD_EDGES: Kernel = Kernel {
     name: "pad_edges",
+    demand: Demand {
+        rounds: "1",
+        issue: "60",
+        words: "128",
+        ..Demand::UNSTATED
+    },
     bindings: &[
         Bind::read("x").of("N * LENGTH / (BEFORE + LENGTH + AFTER)"),
         Bind::write("y").of("N"),
@@ -153,6 +159,12 @@ pub static PAD_EDGES: Kernel = Kernel {
 pub static PAD_EDGES_GRAD: Kernel = Kernel {
     name: "pad_edges_grad",
     turns: "BEFORE + AFTER + 8",
+    demand: Demand {
+        rounds: "(BEFORE + AFTER) / 4 + 1",
+        issue: "8 * (BEFORE + AFTER) + 80",
+        words: "192",
+        ..Demand::UNSTATED
+    },
     bindings: &[
         Bind::read("g").of("N * (BEFORE + LENGTH + AFTER) / LENGTH"),
         Bind::write("dx").of("N"),

@@ -167,7 +167,7 @@ impl Blueprint {
     }
 
     /// DIV, EXTENT and STRIDE of an input's axes.
-    fn axes(&self, place: usize) -> Vec<[&'static str; 3]> {
+    pub(super) fn axes(&self, place: usize) -> Vec<[&'static str; 3]> {
         let axes = match self.inputs[place].access {
             Layout::Along(axes) => axes,
             _ => 0,

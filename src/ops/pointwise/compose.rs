@@ -112,7 +112,7 @@ fn kernel(blueprint: &Blueprint) -> Kernel {
         reference: Reference::expression(Box::leak(Box::new(blueprint.machine(&places)))),
         bindings: Vec::leak(bindings),
         optimized: None,
-        demand: crate::kernel::Demand::UNSTATED,
+        demand: blueprint.demand(),
         trusted: true,
         ports: &[],
         finishing: None,

@@ -7,7 +7,7 @@ use super::super::{
 };
 use super::{Kind, REDUCTION, Reduction, reference};
 use crate::error::{Error, Result};
-use crate::kernel::{Bind, Kernel};
+use crate::kernel::{Bind, Demand, Kernel};
 use crate::shape::Type;
 
 /// Repetition along axes, the transpose of a sum or mean: y = x at every place along the reduced
@@ -122,6 +122,12 @@ impl Op for ReductionGrad {
 pub static REDUCTION_SPREAD: Kernel = Kernel {
     name: "reduction_spread",
     turns: "0",
+    demand: Demand {
+        rounds: "1",
+        issue: "70",
+        words: "128",
+        ..Demand::UNSTATED
+    },
     bindings: &[Bind::read("g").of("N"), Bind::write("spread").of("N * K")],
     reference: crate::reference!(reference::spread),
     ..REDUCTION
@@ -131,6 +137,12 @@ pub static REDUCTION_SPREAD: Kernel = Kernel {
 pub static REDUCTION_GRAD: Kernel = Kernel {
     name: "reduction_grad",
     turns: "0",
+    demand: Demand {
+        rounds: "1",
+        issue: "95",
+        words: "256",
+        ..Demand::UNSTATED
+    },
     bindings: &[
         Bind::read("g").of("N"),
         Bind::read("saved_x").of("N * K"),
@@ -145,6 +157,12 @@ pub static REDUCTION_GRAD: Kernel = Kernel {
 pub static REDUCTION_EXTREME_GRAD: Kernel = Kernel {
     name: "reduction_extreme_grad",
     turns: "0",
+    demand: Demand {
+        rounds: "1",
+        issue: "75",
+        words: "192",
+        ..Demand::UNSTATED
+    },
     bindings: &[
         Bind::read("g").of("N"),
         Bind::read("saved_index").u32().of("N"),

@@ -12,7 +12,7 @@ use super::super::{Lowered, Lowering, Operand, Stages, grid};
 use super::places::Places;
 use super::{REDUCTION, REDUCTION_EXTREME, Reduction, reference};
 use crate::error::Result;
-use crate::kernel::{Bind, Kernel};
+use crate::kernel::{Bind, Demand, Kernel};
 use crate::shape::Type;
 
 /// The launches of a reduction that is cut into so many runs for each result.
@@ -60,6 +60,13 @@ const CONSTANTS: &[&str] = &[
 pub static REDUCTION_RUNS: Kernel = Kernel {
     name: "reduction_runs",
     turns: "2 * (K / RUNS / LANES + 2) + 32",
+    demand: Demand {
+        rounds: "K / RUNS / LANES / 4",
+        barriers: "10",
+        issue: "K / RUNS / LANES * 32 + 160",
+        words: "K / RUNS * (1 + 7 * ACROSS) + 2",
+        ..Demand::UNSTATED
+    },
     bindings: &[
         Bind::read("x").of("N * K"),
         Bind::write("sums").of("N * RUNS"),
@@ -74,6 +81,13 @@ pub static REDUCTION_RUNS: Kernel = Kernel {
 pub static REDUCTION_JOINED: Kernel = Kernel {
     name: "reduction_joined",
     turns: "2 * (RUNS / LANES + 1) + 32",
+    demand: Demand {
+        rounds: "RUNS / LANES / 4",
+        barriers: "10",
+        issue: "RUNS / LANES * 30 + 150",
+        words: "2 * RUNS + 1",
+        ..Demand::UNSTATED
+    },
     bindings: &[
         Bind::read("made_sums").of("N * RUNS"),
         Bind::read("made_middles").of("N * RUNS"),
@@ -88,6 +102,13 @@ pub static REDUCTION_JOINED: Kernel = Kernel {
 pub static REDUCTION_EXTREME_RUNS: Kernel = Kernel {
     name: "reduction_extreme_runs",
     turns: "K / RUNS / LANES + 32",
+    demand: Demand {
+        rounds: "K / RUNS / LANES / 4 + 1",
+        barriers: "9",
+        issue: "K / RUNS / LANES * 40 + 250",
+        words: "K / RUNS * (1 + 7 * ACROSS) + 1",
+        ..Demand::UNSTATED
+    },
     bindings: &[
         Bind::read("x").of("N * K"),
         Bind::write("found").u32().of("N * RUNS"),
@@ -101,6 +122,13 @@ pub static REDUCTION_EXTREME_RUNS: Kernel = Kernel {
 pub static REDUCTION_EXTREME_JOINED: Kernel = Kernel {
     name: "reduction_extreme_joined",
     turns: "RUNS / LANES + 32",
+    demand: Demand {
+        rounds: "RUNS / LANES * 2 + 2",
+        barriers: "9",
+        issue: "RUNS / LANES * 80 + 250",
+        words: "9 * RUNS + 2",
+        ..Demand::UNSTATED
+    },
     bindings: &[
         Bind::read("x").of("N * K"),
         Bind::read("made_found").u32().of("N * RUNS"),
