@@ -331,9 +331,6 @@ mod tests {
     use crate::kernel::Kernel;
     use crate::ops::TABLE;
 
-    /// Kernels that say nothing of what they ask for: stem and reason.
-    const SILENT: &[(&str, &str)] = &[("recurrent", "its steps wait for each other: not read yet")];
-
     /// Of every variant that a GPU takes or one workgroup of a whole program, of every op's every case. A kernel that says
     /// nothing is guessed; one that took over what another says, by `..`, would be told wrongly.
     #[test]
@@ -352,22 +349,16 @@ mod tests {
                 });
                 for (variant, _) in of_gpus {
                     let done = launch.done(variant);
-                    let Kernel { name, stem, .. } = done.kernel;
+                    let Kernel { name, .. } = done.kernel;
                     match done.kernel.asked(&done.constants) {
                         // A thread does something, and a launch leaves something.
                         Some(asked) => assert!(asked.issue > 0 && asked.words > 0, "{name}"),
-                        None => _ = silent.insert((*stem, *name)),
+                        None => _ = silent.insert(*name),
                     }
                 }
             }
         }
-        let known = |stem: &str| SILENT.iter().any(|(known, _)| *known == stem);
-        let unknown: Vec<_> = silent.iter().filter(|(stem, _)| !known(stem)).collect();
-        assert_eq!(unknown, [&("", ""); 0]);
-        // Who has said it needs no exception.
-        for (stem, _) in SILENT {
-            assert!(silent.iter().any(|(found, _)| found == stem), "{stem}");
-        }
+        assert_eq!(silent, BTreeSet::new());
     }
 
     const NOTHING: Asked = Asked {
