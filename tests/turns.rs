@@ -295,9 +295,10 @@ const FAMILIES: &[(&str, Family)] = &[
         let op = Reduction::new(Kind::LogSumExp, &[0]);
         Case::new(op, 1).fixed(&[256 * n], ONE)
     }),
+    // So many results that a thread makes each.
     ("logarithm of a few summed exponents", |n| {
         let op = Reduction::new(Kind::LogSumExp, &[1]);
-        Case::new(op, 1).fixed(&[3, n], ONE)
+        Case::new(op, 1).fixed(&[7200, n], ONE)
     }),
     ("maximum of a row", |n| {
         let op = Reduction::new(Kind::Max, &[0]);
@@ -305,7 +306,7 @@ const FAMILIES: &[(&str, Family)] = &[
     }),
     ("maximum of a short row", |n| {
         let op = Reduction::new(Kind::Max, &[1]);
-        Case::new(op, 1).fixed(&[3, n], Fill::Distinct)
+        Case::new(op, 1).fixed(&[7200, n], Fill::Distinct)
     }),
     ("products of many matrices", |n| {
         let op = Bmm {
@@ -449,6 +450,7 @@ const ALIKE: &[(&str, &str)] = &[
     ("lstm_step", "1024 units at most"),
     ("gru_step", "1024 units at most"),
     ("rnn_step", "1024 units at most"),
+    ("reduce_columns", "a turn has 128 KiB of terms at least"),
     ("reduce_shares", "8192 turns: a run has 2^21 terms at most"),
     ("reduction_runs", "twice the turns of reduce_shares"),
     ("reduction_extreme_runs", "the turns of reduce_shares"),
