@@ -7,6 +7,7 @@ mod common;
 use std::sync::Arc;
 
 use common::fixtures::load;
+use common::mixed_gpu;
 use common::weights::{devices, floats, hold, integers, under};
 use wgrad::compile::Options;
 use wgrad::data::Dataset;
@@ -529,4 +530,96 @@ fn scales_that_are_none_are_refused() {
     }
     let told = run("\"dynamc\"").unwrap_err().to_string();
     assert!(told.contains("did you mean `dynamic`"), "{told}");
+}
+
+/// Input and weight gradients of dense layers.
+fn wide() -> Model {
+    let model = Model::sequential([70]).then(Dense::new(40)).then(Tanh);
+    let model = model.then(Dense::new(33)).then(Tanh);
+    model.then(Dense::new(16)).build().unwrap()
+}
+
+/// More than a dense layer's way back in one launch takes.
+const MANY: usize = 130;
+
+fn fed(optimizer: &Optimizer, factor: f64, device: &Device) -> TrainStep {
+    let (model, loss) = (wide(), Loss::mse() * factor);
+    let step = TrainStep::builder(&model, &loss, optimizer).batch(MANY);
+    let mut step = step.seed(3).keep_gradients().compile(device).unwrap();
+    let x: Vec<f32> = (0..MANY * 70).map(|i| (i as f32 * 0.37).sin()).collect();
+    let t: Vec<f32> = (0..MANY * 16).map(|i| (i as f32 * 0.91).cos()).collect();
+    step.feed("input", &x).unwrap();
+    step.feed("target", &t).unwrap();
+    step
+}
+
+/// How far gradients are apart, in the largest of each parameter's; the worst of all.
+fn apart(found: &Weights, wanted: &Weights) -> f32 {
+    let gaps = wanted.tensors().iter().map(|(name, wanted)| {
+        let most = wanted.iter().fold(0f32, |m, x| m.max(x.abs()));
+        let pairs = found.get(name).unwrap().iter().zip(wanted);
+        pairs.fold(0f32, |m, (a, b)| m.max((a - b).abs())) / most
+    });
+    gaps.fold(0.0, f32::max)
+}
+
+/// Matrix units take gradients where losses are scaled: what would be too small for f16 is kept, and what is too large
+/// is noticed. Without a scale they take none.
+#[test]
+fn gradients_by_matrix_units_want_a_scale() {
+    let Some(mixed) = mixed_gpu() else { return };
+    let plain = momentum(0.1);
+    let units = |step: &TrainStep| {
+        let by_units = |launch: &&wgrad::plan::Launch| launch.kernel.name.contains("fragments");
+        let all: Vec<&str> = step
+            .launches()
+            .iter()
+            .filter(by_units)
+            .map(|l| &*l.label)
+            .collect();
+        let backward = all
+            .iter()
+            .filter(|label| label.contains("backward"))
+            .count();
+        [all.len() - backward, backward]
+    };
+    let gradients = |step: &mut TrainStep| {
+        step.run(1).unwrap();
+        step.gradients().unwrap().remove(0)
+    };
+    // Gradients of 10^-9, where the least number of f16 is 6 * 10^-8.
+    let wanted = gradients(&mut fed(&plain, 1e-6, &cpu()));
+    let mut without = fed(&plain, 1e-6, &mixed);
+    assert_eq!(units(&without), [3, 0]);
+    // Forward products round to 11 bits.
+    let gap = apart(&gradients(&mut without), &wanted);
+    assert!(gap < 0.01, "{gap}");
+    let mut scaled = fed(
+        &plain.clone().loss_scale(LossScale::dynamic()),
+        1e-6,
+        &mixed,
+    );
+    // The weights of three layers, and the inputs of two.
+    assert_eq!(units(&scaled), [3, 5]);
+    let gap = apart(&gradients(&mut scaled), &wanted);
+    assert!(gap < 0.01, "{gap}");
+    let mut lost = fed(
+        &plain.clone().loss_scale(LossScale::fixed(1.0)),
+        1e-6,
+        &mixed,
+    );
+    let gap = apart(&gradients(&mut lost), &wanted);
+    assert!(gap > 0.5, "{gap}");
+    let large = plain.clone().loss_scale(LossScale::fixed(2f64.powi(40)));
+    let mut large = fed(&large, 1.0, &mixed);
+    let before = large.weights().unwrap();
+    large.run(3).unwrap();
+    assert_eq!(large.skipped_steps().unwrap(), [3]);
+    assert_eq!(large.weights().unwrap(), before);
+    let large = plain.loss_scale(LossScale::dynamic().from(2f64.powi(40)));
+    let mut large = fed(&large, 1.0, &mixed);
+    large.run(60).unwrap();
+    let skipped = large.skipped_steps().unwrap()[0];
+    assert!((10..=45).contains(&skipped), "{skipped}");
+    assert_ne!(large.weights().unwrap(), before);
 }

@@ -128,7 +128,8 @@ struct Variants {
     /// On a GPU: where a launch can be done in several variants, time each and take the fastest
     #[arg(long)]
     tune: bool,
-    /// On a GPU with matrix units: large products of forward passes with factors rounded to f16
+    /// On a GPU with matrix units: large products of forward passes with factors rounded to f16; where losses are
+    /// scaled (`loss_scale` in an experiment's `[training]`), gradients of products too
     #[arg(long)]
     mixed_precision: bool,
     /// On a GPU: do all launches of a training step, and many steps, in one launch: never, predicted (where it is

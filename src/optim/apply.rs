@@ -152,6 +152,7 @@ impl Optimizer {
         let name = format!("{under}loss scale");
         let scaling = self.loss_scale;
         let scaling = scaling.map(|setting| Scaling::declare(graph, &name, setting));
+        graph.note_update(scaling.is_some());
         let optimizer = self.clone();
         Ok(Update {
             optimizer,
