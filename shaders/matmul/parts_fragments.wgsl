@@ -1,6 +1,6 @@
 // The parts of C = A^T B (matmul/parts.wgsl) by matrix units (shared/fragments.wgsl).
 override PARTS: u32 = 1u;
-// Rows of A and B in a part.
+// Rows of A and B in a part: whole steps (src/ops/matmul/parts.rs).
 override DEPTH: u32 = K;
 override ROWS: u32 = M;
 override COLUMNS: u32 = N;
@@ -10,16 +10,10 @@ const ACROSS_B: u32 = 1u;
 var<private> part: u32;
 
 fn factor_a(replica: u32, i: u32, p: u32) -> f32 {
-    if p >= DEPTH {
-        return 0.0;
-    }
     return element_a(replica, i, part * DEPTH + p);
 }
 
 fn factor_b(replica: u32, p: u32, j: u32) -> f32 {
-    if p >= DEPTH {
-        return 0.0;
-    }
     return element_b(replica, part * DEPTH + p, j);
 }
 

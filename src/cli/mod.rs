@@ -142,7 +142,7 @@ impl Variants {
     /// Opens a device for work. What saves a later run time is kept in the user's cache.
     fn open(&self, choice: Choice) -> Result<Device> {
         let device = match self.mixed_precision {
-            true => Device::open_mixed(choice)?,
+            true => wgrad::doctor::open_mixed(choice)?,
             false => Device::open(choice)?,
         };
         let device = device.with_cache(&Cache::of_user());

@@ -144,7 +144,10 @@ impl Device {
     /// optimizer has a loss scale ([`Optimizer::loss_scale`](crate::optim::Optimizer::loss_scale)): many gradients are
     /// smaller than what f16 holds. The device's name says so, since it does not compute the same bits.
     ///
-    /// The units are an experiment of wgpu's, which is why nobody gets them unasked.
+    /// The units are an experiment of wgpu's, which is why nobody gets them unasked; [`doctor::open_mixed`] holds them
+    /// to the reference first.
+    ///
+    /// [`doctor::open_mixed`]: crate::doctor::open_mixed
     ///
     /// # Errors
     /// [`Error::Adapter`] if there is no such adapter; the CPU is none.
