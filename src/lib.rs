@@ -138,8 +138,8 @@ pub mod prelude {
     pub use crate::model::{Initializer, Input, Layer, Model, Registry, Scope, Wire};
     pub use crate::ops::distort::Distortion;
     pub use crate::optim::{
-        Adadelta, Adagrad, Adam, AdamW, Adamax, Group, Lamb, Lion, NAdam, Optimizer, RmsProp,
-        Schedule, Sgd,
+        Adadelta, Adagrad, Adam, AdamW, Adamax, Group, Lamb, Lion, LossScale, NAdam, Optimizer,
+        RmsProp, Schedule, Sgd,
     };
 }
 
