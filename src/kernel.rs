@@ -73,6 +73,11 @@ pub enum Target {
     MatrixUnits {
         /// Rows and columns.
         edge: u32,
+        /// Whether a factor may be a gradient, most of which f16 has no room for. Such a variant is in the plans of
+        /// graphs alone all of whose updates have a loss scale ([`Optimizer::loss_scale`]).
+        ///
+        /// [`Optimizer::loss_scale`]: crate::optim::Optimizer::loss_scale
+        scaled: bool,
     },
 }
 

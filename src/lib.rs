@@ -79,8 +79,7 @@
 //!
 //! # What it does not do
 //! - Shapes are fixed when a plan is compiled; no graph is recorded while a program runs.
-//! - Numbers are f32; f16 stands only in factors of forward products
-//!   ([`exec::Device::open_mixed`]).
+//! - Numbers are f32; f16 stands only in factors of products ([`exec::Device::open_mixed`]).
 //! - One device for a run.
 //! - Models are safetensors ([`fit::Weights`]); PyTorch's are read by name. [`onnx`] writes and
 //!   reads ONNX files of opset 17 as far as that has the ops, for f32 alone.
@@ -139,8 +138,8 @@ pub mod prelude {
     pub use crate::model::{Initializer, Input, Layer, Model, Registry, Scope, Wire};
     pub use crate::ops::distort::Distortion;
     pub use crate::optim::{
-        Adadelta, Adagrad, Adam, AdamW, Adamax, Group, Lamb, Lion, NAdam, Optimizer, RmsProp,
-        Schedule, Sgd,
+        Adadelta, Adagrad, Adam, AdamW, Adamax, Group, Lamb, Lion, LossScale, NAdam, Optimizer,
+        RmsProp, Schedule, Sgd,
     };
 }
 

@@ -278,6 +278,8 @@ const MUTANTS: &[Mutant] = mutants! {
     "matmul" "units: a fragment stored by columns": "coopStoreT(sum_11" => "coopStore(sum_11";
     "matmul" "units: a sum goes on from its neighbour": "coopMultiplyAdd(above, right, sum_01)" => "coopMultiplyAdd(above, right, sum_00)";
     "matmul" "units: another crew's fragment": "square_of(at / size) * 2u" => "square_of(at / size ^ 1u) * 2u";
+    "matmul" "units: parts: each the first one's rows": "element_a(replica, i, part * DEPTH + p)" => "element_a(replica, i, p)";
+    "matmul" "units: parts: every part the first one's place": "((group.z * PARTS + part) * M + e.row) * N + e.column] = e.sum;\n        }\n    }\n}\n// C = A B" => "((group.z * PARTS) * M + e.row) * N + e.column] = e.sum;\n        }\n    }\n}\n// C = A B";
     "matmul" "single: a share lost": "slice < SLICES; slice += PARTS" => "slice < SLICES - 1u; slice += PARTS";
     "matmul" "single: a part lost": "p < PARTS; p++" => "p < PARTS - 1u; p++";
     "matmul" "single: shares overwritten too early": "barrier shows.\n    workgroupBarrier();" => "barrier shows.";

@@ -4,9 +4,11 @@
 // square of 2 x 2 fragments, the matrices that the unit multiplies.
 //
 // The kernel's own file says what C is, as for shared/blocks.wgsl: ROWS, COLUMNS, DEPTH,
-// `element_a`, `element_b`, ACROSS_A and ACROSS_B. Another one declares FRAGMENT, a
-// fragment's rows and columns, and FragmentA, FragmentB, FragmentC; the adapter's subgroups
-// must be as many as there are squares.
+// ACROSS_A and ACROSS_B, and of elements `factor_a(replica, row, k)` and
+// `factor_b(replica, k, column)`, 0 outside; its `store(group, thread)` writes C. Another one
+// (shared/units16.wgsl) declares FRAGMENT, a fragment's rows and columns, and FragmentA,
+// FragmentB, FragmentC; the adapter's subgroups must be as many as there are squares. The entry
+// point (src/ops/fragments.rs) notes the crew.
 const THREADS: u32 = 128u;
 const SPAN: u32 = 64u;
 // Elements of K in a step.
@@ -18,6 +20,9 @@ const PITCH_ALONG: u32 = DEEP + 8u;
 
 var<workgroup> half_a: array<f16, SPAN * PITCH_ALONG>;
 var<workgroup> half_b: array<f16, SPAN * PITCH_ALONG>;
+
+// The crew that this thread is in.
+var<private> crew: u32;
 
 var<private> sum_00: FragmentC;
 var<private> sum_01: FragmentC;
@@ -34,14 +39,20 @@ fn element_of_tile(across: bool, e: u32) -> vec2<u32> {
     return select(vec2<u32>(e / DEEP, e % DEEP), vec2<u32>(e % SPAN, e / SPAN), across);
 }
 
+// A factor as a unit takes it. Beyond 65,504 it is infinite, whichever way a device rounds, so
+// that a step whose gradients are too large is noticed.
+fn rounded(x: f32) -> f16 {
+    return f16(select(x, x * 1e38, abs(x) >= 65520.0));
+}
+
 fn fill_tiles(group: vec3<u32>, thread: u32, p: u32) {
     for (var e = thread; e < SPAN * DEEP; e += THREADS) {
         let at_a = element_of_tile(ACROSS_A == 1u, e);
         let at_b = element_of_tile(ACROSS_B == 1u, e);
-        let a = element_a(group.z, group.y * SPAN + at_a.x, p + at_a.y);
-        let b = element_b(group.z, p + at_b.y, group.x * SPAN + at_b.x);
-        half_a[place_in_tile(ACROSS_A == 1u, at_a.x, at_a.y)] = f16(a);
-        half_b[place_in_tile(ACROSS_B == 1u, at_b.x, at_b.y)] = f16(b);
+        let a = factor_a(group.z, group.y * SPAN + at_a.x, p + at_a.y);
+        let b = factor_b(group.z, p + at_b.y, group.x * SPAN + at_b.x);
+        half_a[place_in_tile(ACROSS_A == 1u, at_a.x, at_a.y)] = rounded(a);
+        half_b[place_in_tile(ACROSS_B == 1u, at_b.x, at_b.y)] = rounded(b);
     }
 }
 
@@ -63,14 +74,14 @@ fn fragment_b(k: u32, j: u32) -> FragmentB {
 }
 
 // Row and column of a crew's square, in squares.
-fn square_of(crew: u32) -> vec2<u32> {
+fn square_of(number: u32) -> vec2<u32> {
     let squares = SPAN / (2u * FRAGMENT);
-    return vec2<u32>(crew / squares, crew % squares);
+    return vec2<u32>(number / squares, number % squares);
 }
 
 // Leaves the workgroup's block of C in its crews' fragments. Every thread of the workgroup
 // must call it: it holds barriers.
-fn block_product(group: vec3<u32>, thread: u32, crew: u32) {
+fn block_product(group: vec3<u32>, thread: u32) {
     let corner = square_of(crew) * 2u * FRAGMENT;
     for (var p = 0u; p < DEPTH; p += DEEP) {
         fill_tiles(group, thread, p);
@@ -104,7 +115,7 @@ struct Result {
 const STAGE: u32 = SPAN * SPAN / 4u;
 var<workgroup> stage: array<f32, STAGE>;
 
-fn store_fragments(crew: u32, which: u32) {
+fn store_fragments(which: u32) {
     let at = crew * FRAGMENT * FRAGMENT;
     switch which {
         case 0u: { coopStoreT(sum_00, &stage[at], FRAGMENT); }
@@ -116,13 +127,13 @@ fn store_fragments(crew: u32, which: u32) {
 
 // Result `r`; every thread must ask for each in turn from 0, since what a crew's fragments
 // hold reaches its threads through workgroup memory.
-fn result(group: vec3<u32>, thread: u32, crew: u32, r: u32) -> Result {
+fn result(group: vec3<u32>, thread: u32, r: u32) -> Result {
     let which = r * THREADS / STAGE;
     let at = r * THREADS % STAGE + thread;
     if r * THREADS % STAGE == 0u {
         // Nobody may store the next fragments while somebody still reads these.
         workgroupBarrier();
-        store_fragments(crew, which);
+        store_fragments(which);
         workgroupBarrier();
     }
     let size = FRAGMENT * FRAGMENT;

@@ -194,7 +194,9 @@ fn line(epoch: &Epoch, of: usize) -> String {
         let value = epoch.get(&name).unwrap_or(f64::NAN);
         format!("{name} {value:.4}")
     });
-    let numbers = numbers.collect::<Vec<_>>().join(", ");
+    let skipped: u64 = epoch.skipped_steps.iter().sum();
+    let skipped = (skipped > 0).then(|| format!("skipped steps {skipped}"));
+    let numbers = numbers.chain(skipped).collect::<Vec<_>>().join(", ");
     format!("epoch {} of {of}: {numbers}\n", epoch.epoch)
 }
 

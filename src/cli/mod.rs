@@ -128,7 +128,8 @@ struct Variants {
     /// On a GPU: where a launch can be done in several variants, time each and take the fastest
     #[arg(long)]
     tune: bool,
-    /// On a GPU with matrix units: large products of forward passes with factors rounded to f16
+    /// On a GPU with matrix units: large products of forward passes with factors rounded to f16; where losses are
+    /// scaled (`loss_scale` in an experiment's `[training]`), gradients of products too
     #[arg(long)]
     mixed_precision: bool,
     /// On a GPU: do all launches of a training step, and many steps, in one launch: never, predicted (where it is
@@ -141,7 +142,7 @@ impl Variants {
     /// Opens a device for work. What saves a later run time is kept in the user's cache.
     fn open(&self, choice: Choice) -> Result<Device> {
         let device = match self.mixed_precision {
-            true => Device::open_mixed(choice)?,
+            true => wgrad::doctor::open_mixed(choice)?,
             false => Device::open(choice)?,
         };
         let device = device.with_cache(&Cache::of_user());

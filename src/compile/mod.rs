@@ -170,7 +170,12 @@ fn lower(graph: &Graph, options: &Options) -> Result<Compiled> {
             let scratch = stages.scratch.iter();
             let scratch: Vec<usize> = scratch.map(|ty| allocation.scratch(ty)).collect();
             for lowered in stages.launches {
-                let lowered = within(lowered, options.limits.turns);
+                let mut lowered = within(lowered, options.limits.turns);
+                // Gradients may be too small for f16.
+                let fits = |target| !matches!(target, Target::MatrixUnits { scaled: true, .. });
+                lowered
+                    .alternatives
+                    .retain(|other| graph.is_scaled() || fits(other.target));
                 let kernel = lowered.kernel;
                 let binding = |operand: &Operand| {
                     let value = match *operand {

@@ -158,6 +158,8 @@ impl Prepared {
     /// As [`Prepared::new`].
     pub fn with(case: &Case, options: &Options) -> Result<Self> {
         let mut graph = Graph::new();
+        // Every variant is held to the reference.
+        graph.note_update(true);
         let given = case.inputs.iter().enumerate();
         let inputs = given.map(|(i, g)| graph.input(&format!("input {i}"), g.ty.clone()));
         let inputs: Vec<Handle<Host>> = inputs.collect::<Result<_>>()?;

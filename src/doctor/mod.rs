@@ -20,12 +20,14 @@ mod checkup;
 mod gradients;
 pub mod harness;
 pub mod tolerance;
+mod units;
 
 use harness::Prepared;
 
 pub use checkup::{OpResult, Report, Stage, TRAINING_ALLOWED, TrainingResult, checkup};
 pub use gradients::gradients;
 use tolerance::Side;
+pub use units::open_mixed;
 
 /// Two results side by side.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

@@ -140,10 +140,14 @@ impl Device {
 
     /// Opens a GPU whose matrix units do the large products of forward passes in mixed
     /// precision: factors rounded to f16 (11 bits; infinite beyond 65,504), products and sums
-    /// in f32 (Micikevicius et al. 2018). Gradients and updates stay in f32. The device's name
-    /// says so, since it does not compute the same bits.
+    /// in f32 (Micikevicius et al. 2018). Updates stay in f32, and so do gradients, unless every
+    /// optimizer has a loss scale ([`Optimizer::loss_scale`](crate::optim::Optimizer::loss_scale)): many gradients are
+    /// smaller than what f16 holds. The device's name says so, since it does not compute the same bits.
     ///
-    /// The units are an experiment of wgpu's, which is why nobody gets them unasked.
+    /// The units are an experiment of wgpu's, which is why nobody gets them unasked; [`doctor::open_mixed`] holds them
+    /// to the reference first.
+    ///
+    /// [`doctor::open_mixed`]: crate::doctor::open_mixed
     ///
     /// # Errors
     /// [`Error::Adapter`] if there is no such adapter; the CPU is none.

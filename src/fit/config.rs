@@ -7,7 +7,8 @@ use super::loss::Loss;
 use super::metric::Metric;
 use crate::error::{Error, Result};
 use crate::optim::{
-    Adadelta, Adagrad, Adam, AdamW, Adamax, Lamb, Lion, NAdam, Optimizer, RmsProp, Schedule, Sgd,
+    Adadelta, Adagrad, Adam, AdamW, Adamax, Lamb, Lion, LossScale, NAdam, Optimizer, RmsProp,
+    Schedule, Sgd,
 };
 
 /// A loss by name: `kind`, its settings, and what it looks at.
@@ -226,6 +227,30 @@ pub struct OptimizerSetting {
     /// How the rate changes; it stays if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<ScheduleSetting>,
+}
+
+/// A loss scale: `dynamic`, or a number that stays ([`LossScale`]).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum LossScaleSetting {
+    /// By name.
+    Named(String),
+    /// This number.
+    Fixed(f64),
+}
+
+impl LossScaleSetting {
+    /// The scale.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`] with the nearest name.
+    pub fn build(&self) -> Result<LossScale> {
+        match self {
+            Self::Named(name) if name == "dynamic" => Ok(LossScale::dynamic()),
+            Self::Named(name) => Err(Error::unknown("loss scale", name, &["dynamic"])),
+            Self::Fixed(scale) => Ok(LossScale::fixed(*scale)),
+        }
+    }
 }
 
 /// How a rate changes over a run.

@@ -8,18 +8,18 @@ use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::graph::{self, Graph, Handle};
 use crate::model::{Pass, Scope, Variables};
-use crate::ops::constant::Constant;
 use crate::ops::dense_loss::{MOST_EXAMPLES, MOST_SCORES};
 use crate::ops::pointwise::{Pointwise, pointwise};
 use crate::ops::reduce::Reduce;
 use crate::ops::reduction::{Kind, Reduction};
 use crate::ops::{Loss as ClassLoss, Tape, Value};
+use crate::optim::Update;
 use crate::shape::Type;
 
 /// Streams of losses and metrics begin behind those of layers.
 pub(super) const LOSS_STREAMS: u32 = 1 << 15;
 
-/// The loss of a mini-batch of `n` examples, and its gradient with respect to `parameters`.
+/// The loss of a mini-batch of `n` examples, and its gradient with respect to `wrt`, as an update takes it.
 pub(super) struct Cost {
     /// `[1]`.
     pub mean: Value,
@@ -31,22 +31,19 @@ pub(super) fn cost(
     terms: &[(f64, Each)],
     n: usize,
     wrt: &[Value],
+    update: &Update,
 ) -> Result<Cost> {
     graph.label("loss forward");
-    let one = |graph: &mut Graph, extents: &[usize], value: f64| {
-        let extents = extents.to_vec();
-        graph.op1(Arc::new(Constant { extents, value }), &[])
-    };
     if let Some(each) = uncounted(graph, terms)? {
         let mean = graph.op1(Arc::new(Reduce::new(None, 1.0 / n as f64)), &[each])?;
         graph.label("loss backward");
-        let seed = one(graph, &[n], 1.0 / n as f64)?;
+        let seed = update.seed(graph, &[n], 1.0 / n as f64)?;
         let gradients = graph.gradients(each, seed, wrt)?;
         return Ok(Cost { mean, gradients });
     }
     let mean = mean_of_terms(graph, terms, n)?;
     graph.label("loss backward");
-    let seed = one(graph, &[1], 1.0)?;
+    let seed = update.seed(graph, &[1], 1.0)?;
     let gradients = graph.gradients(mean, seed, wrt)?;
     Ok(Cost { mean, gradients })
 }

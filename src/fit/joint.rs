@@ -10,7 +10,7 @@ use super::pace::Pace;
 use super::resident::{Columns, Need, has_rows, of_set};
 use super::saved::{self, Saved, Seed};
 use super::setup::host32;
-use super::training::{Host32, feed};
+use super::training::{Host32, feed, skipped};
 use super::weights::Weights;
 use crate::compile::Options;
 use crate::data::Dataset;
@@ -89,6 +89,8 @@ pub struct JointStep {
     nets: Vec<(String, Vec<Saved>)>,
     numbers: Vec<(String, Handle<f32>)>,
     states: Vec<(String, Handle<f32>)>,
+    /// Loss scales, by loss.
+    scales: Vec<(String, Handle<f32>)>,
     by_hand: Vec<(String, ByHand)>,
     pace: Pace,
 }
@@ -266,6 +268,7 @@ impl JointStepBuilder {
             by_hand.push((name, own));
         }
         let states = written.updates.iter().flat_map(|update| update.states());
+        let scales = written.scales.into_iter();
         let fed = written.fed.into_iter();
         Ok(JointStep {
             session,
@@ -278,6 +281,7 @@ impl JointStepBuilder {
             nets,
             numbers,
             states: states.map(handle).collect::<Result<_>>()?,
+            scales: scales.map(handle).collect::<Result<_>>()?,
             by_hand,
             pace: Pace::new(epoch),
         })
@@ -421,6 +425,18 @@ impl JointStep {
         let values = self.session.read(handles)?.into_iter();
         let names = self.states.iter().map(|(name, _)| name.clone());
         Ok(names.zip(values.map(|v| v.into_vec())).collect())
+    }
+
+    /// How many steps each replica has skipped so far for each loss whose optimizer has a loss scale
+    /// ([`Optimizer::loss_scale`](crate::optim::Optimizer::loss_scale)).
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device fails.
+    pub fn skipped_steps(&mut self) -> Result<BTreeMap<String, Vec<u64>>> {
+        let handles: Vec<Handle<f32>> = self.scales.iter().map(|(_, h)| *h).collect();
+        let values = self.session.read(handles)?;
+        let names = self.scales.iter().map(|(name, _)| name.clone());
+        Ok(names.zip(values.iter().map(skipped)).collect())
     }
 
     /// Steps taken.

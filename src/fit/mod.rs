@@ -32,7 +32,7 @@ mod weights;
 
 pub use callback::{Callback, Control, EarlyStop, Progress};
 pub use classes::CrossEntropy;
-pub use config::{LossSetting, OptimizerSetting, ScheduleSetting, metric};
+pub use config::{LossScaleSetting, LossSetting, OptimizerSetting, ScheduleSetting, metric};
 pub use experiment::{
     AugmentSetting, DataSetting, EarlyStopSetting, Experiment, Format, PlateauSetting, Prepared,
     Reading, TrainingSetting,

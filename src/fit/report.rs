@@ -80,6 +80,10 @@ pub struct Epoch {
     pub steps: u64,
     /// The mean loss of the epoch's steps, of each replica.
     pub training_loss: Vec<f64>,
+    /// How many training steps each replica has skipped so far since its gradients were not finite, where the
+    /// optimizer has a loss scale ([`Optimizer::loss_scale`](crate::optim::Optimizer::loss_scale)).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped_steps: Vec<u64>,
     /// What each replica scores on the validation data, where there is some.
     pub validation: Vec<Scores>,
     /// Seconds since the run began.

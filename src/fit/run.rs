@@ -370,7 +370,7 @@ impl<'a> Fit<'a> {
     /// # Errors
     /// Before anything runs: columns, sizes and settings that do not fit, by name; a checkpoint that is
     /// broken or of another run; data that the device has no room for as a whole. While it runs:
-    /// [`Error::NotFinite`] when a loss is not finite any more, what a callback says, what the device
+    /// [`Error::NotFinite`] when a loss is not finite any more, that of a step that was skipped too; what a callback says, what the device
     /// says; of data in shards what keeps rows from being read or does not fit in them, by shard and rows.
     pub fn run<'d>(mut self, data: impl Into<DataRef<'d>>, device: &Device) -> Result<Outcome> {
         let (given, sets) = (Given::open("training", data.into())?, self.sets()?);
@@ -447,6 +447,7 @@ impl<'a> Fit<'a> {
                 epoch,
                 steps: done,
                 training_loss: losses,
+                skipped_steps: training.skipped.clone(),
                 validation: sets.pop().map(scores).unwrap_or_default(),
                 seconds: before + clock.seconds(),
             });

@@ -333,6 +333,25 @@ impl TrainStep {
         by_hand.freeze(session, &frozen)
     }
 
+    /// The scale of the loss in each replica's next step.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for an optimizer without one ([`Optimizer::loss_scale`]); [`Error::Device`] when the device
+    /// fails.
+    pub fn loss_scale(&mut self) -> Result<Vec<f64>> {
+        let told = self.training.read_scale()?.into_iter();
+        Ok(told.map(|(scale, _)| scale).collect())
+    }
+
+    /// How many steps each replica has skipped so far, since its gradients were not finite.
+    ///
+    /// # Errors
+    /// As [`TrainStep::loss_scale`].
+    pub fn skipped_steps(&mut self) -> Result<Vec<u64>> {
+        let told = self.training.read_scale()?.into_iter();
+        Ok(told.map(|(_, skipped)| skipped).collect())
+    }
+
     /// The weights and statistics of each replica.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::exec::profile::Runs;
 use crate::graph::{Graph, Handle, Program};
 use crate::ops::Value;
+use crate::optim::told;
 use crate::run::Session;
 use crate::tensor::{Host, Values};
 
@@ -117,6 +118,10 @@ pub(super) struct Training {
     pub(super) total: Total,
     /// Of each replica, the first step whose loss was not finite, as far as the last evaluation knows.
     pub(super) overflowed: Vec<Option<u64>>,
+    /// The loss scale, where there is one.
+    pub(super) scale: Option<Handle<f32>>,
+    /// How many steps each replica has skipped for its scale, as far as the last evaluation knows.
+    pub(super) skipped: Vec<u64>,
     pub(super) by_hand: Option<ByHand>,
     pub(super) gradients: Vec<(String, Handle<f32>)>,
     /// The losses of the last steps.
@@ -159,6 +164,11 @@ pub(super) fn feed(
         (Host32::F32(_), _) => Err(wrong("integers", "floats")),
         (Host32::U32(_), _) => Err(wrong("floats", "integers")),
     }
+}
+
+/// How many steps each replica has skipped.
+pub(super) fn skipped(scale: &Values<f32>) -> Vec<u64> {
+    scale.replicas().map(|scale| told(scale).1).collect()
 }
 
 impl Training {
@@ -254,8 +264,8 @@ impl Training {
             terms.flatten().chain(set.metrics.iter().map(|(_, t)| *t))
         });
         let handles: Vec<Handle<f32>> = totals.collect();
-        let (losses, (guard, totals)) = {
-            let asked = (self.total.sums, (self.total.guard, handles));
+        let (losses, (guard, scale, totals)) = {
+            let asked = (self.total.sums, (self.total.guard, self.scale, handles));
             self.session.read(asked)?
         };
         self.overflowed = match guard {
@@ -266,6 +276,7 @@ impl Training {
                 .collect(),
             None => vec![None; self.replicas],
         };
+        self.skipped = scale.as_ref().map_or_else(Vec::new, skipped);
         self.total.clear(&mut self.session)?;
         let mut totals = totals.into_iter();
         // The next total, of each replica.
@@ -303,6 +314,15 @@ impl Training {
             evaluated.push(results);
         }
         Ok((self.total.of(&losses), evaluated))
+    }
+
+    /// The scale of each replica's next step, and how many steps it has skipped.
+    pub fn read_scale(&mut self) -> Result<Vec<(f64, u64)>> {
+        let scale = self.scale.ok_or_else(|| {
+            let wanted = "an optimizer with one (`Optimizer::loss_scale`)";
+            Error::setting("loss scale", "none", wanted)
+        })?;
+        Ok(self.session.read(scale)?.replicas().map(told).collect())
     }
 
     /// The learning rate of each replica, where rates may be set.

@@ -50,6 +50,8 @@ pub struct Graph {
     programs: Vec<String>,
     results: Vec<(String, Value)>,
     label: String,
+    /// Whether all updates so far have a loss scale; nothing where there are none.
+    scaled: Option<bool>,
 }
 
 impl Default for Graph {
@@ -67,7 +69,18 @@ impl Graph {
             programs: vec![],
             results: vec![],
             label: String::new(),
+            scaled: None,
         }
+    }
+
+    /// Notes an update and whether its gradients are those of a scaled loss.
+    pub(crate) fn note_update(&mut self, scaled: bool) {
+        self.scaled = Some(scaled && self.scaled != Some(false));
+    }
+
+    /// Whether all gradients by which something is updated are those of scaled losses.
+    pub(crate) fn is_scaled(&self) -> bool {
+        self.scaled == Some(true)
     }
 
     /// What values of this graph are marked with.

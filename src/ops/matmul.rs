@@ -107,9 +107,7 @@ impl Matmul {
     fn variants(&self, [m, n, k]: [usize; 3], biased: bool) -> Vec<Alternative> {
         let constants = self.constants([m, n, k]);
         let mut variants = blocks::variants([m, n, k], &constants);
-        if biased {
-            variants.extend(fragments::variants([m, n, k], &constants));
-        }
+        variants.extend(fragments::variants([m, n, k], &constants, biased));
         variants.extend(single::variants([m, n, k], &constants));
         let groups = n.div_ceil(TEAMS).max(m.div_ceil(FEW));
         if groups > 65_535 || self.trans_a || !self.trans_b {
@@ -334,6 +332,8 @@ pub static KERNELS: &[&Kernel] = &[
     &slices::MATMUL_SLICES_ANY,
     &single::MATMUL_SINGLE,
     &parts::MATMUL_PARTS,
+    &parts::FRAGMENTS16,
+    &parts::FRAGMENTS8,
     &parts::MATMUL_PARTS_SUM,
 ];
 
@@ -385,7 +385,7 @@ pub fn cases() -> Vec<Case> {
     }
     // Parts of the rows; the last has fewer.
     cases.push(Matmul::new(true, false).case([33, 17, 2079]).forward_only());
-    // Lanes, slices and matrix units do forward products alone.
+    // Lanes and slices do forward products alone.
     let (all, forward) = (false, true);
     for (turn, (trans_a, trans_b, [m, n, k], forward_only)) in [
         (false, true, [2, 3, 5], all),

@@ -26,6 +26,7 @@ mod choice;
 mod conv1d;
 mod conv3d;
 mod cost;
+mod fragments;
 #[cfg(test)]
 mod function_tests;
 mod gemm;

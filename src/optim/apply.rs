@@ -2,20 +2,22 @@
 
 use std::sync::Arc;
 
+use super::loss_scale::{Scaling, inverse, skipped, taken};
 use super::rules::norm;
 use super::{Group, Optimizer, Place, Terms, Updated};
 use crate::error::{Error, Result};
 use crate::expr::{Expr, Plane};
 use crate::graph::Graph;
+use crate::ops::constant::Constant;
 use crate::ops::pointwise::{MOST_BINDINGS, Pointwise, pointwise};
 use crate::ops::{Tape, Value};
 use crate::shape::Type;
 
-/// Where an update's inputs stand: gradient, parameter, states, average, clipping factor, the
-/// rule's scalars.
+/// Where an update's inputs stand: gradient, parameter, states, average, clipping factor, rates of
+/// replicas, loss scale, the rule's scalars.
 const GRADIENT: usize = 0;
-pub(super) const VALUE: usize = 1;
-pub(super) const STATES: usize = 2;
+const VALUE: usize = 1;
+const STATES: usize = 2;
 
 /// One parameter and what is kept of it.
 #[derive(Clone, Debug)]
@@ -41,6 +43,7 @@ pub(super) struct Layout {
     pub average: Option<usize>,
     factor: Option<usize>,
     rate: Option<usize>,
+    scale: Option<usize>,
     /// The first of the rule's scalars.
     scalars: usize,
 }
@@ -48,6 +51,18 @@ pub(super) struct Layout {
 /// What an update writes if its numbers stand in a table: given its layout and the place of the table
 /// among its inputs, the outputs, and the table if they read it.
 pub(super) type FromTable<'a> = &'a dyn Fn(&Layout, usize) -> (Vec<Expr>, Option<Value>);
+
+impl Layout {
+    /// The inputs that an update's outputs are written over: parameter, states, average.
+    pub fn before(&self, outputs: usize) -> impl Iterator<Item = usize> {
+        let average = self.average;
+        (0..outputs).map(move |k| match (k, average) {
+            (0, _) => VALUE,
+            (k, Some(average)) if k + 1 == outputs => average,
+            (k, _) => STATES + k - 1,
+        })
+    }
+}
 
 impl Slot {
     /// Each of `count` states.
@@ -71,6 +86,7 @@ pub struct Update {
     slots: Vec<Slot>,
     /// Each replica's own rate.
     rate: Option<Value>,
+    scaling: Option<Scaling>,
     /// Optimizers whose numbers stand in a table, where there is one.
     pub(super) variants: Vec<Optimizer>,
     /// Whether parameters can be frozen while they are trained.
@@ -133,11 +149,16 @@ impl Optimizer {
             Some(name) => Some(graph.variable(name, Type::f32(name, &[1])?)?),
             None => None,
         };
+        let name = format!("{under}loss scale");
+        let scaling = self.loss_scale;
+        let scaling = scaling.map(|setting| Scaling::declare(graph, &name, setting));
+        graph.note_update(scaling.is_some());
         let optimizer = self.clone();
         Ok(Update {
             optimizer,
             slots,
             rate,
+            scaling: scaling.transpose()?,
             variants: vec![],
             holds: false,
             under: under.into(),
@@ -157,7 +178,38 @@ impl Update {
             let average = slot.average.map(|v| named("average", v));
             state.into_iter().chain(average).collect()
         };
-        self.slots.iter().flat_map(of).collect()
+        let scale = self
+            .scale()
+            .map(|v| (format!("{}loss scale", self.under), v));
+        self.slots.iter().flat_map(of).chain(scale).collect()
+    }
+
+    /// The variable of the loss scale, of which [`told`](super::told) tells.
+    pub(crate) fn scale(&self) -> Option<Value> {
+        self.scaling.map(|scaling| scaling.variable)
+    }
+
+    /// What enters the backward pass ([`Graph::gradients`]): `value` in every element, times the loss scale
+    /// where there is one.
+    ///
+    /// # Errors
+    /// What the shape rules say.
+    pub fn seed(&self, tape: &mut dyn Tape, extents: &[usize], value: f64) -> Result<Value> {
+        match &self.scaling {
+            Some(scaling) => scaling.seed(tape, extents, value),
+            None => {
+                let extents = extents.to_vec();
+                tape.op1(Arc::new(Constant { extents, value }), &[])
+            }
+        }
+    }
+
+    /// A gradient without the loss scale, behind [`Update::apply`].
+    pub(crate) fn unscaled(&self, tape: &mut dyn Tape, gradient: Value) -> Result<Value> {
+        match &self.scaling {
+            Some(scaling) => scaling.unscaled(tape, gradient),
+            None => Ok(gradient),
+        }
     }
 
     /// Writes the ops that give every state its first value, into the program under way; the
@@ -186,11 +238,15 @@ impl Update {
                 graph.op(Arc::new(copy), &[slot.value, average])?;
             }
         }
-        Ok(())
+        match &self.scaling {
+            Some(scaling) => scaling.init(graph),
+            None => Ok(()),
+        }
     }
 
     /// Writes the update of every parameter, given its gradient in the order of the declaration,
     /// into the program under way; `step` is the step counter that the program counts up at its end.
+    /// With a loss scale, gradients are those of [`Update::seed`].
     ///
     /// # Errors
     /// [`Error::Setting`] for a parameter without a gradient, what the shape rules say.
@@ -254,11 +310,7 @@ impl Update {
     }
 
     fn update(&self, graph: &mut Graph, moving: Vec<(&Slot, Value)>, step: Value) -> Result<()> {
-        let factor = match self.optimizer.clip_norm {
-            Some(_) => Some(clipping(graph, &moving)?),
-            None => None,
-        };
-        let factor = factor.map(|norm| {
+        let factor = self.judged(graph, &moving)?.map(|norm| {
             let factor = self.factor(&self.optimizer);
             graph.op1(Arc::new(Pointwise::new(&[factor])), &[norm])
         });
@@ -268,6 +320,27 @@ impl Update {
             self.write(graph, slot, gradient, factor, step, None)?;
         }
         Ok(())
+    }
+
+    /// The norm of all gradients for clipping, where there is some; a loss scale has judged the step by it.
+    pub(super) fn judged(
+        &self,
+        graph: &mut Graph,
+        moving: &[(&Slot, Value)],
+    ) -> Result<Option<Value>> {
+        let clips = self.optimizer.clip_norm.is_some();
+        let scaling = self.scaling.filter(|_| !moving.is_empty());
+        if !clips && scaling.is_none() {
+            return Ok(None);
+        }
+        let mut norm = clipping(graph, moving)?;
+        if let Some(scaling) = scaling {
+            scaling.judge(graph, norm)?;
+            if clips {
+                norm = scaling.unscaled(graph, norm)?;
+            }
+        }
+        Ok(clips.then_some(norm))
     }
 
     /// A parameter's name, as it was declared.
@@ -286,7 +359,9 @@ impl Update {
         // What one launch cannot bind is done in another: first the average, then the clipping.
         let table = usize::from(!self.variants.is_empty());
         let (state, factor) = (usize::from(slot.state.is_some()), usize::from(clips));
-        let own = 3 + state + table + usize::from(self.rate.is_some());
+        // The rule may bind two scalars.
+        let scale = if self.scaling.is_some() { 1 + 2 } else { 0 };
+        let own = 3 + state + table + usize::from(self.rate.is_some()) + scale;
         let sums = slot.sum == Some(gradient);
         let scaled = own + factor > MOST_BINDINGS;
         let apart = own + factor + usize::from(slot.average.is_some()) > MOST_BINDINGS;
@@ -302,12 +377,18 @@ impl Update {
             average: take(slot.average.is_some() && !apart),
             factor: take(clips && !scaled),
             rate: take(self.rate.is_some()),
+            scale: take(self.scaling.is_some()),
             scalars: next,
         }
     }
 
     fn terms(&self, optimizer: &Optimizer, slot: &Slot, layout: &Layout) -> Terms {
         let mut g = Expr::input(GRADIENT);
+        let mut number = Expr::step() + 1.0;
+        if let Some(scale) = layout.scale {
+            g = g * inverse(scale);
+            number = number - skipped(scale);
+        }
         if let Some(factor) = layout.factor {
             g = g * Expr::input(factor);
         }
@@ -328,7 +409,7 @@ impl Update {
             gradient: g,
             states: states.map(Expr::input).collect(),
             rate: optimizer.schedule.factor(&Expr::step()) * base,
-            step: Expr::step() + 1.0,
+            step: number,
             decays: group.decays,
         }
     }
@@ -356,6 +437,11 @@ impl Update {
                 .average
                 .map(|a| self.averaged(&Expr::input(a), value)),
         );
+        if let Some(scale) = layout.scale {
+            for (before, output) in layout.before(outputs.len()).zip(&mut outputs) {
+                *output = taken(scale).select(&*output, Expr::input(before));
+            }
+        }
         Ok(outputs)
     }
 
@@ -384,6 +470,7 @@ impl Update {
         bound.extend(slot.average.filter(|_| layout.average.is_some()).map(whole));
         bound.extend(factor.filter(|_| layout.factor.is_some()).map(whole));
         bound.extend(self.rate.map(whole));
+        bound.extend(self.scale().map(whole));
         let terms = self.terms(optimizer, slot, &layout);
         let place = Place {
             name: &slot.name,
@@ -429,9 +516,16 @@ impl Update {
             clear(graph, sum)?;
         }
         if let (true, None, Some(a)) = (slot.average.is_some(), layout.average, slot.average) {
-            let average = self.averaged(&Expr::input(0), Expr::input(1));
-            let average = Pointwise::new(&[average]);
-            graph.op(Arc::new(average.updating(0, 0)), &[a, slot.value])?;
+            let (before, after) = (Expr::input(0), Expr::input(1));
+            let average = self.averaged(&before, after);
+            let scale = self.scale();
+            let average = match scale {
+                Some(_) => taken(2).select(average, before),
+                None => average,
+            };
+            let average = Pointwise::new(&[average]).updating(0, 0);
+            let read: Vec<Value> = [a, slot.value].into_iter().chain(scale).collect();
+            graph.op(Arc::new(average), &read)?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Optimizer;
-use super::apply::{Layout, STATES, Slot, Update, VALUE, clipping};
+use super::apply::{Layout, Slot, Update};
 use super::template::Template;
 use crate::error::{Error, Result};
 use crate::expr::{Expr, Plane};
@@ -96,6 +96,7 @@ impl Optimizer {
             && self.average == other.average
             && self.rate_variable == other.rate_variable
             && self.micro_batches == other.micro_batches
+            && self.loss_scale == other.loss_scale
             && parameters.iter().all(|(name, _)| same(name))
     }
 }
@@ -134,10 +135,10 @@ impl Update {
         let length = (first_hold + holds).max(1);
         let name = format!("{}hyperparameters", self.under);
         let variable = graph.variable(&name, Type::f32(&name, &[length])?)?;
-        let factor = match clips {
-            false => None,
-            true => {
-                let norm = clipping(graph, &moving)?;
+        let norm = self.judged(graph, &moving)?;
+        let factor = match norm {
+            None => None,
+            Some(norm) => {
                 let (op, bound) = over_read(&table.outputs(0, 1), [norm, variable], table.reads(0));
                 Some(graph.op1(Arc::new(op), &bound)?)
             }
@@ -273,13 +274,7 @@ impl Known<'_> {
         let mut outputs = self.numbers.outputs(self.expressions, table);
         if let Some(hold) = self.hold {
             let held = Expr::at(table, hold as f64).gt(0.5);
-            let last = outputs.len() - 1;
-            for (k, output) in outputs.iter_mut().enumerate() {
-                let before = match (k, layout.average) {
-                    (0, _) => VALUE,
-                    (k, Some(average)) if k == last => average,
-                    (k, _) => STATES + k - 1,
-                };
+            for (before, output) in layout.before(outputs.len()).zip(&mut outputs) {
                 *output = held.select(Expr::input(before), &*output);
             }
         }

@@ -42,6 +42,7 @@ use crate::ops::{Tape, Value};
 
 mod apply;
 mod hyperparameters;
+mod loss_scale;
 mod range;
 mod rules;
 mod schedule;
@@ -50,6 +51,8 @@ mod template;
 
 pub use apply::Update;
 pub(crate) use hyperparameters::{BySetting, Table};
+pub use loss_scale::LossScale;
+pub(crate) use loss_scale::told;
 pub use rules::{Adadelta, Adagrad, Adam, AdamW, Adamax, Lamb, Lion, NAdam, RmsProp, Sgd};
 pub use schedule::Schedule;
 pub use table::{HYPER, TableSgd};
@@ -242,12 +245,13 @@ pub struct Optimizer {
     average: Option<f64>,
     rate_variable: Option<String>,
     micro_batches: Option<u32>,
+    loss_scale: Option<LossScale>,
 }
 
 impl Debug for Optimizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Optimizer")
-            .field("rule", &self.rule)
+        let mut all = f.debug_struct("Optimizer");
+        all.field("rule", &self.rule)
             .field("rate", &self.rate)
             .field("schedule", &self.schedule)
             .field(
@@ -258,8 +262,12 @@ impl Debug for Optimizer {
             .field("clip_norm", &self.clip_norm)
             .field("average", &self.average)
             .field("rate_variable", &self.rate_variable)
-            .field("micro_batches", &self.micro_batches)
-            .finish()
+            .field("micro_batches", &self.micro_batches);
+        // Checkpoints know a run by this text, those of runs without it too.
+        if let Some(loss_scale) = &self.loss_scale {
+            all.field("loss_scale", loss_scale);
+        }
+        all.finish()
     }
 }
 
@@ -276,6 +284,7 @@ impl Optimizer {
             average: None,
             rate_variable: None,
             micro_batches: None,
+            loss_scale: None,
         }
     }
 
@@ -351,6 +360,19 @@ impl Optimizer {
         }
     }
 
+    /// Gradients are taken of the loss times a scale, and divided by it before they are clipped and used; a step
+    /// whose gradients are not finite is skipped, with all that is kept: see [`LossScale`]. The rule counts the steps
+    /// that were taken, a schedule all of them. What a step has without it stays bit for bit, unless it is fused
+    /// otherwise or something overflows or underflows. An update is then no part of the launch that makes its
+    /// gradient.
+    #[must_use]
+    pub fn loss_scale(self, loss_scale: LossScale) -> Self {
+        Self {
+            loss_scale: Some(loss_scale),
+            ..self
+        }
+    }
+
     /// The group of a parameter.
     pub fn group_of(&self, parameter: &str) -> Group {
         let found = self.groups.iter().find(|(belongs, _)| belongs(parameter));
@@ -375,6 +397,7 @@ impl Optimizer {
                 "at least 1",
             ));
         }
+        self.loss_scale.map_or(Ok(()), |scale| scale.check())?;
         for (_, group) in &self.groups {
             positive_or_0("rate of a group", group.rate)?;
         }

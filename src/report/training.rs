@@ -255,6 +255,7 @@ mod tests {
             epoch,
             steps: 10 * epoch as u64,
             training_loss: vec![1.0 / epoch as f64; replicas],
+            skipped_steps: vec![],
             validation: (0..replicas)
                 .map(|r| scores(0.5, 0.5 + 0.1 * r as f64))
                 .collect(),

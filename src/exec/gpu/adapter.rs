@@ -417,7 +417,7 @@ impl GpuDevice {
             }
             Target::Gpu | Target::Processor => true,
             Target::Lanes => self.vectors,
-            Target::MatrixUnits { edge } => self.units == Some(edge),
+            Target::MatrixUnits { edge, .. } => self.units == Some(edge),
         })
     }
 
@@ -433,12 +433,13 @@ impl GpuDevice {
         };
         // Whoever asked for mixed precision wants it; what an adapter lacks is gone from the
         // plan by now.
-        let units = self.units.map(|edge| Target::MatrixUnits { edge });
+        let of_edge = |edge| [false, true].map(|scaled| Target::MatrixUnits { edge, scaled });
+        let units = self.units.map(of_edge);
         let of = |target: &Target| {
             let mut others = launch.alternatives.iter();
             others.position(|other: &Alternative| other.target == *target)
         };
-        let mut preferred = units.iter().chain(suiting);
+        let mut preferred = units.iter().flatten().chain(suiting);
         match preferred.find_map(of) {
             Some(i) => i + 1,
             None if self.target != Target::Gpu => 0,

@@ -108,7 +108,10 @@ impl Prepared {
     pub(in crate::fit) fn fit(&self) -> Result<Fit<'_>> {
         let setting = &self.setting;
         let steps = self.training.rows() / setting.batch.max(1);
-        let optimizer = self.optimizer.build(setting.epochs, steps.max(1))?;
+        let mut optimizer = self.optimizer.build(setting.epochs, steps.max(1))?;
+        if let Some(scale) = &setting.loss_scale {
+            optimizer = optimizer.loss_scale(scale.build()?);
+        }
         let mut fit = Fit::new(&self.model, self.loss.clone(), optimizer)
             .batch(setting.batch)
             .epochs(setting.epochs)

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{ArraySchema, Colour, PictureSchema, Schema};
+use crate::fit::config::LossScaleSetting;
 
 /// The column of pictures.
 pub(super) const IMAGE: &str = "image";
@@ -132,6 +133,9 @@ pub struct TrainingSetting {
     pub plateau: Option<PlateauSetting>,
     /// α of mixed examples, as [`Fit::mixup`](crate::fit::Fit::mixup) has it; nothing is mixed if not given.
     pub mixup: Option<f64>,
+    /// `"dynamic"` or a power of two that stays: gradients are taken of the loss times that, and steps whose gradients
+    /// are not finite are skipped ([`LossScale`](crate::optim::LossScale)). There is none if not given.
+    pub loss_scale: Option<LossScaleSetting>,
     /// Rows of each part that lie on the device at once, of data that are larger than it: they are trained on and
     /// evaluated shard by shard ([`Shards`](crate::data::Shards)). All of them if not given.
     pub shard_rows: Option<usize>,
@@ -148,6 +152,7 @@ impl Default for TrainingSetting {
             early_stop: None,
             plateau: None,
             mixup: None,
+            loss_scale: None,
             shard_rows: None,
         }
     }

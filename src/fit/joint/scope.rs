@@ -55,6 +55,8 @@ pub struct JointScope<'a> {
     needs: Vec<Need>,
     numbers: Vec<(String, Value)>,
     updates: Vec<Update>,
+    /// Loss scales, by loss.
+    scales: Vec<(String, Value)>,
     /// The replicas whose rates are set by hand.
     by_hand: Option<usize>,
     tables: Vec<(String, Table, Optimizer)>,
@@ -73,6 +75,7 @@ pub(super) struct Written {
     pub needs: Vec<Need>,
     pub numbers: Vec<(String, Value)>,
     pub updates: Vec<Update>,
+    pub scales: Vec<(String, Value)>,
     pub tables: Vec<(String, Table, Optimizer)>,
 }
 
@@ -100,6 +103,7 @@ impl<'a> JointScope<'a> {
             needs: vec![],
             numbers: vec![],
             updates: vec![],
+            scales: vec![],
             updated: HashMap::new(),
         }
     }
@@ -125,6 +129,7 @@ impl<'a> JointScope<'a> {
             needs: self.needs,
             numbers: self.numbers,
             updates: self.updates,
+            scales: self.scales,
             tables: self.tables,
         })
     }
@@ -460,12 +465,6 @@ impl<'a> JointScope<'a> {
             let values: Vec<Value> = parameters.iter().map(|(_, v)| *v).collect();
             self.fresh(&place, objective.loss, &values)?;
             self.graph.label(format!("{} backward", objective.name));
-            let one = Constant {
-                extents: vec![1],
-                value: 1.0,
-            };
-            let one = self.graph.op1(Arc::new(one), &[])?;
-            let gradients = self.graph.gradients(objective.loss, one, &values)?;
             let named = parameters.iter().map(|(n, v)| (n.as_str(), *v));
             let named: Vec<(&str, Value)> = named.collect();
             let under = format!("{}: ", objective.name);
@@ -478,6 +477,10 @@ impl<'a> JointScope<'a> {
                 }
             };
             let update = update.map_err(|e| e.within(&place))?;
+            let seed = update.seed(&mut self.graph, &[1], 1.0)?;
+            let gradients = self.graph.gradients(objective.loss, seed, &values)?;
+            self.scales
+                .extend(update.scale().map(|v| (objective.name.to_string(), v)));
             updates.push((update, gradients, values));
             self.track(objective.name, objective.loss)?;
         }

@@ -74,6 +74,7 @@ impl Setup<'_> {
         let fed = fed.map(|(name, value)| Ok((name.clone(), host32(&graph, *value)?)));
         let states = update.iter().flat_map(|update| update.states());
         let states = states.map(|(name, value)| Ok((name, graph.handle(value)?)));
+        let scale = update.as_ref().and_then(|update| update.scale());
         let mut training = Training {
             order: order.map(|(program, _)| program),
             train,
@@ -83,6 +84,8 @@ impl Setup<'_> {
             step: graph.handle(counter)?,
             total: Total::new(&graph, losses, self.batch)?,
             overflowed: vec![None; self.replicas],
+            scale: scale.map(|scale| graph.handle(scale)).transpose()?,
+            skipped: vec![],
             by_hand: table
                 .map(|table| ByHand::new(&graph, table, self.each(), self.by_setting().rates))
                 .transpose()?,

@@ -101,13 +101,21 @@ impl Setup<'_> {
             .map(|v| (v.name.clone(), v.value))
             .collect();
         let values: Vec<Value> = parameters.iter().map(|(_, v)| *v).collect();
-        let Cost { mean, gradients } = cost(&mut w.graph, &terms, self.batch, &values)?;
-        let (update, table) = self.update(w, &parameters, &gradients)?;
+        let update = self.update(w, &parameters)?;
+        let Cost { mean, gradients } = cost(&mut w.graph, &terms, self.batch, &values, &update)?;
+        let table = match self.has_table() {
+            true => Some(update.apply_table(&mut w.graph, &gradients, w.step)?),
+            false => {
+                update.apply(&mut w.graph, &gradients, w.step)?;
+                None
+            }
+        };
         let mut kept = Vec::new();
         if self.wishes.gradients {
             for ((name, _), gradient) in parameters.iter().zip(&gradients) {
                 let Some(gradient) = *gradient else { continue };
                 let result = format!("{name} gradient");
+                let gradient = update.unscaled(&mut w.graph, gradient)?;
                 kept.push((name.clone(), output(&mut w.graph, &result, gradient)?));
             }
         }
@@ -267,23 +275,13 @@ impl Setup<'_> {
         })
     }
 
-    /// The update of the parameters; with a table where hyperparameters stand on the device.
-    fn update(
-        &self,
-        w: &mut Writing,
-        parameters: &[(String, Value)],
-        gradients: &[Option<Value>],
-    ) -> Result<(Update, Option<Table>)> {
+    /// The update of the parameters, to be written; with a table where hyperparameters stand on the device.
+    fn update(&self, w: &mut Writing, parameters: &[(String, Value)]) -> Result<Update> {
         let named: Vec<(&str, Value)> = parameters.iter().map(|(n, v)| (n.as_str(), *v)).collect();
-        let optimizer = self.optimizer;
-        let set = self.by_setting();
-        if !self.has_table() {
-            let update = optimizer.declare(&mut w.graph, &named)?;
-            update.apply(&mut w.graph, gradients, w.step)?;
-            return Ok((update, None));
+        let (optimizer, graph) = (self.optimizer, &mut w.graph);
+        match self.has_table() {
+            false => optimizer.declare(graph, &named),
+            true => optimizer.declare_table(graph, "", &self.each(), self.by_setting(), &named),
         }
-        let update = optimizer.declare_table(&mut w.graph, "", &self.each(), set, &named)?;
-        let table = update.apply_table(&mut w.graph, gradients, w.step)?;
-        Ok((update, Some(table)))
     }
 }

@@ -3,8 +3,9 @@
 
 use super::{MATMUL, Matmul};
 use crate::error::Result;
-use crate::kernel::{Args, Bind, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel};
 use crate::ops::blocks::{WORKGROUPS, block_demand, cuts};
+use crate::ops::fragments::{self, units};
 use crate::ops::gemm::{Matrix, serial};
 use crate::ops::launch::SINGLE_WORK;
 use crate::ops::pointwise::Ended;
@@ -46,7 +47,10 @@ impl Matmul {
     ) -> Result<Lowering> {
         let mut constants = self.constants([m, n, k]);
         constants.extend([("PARTS", count as f64), ("DEPTH", rows as f64)]);
-        let by = parts::variants(&MATMUL_PARTS, &constants, (count, [m, n, rows]), 0);
+        let sizes = (count, [m, n, rows]);
+        let mut by = parts::variants(&MATMUL_PARTS, &constants, sizes, 0);
+        let units = [&FRAGMENTS16, &FRAGMENTS8];
+        by.extend(fragments::variants(units, &constants, sizes, true));
         let product = Lowered {
             kernel: &MATMUL_PARTS,
             constants,
@@ -89,6 +93,34 @@ pub static MATMUL_PARTS: Kernel = Kernel {
     ports: &[],
     finishing: None,
     ..MATMUL
+};
+
+/// [`MATMUL_PARTS`] by units of 16 × 16.
+pub static FRAGMENTS16: Kernel = Kernel {
+    name: "matmul_parts_fragments16",
+    demand: Demand::UNSTATED,
+    turns: "(DEPTH / 32 + 1) * 24 + 512",
+    source: units!(
+        "16",
+        "matmul_parts_fragments16",
+        "matmul",
+        "matmul/parts_fragments"
+    ),
+    constants: &["M", "N", "K", "TRANS_A", "TRANS_B", "PARTS", "DEPTH"],
+    ..MATMUL_PARTS
+};
+
+/// [`MATMUL_PARTS`] by units of 8 × 8.
+pub static FRAGMENTS8: Kernel = Kernel {
+    name: "matmul_parts_fragments8",
+    demand: Demand::UNSTATED,
+    source: units!(
+        "8",
+        "matmul_parts_fragments8",
+        "matmul",
+        "matmul/parts_fragments"
+    ),
+    ..FRAGMENTS16
 };
 
 /// C, the sum of the parts.

@@ -7,12 +7,3 @@ alias FragmentA = coop_mat16x16<f16, A>;
 alias FragmentB = coop_mat16x16<f16, B>;
 alias FragmentC = coop_mat16x16<f32, C>;
 const FRAGMENT: u32 = 16u;
-
-@compute @workgroup_size(THREADS)
-fn matmul_fragments16(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-    @builtin(subgroup_id) crew: u32,
-) {
-    store(group, thread, crew);
-}
