@@ -40,7 +40,6 @@ fn optimizer() -> Optimizer {
     Optimizer::new(AdamW::default(), 0.02)
         .schedule(rates)
         .clip_norm(1.0)
-        .accumulate(3)
         .average(0.9)
 }
 

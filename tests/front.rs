@@ -155,6 +155,19 @@ fn early_stopping_keeps_the_best_epochs_weights() {
     assert!(error.contains("training loss"), "{error}");
 }
 
+/// They would be asked for and never be.
+#[test]
+fn micro_batches_are_refused_where_every_mini_batch_is_an_update() {
+    let (model, data, loss) = (regression(), curve(40), Loss::mse());
+    let optimizer = adam(0.05).accumulate(3);
+    let fit = Fit::new(&model, loss.clone(), optimizer.clone()).check(&data);
+    let step = TrainStep::builder(&model, &loss, &optimizer).compile(&cpu());
+    for error in [fit.unwrap_err(), step.map(|_| ()).unwrap_err()] {
+        let told = error.to_string();
+        assert!(told.contains("`Optimizer::accumulate`"), "{told}");
+    }
+}
+
 /// Before anything is computed, without a device: a number that no epoch will have, two of one name.
 #[test]
 fn numbers_that_are_not_there_or_twice_are_refused_before_training() {

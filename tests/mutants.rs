@@ -68,6 +68,15 @@ const MUTANTS: &[Mutant] = mutants! {
     "concat" "off by one at the seam": "place < seam" => "place <= seam";
     "concat" "the third part begins with the second": "let seam = SIZE_0 + SIZE_1;" => "let seam = SIZE_0;";
     "concat" "of seven parts the last one lost": "return of_7(at.x" => "return of_6(at.x";
+    "squares" "a run's last elements lost": "min(first + RUN, SIZE_0)" => "min(first + RUN - 1u, SIZE_0)";
+    "squares" "elements of the next value": "min(first + RUN, SIZE_1)" => "first + RUN";
+    "squares" "each replica the first": "x2[replica * SIZE_2 + i]" => "x2[i]";
+    "squares" "the fourth value's runs begin too early": "runs_of(SIZE_0) + runs_of(SIZE_1) + runs_of(SIZE_2);" => "runs_of(SIZE_0) + runs_of(SIZE_1);";
+    "squares" "the seventh value is the sixth": "let x = x6[replica * SIZE_6 + i]" => "let x = x5[replica * SIZE_5 + i]";
+    "squares" "a run that is not full has none": "(size + RUN - 1u) / RUN" => "size / RUN";
+    "squares" "sums of elements": "sum += x * x;" => "sum += x;";
+    "squares" "half the tree": "half = THREADS / 2u" => "half = THREADS / 4u";
+    "squares" "sums of every replica at the first's": "y4[group.z * RUNS + run]" => "y4[run]";
     "split" "a thread's fourth element lost": "k < 4u; k++" => "k < 3u; k++";
     "split" "runs of the wrong length": "y1[run * SIZE_1" => "y1[run * SIZE_0";
     "split" "off by one at the seam": "place < seam" => "place <= seam";

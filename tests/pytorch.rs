@@ -196,7 +196,7 @@ fn every_op_has_a_fixture() {
         .collect();
     // Flips and crops that are drawn; a counter; rows that a counter picks; a generator and a permutation of wgrad's own (bits are held to a third
     // implementation by the dropout fixtures, and to each other by tests/epoch.rs).
-    // What is detached is held as a model (tests/pytorch_models.rs).
+    // What is detached is held as a model (tests/pytorch_models.rs), and squares by what clips (tests/optim.rs).
     let apart = [
         "advance",
         "augment",
@@ -206,6 +206,7 @@ fn every_op_has_a_fixture() {
         "rows",
         "rows_pair",
         "shuffle",
+        "squares",
     ];
     for row in TABLE {
         assert!(

@@ -236,7 +236,7 @@ impl Setup<'_> {
             let wanted = format!("numbers of replicas up to {}", u32::MAX);
             return Err(Error::setting("first replica", found, wanted));
         }
-        self.optimizer.check()?;
+        self.optimizer.check_step()?;
         if self.has_table() {
             self.optimizer.check_table()?;
         }

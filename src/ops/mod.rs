@@ -415,6 +415,7 @@ pub mod shuffle;
 pub mod slice;
 pub mod softmax;
 pub mod split;
+pub mod squares;
 pub mod upsample;
 
 table! {
@@ -469,5 +470,6 @@ table! {
     slice,
     softmax,
     split,
+    squares,
     upsample,
 }

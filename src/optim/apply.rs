@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use super::loss_scale::{Scaling, inverse, skipped, taken};
-use super::rules::norm;
 use super::{Group, Optimizer, Place, Terms, Updated};
 use crate::error::{Error, Result};
 use crate::expr::{Expr, Plane};
 use crate::graph::Graph;
 use crate::ops::constant::Constant;
 use crate::ops::pointwise::{MOST_BINDINGS, Pointwise, pointwise};
-use crate::ops::{Tape, Value};
+use crate::ops::reduction::{Kind, Reduction};
+use crate::ops::split::MOST_PARTS;
+use crate::ops::squares::Squares;
+use crate::ops::{Tape, Value, cat};
 use crate::shape::Type;
 
 /// Where an update's inputs stand: gradient, parameter, states, average, clipping factor, rates of
@@ -310,8 +312,10 @@ impl Update {
     }
 
     fn update(&self, graph: &mut Graph, moving: Vec<(&Slot, Value)>, step: Value) -> Result<()> {
+        let sums = moving.iter().all(|(slot, value)| slot.sum == Some(*value));
+        let share = if sums { self.share() } else { 1.0 };
         let factor = self.judged(graph, &moving)?.map(|norm| {
-            let factor = self.factor(&self.optimizer);
+            let factor = self.factor(&self.optimizer, share);
             graph.op1(Arc::new(Pointwise::new(&[factor])), &[norm])
         });
         let factor = factor.transpose()?;
@@ -348,10 +352,10 @@ impl Update {
         &slot.name[self.under.len()..]
     }
 
-    /// What gradients are multiplied by, given the norm of all.
-    pub(super) fn factor(&self, optimizer: &Optimizer) -> Expr {
+    /// What gradients are multiplied by, given the norm of all; of sums of gradients their `share` is the gradient.
+    pub(super) fn factor(&self, optimizer: &Optimizer, share: f64) -> Expr {
         let most = optimizer.clip_norm.unwrap_or(f64::INFINITY);
-        (most / (Expr::input(0) * self.share() + 1e-6)).min(1.0)
+        (most / (Expr::input(0) * share + 1e-6)).min(1.0)
     }
 
     /// Where the inputs of an update stand.
@@ -541,18 +545,19 @@ fn clear(graph: &mut Graph, variable: Value) -> Result<()> {
 /// The norm `[1]` of all gradients together.
 pub(super) fn clipping(graph: &mut Graph, moving: &[(&Slot, Value)]) -> Result<Value> {
     graph.label("gradient norm");
-    let norms: Vec<Value> = moving
-        .iter()
-        .map(|(_, g)| norm(graph, *g))
+    let gradients: Vec<Value> = moving.iter().map(|(_, g)| *g).collect();
+    let sums = gradients.chunks(MOST_PARTS);
+    let sums: Vec<Value> = sums
+        .map(|some| graph.op1(Arc::new(Squares), some))
         .collect::<Result<_>>()?;
-    let Some((&first, rest)) = norms.split_first() else {
+    if sums.is_empty() {
         let found = "no gradient";
         return Err(Error::setting("clipping by norm", found, "one or more"));
-    };
-    // Squares add up one after the other; fusion makes as few launches of it as bindings want.
-    let mut sum = pointwise(graph, [first], |[n]| n.square())?;
-    for &norm in rest {
-        sum = pointwise(graph, [sum, norm], |[sum, n]| sum + n.square())?;
     }
+    let all = cat(graph, &sums, 0)?;
+    let sum = match graph.ty(all)?.elements() {
+        1 => all,
+        _ => graph.op1(Arc::new(Reduction::new(Kind::Sum, &[0])), &[all])?,
+    };
     pointwise(graph, [sum], |[sum]| sum.sqrt())
 }

@@ -63,6 +63,19 @@ impl Optimizer {
         Ok(update)
     }
 
+    /// Refuses what a training step whose every mini-batch is an update does not do.
+    pub(crate) fn check_step(&self) -> Result<()> {
+        self.check()?;
+        match self.micro_batches {
+            None => Ok(()),
+            Some(_) => Err(Error::setting(
+                "optimizer",
+                "micro-batches (`Optimizer::accumulate`)",
+                "an update for each mini-batch; in a graph of your own `Update::add` adds gradients up",
+            )),
+        }
+    }
+
     /// Refuses what a table cannot hold.
     pub(crate) fn check_table(&self) -> Result<()> {
         let found = match (&self.rate_variable, &self.micro_batches) {
@@ -122,7 +135,9 @@ impl Update {
         let clips = self.optimizer.clip_norm.is_some();
         let mut table = Numbers::default();
         if clips {
-            table.add(&self.variants, |optimizer| Ok(vec![self.factor(optimizer)]))?;
+            table.add(&self.variants, |optimizer| {
+                Ok(vec![self.factor(optimizer, 1.0)])
+            })?;
         }
         for (slot, gradient) in &moving {
             let layout = self.layout(slot, *gradient, clips);
@@ -312,7 +327,7 @@ impl Table {
             optimizer.check()?;
             let mut all = Vec::new();
             if self.clips {
-                all.push(vec![self.update.factor(optimizer)]);
+                all.push(vec![self.update.factor(optimizer, 1.0)]);
             }
             for (slot, layout) in &self.moving {
                 all.push(self.update.outputs(optimizer, slot, layout, &[])?);

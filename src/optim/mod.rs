@@ -351,7 +351,8 @@ impl Optimizer {
 
     /// An update takes the mean of the gradients of `micro_batches` micro-batches, which are added up
     /// one after the other ([`Update::add`], [`Update::apply_sum`]): a mini-batch for whose values
-    /// there is no room. The sums are the variables `<parameter> gradient sum`.
+    /// there is no room. The sums are the variables `<parameter> gradient sum`. For graphs of one's own: `Fit`, `TrainStep`
+    /// and `JointStep`, whose every mini-batch is an update, refuse it.
     #[must_use]
     pub fn accumulate(self, micro_batches: u32) -> Self {
         Self {

@@ -443,6 +443,9 @@ impl<'a> JointScope<'a> {
     /// that was computed by weights which have been updated since; [`Error::Shape`] for a loss of more
     /// than one element.
     pub fn minimise_all(&mut self, objectives: &[Objective<'_>]) -> Result<()> {
+        for objective in objectives {
+            objective.optimizer.check_step()?;
+        }
         let mut updates = Vec::new();
         for objective in objectives {
             let place = format!("loss {}", objective.name);
