@@ -179,7 +179,9 @@ impl Op for Matmul {
         let [m, n, k] = self.sizes(&inputs[0], &inputs[1])?;
         let ending = self.ending.as_ref();
         let bias = inputs.get(2).map(|bias| bias.shape.extents());
-        let biased = bias == Some(&[n]) && ending.is_some_and(|ending| !ending.is_update());
+        // A way back may end in a vector too, such as a layer's scales; it is no x Wᵀ.
+        let forward = !self.trans_a && self.trans_b && bias == Some(&[n]);
+        let biased = forward && ending.is_some_and(|ending| !ending.is_update());
         let ends = Ended::only(ending, 2, &[m, n]);
         if let Some([rows, count]) = self.parts([m, n, k]) {
             return self.in_parts([m, n, k], [rows, count], &ends, inputs);
