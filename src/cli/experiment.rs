@@ -195,7 +195,7 @@ fn line(epoch: &Epoch, of: usize) -> String {
         format!("{name} {value:.4}")
     });
     let skipped: u64 = epoch.skipped_steps.iter().sum();
-    let skipped = (skipped > 0).then(|| format!("skipped steps {skipped}"));
+    let skipped = (skipped > 0).then(|| format!("steps skipped so far {skipped}"));
     let numbers = numbers.chain(skipped).collect::<Vec<_>>().join(", ");
     format!("epoch {} of {of}: {numbers}\n", epoch.epoch)
 }

@@ -15,7 +15,7 @@ pub struct Args {
     #[command(flatten)]
     session: SessionArgs,
     /// The GPU that times are predicted for: H200, or generic for one that nobody has measured
-    /// [default: the device's, if it is known, else generic]
+    /// [default: the device's, if it is known, else generic]; an experiment's plan is then this card's, whatever the device
     #[arg(long, value_name = "NAME", conflicts_with = "json")]
     card: Option<String>,
     /// Print the whole plan as JSON
@@ -56,24 +56,30 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let mut text = format!(
         "{name}, mini-batch {batch}, {} replica(s), for {}\n\n",
-        plan.replicas, info.name
+        plan.replicas,
+        named.map_or(info.name.as_str(), |card| card.name)
     );
     let card = named.unwrap_or_else(|| Card::named(&info.name));
     text += &launches(&plan, card);
     text += &whole(&plan, card);
-    let account = plan.account();
+    // The account of the launches that were told.
+    let account = match named {
+        Some(card) => plan.clone().choose(|l| plan.suiting(l, card)).account(),
+        None => plan.account(),
+    };
     text += "\nprogram                 launches        flop       bytes  uploaded  read back\n";
     for (name, p) in &account.programs {
         text += &row(name, p);
     }
     text += &format!(
-        "\nstate {}, temporaries {}, largest binding {} (the device allows {})\n",
+        "\nstate {}, temporaries {}, largest binding {}{}\n",
         bytes(account.state_bytes),
         bytes(account.temporary_bytes),
         bytes(account.largest_binding),
         match info.limits.binding_bytes {
-            u64::MAX => "any".into(),
-            limit => bytes(limit),
+            _ if named.is_some() => String::new(),
+            u64::MAX => " (the device allows any)".into(),
+            limit => format!(" (the device allows {})", bytes(limit)),
         }
     );
     print(&text)

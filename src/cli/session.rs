@@ -169,7 +169,7 @@ impl SessionArgs {
         ];
         if let Some((flag, _)) = of_book.iter().find(|(_, given)| *given) {
             let wanted = "a flag that an experiment has: --data, --epochs, --batch, --lr, --seed, \
-                          --replicas, --device, --out";
+                          --replicas, --device, --out, --resume, --tune, --mixed-precision, --whole-programs";
             return Err(Error::setting(path.display().to_string(), *flag, wanted));
         }
         let training = &mut experiment.training;

@@ -231,7 +231,10 @@ pub struct OptimizerSetting {
 
 /// A loss scale: `dynamic`, or a number that stays ([`LossScale`]).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a loss scale is \"dynamic\" or a power of two, such as 1024"
+)]
 pub enum LossScaleSetting {
     /// By name.
     Named(String),

@@ -119,7 +119,7 @@ fn differs(replica: usize) -> Error {
     Error::setting(
         format!("optimizer of replica {replica}"),
         "one that differs from that of replica 0 in more than numbers",
-        "the same rule, states, groups and clipping: a momentum of 0, for one, keeps no velocity",
+        "the same rule, states, groups, clipping, averages and loss scale: a momentum of 0, for one, keeps no velocity",
     )
 }
 

@@ -9,7 +9,8 @@
 //! All of it stands in one variable of each replica, so a step reads nothing back. Whether gradients are finite is
 //! told by the norm of all of them together, which clipping wants too: one launch for each gradient. A norm is not
 //! finite either where gradients are finite and beyond 1.8·10¹⁹, the root of what f32 holds; S should be smaller
-//! there, too.
+//! there, too. Of scaled gradients below 10⁻¹⁹ squares are lost, so that clipping by the norm takes it for smaller than
+//! it is: an S below 1 is for gradients that are too large, and no smaller than these ask for.
 
 use std::sync::Arc;
 
@@ -48,7 +49,8 @@ impl LossScale {
         }
     }
 
-    /// A scale that stays. Steps whose gradients are not finite are skipped all the same.
+    /// A scale that stays. Steps whose gradients are not finite are skipped all the same. Clipping by the norm wants
+    /// scaled gradients above 10⁻¹⁹, whose squares f32 still holds.
     pub const fn fixed(scale: f64) -> Self {
         Self {
             first: scale,

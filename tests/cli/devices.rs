@@ -50,6 +50,46 @@ fn the_plan_is_shown_before_it_runs() {
     assert!(fused < json["programs"]["train"].as_array().unwrap().len());
 }
 
+/// A launch that is dispatched for each step of time counts as often in the account as in the list above it.
+#[test]
+fn dispatches_are_counted_for_the_card_that_is_asked_for() {
+    let home = tempfile::tempdir().unwrap();
+    let config = include_str!("../../examples/configs/char-lstm.toml");
+    std::fs::write(home.path().join("lstm.toml"), config).unwrap();
+    let text = "To be, or not to be, that is the question. ".repeat(200);
+    std::fs::write(home.path().join("text"), text).unwrap();
+    let output = wgrad()
+        .current_dir(home.path())
+        .args([
+            "plan",
+            "--config",
+            "lstm.toml",
+            "--data",
+            "text",
+            "--card",
+            "h200",
+        ])
+        .output()
+        .unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    let by_steps = |line: &&str| line.contains("lstm_step") && line.contains(" 64 x 32x4x1 ");
+    assert_eq!(table.lines().filter(by_steps).count(), 2, "{table}");
+    let first = |line: &str| line.split_whitespace().next().map(str::to_string);
+    let listed = table
+        .lines()
+        .filter(|line| first(line).is_some_and(|n| n.parse::<u32>().is_ok()));
+    let train = table
+        .lines()
+        .find(|line| line.starts_with("train "))
+        .unwrap();
+    let counted: usize = train.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert_eq!(counted, listed.count() + 2 * 63, "{table}");
+    assert!(
+        table.starts_with("char-lstm, mini-batch 32, 1 replica(s), for H200"),
+        "{table}"
+    );
+}
+
 #[test]
 fn devices_are_listed() {
     let output = wgrad().arg("devices").output().unwrap();
