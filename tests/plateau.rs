@@ -216,12 +216,12 @@ fn what_cannot_be_is_refused_before_anything_runs() {
         .to_string();
     assert!(said.contains("`Callback::sets_rates`"), "{said}");
     // What no table holds is said before a device is asked.
-    let fit = Fit::new(&model, Loss::mse(), sgd().accumulate(2))
+    let fit = Fit::new(&model, Loss::mse(), sgd().rates_of_replicas("rates"))
         .batch(8)
         .validation(&data);
     let said = fit.with(on()).check(&data).unwrap_err().to_string();
     assert!(
-        said.contains("`Optimizer::accumulate`") && said.contains("`Plateau`"),
+        said.contains("`Optimizer::rates_of_replicas`") && said.contains("`Plateau`"),
         "{said}"
     );
     // A rule without a table has no rates to set.

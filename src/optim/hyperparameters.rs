@@ -78,13 +78,12 @@ impl Optimizer {
 
     /// Refuses what a table cannot hold.
     pub(crate) fn check_table(&self) -> Result<()> {
-        let found = match (&self.rate_variable, &self.micro_batches) {
-            (Some(_), _) => "rates of replicas (`Optimizer::rates_of_replicas`)",
-            (_, Some(_)) => "micro-batches (`Optimizer::accumulate`)",
-            _ => return Ok(()),
-        };
-        let wanted = "neither these nor rates of replicas where optimizers differ from replica to replica, or rates are \
-                      set while training goes on (sweeps, `by_hand`, callbacks that set rates such as `Plateau`)";
+        if self.rate_variable.is_none() {
+            return Ok(());
+        }
+        let found = "rates of replicas (`Optimizer::rates_of_replicas`)";
+        let wanted = "none of these where optimizers differ from replica to replica, or rates are set while training goes \
+                      on (sweeps, `by_hand`, callbacks that set rates such as `Plateau`)";
         Err(Error::setting("optimizer", found, wanted))
     }
 
