@@ -185,7 +185,7 @@ fn epoch_metrics(n: usize, predict: bool) -> Case {
 
 /// Every loop over a size; the biggest sizes come out of the search.
 const FAMILIES: &[(&str, Family)] = &[
-    ("product", |n| product(8 * n, 17)),
+    ("product", |n| product(16 * n, 17)),
     ("product of few rows", |n| product(64 * n, 1)),
     ("product of 16 rows", |n| product(64 * n, 16)),
     ("dense way back", |n| dense(8 * n, 10, true)),
