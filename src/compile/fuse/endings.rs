@@ -29,9 +29,10 @@ pub(super) fn fuse(nodes: &mut Nodes, which: Between) -> Result<()> {
             // In the expression's place; in the core's where others read what it makes beside its elements,
             // such as statistics, before that.
             let mut joined = false;
-            for place in [Place::Expression, Place::Core] {
-                if !joined && let Some(join) = ended(nodes, read, i, which, place) {
-                    joined = nodes.join(join)?;
+            for before in [false, true] {
+                if !joined && let Some(join) = ended(nodes, read, i, which) {
+                    let at = if before { join.named } else { i };
+                    joined = nodes.join(Join { at, ..join })?;
                 }
             }
             if joined {
@@ -40,13 +41,6 @@ pub(super) fn fuse(nodes: &mut Nodes, which: Between) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Where the one node stands.
-#[derive(Clone, Copy)]
-enum Place {
-    Expression,
-    Core,
 }
 
 /// What an expression reads, `read`, as what a core makes, `made`: the same or a view of it.
@@ -74,8 +68,20 @@ fn way(nodes: &Nodes, read: Value, i: usize, which: Between) -> Option<Way> {
     (fits && nodes.op::<Pointwise>(way.made.node).is_none()).then_some(way)
 }
 
-/// Expression `i` at the end of the op that makes what it reads.
-fn ended(nodes: &Nodes, read: Value, i: usize, which: Between, place: Place) -> Option<Join> {
+/// The extents in which the core that makes a value hands its elements over: of a product those of its rows and columns,
+/// whatever has become of them.
+fn handed_over(nodes: &Nodes, made: Value) -> Option<Vec<usize>> {
+    match (nodes.op::<Matmul>(made.node), nodes.inputs(made.node)) {
+        (Some(product), [a, b, ..]) => {
+            let extents = product.product(nodes.ty(*a)?, nodes.ty(*b)?).ok()?;
+            Some(extents.to_vec())
+        }
+        _ => Some(nodes.ty(made)?.shape.extents().to_vec()),
+    }
+}
+
+/// Expression `i` at the end of the op that makes what it reads, `named` in the join.
+fn ended(nodes: &Nodes, read: Value, i: usize, which: Between) -> Option<Join> {
     let Way { made, views, alone } = way(nodes, read, i, which)?;
     let core: &Arc<dyn Op> = nodes.dyn_op(made.node)?;
     if made.output >= core.ending().map_or(1, Ending::outputs) {
@@ -89,15 +95,7 @@ fn ended(nodes: &Nodes, read: Value, i: usize, which: Between, place: Place) -> 
     if nodes.ty(read)?.shape.extents() != extents {
         return None;
     }
-    let all = nodes.inputs(made.node);
-    // The extents in which the core hands its elements over.
-    let own_extents = match nodes.op::<Matmul>(made.node) {
-        Some(product) => {
-            let [a, b] = [nodes.ty(all[0])?, nodes.ty(all[1])?];
-            product.product(a, b).ok()?.to_vec()
-        }
-        None => nodes.ty(made)?.shape.extents().to_vec(),
-    };
+    let own_extents = handed_over(nodes, made)?;
     let viewed = own_extents != extents;
     if viewed
         && (which == Between::Alone
@@ -115,6 +113,7 @@ fn ended(nodes: &Nodes, read: Value, i: usize, which: Between, place: Place) -> 
     let element = nodes.value(usize::MAX, 0);
     let passed = Pointwise::new(&[Expr::input(0)]);
     let before = core.ending().map_or(&passed, Ending::expression);
+    let all = nodes.inputs(made.node);
     let (own, rest) = all.split_at(all.len() - core.ending().map_or(0, Ending::inputs));
     let before = Use {
         op: before,
@@ -147,10 +146,7 @@ fn ended(nodes: &Nodes, read: Value, i: usize, which: Between, place: Place) -> 
         op: op?,
         inputs: [own, &inputs[1..]].concat(),
         members: [made.node, i].into_iter().chain(gone).collect(),
-        at: match place {
-            Place::Expression => i,
-            Place::Core => made.node,
-        },
+        at: i,
         named: made.node,
         unseen: None,
     })
