@@ -165,11 +165,10 @@ impl SessionArgs {
             ("--halve-after", self.halve_after.is_some()),
             ("--first-replica", self.first_replica.is_some()),
             ("--no-fuse", self.no_fuse),
-            ("--verify-every", self.verify_every.is_some()),
         ];
         if let Some((flag, _)) = of_book.iter().find(|(_, given)| *given) {
             let wanted = "a flag that an experiment has: --data, --epochs, --batch, --lr, --seed, \
-                          --replicas, --device, --out, --resume, --tune, --mixed-precision, --whole-programs";
+                          --replicas, --verify-every, --device, --out, --resume, --tune, --mixed-precision, --whole-programs";
             return Err(Error::setting(path.display().to_string(), *flag, wanted));
         }
         let training = &mut experiment.training;
@@ -177,6 +176,7 @@ impl SessionArgs {
         training.batch = self.batch.unwrap_or(training.batch);
         training.seed = self.seed.unwrap_or(training.seed);
         training.replicas = self.replicas.unwrap_or(training.replicas);
+        training.verify_every = self.verify_every.unwrap_or(training.verify_every);
         experiment.optimizer.rate = self.lr.unwrap_or(experiment.optimizer.rate);
         Ok(Some(Named {
             experiment,

@@ -24,6 +24,7 @@ use crate::ops::{COUNTER, Tape};
 use crate::plan::Launch;
 use crate::rng::KEYS;
 use crate::run::Session;
+use crate::run::sentinel::{Sentinel, Steps};
 use crate::shape::Type;
 use crate::tensor::{Element, Host, View};
 
@@ -81,7 +82,7 @@ pub use scope::{JointScope, Net, Objective};
 /// ```
 pub struct JointStep {
     session: Session,
-    train: Program,
+    train: Steps,
     order: Option<Program>,
     fed: Vec<(String, Host32)>,
     /// What is wanted of what is fed.
@@ -104,6 +105,7 @@ pub struct JointStepBuilder {
     seed: u64,
     fused: bool,
     by_hand: bool,
+    verify_every: u64,
 }
 
 impl JointStepBuilder {
@@ -141,6 +143,16 @@ impl JointStepBuilder {
     pub fn by_hand(self) -> Self {
         Self {
             by_hand: true,
+            ..self
+        }
+    }
+
+    /// Every so many steps one launch is computed again by the reference, as [`Fit::verify_every`](super::Fit::verify_every)
+    /// has it; 0, as it is if not said, for never.
+    #[must_use]
+    pub fn verify_every(self, steps: u64) -> Self {
+        Self {
+            verify_every: steps,
             ..self
         }
     }
@@ -261,6 +273,10 @@ impl JointStepBuilder {
         }
         session.fill(graph.handle(step)?, 0)?;
         session.run(init, 1)?;
+        let sentinel = Sentinel {
+            every: self.verify_every,
+            seed: self.seed,
+        };
         let mut by_hand = Vec::new();
         for (name, table, optimizer) in written.tables {
             let own = ByHand::new(graph, table, vec![optimizer; self.replicas], true)?;
@@ -272,7 +288,7 @@ impl JointStepBuilder {
         let fed = written.fed.into_iter();
         Ok(JointStep {
             session,
-            train,
+            train: Steps::new(train, sentinel),
             order,
             fed: fed
                 .map(|(name, value)| Ok((name, host32(graph, value)?)))
@@ -298,6 +314,7 @@ impl JointStep {
             seed: 0,
             fused: true,
             by_hand: false,
+            verify_every: 0,
         }
     }
 
@@ -323,7 +340,8 @@ impl JointStep {
     /// Takes steps: on what was fed, or on the mini-batches that come next of resident data.
     ///
     /// # Errors
-    /// [`Error::Setting`] for an input that was never fed, [`Error::Device`] when the device fails.
+    /// [`Error::Setting`] for an input that was never fed, [`Error::Disagrees`] for a launch that was found wrong
+    /// ([`JointStepBuilder::verify_every`]), [`Error::Device`] when the device fails.
     pub fn run(&mut self, steps: u64) -> Result<()> {
         let mut left = steps;
         while left > 0 {
@@ -331,7 +349,7 @@ impl JointStep {
             if let (true, Some(order)) = (begins, self.order) {
                 self.session.run(order, 1)?;
             }
-            self.session.run(self.train, now)?;
+            self.train.run(&mut self.session, now)?;
             self.pace.took(now);
             left -= now;
         }
@@ -451,7 +469,9 @@ impl JointStep {
 
     /// The launches of a step.
     pub fn launches(&self) -> &[Launch] {
-        self.session.launches(self.train).unwrap_or_default()
+        self.session
+            .launches(self.train.program())
+            .unwrap_or_default()
     }
 }
 

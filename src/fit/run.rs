@@ -70,6 +70,7 @@ pub struct Fit<'a> {
     initial: Option<&'a Weights>,
     checkpoint: Option<PathBuf>,
     resume: bool,
+    verify_every: u64,
 }
 
 /// What a run leaves: its numbers, and the weights of each replica.
@@ -102,6 +103,7 @@ impl<'a> Fit<'a> {
             initial: None,
             checkpoint: None,
             resume: false,
+            verify_every: 0,
         }
     }
 
@@ -275,6 +277,31 @@ impl<'a> Fit<'a> {
         }
     }
 
+    /// Every so many steps one launch, which seed and step choose, is computed again by the reference on the processor,
+    /// and the run ends if they disagree ([`Error::Disagrees`]); 0, as it is if not said, for never. A GPU, a driver or
+    /// a kernel of one's own that computes something wrong now and then is so found out while it trains. What a step
+    /// computes stays as it is. A verified step waits for the device, and its launch takes as long as a plain loop does.
+    ///
+    /// ```
+    /// # use wgrad::data::Dataset;
+    /// # use wgrad::exec::{Choice, Device};
+    /// # use wgrad::fit::{Fit, Loss};
+    /// # use wgrad::model::{Model, layers::*};
+    /// # use wgrad::optim::{AdamW, Optimizer};
+    /// # let data = Dataset::new().with("input", [1], vec![0.5f32; 8])?.with("target", [], vec![1u32; 8])?;
+    /// # let model = Model::sequential([1]).then(Dense::new(2)).build()?;
+    /// let fit = Fit::new(&model, Loss::cross_entropy(), Optimizer::new(AdamW::default(), 1e-3));
+    /// fit.batch(4).verify_every(1000).run(&data, &Device::open(Choice::Cpu)?)?;
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    #[must_use]
+    pub fn verify_every(self, steps: u64) -> Self {
+        Self {
+            verify_every: steps,
+            ..self
+        }
+    }
+
     /// Data that are evaluated, by name.
     fn sets(&self) -> Result<Vec<(&'static str, Given<'a>)>> {
         let validation = self.validation.map(|data| ("validation", data));
@@ -301,6 +328,7 @@ impl<'a> Fit<'a> {
             sweep: &self.sweep,
             wishes: Wishes {
                 rates: self.callbacks.iter().any(|c| c.sets_rates()),
+                verify: self.verify_every,
                 ..Wishes::default()
             },
             mixup: self.mixup,
@@ -370,7 +398,8 @@ impl<'a> Fit<'a> {
     /// # Errors
     /// Before anything runs: columns, sizes and settings that do not fit, by name; a checkpoint that is
     /// broken or of another run; data that the device has no room for as a whole. While it runs:
-    /// [`Error::NotFinite`] when a loss is not finite any more, that of a step that was skipped too; what a callback says, what the device
+    /// [`Error::NotFinite`] when a loss is not finite any more, that of a step that was skipped too;
+    /// [`Error::Disagrees`] for a launch that was found wrong ([`Fit::verify_every`]); what a callback says, what the device
     /// says; of data in shards what keeps rows from being read or does not fit in them, by shard and rows.
     pub fn run<'d>(mut self, data: impl Into<DataRef<'d>>, device: &Device) -> Result<Outcome> {
         let (given, sets) = (Given::open("training", data.into())?, self.sets()?);
@@ -407,6 +436,8 @@ impl<'a> Fit<'a> {
         }) = earlier
         {
             training.restore(&state.step, &tensors)?;
+            let done = state.epochs.len() * training.epoch_steps;
+            training.train = training.train.from(done as u64);
             if !state.rates.is_empty() {
                 training.set_rates(&state.rates)?;
             }

@@ -63,6 +63,8 @@ pub(super) struct Wishes {
     pub gradients: bool,
     /// Read the loss of each of so many steps.
     pub losses: usize,
+    /// Hold a launch of every so many-th step to the reference.
+    pub verify: u64,
 }
 
 impl Default for Wishes {
@@ -73,6 +75,7 @@ impl Default for Wishes {
             rates: false,
             gradients: false,
             losses: 0,
+            verify: 0,
         }
     }
 }

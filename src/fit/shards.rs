@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Handle, Program};
 use crate::ops::shuffle::permutation;
 use crate::run::Session;
+use crate::run::sentinel::Steps;
 use crate::tensor::Host;
 
 /// Data as they were given, opened.
@@ -176,19 +177,19 @@ impl<'a> Feed<'a> {
         pairs.try_for_each(|pair| session.swap(pair.present, pair.next))
     }
 
-    /// Runs a program over the present shard; the next is read and uploaded meanwhile. What keeps the next
+    /// Takes so many steps over the present shard; the next is read and uploaded meanwhile. What keeps the next
     /// from being read is handed back, since the present one is none the worse for it.
     #[cfg(all(feature = "threads", not(target_arch = "wasm32")))]
     fn turn(
         &self,
         session: &mut Session,
-        program: Program,
+        steps: Steps,
         runs: usize,
         next: Option<&Shard>,
     ) -> Result<Option<Error>> {
         std::thread::scope(|scope| {
             let mut reading = next.map(|shard| scope.spawn(|| self.read(shard)));
-            self.alternate(session, program, runs, &mut |wait| {
+            self.alternate(session, steps, runs, &mut |wait| {
                 let done = reading.take_if(|reading| wait || reading.is_finished())?;
                 let read = done.join();
                 // A source of another crate may panic; then this is that panic.
@@ -202,12 +203,12 @@ impl<'a> Feed<'a> {
     fn turn(
         &self,
         session: &mut Session,
-        program: Program,
+        steps: Steps,
         runs: usize,
         next: Option<&Shard>,
     ) -> Result<Option<Error>> {
         let mut next = next;
-        self.alternate(session, program, runs, &mut |_| {
+        self.alternate(session, steps, runs, &mut |_| {
             next.take().map(|shard| self.read(shard))
         })
     }
@@ -217,7 +218,7 @@ impl<'a> Feed<'a> {
     fn alternate(
         &self,
         session: &mut Session,
-        program: Program,
+        mut steps: Steps,
         runs: usize,
         ready: &mut dyn FnMut(bool) -> Option<Result<Vec<Host>>>,
     ) -> Result<Option<Error>> {
@@ -225,7 +226,7 @@ impl<'a> Feed<'a> {
         let mut read = None;
         for k in 0..parts {
             let now = runs * (k + 1) / parts - runs * k / parts;
-            session.run(program, now as u64)?;
+            steps.run(session, now as u64)?;
             if read.is_none() {
                 read = ready(false).map(|read| read.map(Upload::new));
             }
@@ -259,7 +260,8 @@ impl<'a> Feed<'a> {
             session.fill(over.counter, 0)?;
             session.fill(over.full, (runs - 1) as f32)?;
             session.fill(over.last, last as f32)?;
-            if let Some(error) = self.turn(session, over.program, runs, all.get(k + 1))? {
+            let program = Steps::unverified(over.program);
+            if let Some(error) = self.turn(session, program, runs, all.get(k + 1))? {
                 return Err(error);
             }
         }
@@ -324,7 +326,7 @@ pub(super) struct Epochs<'a> {
     /// Each replica's key words.
     pub keys: Vec<[u32; crate::rng::KEYS]>,
     pub shuffle: Program,
-    pub train: Program,
+    pub train: Steps,
     /// The order of the present shard's rows.
     pub rows: Handle<u32>,
     /// The epoch whose first shard was uploaded last.
@@ -352,7 +354,8 @@ impl Epochs<'_> {
             let steps = shard.rows.len() / self.order.batch;
             self.put_in_order(session, step as u32, steps)?;
             let next = shards.get(k + 1).or(behind.first());
-            let failed = self.feed.turn(session, self.train, steps, next)?;
+            let train = self.train.from(step as u64);
+            let failed = self.feed.turn(session, train, steps, next)?;
             step += steps;
             match failed {
                 // The epoch is done, and the one behind it will find the same.

@@ -117,6 +117,17 @@ impl<'a> TrainStepBuilder<'a> {
         Self { wishes, ..self }
     }
 
+    /// Every so many steps one launch is computed again by the reference, as [`Fit::verify_every`](super::Fit::verify_every)
+    /// has it; 0 for never.
+    #[must_use]
+    pub fn verify_every(self, steps: u64) -> Self {
+        let wishes = Wishes {
+            verify: steps,
+            ..self.wishes
+        };
+        Self { wishes, ..self }
+    }
+
     fn setup<'s>(&'s self, data: Option<&'s Given<'s>>) -> Setup<'s> {
         Setup {
             model: self.model,
@@ -205,7 +216,8 @@ impl TrainStep {
     /// Takes steps: on the mini-batch that was fed, or on those that come next of resident data.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a column that was never fed, [`Error::Device`] when the device fails.
+    /// [`Error::Setting`] for a column that was never fed, [`Error::Disagrees`] for a launch that was found wrong
+    /// ([`TrainStepBuilder::verify_every`]), [`Error::Device`] when the device fails.
     pub fn run(&mut self, steps: u64) -> Result<()> {
         self.taken_by(steps, Training::run)
     }

@@ -17,6 +17,7 @@ use crate::graph::{Graph, Handle, Program};
 use crate::ops::Value;
 use crate::optim::told;
 use crate::run::Session;
+use crate::run::sentinel::Steps;
 use crate::tensor::{Host, Values};
 
 /// A data set that is evaluated.
@@ -110,7 +111,7 @@ impl Total {
 pub(super) struct Training {
     pub(super) session: Session,
     pub(super) order: Option<Program>,
-    pub(super) train: Program,
+    pub(super) train: Steps,
     pub(super) fed: Vec<(String, Host32)>,
     pub(super) saved: Vec<Saved>,
     pub(super) states: Vec<(String, Handle<f32>)>,
@@ -177,7 +178,7 @@ impl Training {
     }
 
     pub fn train_program(&self) -> Program {
-        self.train
+        self.train.program()
     }
 
     /// Writes a fed column: the same for every replica.
@@ -215,15 +216,16 @@ impl Training {
     }
 
     pub fn run(&mut self, steps: u64) -> Result<()> {
-        self.session.run(self.train, steps)
+        self.train.run(&mut self.session, steps)
     }
 
     /// Begins to measure about so many steps, taken by [`Training::run_measured`].
     pub fn measure(&mut self, steps: u64) -> Result<Runs> {
-        self.session.measure(self.train, steps)
+        self.session.measure(self.train.program(), steps)
     }
 
     pub fn run_measured(&mut self, runs: &mut Runs, steps: u64) -> Result<()> {
+        self.train.pass(steps);
         self.session.run_measured(runs, steps)
     }
 

@@ -38,6 +38,7 @@ use crate::shape::DType;
 use crate::tensor::{Content, Element, Host, View};
 
 mod readable;
+pub(crate) mod sentinel;
 pub use readable::{Answers, Readable, Requests};
 
 /// A graph compiled and ready to run: the one owner of its executor. What handles of that graph

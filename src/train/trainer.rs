@@ -23,7 +23,7 @@ use crate::exec::profile::Profile;
 use crate::exec::{Device, DeviceInfo, Traffic};
 use crate::nn::{Network, Parameter};
 use crate::plan::Plan;
-use crate::rng::{Stream, key, keys, streams};
+use crate::rng::keys;
 use crate::run::Session;
 
 /// A network in training.
@@ -355,19 +355,6 @@ impl Trainer {
             to_go -= now;
         }
         Ok(runs.profile())
-    }
-
-    /// Step number `step`, with one launch of it held against the reference.
-    fn verified_step(&mut self, step: u64) -> Result<()> {
-        let train = self.handles.train.program;
-        let launches = self.session.launches(train)?.len();
-        let stream = Stream {
-            seed: key(self.settings.seed),
-            replica: 0,
-            stream: streams::SENTINEL,
-        };
-        let pick = stream.words(step as u32, 0)[0] as usize % launches;
-        self.session.run_verified(train, pick)
     }
 
     /// Evaluates the test set with the networks that [`Trainer::model`] gives.

@@ -117,6 +117,7 @@ impl Prepared {
             .epochs(setting.epochs)
             .replicas(setting.replicas)
             .seed(setting.seed)
+            .verify_every(setting.verify_every)
             .validation(self.given(&self.validation))
             .test(self.given(&self.test));
         for metric in &self.metrics {

@@ -139,6 +139,9 @@ pub struct TrainingSetting {
     /// Rows of each part that lie on the device at once, of data that are larger than it: they are trained on and
     /// evaluated shard by shard ([`Shards`](crate::data::Shards)). All of them if not given.
     pub shard_rows: Option<usize>,
+    /// Every so many steps one launch is computed again by the reference, and the run ends if they disagree
+    /// ([`Fit::verify_every`](crate::fit::Fit::verify_every)); never if not given.
+    pub verify_every: u64,
 }
 
 impl Default for TrainingSetting {
@@ -154,6 +157,7 @@ impl Default for TrainingSetting {
             mixup: None,
             loss_scale: None,
             shard_rows: None,
+            verify_every: 0,
         }
     }
 }

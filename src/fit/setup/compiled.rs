@@ -12,6 +12,7 @@ use crate::fit::training::{Total, Training};
 use crate::graph::Handle;
 use crate::optim::Optimizer;
 use crate::run::Session;
+use crate::run::sentinel::{Sentinel, Steps};
 
 impl Setup<'_> {
     /// The optimizer of each replica.
@@ -75,9 +76,13 @@ impl Setup<'_> {
         let states = update.iter().flat_map(|update| update.states());
         let states = states.map(|(name, value)| Ok((name, graph.handle(value)?)));
         let scale = update.as_ref().and_then(|update| update.scale());
+        let sentinel = Sentinel {
+            every: self.wishes.verify,
+            seed: self.seed,
+        };
         let mut training = Training {
             order: order.map(|(program, _)| program),
-            train,
+            train: Steps::new(train, sentinel),
             fed: fed.collect::<Result<_>>()?,
             saved: saved::begin(&mut session, &graph, &variables, seed, &mut 0)?,
             states: states.collect::<Result<_>>()?,

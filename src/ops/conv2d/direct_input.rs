@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::correlation::{Correlation, FEW, Panels, apart, finite, pays, with_made, with_planes};
-use super::planes::WIDEST;
+use super::planes::{WIDEST, shared};
 use super::reference::Launched;
 
 /// The pixels of one phase of an image.
@@ -20,8 +20,12 @@ struct Phase {
 
 /// An input gradient made ready.
 pub(super) struct InputGradient {
-    /// Rows and columns of gradients with zeros around them.
-    extents: [usize; 2],
+    /// Rows of gradients with zeros around them.
+    rows: usize,
+    /// How far a row is from the next one: zeros behind one are those before the other, as in [`Planes`](super::planes::Planes).
+    columns: usize,
+    /// Zeros that they share, and that stand behind the last one.
+    shared: usize,
     /// Zeros before the first gradient that is seen.
     before: [usize; 2],
     /// The first gradient that is seen.
@@ -45,11 +49,19 @@ impl InputGradient {
             let all = (s.at.input[axis] + window.padding[axis]).div_ceil(window.stride[axis]);
             all - skipped[axis]
         });
-        let extents = per_axis(&|axis| pixels[axis] + reach[axis]);
-        let positions = (pixels[0] - 1) * extents[1] + pixels[1];
+        let before = per_axis(&|axis| reach[axis].saturating_sub(skipped[axis]));
+        let first = per_axis(&|axis| skipped[axis].saturating_sub(reach[axis]));
+        let [rows, seen] = per_axis(&|axis| pixels[axis] + reach[axis]);
+        let behind = (seen - before[1]).saturating_sub(s.at.output[1].saturating_sub(first[1]));
+        let shared = shared([before[1].min(behind)].into_iter(), seen, pixels[1]);
+        let columns = seen - shared;
+        let (plane, positions) = (
+            rows * columns + shared,
+            (pixels[0] - 1) * columns + pixels[1],
+        );
         let places =
             s.at.input[0].div_ceil(window.stride[0]) * s.at.input[1].div_ceil(window.stride[1]);
-        let sizes = [s.at.output[0] * s.at.output[1], extents[0] * extents[1]];
+        let sizes = [s.at.output[0] * s.at.output[1], plane];
         if !pays(places, positions, sizes) || !finite(w) {
             return None;
         }
@@ -64,10 +76,8 @@ impl InputGradient {
             phases.entry(rest).or_default().push([k, l]);
         }
         let phase = |(rest, own): (_, Vec<[usize; 2]>)| {
-            let stands = |&[k, l]: &[usize; 2]| {
-                (reach[0] - shift(0, k)) * extents[1] + reach[1] - shift(1, l)
-            };
-            let plane = extents[0] * extents[1];
+            let stands =
+                |&[k, l]: &[usize; 2]| (reach[0] - shift(0, k)) * columns + reach[1] - shift(1, l);
             let taps: Vec<usize> = (0..filters)
                 .flat_map(|f| own.iter().map(move |tap| f * plane + stands(tap)))
                 .collect();
@@ -85,20 +95,27 @@ impl InputGradient {
         };
         Some(Self {
             phases: phases.into_iter().map(phase).collect(),
-            extents,
-            before: per_axis(&|axis| reach[axis].saturating_sub(skipped[axis])),
-            first: per_axis(&|axis| skipped[axis].saturating_sub(reach[axis])),
+            rows,
+            columns,
+            shared,
+            before,
+            first,
             skipped,
             pixels,
         })
+    }
+
+    /// Elements of a filter's gradients with zeros around them.
+    fn plane(&self) -> usize {
+        self.rows * self.columns + self.shared
     }
 
     /// An image's ∂x `[C, H, W]` from its g `[F, H_o, W_o]`.
     pub(super) fn run(&self, s: &Launched, g: &[f32], dx: &mut [f32]) {
         let ([h, w], [ho, wo]) = (s.at.input, s.at.output);
         let (channels, filters) = (s.c / s.groups, s.f / s.groups);
-        let positions = (self.pixels[0] - 1) * self.extents[1] + self.pixels[1];
-        let (plane, apart) = (self.extents[0] * self.extents[1], apart(positions));
+        let positions = (self.pixels[0] - 1) * self.columns + self.pixels[1];
+        let (plane, apart) = (self.plane(), apart(positions));
         if self.phases.len() < s.at.window.stride[0] * s.at.window.stride[1] {
             // Some pixels are no window's.
             dx.fill(0.0);
@@ -133,10 +150,12 @@ impl InputGradient {
 
     /// Lays out gradients of a group's filters, `[filters, H_o, W_o]`, with zeros around them.
     fn lay(&self, s: &Launched, g: &[f32], planes: &mut [f32]) {
-        let ([ho, wo], plane) = (s.at.output, self.extents[0] * self.extents[1]);
+        let [ho, wo] = s.at.output;
         planes.fill(0.0);
-        for (g, plane) in g.chunks_exact(ho * wo).zip(planes.chunks_exact_mut(plane)) {
-            let rows = plane.chunks_exact_mut(self.extents[1]).skip(self.before[0]);
+        let planes = planes.chunks_exact_mut(self.plane());
+        for (g, plane) in g.chunks_exact(ho * wo).zip(planes) {
+            let rows = plane.chunks_exact_mut(self.columns).take(self.rows);
+            let rows = rows.skip(self.before[0]);
             for (to, g) in rows.zip(g.chunks_exact(wo).skip(self.first[0])) {
                 let (to, g) = (&mut to[self.before[1]..], g.get(self.first[1]..));
                 for (to, &g) in to.iter_mut().zip(g.unwrap_or(&[])) {
@@ -149,11 +168,8 @@ impl InputGradient {
     /// Puts a phase's pixels where they stand in a channel's ∂x.
     fn spread(&self, s: &Launched, rest: [usize; 2], made: &[f32], dx: &mut [f32]) {
         let ([h, w], window) = (s.at.input, &s.at.window);
-        for (i, made) in made
-            .chunks(self.extents[1])
-            .take(self.pixels[0])
-            .enumerate()
-        {
+        let rows = made.chunks(self.columns).take(self.pixels[0]);
+        for (i, made) in rows.enumerate() {
             let row = (self.skipped[0] + i) * window.stride[0] + rest[0];
             let row = row.checked_sub(window.padding[0]);
             let Some(row) = row.filter(|&row| row < h) else {

@@ -5,7 +5,8 @@
 //! of neighbouring windows, a tap sees neighbours in one phase. So tap `t` of the window at
 //! *position* `i · columns + j` stands at `taps[t] + i · columns + j`, for every t, and vectors of
 //! positions are loaded as they lie. Positions run over the plane's gaps too; what is made there is
-//! dropped.
+//! dropped. Zeros behind a row are those before the next one, as far as there are such: the gaps are
+//! as narrow as windows allow.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +18,12 @@ pub(super) const WIDEST: usize = 16;
 /// A launch's images in phases.
 #[derive(Clone, Debug)]
 pub(super) struct Planes {
-    /// Rows and columns of a phase.
-    extents: [usize; 2],
+    /// Rows of a phase.
+    rows: usize,
+    /// How far a row of a phase is from the next one.
+    columns: usize,
+    /// Zeros that windows at the end of a row see of the next row, and behind the last one.
+    shared: usize,
     /// The rests of row and column of each phase that a tap sees.
     phases: Vec<[usize; 2]>,
     /// Where each tap of a channel's window stands in the channel's phases.
@@ -34,8 +39,7 @@ impl Planes {
             let reach = last + (window.kernel[axis] - 1) * window.dilation[axis] + 1;
             reach.div_ceil(window.stride[axis])
         };
-        let extents = [reach(0), reach(1)];
-        let (mut phases, mut taps) = (Vec::new(), Vec::new());
+        let (mut phases, mut places) = (Vec::new(), Vec::new());
         let mut numbers = BTreeMap::new();
         for k in 0..window.kernel[0] {
             for l in 0..window.kernel[1] {
@@ -46,24 +50,42 @@ impl Planes {
                     phases.len() - 1
                 });
                 let [row, column] = [at[0] / window.stride[0], at[1] / window.stride[1]];
-                taps.push((number * extents[0] + row) * extents[1] + column);
+                places.push([number, row, column]);
             }
         }
-        Self {
-            extents,
+        let (rows, seen) = (reach(0), reach(1));
+        let zeros = phases.iter().map(|[_, column]| {
+            let (step, padding) = (window.stride[1], window.padding[1]);
+            let (before, inside) = along([step, padding, *column], s.at.input[1], seen);
+            before.min(seen - before - inside)
+        });
+        let shared = shared(zeros, seen, s.at.output[1]);
+        let mut this = Self {
+            rows,
+            columns: seen - shared,
+            shared,
             phases,
-            taps,
-        }
+            taps: vec![],
+        };
+        let stands =
+            |[number, row, column]: [usize; 3]| number * this.phase() + row * this.columns + column;
+        this.taps = places.into_iter().map(stands).collect();
+        this
+    }
+
+    /// Elements of a phase.
+    fn phase(&self) -> usize {
+        self.rows * self.columns + self.shared
     }
 
     /// Elements of a channel.
     pub(super) fn channel(&self) -> usize {
-        self.phases.len() * self.extents[0] * self.extents[1]
+        self.phases.len() * self.phase()
     }
 
     /// Columns of a plane: how far a position is from the one below it.
     pub(super) fn columns(&self) -> usize {
-        self.extents[1]
+        self.columns
     }
 
     /// Where each tap of a window over so many channels stands.
@@ -79,9 +101,13 @@ impl Planes {
         let channels = x.chunks_exact(h * w);
         for (x, planes) in channels.zip(planes.chunks_exact_mut(self.channel())) {
             planes.fill(0.0);
-            let phases = planes.chunks_exact_mut(self.extents[0] * self.extents[1]);
+            let phases = planes.chunks_exact_mut(self.phase());
             for (&[row, column], plane) in self.phases.iter().zip(phases) {
-                for (i, to) in plane.chunks_exact_mut(self.extents[1]).enumerate() {
+                for (i, to) in plane
+                    .chunks_exact_mut(self.columns)
+                    .take(self.rows)
+                    .enumerate()
+                {
                     let row = (i * window.stride[0] + row).checked_sub(window.padding[0]);
                     if let Some(row) = row.filter(|&row| row < h) {
                         let (step, padding) = (window.stride[1], window.padding[1]);
@@ -93,13 +119,26 @@ impl Planes {
     }
 }
 
+/// How many zeros rows can share, each of which has `zeros` at either end of what windows see of it: no more than
+/// leave neighbouring rows of `places` positions apart.
+pub(super) fn shared(zeros: impl Iterator<Item = usize>, seen: usize, places: usize) -> usize {
+    zeros.min().unwrap_or(0).min(seen - places)
+}
+
+/// Of a row of `pixels` with `padding` zeros before it, every `step`th element from `first` on, `seen` of them: the
+/// zeros before the first pixel, and the pixels.
+fn along([step, padding, first]: [usize; 3], pixels: usize, seen: usize) -> (usize, usize) {
+    // The first place inside is the least j with first + j step >= padding.
+    let before = padding.saturating_sub(first).div_ceil(step).min(seen);
+    let from = (first + before * step).saturating_sub(padding).min(pixels);
+    (before, (pixels - from).div_ceil(step).min(seen - before))
+}
+
 /// Of a row with zeros around it, every `step`th element from `first` on; the zeros are there.
 fn lay_row(x: &[f32], [step, padding, first]: [usize; 3], to: &mut [f32]) {
-    // The first place inside is the least j with first + j step >= padding.
-    let before = padding.saturating_sub(first).div_ceil(step).min(to.len());
+    let (before, inside) = along([step, padding, first], x.len(), to.len());
     let from = (first + before * step).saturating_sub(padding).min(x.len());
     let (x, to) = (&x[from..], &mut to[before..]);
-    let inside = x.len().div_ceil(step).min(to.len());
     match step {
         1 => to[..inside].copy_from_slice(&x[..inside]),
         _ => {

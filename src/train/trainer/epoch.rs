@@ -3,6 +3,7 @@
 use super::Trainer;
 use crate::clock::Stopwatch;
 use crate::error::Result;
+use crate::run::sentinel::{Sentinel, Steps};
 use crate::tensor::Values;
 use crate::train::outcome::{Epoch, Evaluation, Event, Metrics, evaluation, metrics};
 use crate::train::programs::{KEPT, TRAINING};
@@ -30,21 +31,15 @@ impl Trainer {
         self.check_room(self.left())?;
         let number = self.epochs_done() + 1;
         let end = (number * self.steps) as u64;
+        let sentinel = Sentinel {
+            every: self.settings.verify_every,
+            seed: self.settings.seed,
+        };
+        let mut steps = Steps::new(self.handles.train.program, sentinel).from(self.done);
         while self.done < end {
             self.prepare()?;
-            let step = self.done;
-            let mut now = PROGRESS.min(end - step);
-            match self.settings.verify_every {
-                0 => self.session.run(self.handles.train.program, now)?,
-                every if (step + 1).is_multiple_of(every) => {
-                    now = 1;
-                    self.verified_step(step)?;
-                }
-                every => {
-                    now = now.min(every - 1 - step % every);
-                    self.session.run(self.handles.train.program, now)?;
-                }
-            }
+            let now = PROGRESS.min(end - self.done);
+            steps.run(&mut self.session, now)?;
             self.count(now)?;
             tell(&Event::Steps {
                 epoch: number,
