@@ -354,6 +354,15 @@ fn what_would_be_passed_over_in_silence_is_refused() {
     let error = experiment.prepare(Some(&text), &Registry::standard());
     let error = error.map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("rows of layer 0: found 5"), "{error}");
+    // A part that is shorter than a window, by its name.
+    let mut experiment = Experiment::load(&configs().join("char-transformer.toml")).unwrap();
+    experiment.data.split = vec![0.99, 0.005, 0.005];
+    let error = experiment.prepare(Some(&text), &Registry::standard());
+    let error = error.map(|_| ()).unwrap_err().to_string();
+    assert!(
+        error.starts_with("validation part of the text, "),
+        "{error}"
+    );
     // What belongs to tables says nothing of a text, and the other way round.
     type Change = fn(&mut wgrad::fit::DataSetting);
     let of_tables: [(&str, Change); 6] = [

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use common::fixtures::load;
 use common::mixed_gpu;
 use common::weights::{devices, floats, hold, integers, under};
+use wgrad::Error;
 use wgrad::compile::Options;
 use wgrad::data::Dataset;
 use wgrad::exec::{Choice, Device};
@@ -345,7 +346,35 @@ fn a_run_that_goes_on_knows_its_scale() {
     let fit = Fit::new(&model, Loss::mse(), other).batch(6).epochs(8);
     let fit = fit.replicas(2).seed(5).checkpoint(&file).resume();
     let refused = fit.run(&data, &cpu()).unwrap_err().to_string();
-    assert!(refused.contains("optimizer"), "{refused}");
+    assert!(
+        refused.contains("optimizer where it says `first: 1125899906842624.0, "),
+        "{refused}"
+    );
+    assert!(
+        refused.contains("with optimizer where it says `first: 65536.0, "),
+        "{refused}"
+    );
+}
+
+/// A replica that has skipped every step is not trained, and says so; one step that was taken is a beginning.
+#[test]
+fn a_run_without_a_step_is_no_run() {
+    let (model, data) = (regression(), data());
+    for device in devices() {
+        let run = |scale: f64| {
+            let optimizer = Optimizer::new(Adam::default(), 0.01);
+            let optimizer = optimizer.loss_scale(LossScale::fixed(scale));
+            let fit = Fit::new(&model, Loss::mse(), optimizer).batch(6).epochs(2);
+            fit.replicas(2).run(&data, &device)
+        };
+        let error = run(2f64.powi(126)).map(|_| ()).unwrap_err();
+        let Error::NotFinite { place, fix, .. } = &error else {
+            panic!("{error}");
+        };
+        assert_eq!(place, "gradients of every step");
+        assert!(fix.contains("smaller loss scale"), "{fix}");
+        assert!(run(1024.0).is_ok());
+    }
 }
 
 /// Nothing is uploaded and read back; sweeps, rates by hand and gradients that are read know of it.

@@ -173,24 +173,73 @@ impl Checkpoint {
                      and the schedule that it began with, or another file.",
                 ));
             }
-            let short = |text: &str| match text.chars().count() > 60 {
-                true => "another one".to_string(),
-                false => format!("`{text}`"),
-            };
-            let text = found.map_or("nothing".into(), |text| short(text));
-            let wanted = match short(wanted) {
-                text if text == "another one" => "the one that goes on".into(),
-                text => text,
+            let (found, wanted) = match found {
+                None => ("nothing".into(), shown(wanted, "the one that goes on")),
+                Some(found) => apart(found, wanted),
             };
             return Err(Error::file(
                 path,
-                format!("{name} {text}"),
+                format!("{name} {found}"),
                 format!("a checkpoint of this run, with {name} {wanted}"),
                 "Give the run the settings that it began with, or another file.",
             ));
         }
         Ok(())
     }
+}
+
+/// Most characters of a setting that are shown.
+const SHOWN: usize = 60;
+
+/// A text between ticks, or what is said in the stead of a long one.
+fn shown(text: &str, long: &str) -> String {
+    match text.chars().count() > SHOWN {
+        true => long.into(),
+        false => format!("`{text}`"),
+    }
+}
+
+/// Two settings that differ: both, or of long ones the parts between commas and brackets that do.
+fn apart(found: &str, wanted: &str) -> (String, String) {
+    let whole = |text: &str| text.chars().count() <= SHOWN;
+    if whole(found) && whole(wanted) {
+        return (shown(found, ""), shown(wanted, ""));
+    }
+    let parts = |text: &str| -> Vec<String> {
+        let parts = text.split([',', '{', '}', '[', ']']).map(str::trim);
+        parts
+            .filter(|part| !part.is_empty())
+            .map(String::from)
+            .collect()
+    };
+    let (all_found, all_wanted) = (parts(found), parts(wanted));
+    let before = all_found
+        .iter()
+        .zip(&all_wanted)
+        .take_while(|(a, b)| a == b)
+        .count();
+    let behind = all_found[before..]
+        .iter()
+        .rev()
+        .zip(all_wanted[before..].iter().rev());
+    let behind = behind.take_while(|(a, b)| a == b).count();
+    let differing = |all: &[String]| all[before..all.len() - behind].join(", ");
+    let differ = [&all_found, &all_wanted].map(|all| differing(all));
+    if differ[0] == differ[1] || differ.iter().any(|part| part.is_empty()) {
+        return (
+            shown(found, "another one"),
+            shown(wanted, "the one that goes on"),
+        );
+    }
+    let [found, wanted] = differ;
+    let part = |text: &str, long: &str| match whole(text) {
+        true => format!("where it says `{text}`"),
+        false => long.into(),
+    };
+    (
+        part(&found, "another one"),
+        part(&wanted, "the one that goes on"),
+    )
 }
 
 /// The schedules of two optimizers, as text, that are the same but for these.

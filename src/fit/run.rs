@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use ndarray::ArrayD;
+
 use super::callback::{Callback, Control};
 use super::checkpoint::{Checkpoint, State};
 use super::loss::Loss;
@@ -398,7 +400,8 @@ impl<'a> Fit<'a> {
     /// # Errors
     /// Before anything runs: columns, sizes and settings that do not fit, by name; a checkpoint that is
     /// broken or of another run; data that the device has no room for as a whole. While it runs:
-    /// [`Error::NotFinite`] when a loss is not finite any more, that of a step that was skipped too;
+    /// [`Error::NotFinite`] when a loss is not finite any more, that of a step that was skipped too, in the end for
+    /// a replica that has skipped every step, and for weights that the last update has made infinite;
     /// [`Error::Disagrees`] for a launch that was found wrong ([`Fit::verify_every`]); what a callback says, what the device
     /// says; of data in shards what keeps rows from being read or does not fit in them, by shard and rows.
     pub fn run<'d>(mut self, data: impl Into<DataRef<'d>>, device: &Device) -> Result<Outcome> {
@@ -507,8 +510,58 @@ impl<'a> Fit<'a> {
                 training.checkpoint(state, chosen.as_ref())?.save(path)?;
             }
         }
-        finish(report, training, chosen, test, &feeds)
+        none_taken(&report)?;
+        let initial = self.initial;
+        let outcome = finish(report, training, chosen, test, &feeds)?;
+        finite(&outcome, initial)?;
+        Ok(outcome)
     }
+}
+
+/// Refuses a run of which a replica has taken no step: its weights are those that it began with.
+fn none_taken(report: &Report) -> Result<()> {
+    let last = report.epochs.last();
+    let skipped = last
+        .into_iter()
+        .flat_map(|last| last.skipped_steps.iter().map(move |s| (s, last.steps)));
+    for (replica, (&skipped, steps)) in skipped.enumerate() {
+        if skipped == steps {
+            return Err(Error::NotFinite {
+                place: "gradients of every step".into(),
+                step: 0,
+                replica,
+                fix: "Begin with a smaller loss scale; where the loss is not large, a network without one \
+                      shows what overflows."
+                    .into(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses weights that are not finite, of tensors that were: the last update is after the last loss.
+fn finite(outcome: &Outcome, initial: Option<&Weights>) -> Result<()> {
+    let whole = |tensor: &ArrayD<f32>| tensor.iter().all(|x| x.is_finite());
+    for (replica, weights) in outcome.weights.iter().enumerate() {
+        let mut wrong = weights
+            .tensors()
+            .iter()
+            .filter(|(_, tensor)| !whole(tensor));
+        let given = |name: &str| initial.and_then(|initial| initial.get(name).ok());
+        if let Some((name, _)) = wrong.find(|(name, _)| given(name).is_none_or(whole)) {
+            return Err(Error::NotFinite {
+                place: format!("weight {name}"),
+                step: outcome
+                    .report
+                    .epochs
+                    .last()
+                    .map_or(0, |last| last.steps.saturating_sub(1)),
+                replica,
+                fix: format!("{FIX}."),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The way of each evaluated set's shards to the device, of those in shards.
@@ -549,9 +602,11 @@ fn scores(evaluated: Evaluated) -> Vec<Scores> {
     evaluated.into_iter().map(scores).collect()
 }
 
+/// What helps against numbers that are not finite.
+const FIX: &str = "Lower the learning rate, clip the gradients, or look at the data";
+
 /// What to do about a loss that is not finite.
 fn not_finite(data: &Given<'_>, needs: &[Need]) -> Result<String> {
-    let fix = "Lower the learning rate, clip the gradients, or look at the data";
     for need in needs.iter().filter(|need| !need.uncounted.is_empty()) {
         let rows = match data {
             Given::Whole(data) => match need.uncounted_rows(data)? {
@@ -561,10 +616,10 @@ fn not_finite(data: &Given<'_>, needs: &[Need]) -> Result<String> {
             Given::Shards(..) => "some rows may have".into(),
         };
         return Ok(format!(
-            "{fix}: {rows} no label in column {} that counts, and a mini-batch of such rows alone has no \
+            "{FIX}: {rows} no label in column {} that counts, and a mini-batch of such rows alone has no \
              mean loss. Leave them out.",
             need.column
         ));
     }
-    Ok(format!("{fix}."))
+    Ok(format!("{FIX}."))
 }

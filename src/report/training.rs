@@ -64,6 +64,7 @@ pub fn training_html(page: &Page<'_>) -> Result<String> {
         grouped(report.epochs.len()),
         escaped(&report.device),
     );
+    add_skipped(&mut body, report);
     add_test(&mut body, report);
     body += "<h2>Epoch by epoch</h2>\n<div class=\"plots\">\n";
     for plot in plots(report) {
@@ -98,6 +99,24 @@ fn names(scores: &[Scores]) -> Vec<&str> {
     let named = metrics.filter(|name| !is_of_one_class(name));
     let loss = scores.first().map(|_| "loss");
     loss.into_iter().chain(named).collect()
+}
+
+/// How many steps each network has skipped for its loss scale, of how many.
+fn add_skipped(body: &mut String, report: &Report) {
+    let Some(last) = report.epochs.last() else {
+        return;
+    };
+    if last.skipped_steps.iter().any(|&skipped| skipped > 0) {
+        let each: Vec<String> = (last.skipped_steps.iter())
+            .map(|&skipped| grouped(skipped as usize))
+            .collect();
+        let _ = writeln!(
+            body,
+            "<p class=\"soft\">Steps skipped, since gradients were not finite under the loss scale: {} of {}.</p>",
+            each.join(", "),
+            grouped(last.steps as usize)
+        );
+    }
 }
 
 /// The test's numbers: mean and, of several replicas, deviation.
@@ -306,6 +325,14 @@ mod tests {
         for outside in ["https:", "<script", "<link", "url("] {
             assert!(!html.contains(outside), "{outside}");
         }
+    }
+
+    #[test]
+    fn skipped_steps_are_told() {
+        let mut report = report(2);
+        assert!(!page(&report).contains("skipped"));
+        report.epochs[2].skipped_steps = vec![0, 7];
+        assert!(page(&report).contains("under the loss scale: 0, 7 of 30."));
     }
 
     #[test]

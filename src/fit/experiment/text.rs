@@ -8,6 +8,8 @@ use crate::error::{Error, Result};
 use crate::files::read_limited;
 use crate::model::Description;
 
+/// What the parts of a text are called, in the order of their shares.
+const PARTS: [&str; 3] = ["training", "validation", "test"];
 /// Longest text that is read.
 const MAX_TEXT: u64 = 1 << 30;
 
@@ -66,11 +68,11 @@ impl Experiment {
                 0 => self.data.apart.unwrap_or(self.data.window),
                 _ => self.data.window,
             };
-            parts.push(Dataset::windows_apart(
-                part.to_vec(),
-                self.data.window,
-                apart,
-            )?);
+            let windows = Dataset::windows_apart(part.to_vec(), self.data.window, apart);
+            parts.push(windows.map_err(|e| match PARTS.get(k) {
+                Some(name) => e.within(&format!("{name} part of the text")),
+                None => e,
+            })?);
             from = to;
         }
         Ok((parts, Reading::Text(characters)))

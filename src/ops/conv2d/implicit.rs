@@ -129,7 +129,9 @@ pub static FORWARD: Kernel = Kernel {
 pub static INPUT_GRAD: Kernel = Kernel {
     name: "conv2d_implicit_input_grad",
     demand: block_demand!("F / GROUPS * KH * KW", "645"),
-    turns: "(F * KH * KW / GROUPS / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
+    // A block that has met a weight which is not finite sums each of its results up again.
+    turns: "(F * KH * KW / GROUPS / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256 \
+            + BLOCK * BLOCK / 256 * ((F / GROUPS + 1) * (2 + KH * (KW + 2)) + 8)",
     source: source!("input_grad"),
     constants: CONSTANTS,
     ports: PORTS,
