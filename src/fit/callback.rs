@@ -59,12 +59,12 @@ impl Control<'_> {
         self.stop = true;
     }
 
-    /// The weights of each replica; it costs a readback.
+    /// The weights of each replica as they were evaluated; it costs a readback.
     ///
     /// # Errors
     /// What the device says.
     pub fn weights(&mut self) -> Result<Vec<Weights>> {
-        self.training.weights()
+        self.training.evaluated()
     }
 
     /// The learning rate of each replica, without what a schedule makes of it.

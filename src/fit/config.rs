@@ -227,6 +227,10 @@ pub struct OptimizerSetting {
     /// How the rate changes; it stays if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<ScheduleSetting>,
+    /// d of the exponential moving average of the weights that is then evaluated and kept
+    /// ([`Optimizer::average`]); there is none if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average: Option<f64>,
 }
 
 /// A loss scale: `dynamic`, or a number that stays ([`LossScale`]).
@@ -403,6 +407,9 @@ impl OptimizerSetting {
         }
         if let Some(value) = self.clip_value {
             optimizer = optimizer.clip_value(value);
+        }
+        if let Some(decay) = self.average {
+            optimizer = optimizer.average(decay);
         }
         if let Some(schedule) = &self.schedule {
             optimizer = optimizer.schedule(schedule.build(epochs, epoch_steps)?);

@@ -80,7 +80,8 @@ pub struct Fit<'a> {
 pub struct Outcome {
     /// The numbers.
     pub report: Report,
-    /// The weights of each replica: the last epoch's, or those that a callback chose.
+    /// The weights of each replica: the last epoch's, or those that a callback chose; their averages, where the optimizer
+    /// keeps them ([`Optimizer::average`]).
     pub weights: Vec<Weights>,
 }
 
@@ -585,7 +586,7 @@ fn finish(
 ) -> Result<Outcome> {
     report.chosen_epoch = report.epochs.len();
     let weights = match chosen {
-        None => training.weights()?,
+        None => training.evaluated()?,
         Some((epoch, weights)) => {
             report.chosen_epoch = epoch;
             training.set_each(&weights)?;

@@ -10,6 +10,7 @@ use crate::rng::keys;
 use crate::run::Session;
 
 /// A variable of a model that is saved.
+#[derive(Clone)]
 pub(super) struct Saved {
     pub name: String,
     pub extents: Vec<usize>,

@@ -372,7 +372,20 @@ impl TrainStep {
         self.training.weights()
     }
 
-    /// Gives every replica these weights; the optimizer's state stays.
+    /// The weights and statistics of each replica with the averages that the optimizer keeps of parameters in their
+    /// place ([`Optimizer::average`]).
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for an optimizer that keeps none; [`Error::Device`] when the device fails.
+    pub fn averages(&mut self) -> Result<Vec<Weights>> {
+        if !self.training.averages {
+            let wanted = "an optimizer that keeps them (`Optimizer::average`)";
+            return Err(Error::setting("averages of the weights", "none", wanted));
+        }
+        self.training.evaluated()
+    }
+
+    /// Gives every replica these weights, from which averages begin anew; what else the optimizer keeps stays.
     ///
     /// # Errors
     /// [`Error::UnknownName`] for a weight that is missing, [`Error::Shape`] for one of other extents.

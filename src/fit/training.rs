@@ -114,6 +114,10 @@ pub(super) struct Training {
     pub(super) train: Steps,
     pub(super) fed: Vec<(String, Host32)>,
     pub(super) saved: Vec<Saved>,
+    /// The same as they are evaluated: averages, where the optimizer keeps them, in the place of parameters.
+    pub(super) evaluated: Vec<Saved>,
+    /// Whether there are averages.
+    pub(super) averages: bool,
     pub(super) states: Vec<(String, Handle<f32>)>,
     pub(super) step: Handle<u32>,
     pub(super) total: Total,
@@ -339,19 +343,32 @@ impl Training {
         by_hand.set_rates(&mut self.session, rates)
     }
 
-    /// The model's weights and statistics of each replica.
+    /// The model's weights and statistics of each replica, as they are trained.
     pub fn weights(&mut self) -> Result<Vec<Weights>> {
         saved::read(&mut self.session, &self.saved)
     }
 
-    /// Gives every replica these weights.
-    pub fn set_weights(&mut self, weights: &Weights) -> Result<()> {
-        saved::write(&mut self.session, &self.saved, weights)
+    /// The same as they are evaluated, averages where such are kept.
+    pub fn evaluated(&mut self) -> Result<Vec<Weights>> {
+        saved::read(&mut self.session, &self.evaluated)
     }
 
-    /// Each replica's weights, one after the other.
+    /// Gives every replica these weights, from which averages begin.
+    pub fn set_weights(&mut self, weights: &Weights) -> Result<()> {
+        saved::write(&mut self.session, &self.saved, weights)?;
+        match self.averages {
+            true => saved::write(&mut self.session, &self.evaluated, weights),
+            false => Ok(()),
+        }
+    }
+
+    /// Each replica's weights, one after the other, likewise.
     pub fn set_each(&mut self, weights: &[Weights]) -> Result<()> {
-        saved::write_each(&mut self.session, &self.saved, weights)
+        saved::write_each(&mut self.session, &self.saved, weights)?;
+        match self.averages {
+            true => saved::write_each(&mut self.session, &self.evaluated, weights),
+            false => Ok(()),
+        }
     }
 
     /// The checkpoint of a run in this state, with the weights that a callback has chosen: the step counter,

@@ -98,6 +98,18 @@ impl Variables {
         });
     }
 
+    /// [`Variables::bind`] of several that are there; gives what they were, to be bound again.
+    pub(crate) fn bind_each(&mut self, values: &[(String, Value)]) -> Vec<(String, Value)> {
+        let mut before = Vec::new();
+        for (name, value) in values {
+            if let Some(&known) = self.by_name.get(name) {
+                let was = std::mem::replace(&mut self.list[known].value, *value);
+                before.push((name.clone(), was));
+            }
+        }
+        before
+    }
+
     /// The value of a name.
     ///
     /// # Errors

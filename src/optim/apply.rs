@@ -186,6 +186,12 @@ impl Update {
         self.slots.iter().flat_map(of).chain(scale).collect()
     }
 
+    /// The parameters of which an average is kept, by name, and their averages.
+    pub(crate) fn averages(&self) -> Vec<(String, Value)> {
+        let own = |slot: &Slot| Some((slot.name.clone(), slot.average?));
+        self.slots.iter().filter_map(own).collect()
+    }
+
     /// The variable of the loss scale, of which [`told`](super::told) tells.
     pub(crate) fn scale(&self) -> Option<Value> {
         self.scaling.map(|scaling| scaling.variable)

@@ -1,5 +1,7 @@
 //! From the programs of a run to a session with its first values.
 
+use std::collections::HashMap;
+
 use super::step::Step;
 use super::writing::Writing;
 use super::{Setup, host32};
@@ -7,10 +9,10 @@ use crate::compile::Options;
 use crate::error::Result;
 use crate::exec::Device;
 use crate::fit::by_hand::ByHand;
-use crate::fit::saved::{self, Seed};
+use crate::fit::saved::{self, Saved, Seed};
 use crate::fit::training::{Total, Training};
 use crate::graph::Handle;
-use crate::optim::Optimizer;
+use crate::optim::{Optimizer, Update};
 use crate::run::Session;
 use crate::run::sentinel::{Sentinel, Steps};
 
@@ -29,10 +31,14 @@ impl Setup<'_> {
         self.fits(device)?;
         let mut writing = Writing::new()?;
         let step = self.step(&mut writing, &wanted)?;
+        let averages = step.update.as_ref().map_or_else(Vec::new, Update::averages);
+        // What is evaluated are the averages, where such are kept.
+        let trained = writing.variables.bind_each(&averages);
         let mut evaluations = Vec::new();
         for (set, data) in self.evaluated {
             evaluations.push(self.evaluation(set, data, &wanted, &mut writing)?);
         }
+        writing.variables.bind_each(&trained);
         let init = writing.graph.begin("init");
         if let Some(update) = &step.update {
             update.init(&mut writing.graph)?;
@@ -80,11 +86,24 @@ impl Setup<'_> {
             every: self.wishes.verify,
             seed: self.seed,
         };
+        let saved = saved::begin(&mut session, &graph, &variables, seed, &mut 0)?;
+        let averages = averages.into_iter();
+        let averages = averages.map(|(name, value)| Ok((name, graph.handle(value)?)));
+        let averages: HashMap<String, Handle<f32>> = averages.collect::<Result<_>>()?;
+        let evaluated = saved.iter().map(|trained| Saved {
+            handle: averages
+                .get(&trained.name)
+                .copied()
+                .unwrap_or(trained.handle),
+            ..trained.clone()
+        });
         let mut training = Training {
             order: order.map(|(program, _)| program),
             train: Steps::new(train, sentinel),
             fed: fed.collect::<Result<_>>()?,
-            saved: saved::begin(&mut session, &graph, &variables, seed, &mut 0)?,
+            evaluated: evaluated.collect(),
+            averages: !averages.is_empty(),
+            saved,
             states: states.collect::<Result<_>>()?,
             step: graph.handle(counter)?,
             total: Total::new(&graph, losses, self.batch)?,
