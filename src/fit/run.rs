@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use ndarray::ArrayD;
-
+use self::guard::{Lost, none_taken};
 use super::callback::{Callback, Control};
 use super::checkpoint::{Checkpoint, State};
 use super::loss::Loss;
@@ -22,6 +21,7 @@ use crate::exec::Device;
 use crate::model::Model;
 use crate::optim::Optimizer;
 
+mod guard;
 mod identity;
 mod over;
 mod without;
@@ -419,10 +419,8 @@ impl<'a> Fit<'a> {
         let feeds = feeds(&sets, &training, &needs);
         let validated = usize::from(self.validation.is_some());
         let test = validated..sets.len();
-        if let (None, Some(initial)) = (&earlier, self.initial) {
-            let drawn = training.weights()?;
-            let begun: Vec<Weights> = drawn.iter().map(|own| initial.over(own)).collect();
-            training.set_each(&begun)?;
+        if earlier.is_none() && self.initial.is_some() {
+            self.begin(&mut training)?;
         }
         let clock = Stopwatch::start();
         let mut report = Report {
@@ -469,18 +467,17 @@ impl<'a> Fit<'a> {
             }
             let (losses, mut sets) = training.evaluate(0..validated, &feeds)?;
             let losses: Vec<f64> = losses.into_iter().map(|sum| sum / steps as f64).collect();
-            let done = steps * epoch as u64;
             if let Some(replica) = losses.iter().position(|loss| !loss.is_finite()) {
-                return Err(Error::NotFinite {
-                    place: "training loss".into(),
-                    step: training.overflowed[replica].unwrap_or(done.saturating_sub(1)),
+                let lost = Lost {
+                    epochs: epoch - 1,
+                    step: training.overflowed[replica],
                     replica,
-                    fix: not_finite(&given, &needs)?,
-                });
+                };
+                return Err(self.loss_not_finite(&mut training, (&given, &needs), lost)?);
             }
             report.epochs.push(Epoch {
                 epoch,
-                steps: done,
+                steps: steps * epoch as u64,
                 training_loss: losses,
                 skipped_steps: training.skipped.clone(),
                 validation: sets.pop().map(scores).unwrap_or_default(),
@@ -512,57 +509,10 @@ impl<'a> Fit<'a> {
             }
         }
         none_taken(&report)?;
-        let initial = self.initial;
-        let outcome = finish(report, training, chosen, test, &feeds)?;
-        finite(&outcome, initial)?;
+        let outcome = finish(report, &mut training, chosen, test, &feeds)?;
+        self.finite(&outcome, &mut training, &given)?;
         Ok(outcome)
     }
-}
-
-/// Refuses a run of which a replica has taken no step: its weights are those that it began with.
-fn none_taken(report: &Report) -> Result<()> {
-    let last = report.epochs.last();
-    let skipped = last
-        .into_iter()
-        .flat_map(|last| last.skipped_steps.iter().map(move |s| (s, last.steps)));
-    for (replica, (&skipped, steps)) in skipped.enumerate() {
-        if skipped == steps {
-            return Err(Error::NotFinite {
-                place: "gradients of every step".into(),
-                step: 0,
-                replica,
-                fix: "Begin with a smaller loss scale; where the loss is not large, a network without one \
-                      shows what overflows."
-                    .into(),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Refuses weights that are not finite, of tensors that were: the last update is after the last loss.
-fn finite(outcome: &Outcome, initial: Option<&Weights>) -> Result<()> {
-    let whole = |tensor: &ArrayD<f32>| tensor.iter().all(|x| x.is_finite());
-    for (replica, weights) in outcome.weights.iter().enumerate() {
-        let mut wrong = weights
-            .tensors()
-            .iter()
-            .filter(|(_, tensor)| !whole(tensor));
-        let given = |name: &str| initial.and_then(|initial| initial.get(name).ok());
-        if let Some((name, _)) = wrong.find(|(name, _)| given(name).is_none_or(whole)) {
-            return Err(Error::NotFinite {
-                place: format!("weight {name}"),
-                step: outcome
-                    .report
-                    .epochs
-                    .last()
-                    .map_or(0, |last| last.steps.saturating_sub(1)),
-                replica,
-                fix: format!("{FIX}."),
-            });
-        }
-    }
-    Ok(())
 }
 
 /// The way of each evaluated set's shards to the device, of those in shards.
@@ -579,7 +529,7 @@ fn feeds<'s>(
 
 fn finish(
     mut report: Report,
-    mut training: Training,
+    training: &mut Training,
     chosen: Option<(usize, Vec<Weights>)>,
     test: std::ops::Range<usize>,
     feeds: &[Option<Feed<'_>>],
@@ -601,26 +551,4 @@ fn finish(
 fn scores(evaluated: Evaluated) -> Vec<Scores> {
     let scores = |(loss, metrics)| Scores { loss, metrics };
     evaluated.into_iter().map(scores).collect()
-}
-
-/// What helps against numbers that are not finite.
-const FIX: &str = "Lower the learning rate, clip the gradients, or look at the data";
-
-/// What to do about a loss that is not finite.
-fn not_finite(data: &Given<'_>, needs: &[Need]) -> Result<String> {
-    for need in needs.iter().filter(|need| !need.uncounted.is_empty()) {
-        let rows = match data {
-            Given::Whole(data) => match need.uncounted_rows(data)? {
-                0 => continue,
-                rows => format!("{rows} of {} rows have", data.rows()),
-            },
-            Given::Shards(..) => "some rows may have".into(),
-        };
-        return Ok(format!(
-            "{FIX}: {rows} no label in column {} that counts, and a mini-batch of such rows alone has no \
-             mean loss. Leave them out.",
-            need.column
-        ));
-    }
-    Ok(format!("{FIX}."))
 }

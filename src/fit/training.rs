@@ -112,6 +112,8 @@ pub(super) struct Training {
     pub(super) session: Session,
     pub(super) order: Option<Program>,
     pub(super) train: Steps,
+    /// Gives what the optimizer keeps its first values.
+    pub(super) init: Program,
     pub(super) fed: Vec<(String, Host32)>,
     pub(super) saved: Vec<Saved>,
     /// The same as they are evaluated: averages, where the optimizer keeps them, in the place of parameters.
@@ -233,10 +235,29 @@ impl Training {
         self.session.run_measured(runs, steps)
     }
 
+    /// Begins with these weights of each replica: the first step is the next one.
+    pub fn begin(&mut self, weights: &[Weights]) -> Result<()> {
+        self.set_each(weights)?;
+        self.begin_drawn()
+    }
+
+    /// Begins with the weights that there are.
+    pub fn begin_drawn(&mut self) -> Result<()> {
+        self.session.fill(self.step, 0)?;
+        self.train = self.train.from(0);
+        self.clear_loss()?;
+        self.session.run(self.init, 1)
+    }
+
+    /// Forgets the losses since they were asked last.
+    pub fn clear_loss(&mut self) -> Result<()> {
+        self.total.clear(&mut self.session)
+    }
+
     /// The sum of the losses since it was asked last, of each replica.
     pub fn take_loss(&mut self) -> Result<Vec<f64>> {
         let sums = self.session.read(self.total.sums)?;
-        self.total.clear(&mut self.session)?;
+        self.clear_loss()?;
         Ok(self.total.of(&sums))
     }
 

@@ -24,13 +24,18 @@ impl Weights {
 
     /// What a model has before any training, as replica 0 of a run with this seed begins.
     pub fn initial(model: &Model, seed: u64) -> Self {
+        Self::of_replica(model, seed, 0)
+    }
+
+    /// What a replica of a run with this seed begins with.
+    pub(super) fn of_replica(model: &Model, seed: u64, replica: u32) -> Self {
         let mut number = 0;
         let mut tensors = Vec::new();
         for variable in model.variables() {
             if variable.role == Role::Constant {
                 continue;
             }
-            let values = variable.draw(seed, 0, number);
+            let values = variable.draw(seed, replica, number);
             number += u32::from(variable.role == Role::Parameter);
             let extents = variable.ty.shape.extents();
             if let Ok(array) = ArrayD::from_shape_vec(extents, values) {

@@ -37,6 +37,7 @@ use crate::plan::{Binding, Buffer, Launch, Plan, Role};
 use crate::shape::DType;
 use crate::tensor::{Content, Element, Host, View};
 
+pub(crate) mod blame;
 mod readable;
 pub(crate) mod sentinel;
 pub use readable::{Answers, Readable, Requests};

@@ -100,6 +100,7 @@ impl Setup<'_> {
         let mut training = Training {
             order: order.map(|(program, _)| program),
             train: Steps::new(train, sentinel),
+            init,
             fed: fed.collect::<Result<_>>()?,
             evaluated: evaluated.collect(),
             averages: !averages.is_empty(),
@@ -125,9 +126,7 @@ impl Setup<'_> {
         if let Some(by_hand) = &training.by_hand {
             by_hand.write(&mut training.session)?;
         }
-        training.session.fill(training.step, 0)?;
-        training.total.clear(&mut training.session)?;
-        training.session.run(init, 1)?;
+        training.begin_drawn()?;
         Ok(training)
     }
 }

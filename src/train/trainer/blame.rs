@@ -2,9 +2,7 @@
 
 use super::Trainer;
 use crate::error::{Error, Result};
-use crate::kernel::Access;
-use crate::plan::Binding;
-use crate::shape::DType;
+use crate::run::blame::first_not_finite;
 use crate::tensor::Values;
 use crate::train::programs::{KEPT, Kept};
 
@@ -132,27 +130,9 @@ impl Trainer {
         let from = step.saturating_sub(1).max(first);
         let train = self.handles.train.program;
         self.session.run(train, from - first)?;
-        let launches = self.session.launches(train)?.to_vec();
         for step in from..=step {
-            for (i, launch) in launches.iter().enumerate() {
-                self.session.run_part(train, i..i + 1)?;
-                let bindings = launch.bindings.iter().zip(launch.kernel.bindings);
-                let written: Vec<_> = bindings
-                    .filter(|(_, b)| b.access != Access::Read && b.dtype == DType::F32)
-                    .collect();
-                let bindings: Vec<Binding> = written.iter().map(|(b, _)| **b).collect();
-                if bindings.is_empty() {
-                    continue;
-                }
-                let hosts = self.session.read_bindings(&bindings)?;
-                for ((binding, _), host) in written.iter().zip(hosts) {
-                    let values = host.floats().unwrap_or_default();
-                    let own = values.chunks(binding.elements).nth(replica);
-                    if own.is_some_and(|v| v.iter().any(|x| !x.is_finite())) {
-                        let place = format!("{} ({})", launch.label, launch.kernel.name);
-                        return Ok(Some((place, step)));
-                    }
-                }
+            if let Some(place) = first_not_finite(&mut self.session, train, replica)? {
+                return Ok(Some((place, step)));
             }
         }
         Ok(None)
