@@ -2,18 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
+use indicatif::ProgressStyle;
 use wgrad::data::{Arrays, Table};
 use wgrad::exec::Device;
 use wgrad::files::write_whole;
 use wgrad::fit::{
-    Answers, Epoch, Experiment, Outcome, Prepared, Reading, Trained, is_of_one_class,
+    Answers, Epoch, Experiment, Outcome, Prepared, Reading, Told, Trained, is_of_one_class,
 };
 use wgrad::model::Registry;
 use wgrad::report::training::{Page, training_html};
 use wgrad::{Error, Result};
 
 use super::session::RunFolder;
-use super::{all_told, interrupt, percent, print, say};
+use super::{all_told, bar, interrupt, percent, print, say};
 
 /// The file that a killed run goes on from, and the trained model's, in a run's folder.
 const CHECKPOINT: &str = "checkpoint.safetensors";
@@ -47,21 +48,12 @@ pub fn run(
         prepared.schema_text(),
         prepared.model.summary(),
     ));
-    let epochs = experiment.training.epochs;
-    let every = epochs.div_ceil(LINES).max(1);
-    let mut first = resume;
-    let outcome = prepared.run_kept(device, (&checkpoint, resume), |epoch| {
-        if std::mem::take(&mut first) && epoch.epoch > 1 {
-            say(&format!("resumed after epoch {}\n", epoch.epoch - 1));
-        }
-        // The checkpoint of this epoch comes after its callbacks.
-        if interrupt::asked() {
-            interrupt::stop(&interrupt::of_training(epoch.epoch, folder));
-        }
-        if epoch.epoch == 1 || epoch.epoch % every == 0 || epoch.epoch == epochs {
-            say(&line(epoch, epochs));
-        }
-    })?;
+    let outcome = watch(
+        &prepared,
+        experiment.training.epochs,
+        (folder, resume),
+        device,
+    )?;
     write(&prepared, &outcome, folder)?;
     let report = &outcome.report;
     let test = prepared.report(report)?;
@@ -79,6 +71,48 @@ pub fn run(
         folder.display(),
     )));
     told
+}
+
+/// Trains with a bar on the terminal and a line for each epoch.
+fn watch(
+    prepared: &Prepared,
+    epochs: usize,
+    (folder, resume): (&Path, bool),
+    device: &Device,
+) -> Result<Outcome> {
+    let style = ProgressStyle::with_template("{wide_bar} {percent:>3}%  left {eta}  {msg}");
+    // A template that does not parse leaves the default style.
+    let bar = bar(0, style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let every = epochs.div_ceil(LINES).max(1);
+    let mut first = resume;
+    let checkpoint = folder.join(CHECKPOINT);
+    let outcome = prepared.run_kept(device, (&checkpoint, resume), |told| {
+        let epoch = match told {
+            Told::Steps(steps) => steps.epoch,
+            Told::Epoch(epoch) => epoch.epoch,
+        };
+        if std::mem::take(&mut first) && epoch > 1 {
+            bar.suspend(|| say(&format!("resumed after epoch {}\n", epoch - 1)));
+        }
+        // The checkpoint of this epoch comes after its callbacks.
+        if interrupt::asked() {
+            bar.finish_and_clear();
+            interrupt::stop(&interrupt::of_training(epoch, folder));
+        }
+        match told {
+            Told::Steps(steps) => {
+                bar.set_length(steps.total);
+                bar.set_position(steps.done);
+                bar.set_message(format!("epoch {epoch} of {epochs}"));
+            }
+            Told::Epoch(of) if epoch == 1 || epoch % every == 0 || epoch == epochs => {
+                bar.suspend(|| say(&line(of, epochs)));
+            }
+            Told::Epoch(_) => {}
+        }
+    });
+    bar.finish_and_clear();
+    outcome
 }
 
 /// Prints what a model says of files: of each row of some tables or arrays, as CSV; of each picture, a line.

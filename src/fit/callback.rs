@@ -1,4 +1,4 @@
-//! What is done after each epoch: progress, stopping, whatever a program wants.
+//! What is done after each epoch and between steps: stopping, whatever a program wants.
 
 use std::fmt::Debug;
 
@@ -7,6 +7,17 @@ use super::training::Training;
 use super::weights::Weights;
 use crate::error::{Error, Result};
 
+/// How far a run is between two steps: so many are handed to the device, which may be behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepsDone {
+    /// The epoch under way, counted from 1.
+    pub epoch: usize,
+    /// Steps of the run, those of a run that goes on included.
+    pub done: u64,
+    /// Steps that the run has if nothing ends it before.
+    pub total: u64,
+}
+
 /// Called after each epoch of a run.
 pub trait Callback: Debug {
     /// Looks at an epoch and may act on the run.
@@ -14,6 +25,21 @@ pub trait Callback: Debug {
     /// # Errors
     /// Whatever ends the run.
     fn epoch(&mut self, epoch: &Epoch, control: &mut Control<'_>) -> Result<()>;
+
+    /// Looks at how far the run is, within an epoch.
+    ///
+    /// # Errors
+    /// Whatever ends the run.
+    fn steps(&mut self, done: &StepsDone) -> Result<()> {
+        let _ = done;
+        Ok(())
+    }
+
+    /// After how many steps, at most, it wants to be told how far the run is ([`Callback::steps`]); asked anew each time.
+    /// Never, if not said. What is trained stays the same.
+    fn every(&self) -> Option<u64> {
+        None
+    }
 
     /// Holds its settings to the names of the numbers that an epoch of the run will have, before anything is
     /// computed.
@@ -86,29 +112,6 @@ impl Control<'_> {
     /// The weights that the run ends with, in place of the last epoch's.
     pub fn choose(&mut self, epoch: usize, weights: Vec<Weights>) {
         self.chosen = Some((epoch, weights));
-    }
-}
-
-/// Calls a function with each epoch: a line on the terminal, a plot, a log.
-pub struct Progress<F>(F);
-
-impl<F: FnMut(&Epoch)> Progress<F> {
-    /// A function of each epoch.
-    pub fn new(function: F) -> Self {
-        Self(function)
-    }
-}
-
-impl<F> Debug for Progress<F> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Progress")
-    }
-}
-
-impl<F: FnMut(&Epoch)> Callback for Progress<F> {
-    fn epoch(&mut self, epoch: &Epoch, _: &mut Control<'_>) -> Result<()> {
-        (self.0)(epoch);
-        Ok(())
     }
 }
 

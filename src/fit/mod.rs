@@ -18,6 +18,7 @@ mod metric;
 mod mixup;
 mod pace;
 mod plateau;
+mod progress;
 mod report;
 mod resident;
 mod run;
@@ -30,7 +31,7 @@ mod trained;
 mod training;
 mod weights;
 
-pub use callback::{Callback, Control, EarlyStop, Progress};
+pub use callback::{Callback, Control, EarlyStop, StepsDone};
 pub use classes::CrossEntropy;
 pub use config::{LossScaleSetting, LossSetting, OptimizerSetting, ScheduleSetting, metric};
 pub use experiment::{
@@ -44,6 +45,7 @@ pub use loss::{Criterion, Each, Floats, Loss};
 pub use measure::Measure;
 pub use metric::Metric;
 pub use plateau::Plateau;
+pub use progress::{EverySteps, Progress, Told};
 pub use report::{Epoch, Report, Scores, is_of_one_class};
 pub use run::{Fit, Outcome};
 pub use sample::Sample;

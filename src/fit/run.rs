@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use self::guard::{Lost, none_taken};
-use super::callback::{Callback, Control};
+use super::callback::{Callback, Control, StepsDone};
 use super::checkpoint::{Checkpoint, State};
 use super::loss::Loss;
 use super::metric::Metric;
@@ -456,13 +456,20 @@ impl<'a> Fit<'a> {
             if stopped {
                 break;
             }
+            let mut pace = Within::new(epoch, steps, self.epochs);
             match &mut over {
                 None => {
                     training.shuffle()?;
-                    training.run(steps)?;
+                    while pace.left() > 0 {
+                        let now = pace.now(&self.callbacks);
+                        training.run(now)?;
+                        pace.took(now, &mut self.callbacks)?;
+                    }
                 }
                 Some(over) => {
-                    over.train(&mut training.session, epoch - 1, epoch < self.epochs)?;
+                    let more = epoch < self.epochs;
+                    let took = &mut |now| pace.took(now, &mut self.callbacks);
+                    over.train(&mut training.session, epoch - 1, more, took)?;
                 }
             }
             let (losses, mut sets) = training.evaluate(0..validated, &feeds)?;
@@ -512,6 +519,49 @@ impl<'a> Fit<'a> {
         let outcome = finish(report, &mut training, chosen, test, &feeds)?;
         self.finite(&outcome, &mut training, &given)?;
         Ok(outcome)
+    }
+}
+
+/// How far an epoch is.
+struct Within {
+    at: StepsDone,
+    end: u64,
+}
+
+impl Within {
+    /// At the beginning of one of so many epochs of so many steps.
+    fn new(epoch: usize, steps: u64, epochs: usize) -> Self {
+        let done = (epoch as u64 - 1) * steps;
+        let at = StepsDone {
+            epoch,
+            done,
+            total: epochs as u64 * steps,
+        };
+        Self {
+            at,
+            end: done + steps,
+        }
+    }
+
+    fn left(&self) -> u64 {
+        self.end - self.at.done
+    }
+
+    /// How many steps are taken at once: until somebody wants to be told, or to the end.
+    fn now(&self, callbacks: &[Box<dyn Callback + '_>]) -> u64 {
+        let every = callbacks.iter().filter_map(|callback| callback.every());
+        every
+            .min()
+            .map_or(self.left(), |every| every.clamp(1, self.left()))
+    }
+
+    /// Counts steps and tells of them.
+    fn took(&mut self, steps: u64, callbacks: &mut [Box<dyn Callback + '_>]) -> Result<()> {
+        self.at.done += steps;
+        let mut told = callbacks
+            .iter_mut()
+            .filter(|callback| callback.every().is_some());
+        told.try_for_each(|callback| callback.steps(&self.at))
     }
 }
 

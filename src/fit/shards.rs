@@ -185,11 +185,11 @@ impl<'a> Feed<'a> {
         session: &mut Session,
         steps: Steps,
         runs: usize,
-        next: Option<&Shard>,
+        (next, took): (Option<&Shard>, Took<'_>),
     ) -> Result<Option<Error>> {
         std::thread::scope(|scope| {
             let mut reading = next.map(|shard| scope.spawn(|| self.read(shard)));
-            self.alternate(session, steps, runs, &mut |wait| {
+            self.alternate(session, steps, (runs, took), &mut |wait| {
                 let done = reading.take_if(|reading| wait || reading.is_finished())?;
                 let read = done.join();
                 // A source of another crate may panic; then this is that panic.
@@ -205,10 +205,9 @@ impl<'a> Feed<'a> {
         session: &mut Session,
         steps: Steps,
         runs: usize,
-        next: Option<&Shard>,
+        (mut next, took): (Option<&Shard>, Took<'_>),
     ) -> Result<Option<Error>> {
-        let mut next = next;
-        self.alternate(session, steps, runs, &mut |_| {
+        self.alternate(session, steps, (runs, took), &mut |_| {
             next.take().map(|shard| self.read(shard))
         })
     }
@@ -219,7 +218,7 @@ impl<'a> Feed<'a> {
         &self,
         session: &mut Session,
         mut steps: Steps,
-        runs: usize,
+        (runs, took): (usize, Took<'_>),
         ready: &mut dyn FnMut(bool) -> Option<Result<Vec<Host>>>,
     ) -> Result<Option<Error>> {
         let parts = PARTS.min(runs);
@@ -227,6 +226,7 @@ impl<'a> Feed<'a> {
         for k in 0..parts {
             let now = runs * (k + 1) / parts - runs * k / parts;
             steps.run(session, now as u64)?;
+            took(now as u64)?;
             if read.is_none() {
                 read = ready(false).map(|read| read.map(Upload::new));
             }
@@ -261,7 +261,8 @@ impl<'a> Feed<'a> {
             session.fill(over.full, (runs - 1) as f32)?;
             session.fill(over.last, last as f32)?;
             let program = Steps::unverified(over.program);
-            if let Some(error) = self.turn(session, program, runs, all.get(k + 1))? {
+            let next = (all.get(k + 1), &mut (|_| Ok(())) as Took<'_>);
+            if let Some(error) = self.turn(session, program, runs, next)? {
                 return Err(error);
             }
         }
@@ -281,6 +282,9 @@ pub(super) struct Evaluated {
     pub full: Handle<f32>,
     pub last: Handle<f32>,
 }
+
+/// What hears of steps as they are taken.
+type Took<'a> = &'a mut dyn FnMut(u64) -> Result<()>;
 
 /// A shard on its way up.
 struct Upload {
@@ -334,8 +338,14 @@ pub(super) struct Epochs<'a> {
 }
 
 impl Epochs<'_> {
-    /// Trains an epoch, counted from 0; `more` if another one comes behind it.
-    pub fn train(&mut self, session: &mut Session, epoch: usize, more: bool) -> Result<()> {
+    /// Trains an epoch, counted from 0; `more` if another one comes behind it. `took` hears of steps as they are taken.
+    pub fn train(
+        &mut self,
+        session: &mut Session,
+        epoch: usize,
+        more: bool,
+        took: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<()> {
         let shards = numbered(self.order.shards(epoch));
         let mut behind = match more {
             true => numbered(self.order.shards(epoch + 1)),
@@ -355,7 +365,7 @@ impl Epochs<'_> {
             self.put_in_order(session, step as u32, steps)?;
             let next = shards.get(k + 1).or(behind.first());
             let train = self.train.from(step as u64);
-            let failed = self.feed.turn(session, train, steps, next)?;
+            let failed = self.feed.turn(session, train, steps, (next, took))?;
             step += steps;
             match failed {
                 // The epoch is done, and the one behind it will find the same.

@@ -7,11 +7,12 @@ use super::settings::{Reading, TrainingSetting};
 use crate::data::{DataRef, Dataset, Shards};
 use crate::error::{Error, Result};
 use crate::exec::Device;
-use crate::fit::callback::{EarlyStop, Progress};
+use crate::fit::callback::EarlyStop;
 use crate::fit::config::OptimizerSetting;
 use crate::fit::loss::Loss;
 use crate::fit::metric::Metric;
 use crate::fit::plateau::Plateau;
+use crate::fit::progress::{Teller, Told};
 use crate::fit::report::{Epoch, Report};
 use crate::fit::resident::of_set;
 use crate::fit::run::{Fit, Outcome};
@@ -46,12 +47,18 @@ impl Prepared {
     /// # Errors
     /// As [`Fit::run`].
     pub fn run(&self, device: &Device, progress: impl FnMut(&Epoch)) -> Result<Outcome> {
-        self.with_callbacks(progress)?
+        let mut progress = progress;
+        let told = move |told: Told<'_>| {
+            if let Told::Epoch(epoch) = told {
+                progress(epoch);
+            }
+        };
+        self.with_callbacks(told)?
             .run(self.given(&self.training), device)
     }
 
     /// Trains with a checkpoint in this file after each epoch, from the one that is there if it is to
-    /// resume; see [`Fit::resume`].
+    /// resume; see [`Fit::resume`]. `progress` sees each epoch, and a few times a second how far the run is.
     ///
     /// # Errors
     /// As [`Fit::run`].
@@ -59,7 +66,7 @@ impl Prepared {
         &self,
         device: &Device,
         (file, resume): (&Path, bool),
-        progress: impl FnMut(&Epoch),
+        progress: impl FnMut(Told<'_>),
     ) -> Result<Outcome> {
         let fit = self.with_callbacks(progress)?.checkpoint(file);
         let fit = if resume { fit.resume() } else { fit };
@@ -86,9 +93,9 @@ impl Prepared {
 
     pub(super) fn with_callbacks<'a>(
         &'a self,
-        progress: impl FnMut(&Epoch) + 'a,
+        progress: impl FnMut(Told<'_>) + 'a,
     ) -> Result<Fit<'a>> {
-        let fit = self.fit()?.with(Progress::new(progress));
+        let fit = self.fit()?.with(Teller::new(progress));
         let fit = match &self.setting.plateau {
             Some(plateau) => fit.with(
                 Plateau::on(&plateau.on)

@@ -56,7 +56,9 @@ fn an_epoch_uploads_what_its_account_says() {
         number += short;
         // Alone, since what an epoch uploads ahead is the next one's.
         let before = training.session.traffic();
-        epochs.train(&mut training.session, epoch, false).unwrap();
+        epochs
+            .train(&mut training.session, epoch, false, &mut |_| Ok(()))
+            .unwrap();
         let after = training.session.traffic();
         assert_eq!(after.uploaded - before.uploaded, account.epoch_bytes);
         assert_eq!(after.readbacks, before.readbacks);
@@ -79,7 +81,9 @@ fn the_first_shard_of_an_epoch_is_uploaded_ahead() {
     };
     let mut uploaded = |epochs: &mut Epochs<'_>, epoch, more| {
         let before = training.session.traffic().uploaded;
-        epochs.train(&mut training.session, epoch, more).unwrap();
+        epochs
+            .train(&mut training.session, epoch, more, &mut |_| Ok(()))
+            .unwrap();
         training.session.traffic().uploaded - before
     };
     let account = |epochs: &Epochs<'_>, epoch| epochs.uploads(epoch).unwrap().epoch_bytes;
