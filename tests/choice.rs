@@ -6,14 +6,15 @@ mod cases;
 
 use std::collections::BTreeMap;
 
-use wgrad::doctor::harness::plan_of;
+use wgrad::compile::Options;
+use wgrad::doctor::harness::Prepared;
 use wgrad::kernel::Target;
 use wgrad::ops::dense_grad::{DenseGrad, InputGradient};
 use wgrad::ops::matmul::Matmul;
 use wgrad::ops::recurrent::{Cell, Recurrent};
 use wgrad::ops::{Case, Fill, TABLE};
 use wgrad::optim::{HYPER, TableSgd};
-use wgrad::plan::{Bound, Card, Plan};
+use wgrad::plan::{Bound, Card, Limits, Plan};
 
 /// `benches/kernels` on an NVIDIA H200, on its second day and on its first.
 const TABLES: [&str; 2] = [
@@ -45,6 +46,20 @@ fn measured(table: &'static str) -> BTreeMap<&'static str, BTreeMap<String, f64>
         }
     }
     rows
+}
+
+/// The plan of a case for hardware, whose loops may be longer than a software adapter's.
+fn plan_of(case: &Case, replicas: usize) -> wgrad::Result<Plan> {
+    let limits = Limits {
+        turns: 1 << 24,
+        ..Limits::default()
+    };
+    let options = Options {
+        replicas,
+        fuse: true,
+        limits,
+    };
+    Ok(Prepared::with(case, &options)?.compiled.into_plan())
 }
 
 /// Every launch of the tables that is one launch still.

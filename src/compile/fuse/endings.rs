@@ -9,7 +9,7 @@ use super::nodes::{Join, Nodes};
 use crate::error::Result;
 use crate::expr::Expr;
 use crate::ops::matmul::Matmul;
-use crate::ops::pointwise::{Ending, Pointwise, Use, WithEnding, merged};
+use crate::ops::pointwise::{Ending, Link, Pointwise, Use, WithEnding, merged};
 use crate::ops::{Op, Value};
 
 /// Which values may stand between an op and the expression at its end, more from one to the next.
@@ -123,7 +123,12 @@ fn ended(nodes: &Nodes, read: Value, i: usize, which: Between) -> Option<Join> {
         op: expression,
         inputs: &inputs,
     };
-    let (op, inputs) = merged(before, made.output, made, after, &own_extents, !alone)?;
+    let read = Link {
+        output: made.output,
+        value: made,
+        keeps: !alone,
+    };
+    let (op, inputs) = merged(before, Some(read), after, &own_extents)?;
     let ending = Ending::new(op);
     // A core's threads read all over its inputs while others update.
     let changes = ending.changes();

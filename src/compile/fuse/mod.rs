@@ -6,6 +6,7 @@
 //! | [`dense`] | a dense layer's way back: input gradient, mask and slope, weights and bias with their updates |
 //! | [`conv`] | convolution, bias, pool and activation; pool gradient into both gradients of the convolution; filters and bias with their updates |
 //! | [`pointwise`] | chains and trees of expressions |
+//! | [`beside`] | updates of as many elements, such as those of the biases of several layers, side by side |
 //! | [`rows`] | mini-batches of two columns |
 //! | [`loss`] | the last dense layer with its cost, the epoch's metrics, the output error and the step counter |
 //!
@@ -13,6 +14,7 @@
 //! them reads what would be gone or sees an update too early or too late, is decided in
 //! one place: [`Nodes::join`](nodes::Nodes).
 
+mod beside;
 mod conv;
 mod dense;
 mod endings;
@@ -45,5 +47,6 @@ pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
     // What several expressions read is now read by one, where they have become one; what still several read is stored.
     endings::fuse(nodes, Between::Viewed)?;
     endings::fuse(nodes, Between::Shared)?;
-    pointwise::fuse(nodes)
+    pointwise::fuse(nodes)?;
+    beside::fuse(nodes)
 }

@@ -285,6 +285,23 @@ impl Nodes {
         (0..count).map(|output| self.value(i, output)).collect()
     }
 
+    /// The program that a node belongs to.
+    pub(super) fn program(&self, i: usize) -> Option<usize> {
+        self.nodes[i].as_ref().and_then(|node| node.program)
+    }
+
+    /// What a node is called.
+    pub(super) fn label(&self, i: usize) -> &str {
+        self.nodes[i].as_ref().map_or("", |node| &node.label)
+    }
+
+    /// Calls a node otherwise.
+    pub(super) fn relabel(&mut self, i: usize, label: String) {
+        if let Some(node) = &mut self.nodes[i] {
+            node.label = label;
+        }
+    }
+
     /// Output 0 of a node.
     pub(super) fn first(&self, i: usize) -> Value {
         self.value(i, 0)

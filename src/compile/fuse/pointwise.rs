@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::nodes::{Join, Nodes};
 use crate::error::Result;
 use crate::ops::Value;
-use crate::ops::pointwise::{Pointwise, Use, merged};
+use crate::ops::pointwise::{Link, Pointwise, Use, merged};
 use crate::shape::Type;
 
 pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
@@ -56,7 +56,12 @@ fn recognise(nodes: &Nodes, between: Value, i: usize) -> Option<Join> {
         inputs: nodes.inputs(between.node),
     };
     let after = Use { op, inputs };
-    let (op, inputs) = merged(before, between.output, between, after, &extents, false)?;
+    let read = Link {
+        output: between.output,
+        value: between,
+        keeps: false,
+    };
+    let (op, inputs) = merged(before, Some(read), after, &extents)?;
     let others = nodes.outputs(between.node).into_iter();
     let others = others.filter(|&v| v != between);
     Some(Join {

@@ -1,4 +1,4 @@
-//! Two expressions, one of which reads a result of the other, as one: by substitution.
+//! Two expressions as one: by substitution, where one reads a result of the other, or side by side.
 
 use super::{MOST_BINDINGS, Pointwise, Source};
 use crate::expr::{Builder, Form};
@@ -42,30 +42,40 @@ impl Use<'_> {
     }
 }
 
+/// A result of an expression that another one reads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Link {
+    /// Which of the new outputs.
+    pub output: usize,
+    /// It.
+    pub value: Value,
+    /// Whether it stays an output.
+    pub keeps: bool,
+}
+
 /// The op that does the work of `first` and then of `second`, whose results have the same extents
-/// (`extents`) and which reads `between`, new output `output` of the former, element by element.
-/// Returns it with its inputs; its outputs are those of `first` but for `output`, then those of
+/// (`extents`) and which reads what is between them, if anything is, element by element.
+/// Returns it with its inputs; its outputs are those of `first` but for that one, then those of
 /// `second`. `None` where they cannot be one: they would bind too much, draw by different keys or
-/// steps, or one would read what the other has not written yet. With `keeps` that output stays one.
+/// steps, or one would read what the other has not written yet.
 pub(crate) fn merged(
     first: Use<'_>,
-    output: usize,
-    between: Value,
+    between: Option<Link>,
     second: Use<'_>,
     extents: &[usize],
-    keeps: bool,
 ) -> Option<(Pointwise, Vec<Value>)> {
+    let is_between = |value: Value| between.is_some_and(|between| between.value == value);
     let written = first.updated();
     let reads_update = second.own().iter().any(|v| written.contains(v));
     let table = second.op.tables();
     let mut read_at = second.all().zip(&table);
-    if reads_update || read_at.any(|((v, _), table)| v == between && *table) {
+    if reads_update || read_at.any(|((v, _), table)| is_between(v) && *table) {
         return None;
     }
     let mut read: Vec<Read> = vec![];
     let mut inputs: Vec<Value> = vec![];
     for input in first.all().chain(second.all()) {
-        if input.0 != between {
+        if !is_between(input.0) {
             if !read.contains(&input) {
                 read.push(input);
             }
@@ -84,7 +94,7 @@ pub(crate) fn merged(
         for &form in of.op.program.forms() {
             let form = form.map(|operand| lines[operand as usize]);
             lines.push(match form {
-                Form::Input(k) if of.input(k as usize).0 == between => line_between?,
+                Form::Input(k) if is_between(of.input(k as usize).0) => line_between?,
                 Form::Input(k) => builder.push(Form::Input(place(of.input(k as usize))?)),
                 Form::At(k, index) => builder.push(Form::At(place(of.input(k as usize))?, index)),
                 other => builder.push(other),
@@ -100,15 +110,16 @@ pub(crate) fn merged(
             .map(|(k, _)| k)
             .collect()
     };
-    let gone = *new(first).get(output)?;
+    let gone = match between {
+        Some(between) => Some(*new(first).get(between.output)?),
+        None => None,
+    };
     let ours = append(first, None)?;
-    let theirs = append(second, Some(ours[gone]))?;
+    let theirs = append(second, gone.map(|gone| ours[gone]))?;
+    let left_out = gone.filter(|_| between.is_some_and(|between| !between.keeps));
     let mut lines = vec![];
     let mut over = vec![];
-    for (of, results, left_out) in [
-        (first, ours, Some(gone).filter(|_| !keeps)),
-        (second, theirs, None),
-    ] {
+    for (of, results, left_out) in [(first, ours, left_out), (second, theirs, None)] {
         for (k, line) in results.into_iter().enumerate() {
             if Some(k) != left_out {
                 lines.push(line);
