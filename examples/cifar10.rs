@@ -141,7 +141,13 @@ fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let folder = args.next().unwrap_or_else(|| "cifar10".into());
     let device = Device::open(args.next().as_deref().unwrap_or("auto").parse::<Choice>()?)?;
-    let epochs = args.next().and_then(|text| text.parse().ok()).unwrap_or(16);
+    let epochs: usize = match args.next() {
+        None => 16,
+        Some(text) => match text.parse() {
+            Ok(epochs) => epochs,
+            Err(_) => return Err(Error::setting("epochs", text, "a number")),
+        },
+    };
 
     let pictures = ImageFolder::new(&folder).read()?;
     let parts = pictures.train.split_stratified("label", &[0.99, 0.01], 1)?;

@@ -217,7 +217,26 @@ pub(crate) trait Compute: Sync {
     /// What a device's results may be off by, given what it is to compute them from. Of a kernel
     /// that has a core, the core's own results may be off by `core` of the largest number that
     /// enters or leaves it.
-    fn tolerance(&self, args: &Args<'_, f64>, side: Side, core: f64) -> f64;
+    fn tolerance(&self, args: &Args<'_, f64>, side: Side, core: f64) -> Tolerance;
+}
+
+/// What a launch's results may be off by.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Tolerance {
+    /// Of those of which something is known, the largest bound.
+    pub off: f64,
+    /// Results of which nothing is known, such as a quotient by what may be 0.
+    pub unknown: usize,
+}
+
+impl Tolerance {
+    /// Of the results of both.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            off: self.off.max(other.off),
+            unknown: self.unknown + other.unknown,
+        }
+    }
 }
 
 impl Reference {
@@ -256,7 +275,12 @@ impl Reference {
 
     /// What a device's results may be off by, where that follows from an expression; see
     /// [`Compute::tolerance`].
-    pub(crate) fn tolerance(&self, args: &Args<'_, f64>, side: Side, core: f64) -> Option<f64> {
+    pub(crate) fn tolerance(
+        &self,
+        args: &Args<'_, f64>,
+        side: Side,
+        core: f64,
+    ) -> Option<Tolerance> {
         match self.0 {
             How::Functions(..) => None,
             How::Expression(expression) => Some(expression.tolerance(args, side, core)),

@@ -131,8 +131,8 @@ pub mod prelude {
     pub use crate::exec::{Choice, Device};
     pub use crate::expr::Expr;
     pub use crate::fit::{
-        Callback, CrossEntropy, EarlyStop, Fit, Inference, InputGradient, JointStep, Loss, Metric,
-        Plateau, Progress, TrainStep, Weights,
+        Callback, Control, CrossEntropy, EarlyStop, Epoch, EverySteps, Fit, Inference,
+        InputGradient, JointStep, Loss, Metric, Plateau, Progress, StepsDone, TrainStep, Weights,
     };
     pub use crate::model::layers::*;
     pub use crate::model::{Initializer, Input, Layer, Model, Registry, Scope, Wire};

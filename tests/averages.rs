@@ -6,7 +6,9 @@ mod common;
 use common::gpu;
 use wgrad::data::Dataset;
 use wgrad::exec::{Choice, Device};
-use wgrad::fit::{Callback, Control, EarlyStop, Epoch, Fit, Loss, Metric, TrainStep, Weights};
+use wgrad::fit::{
+    Callback, Control, EarlyStop, Epoch, Fit, JointStep, Loss, Metric, TrainStep, Weights,
+};
 use wgrad::model::{Model, layers::*};
 use wgrad::optim::{Adam, Group, Optimizer, Sgd};
 use wgrad::{Error, Result};
@@ -245,4 +247,41 @@ fn a_decay_is_a_share() {
         error.to_string().starts_with("decay of the average"),
         "{error}"
     );
+}
+
+/// Of several models in one step, each loss keeps the averages of what it trains.
+#[test]
+fn a_joint_step_gives_the_averages_of_a_model() {
+    let (model, optimizer) = (model(), adam().average(DECAY));
+    let given = Weights::initial(&model, 9);
+    for device in devices() {
+        let step = JointStep::builder().batch(8).seed(3);
+        let mut step = step
+            .compile_over(&data(40), &device, |s| {
+                let net = s.model("net", &model)?;
+                let (x, y) = (s.input("input", [4])?, s.input("target", [1])?);
+                let answer = s.call(net, &[x])?;
+                let loss = s.loss(&Loss::mse(), &[answer], &[y])?;
+                s.minimise("fit", loss, &[net], &optimizer)
+            })
+            .unwrap();
+        let mut wanted = wide(&step.weights("net").unwrap()[0]);
+        for turn in 0..2 {
+            for _ in 0..4 {
+                step.run(1).unwrap();
+                next(&mut wanted, &step.weights("net").unwrap()[0]);
+            }
+            close(&step.averages("fit", "net").unwrap()[0], &wanted, "joint");
+            if turn == 0 {
+                step.set_weights("net", &given).unwrap();
+                wanted = wide(&given);
+            }
+        }
+        let error = step.averages("other", "net").unwrap_err().to_string();
+        assert!(
+            error.starts_with("averages of net: found none of other"),
+            "{error}"
+        );
+        assert!(step.averages("fit", "nett").is_err());
+    }
 }

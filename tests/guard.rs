@@ -6,7 +6,7 @@ use common::gpu;
 use wgrad::data::Dataset;
 use wgrad::exec::{Choice, Device};
 use wgrad::fit::{Fit, Loss, TrainStep, Weights};
-use wgrad::model::{Model, layers::*};
+use wgrad::model::{Model, Sequential, layers::*};
 use wgrad::optim::{Optimizer, Sgd};
 use wgrad::{Error, Result};
 
@@ -70,6 +70,46 @@ fn the_layer_and_the_step_are_named() {
     }
 }
 
+/// A layer that grows beyond what floats have is named, whatever launch its op has gone into; so is a loss.
+#[test]
+fn what_was_joined_is_told_apart() {
+    let boom = || Map::new(|x| (x.square() * 1e10 + 200.0).exp());
+    type Before = fn(Sequential) -> Sequential;
+    let befores: [(&str, Before); 5] = [
+        ("dense", |m| m.then(Dense::new(8))),
+        ("tanh", |m| m.then(Dense::new(8)).then(Tanh)),
+        ("dropout", |m| m.then(Dense::new(8)).then(Dropout::new(0.5))),
+        ("norm", |m| m.then(Dense::new(8)).then(BatchNorm::new())),
+        ("rows", |m| m.then(Dense::new(8)).then(LayerNorm::new())),
+    ];
+    let x = (0..160).map(|i| (i as f32 * 0.7).sin()).collect::<Vec<_>>();
+    let data = Dataset::new().with("input", [4], x).unwrap();
+    let data = data.with("target", [1], vec![0.5; 40]).unwrap();
+    for device in devices() {
+        for (what, before) in befores {
+            let model = before(Model::sequential([4])).layer("boom", boom());
+            let model = model.layer("head", Dense::new(1)).build().unwrap();
+            let fit = Fit::new(&model, Loss::mse(), sgd(0.1)).batch(8).epochs(2);
+            let (place, step, _) = lost(fit.run(&data, &device));
+            assert!(
+                place.starts_with("training loss, first in boom forward"),
+                "{what}: {place}"
+            );
+            assert_eq!(step, 0, "{what}");
+        }
+        let model = Model::sequential([4])
+            .layer("fc", Dense::new(1))
+            .build()
+            .unwrap();
+        let own = Loss::each("own", |y, t| (y - t).square() * 1e30 * 1e30);
+        let (place, ..) = lost(Fit::new(&model, own, sgd(0.1)).batch(8).run(&data, &device));
+        assert!(
+            place.starts_with("training loss, first in loss forward"),
+            "{place}"
+        );
+    }
+}
+
 /// A run that diverges, in an epoch whose start is kept or is not, from weights that were drawn or given.
 #[test]
 fn an_epoch_whose_start_is_kept_is_searched() {
@@ -101,7 +141,10 @@ fn an_epoch_whose_start_is_kept_is_searched() {
             assert!(step < 5, "{step}");
             // Later.
             let (place, last, _) = lost(fit(1.5).run(&data, &device));
-            assert_eq!(place, "training loss");
+            assert_eq!(
+                place,
+                format!("training loss, noted at the end of epoch {}", last / 5 + 1)
+            );
             assert!(last > 5 && last % 5 == 4, "{last}");
             let file = folder.path().join(format!("{number} {}", from.is_some()));
             let (place, step, _) = lost(fit(1.5).checkpoint(&file).run(&data, &device));
@@ -122,7 +165,7 @@ fn a_last_update_that_overflows_is_told() {
         let fit = |rate: f64| Fit::new(&model, Loss::mse(), sgd(rate)).batch(8).epochs(1);
         let (place, step, _) = lost(fit(3e38).run(&data, &device));
         assert!(
-            place.starts_with("weight dense.weight, first in dense "),
+            place.starts_with("weight dense.weight, first in dense.weight update"),
             "{place}"
         );
         assert_eq!(step, 0);

@@ -9,9 +9,9 @@ use wgrad::data::{Dataset, Shards};
 use wgrad::exec::{Choice, Device};
 use wgrad::fit::{Fit, JointStep, Loss, TrainStep, Weights};
 use wgrad::kernel::{Args, Bind, Kernel};
-use wgrad::model::{Model, layers::*};
+use wgrad::model::{Initializer, Input, Model, layers::*};
 use wgrad::ops::{Lowered, Lowering, Op, Operand, Tape};
-use wgrad::optim::{Adam, Optimizer, Sgd};
+use wgrad::optim::{Adagrad, Adam, AdamW, Lamb, LossScale, Optimizer, RmsProp, Sgd};
 use wgrad::shape::Type;
 use wgrad::tensor::Real;
 use wgrad::{Error, Result};
@@ -190,14 +190,93 @@ fn verified_steps_are_the_same_steps() {
             assert_eq!(weights, plain, "{name}, {every}");
             // Those of a profile are measured.
             let measured = (14..=17).filter(|step| step % every == 0).count() as u64;
-            assert_eq!(
-                readbacks - none,
-                2 * (57 / every - measured),
-                "{name}, {every}"
+            // One for each that has read nothing, else two.
+            let of = |steps: u64| steps..=2 * steps;
+            let found = readbacks - none;
+            assert!(
+                of(57 / every - measured).contains(&found),
+                "{name}, {every}: {found}"
             );
             let (weights, readbacks) = jointly(false, &device, every).unwrap();
             assert_eq!(weights, joint, "{name}, {every}");
-            assert_eq!(readbacks - of_joint, 2 * (57 / every), "{name}, {every}");
+            let found = readbacks - of_joint;
+            assert!(of(57 / every).contains(&found), "{name}, {every}: {found}");
+        }
+    }
+}
+
+/// What is 0 throughout, such as the moments of a dead unit or of a row that no word asks for, is no disagreement:
+/// of a root at 0 it is known how far it may be off, and no element is held to the bounds of others.
+#[test]
+fn zeros_are_no_disagreement() {
+    type Made = fn() -> Model;
+    let models: [(&str, Made); 3] = [
+        ("a head of zeros", || {
+            let head = Dense::new(1).weight_start(Initializer::Constant(0.0));
+            let model = Model::sequential([5]).then(Dense::new(7)).then(Tanh);
+            model.then(head).build().unwrap()
+        }),
+        ("dead units", || {
+            let dead = Dense::new(7).bias_start(Initializer::Constant(-5.0));
+            let model = Model::sequential([5]).then(dead).then(Relu);
+            model.then(Dense::new(1)).build().unwrap()
+        }),
+        ("words", || {
+            let words = Input::u32([5]);
+            let model = Model::sequential(words).then(Embedding::new(50, 6));
+            model.then(Flatten).then(Dense::new(1)).build().unwrap()
+        }),
+    ];
+    let optimizers = [
+        Optimizer::new(AdamW::default(), 0.05),
+        Optimizer::new(AdamW::default(), 0.05).clip_norm(1.0),
+        Optimizer::new(AdamW::default(), 0.05).loss_scale(LossScale::dynamic()),
+        Optimizer::new(Lamb::default(), 0.05),
+        Optimizer::new(Lamb::default(), 0.05).clip_norm(1.0),
+        Optimizer::new(RmsProp::default(), 0.05).clip_norm(1.0),
+        Optimizer::new(Adagrad::default(), 0.05).clip_norm(1.0),
+    ];
+    for device in devices() {
+        for (what, made) in models {
+            let model = made();
+            let data = match what {
+                "words" => {
+                    let words = (0..300u32).map(|i| i * 7 % 5).collect::<Vec<_>>();
+                    let data = Dataset::new().with("input", [5], words).unwrap();
+                    data.with("target", [1], vec![0.3; 60]).unwrap()
+                }
+                _ => data(),
+            };
+            for optimizer in &optimizers {
+                for seed in 0..3 {
+                    let fit = Fit::new(&model, Loss::mse(), optimizer.clone())
+                        .batch(6)
+                        .epochs(1);
+                    let run = fit.seed(seed).verify_every(1).run(&data, &device);
+                    let place = format!("{what}, {optimizer:?}, {seed} on {}", device.info().name);
+                    assert!(run.is_ok(), "{place}: {}", run.map(drop).unwrap_err());
+                }
+            }
+        }
+    }
+}
+
+/// What is only written need not have been there before.
+#[test]
+fn results_that_are_kept_are_verified_in_the_first_step() {
+    let (model, loss, optimizer) = (
+        model(false),
+        Loss::mse(),
+        Optimizer::new(Sgd::default(), 0.1),
+    );
+    for device in devices() {
+        for seed in 0..6 {
+            let step = TrainStep::builder(&model, &loss, &optimizer)
+                .batch(6)
+                .seed(seed);
+            let step = step.keep_gradients().keep_losses(9).verify_every(1);
+            let mut step = step.compile_over(&data(), &device).unwrap();
+            step.run(3).unwrap();
         }
     }
 }

@@ -66,7 +66,7 @@ fn of_replica(
     };
     // What a result is compared with is the truth rounded to f32.
     let rounding = 0.5 * f64::from(f32::EPSILON) * largest(true);
-    Some((tolerance + rounding, largest(false)))
+    Some((tolerance.off + rounding, largest(false)))
 }
 
 /// What stands at a binding before the launch: an input of the case, or room for a result.

@@ -140,6 +140,14 @@ fn unary(op: Unary, (x, e): (f64, f64), side: Side) -> (f64, f64) {
         Unary::Expm1 => y + 1.0,
         Unary::Log => 1.0 / x,
         Unary::Log1p => 1.0 / (1.0 + x),
+        // By both ends of what x may be: the slope at 0 is none.
+        Unary::Sqrt if e >= 1e-6 * x => {
+            let low = y - (x - e).max(0.0).sqrt();
+            match e > 0.0 {
+                true => low.max((x + e).sqrt() - y) / e,
+                false => 0.0,
+            }
+        }
         Unary::Sqrt => 0.5 / y,
         Unary::Rsqrt => 0.5 * y.powi(3),
         Unary::Sin | Unary::Cos => 1.0,

@@ -4,7 +4,7 @@
 use smallvec::SmallVec;
 
 use super::{Form, Program, bounds, scalar};
-use crate::kernel::{Args, Compute, NOW, Side, Slot};
+use crate::kernel::{Args, Compute, NOW, Side, Slot, Tolerance};
 use crate::rng::BLOCKS;
 use crate::tensor::Real;
 use crate::threads::prelude::*;
@@ -252,7 +252,7 @@ impl Machine {
         args: &Args<'_, f64>,
         side: Side,
         (given, error): (&[f64], f64),
-    ) -> f64 {
+    ) -> Tolerance {
         let n = args.size(self.names.n);
         let view = Args {
             constants: args.constants,
@@ -267,10 +267,18 @@ impl Machine {
         };
         let off = (0..n).flat_map(|i| bounds(&self.program, &element(i), side));
         // Where nothing is known of an element, it says nothing about the others.
-        let known = off
-            .map(|(_, error)| error)
-            .filter(|error| error.is_finite());
-        known.fold(0.0, f64::max)
+        off.fold(Tolerance::default(), |all, (_, error)| {
+            all.and(match error.is_finite() {
+                true => Tolerance {
+                    off: error,
+                    unknown: 0,
+                },
+                false => Tolerance {
+                    off: 0.0,
+                    unknown: 1,
+                },
+            })
+        })
     }
 
     fn launch<'m, 'a, T: Real>(&'m self, args: &Args<'a, T>) -> Launch<'m, 'a, T> {
@@ -343,7 +351,7 @@ impl Compute for Machine {
     fn f64(&self, args: &mut Args<'_, f64>) {
         self.run(args);
     }
-    fn tolerance(&self, args: &Args<'_, f64>, side: Side, _: f64) -> f64 {
+    fn tolerance(&self, args: &Args<'_, f64>, side: Side, _: f64) -> Tolerance {
         Machine::tolerance(self, args, side, (&[], 0.0))
     }
 }

@@ -391,14 +391,54 @@ impl JointStep {
         saved::read(&mut self.session, &self.nets[net].1)
     }
 
-    /// Gives every replica of a model these weights; what optimizers keep stays.
+    /// The same with the averages of its parameters, in their place, that the optimizer of a loss keeps
+    /// ([`Optimizer::average`](crate::optim::Optimizer::average)): the generator that is used in the end.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`] for a model that is not there, [`Error::Setting`] where that loss has no averages of it,
+    /// [`Error::Device`] when the device fails.
+    pub fn averages(&mut self, loss: &str, model: &str) -> Result<Vec<Weights>> {
+        let net = self.net(model)?;
+        let average = |trained: &Saved| {
+            let name = format!("{loss}: {model}.{} average", trained.name);
+            self.states.iter().find(|(other, _)| *other == name)
+        };
+        let all = self.nets[net].1.iter();
+        let averages: Vec<Saved> = all
+            .clone()
+            .map(|trained| Saved {
+                handle: average(trained).map_or(trained.handle, |(_, handle)| *handle),
+                ..trained.clone()
+            })
+            .collect();
+        if all.filter_map(average).next().is_none() {
+            let name = format!("averages of {model}");
+            let wanted = "a loss whose optimizer keeps them (`Optimizer::average`)";
+            return Err(Error::setting(name, format!("none of {loss}"), wanted));
+        }
+        saved::read(&mut self.session, &averages)
+    }
+
+    /// Gives every replica of a model these weights, from which averages begin anew; what else optimizers keep stays.
     ///
     /// # Errors
     /// [`Error::UnknownName`] for a model or a weight that is missing, [`Error::Shape`] for one of other
     /// extents.
     pub fn set_weights(&mut self, model: &str, weights: &Weights) -> Result<()> {
         let net = self.net(model)?;
-        saved::write(&mut self.session, &self.nets[net].1, weights)
+        saved::write(&mut self.session, &self.nets[net].1, weights)?;
+        for trained in &self.nets[net].1 {
+            let name = format!(": {model}.{} average", trained.name);
+            for (_, handle) in self
+                .states
+                .iter()
+                .filter(|(other, _)| other.ends_with(&name))
+            {
+                let values = weights.values(&trained.name, &trained.extents)?;
+                self.session.write_each(*handle, values)?;
+            }
+        }
+        Ok(())
     }
 
     /// Minimises a loss with another learning rate from the next step on; the schedule's factor stays.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use self::guard::{Lost, none_taken};
+use self::guard::{Lost, first_lost, none_taken};
 use super::callback::{Callback, Control, StepsDone};
 use super::checkpoint::{Checkpoint, State};
 use super::loss::Loss;
@@ -460,10 +460,10 @@ impl<'a> Fit<'a> {
             match &mut over {
                 None => {
                     training.shuffle()?;
-                    while pace.left() > 0 {
-                        let now = pace.now(&self.callbacks);
+                    let mut now = pace.took(0, &mut self.callbacks)?;
+                    while now > 0 {
                         training.run(now)?;
-                        pace.took(now, &mut self.callbacks)?;
+                        now = pace.took(now, &mut self.callbacks)?;
                     }
                 }
                 Some(over) => {
@@ -474,13 +474,14 @@ impl<'a> Fit<'a> {
             }
             let (losses, mut sets) = training.evaluate(0..validated, &feeds)?;
             let losses: Vec<f64> = losses.into_iter().map(|sum| sum / steps as f64).collect();
-            if let Some(replica) = losses.iter().position(|loss| !loss.is_finite()) {
+            if let Some(replica) = first_lost(&losses, &training.overflowed) {
                 let lost = Lost {
                     epochs: epoch - 1,
                     step: training.overflowed[replica],
                     replica,
                 };
-                return Err(self.loss_not_finite(&mut training, (&given, &needs), lost)?);
+                let on = (&given, &*needs, device);
+                return Err(self.loss_not_finite(&mut training, on, lost)?);
             }
             report.epochs.push(Epoch {
                 epoch,
@@ -517,7 +518,7 @@ impl<'a> Fit<'a> {
         }
         none_taken(&report)?;
         let outcome = finish(report, &mut training, chosen, test, &feeds)?;
-        self.finite(&outcome, &mut training, &given)?;
+        self.finite(&outcome, &mut training, (&given, device))?;
         Ok(outcome)
     }
 }
@@ -526,6 +527,8 @@ impl<'a> Fit<'a> {
 struct Within {
     at: StepsDone,
     end: u64,
+    /// Steps since each callback was told.
+    since: Vec<u64>,
 }
 
 impl Within {
@@ -540,6 +543,7 @@ impl Within {
         Self {
             at,
             end: done + steps,
+            since: vec![],
         }
     }
 
@@ -547,21 +551,25 @@ impl Within {
         self.end - self.at.done
     }
 
-    /// How many steps are taken at once: until somebody wants to be told, or to the end.
-    fn now(&self, callbacks: &[Box<dyn Callback + '_>]) -> u64 {
-        let every = callbacks.iter().filter_map(|callback| callback.every());
-        every
-            .min()
-            .map_or(self.left(), |every| every.clamp(1, self.left()))
-    }
-
-    /// Counts steps and tells of them.
-    fn took(&mut self, steps: u64, callbacks: &mut [Box<dyn Callback + '_>]) -> Result<()> {
+    /// Counts steps and tells those that want to be told now. How many are taken next: until somebody wants to be, or
+    /// to the end.
+    fn took(&mut self, steps: u64, callbacks: &mut [Box<dyn Callback + '_>]) -> Result<u64> {
         self.at.done += steps;
-        let mut told = callbacks
-            .iter_mut()
-            .filter(|callback| callback.every().is_some());
-        told.try_for_each(|callback| callback.steps(&self.at))
+        self.since.resize(callbacks.len(), 0);
+        let mut next = self.left();
+        for (callback, since) in callbacks.iter_mut().zip(&mut self.since) {
+            *since += steps;
+            let Some(every) = callback.every() else {
+                continue;
+            };
+            if steps > 0 && (*since >= every || self.at.done == self.end) {
+                callback.steps(&self.at)?;
+                *since = 0;
+            }
+            let every = callback.every().unwrap_or(u64::MAX).max(1);
+            next = next.min(every.saturating_sub(*since).max(1));
+        }
+        Ok(next)
     }
 }
 

@@ -65,6 +65,8 @@ pub(super) struct Wishes {
     pub losses: usize,
     /// Hold a launch of every so many-th step to the reference.
     pub verify: u64,
+    /// Join ops to launches.
+    pub fuse: bool,
 }
 
 impl Default for Wishes {
@@ -76,6 +78,7 @@ impl Default for Wishes {
             gradients: false,
             losses: 0,
             verify: 0,
+            fuse: true,
         }
     }
 }

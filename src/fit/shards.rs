@@ -223,10 +223,16 @@ impl<'a> Feed<'a> {
     ) -> Result<Option<Error>> {
         let parts = PARTS.min(runs);
         let mut read = None;
+        let mut next = took(0)?;
         for k in 0..parts {
             let now = runs * (k + 1) / parts - runs * k / parts;
-            steps.run(session, now as u64)?;
-            took(now as u64)?;
+            let mut left = now as u64;
+            while left > 0 {
+                let taken = left.min(next);
+                steps.run(session, taken)?;
+                next = took(taken)?;
+                left -= taken;
+            }
             if read.is_none() {
                 read = ready(false).map(|read| read.map(Upload::new));
             }
@@ -261,7 +267,7 @@ impl<'a> Feed<'a> {
             session.fill(over.full, (runs - 1) as f32)?;
             session.fill(over.last, last as f32)?;
             let program = Steps::unverified(over.program);
-            let next = (all.get(k + 1), &mut (|_| Ok(())) as Took<'_>);
+            let next = (all.get(k + 1), &mut (|_| Ok(u64::MAX)) as Took<'_>);
             if let Some(error) = self.turn(session, program, runs, next)? {
                 return Err(error);
             }
@@ -283,8 +289,8 @@ pub(super) struct Evaluated {
     pub last: Handle<f32>,
 }
 
-/// What hears of steps as they are taken.
-type Took<'a> = &'a mut dyn FnMut(u64) -> Result<()>;
+/// What hears of steps as they are taken, and says how many are taken next at most.
+type Took<'a> = &'a mut dyn FnMut(u64) -> Result<u64>;
 
 /// A shard on its way up.
 struct Upload {
@@ -344,7 +350,7 @@ impl Epochs<'_> {
         session: &mut Session,
         epoch: usize,
         more: bool,
-        took: &mut dyn FnMut(u64) -> Result<()>,
+        took: Took<'_>,
     ) -> Result<()> {
         let shards = numbered(self.order.shards(epoch));
         let mut behind = match more {

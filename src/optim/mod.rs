@@ -332,7 +332,8 @@ impl Optimizer {
     /// Keeps an exponential moving average of each parameter, `<parameter> average`:
     /// a ← d a + (1 − d) w after each step, from a = w on (Polyak and Juditsky 1992; of weights given later, from these on).
     /// [`Fit`](crate::fit::Fit) evaluates the averages, and they are the weights that it leaves, beside the running
-    /// statistics as they are; a [`TrainStep`](crate::fit::TrainStep) gives both.
+    /// statistics as they are; a [`TrainStep`](crate::fit::TrainStep) and a [`JointStep`](crate::fit::JointStep) give
+    /// both. Of a parameter that is frozen the average stays, too.
     #[must_use]
     pub fn average(self, decay: f64) -> Self {
         Self {

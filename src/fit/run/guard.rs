@@ -1,12 +1,16 @@
 //! Numbers that are not finite: which run is told of them, and where they came from.
 
+use std::ops::RangeInclusive;
+
 use ndarray::ArrayD;
 
 use super::{Fit, Outcome};
 use crate::error::{Error, Result};
-use crate::fit::checkpoint::Checkpoint;
+use crate::exec::Device;
+use crate::fit::checkpoint::{Checkpoint, State};
 use crate::fit::report::Report;
 use crate::fit::resident::Need;
+use crate::fit::setup::{Setup, Wishes};
 use crate::fit::shards::Given;
 use crate::fit::training::Training;
 use crate::fit::weights::Weights;
@@ -39,7 +43,7 @@ impl Fit<'_> {
     pub(super) fn blamed(
         &self,
         training: &mut Training,
-        given: &Given<'_>,
+        (given, device): (&Given<'_>, &Device),
         lost: Lost,
     ) -> Result<Option<Found>> {
         let Given::Whole(_) = given else {
@@ -74,13 +78,37 @@ impl Fit<'_> {
         let back = u64::from(training.scale.is_none());
         let from = step.saturating_sub(back).max(first);
         training.run(from - first)?;
-        for step in from..=step {
-            let program = training.train_program();
-            if let Some(launch) = first_not_finite(&mut training.session, program, lost.replica)? {
-                return Ok(Some(Found { step, launch }));
-            }
+        let begun = training.checkpoint(State::default(), None)?;
+        let Some(found) = searched(training, from..=step, lost.replica)? else {
+            return Ok(None);
+        };
+        // A launch may be many layers' ops: each by itself says whose it was. Where there is no room for that, or
+        // where it rounds otherwise, the launch is what is known.
+        let alone = self.unfused(training, (given, device), &begun);
+        let alone = alone.and_then(|mut all| searched(&mut all, from..=found.step, lost.replica));
+        Ok(alone.ok().flatten().or(Some(found)))
+    }
+
+    /// The run with each op a launch, in a state of `training`.
+    fn unfused(
+        &self,
+        training: &Training,
+        (given, device): (&Given<'_>, &Device),
+        state: &Checkpoint,
+    ) -> Result<Training> {
+        let setup = self.setup(Some(given), &[]);
+        let wishes = Wishes {
+            fuse: false,
+            verify: 0,
+            ..setup.wishes
+        };
+        let mut all = Setup { wishes, ..setup }.compile(device)?;
+        all.restore(&state.state.step, &state.tensors)?;
+        if let Ok(rates) = training.rates() {
+            all.set_rates(&rates)?;
         }
-        Ok(None)
+        all.shuffle()?;
+        Ok(all)
     }
 
     /// Goes back to where an epoch began, its order drawn, if that is the first or its checkpoint is there.
@@ -118,18 +146,22 @@ impl Fit<'_> {
     pub(super) fn loss_not_finite(
         &self,
         training: &mut Training,
-        (given, needs): (&Given<'_>, &[Need]),
+        (given, needs, device): (&Given<'_>, &[Need], &Device),
         lost: Lost,
     ) -> Result<Error> {
         let last = ((lost.epochs + 1) * training.epoch_steps).saturating_sub(1) as u64;
-        let noted = lost.step.unwrap_or(last);
+        let noted = match lost.step {
+            Some(step) => ("training loss".into(), step),
+            None => {
+                let epoch = lost.epochs + 1;
+                (
+                    format!("training loss, noted at the end of epoch {epoch}"),
+                    last,
+                )
+            }
+        };
         let fix = fix(given, needs)?;
-        Ok(self.lost(
-            training,
-            given,
-            ("training loss".into(), noted),
-            (lost, fix),
-        ))
+        Ok(self.lost(training, (given, device), noted, (lost, fix)))
     }
 
     /// Refuses weights that are not finite, of tensors that were: the last update is after the last loss.
@@ -137,7 +169,7 @@ impl Fit<'_> {
         &self,
         outcome: &Outcome,
         training: &mut Training,
-        given: &Given<'_>,
+        on: (&Given<'_>, &Device),
     ) -> Result<()> {
         let whole = |tensor: &ArrayD<f32>| tensor.iter().all(|x| x.is_finite());
         for (replica, weights) in outcome.weights.iter().enumerate() {
@@ -154,8 +186,8 @@ impl Fit<'_> {
                     step: Some(step),
                     replica,
                 };
-                let noted = (format!("weight {name}"), step);
-                return Err(self.lost(training, given, noted, (lost, format!("{FIX}."))));
+                let noted = (format!("weight {name}, looked at when all was done"), step);
+                return Err(self.lost(training, on, noted, (lost, format!("{FIX}."))));
             }
         }
         Ok(())
@@ -165,15 +197,23 @@ impl Fit<'_> {
     fn lost(
         &self,
         training: &mut Training,
-        given: &Given<'_>,
+        on: (&Given<'_>, &Device),
         (noted, at): (String, u64),
-        (lost, fix): (Lost, String),
+        (lost, mut fix): (Lost, String),
     ) -> Error {
         // What keeps the search from its end is less than what it was for.
-        let found = self.blamed(training, given, lost).ok().flatten();
+        let found = self.blamed(training, on, lost).ok().flatten();
         let (place, step) = match found {
-            Some(Found { step, launch }) => (format!("{noted}, first in {launch}"), step),
-            None => (noted, at),
+            Some(Found { step, launch }) => {
+                let what = noted.split_once(", ").map_or(&*noted, |(what, _)| what);
+                (format!("{what}, first in {launch}"), step)
+            }
+            None => {
+                if self.checkpoint.is_none() && matches!(on.0, Given::Whole(_)) {
+                    fix += " A run that keeps a checkpoint finds out where it began.";
+                }
+                (noted, at)
+            }
         };
         Error::NotFinite {
             place,
@@ -182,6 +222,27 @@ impl Fit<'_> {
             fix,
         }
     }
+}
+
+/// The first of some steps, the first of which is the next one, that leaves a replica what is not finite.
+fn searched(
+    training: &mut Training,
+    steps: RangeInclusive<u64>,
+    replica: usize,
+) -> Result<Option<Found>> {
+    for step in steps {
+        let program = training.train_program();
+        if let Some(launch) = first_not_finite(&mut training.session, program, replica)? {
+            return Ok(Some(Found { step, launch }));
+        }
+    }
+    Ok(None)
+}
+
+/// Of losses that are not finite, the one that was lost first, as far as steps are known.
+pub(super) fn first_lost(losses: &[f64], overflowed: &[Option<u64>]) -> Option<usize> {
+    let lost = (0..losses.len()).filter(|&replica| !losses[replica].is_finite());
+    lost.min_by_key(|&replica| overflowed[replica].unwrap_or(u64::MAX))
 }
 
 /// Refuses a run of which a replica has taken no step: its weights are those that it began with.

@@ -63,6 +63,7 @@ impl Setup<'_> {
         } = step;
         let options = Options {
             replicas: self.replicas,
+            fuse: self.wishes.fuse,
             ..Options::on(device.info())
         };
         let mut session = Session::with(&graph, device, &options)?;

@@ -57,7 +57,7 @@ fn an_epoch_uploads_what_its_account_says() {
         // Alone, since what an epoch uploads ahead is the next one's.
         let before = training.session.traffic();
         epochs
-            .train(&mut training.session, epoch, false, &mut |_| Ok(()))
+            .train(&mut training.session, epoch, false, &mut |_| Ok(u64::MAX))
             .unwrap();
         let after = training.session.traffic();
         assert_eq!(after.uploaded - before.uploaded, account.epoch_bytes);
@@ -82,7 +82,7 @@ fn the_first_shard_of_an_epoch_is_uploaded_ahead() {
     let mut uploaded = |epochs: &mut Epochs<'_>, epoch, more| {
         let before = training.session.traffic().uploaded;
         epochs
-            .train(&mut training.session, epoch, more, &mut |_| Ok(()))
+            .train(&mut training.session, epoch, more, &mut |_| Ok(u64::MAX))
             .unwrap();
         training.session.traffic().uploaded - before
     };

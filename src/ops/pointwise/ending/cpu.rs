@@ -4,7 +4,7 @@
 use smallvec::SmallVec;
 
 use crate::expr::{Machine, Part};
-use crate::kernel::{Args, BINDINGS, Compute, Finish, Kernel, Side, Slot};
+use crate::kernel::{Args, BINDINGS, Compute, Finish, Kernel, Side, Slot, Tolerance};
 use crate::tensor::Real;
 
 /// An ending of a core's port.
@@ -108,7 +108,7 @@ impl Compute for Core {
         finishing(&mut args, parts);
     }
 
-    fn tolerance(&self, args: &Args<'_, f64>, side: Side, core: f64) -> f64 {
+    fn tolerance(&self, args: &Args<'_, f64>, side: Side, core: f64) -> Tolerance {
         // The core runs on copies: what it is computed from is looked at again.
         let copied = |slot: &Slot<'_, f64>| match slot {
             Slot::FMut(v) => (v.to_vec(), vec![]),
@@ -140,6 +140,10 @@ impl Compute for Core {
         let of_port =
             |(port, given): (&OnCpu, &Vec<f64>)| port.machine.tolerance(args, side, (given, error));
         let ports = self.ports.iter().zip(&made).map(of_port);
-        ports.fold(error, f64::max)
+        let own = Tolerance {
+            off: error,
+            unknown: 0,
+        };
+        ports.fold(own, Tolerance::and)
     }
 }
