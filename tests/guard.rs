@@ -172,3 +172,28 @@ fn a_last_update_that_overflows_is_told() {
         assert!(fit(0.1).run(&data, &device).is_ok());
     }
 }
+
+/// What a checkpoint would keep is looked at before it is kept: the one before stays, and it is searched from there.
+#[test]
+fn no_checkpoint_keeps_what_is_not_finite() {
+    // Statistics beyond f32, which no evaluation of a loss while training sees.
+    let model = Model::sequential([4])
+        .then(Map::new(|x| x * 1e25))
+        .then(BatchNorm::new());
+    let model = model.then(Dense::new(1)).build().unwrap();
+    let x = (0..160).map(|i| (i as f32 * 0.7).sin()).collect::<Vec<_>>();
+    let data = Dataset::new().with("input", [4], x).unwrap();
+    let data = data.with("target", [1], vec![0.5; 40]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for (number, device) in devices().into_iter().enumerate() {
+        let file = folder.path().join(number.to_string());
+        let fit = Fit::new(&model, Loss::mse(), sgd(1e-3)).batch(8).epochs(3);
+        let (place, step, _) = lost(fit.checkpoint(&file).run(&data, &device));
+        assert!(
+            place.starts_with("weight batch_norm.running_var, first in "),
+            "{place}"
+        );
+        assert_eq!(step, 0);
+        assert!(!file.exists());
+    }
+}

@@ -479,6 +479,7 @@ impl<'a> Fit<'a> {
                     epochs: epoch - 1,
                     step: training.overflowed[replica],
                     replica,
+                    weights: false,
                 };
                 let on = (&given, &*needs, device);
                 return Err(self.loss_not_finite(&mut training, on, lost)?);
@@ -513,7 +514,10 @@ impl<'a> Fit<'a> {
                     rates: training.rates().unwrap_or_default(),
                     ..State::default()
                 };
-                training.checkpoint(state, chosen.as_ref())?.save(path)?;
+                let kept = training.checkpoint(state, chosen.as_ref())?;
+                // The checkpoint before is what it would be looked for from.
+                self.kept_finite(&kept, &mut training, (&given, device))?;
+                kept.save(path)?;
             }
         }
         none_taken(&report)?;

@@ -7,8 +7,8 @@ use ndarray::ArrayD;
 use super::{Fit, Outcome};
 use crate::error::{Error, Result};
 use crate::exec::Device;
-use crate::fit::checkpoint::{Checkpoint, State};
-use crate::fit::report::Report;
+use crate::fit::checkpoint::{Checkpoint, State, WEIGHTS};
+use crate::fit::report::{Epoch, Report};
 use crate::fit::resident::Need;
 use crate::fit::setup::{Setup, Wishes};
 use crate::fit::shards::Given;
@@ -27,6 +27,8 @@ pub(super) struct Lost {
     /// The step, where the device has noted it.
     pub step: Option<u64>,
     pub replica: usize,
+    /// Whether weights were seen that are not finite, and no loss.
+    pub weights: bool,
 }
 
 /// Where it was found to have stopped.
@@ -53,7 +55,7 @@ impl Fit<'_> {
         let last = first + training.epoch_steps as u64 - 1;
         let step = match lost.step {
             Some(step) => step,
-            // Each step's loss is looked at by itself.
+            // Each step is looked at by itself.
             None => {
                 if !self.rewind(training, lost.epochs)? {
                     return Ok(None);
@@ -61,9 +63,7 @@ impl Fit<'_> {
                 let mut step = first;
                 loop {
                     training.run(1)?;
-                    let loss = training.take_loss()?;
-                    let finite = loss.get(lost.replica).is_none_or(|loss| loss.is_finite());
-                    if !finite || step == last {
+                    if !still_finite(training, lost)? || step == last {
                         break step;
                     }
                     step += 1;
@@ -75,7 +75,7 @@ impl Fit<'_> {
         }
         // What made the loss infinite is in its own step, or in the backward pass and the update of the step before.
         // Gradients that a loss scale makes infinite are no fault.
-        let back = u64::from(training.scale.is_none());
+        let back = u64::from(training.scale.is_none() && !lost.weights);
         let from = step.saturating_sub(back).max(first);
         training.run(from - first)?;
         let begun = training.checkpoint(State::default(), None)?;
@@ -164,6 +164,57 @@ impl Fit<'_> {
         Ok(self.lost(training, (given, device), noted, (lost, fix)))
     }
 
+    /// Refuses to keep weights that are not finite, of tensors that were.
+    pub(super) fn kept_finite(
+        &self,
+        kept: &Checkpoint,
+        training: &mut Training,
+        on: (&Given<'_>, &Device),
+    ) -> Result<()> {
+        let Some(last) = kept.state.epochs.last() else {
+            return Ok(());
+        };
+        for (name, tensor) in &kept.tensors {
+            let wrong = tensor.iter().position(|x| !x.is_finite());
+            let (Some(at), Some(name)) = (wrong, name.strip_prefix(WEIGHTS)) else {
+                continue;
+            };
+            if self.began_whole(name) {
+                let replica = at / (tensor.len() / self.replicas).max(1);
+                let noted = format!(
+                    "weight {name}, looked at when epoch {} was done",
+                    last.epoch
+                );
+                return Err(self.weight_lost(training, on, (noted, replica), last));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a weight began with finite numbers alone, as far as it was given.
+    fn began_whole(&self, name: &str) -> bool {
+        let given = self.initial.and_then(|initial| initial.get(name).ok());
+        given.is_none_or(|tensor| tensor.iter().all(|x| x.is_finite()))
+    }
+
+    /// The error for a weight of a replica after an epoch.
+    fn weight_lost(
+        &self,
+        training: &mut Training,
+        on: (&Given<'_>, &Device),
+        (noted, replica): (String, usize),
+        last: &Epoch,
+    ) -> Error {
+        let step = last.steps.saturating_sub(1);
+        let lost = Lost {
+            epochs: last.epoch - 1,
+            step: None,
+            replica,
+            weights: true,
+        };
+        self.lost(training, on, (noted, step), (lost, format!("{FIX}.")))
+    }
+
     /// Refuses weights that are not finite, of tensors that were: the last update is after the last loss.
     pub(super) fn finite(
         &self,
@@ -177,17 +228,10 @@ impl Fit<'_> {
                 .tensors()
                 .iter()
                 .filter(|(_, tensor)| !whole(tensor));
-            let begun = |name: &str| self.initial.and_then(|initial| initial.get(name).ok());
-            let wrong = wrong.find(|(name, _)| begun(name).is_none_or(whole));
+            let wrong = wrong.find(|(name, _)| self.began_whole(name));
             if let (Some((name, _)), Some(last)) = (wrong, outcome.report.epochs.last()) {
-                let step = last.steps.saturating_sub(1);
-                let lost = Lost {
-                    epochs: last.epoch - 1,
-                    step: Some(step),
-                    replica,
-                };
-                let noted = (format!("weight {name}, looked at when all was done"), step);
-                return Err(self.lost(training, on, noted, (lost, format!("{FIX}."))));
+                let noted = format!("weight {name}, looked at when all was done");
+                return Err(self.weight_lost(training, on, (noted, replica), last));
             }
         }
         Ok(())
@@ -222,6 +266,17 @@ impl Fit<'_> {
             fix,
         }
     }
+}
+
+/// Whether a replica's loss of the step before is finite, or its weights after it.
+fn still_finite(training: &mut Training, lost: Lost) -> Result<bool> {
+    if !lost.weights {
+        let loss = training.take_loss()?;
+        return Ok(loss.get(lost.replica).is_none_or(|loss| loss.is_finite()));
+    }
+    let weights = training.weights()?;
+    let mut tensors = weights[lost.replica].tensors().iter();
+    Ok(tensors.all(|(_, tensor)| tensor.iter().all(|x| x.is_finite())))
 }
 
 /// The first of some steps, the first of which is the next one, that leaves a replica what is not finite.
