@@ -11,7 +11,6 @@ use std::sync::Arc;
 use super::nodes::{Join, Nodes};
 use crate::error::Result;
 use crate::ops::pointwise::{Pointwise, Use, merged};
-use crate::shape::Type;
 
 pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
     // The last update of each program and of each extents that may take in another one.
@@ -42,12 +41,7 @@ fn updates(nodes: &Nodes, i: usize) -> Option<Vec<usize>> {
     if !nodes.outputs(i).is_empty() {
         return None;
     }
-    let types: Option<Vec<Type>> = nodes
-        .inputs(i)
-        .iter()
-        .map(|&v| nodes.ty(v).cloned())
-        .collect();
-    op.results(&types?[..op.inputs()]).ok()
+    op.results(&nodes.types(i)?[..op.inputs()]).ok()
 }
 
 fn recognise(nodes: &Nodes, first: usize, second: usize, extents: &[usize]) -> Option<Join> {
@@ -72,12 +66,12 @@ fn recognise(nodes: &Nodes, first: usize, second: usize, extents: &[usize]) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compile::{Options, compile};
+    use crate::compile::fuse::fused;
     use crate::expr::Expr;
     use crate::graph::Graph;
     use crate::ops::pointwise::pointwise;
     use crate::ops::{Tape, Value};
-    use crate::plan::Limits;
+    use crate::shape::Type;
 
     /// A graph with variables of these extents and a program `run`.
     fn graph(extents: &[&[usize]]) -> (Graph, Vec<Value>) {
@@ -102,12 +96,7 @@ mod tests {
 
     /// Labels and buffers of the launches.
     fn launches(graph: &Graph) -> Vec<(String, usize)> {
-        let options = Options {
-            replicas: 1,
-            fuse: true,
-            limits: Limits::default(),
-        };
-        let plan = compile(graph, &options).unwrap();
+        let plan = fused(graph);
         let launches = plan.programs["run"].iter();
         launches
             .map(|l| (l.label.clone(), l.bindings.len()))

@@ -160,7 +160,7 @@ fn ended(nodes: &Nodes, read: Value, i: usize, which: Between) -> Option<Join> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compile::{Options, compile};
+    use crate::compile::fuse::fused;
     use crate::graph::Graph;
     use crate::ops::add::Add;
     use crate::ops::add_bias::AddBias;
@@ -173,17 +173,11 @@ mod tests {
     use crate::ops::reduce::Reduce;
     use crate::ops::reshape::Reshape;
     use crate::ops::{COUNTER, Tape};
-    use crate::plan::Limits;
     use crate::shape::Type;
 
     /// The kernels of a program `run`.
     fn kernels(graph: &Graph) -> Vec<&'static str> {
-        let options = Options {
-            replicas: 1,
-            fuse: true,
-            limits: Limits::default(),
-        };
-        let plan = compile(graph, &options).unwrap();
+        let plan = fused(graph);
         let launches = plan.programs["run"].iter();
         launches.map(|launch| launch.kernel.name).collect()
     }

@@ -50,3 +50,14 @@ pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
     pointwise::fuse(nodes)?;
     beside::fuse(nodes)
 }
+
+/// The plan of one network of a graph, with every rule.
+#[cfg(test)]
+fn fused(graph: &crate::graph::Graph) -> crate::plan::Plan {
+    let options = crate::compile::Options {
+        replicas: 1,
+        fuse: true,
+        limits: crate::plan::Limits::default(),
+    };
+    crate::compile::compile(graph, &options).unwrap()
+}

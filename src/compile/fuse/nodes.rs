@@ -285,6 +285,12 @@ impl Nodes {
         (0..count).map(|output| self.value(i, output)).collect()
     }
 
+    /// The types of a node's inputs.
+    pub(super) fn types(&self, i: usize) -> Option<Vec<Type>> {
+        let inputs = self.inputs(i).iter();
+        inputs.map(|&v| self.ty(v).cloned()).collect()
+    }
+
     /// The program that a node belongs to.
     pub(super) fn program(&self, i: usize) -> Option<usize> {
         self.nodes[i].as_ref().and_then(|node| node.program)

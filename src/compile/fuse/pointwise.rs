@@ -9,7 +9,6 @@ use super::nodes::{Join, Nodes};
 use crate::error::Result;
 use crate::ops::Value;
 use crate::ops::pointwise::{Link, Pointwise, Use, merged};
-use crate::shape::Type;
 
 pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
     for i in nodes.indices() {
@@ -31,21 +30,16 @@ fn takes_in(nodes: &mut Nodes, i: usize) -> Result<bool> {
     Ok(false)
 }
 
-fn types(nodes: &Nodes, i: usize) -> Option<Vec<Type>> {
-    let inputs = nodes.inputs(i).iter();
-    inputs.map(|&v| nodes.ty(v).cloned()).collect()
-}
-
 /// What node `i` computes element by element.
 fn expression(nodes: &Nodes, i: usize) -> Option<Pointwise> {
-    nodes.dyn_op(i)?.expression(&types(nodes, i)?)
+    nodes.dyn_op(i)?.expression(&nodes.types(i)?)
 }
 
 /// `i` reads `between` of another expression and nobody else does.
 fn recognise(nodes: &Nodes, between: Value, i: usize) -> Option<Join> {
     let (op, first) = (&expression(nodes, i)?, &expression(nodes, between.node)?);
     let inputs = nodes.inputs(i);
-    let types = types(nodes, i)?;
+    let types = nodes.types(i)?;
     let extents = op.results(&types[..op.inputs()]).ok()?;
     let alike = nodes.ty(between)?.shape.extents() == extents;
     if !alike || nodes.sole_reader(between) != Some(i) {
@@ -78,29 +72,20 @@ fn recognise(nodes: &Nodes, between: Value, i: usize) -> Option<Join> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compile::{Options, compile};
+    use crate::compile::fuse::fused;
     use crate::expr::{Condition, Expr};
     use crate::graph::Graph;
     use crate::ops::pointwise::pointwise;
     use crate::ops::{COUNTER, Tape};
-    use crate::plan::{Limits, Plan};
     use crate::rng::streams::USER;
+    use crate::shape::Type;
 
     fn f32(extents: &[usize]) -> Type {
         Type::f32("test", extents).unwrap()
     }
 
-    fn plan(graph: &Graph) -> Plan {
-        let options = Options {
-            replicas: 1,
-            fuse: true,
-            limits: Limits::default(),
-        };
-        compile(graph, &options).unwrap()
-    }
-
     fn launches(graph: &Graph) -> usize {
-        plan(graph).programs["run"].len()
+        fused(graph).programs["run"].len()
     }
 
     /// A graph with variables a `[4, 3]`, b `[4, 3]`, c `[3]`, and a program `run`.
@@ -121,7 +106,7 @@ mod tests {
         let sum = pointwise(&mut graph, [left, right], |[l, r]| l + r).unwrap();
         let y = pointwise(&mut graph, [sum, a], |[s, a]| s.relu() - a).unwrap();
         graph.result("y", y).unwrap();
-        let plan = plan(&graph);
+        let plan = fused(&graph);
         let [launch] = &plan.programs["run"][..] else {
             panic!("{} launches", plan.programs["run"].len());
         };

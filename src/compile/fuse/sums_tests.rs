@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::compile::{Options, compile};
+use super::fused;
 use crate::graph::Graph;
 use crate::ops::activation::{Activate, Activation};
 use crate::ops::add::Add;
@@ -12,7 +12,6 @@ use crate::ops::conv2d::Conv2d;
 use crate::ops::matmul::Matmul;
 use crate::ops::{Tape, Value};
 use crate::optim::{Optimizer, Sgd};
-use crate::plan::Limits;
 use crate::shape::Type;
 
 const PRODUCT: Matmul = Matmul {
@@ -37,12 +36,7 @@ fn activated(graph: &mut Graph, x: Value) -> Value {
 
 /// The kernels of the gradients' program, by their stems.
 fn launches(graph: &Graph) -> Vec<&'static str> {
-    let options = Options {
-        replicas: 1,
-        fuse: true,
-        limits: Limits::default(),
-    };
-    let plan = compile(graph, &options).unwrap();
+    let plan = fused(graph);
     let launches = plan.programs["run"].iter();
     launches.map(|launch| launch.kernel.stem).collect()
 }
