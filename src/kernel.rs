@@ -221,21 +221,25 @@ pub(crate) trait Compute: Sync {
 }
 
 /// What a launch's results may be off by.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Tolerance {
     /// Of those of which something is known, the largest bound.
     pub off: f64,
-    /// Results of which nothing is known, such as a quotient by what may be 0.
-    pub unknown: usize,
+    /// Elements, each of how many, of whose results nothing is known, such as of a quotient by what may be 0.
+    pub unknown: Vec<[usize; 2]>,
 }
 
 impl Tolerance {
     /// Of the results of both.
-    pub fn and(self, other: Self) -> Self {
-        Self {
-            off: self.off.max(other.off),
-            unknown: self.unknown + other.unknown,
-        }
+    pub fn and(mut self, other: Self) -> Self {
+        self.off = self.off.max(other.off);
+        self.unknown.extend(other.unknown);
+        self
+    }
+
+    /// Whether an element of a result may be anything. Of results in parts of one buffer, in any of them.
+    pub fn pardons(&self, element: usize) -> bool {
+        self.unknown.iter().any(|&[at, of]| element % of == at)
     }
 }
 
@@ -555,5 +559,24 @@ impl<'a, T: Real> Args<'a, T> {
             Slot::UMut(s) => s,
             other => unreachable!("binding {i} is no integer output: {other:?}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tolerance;
+
+    /// An element of which nothing is known is so in each part of a buffer, and no other one is pardoned for it.
+    #[test]
+    fn what_is_not_known_pardons_itself_alone() {
+        let of = |off, unknown| Tolerance { off, unknown };
+        let both = of(0.5, vec![[2, 5]]).and(of(0.25, vec![[0, 3]]));
+        assert_eq!(both.off, 0.5);
+        let pardoned: Vec<usize> = (0..10)
+            .filter(|&e| of(0.0, vec![[2, 5]]).pardons(e))
+            .collect();
+        assert_eq!(pardoned, [2, 7]);
+        assert!(both.pardons(3) && !both.pardons(4));
+        assert!(!Tolerance::default().pardons(0));
     }
 }

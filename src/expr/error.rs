@@ -234,3 +234,32 @@ fn compare(op: Compare, (a, ea): (f64, f64), (b, eb): (f64, f64)) -> (f64, f64) 
     let value = if scalar::compare(op, a, b) { 1.0 } else { 0.0 };
     (value, if near { 1.0 } else { 0.0 })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever x is within e, its root is within the bound; at 0 too, where the slope is none.
+    #[test]
+    fn a_root_is_bounded_at_0_and_beside_it() {
+        let tiny = f64::from(f32::MIN_POSITIVE);
+        for (x, e) in [
+            (0.0, tiny),
+            (0.0, 1.0),
+            (tiny, tiny),
+            (4.0, 1.0),
+            (4.0, 5.0),
+            (4.0, 1e-9),
+        ] {
+            let (y, bound) = unary(Unary::Sqrt, (x, e), Side::Cpu);
+            let ends = [(x - e).max(0.0), x + e].map(|x: f64| (x.sqrt() - y).abs());
+            let most = ends[0].max(ends[1]);
+            let own = 3.0 * EPSILON * y + 2.0 * tiny;
+            assert!(
+                most <= bound && bound <= most * 1.001 + own,
+                "{x} {e}: {bound}, {most}"
+            );
+        }
+        assert_eq!(unary(Unary::Sqrt, (0.0, 0.0), Side::Cpu).1, tiny);
+    }
+}

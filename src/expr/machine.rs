@@ -265,20 +265,21 @@ impl Machine {
             given,
             error,
         };
-        let off = (0..n).flat_map(|i| bounds(&self.program, &element(i), side));
-        // Where nothing is known of an element, it says nothing about the others.
-        off.fold(Tolerance::default(), |all, (_, error)| {
-            all.and(match error.is_finite() {
-                true => Tolerance {
-                    off: error,
-                    unknown: 0,
-                },
-                false => Tolerance {
-                    off: 0.0,
-                    unknown: 1,
-                },
-            })
-        })
+        let mut tolerance = Tolerance::default();
+        for i in 0..n {
+            let mut known = true;
+            for (_, error) in bounds(&self.program, &element(i), side) {
+                // Where nothing is known of an element, it says nothing about the others.
+                match error.is_finite() {
+                    true => tolerance.off = tolerance.off.max(error),
+                    false => known = false,
+                }
+            }
+            if !known {
+                tolerance.unknown.push([i, n]);
+            }
+        }
+        tolerance
     }
 
     fn launch<'m, 'a, T: Real>(&'m self, args: &Args<'a, T>) -> Launch<'m, 'a, T> {

@@ -142,7 +142,7 @@ impl Compute for Core {
         let ports = self.ports.iter().zip(&made).map(of_port);
         let own = Tolerance {
             off: error,
-            unknown: 0,
+            unknown: vec![],
         };
         ports.fold(own, Tolerance::and)
     }
