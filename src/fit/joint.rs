@@ -399,19 +399,17 @@ impl JointStep {
     /// [`Error::Device`] when the device fails.
     pub fn averages(&mut self, loss: &str, model: &str) -> Result<Vec<Weights>> {
         let net = self.net(model)?;
-        let average = |trained: &Saved| {
-            let name = format!("{loss}: {model}.{} average", trained.name);
-            self.states.iter().find(|(other, _)| *other == name)
+        let average = |trained: &str| {
+            let name = format!("{loss}: {model}.{trained} average");
+            let found = self.states.iter().find(|(other, _)| *other == name);
+            found.map(|(_, handle)| *handle)
         };
-        let all = self.nets[net].1.iter();
-        let averages: Vec<Saved> = all
-            .clone()
-            .map(|trained| Saved {
-                handle: average(trained).map_or(trained.handle, |(_, handle)| *handle),
-                ..trained.clone()
-            })
-            .collect();
-        if all.filter_map(average).next().is_none() {
+        let trained = &self.nets[net].1;
+        let averages = saved::replaced(trained, average);
+        if trained
+            .iter()
+            .all(|trained| average(&trained.name).is_none())
+        {
             let name = format!("averages of {model}");
             let wanted = "a loss whose optimizer keeps them (`Optimizer::average`)";
             return Err(Error::setting(name, format!("none of {loss}"), wanted));

@@ -17,6 +17,15 @@ pub(super) struct Saved {
     pub handle: Handle<f32>,
 }
 
+/// The same with other variables in the place of those for which there is one of their name.
+pub(super) fn replaced(saved: &[Saved], by: impl Fn(&str) -> Option<Handle<f32>>) -> Vec<Saved> {
+    let other = |saved: &Saved| Saved {
+        handle: by(&saved.name).unwrap_or(saved.handle),
+        ..saved.clone()
+    };
+    saved.iter().map(other).collect()
+}
+
 /// What everything random follows from.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seed {

@@ -31,6 +31,15 @@ pub(super) struct Lost {
     pub weights: bool,
 }
 
+/// What the run itself has noticed.
+struct Noted {
+    /// What is not finite.
+    what: String,
+    /// When that was noticed, where it is not known when it began.
+    when: String,
+    step: u64,
+}
+
 /// Where it was found to have stopped.
 pub(super) struct Found {
     pub step: u64,
@@ -150,15 +159,13 @@ impl Fit<'_> {
         lost: Lost,
     ) -> Result<Error> {
         let last = ((lost.epochs + 1) * training.epoch_steps).saturating_sub(1) as u64;
-        let noted = match lost.step {
-            Some(step) => ("training loss".into(), step),
-            None => {
-                let epoch = lost.epochs + 1;
-                (
-                    format!("training loss, noted at the end of epoch {epoch}"),
-                    last,
-                )
-            }
+        let noted = Noted {
+            what: "training loss".into(),
+            when: match lost.step {
+                Some(_) => String::new(),
+                None => format!(", noted at the end of epoch {}", lost.epochs + 1),
+            },
+            step: lost.step.unwrap_or(last),
         };
         let fix = fix(given, needs)?;
         Ok(self.lost(training, (given, device), noted, (lost, fix)))
@@ -181,11 +188,8 @@ impl Fit<'_> {
             };
             if self.began_whole(name) {
                 let replica = at / (tensor.len() / self.replicas).max(1);
-                let noted = format!(
-                    "weight {name}, looked at when epoch {} was done",
-                    last.epoch
-                );
-                return Err(self.weight_lost(training, on, (noted, replica), last));
+                let when = format!(", looked at when epoch {} was done", last.epoch);
+                return Err(self.weight_lost(training, on, (name, when, replica), last));
             }
         }
         Ok(())
@@ -202,17 +206,21 @@ impl Fit<'_> {
         &self,
         training: &mut Training,
         on: (&Given<'_>, &Device),
-        (noted, replica): (String, usize),
+        (name, when, replica): (&str, String, usize),
         last: &Epoch,
     ) -> Error {
-        let step = last.steps.saturating_sub(1);
+        let noted = Noted {
+            what: format!("weight {name}"),
+            when,
+            step: last.steps.saturating_sub(1),
+        };
         let lost = Lost {
             epochs: last.epoch - 1,
             step: None,
             replica,
             weights: true,
         };
-        self.lost(training, on, (noted, step), (lost, format!("{FIX}.")))
+        self.lost(training, on, noted, (lost, format!("{FIX}.")))
     }
 
     /// Refuses weights that are not finite, of tensors that were: the last update is after the last loss.
@@ -230,8 +238,8 @@ impl Fit<'_> {
                 .filter(|(_, tensor)| !whole(tensor));
             let wrong = wrong.find(|(name, _)| self.began_whole(name));
             if let (Some((name, _)), Some(last)) = (wrong, outcome.report.epochs.last()) {
-                let noted = format!("weight {name}, looked at when all was done");
-                return Err(self.weight_lost(training, on, (noted, replica), last));
+                let when = ", looked at when all was done".into();
+                return Err(self.weight_lost(training, on, (name, when, replica), last));
             }
         }
         Ok(())
@@ -242,21 +250,18 @@ impl Fit<'_> {
         &self,
         training: &mut Training,
         on: (&Given<'_>, &Device),
-        (noted, at): (String, u64),
+        noted: Noted,
         (lost, mut fix): (Lost, String),
     ) -> Error {
         // What keeps the search from its end is less than what it was for.
         let found = self.blamed(training, on, lost).ok().flatten();
         let (place, step) = match found {
-            Some(Found { step, launch }) => {
-                let what = noted.split_once(", ").map_or(&*noted, |(what, _)| what);
-                (format!("{what}, first in {launch}"), step)
-            }
+            Some(Found { step, launch }) => (format!("{}, first in {launch}", noted.what), step),
             None => {
                 if self.checkpoint.is_none() && matches!(on.0, Given::Whole(_)) {
                     fix += " A run that keeps a checkpoint finds out where it began.";
                 }
-                (noted, at)
+                (noted.what + &noted.when, noted.step)
             }
         };
         Error::NotFinite {
@@ -336,4 +341,21 @@ fn fix(data: &Given<'_>, needs: &[Need]) -> Result<String> {
         ));
     }
     Ok(format!("{FIX}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::first_lost;
+
+    #[test]
+    fn the_replica_that_was_lost_first_is_told() {
+        let nan = f64::NAN;
+        assert_eq!(first_lost(&[1.0, 2.0], &[None, None]), None);
+        assert_eq!(
+            first_lost(&[nan, 1.0, nan], &[Some(8), None, Some(2)]),
+            Some(2)
+        );
+        // Where no step is known, the first of them.
+        assert_eq!(first_lost(&[1.0, nan, nan], &[None; 3]), Some(1));
+    }
 }

@@ -9,7 +9,7 @@ use crate::compile::Options;
 use crate::error::Result;
 use crate::exec::Device;
 use crate::fit::by_hand::ByHand;
-use crate::fit::saved::{self, Saved, Seed};
+use crate::fit::saved::{self, Seed};
 use crate::fit::training::{Total, Training};
 use crate::graph::Handle;
 use crate::optim::{Optimizer, Update};
@@ -91,19 +91,12 @@ impl Setup<'_> {
         let averages = averages.into_iter();
         let averages = averages.map(|(name, value)| Ok((name, graph.handle(value)?)));
         let averages: HashMap<String, Handle<f32>> = averages.collect::<Result<_>>()?;
-        let evaluated = saved.iter().map(|trained| Saved {
-            handle: averages
-                .get(&trained.name)
-                .copied()
-                .unwrap_or(trained.handle),
-            ..trained.clone()
-        });
         let mut training = Training {
             order: order.map(|(program, _)| program),
             train: Steps::new(train, sentinel),
             init,
             fed: fed.collect::<Result<_>>()?,
-            evaluated: evaluated.collect(),
+            evaluated: saved::replaced(&saved, |name| averages.get(name).copied()),
             averages: !averages.is_empty(),
             saved,
             states: states.collect::<Result<_>>()?,
