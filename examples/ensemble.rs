@@ -3,11 +3,11 @@
 //!
 //!     MNIST_DIR=path/to/mnist cargo run --release --example ensemble -- 40
 
+use wgrad::book::nn::{Cost, Init, Network};
+use wgrad::book::train::{Event, Settings, Trainer};
 use wgrad::data::Source;
 use wgrad::exec::{Choice, Device};
-use wgrad::nn::{Cost, Init, Network};
 use wgrad::ops::gather::Expansion;
-use wgrad::train::{Event, Settings, Trainer};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let epochs = match std::env::args().nth(1) {

@@ -2,10 +2,10 @@
 //! steps. `cargo run --example hashes -- [DEVICE] [STEPS] [WORKLOADS]`, before and after, on
 //! one machine; WORKLOADS are letters, such as `AD`.
 
+use wgrad::book::nn::recipe;
+use wgrad::book::train::{Settings, Trainer};
 use wgrad::data::Source;
 use wgrad::exec::Device;
-use wgrad::nn::recipe;
-use wgrad::train::{Settings, Trainer};
 
 fn main() -> wgrad::Result<()> {
     let mut words = std::env::args().skip(1);

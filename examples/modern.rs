@@ -3,11 +3,11 @@
 //!
 //!     cargo run --release --example modern
 
+use wgrad::book::nn::recipe;
+use wgrad::book::train::{Event, Settings, Trainer};
 use wgrad::data::Source;
 use wgrad::exec::{Choice, Device};
-use wgrad::nn::recipe;
 use wgrad::ops::distort::Distortion;
-use wgrad::train::{Event, Settings, Trainer};
 
 /// Epochs; the weights of the last quarter are averaged.
 const EPOCHS: usize = 40;

@@ -2,10 +2,10 @@
 //!
 //!     cargo run --release --example quickstart
 
+use wgrad::book::nn::{Init, Network};
+use wgrad::book::train::{Event, Model, Predictor, Settings, Trainer};
 use wgrad::data::Source;
 use wgrad::exec::{Choice, Device};
-use wgrad::nn::{Init, Network};
-use wgrad::train::{Event, Model, Predictor, Settings, Trainer};
 
 fn main() -> wgrad::Result<()> {
     // MNIST where MNIST_DIR names a folder with its four files, else synthetic digits.

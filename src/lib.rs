@@ -37,7 +37,7 @@
 //! It is not on crates.io. Rust 1.89 or later. Features, all on by default: `gpu`, the wgpu
 //! executor, without which only the CPU executor is built; `threads`, several of them for the CPU
 //! executor and for compiling pipelines; `toml`, experiments in files ([`fit::Experiment`]); `onnx`, models as ONNX
-//! files; `plots`, curves and pages of finished runs; `book`, the book's experiments; `cli`, the command `wgrad`, which
+//! files; `plots`, curves and pages of finished runs; `book`, the book's networks, sessions and experiments; `cli`, the command `wgrad`, which
 //! a library does without. With `gpu` and `threads` it stands on some 130 crates, half of which are wgpu's.
 //!
 //! With `gpu` alone it compiles for `wasm32-unknown-unknown`. A page in a browser may not stop and
@@ -61,7 +61,7 @@
 //!   side: [`fit::Fit::sweep`].
 //! - *A layer, a loss, a metric of your own*: [`model::Layer`], [`fit::Loss::each`],
 //!   [`fit::Metric::each`]; from PyTorch, `docs/from-pytorch.md`.
-//! - [`train::Trainer`] and [`nn::Network`]: the networks of the book, with its checkpoints and reports.
+//! - [`book::train::Trainer`] and [`book::nn::Network`]: the networks of the book, with its checkpoints and reports.
 //! - [`graph::Graph`] with the ops of [`ops`]: the floor below, where everything is wired by hand.
 //! - [`expr::Expr`] and [`ops::pointwise`]: whatever computes element by element, of your own.
 //! - [`doctor::examine`] and [`doctor::gradients`]: an op of your own with a WGSL kernel, and the proof
@@ -100,12 +100,12 @@ pub mod fit;
 mod functions;
 pub mod graph;
 pub mod interchange;
+#[cfg(feature = "plots")]
 mod json;
 pub mod kernel;
 mod markup;
 pub mod model;
 pub mod model_file;
-pub mod nn;
 #[cfg(feature = "onnx")]
 pub mod onnx;
 pub mod ops;
@@ -118,7 +118,6 @@ pub mod run;
 pub mod shape;
 pub mod tensor;
 mod threads;
-pub mod train;
 
 pub use error::{Error, Result};
 

@@ -217,7 +217,7 @@ impl ModelFile {
 
     /// The name of the first tensor with a value that is infinite or not a number, that
     /// value's row-major index, and the value. Such a file loads, since one may want to look
-    /// at it; a [`Model`](crate::train::Model) does not.
+    /// at it; a [`Model`](crate::book::train::Model) does not.
     pub fn first_non_finite(&self) -> Option<(&str, usize, f32)> {
         self.tensors.iter().find_map(|(name, values)| {
             let mut all = values.iter().copied().enumerate();

@@ -1,13 +1,13 @@
 //! The book's experiments: all there, each runs end to end, seeds are replicas, rules that
 //! watch the validation accuracy act, and what is missing is said.
 
+use wgrad::book::nn::{Cost, Init, Network};
+use wgrad::book::train::{Settings, Standing, Trainer};
 use wgrad::book::{self, Experiment, Options};
 use wgrad::data::Split;
 use wgrad::data::digits::{Part, generate};
 use wgrad::exec::{Choice, Device};
-use wgrad::nn::{Cost, Init, Network};
 use wgrad::report::record::Record;
-use wgrad::train::{Settings, Standing, Trainer};
 
 /// The ids of the reference that the catalogue reproduces.
 const REFERENCE: [&str; 31] = [
@@ -431,7 +431,7 @@ fn the_training_set_is_measured() {
     let settings = Settings {
         epochs: 2,
         batch: 5,
-        l2: wgrad::train::Decay::PerExample(4.0),
+        l2: wgrad::book::train::Decay::PerExample(4.0),
         measure_training: true,
         ..Settings::default()
     };
@@ -440,7 +440,7 @@ fn the_training_set_is_measured() {
     let (epoch, _) = trainer.epoch(&mut |_| {}).unwrap();
     assert_eq!(trainer.traffic().readbacks, before + 1);
     let model = trainer.model().unwrap();
-    let mut predictor = wgrad::train::Predictor::new(&model, &data.train, &cpu()).unwrap();
+    let mut predictor = wgrad::book::train::Predictor::new(&model, &data.train, &cpu()).unwrap();
     let wanted = predictor.evaluate().unwrap();
     assert!((epoch.set_cost[0] - wanted.cost[0]).abs() < 1e-6);
     assert_eq!(epoch.set_accuracy, wanted.accuracy);

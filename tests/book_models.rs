@@ -7,19 +7,24 @@ use std::path::{Path, PathBuf};
 
 use common::fixtures;
 use ndarray::ArrayD;
+use wgrad::book::nn::{Cost, Init, NAMES, Network, recipe};
+use wgrad::book::train::{Predictor, Settings, Trainer};
 use wgrad::data::digits::{Part, generate};
 use wgrad::data::{Dataset, Images, Split};
 use wgrad::exec::{Choice, Device};
 use wgrad::fit::{Fit, Inference, Loss, Metric, Weights};
 use wgrad::model::{Model, Registry, layers::*};
 use wgrad::model_file::ModelFile;
-use wgrad::nn::{Cost, Init, NAMES, Network, recipe};
 use wgrad::optim::{Optimizer, Sgd};
 use wgrad::tensor::View;
-use wgrad::train::{Predictor, Settings, Trainer};
 
 fn cpu() -> Device {
     Device::open(Choice::Cpu).unwrap()
+}
+
+/// Layers, and the book's networks.
+fn known() -> Registry {
+    Network::known_to(Registry::standard())
 }
 
 fn digits(count: usize) -> Split {
@@ -39,7 +44,12 @@ fn answers(model: &Model, weights: &Weights, images: &Images) -> ArrayD<f32> {
     outputs["output"].clone()
 }
 
-fn trained(network: &Network, data: &Split, replicas: usize, path: &Path) -> wgrad::train::Model {
+fn trained(
+    network: &Network,
+    data: &Split,
+    replicas: usize,
+    path: &Path,
+) -> wgrad::book::train::Model {
     let settings = Settings {
         epochs: 1,
         replicas,
@@ -60,7 +70,7 @@ fn networks() -> Vec<Network> {
         .avg_pool2d(3)
         .tanh()
         .flatten()
-        .layer(wgrad::nn::Layer::Dropout {
+        .layer(wgrad::book::nn::Layer::Dropout {
             p: 0.25,
             rescale: true,
         })
@@ -84,7 +94,7 @@ fn the_books_networks_answer_at_the_front_what_they_answered() {
         let model = trained(&network, &data, 2, &path);
         let mut predictor = Predictor::new(&model, &data.test, &cpu()).unwrap();
         let wanted = predictor.outputs().unwrap();
-        let (front, weights) = Weights::load_networks(&path, &Registry::standard()).unwrap();
+        let (front, weights) = Weights::load_networks(&path, &known()).unwrap();
         assert_eq!(weights.len(), 2);
         for (weights, wanted) in weights.iter().zip(&wanted) {
             let found = answers(&front, weights, &data.test);
@@ -107,7 +117,7 @@ fn one_of_the_books_networks_is_trained_further_at_the_front() {
     let network = recipe("mlp-30", [1, 28, 28], 10).unwrap().network;
     let network = network.cost(Cost::CrossEntropy);
     trained(&network, &data, 1, &path);
-    let (model, weights) = Weights::load_model(&path, &Registry::standard()).unwrap();
+    let (model, weights) = Weights::load_model(&path, &known()).unwrap();
     let (training, validation) = (data.train.dataset(), data.validation.dataset());
     let (training, validation) = (training.unwrap(), validation.unwrap());
     let fit = |rate: f64| {
@@ -135,7 +145,7 @@ fn of_an_ensemble_one_is_chosen() {
     let path = folder.path().join("model.safetensors");
     let network = recipe("mlp-30", [1, 28, 28], 10).unwrap().network;
     trained(&network, &digits(20), 3, &path);
-    let refused = Weights::load_model(&path, &Registry::standard()).unwrap_err();
+    let refused = Weights::load_model(&path, &known()).unwrap_err();
     let said = refused.to_string();
     assert!(said.contains("3 networks"), "{said}");
     assert!(said.contains("one network"), "{said}");
@@ -314,7 +324,7 @@ fn a_broken_description_of_the_books_is_told_as_such() {
     let mut file = ModelFile::load(&path).unwrap();
     file.network_json = file.network_json.replace("dense", "dance");
     file.save(&path).unwrap();
-    let said = Weights::load_model(&path, &Registry::standard())
+    let said = Weights::load_model(&path, &known())
         .unwrap_err()
         .to_string();
     assert!(
@@ -331,7 +341,7 @@ fn the_books_networks_leave_as_onnx_and_come_back() {
     let data = digits(20);
     for network in networks() {
         trained(&network, &data, 1, &path);
-        let (model, weights) = Weights::load_model(&path, &Registry::standard()).unwrap();
+        let (model, weights) = Weights::load_model(&path, &known()).unwrap();
         let network = wgrad::onnx::network(&model, &weights).unwrap();
         let bytes = wgrad::onnx::to_bytes(&network);
         let network = wgrad::onnx::of_bytes(&bytes).unwrap();

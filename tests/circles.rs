@@ -145,6 +145,48 @@ fn no_files_import_each_other() {
     assert_eq!(found, duals);
 }
 
+/// The rooms of `ARCHITECTURE.md`, each with its line in the table there.
+fn rooms() -> BTreeMap<String, usize> {
+    let text = include_str!("../ARCHITECTURE.md");
+    let lines = text.lines().skip_while(|line| !line.starts_with("| room"));
+    let lines = lines.skip(2).take_while(|line| line.starts_with('|'));
+    let mut rooms = BTreeMap::new();
+    for (number, line) in lines.enumerate() {
+        let names = line.split('|').nth(1).unwrap();
+        for name in names.split('`').skip(1).step_by(2) {
+            let name = name.trim_end_matches('/').trim_end_matches(".rs");
+            rooms.insert(name.to_string(), number);
+        }
+    }
+    rooms
+}
+
+#[test]
+fn rooms_import_from_rooms_above() {
+    let mut all = BTreeMap::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    sources(&root, &vec![], &mut all);
+    let rooms = rooms();
+    // Files with the crate's root and the command have no room of their own.
+    let room = |module: &Module| module.first().map(|name| rooms.get(name).copied());
+    let mut wrong = BTreeSet::new();
+    for (module, code) in all
+        .iter()
+        .filter(|(m, _)| m.first().is_some_and(|m| m != "cli"))
+    {
+        let Some(Some(own)) = room(module) else {
+            wrong.insert(format!("{} has no room", module.join("::")));
+            continue;
+        };
+        for other in imports(module, code, &all) {
+            if room(&other).is_some_and(|other| other.is_none_or(|other| other > own)) {
+                wrong.insert(format!("{} from {}", module.join("::"), other.join("::")));
+            }
+        }
+    }
+    assert_eq!(wrong, BTreeSet::new());
+}
+
 fn shown(a: &Module, b: &Module) -> String {
     format!("{} and {}", a.join("::"), b.join("::"))
 }

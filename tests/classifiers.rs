@@ -4,12 +4,12 @@
 mod common;
 
 use common::gpu;
+use wgrad::book::nn::recipe;
 use wgrad::data::Dataset;
 use wgrad::data::digits::{Part, generate};
 use wgrad::exec::{Choice, Device};
 use wgrad::fit::{CrossEntropy, Fit, Inference, Loss, Outcome, TrainStep, Weights};
 use wgrad::model::{Model, layers::*};
-use wgrad::nn::recipe;
 use wgrad::ops::{Cost, cross_entropy, log_likelihood, quadratic};
 use wgrad::optim::{Adam, Optimizer, Sgd};
 use wgrad::{Error, Result};

@@ -14,6 +14,8 @@ use std::path::Path;
 
 use assert_cmd::Command;
 use serde_json::Value;
+use wgrad::book::nn::Network;
+use wgrad::book::train::Model;
 use wgrad::data::Images;
 use wgrad::data::digits::{Part, generate};
 use wgrad::data::idx::write_idx;
@@ -21,7 +23,6 @@ use wgrad::data::picture::write_png_grey;
 use wgrad::fit::Weights;
 use wgrad::model::Registry;
 use wgrad::model_file::ModelFile;
-use wgrad::train::Model;
 
 fn wgrad() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wgrad"));
@@ -212,8 +213,8 @@ fn the_books_models_are_exported_and_timed() {
         well && said.contains("input [N, 1, 28, 28] -> output [N, 10], scores [N, 10]"),
         "{said}"
     );
-    let (_, networks) =
-        Weights::load_networks(folder.path().join(model), &Registry::standard()).unwrap();
+    let known = Network::known_to(Registry::standard());
+    let (_, networks) = Weights::load_networks(folder.path().join(model), &known).unwrap();
     let (_, loaded) = wgrad::onnx::import(folder.path().join("one.onnx")).unwrap();
     let first =
         |weights: &Weights, k: usize| weights.tensors()[k].1.iter().copied().collect::<Vec<f32>>();

@@ -8,18 +8,18 @@ use std::path::{Path, PathBuf};
 
 use common::gpu;
 use sha2::{Digest, Sha256};
+use wgrad::book::nn::Network;
+use wgrad::book::train::{Settings, Trainer};
 use wgrad::data::Split;
 use wgrad::data::digits::{Part, generate};
 use wgrad::doctor::harness::{Prepared, inputs, plan_of};
 use wgrad::exec::profile::{Clock, Profile};
 use wgrad::exec::{Cache, Choice, Device};
 use wgrad::kernel::{Kernel, Target};
-use wgrad::nn::Network;
 use wgrad::ops::{Case, TABLE};
 use wgrad::plan::{Alternative, Plan};
 use wgrad::run::Session;
 use wgrad::tensor::Host;
-use wgrad::train::{Settings, Trainer};
 
 fn data() -> Split {
     let part = |part, n| generate(5, part, n).unwrap();

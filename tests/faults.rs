@@ -7,19 +7,19 @@ use std::sync::Arc;
 
 use common::{checked_gpu, gpu};
 use wgrad::Error;
+use wgrad::book::nn::Network;
+use wgrad::book::train::{Settings, Trainer};
 use wgrad::compile::{Options, compile};
 use wgrad::data::Split;
 use wgrad::data::digits::{Part, generate};
 use wgrad::doctor::harness::{Prepared, inputs, plan_of};
 use wgrad::exec::{Choice, Device};
 use wgrad::graph::Graph;
-use wgrad::nn::Network;
 use wgrad::ops::activation::{Activate, Activation};
 use wgrad::ops::{TABLE, Tape};
 use wgrad::plan::Limits;
 use wgrad::run::Session;
 use wgrad::shape::Type;
-use wgrad::train::{Settings, Trainer};
 
 fn data() -> Split {
     let part = |part, n| generate(5, part, n).unwrap();
@@ -54,7 +54,7 @@ fn a_lost_device_is_an_error_and_the_checkpoint_stays() {
     let mut epochs = 0;
     let lost = opened.clone();
     let outcome = trainer.run(&mut |event| {
-        if let wgrad::train::Event::Epoch(_) = event {
+        if let wgrad::book::train::Event::Epoch(_) = event {
             epochs += 1;
             if epochs == 2 {
                 lost.lose();

@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use wgrad::book::nn::{Cost, Init, Layer, Network};
+use wgrad::book::train::{Decay, Settings, Trainer};
 use wgrad::compile::{Compiled, Options};
 use wgrad::data::digits::Part;
 use wgrad::data::{Images, Split};
@@ -19,7 +21,6 @@ use wgrad::exec::cpu::{Cpu, Implementation};
 use wgrad::exec::{Choice, Device};
 use wgrad::graph::{Graph, Handle};
 use wgrad::kernel::{Access, Kernel};
-use wgrad::nn::{Cost, Init, Layer, Network};
 use wgrad::ops::matmul::Matmul;
 use wgrad::ops::reduce::Reduce;
 use wgrad::ops::scale::Scale;
@@ -30,7 +31,6 @@ use wgrad::rng::keys;
 use wgrad::run::Session;
 use wgrad::shape::Type;
 use wgrad::tensor::Host;
-use wgrad::train::{Decay, Settings, Trainer};
 
 /// Images in the training set.
 const IMAGES: usize = 48;

@@ -13,14 +13,14 @@ use std::path::{Path, PathBuf};
 use allocation::peak;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use wgrad::book::nn::{Init, Network};
+use wgrad::book::train::{Config, Model, Settings, Trainer};
 use wgrad::data::Split;
 use wgrad::data::digits::{Part, generate};
 use wgrad::data::idx::parse_images;
 use wgrad::data::picture::{parse_digit, png_grey};
 use wgrad::doctor::harness::words;
 use wgrad::exec::{Choice, Device};
-use wgrad::nn::{Init, Network};
-use wgrad::train::{Config, Model, Settings, Trainer};
 
 /// A reader of arbitrary bytes, and what it may take for `n` of them.
 struct Target {

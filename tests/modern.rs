@@ -5,18 +5,18 @@ mod common;
 use std::sync::Arc;
 
 use common::gpu;
+use wgrad::book::nn::{Init, Network};
+use wgrad::book::train::{Model, Settings, Trainer};
 use wgrad::data::Split;
 use wgrad::data::digits::{Part, generate};
 use wgrad::exec::{Choice, Device};
 use wgrad::graph::Graph;
-use wgrad::nn::{Init, Network};
 use wgrad::ops::distort::{Distort, Distortion, Draw};
 use wgrad::ops::gather::Expansion;
 use wgrad::ops::{COUNTER, Tape};
 use wgrad::rng::{keys, streams, uniform};
 use wgrad::run::Session;
 use wgrad::shape::Type;
-use wgrad::train::{Model, Settings, Trainer};
 
 fn devices() -> Vec<Device> {
     let cpu = Device::open(Choice::Cpu).unwrap();
@@ -176,7 +176,8 @@ fn the_average_is_the_mean_of_the_epochs() {
         }
         // What is evaluated is what is saved.
         let model = mean.model().unwrap();
-        let mut predictor = wgrad::train::Predictor::new(&model, &digits().test, &device).unwrap();
+        let mut predictor =
+            wgrad::book::train::Predictor::new(&model, &digits().test, &device).unwrap();
         let (found, wanted) = (mean.evaluate().unwrap(), predictor.evaluate().unwrap());
         assert_eq!(found.predictions, wanted.predictions);
         assert_eq!(found.cost, wanted.cost);

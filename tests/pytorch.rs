@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use common::fixtures::{Tensor, compiled, hold_op, inputs_of, load};
 use common::gpu;
+use wgrad::book::nn::Network;
 use wgrad::exec::cpu::{Cpu, Implementation};
 use wgrad::exec::{Choice, Device, Executor};
 use wgrad::graph::{Graph, Handle, Program};
 use wgrad::model::{Pass, Variables};
-use wgrad::nn::Network;
 use wgrad::ops::activation::{Activate, Activation};
 use wgrad::ops::gather::{Expansion, Gather};
 use wgrad::ops::matmul::Matmul;
@@ -255,7 +255,7 @@ fn networks() -> Vec<(&'static str, f32, Network)> {
         .sigmoid()
         .dense(10)
         .sigmoid();
-    let d = d.cost(wgrad::nn::Cost::CrossEntropy);
+    let d = d.cost(wgrad::book::nn::Cost::CrossEntropy);
     vec![("a", 0.03, a), ("b", 0.03, b), ("d", 0.5, d)]
 }
 

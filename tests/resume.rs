@@ -341,10 +341,10 @@ fn runs_that_name_no_folder_do_not_meet() {
 /// and numbers of images.
 #[test]
 fn a_report_says_how_the_run_is_repeated() {
+    use wgrad::book::nn::Network;
+    use wgrad::book::train::{Settings, Trainer};
     use wgrad::data::Source;
     use wgrad::exec::{Choice, Device};
-    use wgrad::nn::Network;
-    use wgrad::train::{Settings, Trainer};
     let home = tempfile::tempdir().unwrap();
     let (done, text) = short(
         home.path(),

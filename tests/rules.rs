@@ -5,11 +5,11 @@ mod common;
 
 use std::path::Path;
 
+use wgrad::book::nn::Network;
+use wgrad::book::train::{Decay, Epoch, Model, Settings, Standing, Trainer};
 use wgrad::data::Split;
 use wgrad::data::digits::{Part, generate};
 use wgrad::exec::{Choice, Device};
-use wgrad::nn::Network;
-use wgrad::train::{Decay, Epoch, Model, Settings, Standing, Trainer};
 use wgrad::{Error, Result};
 
 fn digits() -> Split {

@@ -5,14 +5,14 @@ mod common;
 
 use common::gpu;
 use wgrad::Error;
+use wgrad::book::nn::{Cost, Init, Layer, Network, recipe};
+use wgrad::book::train::{Decay, Epoch, Model, Outcome, Predictor, Settings, Trainer};
 use wgrad::data::digits::{Part, generate};
 use wgrad::data::{Images, Split};
 use wgrad::exec::{Choice, Device};
 use wgrad::kernel::Target;
 use wgrad::model_file::ModelFile;
-use wgrad::nn::{Cost, Init, Layer, Network, recipe};
 use wgrad::ops::gather::Expansion;
-use wgrad::train::{Decay, Epoch, Model, Outcome, Predictor, Settings, Trainer};
 
 fn digits(train: usize, held_out: usize) -> Split {
     let part = |part, n| generate(5, part, n).unwrap();

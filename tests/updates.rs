@@ -6,13 +6,13 @@ mod common;
 use std::sync::Arc;
 
 use common::gpu;
+use wgrad::book::nn::{Cost, Network, recipe};
 use wgrad::compile::{Compiled, Options};
 use wgrad::exec::Executor;
 use wgrad::exec::cpu::{Cpu, Implementation};
 use wgrad::expr::Expr;
 use wgrad::graph::{Graph, Handle, Program};
 use wgrad::model::{Pass, Variables};
-use wgrad::nn::{Cost, Network, recipe};
 use wgrad::ops::advance::Advance;
 use wgrad::ops::constant::Constant;
 use wgrad::ops::epoch_metrics::EpochMetrics;

@@ -4,15 +4,15 @@
 mod common;
 
 use common::gpu;
+use wgrad::book::nn::{Cost, Network};
+use wgrad::book::train::{self, Settings, Trainer};
 use wgrad::data::digits::{Part, generate};
 use wgrad::data::{Dataset, Shards, Split};
 use wgrad::exec::{Choice, Device, WholePrograms};
 use wgrad::fit::{Fit, Loss, TrainStep};
 use wgrad::model::{Model, layers::*};
-use wgrad::nn::{Cost, Network};
 use wgrad::optim::{AdamW, Optimizer, Schedule, Sgd};
 use wgrad::plan::{Card, Plan};
-use wgrad::train::{self, Settings, Trainer};
 
 /// A GPU whose programs are one launch each, wherever they can be.
 fn whole() -> Option<Device> {
@@ -274,7 +274,7 @@ fn shards_reach_a_whole_program() {
 
 /// The plan of a network in training, with all variants.
 fn plan(name: &str, replicas: usize) -> Plan {
-    let recipe = wgrad::nn::recipe(name, [1, 28, 28], 10).unwrap();
+    let recipe = wgrad::book::nn::recipe(name, [1, 28, 28], 10).unwrap();
     let settings = Settings {
         replicas,
         ..Settings::from(&recipe)

@@ -2,5 +2,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
-    let _ = wgrad::train::Config::parse(text);
+    let _ = wgrad::book::train::Config::parse(text);
 });

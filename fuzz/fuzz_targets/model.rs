@@ -2,5 +2,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let _ = wgrad::train::Model::from_bytes(std::path::Path::new("file"), data);
+    let _ = wgrad::book::train::Model::from_bytes(std::path::Path::new("file"), data);
 });

@@ -2,7 +2,7 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
-    if let Ok(network) = wgrad::nn::Network::from_json(text) {
+    if let Ok(network) = wgrad::book::nn::Network::from_json(text) {
         let _ = network.check();
     }
 });

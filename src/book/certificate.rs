@@ -20,11 +20,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::book::nn::Network;
+use crate::book::train::{Evaluation, Model, Origin, Settings, plurality};
 use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::files::{hex, read_limited, write_whole};
-use crate::nn::Network;
-use crate::train::{Evaluation, Model, Origin, Settings, plurality};
 
 /// What a file must call itself; the number changes when the form does.
 const FORM: &str = "wgrad certificate 1";
@@ -140,7 +140,7 @@ pub struct Run<'a> {
     pub evaluation: &'a Evaluation,
     /// Seconds of all epochs.
     pub seconds: f64,
-    /// What trained them, see [`Trainer::origins`](crate::train::Trainer::origins).
+    /// What trained them, see [`Trainer::origins`](crate::book::train::Trainer::origins).
     pub origins: &'a [Origin],
 }
 

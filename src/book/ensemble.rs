@@ -6,10 +6,10 @@ use super::options::{Options, Progress, Tell};
 use super::pictures;
 use super::rows::{SLACK, describe, epochs, mean, plot, series};
 use super::survivors::went_on;
+use crate::book::train::{Settings, Trainer, plurality};
 use crate::error::{Error, Result};
 use crate::files::create_folder;
 use crate::report::record::{Record, Row};
-use crate::train::{Settings, Trainer, plurality};
 
 /// Checkpoints kept.
 const CHECKPOINTS: usize = 2;
@@ -82,7 +82,7 @@ pub(super) fn run(
             let mut curves = plot("Test accuracy of each network", "accuracy in %");
             for r in 0..vote.networks {
                 let name = format!("network {}", r + 1);
-                let of = |e: &crate::train::Epoch| 100.0 * e.test_accuracy[r];
+                let of = |e: &crate::book::train::Epoch| 100.0 * e.test_accuracy[r];
                 curves.series.push(series(name, &outcome.epochs, of));
             }
             record.plots.push(curves);

@@ -5,10 +5,10 @@ use ndarray::ArrayD;
 
 use super::options::Options;
 use super::{Experiment, Run, rows};
+use crate::book::train::{Model, Probe, Trainer};
 use crate::clock::Stopwatch;
 use crate::error::{Error, Result};
 use crate::report::record::{Record, Row};
-use crate::train::{Model, Probe, Trainer};
 
 /// Examples of the mini-batch.
 const BATCH: usize = 10;
@@ -42,7 +42,7 @@ pub(super) fn check(
     let (mut apart, mut speed, mut passes_made) = (vec![], vec![], 0);
     let (mut numerical_seconds, mut backward_seconds) = (vec![], vec![]);
     for seed in record.seeds.clone() {
-        let settings = crate::train::Settings {
+        let settings = crate::book::train::Settings {
             first_replica: seed as usize,
             batch: run.batch.min(data.train.len()),
             ..run.settings(1)
@@ -163,7 +163,7 @@ pub(super) fn matrix(
     rows::describe(record, &data);
     let network = run.network([1, data.train.height, data.train.width])?;
     let seconds = |batch: usize, steps: u64| -> Result<f64> {
-        let settings = crate::train::Settings {
+        let settings = crate::book::train::Settings {
             batch: batch.min(data.train.len()),
             // Timed is the arithmetic, and ten updates of a tenth are one.
             learning_rates: vec![run.eta * batch as f64 / BATCH as f64],

@@ -17,17 +17,18 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
+use crate::book::nn::{Cost, Init, Network};
+use crate::book::train::{Decay, Settings};
 use crate::error::{Error, Result};
-use crate::nn::{Cost, Init, Network};
 use crate::ops::distort::Distortion;
 use crate::ops::gather::Expansion;
-use crate::train::{Decay, Settings};
 
 pub mod certificate;
 mod ensemble;
 mod gradients;
 mod net;
 mod neuron;
+pub mod nn;
 mod norms;
 mod options;
 mod picks;
@@ -37,6 +38,7 @@ mod run;
 mod softmax;
 mod survivors;
 mod sweeps;
+pub mod train;
 mod training;
 
 pub use options::{FILES_WANTED, Options, Progress, load, missing};

@@ -1,7 +1,7 @@
 //! Networks in words: `conv 20 5 pool 2 relu dense 100 relu dropout 0.5 dense 10 softmax`.
 
+use crate::book::nn::{Cost, Init, Layer, Network};
 use crate::error::{Error, Result};
-use crate::nn::{Cost, Init, Layer, Network};
 
 /// The words.
 const WANTED: &str = "conv FILTERS WINDOW, pool WINDOW, dense UNITS, dropout P, sigmoid, tanh, \

@@ -4,11 +4,11 @@ use ndarray::{ArrayD, IxDyn};
 
 use super::options::Options;
 use super::{Experiment, Neuron};
+use crate::book::nn::{Cost, Network};
+use crate::book::train::{Model, Predictor, Settings, Trainer};
 use crate::data::{Images, Split};
 use crate::error::{Error, Result};
-use crate::nn::{Cost, Network};
 use crate::report::record::{Plot, Record, Row, Series};
-use crate::train::{Model, Predictor, Settings, Trainer};
 
 /// How far the book's outputs may lie from ours: they are printed with two digits.
 const SLACK: f64 = 0.006;

@@ -4,11 +4,11 @@ use super::neuron::{chain, four};
 use super::options::{Options, Progress, Tell};
 use super::rows::{describe, mean, named, plot};
 use super::{Experiment, Run};
+use crate::book::nn::{Cost, Init};
+use crate::book::train::{Probe, Settings, Trainer};
 use crate::data::{Images, Split};
 use crate::error::{Error, Result};
-use crate::nn::{Cost, Init};
 use crate::report::record::{Record, Row, Series};
-use crate::train::{Probe, Settings, Trainer};
 
 /// Images that gradients at the start are averaged over.
 const IMAGES: usize = 1000;

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::{Experiment, Kind};
+use crate::book::train::{Event, Settings};
 use crate::data::{Images, Source, Split};
 use crate::error::{Error, Result};
 use crate::exec::Device;
-use crate::train::{Event, Settings};
 
 /// Seeds where none are given: a mean needs some, and replicas make them cheap.
 const SEEDS: usize = 3;

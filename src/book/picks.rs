@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::train::{Epoch, Model, Outcome, Standing};
+use crate::book::train::{Epoch, Model, Outcome, Standing};
 
 /// A weight below this counts as none.
 const SMALL: f32 = 0.005;

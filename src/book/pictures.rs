@@ -3,12 +3,12 @@
 
 use super::Run;
 use super::rows::named;
+use crate::book::nn::Layer;
+use crate::book::train::{Activations, Model};
 use crate::data::Images;
 use crate::error::Result;
 use crate::exec::Device;
-use crate::nn::Layer;
 use crate::report::record::{Picture, Plot, Row, Series, Tile};
-use crate::train::{Activations, Model};
 
 /// Bins of a histogram, and the weights' range it covers.
 const BINS: usize = 81;

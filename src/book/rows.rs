@@ -2,9 +2,9 @@
 
 use super::options::Options;
 use super::{Experiment, Run};
+use crate::book::train::Epoch;
 use crate::data::Split;
 use crate::report::record::{Plot, Record, Series};
-use crate::train::Epoch;
 
 /// How far from our mean the book's accuracies may lie at least, in points.
 pub(super) const SLACK: f64 = 0.3;

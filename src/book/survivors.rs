@@ -9,9 +9,9 @@ use std::ops::Range;
 use super::options::{Options, Progress, Tell};
 use super::picks::Finished;
 use super::{Experiment, Run};
+use crate::book::train::{Epoch, Evaluation, Model, Origin, Outcome, Settings, Trainer};
 use crate::data::Split;
 use crate::error::{Error, Result};
-use crate::train::{Epoch, Evaluation, Model, Origin, Outcome, Settings, Trainer};
 
 /// Checkpoints kept of a long run.
 const CHECKPOINTS: usize = 2;

@@ -5,9 +5,9 @@ use super::options::{Options, Tell};
 use super::rows::{SLACK, describe, epochs, plot, series};
 use super::survivors::train;
 use super::{Experiment, Run};
+use crate::book::train::{Epoch, Settings};
 use crate::error::{Error, Result};
 use crate::report::record::{Plot, Record, Row, Series};
-use crate::train::{Epoch, Settings};
 
 /// The rates that the book plots.
 const SHOWN: [f64; 3] = [0.025, 0.25, 2.5];

@@ -5,9 +5,9 @@ use super::picks::{Finished, Pick};
 use super::rows::{SLACK, describe, epochs, mean, named, plot, series, shown};
 use super::survivors::train;
 use super::{Experiment, Run, norms, pictures};
+use crate::book::train::Epoch;
 use crate::error::Result;
 use crate::report::record::{Plot, Record, Row};
-use crate::train::Epoch;
 
 pub(super) fn run(
     experiment: &Experiment,

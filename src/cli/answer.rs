@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
+use wgrad::book::train::{Model, Predictor, plurality};
 use wgrad::data::picture::read_digit;
 use wgrad::data::{Images, Source};
 use wgrad::exec::Choice;
 use wgrad::fit::{Sample, Trained};
 use wgrad::model::Registry;
 use wgrad::model_file::ModelFile;
-use wgrad::train::{Model, Predictor, plurality};
 use wgrad::{Error, Result};
 
 use super::{all_told, percent, print};

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
+use wgrad::book::nn::recipe;
+use wgrad::book::train::{Settings, Trainer};
 use wgrad::data::Source;
 use wgrad::exec::profile::Clock;
 use wgrad::exec::{Choice, Device};
-use wgrad::nn::recipe;
 use wgrad::plan::Launch;
-use wgrad::train::{Settings, Trainer};
 use wgrad::{Error, Result};
 
 use super::rounds::{ROUNDS, measure};

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use indicatif::ProgressStyle;
 use wgrad::book::certificate::{confirmed, verify as verify_certificate};
+use wgrad::book::train::Event;
 use wgrad::book::{self, Experiment, Options};
 use wgrad::data::Split;
 use wgrad::exec::Device;
 use wgrad::files::write_whole;
 use wgrad::report::book::{RECORD_FILE, page_html, read_run, table_markdown, write_run};
 use wgrad::report::record::{Record, Row};
-use wgrad::train::Event;
 use wgrad::{Error, Result};
 
 use super::session::{counts, warnings};

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use wgrad::book::nn::Network;
 use wgrad::fit::{Reading, Trained, Weights};
 use wgrad::model::Model;
 use wgrad::model_file::ModelFile;
@@ -65,7 +66,8 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// The network that was asked for.
 fn load(args: &Args) -> Result<(Model, Weights)> {
-    let (model, mut networks) = Weights::load_networks(&args.model, &onnx::registry())?;
+    let (model, mut networks) =
+        Weights::load_networks(&args.model, &Network::known_to(onnx::registry()))?;
     let count = networks.len();
     let number = match (args.network, count) {
         (Some(number), _) if (1..=count).contains(&number) => number,

@@ -7,13 +7,13 @@
 
 use std::path::Path;
 
+use wgrad::book::nn::{Init, Network, recipe};
+use wgrad::book::train::{Settings, Trainer};
 use wgrad::data::{Images, Split};
 use wgrad::exec::Device;
 use wgrad::files::{FolderLock, create_folder, write_whole};
-use wgrad::nn::{Init, Network, recipe};
 use wgrad::report::plot::plot_svg;
 use wgrad::report::record::{Plot, Series};
-use wgrad::train::{Settings, Trainer};
 use wgrad::{Error, Result};
 
 use super::print;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use wgrad::Result;
+use wgrad::book::nn::Network;
 use wgrad::exec::Device;
 use wgrad::fit::{Inference, Weights};
 use wgrad::model::Registry;
@@ -19,7 +20,7 @@ const BATCHES: [usize; 4] = [1, 8, 32, 128];
 /// takes as long for any numbers.
 pub fn run(device: &Device, seconds: f64, path: &Path) -> Result<()> {
     // Networks of an ensemble take as long as each other.
-    let (model, networks) = Weights::load_networks(path, &Registry::standard())?;
+    let (model, networks) = Weights::load_networks(path, &Network::known_to(Registry::standard()))?;
     let Some(weights) = networks.first() else {
         return Ok(());
     };

@@ -1,9 +1,9 @@
 //! `wgrad plan`: the account of a training session before it runs.
 
+use wgrad::book::train::Trainer;
 use wgrad::exec::{Choice, Device};
 use wgrad::model::Registry;
 use wgrad::plan::{Card, Plan, ProgramAccount};
-use wgrad::train::Trainer;
 use wgrad::{Error, Result};
 
 use super::print;

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use wgrad::book::nn::{Network, recipe};
+use wgrad::book::train::{Config, Settings};
 use wgrad::data::{Source, Split};
 use wgrad::exec::Choice;
 use wgrad::files::{FolderLock, create_folder, create_new_folder, read_limited};
 use wgrad::fit::Experiment;
-use wgrad::nn::{Network, recipe};
 use wgrad::ops::distort::Distortion;
-use wgrad::train::{Config, Settings};
 use wgrad::{Error, Result};
 
 /// The network that is trained where none is named.

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use indicatif::ProgressStyle;
+use wgrad::book::train::{Epoch, Event, Outcome, Trainer, plurality};
 use wgrad::data::Images;
 use wgrad::files::write_whole;
 use wgrad::report::curves::curves_svg;
 use wgrad::report::misses::{Miss, misses_html};
 use wgrad::report::{Counts, EpochReport, Report};
-use wgrad::train::{Epoch, Event, Outcome, Trainer, plurality};
 use wgrad::{Error, Result};
 
 use super::session::{RunFolder, Session, SessionArgs, counts, warnings};

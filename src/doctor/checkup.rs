@@ -6,16 +6,16 @@ use serde::Serialize;
 
 use super::{Comparison, examine, tolerance::Side};
 use crate::clock::Stopwatch;
-use crate::data::Split;
 use crate::data::digits::{Part, generate};
 use crate::error::Result;
 use crate::exec::{Choice, Device};
+use crate::fit::{Fit, Loss};
 use crate::graph::Graph;
-use crate::nn::{Init, Network};
+use crate::model::{Model, layers::*};
 use crate::ops::{COUNTER, TABLE, Tape, advance::Advance};
+use crate::optim::{Optimizer, Sgd};
 use crate::run::Session;
 use crate::shape::Type;
-use crate::train::{Settings, Trainer};
 
 /// Launches timed for the cost of one.
 const LAUNCHES: u64 = 2_000;
@@ -173,30 +173,21 @@ fn launch_cost(device: &Device) -> Result<f64> {
 }
 
 fn training(device: &Device) -> Result<TrainingResult> {
-    let data = Split {
-        train: generate(5, Part::Train, 500)?,
-        validation: generate(5, Part::Validation, 50)?,
-        test: generate(5, Part::Test, 50)?,
-        synthetic: true,
-    };
-    let network = Network::new([1, 28, 28])
-        .conv2d(6, 5)
-        .max_pool2d(2)
-        .relu()
-        .flatten()
-        .dropout(0.5)
-        .dense(10)
-        .softmax()
-        .init(Init::He);
-    let settings = Settings {
-        epochs: 3,
-        learning_rates: vec![0.01],
-        ..Settings::default()
-    };
+    let digits = generate(5, Part::Train, 500)?.dataset()?;
+    let model = Model::sequential([1, 28, 28])
+        .then(Conv2d::new(6, 5))
+        .then(MaxPool2d::new(2))
+        .then(Relu)
+        .then(Flatten)
+        .then(Dropout::new(0.5))
+        .then(Dense::new(10))
+        .build()?;
     let costs = |device: &Device| -> Result<Vec<f64>> {
-        let mut trainer = Trainer::new(&network, &data, &settings, device)?;
-        let outcome = trainer.run(&mut |_| {})?;
-        Ok(outcome.epochs.iter().map(|e| e.training_cost[0]).collect())
+        let sgd = Optimizer::new(Sgd::default(), 0.01);
+        let fit = Fit::new(&model, Loss::cross_entropy(), sgd);
+        let outcome = fit.batch(10).epochs(3).run(&digits, device)?;
+        let epochs = outcome.report.epochs.iter();
+        Ok(epochs.map(|epoch| epoch.training_loss[0]).collect())
     };
     let cpu_cost = costs(&Device::open(Choice::Cpu)?)?;
     let cost = costs(device)?;

@@ -8,7 +8,6 @@ use ndarray::ArrayD;
 use crate::error::{Error, Result};
 use crate::model::{Model, Registry, Role};
 use crate::model_file::{ModelFile, Tensors, tensors, weights_sha256};
-use crate::nn::Network;
 
 /// The weights and statistics of a model, by name: `conv2d.weight`, `batch_norm.running_mean`.
 #[derive(Clone, Debug, PartialEq)]
@@ -169,8 +168,8 @@ impl Weights {
         Ok(Self { tensors })
     }
 
-    /// Reads a model and its weights: what [`Weights::save`] has written, or one of the book's networks
-    /// ([`Network::model`]).
+    /// Reads a model and its weights: what [`Weights::save`] has written, or a description in a form that the registry
+    /// knows ([`Registry::with_form`]), such as one of the book's networks.
     ///
     /// # Errors
     /// As [`ModelFile::load`] and [`Model::from_json`]; [`Error::File`] for a file of several networks, which
@@ -199,13 +198,7 @@ impl Weights {
     ) -> Result<(Model, Vec<Self>)> {
         let path = path.as_ref();
         let file = ModelFile::load(path)?;
-        let description: serde_json::Value =
-            serde_json::from_str(&file.network_json).unwrap_or_default();
-        // A cost is a part of the book's networks, and of no model.
-        let model = match description.get("cost") {
-            Some(_) => Network::from_json(&file.network_json)?.model()?,
-            None => Model::from_json(&file.network_json, registry)?,
-        };
+        let model = Model::from_json(&file.network_json, registry)?;
         let networks = file.networks(path)?.into_iter();
         Ok((model, networks.map(Self::from_tensors).collect()))
     }

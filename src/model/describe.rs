@@ -205,13 +205,18 @@ impl Model {
             .map_err(|e| Error::setting("description of a model", e, "finite numbers"))
     }
 
-    /// A model from JSON, of the layers that a registry knows.
+    /// A model from JSON, of the layers that a registry knows, or in a form that it knows ([`Registry::with_form`]).
     ///
     /// # Errors
-    /// [`Error::Setting`] saying where the text departs from the form, and as [`Description::build`].
+    /// [`Error::Setting`] saying where the text departs from the form, as [`Description::build`], and what a form of its
+    /// own says.
     pub fn from_json(text: &str, registry: &Registry) -> Result<Self> {
+        if let Some(model) = registry.read(text) {
+            return model;
+        }
         let description: Description = serde_json::from_str(text).map_err(|e| {
-            let wanted = "JSON as `Model::to_json` writes it";
+            let wanted = "JSON as `Model::to_json` writes it, or a form that the registry knows \
+                          (`Registry::with_form`; for the book's networks `book::nn::Network::known_to`)";
             Error::setting("description of a model", e, wanted)
         })?;
         description.build(registry)

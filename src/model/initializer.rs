@@ -109,7 +109,7 @@ impl Start {
     }
 
     /// What each element is drawn from by itself, if it is.
-    pub(crate) fn distribution(&self) -> Option<Distribution> {
+    pub fn distribution(&self) -> Option<Distribution> {
         match self.drawn() {
             Drawn::From(distribution) => Some(distribution),
             _ => None,

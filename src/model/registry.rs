@@ -5,15 +5,21 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
+use super::Model;
 use super::layer::{Described, Layer};
 use crate::error::{Error, Result};
 
 type Make = fn(Json) -> std::result::Result<Arc<dyn Layer>, serde_json::Error>;
 
-/// The layers that files can name: this crate's, and those that are added.
+/// Makes a model of a text in a form of its own.
+type Read = fn(&str) -> Result<Model>;
+
+/// The layers that files can name: this crate's, and those that are added; and descriptions of models in other forms
+/// than [`Description`](super::Description).
 #[derive(Clone, Debug)]
 pub struct Registry {
     kinds: BTreeMap<&'static str, Make>,
+    forms: BTreeMap<&'static str, Read>,
 }
 
 impl Default for Registry {
@@ -27,7 +33,28 @@ impl Registry {
     pub(super) fn empty() -> Self {
         Self {
             kinds: BTreeMap::new(),
+            forms: BTreeMap::new(),
         }
+    }
+
+    /// The same that also knows descriptions of another form: JSON objects that have this key, which no
+    /// [`Description`](super::Description) has. [`Model::from_json`], and so whatever reads model files, asks `read` for
+    /// the model then.
+    #[must_use]
+    pub fn with_form(mut self, key: &'static str, read: fn(&str) -> Result<Model>) -> Self {
+        self.forms.insert(key, read);
+        self
+    }
+
+    /// The model of a description in another form, if it is in one that was added.
+    pub(super) fn read(&self, text: &str) -> Option<Result<Model>> {
+        let description: Json = serde_json::from_str(text).ok()?;
+        let keys = description.as_object()?;
+        let (_, read) = self
+            .forms
+            .iter()
+            .find(|(key, _)| keys.contains_key(**key))?;
+        Some(read(text))
     }
 
     /// The same with one kind of layer more, or one replaced.

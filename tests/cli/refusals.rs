@@ -428,7 +428,7 @@ fn an_error_that_main_returns_is_its_message() {
     const ASKED: &str = "WGRAD_TEST_FAILS";
     let name = "refusals::an_error_that_main_returns_is_its_message";
     if std::env::var_os(ASKED).is_some() {
-        let error = wgrad::train::Settings {
+        let error = wgrad::book::train::Settings {
             epochs: 0,
             ..Default::default()
         };

@@ -1,10 +1,10 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::book::train::Trainer;
 use crate::data::digits::{Part, generate};
 use crate::data::{Images, Split};
 use crate::exec::{Choice, Device};
-use crate::train::Trainer;
 
 /// A trained ensemble of three small networks with its certificate, on disk.
 struct Trained {

@@ -6,10 +6,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Certificate, TestData, VOTE_RULE, listed, misread, sha256, share_read, wrong_by_vote};
+use crate::book::train::{Model, Predictor};
 use crate::data::Images;
 use crate::error::Result;
 use crate::exec::Device;
-use crate::train::{Model, Predictor};
 
 /// One claim of a certificate, and what was found.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -5,9 +5,9 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{Decay, Settings};
+use crate::book::nn::Network;
 use crate::error::{Error, Result};
 use crate::files::read_limited;
-use crate::nn::Network;
 use crate::ops::distort::Distortion;
 use crate::ops::gather::Expansion;
 
@@ -17,7 +17,7 @@ const MAX_BYTES: u64 = 1 << 20;
 /// A network with a name and the settings to train it with, as a TOML file says them.
 ///
 /// ```
-/// let config = wgrad::train::Config::parse(
+/// let config = wgrad::book::train::Config::parse(
 ///     r#"
 ///     name = "tiny"
 ///
@@ -50,9 +50,9 @@ const MAX_BYTES: u64 = 1 << 20;
 /// A key that stands nowhere below is refused by name.
 ///
 /// # `[network]`
-/// As [`Network`](crate::nn::Network) is in JSON: `input` is `[channels, height, width]`, `cost` one of
-/// [`Cost`](crate::nn::Cost) and `init` one of [`Init`](crate::nn::Init), both in snake case. A layer of
-/// `layers` is a table with its `type` and what else [`Layer`](crate::nn::Layer) says:
+/// As [`Network`](crate::book::nn::Network) is in JSON: `input` is `[channels, height, width]`, `cost` one of
+/// [`Cost`](crate::book::nn::Cost) and `init` one of [`Init`](crate::book::nn::Init), both in snake case. A layer of
+/// `layers` is a table with its `type` and what else [`Layer`](crate::book::nn::Layer) says:
 ///
 /// | `type` | needs | may have |
 /// |---|---|---|
@@ -120,7 +120,7 @@ impl Config {
     /// # Errors
     /// [`Error::Io`] if it cannot be read, [`Error::File`] saying what in it is wrong.
     pub fn load(path: &Path) -> Result<Self> {
-        let fix = "The documentation of wgrad::train::Config shows the form.";
+        let fix = "The documentation of wgrad::book::train::Config shows the form.";
         let bytes = read_limited(path, MAX_BYTES)?;
         let text = String::from_utf8(bytes)
             .map_err(|e| Error::file(path, e.to_string(), "UTF-8 text", fix))?;

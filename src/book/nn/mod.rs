@@ -1,7 +1,7 @@
 //! Describing networks: layers, cost, initial parameters.
 //!
 //! ```
-//! use wgrad::nn::{Cost, Init, Network};
+//! use wgrad::book::nn::{Cost, Init, Network};
 //! // The convolutional network of Nielsen's chapter 6.
 //! let network = Network::new([1, 28, 28])
 //!     .conv2d(20, 5).max_pool2d(2).relu()

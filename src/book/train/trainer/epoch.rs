@@ -1,12 +1,12 @@
 //! One epoch: its steps, the evaluation behind them, and one readback of all that they came to.
 
 use super::Trainer;
+use crate::book::train::outcome::{Epoch, Evaluation, Event, Metrics, evaluation, metrics};
+use crate::book::train::programs::{KEPT, TRAINING};
 use crate::clock::Stopwatch;
 use crate::error::Result;
 use crate::run::sentinel::{Sentinel, Steps};
 use crate::tensor::Values;
-use crate::train::outcome::{Epoch, Evaluation, Event, Metrics, evaluation, metrics};
-use crate::train::programs::{KEPT, TRAINING};
 
 /// Steps between two progress events.
 const PROGRESS: u64 = 100;
@@ -21,7 +21,7 @@ impl Trainer {
     /// Trains to the end of the epoch under way (a whole one where one is to begin) and
     /// evaluates after it; all results come back in one readback. Metrics of the training are
     /// those of all the epoch's steps, also of those that [`Trainer::steps`] has trained. Where
-    /// [`Settings::evaluate_every`](crate::train::Settings::evaluate_every) passes the epoch over, the last evaluation is repeated;
+    /// [`Settings::evaluate_every`](crate::book::train::Settings::evaluate_every) passes the epoch over, the last evaluation is repeated;
     /// if that was before a resume, its predictions are not there.
     ///
     /// # Errors

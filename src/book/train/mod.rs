@@ -1,10 +1,10 @@
-//! Training: settings, the loop, evaluation, models on disk. Prints nothing.
+//! Sessions of the book: settings, the loop, evaluation, models on disk. Prints nothing.
 //!
 //! ```
 //! use wgrad::data::Source;
 //! use wgrad::exec::{Choice, Device};
-//! use wgrad::nn::recipe;
-//! use wgrad::train::{Settings, Trainer};
+//! use wgrad::book::nn::recipe;
+//! use wgrad::book::train::{Settings, Trainer};
 //!
 //! let data = Source::resolve(Some("synthetic"))?.load()?.training_first(200)?;
 //! let recipe = recipe("mlp-30", [1, 28, 28], 10)?;
@@ -17,7 +17,6 @@
 //! ```
 
 mod checkpoint;
-#[cfg(feature = "toml")]
 mod config;
 mod model;
 mod outcome;
@@ -28,7 +27,6 @@ mod settings;
 mod trainer;
 
 pub use checkpoint::Origin;
-#[cfg(feature = "toml")]
 pub use config::Config;
 pub use model::{Model, Predictor};
 pub use outcome::{Epoch, Evaluation, Event, Outcome, plurality};

@@ -1,10 +1,10 @@
 //! Which launch it was that made a value infinite.
 
 use super::Trainer;
+use crate::book::train::programs::{KEPT, Kept};
 use crate::error::{Error, Result};
 use crate::run::blame::first_not_finite;
 use crate::tensor::Values;
-use crate::train::programs::{KEPT, Kept};
 
 /// What to do about an overflow.
 const FIX: &str = "Lower the learning rate, or start from smaller weights.";

@@ -7,7 +7,7 @@ use super::{Cost, Layer, Network, Parameter, place};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::{
-    Input, Layer as ModelLayer, Model, Pass, Role, Scope, Variables, at_layer, layers,
+    Input, Layer as ModelLayer, Model, Pass, Registry, Role, Scope, Variables, at_layer, layers,
 };
 use crate::ops::{Loss, Tape, Value, cross_entropy, log_likelihood, quadratic};
 use crate::shape::Type;
@@ -175,7 +175,7 @@ impl Network {
     /// asked, exported and trained further like any model. Weights have the names that they have here.
     ///
     /// ```
-    /// use wgrad::nn::{Init, Network};
+    /// use wgrad::book::nn::{Init, Network};
     /// let network = Network::new([1, 28, 28]).flatten().dense(30).sigmoid().dense(10).softmax();
     /// let model = network.init(Init::Scaled).model()?;
     /// assert_eq!(model.output("scores")?.extents, [10]);
@@ -200,6 +200,21 @@ impl Network {
                 m.output("scores", before);
             }
         })
+    }
+
+    /// A registry that also knows descriptions of the book's networks, as `wgrad train` writes them into model files: they
+    /// are read as the models that they are ([`Network::model`]).
+    ///
+    /// ```no_run
+    /// use wgrad::book::nn::Network;
+    /// use wgrad::prelude::*;
+    /// let registry = Network::known_to(Registry::standard());
+    /// let (model, weights) = Weights::load_model("digits.safetensors", &registry)?;
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    pub fn known_to(registry: Registry) -> Registry {
+        // A cost is a part of the book's networks, and of no model.
+        registry.with_form("cost", |text| Self::from_json(text)?.model())
     }
 
     /// Where a cost finds what it is computed from.

@@ -10,10 +10,10 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::hex;
+use crate::book::nn::Network;
+use crate::book::train::{Model, Settings};
 use crate::data::{Images, Split};
 use crate::error::{Error, Result};
-use crate::nn::Network;
-use crate::train::{Model, Settings};
 
 /// The form of [`Identity`]: counted up where a name changes its meaning or its default.
 const VERSION: u32 = 1;
@@ -28,7 +28,7 @@ const SHOWN: usize = 160;
 /// (`stop_after`), which ends the run and changes nothing before. Among replicas it freezes
 /// one while others learn, so there it counts. Under a rule the validation set decides too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(in crate::train) struct Identity {
+pub(in crate::book::train) struct Identity {
     version: u32,
     parts: BTreeMap<String, Value>,
 }
@@ -121,7 +121,7 @@ fn of_images(images: &Images) -> Value {
 
 impl Identity {
     /// The identity of a run that draws its weights.
-    pub(in crate::train) fn of(
+    pub(in crate::book::train) fn of(
         network: &Network,
         settings: &Settings,
         data: &Split,
@@ -141,7 +141,7 @@ impl Identity {
     }
 
     /// The identity of a run that would be this one but starts from a model's weights.
-    pub(in crate::train) fn given(mut self, model: &Model) -> Self {
+    pub(in crate::book::train) fn given(mut self, model: &Model) -> Self {
         let hashes = json!(model.sha256());
         self.parts.insert("given weights".into(), hashes);
         self

@@ -8,6 +8,7 @@ use ndarray::{ArrayD, IxDyn};
 use super::outcome::{Evaluation, evaluation, metrics};
 use super::programs::{Evaluating, Pixels};
 use super::{checkpoint, programs};
+use crate::book::nn::{Network, Parameter};
 use crate::compile::Options;
 use crate::data::Images;
 use crate::error::{Error, Result};
@@ -15,7 +16,6 @@ use crate::exec::Device;
 use crate::graph::{Graph, Handle};
 use crate::model::Variables;
 use crate::model_file::{ModelFile, REPLICAS, Tensors, shown, weights_sha256};
-use crate::nn::{Network, Parameter};
 use crate::run::Session;
 use crate::tensor::Values;
 

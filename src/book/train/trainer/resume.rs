@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use super::{Trainer, Watch};
+use crate::book::train::Model;
+use crate::book::train::checkpoint::{Checkpoint, Identity, Keeper, Origin, State};
 use crate::error::{Error, Result};
 use crate::tensor::Values;
-use crate::train::Model;
-use crate::train::checkpoint::{Checkpoint, Identity, Keeper, Origin, State};
 
 impl Trainer {
     /// From now on, [`Trainer::run`] writes a checkpoint to `folder` after each epoch and

@@ -1,8 +1,8 @@
 use super::*;
+use crate::book::train::Decay;
 use crate::data::digits::{Part, generate};
 use crate::ops::distort::Distortion;
 use crate::ops::gather::Expansion;
-use crate::train::Decay;
 
 fn data(training: u64, validation: u64) -> Split {
     let images = |seed, part| generate(seed, part, 3).unwrap();

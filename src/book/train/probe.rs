@@ -7,13 +7,13 @@ use ndarray::{ArrayD, IxDyn};
 
 use super::model::{Model, Weights};
 use super::programs::{Pixels, check_images, gather, weights};
+use crate::book::nn::{Network, Parameter};
 use crate::compile::Options;
 use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::graph::{Graph, Handle, Program};
 use crate::model::{Pass, Variables};
-use crate::nn::{Network, Parameter};
 use crate::ops::constant::Constant;
 use crate::ops::gather::Expansion;
 use crate::ops::{COUNTER, Tape, Value};
@@ -63,7 +63,7 @@ impl Set {
         network: &Network,
         variables: &mut Variables,
         images: &Images,
-    ) -> Result<(crate::nn::Forward, Value)> {
+    ) -> Result<(crate::book::nn::Forward, Value)> {
         let [x, labels] = self.gathered(graph, network, images)?;
         let forward = network.forward(graph, variables, x, Pass::Evaluation)?;
         Ok((forward, labels))
@@ -259,9 +259,9 @@ impl Activations {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::book::nn::Cost;
     use crate::data::digits::{Part, generate};
     use crate::exec::Choice;
-    use crate::nn::Cost;
 
     #[test]
     fn a_parameter_is_set_by_its_name() {

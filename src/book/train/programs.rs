@@ -12,11 +12,11 @@
 use std::sync::Arc;
 
 use super::Settings;
+use crate::book::nn::{Network, Parameter};
 use crate::data::{Images, Split};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Handle, Program};
 use crate::model::{Pass, Variables};
-use crate::nn::{Network, Parameter};
 use crate::ops::advance::Advance;
 use crate::ops::average::Average;
 use crate::ops::constant::Constant;

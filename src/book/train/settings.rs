@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::schedule::MOST_HALVINGS;
+use crate::book::nn::Recipe;
 use crate::error::{Error, Result};
-use crate::nn::Recipe;
 use crate::ops::distort::Distortion;
 use crate::ops::gather::Expansion;
 use crate::tensor::{HELD, held};
