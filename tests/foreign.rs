@@ -246,6 +246,7 @@ static OWN: Cost = Cost {
     name: "quadratic",
     loss: &OWN_LOSS,
     slope: &OWN_GRAD,
+    both: None,
 };
 
 /// A dense layer under a cost, as the crate's training steps have it.
@@ -310,7 +311,7 @@ fn uncounted_classifier(cost: &'static Cost, gathered: bool) -> Classifier {
     let x = one(Arc::new(Reshape { extents }), &[xy[0]]);
     let z = one(Arc::new(Matmul::new(false, true)), &[x, w]);
     let z = one(Arc::new(AddBias), &[z, b]);
-    let losses = one(Arc::new(Loss(cost)), &[z, xy[1]]);
+    let losses = one(Arc::new(Loss::of(cost)), &[z, xy[1]]);
     let op = EpochMetrics {
         count: 3,
         epoch_steps: 1,
@@ -325,7 +326,7 @@ fn uncounted_classifier(cost: &'static Cost, gathered: bool) -> Classifier {
     };
     let seed = graph.op1(Arc::new(seed), &[]).unwrap();
     let delta = graph
-        .op1(Arc::new(LossGrad(cost)), &[z, xy[1], seed])
+        .op1(Arc::new(LossGrad(Loss::of(cost))), &[z, xy[1], seed])
         .unwrap();
     let delta = graph.op1(Arc::new(Scale(2.0)), &[delta]).unwrap();
     let delta = graph.output("delta", delta).unwrap();

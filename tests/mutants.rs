@@ -131,7 +131,11 @@ const MUTANTS: &[Mutant] = mutants! {
     "conv2d" "parts: a team's share lost": "other < TEAMS; other++" => "other < TEAMS - 1u; other++";
     "constant" "wrong sign": "] = VALUE" => "] = -VALUE";
     "cross_entropy" "not stable: |z| lost": "exp(-abs(z))" => "exp(z)";
-    "cross_entropy" "gradient not scaled by g": "g[row] * (sigmoid" => "(sigmoid";
+    "cross_entropy" "gradient not scaled by g": "g[row] * slope_of" => "slope_of";
+    "cross_entropy" "both: ended by the replica's element in all": "slopes[i] = finish(scalars, group.z, i - group.z * N * K," => "slopes[i] = finish(scalars, group.z, i,";
+    "cross_entropy" "short: the last example's loss": "losses[row] = share_of(row, 0u, 1u)" => "losses[row] = share_of(row, 1u, 1u)";
+    "cross_entropy" "smoothed targets that add up to more than one": "t * (1.0 - SMOOTHING) + SMOOTHING / f32(K)" => "t + SMOOTHING / f32(K)";
+    "cross_entropy" "loss of the plain target": "return z * target_of(k, label);" => "return chosen_among(K, k, label, z);";
     "cumsum" "the run before alone is added": "sum = sums[lane - 1u]" => "sum = x[place(group.z, row, first - 1u)]";
     "cumsum" "never reversed": "select(k, K - 1u - k, REVERSE == 1u)" => "k";
     "cumsum" "half of the steps": "reach < LANES" => "reach < LANES / 2u";
@@ -261,7 +265,12 @@ const MUTANTS: &[Mutant] = mutants! {
     "gather" "single: the first four again": "let high = four_pixels_of(replica, i + 4u * THREADS);" => "let high = low;";
     "gather" "single: labels of the place": "labels[shuffled_example(replica, n) % IMAGES]" => "labels[n % IMAGES]";
     "gather" "whole runs: the first eight alone": "run < runs; run += FEW" => "run < FEW; run += FEW";
-    "log_likelihood" "maximum not subtracted from the label's score": "(e.x - right)" => "(0.0 - right)";
+    "log_likelihood" "maximum not subtracted from the label's score": "(e.largest - right)" => "(0.0 - right)";
+    "log_likelihood" "smoothed: other classes' scores forgotten": "+ e.scores * (SMOOTHING / f32(K))" => "";
+    "log_likelihood" "smoothed: one thread's scores": "found.scores = tree_sum(lane, found.scores);" => "";
+    "log_likelihood" "short: the neighbour's ending": "finish(scalars, group.z, example * K + k, slope_of" => "finish(scalars, group.z, example, slope_of";
+    "log_likelihood" "short: largest of the first score": "summed(row, 0u, 1u, largest_of(row, 0u, 1u))" => "summed(row, 0u, 1u, scores[row * K])";
+    "log_likelihood" "both: no loss but the first example's": "losses[row] = loss_of(row, e);\n    }\n    let scalars" => "losses[group.z * N] = loss_of(row, e);\n    }\n    let scalars";
     "log_likelihood" "label off by one": "k == labels[row]" => "k == labels[row] + 1u";
     "log_softmax" "gradient's sum forgotten": "exp(saved_y[at]) * sum" => "exp(saved_y[at])";
     "lrn" "an even number around leans the other way": "c - min(c, SIZE / 2u)" => "c - min(c, (SIZE - 1u) / 2u)";
@@ -490,6 +499,8 @@ const MUTANTS: &[Mutant] = mutants! {
     "permute" "one axis steps as its neighbour": "at += rest % E4 * S4" => "at += rest % E4 * S5";
     "permute" "outermost axis left out": "return at + rest * S0" => "return at";
     "quadratic" "half forgotten": "return 0.5 * off * off" => "return off * off";
+    "quadratic" "both: a thread's share": "let sum = tree_sum(lane, share_of(row, lane, LANES));\n    if lane == 0u {\n        losses" => "let sum = share_of(row, lane, LANES);\n    if lane == 0u {\n        losses";
+    "quadratic" "short: slopes of the first example": "example * K + k, slope_of(row, k)" => "example * K + k, slope_of(group.z * N, k)";
     "recurrent" "last term of a product lost": "k < H; k++" => "k < H - 1u; k++";
     "recurrent" "four terms twice": "row + k + 4u, four_states(before + k + 4u)" => "row + k, four_states(before + k)";
     "recurrent" "the third gate by the second's rows": "at + 2u * H * H" => "at + H * H";

@@ -396,7 +396,7 @@ fn rows_and_sums() {
     draw("rows and sums", sizes, |([n, k], op)| {
         Some(match op {
             0 => Case::new(Softmax { axis: 1 }, k).fixed(&[n, k], Fill::Uniform(-9.0, 9.0)),
-            1 => Case::new(Loss(&log_likelihood::COST), k)
+            1 => Case::new(Loss::of(&log_likelihood::COST), k)
                 .fixed(&[n, k], Fill::Uniform(-9.0, 9.0))
                 .u32(&[n], Fill::Below(k as u32)),
             _ => Case::new(Reduce::new(Some(1), 0.5), n).fixed(&[n, k], UNIFORM),

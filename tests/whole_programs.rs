@@ -9,7 +9,7 @@ use wgrad::book::train::{self, Settings, Trainer};
 use wgrad::data::digits::{Part, generate};
 use wgrad::data::{Dataset, Shards, Split};
 use wgrad::exec::{Choice, Device, WholePrograms};
-use wgrad::fit::{Fit, Loss, TrainStep};
+use wgrad::fit::{CrossEntropy, Fit, Loss, TrainStep};
 use wgrad::model::{Model, layers::*};
 use wgrad::optim::{AdamW, Optimizer, Schedule, Sgd};
 use wgrad::plan::{Card, Plan};
@@ -158,7 +158,19 @@ fn jobs() -> Vec<(&'static str, Model, Loss, Optimizer, usize)> {
     };
     let sgd = Optimizer::new(sgd, 0.05).clip_value(0.5);
     let of_classes = || Loss::cross_entropy().against("class");
+    let smoothed = CrossEntropy {
+        smoothing: 0.1,
+        ..CrossEntropy::default()
+    };
+    let many = Model::sequential([6]).then(Dense::new(20)).then(Relu);
     vec![
+        (
+            "smoothed classes",
+            many.then(Dense::new(3)).build().unwrap(),
+            Loss::of_criterion(smoothed).against("class"),
+            adamw.clone(),
+            20,
+        ),
         (
             "regression",
             regression.build().unwrap(),

@@ -22,6 +22,14 @@ impl Program {
         builder.finish(lines)
     }
 
+    /// The number that its one result is, if it is one.
+    pub(crate) fn number(&self) -> Option<f64> {
+        match (&self.forms[..], &self.outputs[..]) {
+            (&[Form::Constant(bits)], [_]) => Some(f64::from_bits(bits)),
+            _ => None,
+        }
+    }
+
     pub(crate) fn forms(&self) -> &[Form<u32>] {
         &self.forms
     }

@@ -71,7 +71,7 @@ impl Criterion for OfCost {
     }
 
     fn write(&self, scope: &mut Scope<'_>, outputs: &[Value], targets: &[Value]) -> Result<Each> {
-        let loss = ClassLoss(self.cost);
+        let loss = ClassLoss::of(self.cost);
         Ok(scope.op1(Arc::new(loss), &[outputs[0], targets[0]])?.into())
     }
 }
@@ -222,10 +222,16 @@ impl Criterion for CrossEntropy {
         let rows = n * places;
         let scores = scope.reshape(outputs[0], &[rows, k])?;
         let labels = scope.reshape(targets[0], &[rows])?;
-        let mut loss = scope.op1(
-            Arc::new(ClassLoss(&log_likelihood::COST)),
-            &[scores, labels],
-        )?;
+        // Of classes that weigh alike the loss itself knows smoothed targets.
+        let smoothing = match self.weights.is_empty() {
+            true => self.smoothing,
+            false => 0.0,
+        };
+        let cost = ClassLoss {
+            smoothing,
+            ..ClassLoss::of(&log_likelihood::COST)
+        };
+        let mut loss = scope.op1(Arc::new(cost), &[scores, labels])?;
         let weights = match self.weights.as_slice() {
             [] => None,
             weights => {
@@ -233,22 +239,15 @@ impl Criterion for CrossEntropy {
                 Some(scope.constant(&[k], values)?)
             }
         };
-        if self.smoothing > 0.0 {
-            let all = scope.op1(Arc::new(LogSoftmax { axis: 1 }), &[scores])?;
-            let all = match weights {
-                Some(weights) => pointwise(scope, [all, weights], |[x, w]| x * w)?,
-                None => all,
-            };
-            let all = scope.op1(Arc::new(Reduction::new(Kind::Sum, &[1])), &[all])?;
-            let (own, share) = (1.0 - self.smoothing, self.smoothing / k as f64);
-            loss = match weights {
-                None => pointwise(scope, [loss, all], |[l, all]| l * own - all * share)?,
-                Some(w) => pointwise(scope, [loss, all, labels, w], |[l, all, t, _]| {
-                    l * own * Expr::at(3, t) - all * share
-                })?,
-            };
-        } else if let Some(w) = weights {
+        if let Some(w) = weights {
             loss = pointwise(scope, [loss, labels, w], |[l, t, _]| l * Expr::at(2, t))?;
+            if self.smoothing > 0.0 {
+                let all = scope.op1(Arc::new(LogSoftmax { axis: 1 }), &[scores])?;
+                let all = pointwise(scope, [all, w], |[x, w]| x * w)?;
+                let all = scope.op1(Arc::new(Reduction::new(Kind::Sum, &[1])), &[all])?;
+                let (own, share) = (1.0 - self.smoothing, self.smoothing / k as f64);
+                loss = pointwise(scope, [loss, all], |[l, all]| l * own - all * share)?;
+            }
         }
         let mut counts = None;
         if weights.is_some() || self.ignored.is_some() {

@@ -75,7 +75,8 @@ pub(super) fn of_classes(graph: &Graph, terms: &[(f64, Each)]) -> Result<Option<
         return Ok(None);
     };
     let op: &dyn Any = &**op;
-    let (true, &[scores, labels]) = (op.is::<ClassLoss>(), &node.inputs[..]) else {
+    let plain = |loss: &ClassLoss| loss.smoothing == 0.0;
+    let (true, &[scores, labels]) = (op.downcast_ref().is_some_and(plain), &node.inputs[..]) else {
         return Ok(None);
     };
     let [n, k] = graph.ty(scores)?.shape.axes("scores", "[N, K]")?;

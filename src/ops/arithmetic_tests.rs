@@ -70,7 +70,7 @@ fn impossible_shapes_are_refused_in_words() {
         ending: Some(sgd.ending()),
         ..Reduce::new(None, 1.0)
     };
-    let loss = Loss(&quadratic::COST);
+    let loss = Loss::of(&quadratic::COST);
     let refused: Vec<(Box<dyn Op>, Vec<Type>, &str)> = vec![
         (Box::new(Add), vec![f32(&[2])], "1 inputs"),
         (Box::new(Add), vec![f32(&[2]), f32(&[3])], "equal types"),
@@ -152,8 +152,16 @@ fn impossible_shapes_are_refused_in_words() {
         assert!(error.contains(why), "{op:?}: {error}");
     }
     let grad = [f32(&[3, 2]), u32(&[3]), f32(&[2])];
-    let error = LossGrad(&quadratic::COST).infer(&grad).unwrap_err();
+    let error = LossGrad(Loss::of(&quadratic::COST))
+        .infer(&grad)
+        .unwrap_err();
     assert!(error.to_string().contains("gradient [N]"), "{error}");
+    let scores = [f32(&[3, 2]), u32(&[3])];
+    for smoothing in [-0.1, 1.0, f64::NAN] {
+        let cost = &log_likelihood::COST;
+        let error = Loss { cost, smoothing }.infer(&scores).unwrap_err();
+        assert!(error.to_string().contains("0 to below 1"), "{error}");
+    }
 }
 
 /// A bias's gradient is reduced and applied in one launch.
@@ -185,13 +193,17 @@ fn reduction_and_update_become_one() {
 
 /// The losses of one example and ∂L/∂z under g = 1, by the reference in f64.
 fn evaluate(cost: &'static Cost, z: &[f32], label: u32) -> (f64, Vec<f64>) {
+    evaluate_smoothed(Loss::of(cost), z, label)
+}
+
+fn evaluate_smoothed(loss: Loss, z: &[f32], label: u32) -> (f64, Vec<f64>) {
     let mut graph = Graph::new();
     let scores = graph.input::<f32>("scores", f32(&[1, z.len()])).unwrap();
     let labels = graph.input::<u32>("labels", u32(&[1])).unwrap();
     let upstream = graph.input::<f32>("upstream", f32(&[1])).unwrap();
     let run = graph.begin("run");
     let inputs = [scores.value(), labels.value()];
-    let loss = graph.op1(Arc::new(Loss(cost)), &inputs).unwrap();
+    let loss = graph.op1(Arc::new(loss), &inputs).unwrap();
     let slopes = graph.gradients(loss, upstream.value(), &[scores.value()]);
     let loss = graph.output::<f32>("loss", loss).unwrap();
     let slope = slopes.unwrap()[0].unwrap();
@@ -243,6 +255,16 @@ fn costs_worked_out_by_hand() {
         1e4,
         &[-1.0, 1.0],
     );
+    // ε = 0.2 of two classes: targets 0.9 and 0.1, and the loss is their entropy where the scores are their logarithms.
+    let targets = [0.9f64, 0.1].map(|t| t.ln() as f32);
+    let smoothed = Loss {
+        smoothing: 0.2,
+        ..Loss::of(&log_likelihood::COST)
+    };
+    let (loss, slope) = evaluate_smoothed(smoothed, &targets, 0);
+    let entropy = -(0.9 * 0.9f64.ln() + 0.1 * 0.1f64.ln());
+    assert!((loss - entropy).abs() < 1e-7, "{loss} for {entropy}");
+    assert!(slope.iter().all(|s| s.abs() < 1e-7), "{slope:?}");
     // A label that names no class pulls no score up.
     close(
         evaluate(&log_likelihood::COST, &[0.0, 0.0], 9),

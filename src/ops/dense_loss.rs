@@ -10,7 +10,7 @@
 //! first launch everybody reads `now`.
 
 use super::activation::Activation;
-use super::cost::Cost;
+use super::cost::{Cost, Label};
 use super::epoch_metrics::{self, Epoch, EpochMetrics};
 use super::{
     Case, Fill, Lowered, Lowering, NEXT, NOW, Op, Operand, cross_entropy, exactly, floats,
@@ -266,14 +266,14 @@ fn finish<T: Real>(args: &mut Args<'_, T>, z: &mut [T]) {
             *z = act.apply(*z + b);
         }
     }
-    type Functions<T> = (fn(&[T], u32) -> T, fn(&[T], u32, &mut [T]));
+    type Functions<T> = (fn(&[T], Label) -> T, fn(&[T], Label, &mut [T]));
     let (loss, slope): Functions<T> = match args.size("COST") {
         0 => (quadratic::loss, quadratic::slope),
         1 => (cross_entropy::loss, cross_entropy::slope),
         _ => (log_likelihood::loss, log_likelihood::slope),
     };
     for ((delta, z), &label) in delta.chunks_mut(k).zip(z.chunks(k)).zip(labels) {
-        slope(z, label, delta);
+        slope(z, Label::of(label), delta);
         for (delta, &z) in delta.iter_mut().zip(z) {
             *delta = act.sloped(upstream * *delta, z);
         }
@@ -286,7 +286,8 @@ fn finish<T: Real>(args: &mut Args<'_, T>, z: &mut [T]) {
         keeps: args.size("KEEPS") == 1,
     };
     let rows = z.chunks(k).zip(labels);
-    let rows = rows.map(|(z, &label)| (epoch_metrics::is_right(z, label), loss(z, label)));
+    let rows =
+        rows.map(|(z, &label)| (epoch_metrics::is_right(z, label), loss(z, Label::of(label))));
     epoch.join(rows, metrics, guard);
     if args.size("ADVANCE") == 1 {
         step[NEXT] = step[NOW].wrapping_add(1);

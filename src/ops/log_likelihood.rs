@@ -4,10 +4,11 @@
 //! L = −ln softmax(z)_y = ln Σⱼ e^(zⱼ − m) + m − z_y,  m = maxⱼ zⱼ
 //!
 //! Softmax and logarithm in one take no logarithm of a rounded 0. ∂L/∂zₖ = softmax(z)ₖ −
-//! 1ₖ₌y. See [`cost`](super::Loss) for labels that name no class and for the mini-batch.
+//! 1ₖ₌y. With smoothed targets t it is L = −Σₖ tₖ ln softmax(z)ₖ, whose z_y is Σ tₖ zₖ and whose 1ₖ₌y is tₖ.
+//! See [`cost`](super::Loss) for labels that name no class, for smoothing and for the mini-batch.
 
 use super::Case;
-use super::cost::{self, Cost, loss_kernel, slope_kernel};
+use super::cost::{self, Cost, Label, both_kernel, loss_kernel, short_kernel, slope_kernel};
 use super::softmax::exponents;
 use crate::kernel::{Args, Demand, Kernel};
 use crate::tensor::Real;
@@ -18,6 +19,7 @@ const SOURCE: &str = concat!(
     include_str!("../../shaders/shared/terms.wgsl"),
     include_str!("../../shaders/shared/cost.wgsl"),
     include_str!("../../shaders/log_likelihood.wgsl"),
+    crate::port!("finish"),
 );
 
 /// L = ln Σ e^z − z_y.
@@ -49,31 +51,66 @@ pub static LOG_LIKELIHOOD_GRAD: Kernel = slope_kernel(
     },
 );
 
+/// softmax(z) − 1ₖ₌y, and L.
+pub static LOG_LIKELIHOOD_BOTH: Kernel = both_kernel(
+    "log_likelihood_both",
+    "log_likelihood",
+    SOURCE,
+    crate::reference!(log_likelihood_both),
+    Demand {
+        rounds: "2 * (K / 64 / 4) + K / 64 + 2",
+        barriers: "16",
+        issue: "K / 64 * 65 + 220",
+        words: "4 * K + 3",
+        ..Demand::UNSTATED
+    },
+);
+
+/// The same by a thread for each example.
+pub static LOG_LIKELIHOOD_SHORT: Kernel = short_kernel(
+    "log_likelihood_short",
+    "log_likelihood",
+    SOURCE,
+    crate::reference!(log_likelihood_both),
+    Demand {
+        rounds: "K / 4 + 1",
+        issue: "K * 90 + 60",
+        words: "64 * (2 * K + 2)",
+        ..Demand::UNSTATED
+    },
+);
+
 /// The cost.
 pub static COST: Cost = Cost {
     name: "log_likelihood",
     loss: &LOG_LIKELIHOOD,
     slope: &LOG_LIKELIHOOD_GRAD,
+    both: Some([&LOG_LIKELIHOOD_BOTH, &LOG_LIKELIHOOD_SHORT]),
 };
 
 /// The kernels of this file.
-pub static KERNELS: &[&Kernel] = &[&LOG_LIKELIHOOD, &LOG_LIKELIHOOD_GRAD];
+pub static KERNELS: &[&Kernel] = &[
+    &LOG_LIKELIHOOD,
+    &LOG_LIKELIHOOD_GRAD,
+    &LOG_LIKELIHOOD_BOTH,
+    &LOG_LIKELIHOOD_SHORT,
+];
 
 /// L of one example.
-pub(super) fn loss<T: Real>(z: &[T], label: u32) -> T {
+pub(super) fn loss<T: Real>(z: &[T], label: Label) -> T {
     let (largest, sum) = exponents(z.iter().copied());
-    let right = z.get(label as usize).copied().unwrap_or(T::ZERO);
+    let right = match label.smoothing {
+        0.0 => z.get(label.class as usize).copied().unwrap_or(T::ZERO),
+        _ => (0..z.len()).map(|k| z[k] * label.share(z.len(), k)).sum(),
+    };
     sum.ln() + (largest - right)
 }
 
 /// ∂L/∂z of one example.
-pub(super) fn slope<T: Real>(z: &[T], label: u32, slope: &mut [T]) {
+pub(super) fn slope<T: Real>(z: &[T], label: Label, slope: &mut [T]) {
     let (largest, sum) = exponents(z.iter().copied());
-    for (slope, &z) in slope.iter_mut().zip(z) {
-        *slope = (z - largest).exp() / sum;
-    }
-    if let Some(right) = slope.get_mut(label as usize) {
-        *right -= T::ONE;
+    for (k, (slope, &x)) in slope.iter_mut().zip(z).enumerate() {
+        *slope = (x - largest).exp() / sum - label.share(z.len(), k);
     }
 }
 
@@ -83,6 +120,10 @@ fn log_likelihood<T: Real>(args: &mut Args<'_, T>) {
 
 fn log_likelihood_grad<T: Real>(args: &mut Args<'_, T>) {
     cost::slopes(args, slope);
+}
+
+fn log_likelihood_both<T: Real>(args: &mut Args<'_, T>) {
+    cost::both(args, loss, slope);
 }
 
 /// The cases of every cost.

@@ -45,7 +45,7 @@ pub use choice::{one_hot, where_nonzero};
 pub use concat::{cat, stack};
 pub use conv1d::{Conv1d, ConvTranspose1d, conv_transpose1d, conv1d};
 pub use conv3d::{Conv3d, conv3d};
-pub use cost::{Cost, Loss, LossGrad};
+pub use cost::{Cost, Loss, LossAndSlope, LossGrad};
 pub(crate) use launch::ELEMENTWISE;
 pub use launch::grid;
 pub use pools::{

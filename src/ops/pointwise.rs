@@ -140,6 +140,14 @@ impl Pointwise {
         self
     }
 
+    /// The number that it is everywhere, if it is the same one whatever stands at its inputs.
+    pub(crate) fn number(&self) -> Option<f64> {
+        match (self.program.number(), &self.over[..]) {
+            (Some(value), [None]) => Some(value),
+            _ => None,
+        }
+    }
+
     /// The inputs of the op that it changes.
     pub(crate) fn changes(&self) -> Vec<usize> {
         let over = self.over.iter().flatten();

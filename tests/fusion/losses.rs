@@ -68,7 +68,7 @@ fn two_losses_count_a_step_once() {
                 let z = graph.op1(z, &[x_batch, w.value()]).unwrap();
                 let z = graph.op1(Arc::new(AddBias), &[z, b.value()]).unwrap();
                 let losses = graph
-                    .op1(Arc::new(Loss(&quadratic::COST)), &[z, t_batch])
+                    .op1(Arc::new(Loss::of(&quadratic::COST)), &[z, t_batch])
                     .unwrap();
                 let add = EpochMetrics {
                     count: 2,

@@ -109,7 +109,7 @@ impl Network {
             Cost::CrossEntropy => &cross_entropy::COST,
             Cost::LogLikelihood => &log_likelihood::COST,
         };
-        graph.op1(Arc::new(Loss(cost)), &[scores, labels])
+        graph.op1(Arc::new(Loss::of(cost)), &[scores, labels])
     }
 
     /// What a layer's weights are named by: `3.conv2d`.

@@ -65,16 +65,15 @@ fn recognise(nodes: &Nodes, i: usize) -> Option<Join> {
         return None;
     }
     let loss = losses.node;
-    let &Loss(cost) = nodes.op::<Loss>(loss)?;
-    constant_of(cost)?;
+    let own = nodes.op::<Loss>(loss)?;
+    let &Loss { cost, smoothing } = own;
+    constant_of(cost).filter(|_| smoothing == 0.0)?;
     if nodes.inputs(loss) != [scores, labels] || nodes.sole_reader(losses) != Some(i) {
         return None;
     }
     let mut readers = nodes.readers(scores).iter().copied();
     let grad = readers.find(|&r| {
-        nodes
-            .op::<LossGrad>(r)
-            .is_some_and(|grad| std::ptr::eq(grad.0, cost))
+        nodes.op::<LossGrad>(r).is_some_and(|grad| grad.0.is(own))
             && nodes.inputs(r)[..2] == [scores, labels]
     })?;
     let upstream = nodes.inputs(grad)[2].node;

@@ -8,6 +8,8 @@
 //! | [`pointwise`] | chains and trees of expressions |
 //! | [`beside`] | updates of as many elements, such as those of the biases of several layers, side by side |
 //! | [`rows`] | mini-batches of two columns |
+//! | [`constants`] | numbers into the expressions that read them |
+//! | [`costs`] | the losses of a cost and their slopes |
 //! | [`loss`] | the last dense layer with its cost, the epoch's metrics, the output error and the step counter |
 //!
 //! A rule only recognises a pattern. Whether the nodes may become one, since none between
@@ -15,7 +17,9 @@
 //! one place: [`Nodes::join`](nodes::Nodes).
 
 mod beside;
+mod constants;
 mod conv;
+mod costs;
 mod dense;
 mod endings;
 mod loss;
@@ -35,11 +39,13 @@ pub(super) use nodes::Nodes;
 /// # Errors
 /// What a fused op's lowering says.
 pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
+    constants::fuse(nodes)?;
     endings::fuse(nodes, Between::Alone)?;
     conv::fuse(nodes)?;
     dense::fuse(nodes)?;
     rows::fuse(nodes)?;
     loss::fuse(nodes)?;
+    costs::fuse(nodes)?;
     // A dense layer's way back no longer reads what stood before a mask, so the mask may
     // now go to the end of the layer before it.
     endings::fuse(nodes, Between::Alone)?;

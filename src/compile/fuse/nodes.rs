@@ -366,14 +366,17 @@ impl Nodes {
         value
     }
 
-    /// Whether node `m` may move from its place to the place of `at`, past node `i`.
-    fn passes(&self, m: usize, at: usize, i: usize, unseen: Option<Value>) -> bool {
+    /// Whether node `m` may move from its place to where `join` has it, past node `i`.
+    fn passes(&self, m: usize, join: &Join, i: usize) -> bool {
+        let (at, unseen) = (join.at, join.unseen);
         if (m < i) == (at < i) {
             return true;
         }
         let (moved, stays) = (self.inputs(m), self.inputs(i));
+        // What is not read any more, such as a number that the new op knows, holds nobody back.
+        let moved: Vec<&Value> = moved.iter().filter(|v| join.inputs.contains(v)).collect();
         let own = &self.updated[m];
-        let changes_input = self.updated[i].iter().any(|v| moved.contains(v));
+        let changes_input = self.updated[i].iter().any(|v| moved.contains(&v));
         let sees_update = own.iter().any(|v| Some(*v) != unseen && stays.contains(v));
         let reads_output = m < i && stays.iter().any(|v| v.node == m);
         let makes_input = m > i && moved.iter().any(|v| v.node == i);
@@ -420,19 +423,11 @@ impl Nodes {
     /// # Errors
     /// What the new op's lowering says.
     pub(super) fn join(&mut self, join: Join) -> Result<bool> {
-        let Join {
-            members,
-            at,
-            named,
-            op,
-            inputs,
-            outputs,
-            unseen,
-        } = join;
+        let (members, at, outputs) = (&join.members, join.at, &join.outputs);
         let program = self.nodes[at].as_ref().and_then(|n| n.program);
         let inside = |i: usize| members.contains(&i);
         let same_program = |i: usize| self.nodes[i].as_ref().and_then(|n| n.program) == program;
-        if !members.iter().all(|&m| same_program(m)) || inputs.iter().any(|v| inside(v.node)) {
+        if !members.iter().all(|&m| same_program(m)) || join.inputs.iter().any(|v| inside(v.node)) {
             return Ok(false);
         }
         let vanishing = members.iter().flat_map(|&m| self.outputs(m));
@@ -443,10 +438,18 @@ impl Nodes {
         let ends = || members.iter().copied().chain([at]);
         let between = ends().min().unwrap_or(at)..=ends().max().unwrap_or(at);
         let mut others = between.filter(|&i| self.nodes[i].is_some() && !inside(i));
-        let passes = |i: usize| members.iter().all(|&m| self.passes(m, at, i, unseen));
+        let passes = |i: usize| members.iter().all(|&m| self.passes(m, &join, i));
         if lost || !others.all(|i| !same_program(i) || passes(i)) {
             return Ok(false);
         }
+        let Join {
+            members,
+            named,
+            op,
+            inputs,
+            outputs,
+            ..
+        } = join;
         let types: Option<Vec<Type>> = outputs.iter().map(|&v| self.ty(v).cloned()).collect();
         let (Some(outputs_ty), Some(node)) = (types, self.nodes[named].clone()) else {
             return Ok(false);

@@ -128,20 +128,27 @@ impl Compute for Core {
                 .collect(),
         };
         let made = self.bare(&mut copy, |args| self.core.reference.f64(args));
+        drop(copy);
         let inputs = args.slots.iter().filter_map(|slot| match slot {
             Slot::F(v) => Some(*v),
             Slot::FMut(v) => Some(&**v),
             _ => None,
         });
-        let all = inputs.chain(made.iter().map(Vec::as_slice)).flatten();
-        let finite = all.filter(|x| x.is_finite());
-        let largest = finite.fold(0.0, |m: f64, x| m.max(x.abs()));
-        let error = core * largest;
+        let largest = |of: &[f64]| {
+            let finite = of.iter().filter(|x| x.is_finite());
+            finite.fold(0.0, |m: f64, x| m.max(x.abs()))
+        };
+        let all = inputs.chain(made.iter().map(Vec::as_slice));
+        let own = all.map(largest).fold(0.0, f64::max);
+        // What the core makes beside its elements, such as losses beside their slopes.
+        let beside = memory.iter().map(|(floats, _)| largest(floats));
+        let beside = beside.fold(0.0, f64::max);
+        let error = core * own;
         let of_port =
             |(port, given): (&OnCpu, &Vec<f64>)| port.machine.tolerance(args, side, (given, error));
         let ports = self.ports.iter().zip(&made).map(of_port);
         let own = Tolerance {
-            off: error,
+            off: core * own.max(beside),
             unknown: vec![],
         };
         ports.fold(own, Tolerance::and)
