@@ -5,6 +5,8 @@
 //! are *constants*: WGSL `override`s, fixed when the pipeline is made, because every
 //! shape of a plan is known when it is compiled.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use smallvec::SmallVec;
 
 use crate::shape::DType;
@@ -465,6 +467,20 @@ impl Kernel {
         self.trusted
     }
 
+    /// Runs its function on the CPU; of a kernel of another crate, what that panics with is an error. What it has half
+    /// written is lost with the run, and nothing else is broken by it.
+    pub(crate) fn guarded(&self, run: impl FnOnce()) -> Result<(), String> {
+        if self.trusted {
+            run();
+            return Ok(());
+        }
+        catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+            let text = panic.downcast_ref::<&str>().copied();
+            let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+            text.unwrap_or("without a message").to_string()
+        })
+    }
+
     /// The bindings whose values it rounds to f16 before it multiplies them: A and B of
     /// kernels for [`Target::MatrixUnits`], which alone enable f16.
     pub fn factors_in_f16(&self) -> &'static [usize] {
@@ -490,6 +506,16 @@ pub enum Slot<'a, T> {
 }
 
 impl<T> Slot<'_, T> {
+    fn told(&self) -> &'static str {
+        match self {
+            Self::F(_) => "a float input",
+            Self::FMut(_) => "a float output",
+            Self::U(_) => "an integer input",
+            Self::UMut(_) => "an integer output",
+            Self::Taken => "an output that was taken already",
+        }
+    }
+
     /// The same slice, to be read.
     pub(crate) fn view(&self) -> Slot<'_, T> {
         match self {
@@ -506,7 +532,8 @@ impl<T> Slot<'_, T> {
 ///
 /// The accessors panic when a kernel's function disagrees with its own declaration.
 /// That is a bug in the kernel and not a matter of input: the plan checker has held
-/// every launch against the declaration before any function is called.
+/// every launch against the declaration before any function is called. A run on the CPU makes an error of
+/// whatever the function of a kernel of another crate panics with, by the launch and the kernel.
 #[derive(Debug)]
 pub struct Args<'a, T> {
     /// The launch's constants.
@@ -525,7 +552,7 @@ impl<'a, T: Real> Args<'a, T> {
     pub fn number(&self, name: &str) -> f64 {
         match self.constants.iter().find(|(n, _)| *n == name) {
             Some((_, v)) => *v,
-            None => unreachable!("kernel function asks for undeclared constant {name}"),
+            None => panic!("constant {name} is not declared"),
         }
     }
 
@@ -533,7 +560,7 @@ impl<'a, T: Real> Args<'a, T> {
     pub fn f(&self, i: usize) -> &'a [T] {
         match &self.slots[i] {
             Slot::F(s) => s,
-            other => unreachable!("binding {i} is no float input: {other:?}"),
+            other => panic!("binding {i} is no float input but {}", other.told()),
         }
     }
 
@@ -541,7 +568,7 @@ impl<'a, T: Real> Args<'a, T> {
     pub fn u(&self, i: usize) -> &'a [u32] {
         match &self.slots[i] {
             Slot::U(s) => s,
-            other => unreachable!("binding {i} is no integer input: {other:?}"),
+            other => panic!("binding {i} is no integer input but {}", other.told()),
         }
     }
 
@@ -549,7 +576,7 @@ impl<'a, T: Real> Args<'a, T> {
     pub fn f_mut(&mut self, i: usize) -> &'a mut [T] {
         match std::mem::take(&mut self.slots[i]) {
             Slot::FMut(s) => s,
-            other => unreachable!("binding {i} is no float output: {other:?}"),
+            other => panic!("binding {i} is no float output but {}", other.told()),
         }
     }
 
@@ -557,7 +584,7 @@ impl<'a, T: Real> Args<'a, T> {
     pub fn u_mut(&mut self, i: usize) -> &'a mut [u32] {
         match std::mem::take(&mut self.slots[i]) {
             Slot::UMut(s) => s,
-            other => unreachable!("binding {i} is no integer output: {other:?}"),
+            other => panic!("binding {i} is no integer output but {}", other.told()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A device that fails: each failure ends with a typed error, no hang, and the last
+//! A device that fails, and a kernel of somebody else's: each failure ends with a typed error, no hang, and the last
 //! checkpoint as it was.
 
 mod common;
@@ -15,11 +15,13 @@ use wgrad::data::digits::{Part, generate};
 use wgrad::doctor::harness::{Prepared, inputs, plan_of};
 use wgrad::exec::{Choice, Device};
 use wgrad::graph::Graph;
+use wgrad::kernel::{Args, Bind, Kernel};
 use wgrad::ops::activation::{Activate, Activation};
-use wgrad::ops::{TABLE, Tape};
+use wgrad::ops::{Lowered, Lowering, Op, Operand, TABLE, Tape};
 use wgrad::plan::Limits;
 use wgrad::run::Session;
 use wgrad::shape::Type;
+use wgrad::tensor::Real;
 
 fn data() -> Split {
     let part = |part, n| generate(5, part, n).unwrap();
@@ -197,6 +199,121 @@ fn memory_that_would_run_out_is_an_error() {
                 );
             }
             other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn taken_twice<T: Real>(args: &mut Args<'_, T>) {
+    args.f_mut(1).fill(T::ONE);
+    args.f_mut(1).fill(T::ONE);
+}
+
+fn past_the_end<T: Real>(args: &mut Args<'_, T>) {
+    let (x, y) = (args.f(0), args.f_mut(1));
+    // The last of 4; of 6 there is none.
+    y.fill(x[7]);
+}
+
+fn not_declared<T: Real>(args: &mut Args<'_, T>) {
+    let k = args.size("K");
+    args.f_mut(1).fill(T::of(k as f64));
+}
+
+const fn own(name: &'static str, reference: wgrad::kernel::Reference) -> Kernel {
+    const WGSL: &str = "override N: u32 = 1u;
+        @group(0) @binding(0) var<storage, read> x: array<f32>;
+        @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+        @compute @workgroup_size(1) fn twice() { y[0] = x[0]; }";
+    const BINDINGS: &[Bind] = &[Bind::read("x"), Bind::write("y")];
+    Kernel::new(name, WGSL, BINDINGS, &["N"], reference)
+}
+
+static TAKEN_TWICE: Kernel = own("twice", wgrad::reference!(taken_twice));
+static PAST_THE_END: Kernel = own("past", wgrad::reference!(past_the_end));
+static NOT_DECLARED: Kernel = own("undeclared", wgrad::reference!(not_declared));
+
+#[derive(Debug)]
+struct Own(&'static Kernel);
+
+impl Op for Own {
+    fn name(&self) -> &'static str {
+        "own"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> wgrad::Result<Vec<Type>> {
+        Ok(inputs.to_vec())
+    }
+
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> wgrad::Result<Lowering> {
+        Ok(Lowering::Launch(Lowered {
+            kernel: self.0,
+            constants: vec![("N", inputs[0].elements() as f64)],
+            operands: vec![Operand::In(0), Operand::Out(0)],
+            grid: [1, 1],
+            flops: 1,
+            alternatives: vec![],
+        }))
+    }
+}
+
+/// What the function of a kernel of another crate panics with is an error that names launch and kernel, of one replica
+/// and of several; what was there stays, and other programs run.
+#[test]
+fn a_function_of_somebody_elses_that_panics_is_an_error() {
+    for (kernel, said) in [
+        (
+            &TAKEN_TWICE,
+            "binding 1 is no float output but an output that was taken already",
+        ),
+        (&PAST_THE_END, "index out of bounds"),
+        (&NOT_DECLARED, "constant K is not declared"),
+    ] {
+        for replicas in [1, 5] {
+            let mut graph = Graph::new();
+            let x = graph
+                .input::<f32>("x", Type::f32("x", &[6]).unwrap())
+                .unwrap();
+            let wrong = graph.begin("wrong");
+            graph.label("first");
+            let y = graph
+                .op1(Arc::new(Activate(Activation::Relu)), &[x.value()])
+                .unwrap();
+            graph.label("mine");
+            let y = graph.op1(Arc::new(Own(kernel)), &[y]).unwrap();
+            graph.result("y", y).unwrap();
+            let right = graph.begin("right");
+            let z = graph
+                .op1(Arc::new(Activate(Activation::Relu)), &[x.value()])
+                .unwrap();
+            let z = graph.output::<f32>("z", z).unwrap();
+            let cpu = Device::open(Choice::Cpu).unwrap();
+            let options = Options {
+                replicas,
+                fuse: true,
+                limits: Limits::default(),
+            };
+            let mut session = Session::with(&graph, &cpu, &options).unwrap();
+            session.fill(x, 3.0).unwrap();
+            for _ in 0..2 {
+                let error = session.run(wrong, 20).unwrap_err();
+                let Error::Plan {
+                    launch: 1,
+                    label,
+                    found,
+                    ..
+                } = &error
+                else {
+                    panic!("{error}");
+                };
+                assert_eq!(label, "mine");
+                assert!(
+                    found.contains(said) && found.contains(kernel.name),
+                    "{found}"
+                );
+            }
+            session.run(right, 1).unwrap();
+            let z = session.read(z).unwrap();
+            assert!(z.iter().all(|z| *z == 3.0), "{z:?}");
         }
     }
 }

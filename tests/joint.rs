@@ -217,7 +217,7 @@ fn a_step_over_resident_data_with_noise_uploads_nothing_and_repeats_its_bits() {
 }
 
 /// The launches of a step of two networks of two dense layers each.
-const LAUNCHES: u64 = 34;
+const LAUNCHES: u64 = 29;
 
 /// Mean, variance, fourth moment and tails of what is drawn; two draws have nothing in common, and a
 /// step draws other numbers than the step before.

@@ -7,7 +7,7 @@
 #[cfg(feature = "threads")]
 use std::collections::VecDeque;
 #[cfg(feature = "threads")]
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use smallvec::SmallVec;
 
@@ -164,14 +164,13 @@ impl<T: Scalar> Cpu<T> {
         implementation: Implementation,
         launches: &[Launch],
         times: u64,
-    ) {
+    ) -> Result<()> {
         for own in replicas {
             for _ in 0..times {
-                for launch in launches {
-                    Self::launch(own, shared, launch, implementation);
-                }
+                Self::one_after_the_other(own, shared, implementation, launches)?;
             }
         }
+        Ok(())
     }
 
     /// Runs launches `times` times, for every replica.
@@ -182,18 +181,15 @@ impl<T: Scalar> Cpu<T> {
         implementation: Implementation,
         launches: &[Launch],
         times: u64,
-    ) {
+    ) -> Result<()> {
         if let [own] = replicas {
             // On one of the pool's threads: from outside, each launch that has work for
             // several would fall asleep until the others have done it.
-            rayon::scope(|_| {
-                for _ in 0..times {
-                    for launch in launches {
-                        Self::launch(own, shared, launch, implementation);
-                    }
-                }
+            return rayon::scope(|_| {
+                (0..times).try_for_each(|_| {
+                    Self::one_after_the_other(own, shared, implementation, launches)
+                })
             });
-            return;
         }
         let turn = times.div_ceil(TURNS);
         let jobs = replicas.iter_mut().map(|own| Job { own, left: times });
@@ -204,15 +200,19 @@ impl<T: Scalar> Cpu<T> {
                 .unwrap_or_else(PoisonError::into_inner)
                 .pop_front()
         };
+        let failed = OnceLock::new();
         rayon::scope(|scope| {
             for _ in 0..rayon::current_num_threads() {
                 scope.spawn(|_| {
                     while let Some(mut job) = next() {
                         let now = turn.min(job.left);
-                        for _ in 0..now {
-                            for launch in launches {
-                                Self::launch(job.own, shared, launch, implementation);
-                            }
+                        let ran = (0..now).try_for_each(|_| {
+                            Self::one_after_the_other(job.own, shared, implementation, launches)
+                        });
+                        if let Err(error) = ran {
+                            // Of several the first one tells; the others' replicas end too.
+                            failed.get_or_init(|| error);
+                            continue;
                         }
                         job.left -= now;
                         if job.left > 0 {
@@ -223,15 +223,30 @@ impl<T: Scalar> Cpu<T> {
                 });
             }
         });
+        failed.into_inner().map_or(Ok(()), Err)
     }
 
-    /// One launch for one replica.
+    /// Launches for one replica.
+    fn one_after_the_other(
+        own: &mut Own<T>,
+        shared: &[Store<T>],
+        implementation: Implementation,
+        launches: &[Launch],
+    ) -> Result<()> {
+        for (number, launch) in launches.iter().enumerate() {
+            let ran = Self::launch(own, shared, launch, implementation);
+            ran.map_err(|found| launch.panicked(number, &found))?;
+        }
+        Ok(())
+    }
+
+    /// One launch for one replica; else what the function of a foreign kernel has panicked with.
     fn launch(
         own: &mut Own<T>,
         shared: &[Store<T>],
         launch: &Launch,
         implementation: Implementation,
-    ) {
+    ) -> std::result::Result<(), String> {
         let declared = launch.kernel.bindings;
         // Written buffers leave the list while the launch runs; the checker has made
         // sure that nothing else in the launch is the same buffer.
@@ -263,7 +278,9 @@ impl<T: Scalar> Cpu<T> {
             constants: &launch.constants,
             slots,
         };
-        T::compute(launch.kernel, implementation, &mut args);
+        let ran = launch.kernel.guarded(|| {
+            T::compute(launch.kernel, implementation, &mut args);
+        });
         drop(args);
         let mut written = written.into_iter();
         for (b, d) in launch.bindings.iter().zip(declared) {
@@ -273,6 +290,7 @@ impl<T: Scalar> Cpu<T> {
                 own[b.buffer] = store;
             }
         }
+        ran
     }
 }
 
@@ -373,7 +391,7 @@ impl<T: Scalar> Executor for Cpu<T> {
         self.written.run(&self.plan, name)?;
         let launches = program(&self.plan, name)?;
         let (replicas, shared) = (&mut self.replicas, &self.shared);
-        Self::all(replicas, shared, self.implementation, launches, times);
+        Self::all(replicas, shared, self.implementation, launches, times)?;
         self.traffic.launches += times * launches.iter().map(Launch::dispatches).sum::<u64>();
         self.traffic.submits += 1;
         Ok(())
@@ -384,7 +402,7 @@ impl<T: Scalar> Executor for Cpu<T> {
         let launches = &program(&self.plan, name)?[part];
         self.written.part(&self.plan, name, launches)?;
         let (replicas, shared) = (&mut self.replicas, &self.shared);
-        Self::all(replicas, shared, self.implementation, launches, 1);
+        Self::all(replicas, shared, self.implementation, launches, 1)?;
         self.traffic.launches += launches.iter().map(Launch::dispatches).sum::<u64>();
         Ok(())
     }

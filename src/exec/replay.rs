@@ -45,6 +45,7 @@ pub fn run_verified(executor: &mut dyn Executor, program: &str, index: usize) ->
     for replica in 0..copies {
         let of_stem = by_stem(&launch, side);
         let wanted = reference(&launch, &before, replica, (side, of_stem));
+        let wanted = wanted.map_err(|found| launch.panicked(index, &found))?;
         compare(&launch, &before, &after, &wanted, replica, of_stem)?;
     }
     Ok(())
@@ -106,7 +107,7 @@ fn reference(
     before: &[Host],
     replica: usize,
     (side, of_stem): (Side, f64),
-) -> Wanted {
+) -> std::result::Result<Wanted, String> {
     let factors_in_f16 = launch.kernel.factors_in_f16();
     let mut stores: Vec<Store> = before
         .iter()
@@ -145,9 +146,10 @@ fn reference(
         slots: slots.collect(),
     };
     let tolerance = launch.kernel.reference.tolerance(&args, side, of_stem);
-    launch.kernel.reference.f64(&mut args);
+    let kernel = launch.kernel;
+    kernel.guarded(|| kernel.reference.f64(&mut args))?;
     drop(args);
-    Wanted { stores, tolerance }
+    Ok(Wanted { stores, tolerance })
 }
 
 fn compare(

@@ -53,6 +53,10 @@ impl Op for Broadcast {
         Ok(vec![x])
     }
 
+    fn of_constant(&self, value: f64) -> Option<f64> {
+        Some(self.factor * value)
+    }
+
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
         let [x] = arity("broadcast", inputs, "x")?;
         floats("broadcast", "x", x)?;

@@ -358,19 +358,14 @@ pub(super) fn slopes<T: Real>(a: &mut Args<'_, T>, of: impl Fn(&[T], Label, &mut
     }
 }
 
-/// The reference of a kernel for both.
-pub(super) fn both<T: Real>(
-    a: &mut Args<'_, T>,
-    loss: impl Fn(&[T], Label) -> T,
-    slope: impl Fn(&[T], Label, &mut [T]),
-) {
+/// The reference of a kernel for both: `of(z, label, slope)` writes ∂L/∂z of one example and returns its loss.
+pub(super) fn both<T: Real>(a: &mut Args<'_, T>, of: impl Fn(&[T], Label, &mut [T]) -> T) {
     let (k, labels) = (a.size("K"), labels(a));
     let scores = a.f(0); // [N, K]
     let (slopes, losses) = (a.f_mut(2), a.f_mut(3)); // [N, K], [N]
     let rows = slopes.chunks_mut(k).zip(scores.chunks(k)).zip(labels);
-    for (((slopes, z), label), own) in rows.zip(losses) {
-        slope(z, label, slopes);
-        *own = loss(z, label);
+    for (((slopes, z), label), loss) in rows.zip(losses) {
+        *loss = of(z, label, slopes);
     }
 }
 

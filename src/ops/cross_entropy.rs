@@ -119,7 +119,10 @@ fn cross_entropy_grad<T: Real>(args: &mut Args<'_, T>) {
 }
 
 fn cross_entropy_both<T: Real>(args: &mut Args<'_, T>) {
-    cost::both(args, loss, slope);
+    cost::both(args, |z, label, slopes| {
+        slope(z, label, slopes);
+        loss(z, label)
+    });
 }
 
 /// The cases of every cost.

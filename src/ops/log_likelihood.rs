@@ -99,11 +99,15 @@ pub static KERNELS: &[&Kernel] = &[
 /// L of one example.
 pub(super) fn loss<T: Real>(z: &[T], label: Label) -> T {
     let (largest, sum) = exponents(z.iter().copied());
-    let right = match label.smoothing {
+    sum.ln() + (largest - right(z, label))
+}
+
+/// Σ tₖ zₖ.
+fn right<T: Real>(z: &[T], label: Label) -> T {
+    match label.smoothing {
         0.0 => z.get(label.class as usize).copied().unwrap_or(T::ZERO),
         _ => (0..z.len()).map(|k| z[k] * label.share(z.len(), k)).sum(),
-    };
-    sum.ln() + (largest - right)
+    }
 }
 
 /// ∂L/∂z of one example.
@@ -112,6 +116,19 @@ pub(super) fn slope<T: Real>(z: &[T], label: Label, slope: &mut [T]) {
     for (k, (slope, &x)) in slope.iter_mut().zip(z).enumerate() {
         *slope = (x - largest).exp() / sum - label.share(z.len(), k);
     }
+}
+
+/// Both of one example, each exponential once.
+fn loss_and_slope<T: Real>(z: &[T], label: Label, slope: &mut [T]) -> T {
+    let largest = z.iter().copied().reduce(T::max).unwrap_or(T::ZERO);
+    for (slope, &x) in slope.iter_mut().zip(z) {
+        *slope = (x - largest).exp();
+    }
+    let sum: T = slope.iter().copied().sum();
+    for (k, slope) in slope.iter_mut().enumerate() {
+        *slope = *slope / sum - label.share(z.len(), k);
+    }
+    sum.ln() + (largest - right(z, label))
 }
 
 fn log_likelihood<T: Real>(args: &mut Args<'_, T>) {
@@ -123,7 +140,7 @@ fn log_likelihood_grad<T: Real>(args: &mut Args<'_, T>) {
 }
 
 fn log_likelihood_both<T: Real>(args: &mut Args<'_, T>) {
-    cost::both(args, loss, slope);
+    cost::both(args, loss_and_slope);
 }
 
 /// The cases of every cost.

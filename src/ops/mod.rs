@@ -308,6 +308,13 @@ pub trait Op: Any + Debug + Send + Sync {
         None
     }
 
+    /// What every element of its only output is where every element of its only input is `value`, of an op that repeats
+    /// its input's elements: then a constant stays one.
+    fn of_constant(&self, value: f64) -> Option<f64> {
+        let _ = value;
+        None
+    }
+
     /// Writes the op in ONNX's operators and returns the names of its outputs, empty for those that no
     /// operator makes. By default the operators of the expression that it is.
     ///

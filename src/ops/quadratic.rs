@@ -113,7 +113,10 @@ fn quadratic_grad<T: Real>(args: &mut Args<'_, T>) {
 }
 
 fn quadratic_both<T: Real>(args: &mut Args<'_, T>) {
-    cost::both(args, loss, slope);
+    cost::both(args, |z, label, slopes| {
+        slope(z, label, slopes);
+        loss(z, label)
+    });
 }
 
 /// The cases of every cost.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
+use crate::error::Error;
 use crate::kernel::{Kernel, Target};
 use crate::shape::DType;
 
@@ -102,6 +103,19 @@ pub struct Alternative {
 }
 
 impl Launch {
+    /// The error of a launch, by its number, whose kernel's function has panicked.
+    pub(crate) fn panicked(&self, launch: usize, found: &str) -> Error {
+        Error::Plan {
+            launch,
+            label: self.label.clone(),
+            found: format!(
+                "a panic in {}'s function on the CPU: {found}",
+                self.kernel.name
+            ),
+            wanted: "a function that keeps to what its kernel declares".into(),
+        }
+    }
+
     /// In how many variants the launch can be done.
     pub fn variants(&self) -> usize {
         1 + self.alternatives.len()

@@ -1,5 +1,5 @@
-//! The same number everywhere is a number of the expressions that read it: what a mean over the mini-batch hands to the
-//! gradients of its examples costs no launch and no binding there.
+//! The same number everywhere is a number of the expressions that read it, and repeated it is one again: what a mean over
+//! the mini-batch hands to the gradients of its examples, and of their places, costs no launch and no binding there.
 
 use std::sync::Arc;
 
@@ -13,28 +13,42 @@ use crate::ops::{Op, Value};
 pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
     for i in nodes.indices() {
         // An expression that has become a number is one for those that read it.
-        while let Some((op, inputs)) = nodes
-            .inputs(i)
-            .to_vec()
-            .into_iter()
-            .find_map(|read| filled(nodes, read, i))
-        {
-            let op: Arc<dyn Op> = match op.number() {
-                Some(value) => Arc::new(Constant {
-                    extents: nodes.known(nodes.first(i))?.shape.extents().to_vec(),
-                    value,
-                }),
-                None => Arc::new(op),
-            };
+        while let Some((op, inputs)) = replaced(nodes, i) {
             nodes.rewrite(i, op, inputs)?;
         }
     }
     Ok(())
 }
 
+/// Another op for node `i`, with its inputs, if it reads a constant that it can do without.
+fn replaced(nodes: &Nodes, i: usize) -> Option<(Arc<dyn Op>, Vec<Value>)> {
+    let same_number = |value: f64| -> Option<(Arc<dyn Op>, Vec<Value>)> {
+        let extents = nodes.ty(nodes.first(i))?.shape.extents().to_vec();
+        Some((Arc::new(Constant { extents, value }), vec![]))
+    };
+    if let &[read] = nodes.inputs(i)
+        && let Some(value) = number(nodes, read)
+        && let Some(value) = nodes.dyn_op(i)?.of_constant(value)
+    {
+        return same_number(value);
+    }
+    let mut read = nodes.inputs(i).iter();
+    let (op, inputs) = read.find_map(|&read| filled(nodes, read, i))?;
+    match op.number() {
+        Some(value) => same_number(value),
+        None => Some((Arc::new(op), inputs)),
+    }
+}
+
+/// The number that a value, or what it is a view of, is everywhere.
+pub(super) fn number(nodes: &Nodes, value: Value) -> Option<f64> {
+    let constant = nodes.op::<Constant>(nodes.viewed(value).node)?;
+    Some(constant.value)
+}
+
 /// Expression `i`, which reads a constant, or a view of one, as one of its elements, with its number in place of it.
 fn filled(nodes: &Nodes, read: Value, i: usize) -> Option<(Pointwise, Vec<Value>)> {
-    let value = nodes.op::<Constant>(nodes.viewed(read).node)?.value;
+    let value = number(nodes, read)?;
     let types = nodes.types(i)?;
     let expression = &nodes.dyn_op(i)?.expression(&types)?;
     let extents = expression.results(&types[..expression.inputs()]).ok()?;
@@ -60,8 +74,10 @@ mod tests {
     use crate::compile::fuse::fused;
     use crate::graph::Graph;
     use crate::ops::Tape;
+    use crate::ops::broadcast::Broadcast;
     use crate::ops::pointwise::pointwise;
     use crate::ops::reduce::Reduce;
+    use crate::ops::reduction::{Kind, Reduction, Spread};
     use crate::ops::reshape::Reshape;
     use crate::shape::Type;
 
@@ -103,6 +119,43 @@ mod tests {
         graph.result("y", y).unwrap();
         graph.result("z", z).unwrap();
         assert_eq!(launches(&graph), [("pointwise", 2), ("pointwise", 2)]);
+    }
+
+    #[test]
+    fn a_number_repeated_is_a_number() {
+        let (mut graph, [x, c]) = graph();
+        let y = graph
+            .variable("y", Type::f32("y", &[4, 5, 2]).unwrap())
+            .unwrap();
+        let mean = Reduction::new(Kind::Mean, &[1, 2]);
+        let spread = Spread {
+            reduction: mean,
+            extents: vec![4, 5, 2],
+        };
+        let spread = graph.op1(Arc::new(spread), &[c]).unwrap();
+        let y = pointwise(&mut graph, [y, spread], |[y, s]| y * s).unwrap();
+        let repeated = Broadcast {
+            extents: vec![4],
+            axis: Some(0),
+            factor: 2.0,
+        };
+        let repeated = graph.op1(Arc::new(repeated), &[c]).unwrap();
+        let x = pointwise(&mut graph, [x, repeated], |[x, r]| x * r).unwrap();
+        for (name, value) in [("x", x), ("y", y)] {
+            graph.result(name, value).unwrap();
+        }
+        let plan = fused(&graph);
+        let mut numbers = Vec::new();
+        for launch in &plan.programs["run"] {
+            assert_eq!(
+                (launch.kernel.name, launch.bindings.len()),
+                ("pointwise", 2)
+            );
+            numbers.extend(launch.constants.iter().map(|(_, value)| *value));
+        }
+        for wanted in [0.3 / 10.0, 0.6] {
+            assert!(numbers.contains(&wanted), "{numbers:?}");
+        }
     }
 
     #[test]

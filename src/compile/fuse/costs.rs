@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
+use super::constants;
 use super::nodes::{Join, Nodes};
 use crate::error::Result;
 use crate::expr::Expr;
-use crate::ops::constant::Constant;
 use crate::ops::pointwise::{Ending, Pointwise, WithEnding};
 use crate::ops::{Loss, LossGrad, Op};
 
@@ -37,8 +37,8 @@ fn recognise(nodes: &Nodes, i: usize, before: bool) -> Option<Join> {
         op.is_some_and(|op| op.0.is(loss)) && nodes.inputs(r)[..2] == [scores, labels]
     })?;
     let upstream = nodes.inputs(slopes)[2];
-    let (by, upstream) = match nodes.op::<Constant>(upstream.node) {
-        Some(constant) => (Expr::constant(constant.value), None),
+    let (by, upstream) = match constants::number(nodes, upstream) {
+        Some(number) => (Expr::constant(number), None),
         None => (Expr::input(1), Some(upstream)),
     };
     let scaled = Pointwise::new(&[Expr::input(0) * by]);
@@ -63,6 +63,7 @@ mod tests {
     use super::*;
     use crate::compile::fuse::fused;
     use crate::graph::Graph;
+    use crate::ops::constant::Constant;
     use crate::ops::pointwise::pointwise;
     use crate::ops::reduce::Reduce;
     use crate::ops::{Cost, Tape, Value, log_likelihood};

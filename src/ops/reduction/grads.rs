@@ -74,6 +74,15 @@ impl Op for Spread {
         lowered(&REDUCTION_SPREAD, &self.reduction, inputs, &outputs[0])
     }
 
+    fn of_constant(&self, value: f64) -> Option<f64> {
+        let axes = self.reduction.axes.iter();
+        let places = axes.filter_map(|&axis| self.extents.get(axis));
+        match self.reduction.kind {
+            Kind::Mean => Some(value / places.product::<usize>() as f64),
+            _ => Some(value),
+        }
+    }
+
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
         let reduction = Arc::new(self.reduction.clone());
         Ok(vec![Some(b.tape.op1(reduction, &[b.upstream])?)])
