@@ -30,6 +30,17 @@ impl Program {
         }
     }
 
+    /// Whether no line is computed of numbers alone.
+    pub(crate) fn is_folded(&self) -> bool {
+        let number = |&line: &u32| matches!(self.forms[line as usize], Form::Constant(_));
+        let of_numbers = |form: &Form<u32>| {
+            let operands = form.operands();
+            let reads = matches!(form, Form::At(..));
+            !reads && !operands.is_empty() && operands.iter().all(number)
+        };
+        !self.forms.iter().any(of_numbers)
+    }
+
     pub(crate) fn forms(&self) -> &[Form<u32>] {
         &self.forms
     }

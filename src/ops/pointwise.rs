@@ -148,6 +148,11 @@ impl Pointwise {
         }
     }
 
+    /// Whether no line of it is computed of numbers alone: those that are finite are numbers themselves.
+    pub(crate) fn is_folded(&self) -> bool {
+        self.program.is_folded()
+    }
+
     /// The inputs of the op that it changes.
     pub(crate) fn changes(&self) -> Vec<usize> {
         let over = self.over.iter().flatten();

@@ -9,6 +9,7 @@ use crate::expr::Expr;
 use crate::ops::constant::Constant;
 use crate::ops::pointwise::{Link, Pointwise, Use, merged};
 use crate::ops::{Op, Value};
+use crate::tensor::held;
 
 pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
     for i in nodes.indices() {
@@ -23,6 +24,10 @@ pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
 /// Another op for node `i`, with its inputs, if it reads a constant that it can do without.
 fn replaced(nodes: &Nodes, i: usize) -> Option<(Arc<dyn Op>, Vec<Value>)> {
     let same_number = |value: f64| -> Option<(Arc<dyn Op>, Vec<Value>)> {
+        // What devices have no number for is computed where it stood.
+        if !held(value) {
+            return None;
+        }
         let extents = nodes.ty(nodes.first(i))?.shape.extents().to_vec();
         Some((Arc::new(Constant { extents, value }), vec![]))
     };
@@ -65,7 +70,8 @@ fn filled(nodes: &Nodes, read: Value, i: usize) -> Option<(Pointwise, Vec<Value>
         value: read,
         keeps: false,
     };
-    merged(number, Some(link), after, &extents)
+    // What is not finite of numbers alone is computed by the device from elements, which a compiler does not see.
+    merged(number, Some(link), after, &extents).filter(|(op, _)| op.is_folded())
 }
 
 #[cfg(test)]
@@ -105,7 +111,7 @@ mod tests {
 
     #[test]
     fn numbers_stand_in_the_expressions_that_read_them() {
-        // In two; through an expression of nothing else and a view.
+        // In two; through an expression of nothing else and a view; beside an element of a table.
         let (mut graph, [x, c]) = graph();
         let more = pointwise(&mut graph, [c], |[c]| c.exp() * 2.0).unwrap();
         let extents = vec![2, 2];
@@ -115,10 +121,16 @@ mod tests {
         };
         let (square, more) = (view(&mut graph, x), view(&mut graph, more));
         let y = pointwise(&mut graph, [square, more], |[x, m]| x * m).unwrap();
-        let z = pointwise(&mut graph, [x, c], |[x, c]| x - c).unwrap();
+        let table = graph
+            .variable("table", Type::f32("table", &[3]).unwrap())
+            .unwrap();
+        let z = pointwise(&mut graph, [x, c, table], |[x, c, _]| {
+            x - c * Expr::at(2, 1.0)
+        })
+        .unwrap();
         graph.result("y", y).unwrap();
         graph.result("z", z).unwrap();
-        assert_eq!(launches(&graph), [("pointwise", 2), ("pointwise", 2)]);
+        assert_eq!(launches(&graph), [("pointwise", 2), ("pointwise", 3)]);
     }
 
     #[test]
@@ -156,6 +168,26 @@ mod tests {
         for wanted in [0.3 / 10.0, 0.6] {
             assert!(numbers.contains(&wanted), "{numbers:?}");
         }
+    }
+
+    /// A result that is no number on a device stays what is computed there.
+    #[test]
+    fn what_is_no_number_stays_an_expression() {
+        let (mut graph, [x, c]) = graph();
+        let large = pointwise(&mut graph, [c], |[c]| (c * 1e4).exp()).unwrap();
+        let repeated = Broadcast {
+            extents: vec![4],
+            axis: Some(0),
+            factor: 1.2e-38,
+        };
+        let small = graph.op1(Arc::new(repeated), &[c]).unwrap();
+        let y = pointwise(&mut graph, [x, large, small], |[x, l, s]| x * l * s).unwrap();
+        graph.result("y", y).unwrap();
+        let found = launches(&graph);
+        assert_eq!(
+            found.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+            ["constant", "broadcast", "pointwise"]
+        );
     }
 
     #[test]
