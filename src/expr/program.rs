@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Binary, Expr, Form, Node, Unary};
+use crate::tensor::held;
 
 /// Lines in order, and which of them are the results.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
@@ -30,7 +31,7 @@ impl Program {
         }
     }
 
-    /// Whether no line is computed of numbers alone.
+    /// Whether its numbers are such as devices have, and no line is computed of numbers alone.
     pub(crate) fn is_folded(&self) -> bool {
         let number = |&line: &u32| matches!(self.forms[line as usize], Form::Constant(_));
         let of_numbers = |form: &Form<u32>| {
@@ -38,7 +39,11 @@ impl Program {
             let reads = matches!(form, Form::At(..));
             !reads && !operands.is_empty() && operands.iter().all(number)
         };
-        !self.forms.iter().any(of_numbers)
+        let lost = |form: &Form<u32>| match form {
+            Form::Constant(bits) => !held(f64::from_bits(*bits)),
+            _ => false,
+        };
+        !self.forms.iter().any(|form| of_numbers(form) || lost(form))
     }
 
     pub(crate) fn forms(&self) -> &[Form<u32>] {

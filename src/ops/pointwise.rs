@@ -148,7 +148,7 @@ impl Pointwise {
         }
     }
 
-    /// Whether no line of it is computed of numbers alone: those that are finite are numbers themselves.
+    /// Whether its numbers are such as devices have, and no line of it is computed of numbers alone.
     pub(crate) fn is_folded(&self) -> bool {
         self.program.is_folded()
     }

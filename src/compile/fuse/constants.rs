@@ -70,7 +70,7 @@ fn filled(nodes: &Nodes, read: Value, i: usize) -> Option<(Pointwise, Vec<Value>
         value: read,
         keeps: false,
     };
-    // What is not finite of numbers alone is computed by the device from elements, which a compiler does not see.
+    // Numbers that devices do not have are computed there, from elements, which a compiler does not see.
     merged(number, Some(link), after, &extents).filter(|(op, _)| op.is_folded())
 }
 
@@ -175,6 +175,8 @@ mod tests {
     fn what_is_no_number_stays_an_expression() {
         let (mut graph, [x, c]) = graph();
         let large = pointwise(&mut graph, [c], |[c]| (c * 1e4).exp()).unwrap();
+        let larger = pointwise(&mut graph, [c], |[c]| c * 1e30 * 1e30).unwrap();
+        let large = pointwise(&mut graph, [large, larger], |[a, b]| a + b).unwrap();
         let repeated = Broadcast {
             extents: vec![4],
             axis: Some(0),
