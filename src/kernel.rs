@@ -469,10 +469,9 @@ impl Kernel {
 
     /// Runs its function on the CPU; of a kernel of another crate, what that panics with is an error. What it has half
     /// written is lost with the run, and nothing else is broken by it.
-    pub(crate) fn guarded(&self, run: impl FnOnce()) -> Result<(), String> {
+    pub(crate) fn guarded<R>(&self, run: impl FnOnce() -> R) -> Result<R, String> {
         if self.trusted {
-            run();
-            return Ok(());
+            return Ok(run());
         }
         catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
             let text = panic.downcast_ref::<&str>().copied();

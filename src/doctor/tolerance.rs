@@ -54,8 +54,11 @@ fn of_replica(
         constants: &launch.constants,
         slots: slots.collect(),
     };
-    let tolerance = launch.kernel.reference.tolerance(&args, side, core)?;
-    launch.kernel.reference.f64(&mut args);
+    let kernel = launch.kernel;
+    // What panics here does so again where it is run, which tells.
+    let tolerance = kernel.guarded(|| kernel.reference.tolerance(&args, side, core));
+    let tolerance = tolerance.ok()??;
+    kernel.guarded(|| kernel.reference.f64(&mut args)).ok()?;
     drop(args);
     let largest = |written_only: bool| {
         let all = stores.iter().zip(launch.kernel.bindings);

@@ -145,8 +145,8 @@ fn reference(
         constants: &launch.constants,
         slots: slots.collect(),
     };
-    let tolerance = launch.kernel.reference.tolerance(&args, side, of_stem);
     let kernel = launch.kernel;
+    let tolerance = kernel.guarded(|| kernel.reference.tolerance(&args, side, of_stem))?;
     kernel.guarded(|| kernel.reference.f64(&mut args))?;
     drop(args);
     Ok(Wanted { stores, tolerance })

@@ -45,10 +45,11 @@ fn replaced(nodes: &Nodes, i: usize) -> Option<(Arc<dyn Op>, Vec<Value>)> {
     }
 }
 
-/// The number that a value, or what it is a view of, is everywhere.
+/// The number that a value, or what it is a view of, is everywhere and stays.
 pub(super) fn number(nodes: &Nodes, value: Value) -> Option<f64> {
-    let constant = nodes.op::<Constant>(nodes.viewed(value).node)?;
-    Some(constant.value)
+    let made = nodes.viewed(value);
+    let constant = nodes.op::<Constant>(made.node)?;
+    (!nodes.is_changed(made)).then_some(constant.value)
 }
 
 /// Expression `i`, which reads a constant, or a view of one, as one of its elements, with its number in place of it.
@@ -167,6 +168,28 @@ mod tests {
         }
         for wanted in [0.3 / 10.0, 0.6] {
             assert!(numbers.contains(&wanted), "{numbers:?}");
+        }
+    }
+
+    /// A constant that something is added to is none.
+    #[test]
+    fn what_is_written_over_is_read_as_it_is() {
+        for through_a_view in [false, true] {
+            let (mut graph, [x, c]) = graph();
+            let sum = match through_a_view {
+                false => c,
+                true => {
+                    let extents = vec![4];
+                    graph.op1(Arc::new(Reshape { extents }), &[c]).unwrap()
+                }
+            };
+            let add = Pointwise::new(&[Expr::input(0) + Expr::input(1)]).updating(0, 0);
+            graph.op(Arc::new(add), &[sum, x]).unwrap();
+            let y = pointwise(&mut graph, [sum], |[s]| s * 2.0).unwrap();
+            graph.result("y", y).unwrap();
+            let found = launches(&graph);
+            assert_eq!(found[0].0, "constant", "{found:?}");
+            assert_eq!(found.last(), Some(&("pointwise", 2)), "{found:?}");
         }
     }
 

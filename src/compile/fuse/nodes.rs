@@ -366,6 +366,12 @@ impl Nodes {
         value
     }
 
+    /// Whether an op writes over a value, or over a view of it.
+    pub(super) fn is_changed(&self, value: Value) -> bool {
+        let mut changed = self.updated.iter().flatten();
+        changed.any(|&v| self.viewed(v) == value)
+    }
+
     /// Whether node `m` may move from its place to where `join` has it, past node `i`.
     fn passes(&self, m: usize, join: &Join, i: usize) -> bool {
         let (at, unseen) = (join.at, join.unseen);
