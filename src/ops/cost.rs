@@ -279,11 +279,9 @@ pub(super) const fn short_kernel(
     demand: Demand,
 ) -> Kernel {
     Kernel {
-        name,
         turns: "3 * K",
-        bindings: BOTH_BINDINGS,
         ports: SHORT_PORTS,
-        ..loss_kernel(stem, source, reference, demand)
+        ..both_kernel(name, stem, source, reference, demand)
     }
 }
 

@@ -4,8 +4,8 @@
 //! L = −ln softmax(z)_y = ln Σⱼ e^(zⱼ − m) + m − z_y,  m = maxⱼ zⱼ
 //!
 //! Softmax and logarithm in one take no logarithm of a rounded 0. ∂L/∂zₖ = softmax(z)ₖ −
-//! 1ₖ₌y. With smoothed targets t it is L = −Σₖ tₖ ln softmax(z)ₖ, whose z_y is Σ tₖ zₖ and whose 1ₖ₌y is tₖ (of a label that names
-//! no class, whose targets do not add up to 1, as these say it).
+//! 1ₖ₌y. Smoothed targets tₖ stand in the place of 1ₖ₌y and Σ tₖ zₖ in that of z_y: where the targets add up to 1, L is
+//! −Σₖ tₖ ln softmax(z)ₖ.
 //! See [`cost`](super::Loss) for labels that name no class, for smoothing and for the mini-batch.
 
 use super::Case;
