@@ -30,6 +30,10 @@ pub struct Port {
 pub(crate) trait Finish: Send {
     /// What the port's binding holds: before an element is taken, what was there.
     fn results(&mut self) -> &mut [f32];
+    /// The port's memory, if elements are results as they are: it is written then, and nothing taken.
+    fn plain(&mut self) -> Option<&mut [f32]> {
+        None
+    }
     /// Takes the elements from number `from` on.
     fn take(&mut self, from: usize, elements: &[f32]);
     /// What all of it costs, about, in additions.

@@ -35,6 +35,7 @@ mod general_tests;
 mod launch;
 mod parts;
 mod pools;
+mod registers;
 mod small_batch;
 mod sums;
 mod window;

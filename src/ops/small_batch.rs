@@ -5,6 +5,7 @@
 //! their rows against a few examples at a time, every sum in a register. The width of the
 //! registers is found when the program starts (the `pulp` crate).
 
+use super::registers::Registers;
 use crate::threads::prelude::*;
 use pulp::{Arch, Simd, WithSimd};
 
@@ -44,7 +45,7 @@ impl WithSimd for Product<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         // Five examples by four (or two) rows of sums leave room for what is multiplied.
-        if S::REGISTER_COUNT >= 32 {
+        if Registers::of::<S>().are_many() {
             self.bands::<S, 4>(simd);
         } else {
             self.bands::<S, 2>(simd);

@@ -6,9 +6,9 @@ use std::thread::LocalKey;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use crate::threads::prelude::*;
-
 use super::planes::WIDEST;
+use crate::ops::registers::Registers;
+use crate::threads::prelude::*;
 
 thread_local! {
     /// A thread's planes, kept from launch to launch.
@@ -36,12 +36,85 @@ pub(super) struct Panels {
     pub(super) data: Vec<f32>,
 }
 
-/// Rows of the next block.
-fn next(rows: usize) -> usize {
+/// Rows of the next block, which has `most` at most: 8 where registers are many, else 4.
+fn next(rows: usize, most: usize) -> usize {
     match rows {
+        8.. => most,
         4.. => 4,
         2 | 3 => 2,
         _ => 1,
+    }
+}
+
+/// Rows of the largest block.
+fn most(registers: Registers) -> usize {
+    if registers.are_many() { 8 } else { 4 }
+}
+
+/// The places that results are made at, in rows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places {
+    /// Rows and columns.
+    size: [usize; 2],
+    /// How far a row is from the next one in the planes.
+    columns: usize,
+    lanes: usize,
+}
+
+impl Places {
+    pub(super) fn new(size: [usize; 2], columns: usize) -> Self {
+        let lanes = Registers::here().lanes;
+        Self {
+            size,
+            columns,
+            lanes,
+        }
+    }
+
+    /// Whether rows are whole vectors. Then results stand as places do; else positions run on from row to row, and
+    /// results have gaps between rows, and whole vectors in all.
+    pub(super) fn are_dense(&self) -> bool {
+        self.size[1].is_multiple_of(self.lanes)
+    }
+
+    /// From the first place to the last one, with the gaps.
+    pub(super) fn positions(&self) -> usize {
+        (self.size[0] - 1) * self.columns + self.size[1]
+    }
+
+    /// How many results a row of weights has, with what stands in gaps.
+    pub(super) fn apart(&self) -> usize {
+        match self.are_dense() {
+            true => self.size[0] * self.size[1],
+            false => self.positions().next_multiple_of(WIDEST),
+        }
+    }
+
+    /// How far a row of results is from the next one.
+    pub(super) fn step(&self) -> usize {
+        match self.are_dense() {
+            true => self.size[1],
+            false => self.columns,
+        }
+    }
+
+    /// How many vectors of results a row of weights has.
+    #[inline(always)]
+    pub(super) fn vectors(&self) -> usize {
+        match self.are_dense() {
+            true => self.apart() / self.lanes,
+            false => self.positions().div_ceil(self.lanes),
+        }
+    }
+
+    /// Where in a plane a vector of results begins to read.
+    #[inline(always)]
+    pub(super) fn of(&self, vector: usize) -> usize {
+        let at = vector * self.lanes;
+        match self.are_dense() {
+            true => at / self.size[1] * self.columns + at % self.size[1],
+            false => at,
+        }
     }
 }
 
@@ -49,9 +122,9 @@ impl Panels {
     /// Of the weight of row `r` and tap `t`.
     pub(super) fn new([rows, taps]: [usize; 2], weight: impl Fn(usize, usize) -> f32) -> Self {
         let mut data = Vec::with_capacity(rows * taps);
-        let mut first = 0;
+        let (mut first, most) = (0, most(Registers::here()));
         while first < rows {
-            let block = first..first + next(rows - first);
+            let block = first..first + next(rows - first, most);
             for t in 0..taps {
                 data.extend(block.clone().map(|r| weight(r, t)));
             }
@@ -65,11 +138,13 @@ impl Panels {
         let rows = w.len() / taps;
         let mut data = vec![0.0; w.len()];
         let (mut first, mut to) = (0, &mut data[..]);
+        let most = most(Registers::here());
         while first < rows {
-            let block = next(rows - first);
+            let block = next(rows - first, most);
             let w = &w[first * taps..][..block * taps];
             let (now, rest) = to.split_at_mut(block * taps);
             match block {
+                8 => side_by_side::<8>(w, now),
                 4 => side_by_side::<4>(w, now),
                 2 => side_by_side::<2>(w, now),
                 _ => now.copy_from_slice(w),
@@ -101,7 +176,7 @@ pub(super) struct Correlation<'a> {
     /// As [`Panels`] has them, of so many rows.
     pub(super) weights: &'a [f32],
     pub(super) rows: usize,
-    pub(super) positions: usize,
+    pub(super) places: Places,
 }
 
 /// Fewer images than these are not tasks enough: rows are shared out as well.
@@ -112,7 +187,7 @@ pub(super) const TASK_ROWS: usize = 8;
 pub(super) const WORTH_SHARING: usize = 1 << 18;
 
 impl Correlation<'_> {
-    /// Makes some rows from `first` on, which begins a block: `[rows, positions]`, each filled up to whole vectors.
+    /// Makes some rows from `first` on, which begins a block: `[rows, apart]` ([`Places::apart`]).
     pub(super) fn run(self, first: usize, made: &mut [f32]) {
         let own = self;
         Arch::new().dispatch(Rows { own, first, made });
@@ -120,9 +195,9 @@ impl Correlation<'_> {
 
     /// Makes all rows, on several threads where that is worth it.
     pub(super) fn run_in_parallel(self, made: &mut [f32]) {
-        let apart = apart(self.positions);
+        let apart = self.places.apart();
         let made = &mut made[..self.rows * apart];
-        match self.rows * self.positions * self.taps.len() >= WORTH_SHARING {
+        match self.rows * apart * self.taps.len() >= WORTH_SHARING {
             true => {
                 let tasks = made.par_chunks_mut(TASK_ROWS * apart).enumerate();
                 tasks.for_each(|(task, made)| self.run(task * TASK_ROWS, made));
@@ -139,11 +214,6 @@ struct Rows<'a> {
     made: &'a mut [f32],
 }
 
-/// Elements of a row of what is made.
-pub(super) fn apart(positions: usize) -> usize {
-    positions.next_multiple_of(WIDEST)
-}
-
 impl WithSimd for Rows<'_> {
     type Output = ();
 
@@ -151,11 +221,11 @@ impl WithSimd for Rows<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { own, first, made } = self;
         let (taps, rows) = (own.taps.len(), own.rows);
-        let apart = apart(own.positions);
+        let apart = own.places.apart();
         let end = first + made.len() / apart;
         let (mut row, mut made) = (first, made);
         while row < end {
-            let block = next(rows - row);
+            let block = next(rows - row, most(Registers::of::<S>()));
             let weights = &own.weights[row * taps..][..block * taps];
             let (now, rest) = made.split_at_mut(block * apart);
             let here = Correlation { weights, ..own };
@@ -170,21 +240,21 @@ impl WithSimd for Rows<'_> {
 fn block<S: Simd>(simd: S, own: Correlation<'_>, rows: usize, made: &mut [f32]) {
     // As many sums as registers hold beside what is multiplied.
     match rows {
+        8 => block_of::<S, 8, 3>(simd, own, made),
         4 => block_of::<S, 4, 3>(simd, own, made),
         2 => block_of::<S, 2, 4>(simd, own, made),
         _ => block_of::<S, 1, 6>(simd, own, made),
     }
 }
 
-/// `R` rows at all positions, `V` vectors at a time.
+/// `R` rows at all places, `V` vectors at a time.
 #[inline(always)]
 fn block_of<S: Simd, const R: usize, const V: usize>(
     simd: S,
     own: Correlation<'_>,
     made: &mut [f32],
 ) {
-    let (w, _) = own.weights.as_chunks::<R>();
-    let mut left = own.positions.div_ceil(S::F32_LANES);
+    let mut left = own.places.vectors();
     let mut at = 0;
     while left > 0 {
         // One vector alone waits for its sums; two and two are as fast as three and none.
@@ -195,30 +265,34 @@ fn block_of<S: Simd, const R: usize, const V: usize>(
             _ => 1,
         };
         match now {
-            1 => tile::<S, R, 1>(simd, own.planes, own.taps, w, at, made),
-            2 => tile::<S, R, 2>(simd, own.planes, own.taps, w, at, made),
-            _ => tile::<S, R, V>(simd, own.planes, own.taps, w, at, made),
+            1 => tile::<S, R, 1>(simd, own, at, made),
+            2 => tile::<S, R, 2>(simd, own, at, made),
+            _ => tile::<S, R, V>(simd, own, at, made),
         }
-        (left, at) = (left - now, at + now * S::F32_LANES);
+        (left, at) = (left - now, at + now);
     }
 }
 
+/// `R` rows at `V` vectors of places from number `at` on.
 #[inline(always)]
 fn tile<S: Simd, const R: usize, const V: usize>(
     simd: S,
-    planes: &[f32],
-    taps: &[usize],
-    w: &[[f32; R]],
+    own: Correlation<'_>,
     at: usize,
     made: &mut [f32],
 ) {
     let zero = simd.splat_f32s(0.0);
     let mut sums = [[zero; V]; R];
-    for (&tap, w) in taps.iter().zip(w) {
-        let (x, _) = S::as_simd_f32s(&planes[tap + at..][..V * S::F32_LANES]);
-        let Some(x) = x.first_chunk::<V>() else {
-            continue;
-        };
+    let mut planes: [&[f32]; V] = [&[]; V];
+    for (v, planes) in planes.iter_mut().enumerate() {
+        *planes = &own.planes[own.places.of(at + v)..];
+    }
+    let (weights, _) = own.weights.as_chunks::<R>();
+    for (&tap, w) in own.taps.iter().zip(weights) {
+        let mut x = [zero; V];
+        for v in 0..V {
+            x[v] = S::as_simd_f32s(&planes[v][tap..][..S::F32_LANES]).0[0];
+        }
         for r in 0..R {
             let w = simd.splat_f32s(w[r]);
             for v in 0..V {
@@ -228,7 +302,8 @@ fn tile<S: Simd, const R: usize, const V: usize>(
     }
     let apart = made.len() / R;
     for r in 0..R {
-        let (to, _) = S::as_mut_simd_f32s(&mut made[r * apart + at..][..V * S::F32_LANES]);
+        let from = r * apart + at * S::F32_LANES;
+        let (to, _) = S::as_mut_simd_f32s(&mut made[from..][..V * S::F32_LANES]);
         for (to, sum) in to.iter_mut().zip(sums[r]) {
             *to = sum;
         }
@@ -245,11 +320,16 @@ pub(super) fn with_made(size: usize, work: impl FnOnce(&mut [f32])) {
     lent(&MADE, size, work);
 }
 
+/// Bytes of a line of the cache.
+const LINE: usize = 64;
+
 /// What is lent out is gone meanwhile: a task that this thread takes up while it waits for others gets
 /// room of its own.
 fn lent(room: &'static LocalKey<RefCell<Vec<f32>>>, size: usize, work: impl FnOnce(&mut [f32])) {
     let mut lent = room.take();
-    lent.resize(size.max(lent.len()), 0.0);
-    work(&mut lent[..size]);
+    lent.resize((size + WIDEST).max(lent.len()), 0.0);
+    // From where a line of the cache begins, so that whole vectors are in one line each.
+    let from = lent.as_ptr().align_offset(LINE).min(WIDEST);
+    work(&mut lent[from..][..size]);
     room.set(lent);
 }

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use super::correlation::{
-    Correlation, FEW, Panels, TASK_ROWS, WORTH_SHARING, apart, pays, with_made, with_planes,
+    Correlation, FEW, Panels, Places, TASK_ROWS, WORTH_SHARING, pays, with_made, with_planes,
 };
 use super::planes::{Planes, WIDEST};
 use super::reference::Launched;
@@ -16,7 +16,7 @@ pub(super) struct Forward<'w> {
     panels: OnceLock<Vec<Panels>>,
     planes: Planes,
     taps: Vec<usize>,
-    positions: usize,
+    places: Places,
 }
 
 impl<'w> Forward<'w> {
@@ -24,9 +24,9 @@ impl<'w> Forward<'w> {
     pub(super) fn new(s: &Launched, w: &'w [f32]) -> Option<Self> {
         let planes = Planes::of(s);
         let [ho, wo] = s.at.output;
-        let positions = (ho - 1) * planes.columns() + wo;
+        let places = Places::new([ho, wo], planes.columns());
         let pixels = s.at.input[0] * s.at.input[1];
-        if !pays(ho * wo, positions, [pixels, planes.channel()]) {
+        if !pays(ho * wo, places.positions(), [pixels, planes.channel()]) {
             return None;
         }
         let taps = planes.taps(s.c / s.groups);
@@ -35,7 +35,7 @@ impl<'w> Forward<'w> {
             panels: OnceLock::new(),
             planes,
             taps,
-            positions,
+            places,
         })
     }
 
@@ -62,7 +62,7 @@ impl<'w> Forward<'w> {
 
     /// How many filters of one image are a task for a thread, where images alone are not tasks enough.
     pub(super) fn task(&self, s: &Launched) -> Option<usize> {
-        let work = s.f * self.positions * self.taps.len();
+        let work = s.f * self.places.positions() * self.taps.len();
         let task = match s.groups {
             1 => TASK_ROWS,
             groups => s.f / groups,
@@ -95,19 +95,22 @@ impl<'w> Forward<'w> {
 
     /// y of the filters of panels, by planes of their group's channels.
     fn filters(&self, s: &Launched, planes: &[f32], panels: &Panels, y: &mut [f32]) {
-        let ([ho, wo], apart) = (s.at.output, apart(self.positions));
         let correlation = Correlation {
             planes,
             taps: &self.taps,
             weights: &panels.data,
             rows: panels.rows,
-            positions: self.positions,
+            places: self.places,
         };
+        if self.places.are_dense() {
+            return correlation.run(0, y);
+        }
+        let ([ho, wo], apart) = (s.at.output, self.places.apart());
         with_made(panels.rows * apart, |made| {
             correlation.run(0, made);
             let filters = y.chunks_exact_mut(ho * wo).zip(made.chunks_exact(apart));
             for (y, made) in filters {
-                let rows = made.chunks(self.planes.columns());
+                let rows = made.chunks(self.places.step());
                 for (y, made) in y.chunks_exact_mut(wo).zip(rows) {
                     y.copy_from_slice(&made[..wo]);
                 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::correlation::{Correlation, FEW, Panels, apart, finite, pays, with_made, with_planes};
+use super::correlation::{Correlation, FEW, Panels, Places, finite, pays, with_made, with_planes};
 use super::planes::{WIDEST, shared};
 use super::reference::Launched;
 
@@ -114,8 +114,10 @@ impl InputGradient {
     pub(super) fn run(&self, s: &Launched, g: &[f32], dx: &mut [f32]) {
         let ([h, w], [ho, wo]) = (s.at.input, s.at.output);
         let (channels, filters) = (s.c / s.groups, s.f / s.groups);
-        let positions = (self.pixels[0] - 1) * self.columns + self.pixels[1];
-        let (plane, apart) = (self.plane(), apart(positions));
+        let places = Places::new(self.pixels, self.columns);
+        let (plane, apart) = (self.plane(), places.apart());
+        // Without strides there is one phase, whose pixels are the image's.
+        let as_pixels = places.are_dense() && s.at.window.stride == [1, 1];
         if self.phases.len() < s.at.window.stride[0] * s.at.window.stride[1] {
             // Some pixels are no window's.
             dx.fill(0.0);
@@ -131,16 +133,21 @@ impl InputGradient {
                         taps: &phase.taps,
                         weights: &phase.panels[group].data,
                         rows: phase.panels[group].rows,
-                        positions,
+                        places,
                     };
+                    let run = |made: &mut [f32]| match s.n < FEW {
+                        true => correlation.run_in_parallel(made),
+                        false => correlation.run(0, made),
+                    };
+                    if as_pixels {
+                        run(dx);
+                        continue;
+                    }
                     with_made(made, |made| {
-                        match s.n < FEW {
-                            true => correlation.run_in_parallel(made),
-                            false => correlation.run(0, made),
-                        }
+                        run(made);
                         let channels = dx.chunks_exact_mut(h * w).zip(made.chunks_exact(apart));
                         for (dx, made) in channels {
-                            self.spread(s, phase.rest, made, dx);
+                            self.spread(s, phase.rest, (made, places.step()), dx);
                         }
                     });
                 }
@@ -166,9 +173,15 @@ impl InputGradient {
     }
 
     /// Puts a phase's pixels where they stand in a channel's ∂x.
-    fn spread(&self, s: &Launched, rest: [usize; 2], made: &[f32], dx: &mut [f32]) {
+    fn spread(
+        &self,
+        s: &Launched,
+        rest: [usize; 2],
+        (made, step): (&[f32], usize),
+        dx: &mut [f32],
+    ) {
         let ([h, w], window) = (s.at.input, &s.at.window);
-        let rows = made.chunks(self.columns).take(self.pixels[0]);
+        let rows = made.chunks(step).take(self.pixels[0]);
         for (i, made) in rows.enumerate() {
             let row = (self.skipped[0] + i) * window.stride[0] + rest[0];
             let row = row.checked_sub(window.padding[0]);

@@ -6,13 +6,14 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::correlation::{pays, with_made, with_planes};
+use super::correlation::{Places, pays, with_made, with_planes};
 use super::planes::{Planes, WIDEST};
 use super::reference::Launched;
+use crate::ops::registers::Registers;
 
-/// Filters whose sums are in registers at once.
+/// Filters that make a block of sums; registers hold one block or, where there are 32, two.
 const FILTERS: usize = 4;
-/// Taps likewise.
+/// Taps of a block.
 const TAPS: usize = 3;
 /// Elements of images and gradients that go by before the next filters' turn: half of a near cache.
 const NEAR: usize = 1 << 16;
@@ -21,7 +22,7 @@ const NEAR: usize = 1 << 16;
 pub(super) struct WeightGradient {
     planes: Planes,
     taps: Vec<usize>,
-    positions: usize,
+    places: Places,
 }
 
 impl WeightGradient {
@@ -29,14 +30,14 @@ impl WeightGradient {
     pub(super) fn new(s: &Launched) -> Option<Self> {
         let planes = Planes::of(s);
         let [ho, wo] = s.at.output;
-        let positions = (ho - 1) * planes.columns() + wo;
+        let places = Places::new([ho, wo], planes.columns());
         let depthwise = s.c == s.groups;
         let pixels = s.at.input[0] * s.at.input[1];
-        let pays = pays(ho * wo, positions, [pixels, planes.channel()]);
+        let pays = pays(ho * wo, places.positions(), [pixels, planes.channel()]);
         (pays && !depthwise).then(|| Self {
             taps: planes.taps(s.c / s.groups),
             planes,
-            positions,
+            places,
         })
     }
 
@@ -57,25 +58,56 @@ impl WeightGradient {
             });
             let images: Vec<_> = images.collect();
             let size = channels * self.planes.channel();
-            let apart = self.positions.next_multiple_of(WIDEST);
-            let together = (NEAR / (size + filters * apart)).clamp(1, images.len().max(1));
+            // Whole blocks of filters and, on registers of any width, whole vectors.
+            let packed = filters.next_multiple_of(FILTERS) * self.places.apart();
+            let together = (NEAR / (size + packed)).clamp(1, images.len().max(1));
             with_planes(together * size + WIDEST, |planes| {
-                with_made(together * filters * apart, |upstream| {
+                with_made(together * packed, |gradients| {
                     // Behind the last image stand zeros, which the last vectors read, and so they do between the rows
-                    // of gradients.
+                    // of gradients and for filters that are not there.
                     planes[together * size..].fill(0.0);
-                    upstream.fill(0.0);
+                    gradients.fill(0.0);
                     Arch::new().dispatch(Sums {
                         own: self,
                         s,
                         images,
                         together,
                         planes,
-                        upstream,
+                        gradients,
                         dw,
                     });
                 });
             });
+        }
+    }
+
+    /// Puts an image's g `[filters, H_o, W_o]` together as sums are made of it: of `at_once` blocks of filters, or of those
+    /// that are left, vector by vector, one filter's after the other's.
+    #[inline(always)]
+    fn pack<S: Simd>(&self, s: &Launched, g: &[f32], at_once: usize, packed: &mut [f32]) {
+        let ([ho, wo], apart) = (s.at.output, self.places.apart());
+        let most = at_once * FILTERS;
+        let all = g
+            .chunks(most * ho * wo)
+            .zip(packed.chunks_mut(most * apart));
+        for (g, packed) in all {
+            let filters = packed.len() / apart;
+            for (f, g) in g.chunks_exact(ho * wo).enumerate() {
+                for (i, mut row) in g.chunks_exact(wo).enumerate() {
+                    let mut at = i * self.places.step();
+                    while !row.is_empty() {
+                        let (vector, lane) = (at / S::F32_LANES, at % S::F32_LANES);
+                        let n = (S::F32_LANES - lane).min(row.len());
+                        let to = &mut packed[(vector * filters + f) * S::F32_LANES + lane..][..n];
+                        // A whole one is a load and a store.
+                        match (S::as_mut_simd_f32s(to), S::as_simd_f32s(&row[..n])) {
+                            (([to], _), ([from], _)) => *to = *from,
+                            ((_, to), (_, from)) => to.copy_from_slice(from),
+                        }
+                        (at, row) = (at + n, &row[n..]);
+                    }
+                }
+            }
         }
     }
 }
@@ -85,10 +117,10 @@ struct Sums<'a> {
     own: &'a WeightGradient,
     s: &'a Launched,
     images: Vec<(&'a [f32], &'a [f32])>,
-    /// Images that are laid out at once, in `planes` and `upstream`.
+    /// Images that are laid out at once, in `planes` and `gradients`.
     together: usize,
     planes: &'a mut [f32],
-    upstream: &'a mut [f32],
+    gradients: &'a mut [f32],
     dw: &'a mut [f32],
 }
 
@@ -100,54 +132,43 @@ impl WithSimd for Sums<'_> {
         let Self {
             own, s, images, dw, ..
         } = self;
-        let (together, planes, upstream) = (self.together, self.planes, self.upstream);
+        let (together, planes, gradients) = (self.together, self.planes, self.gradients);
         let (channels, filters) = (s.c / s.groups, s.f / s.groups);
-        let [ho, wo] = s.at.output;
-        let (columns, taps) = (own.planes.columns(), own.taps.len());
-        let size = channels * own.planes.channel();
-        let apart = own.positions.next_multiple_of(WIDEST);
-        let zero = simd.splat_f32s(0.0);
-        let blocks = [filters.div_ceil(FILTERS), taps.div_ceil(TAPS)];
-        let mut sums = vec![[[zero; TAPS]; FILTERS]; blocks[0] * blocks[1]];
+        let (places, taps) = (own.places, own.taps.len());
+        let offsets: Vec<usize> = (0..places.vectors()).map(|v| places.of(v)).collect();
+        let blocks = filters.div_ceil(FILTERS);
+        let portion = Portion {
+            taps: &own.taps,
+            size: channels * own.planes.channel(),
+            packed: blocks * FILTERS * places.apart(),
+            offsets: &offsets,
+        };
+        // A row of blocks for some filters, a column for some taps.
+        let width = taps.div_ceil(TAPS);
+        let mut sums = vec![[[simd.splat_f32s(0.0); TAPS]; FILTERS]; blocks * width];
+        let at_once = if Registers::of::<S>().are_many() {
+            2
+        } else {
+            1
+        };
         for images in images.chunks(together) {
-            for (i, (x, g)) in images.iter().enumerate() {
-                own.planes.lay(s, x, &mut planes[i * size..][..size]);
-                let upstream = &mut upstream[i * filters * apart..][..filters * apart];
-                for (g, to) in g
-                    .chunks_exact(ho * wo)
-                    .zip(upstream.chunks_exact_mut(apart))
-                {
-                    for (g, to) in g.chunks_exact(wo).zip(to.chunks_mut(columns)) {
-                        to[..wo].copy_from_slice(g);
-                    }
-                }
+            let rooms = planes.chunks_exact_mut(portion.size);
+            let rooms = rooms.zip(gradients.chunks_exact_mut(portion.packed));
+            for ((x, g), (planes, gradients)) in images.iter().zip(rooms) {
+                own.planes.lay(s, x, planes);
+                own.pack::<S>(s, g, at_once, gradients);
             }
-            for (block, sums) in sums.iter_mut().enumerate() {
-                // Where fewer are left, the last one stands in for those that are not there.
-                let (filter, tap) = (block / blocks[1] * FILTERS, block % blocks[1] * TAPS);
-                let (mut at_g, mut at_x) = ([0; FILTERS], [0; TAPS]);
-                for (f, at) in at_g.iter_mut().enumerate() {
-                    *at = (filter + f).min(filters - 1) * apart;
+            for (number, rows) in sums.chunks_mut(at_once * width).enumerate() {
+                let from = number * at_once * FILTERS * places.apart();
+                let laid = [&*planes, &gradients[from..]];
+                match rows.split_at_mut(width) {
+                    (row, []) => portion.add(simd, images.len(), laid, [row]),
+                    (row, next) => portion.add(simd, images.len(), laid, [row, next]),
                 }
-                for (t, at) in at_x.iter_mut().enumerate() {
-                    *at = own.taps[(tap + t).min(taps - 1)];
-                }
-                let mut kept = *sums;
-                for i in 0..images.len() {
-                    let g = &upstream[i * filters * apart..][..filters * apart];
-                    image::<S>(
-                        simd,
-                        apart,
-                        [&planes[i * size..], g],
-                        [&at_x, &at_g],
-                        &mut kept,
-                    );
-                }
-                *sums = kept;
             }
         }
         for (block, sums) in sums.iter().enumerate() {
-            let (filter, tap) = (block / blocks[1] * FILTERS, block % blocks[1] * TAPS);
+            let (filter, tap) = (block / width * FILTERS, block % width * TAPS);
             for f in 0..FILTERS.min(filters - filter) {
                 for t in 0..TAPS.min(taps - tap) {
                     dw[(filter + f) * taps + tap + t] = simd.reduce_sum_f32s(sums[f][t]);
@@ -157,34 +178,79 @@ impl WithSimd for Sums<'_> {
     }
 }
 
-/// Adds what one image gives.
-#[inline(always)]
-fn image<S: Simd>(
-    simd: S,
-    positions: usize,
-    [planes, upstream]: [&[f32]; 2],
-    [at_x, at_g]: [&[usize]; 2],
-    sums: &mut [[S::f32s; TAPS]; FILTERS],
-) {
-    let vectors = positions / S::F32_LANES;
-    let mut x: [&[S::f32s]; TAPS] = [&[]; TAPS];
-    let mut g: [&[S::f32s]; FILTERS] = [&[]; FILTERS];
-    for t in 0..TAPS {
-        x[t] = &S::as_simd_f32s(&planes[at_x[t]..][..positions]).0[..vectors];
-    }
-    for f in 0..FILTERS {
-        g[f] = &S::as_simd_f32s(&upstream[at_g[f]..][..positions]).0[..vectors];
-    }
-    for p in 0..vectors {
-        // Three taps, one filter and twelve sums are as many registers as there are.
-        let mut seen = [simd.splat_f32s(0.0); TAPS];
-        for t in 0..TAPS {
-            seen[t] = x[t][p];
+/// Some images as they are laid out.
+#[derive(Clone, Copy)]
+struct Portion<'a> {
+    taps: &'a [usize],
+    /// Elements of an image's planes, and of its gradients.
+    size: usize,
+    packed: usize,
+    /// Where in a plane the vectors of places begin.
+    offsets: &'a [usize],
+}
+
+/// The sums of some filters and taps.
+type Block<V> = [[V; TAPS]; FILTERS];
+
+impl Portion<'_> {
+    /// Adds what the images give to `B` rows of blocks, whose gradients begin where those given do.
+    #[inline(always)]
+    fn add<S: Simd, const B: usize>(
+        &self,
+        simd: S,
+        images: usize,
+        [planes, gradients]: [&[f32]; 2],
+        rows: [&mut [Block<S::f32s>]; B],
+    ) {
+        for block in 0..self.taps.len().div_ceil(TAPS) {
+            // Where fewer are left, the last one stands in for those that are not there.
+            let mut taps = [0; TAPS];
+            for (t, tap) in taps.iter_mut().enumerate() {
+                *tap = self.taps[(block * TAPS + t).min(self.taps.len() - 1)];
+            }
+            let mut kept = [[[simd.splat_f32s(0.0); TAPS]; FILTERS]; B];
+            for b in 0..B {
+                kept[b] = rows[b][block];
+            }
+            for i in 0..images {
+                let (planes, gradients) = (&planes[i * self.size..], &gradients[i * self.packed..]);
+                self.image::<S, B>(simd, [planes, gradients], taps, &mut kept);
+            }
+            for b in 0..B {
+                rows[b][block] = kept[b];
+            }
         }
-        for f in 0..FILTERS {
-            let g = g[f][p];
+    }
+
+    /// Adds what one image gives.
+    #[inline(always)]
+    fn image<S: Simd, const B: usize>(
+        &self,
+        simd: S,
+        [planes, gradients]: [&[f32]; 2],
+        taps: [usize; TAPS],
+        sums: &mut [Block<S::f32s>; B],
+    ) {
+        // Of one length, which is looked at once for all.
+        let length = planes.len() - taps.iter().max().unwrap_or(&0);
+        let mut x: [&[f32]; TAPS] = [&[]; TAPS];
+        for t in 0..TAPS {
+            x[t] = &planes[taps[t]..][..length];
+        }
+        let (gradients, _) = S::as_simd_f32s(gradients);
+        let (gradients, _) = gradients.as_chunks::<FILTERS>();
+        for (&offset, g) in self.offsets.iter().zip(gradients.chunks_exact(B)) {
+            // The taps, one filter and the sums are as many registers as there are.
+            let mut seen = [simd.splat_f32s(0.0); TAPS];
             for t in 0..TAPS {
-                sums[f][t] = simd.mul_add_e_f32s(g, seen[t], sums[f][t]);
+                seen[t] = S::as_simd_f32s(&x[t][offset..][..S::F32_LANES]).0[0];
+            }
+            for b in 0..B {
+                for f in 0..FILTERS {
+                    for t in 0..TAPS {
+                        sums[b][f][t] = simd.mul_add_e_f32s(g[b][f], seen[t], sums[b][f][t]);
+                    }
+                }
             }
         }
     }

@@ -98,20 +98,31 @@ impl Planes {
     /// Lays out channels of an image, `[channels, H, W]`.
     pub(super) fn lay(&self, s: &Launched, x: &[f32], planes: &mut [f32]) {
         let ([h, w], window) = (s.at.input, &s.at.window);
-        let channels = x.chunks_exact(h * w);
-        for (x, planes) in channels.zip(planes.chunks_exact_mut(self.channel())) {
-            planes.fill(0.0);
-            let phases = planes.chunks_exact_mut(self.phase());
-            for (&[row, column], plane) in self.phases.iter().zip(phases) {
-                for (i, to) in plane
-                    .chunks_exact_mut(self.columns)
-                    .take(self.rows)
-                    .enumerate()
-                {
-                    let row = (i * window.stride[0] + row).checked_sub(window.padding[0]);
-                    if let Some(row) = row.filter(|&row| row < h) {
-                        let (step, padding) = (window.stride[1], window.padding[1]);
-                        lay_row(&x[row * w..][..w], [step, padding, column], to);
+        let (step, padding) = (window.stride[1], window.padding[1]);
+        planes.fill(0.0);
+        for (number, &[row, column]) in self.phases.iter().enumerate() {
+            let (before, inside) = along([step, padding, column], w, self.columns);
+            let from = (column + before * step).saturating_sub(padding).min(w);
+            // The first row inside, as the first column.
+            let [first, last] = {
+                let (first, inside) =
+                    along([window.stride[0], window.padding[0], row], h, self.rows);
+                [first, first + inside]
+            };
+            let channels = planes.chunks_exact_mut(self.channel());
+            for (x, planes) in x.chunks_exact(h * w).zip(channels) {
+                let plane = &mut planes[number * self.phase()..][..self.phase()];
+                let rows = plane.chunks_exact_mut(self.columns).enumerate();
+                for (i, to) in rows.take(last).skip(first) {
+                    let at = i * window.stride[0] + row - window.padding[0];
+                    let (x, to) = (&x[at * w + from..(at + 1) * w], &mut to[before..][..inside]);
+                    match step {
+                        1 => to.copy_from_slice(&x[..inside]),
+                        _ => {
+                            for (to, &x) in to.iter_mut().zip(x.iter().step_by(step)) {
+                                *to = x;
+                            }
+                        }
                     }
                 }
             }
@@ -132,19 +143,4 @@ fn along([step, padding, first]: [usize; 3], pixels: usize, seen: usize) -> (usi
     let before = padding.saturating_sub(first).div_ceil(step).min(seen);
     let from = (first + before * step).saturating_sub(padding).min(pixels);
     (before, (pixels - from).div_ceil(step).min(seen - before))
-}
-
-/// Of a row with zeros around it, every `step`th element from `first` on; the zeros are there.
-fn lay_row(x: &[f32], [step, padding, first]: [usize; 3], to: &mut [f32]) {
-    let (before, inside) = along([step, padding, first], x.len(), to.len());
-    let from = (first + before * step).saturating_sub(padding).min(x.len());
-    let (x, to) = (&x[from..], &mut to[before..]);
-    match step {
-        1 => to[..inside].copy_from_slice(&x[..inside]),
-        _ => {
-            for (to, &x) in to.iter_mut().zip(x.iter().step_by(step)) {
-                *to = x;
-            }
-        }
-    }
 }

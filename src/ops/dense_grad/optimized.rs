@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use crate::threads::prelude::*;
 use pulp::{Arch, Simd, WithSimd};
 
+use super::super::registers::Registers;
 use crate::kernel::{Args, Finish};
 
 /// Rows of W that share what is loaded of x, at most.
@@ -133,7 +134,7 @@ impl<const DX: bool> WithSimd for Rows<'_, DX> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         // More rows at a time read x less often, where their sums find room.
-        if S::REGISTER_COUNT >= 32 {
+        if Registers::of::<S>().are_many() {
             self.strips::<S, MOST_ROWS>(simd);
         } else {
             self.strips::<S, 4>(simd);

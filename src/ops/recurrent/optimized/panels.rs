@@ -2,8 +2,9 @@
 //! put together once in panels, as a register's lanes stand beside each other, and each panel is
 //! then gone through by a few examples at a time, every sum in a register.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 
+use crate::ops::registers::Registers;
 use crate::threads::prelude::*;
 
 /// Which side of W `[G H, H]` an example's row meets.
@@ -29,21 +30,9 @@ pub(super) struct Panels {
 /// Registers of neighbouring columns that share what is loaded of an example.
 const BESIDE: usize = 4;
 
-/// How many floats a register has.
-struct Lanes;
-
-impl WithSimd for Lanes {
-    type Output = usize;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> usize {
-        S::F32_LANES
-    }
-}
-
 impl Panels {
     pub(super) fn new(w: &[f32], h: usize, gates: usize, side: Side) -> Self {
-        let lanes = Arch::new().dispatch(Lanes);
+        let lanes = Registers::here().lanes;
         let (terms, registers) = match side {
             Side::Rows => (h, gates),
             Side::Columns => (gates * h, BESIDE),
@@ -141,7 +130,11 @@ impl Multiply<'_> {
     #[inline(always)]
     fn each<S: Simd, const V: usize>(&mut self, simd: S) {
         // As many sums as leave room for what is multiplied, shared out evenly.
-        let most = if S::REGISTER_COUNT >= 32 { 6 } else { 3 };
+        let most = if Registers::of::<S>().are_many() {
+            6
+        } else {
+            3
+        };
         let groups = self.n.div_ceil(most);
         let panels = self.panels;
         let size = panels.terms * V * panels.lanes;
