@@ -3,8 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use wgrad::data::Table;
 use wgrad::exec::{Choice, Device};
-use wgrad::fit::{Experiment, Prepared, Reading, Sample, Trained, Weights};
+use wgrad::fit::{Answers, Experiment, Prepared, Reading, Sample, Trained, Weights};
 use wgrad::model::layers::{Dense, Embedding};
 use wgrad::model::{Input, Model, Registry};
 
@@ -105,6 +106,7 @@ fn of_text(name: &str, epochs: usize) -> (f64, Trained) {
     let weights = outcome.weights[0].clone();
     let (model, reading) = (run.model, run.reading);
     let trained = Trained {
+        output: None,
         model,
         weights,
         reading,
@@ -172,6 +174,7 @@ fn samples_come_from_the_output_that_scores_characters() {
         }
         let reading = Reading::Text(vec!['a', 'b', 'c']);
         Trained {
+            output: None,
             model,
             weights,
             reading,
@@ -339,6 +342,59 @@ fn probabilities_are_learned_from_targets_as_they_are() {
     assert!(outcome.report.test("auc").unwrap() > 0.95);
 }
 
+/// What the loss looks at is what is measured, and what answers.
+#[test]
+fn of_several_outputs_the_losss_own_is_measured_and_answers() {
+    let head = "units = 2\nname = \"head\"\n[[model.layers]]\nkind = \"affine\"\nname = \"turned\"\nscale = [-1.0]\nshift = [0.0]\n\
+                [[model.outputs]]\nname = \"aux\"\nfrom = \"turned\"\n[[model.outputs]]\nname = \"main\"\nfrom = \"head\"\n";
+    let (run, folder) = line(
+        0.0,
+        &[
+            ("targets = [\"y\"]", "targets = [\"sign\"]\nclasses = true"),
+            ("units = 1\nname = \"head\"\n", head),
+            (
+                "kind = \"mse\"",
+                "kind = \"cross_entropy\"\nof = [\"main\"]",
+            ),
+            ("[\"r2\", \"rmse\"]", "[\"accuracy\"]"),
+        ],
+    )
+    .unwrap();
+    let outcome = run.run(&cpu(), |_| {}).unwrap();
+    assert!(outcome.report.test("accuracy").unwrap() > 0.9);
+    let trained = Trained {
+        output: run.output.clone(),
+        model: run.model.clone(),
+        weights: outcome.weights[0].clone(),
+        reading: run.reading.clone(),
+    };
+    let path = folder.path().join("model.safetensors");
+    trained.save(&path).unwrap();
+    let trained = Trained::load(&path, &Registry::standard()).unwrap();
+    let rows = folder.path().join("rows.csv");
+    std::fs::write(&rows, "x\n-0.9\n0.9\n").unwrap();
+    let Answers::Classes(answers) = trained
+        .answer(&Table::csv(&rows).unwrap(), &cpu())
+        .unwrap()
+    else {
+        panic!("no classes");
+    };
+    assert_eq!([&*answers[0].0, &*answers[1].0], ["0", "1"]);
+}
+
+#[test]
+fn a_schedule_of_no_steps_is_refused() {
+    for every in ["0.0", "0.01"] {
+        let schedule = format!(
+            "rate = 0.05\nschedule = {{ kind = \"step\", every = {every}, factor = 0.5 }}\n"
+        );
+        let refused = line(0.0, &[("rate = 0.05\n", &schedule)]);
+        let refused = refused.and_then(|(run, _folder)| run.run(&cpu(), |_| {}).map(drop));
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("every of the schedule"), "{refused}");
+    }
+}
+
 #[test]
 fn what_would_be_passed_over_in_silence_is_refused() {
     let told = |change: &[(&str, &str)]| line(0.0, change).map(|_| ()).unwrap_err().to_string();
@@ -481,6 +537,7 @@ fn pictures_of_a_folder_are_learned_and_classes_have_names() {
     assert_eq!(json["classes"], serde_json::json!(["blue", "green", "red"]));
     // The model goes through a file with names and standardisation, and answers other pictures.
     let trained = Trained {
+        output: None,
         model: run.model.clone(),
         weights: outcome.weights[0].clone(),
         reading: run.reading.clone(),

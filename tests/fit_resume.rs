@@ -8,9 +8,12 @@ use common::gpu;
 use wgrad::Error;
 use wgrad::data::Dataset;
 use wgrad::exec::{Choice, Device};
-use wgrad::fit::{Callback, Control, EarlyStop, Epoch, Fit, Loss, Metric, Outcome};
+use wgrad::fit::{
+    Callback, Control, CrossEntropy, EarlyStop, Epoch, Fit, Loss, Metric, Outcome, Plateau,
+    Progress,
+};
 use wgrad::model::{Input, Model, layers::*};
-use wgrad::optim::{AdamW, Optimizer, Schedule};
+use wgrad::optim::{AdamW, Group, Optimizer, Schedule};
 
 fn cpu() -> Device {
     Device::open(Choice::Cpu).unwrap()
@@ -236,4 +239,108 @@ fn a_schedule_over_more_epochs_is_refused_with_the_reason() {
         refused.contains("optimizer") && !refused.contains("epochs"),
         "{refused}"
     );
+}
+
+/// What decides a run is more than what has a name: numbers of losses, what functions write, how callbacks act.
+#[test]
+fn another_loss_group_or_callback_is_another_run() {
+    let device = cpu();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.safetensors");
+    let regression = (model(), curve());
+    let classes: Vec<u32> = (0..103).map(|i| i % 3).collect();
+    let classification = {
+        let model = Model::sequential([3]).then(Dense::new(3)).build().unwrap();
+        let column = &curve().split(&[1.0], 1).unwrap()[0];
+        let data = Dataset::new().with("input", [3], vec![0.5; 309]).unwrap();
+        assert_eq!(column.rows(), 103);
+        (model, data.with("target", [], classes).unwrap())
+    };
+    fn adam() -> Optimizer {
+        Optimizer::new(AdamW::with_decay(0.1), 0.02)
+    }
+    fn spares(part: &'static str) -> Optimizer {
+        let group = Group {
+            decays: false,
+            ..Group::default()
+        };
+        adam().group(move |name| name.contains(part), group)
+    }
+    fn smooth(smoothing: f64) -> Loss {
+        Loss::of_criterion(CrossEntropy {
+            smoothing,
+            ..CrossEntropy::default()
+        })
+    }
+    let own = |by: f64| Loss::each("own", move |y, t| (y - t).square() * by);
+    fn plain(fit: Fit<'_>) -> Fit<'_> {
+        fit
+    }
+    fn stops(fit: Fit<'_>) -> Fit<'_> {
+        fit.with(EarlyStop::on("training loss").patience(2))
+    }
+    fn stops_later(fit: Fit<'_>) -> Fit<'_> {
+        fit.with(EarlyStop::on("training loss").patience(3))
+    }
+    fn falls(fit: Fit<'_>) -> Fit<'_> {
+        fit.with(Plateau::on("training loss").factor(0.5))
+    }
+    fn falls_faster(fit: Fit<'_>) -> Fit<'_> {
+        fit.with(Plateau::on("training loss").factor(0.25))
+    }
+    type With = for<'a> fn(Fit<'a>) -> Fit<'a>;
+    let run = |(model, data): &(Model, Dataset),
+               (loss, optimizer, with): (Loss, Optimizer, With),
+               epochs| {
+        let fit = Fit::new(model, loss, optimizer).batch(16).epochs(epochs);
+        let fit = with(fit.checkpoint(&file).resume());
+        fit.run(data, &device).map(drop)
+    };
+    let step = "steps compute something else";
+    let both: [(_, [(Loss, Optimizer, With); 2], &str); 6] = [
+        (
+            &classification,
+            [0.1, 0.2].map(|s| (smooth(s), adam(), plain as With)),
+            "loss",
+        ),
+        (
+            &regression,
+            [0.7, 7.0].map(|d| (Loss::huber(d), adam(), plain as With)),
+            step,
+        ),
+        (
+            &regression,
+            [1.0, 2.0].map(|by| (own(by), adam(), plain as With)),
+            step,
+        ),
+        (
+            &regression,
+            ["bias", "dense"].map(|p| (Loss::mse(), spares(p), plain as With)),
+            step,
+        ),
+        (
+            &regression,
+            [stops as With, stops_later].map(|w| (Loss::mse(), adam(), w)),
+            "patience 3",
+        ),
+        (
+            &regression,
+            [falls as With, falls_faster].map(|w| (Loss::mse(), adam(), w)),
+            "factor 0.25",
+        ),
+    ];
+    for (job, [one, other], told) in both {
+        run(job, one.clone(), 1).unwrap();
+        let before = std::fs::read(&file).unwrap();
+        let refused = run(job, other, 2).unwrap_err();
+        assert!(matches!(refused, Error::File { .. }), "{refused}");
+        assert!(refused.to_string().contains(told), "{refused}");
+        assert_eq!(std::fs::read(&file).unwrap(), before);
+        run(job, one, 2).unwrap();
+        std::fs::remove_file(&file).unwrap();
+    }
+    // Who looks on changes nothing.
+    run(&regression, (Loss::mse(), adam(), stops), 1).unwrap();
+    let watched: With = |fit| stops(fit.with(Progress::new(|_| {})));
+    run(&regression, (Loss::mse(), adam(), watched), 2).unwrap();
 }

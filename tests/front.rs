@@ -531,6 +531,7 @@ fn trained_models_answer_in_the_words_of_their_table() {
     assert_eq!(mean, 25.0);
     let reading = Reading::Table(schema);
     let trained = Trained {
+        output: None,
         model,
         weights,
         reading,
@@ -554,6 +555,7 @@ fn trained_models_answer_in_the_words_of_their_table() {
     let weights = Weights::initial(&model, 1);
     let reading = Reading::Table(schema);
     let trained = Trained {
+        output: None,
         model,
         weights,
         reading,
@@ -569,6 +571,7 @@ fn trained_models_answer_in_the_words_of_their_table() {
     let model = Model::sequential([1]).then(Dense::new(3)).build().unwrap();
     let weights = Weights::initial(&model, 1);
     let trained = Trained {
+        output: None,
         model,
         weights,
         ..trained
@@ -634,5 +637,61 @@ fn layers_tell_of_misfits_by_their_own_names() {
         let told = told.unwrap_err();
         assert!(matches!(told, wgrad::Error::Setting { .. }), "{told}");
         assert!(told.to_string().contains("kernel along height"), "{told}");
+    }
+}
+
+/// Sums, differences and products of wires broadcast examples; no example meets another one.
+#[test]
+fn wires_of_other_ranks_broadcast_by_example() {
+    for (a, b, wanted) in [
+        (&[][..], &[1][..], &[1][..]),
+        (&[5], &[1, 5], &[1, 5]),
+        (&[2], &[1, 2], &[1, 2]),
+        (&[1], &[4, 1, 4], &[4, 1, 4]),
+        (&[2], &[2, 2], &[2, 2]),
+        (&[], &[3], &[3]),
+    ] {
+        let model = Model::build(|m| {
+            let (x, y) = (m.input("a", Input::f32(a)), m.input("b", Input::f32(b)));
+            m.output("sum", x + y);
+            m.output("difference", y - x);
+            m.output("product", x * y);
+        })
+        .unwrap();
+        assert_eq!(model.output("sum").unwrap().extents, wanted);
+        let net = Inference::new(&model, &Weights::initial(&model, 1), 5, &cpu()).unwrap();
+        let [own, other] = [a, b].map(|extents| extents.iter().product::<usize>());
+        let wave = |n: usize, step: f32| {
+            (0..n)
+                .map(|i| (i as f32 * step).sin())
+                .collect::<Vec<f32>>()
+        };
+        let (x, y) = (wave(5 * own, 0.7), wave(5 * other, 1.3));
+        let run = |from: usize, n: usize| {
+            let (x, y) = (&x[from * own..][..n * own], &y[from * other..][..n * other]);
+            net.run(&[("a", x.into()), ("b", y.into())]).unwrap()
+        };
+        let together = run(0, 5);
+        for name in ["sum", "difference", "product"] {
+            let all = together.get(name).unwrap();
+            assert_eq!(all.shape()[1..], *wanted);
+            for example in 0..5 {
+                let alone = run(example, 1);
+                let alone = alone.get(name).unwrap().index_axis(ndarray::Axis(0), 0);
+                assert_eq!(
+                    alone,
+                    all.index_axis(ndarray::Axis(0), example),
+                    "{name} of {a:?} and {b:?}"
+                );
+            }
+        }
+        let array = |extents: &[usize], values: &[f32]| {
+            ndarray::ArrayD::from_shape_vec(extents, values.to_vec()).unwrap()
+        };
+        let [first, second] = [array(a, &x[..own]), array(b, &y[..other])];
+        assert_eq!(
+            together.get("sum").unwrap().index_axis(ndarray::Axis(0), 0),
+            first + second
+        );
     }
 }

@@ -563,6 +563,62 @@ fn settings_of_operators_are_not_trained() {
     );
 }
 
+/// PyTorch's exporter writes parameters of equal numbers once and hands them on under their own names; they are trained apart.
+#[test]
+fn parameters_of_equal_numbers_are_no_shared_ones() {
+    let operator = |kind: &str, inputs: &[&str], output: &str| Operator {
+        kind: kind.into(),
+        name: format!("/{output}/{kind}"),
+        inputs: inputs.iter().map(|name| name.to_string()).collect(),
+        outputs: vec![output.into()],
+        attributes: BTreeMap::new(),
+    };
+    let port = |name: &str| onnx::Port {
+        name: name.into(),
+        extents: vec![3],
+        integers: false,
+    };
+    let ones = interchange::Tensor::floats(&[3], vec![1.0; 3]);
+    let network = onnx::Network {
+        inputs: vec![port("x")],
+        outputs: vec![port("y")],
+        weights: vec![("last.weight".into(), ones)],
+        operators: vec![
+            operator("Identity", &["last.weight"], "first.weight"),
+            operator("Mul", &["x", "first.weight"], "h"),
+            operator("Tanh", &["h"], "g"),
+            operator("Mul", &["g", "last.weight"], "y"),
+        ],
+    };
+    let (model, weights) = onnx::model(&network).unwrap();
+    assert_eq!(model.parameters(), 6);
+    let (loss, optimizer) = (Loss::mse(), Optimizer::new(Sgd::default(), 0.1));
+    let step = TrainStep::builder(&model, &loss, &optimizer).batch(1);
+    let mut step = step.compile(&cpu()).unwrap();
+    step.set_weights(&weights).unwrap();
+    step.feed("x", [0.5f32, -1.0, 2.0].as_slice()).unwrap();
+    step.feed("target", [0.0f32, 1.0, 1.0].as_slice()).unwrap();
+    step.run(1).unwrap();
+    let trained = step.weights().unwrap().remove(0);
+    let [first, last] = ["first.weight", "last.weight"].map(|name| {
+        let (_, own) = trained
+            .tensors()
+            .iter()
+            .find(|(n, _)| n.contains(name))
+            .unwrap();
+        own.clone()
+    });
+    for (k, (x, t)) in [(0.5f64, 0.0f64), (-1.0, 1.0), (2.0, 1.0)]
+        .into_iter()
+        .enumerate()
+    {
+        let (g, slope) = (x.tanh(), 1.0 - x.tanh().powi(2));
+        let off = 2.0 / 3.0 * (g - t);
+        assert!((f64::from(last[[k]]) - (1.0 - 0.1 * off * g)).abs() < 1e-6);
+        assert!((f64::from(first[[k]]) - (1.0 - 0.1 * off * slope * x)).abs() < 1e-6);
+    }
+}
+
 /// An imported model is one like any other: it is trained, saved, loaded and exported again.
 #[test]
 fn an_imported_model_trains() {

@@ -8,11 +8,11 @@ use common::fixtures::load;
 use common::weights::{devices, floats, hold, integers, under};
 use wgrad::data::Dataset;
 use wgrad::exec::{Choice, Device};
-use wgrad::fit::{CrossEntropy, Fit, Loss, TrainStep, TrainStepBuilder};
+use wgrad::fit::{CrossEntropy, Fit, Loss, TrainStep, TrainStepBuilder, Weights};
 use wgrad::model::{Input, Model, layers::*};
 use wgrad::optim::{
-    Adadelta, Adagrad, Adam, AdamW, Adamax, Group, Lamb, Lion, NAdam, Optimizer, RmsProp, Schedule,
-    Sgd,
+    Adadelta, Adagrad, Adam, AdamW, Adamax, Group, Lamb, Lion, LossScale, NAdam, Optimizer,
+    RmsProp, Schedule, Sgd,
 };
 
 fn cpu() -> Device {
@@ -196,9 +196,18 @@ fn rates_of_replicas_and_what_is_refused() {
 /// there had been no steps meanwhile.
 #[test]
 fn frozen_parameters_and_their_states_stay_until_they_are_freed() {
-    for device in devices() {
-        let optimizer = Optimizer::new(AdamW::default(), 0.02).average(0.9);
-        let mut step = compiled(&optimizer, &device, |how| how.by_hand());
+    let adam = || Optimizer::new(AdamW::default(), 0.02).average(0.9);
+    let optimizers = [
+        adam(),
+        // Averages that are launches of their own.
+        adam().loss_scale(LossScale::dynamic()),
+        adam().clip_norm(0.5).loss_scale(LossScale::dynamic()),
+    ];
+    for (device, optimizer) in devices()
+        .iter()
+        .flat_map(|d| optimizers.iter().map(move |o| (d, o)))
+    {
+        let mut step = compiled(optimizer, device, |how| how.by_hand());
         step.run(3).unwrap();
         let all = |step: &mut TrainStep| {
             let weights = step.weights().unwrap();
@@ -225,6 +234,63 @@ fn frozen_parameters_and_their_states_stay_until_they_are_freed() {
         step.run(1).unwrap();
         assert_ne!(all(&mut step).0, before.0);
     }
+}
+
+/// The norm that clips is that of the gradients that are used: parameters frozen by hand count as little as those of a
+/// frozen group.
+#[test]
+fn gradients_of_frozen_parameters_do_not_clip_others() {
+    let sgd = || Optimizer::new(Sgd::default(), 0.5).clip_norm(0.05);
+    for device in devices() {
+        for optimizer in [sgd(), sgd().loss_scale(LossScale::dynamic())] {
+            let group = Group {
+                frozen: true,
+                ..Group::default()
+            };
+            let grouped = optimizer
+                .clone()
+                .group(|name| name.starts_with("dense."), group);
+            let mut wanted = compiled(&grouped, &device, |how| how);
+            let mut step = compiled(&optimizer, &device, |how| how.by_hand());
+            step.freeze(|name| name.starts_with("dense.")).unwrap();
+            let mut free = compiled(&optimizer, &device, |how| how.by_hand());
+            for step in [&mut wanted, &mut step, &mut free] {
+                step.run(8).unwrap();
+            }
+            let weights = |step: &mut TrainStep| -> Vec<f32> {
+                let all = step.weights().unwrap();
+                let of = |w: &Weights| {
+                    w.get("dense_2.weight")
+                        .unwrap()
+                        .iter()
+                        .copied()
+                        .collect::<Vec<_>>()
+                };
+                all.iter().flat_map(of).collect()
+            };
+            let [wanted, found, free] = [&mut wanted, &mut step, &mut free].map(weights);
+            let apart = |a: &[f32], b: &[f32]| {
+                a.iter()
+                    .zip(b)
+                    .map(|(a, b)| (a - b).abs())
+                    .fold(0.0, f32::max)
+            };
+            assert!(apart(&wanted, &found) < 1e-5, "{}", apart(&wanted, &found));
+            assert!(apart(&wanted, &free) > 1e-3, "{}", apart(&wanted, &free));
+        }
+    }
+}
+
+#[test]
+fn losses_that_are_gone_do_not_keep_others_back() {
+    let optimizer = Optimizer::new(Adam::default(), 0.01);
+    let mut step = compiled(&optimizer, &cpu(), |how| how.keep_losses(3));
+    step.run(4).unwrap();
+    let gone = step.losses().unwrap_err().to_string();
+    assert!(gone.contains("4 steps since"), "{gone}");
+    assert_eq!(step.losses().unwrap(), [vec![], vec![]] as [Vec<f64>; 2]);
+    step.run(2).unwrap();
+    assert_eq!(step.losses().unwrap()[0].len(), 2);
 }
 
 #[test]

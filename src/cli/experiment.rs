@@ -242,6 +242,7 @@ fn write(prepared: &Prepared, outcome: &Outcome, folder: &Path) -> Result<()> {
             replica => format!("model-{replica}.safetensors"),
         };
         let trained = Trained {
+            output: prepared.output.clone(),
             model: prepared.model.clone(),
             weights: weights.clone(),
             reading: prepared.reading.clone(),

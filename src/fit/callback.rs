@@ -57,6 +57,17 @@ pub trait Callback: Debug {
         false
     }
 
+    /// Whether it only looks on: it neither acts on the run nor learns anything that a run that goes on must know. A run
+    /// with a checkpoint may then go on with it or without; [`Callback::settings`] and [`Callback::state`] are not asked.
+    fn observes(&self) -> bool {
+        false
+    }
+
+    /// What decides how it acts, as text: a checkpoint of a run with another is refused. Its type, if not said.
+    fn settings(&self) -> String {
+        std::any::type_name::<Self>().into()
+    }
+
     /// What it has learnt from the epochs so far, for a checkpoint; nothing, if not said.
     fn state(&self) -> serde_json::Value {
         serde_json::Value::Null
@@ -135,6 +146,12 @@ impl Watched {
             largest: large.iter().any(|name| of.starts_with(name)),
             least: 0.0,
         }
+    }
+
+    /// What is watched, as text.
+    pub fn told(&self) -> String {
+        let good = if self.largest { "largest" } else { "least" };
+        format!("{good} {} by {}", self.number, self.least)
     }
 
     /// [`Callback::check`].
@@ -230,6 +247,14 @@ impl EarlyStop {
 impl Callback for EarlyStop {
     fn check(&self, numbers: &[String]) -> Result<()> {
         self.watched.check(numbers)
+    }
+
+    fn settings(&self) -> String {
+        format!(
+            "EarlyStop({}, patience {})",
+            self.watched.told(),
+            self.patience
+        )
     }
 
     fn state(&self) -> serde_json::Value {

@@ -30,6 +30,9 @@ pub(super) const WEIGHTS: &str = "weights.";
 pub(super) const STATES: &str = "states.";
 const CHOSEN: &str = "chosen.";
 
+/// The name of what a run's steps compute.
+pub(super) const STEP: &str = "what a step computes";
+
 /// Tensors by name.
 pub(super) type Tensors = Vec<(String, ArrayD<f32>)>;
 
@@ -46,7 +49,7 @@ pub(super) struct State {
     pub stopped: bool,
     /// The epoch whose weights a callback has chosen.
     pub chosen: Option<usize>,
-    /// What each callback knows.
+    /// What each callback knows that does more than look on.
     pub callbacks: Vec<serde_json::Value>,
     /// The learning rate of each replica, where callbacks set rates.
     #[serde(default)]
@@ -171,6 +174,16 @@ impl Checkpoint {
                     "A schedule that goes over the epochs of a run is another one where these are more or \
                      fewer, so the steps already done would have had other rates. Give the run the epochs \
                      and the schedule that it began with, or another file.",
+                ));
+            }
+            if name == STEP && found.is_some() {
+                return Err(Error::file(
+                    path,
+                    "a run whose steps compute something else",
+                    "a checkpoint of this run",
+                    "Names and numbers of model, loss and optimizer are the same, so a function has changed that writes \
+                     some of them: a loss, an expression, which parameters are in a group. Give the run those that it began \
+                     with, or another file.",
                 ));
             }
             let (found, wanted) = match found {

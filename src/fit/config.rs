@@ -316,13 +316,19 @@ impl ScheduleSetting {
         }
         let all = epochs.saturating_mul(epoch_steps) as u64;
         let steps = |epochs: f64| (epochs * epoch_steps as f64).round() as u64;
+        if let Self::Step { every, .. } = *self
+            && steps(every) == 0
+        {
+            let wanted = format!("epochs, at least one step of {epoch_steps} in an epoch");
+            return Err(Error::setting("every of the schedule", every, wanted));
+        }
         Ok(match *self {
             Self::Cosine { warm_up, end } => {
                 let first = steps(warm_up).min(all.saturating_sub(1));
                 Schedule::cosine(all - first).to(end).warm_up(first)
             }
             Self::OneCycle => Schedule::one_cycle(all),
-            Self::Step { every, factor } => Schedule::step(steps(every).max(1), factor),
+            Self::Step { every, factor } => Schedule::step(steps(every), factor),
             Self::Polynomial { power, end } => Schedule::polynomial(all, power, end),
         })
     }

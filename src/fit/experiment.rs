@@ -192,12 +192,14 @@ impl Experiment {
         let mut metrics = Vec::new();
         for name in &self.training.metrics {
             let metric = metric(name)?;
+            // What the loss looks at is what is measured.
+            let metric = match self.loss.of.first() {
+                Some(output) => metric.of(output),
+                None => metric,
+            };
             metrics.push(match regression {
                 // The same value, and no digits lost to the targets' distance from 0.
-                true if name == "r2" => match self.loss.of.first() {
-                    Some(output) => metric.of(output),
-                    None => metric,
-                },
+                true if name == "r2" => metric,
                 true => metric.of(PREDICTION).against(AS_IT_IS),
                 false if labelled => metric.against(pictures::LABEL),
                 false => metric,
@@ -211,6 +213,7 @@ impl Experiment {
             test,
             reading,
             loss: loss.build()?,
+            output: self.loss.of.first().cloned(),
             metrics,
             optimizer: self.optimizer.clone(),
             setting: self.training.clone(),

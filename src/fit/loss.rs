@@ -39,6 +39,8 @@ pub enum Floats {
     Any,
     /// Each from 0 to 1.
     Shares,
+    /// Each −1 or 1.
+    Signs,
     /// Each from 0 to 1, with a sum of 1 over the last axis, to within 0.001.
     Probabilities,
 }
@@ -48,6 +50,10 @@ impl Floats {
     pub(super) fn wrong(self, row: &[f32], last: usize) -> Option<(String, &'static str)> {
         if self == Self::Any {
             return None;
+        }
+        if self == Self::Signs {
+            let other = row.iter().find(|x| x.abs() != 1.0)?;
+            return Some((other.to_string(), "−1 or 1"));
         }
         let probabilities = self == Self::Probabilities;
         if let Some(x) = row.iter().find(|x| !(0.0..=1.0).contains(*x)) {
@@ -255,7 +261,12 @@ impl Loss {
 
     /// max(0, 1 − t y), for t of −1 and 1.
     pub fn hinge() -> Self {
-        Self::each("hinge", |y, t| (1.0 - t * y).max(0.0))
+        Self::of_criterion(ElementByElement {
+            name: "hinge".into(),
+            expression: Arc::new(|y, t| (1.0 - t * y).max(0.0)),
+            mean: true,
+            floats: |_| Floats::Signs,
+        })
     }
 
     /// The triplet loss max(0, ‖a − p‖ − ‖a − n‖ + margin) of three outputs `[N, D]` (Schroff et al.

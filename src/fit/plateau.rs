@@ -114,6 +114,12 @@ impl Callback for Plateau {
         self.watched.check(numbers)
     }
 
+    fn settings(&self) -> String {
+        let (watched, patience) = (self.watched.told(), self.patience);
+        let (factor, least) = (self.factor, self.least_rate);
+        format!("Plateau({watched}, patience {patience}, factor {factor}, least rate {least})")
+    }
+
     fn state(&self) -> serde_json::Value {
         serde_json::json!(self.replicas)
     }

@@ -24,6 +24,10 @@ impl<F> Debug for Progress<F> {
 }
 
 impl<F: FnMut(&Epoch)> Callback for Progress<F> {
+    fn observes(&self) -> bool {
+        true
+    }
+
     fn epoch(&mut self, epoch: &Epoch, _: &mut Control<'_>) -> Result<()> {
         (self.0)(epoch);
         Ok(())
@@ -66,6 +70,10 @@ impl<F> Debug for EverySteps<F> {
 }
 
 impl<F: FnMut(&StepsDone)> Callback for EverySteps<F> {
+    fn observes(&self) -> bool {
+        true
+    }
+
     fn epoch(&mut self, _: &Epoch, _: &mut Control<'_>) -> Result<()> {
         Ok(())
     }
@@ -118,6 +126,10 @@ impl<F> Debug for Teller<F> {
 }
 
 impl<F: FnMut(Told<'_>)> Callback for Teller<F> {
+    fn observes(&self) -> bool {
+        true
+    }
+
     fn epoch(&mut self, epoch: &Epoch, _: &mut Control<'_>) -> Result<()> {
         (self.function)(Told::Epoch(epoch));
         self.since = Stopwatch::start();

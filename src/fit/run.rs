@@ -410,13 +410,14 @@ impl<'a> Fit<'a> {
     pub fn run<'d>(mut self, data: impl Into<DataRef<'d>>, device: &Device) -> Result<Outcome> {
         let (given, sets) = (Given::open("training", data.into())?, self.sets()?);
         self.held(&given, &sets)?;
-        let run = match &self.checkpoint {
+        let mut run = match &self.checkpoint {
             Some(_) => self.settings(&given)?,
             None => BTreeMap::new(),
         };
         let earlier = self.earlier(&run)?;
         let setup = self.setup(Some(&given), &sets);
         let (needs, mut training) = (setup.needs()?, setup.compile(device)?);
+        self.recognised(&mut run, &training, earlier.as_ref())?;
         let mut over = self.epochs_over(&given, &training, &needs);
         let feeds = feeds(&sets, &training, &needs);
         let validated = usize::from(self.validation.is_some());
@@ -445,7 +446,8 @@ impl<'a> Fit<'a> {
             if !state.rates.is_empty() {
                 training.set_rates(&state.rates)?;
             }
-            for (callback, known) in self.callbacks.iter_mut().zip(&state.callbacks) {
+            let acting = self.callbacks.iter_mut().filter(|c| !c.observes());
+            for (callback, known) in acting.zip(&state.callbacks) {
                 callback.restore(known)?;
             }
             chosen = state.chosen.map(|epoch| (epoch, weights));
@@ -508,11 +510,12 @@ impl<'a> Fit<'a> {
             stopped = control.stop;
             chosen = control.chosen.take();
             if let Some(path) = &self.checkpoint {
+                let acting = self.callbacks.iter().filter(|c| !c.observes());
                 let state = State {
                     run: run.clone(),
                     epochs: report.epochs.clone(),
                     stopped,
-                    callbacks: self.callbacks.iter().map(|c| c.state()).collect(),
+                    callbacks: acting.map(|c| c.state()).collect(),
                     rates: training.rates().unwrap_or_default(),
                     ..State::default()
                 };

@@ -268,7 +268,7 @@ impl TrainStep {
     /// at most as many as [`TrainStepBuilder::keep_losses`] said, and of the first 2²⁴ steps.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a step that keeps none, or more steps since than it keeps;
+    /// [`Error::Setting`] for a step that keeps none, or more steps since than it keeps, whose losses are gone then;
     /// [`Error::Device`] when the device fails.
     pub fn losses(&mut self) -> Result<Vec<Vec<f64>>> {
         let Some(handle) = self.training.recorded else {
@@ -277,8 +277,14 @@ impl TrainStep {
         };
         let (taken, kept) = (self.pace.taken(), handle.elements() as u64);
         if taken - self.asked > kept {
-            let found = format!("{} steps since", taken - self.asked);
-            return Err(Error::setting("losses", found, format!("at most {kept}")));
+            let found = format!(
+                "{} steps since they were asked for last",
+                taken - self.asked
+            );
+            // Those are gone, and must not stand in the way of the next ones.
+            self.asked = taken;
+            let wanted = format!("at most {kept}, as many as are kept");
+            return Err(Error::setting("losses", found, wanted));
         }
         let values = self.training.session.read(handle)?;
         let steps = self.asked..taken;

@@ -16,8 +16,9 @@ use crate::exec::Device;
 use crate::model::{Model, Registry};
 use crate::model_file::ModelFile;
 
-/// Metadata key of how the data were read.
+/// Metadata keys of how the data were read, and of the output that answers.
 const READING: &str = "wgrad.reading";
+const OUTPUT: &str = "wgrad.output";
 
 /// A model, its weights, and how its data were read.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Trained {
     pub weights: Weights,
     /// How its data were read.
     pub reading: Reading,
+    /// The output that answers, if it is not the first that has as many numbers as the data ask for.
+    pub output: Option<String>,
 }
 
 /// What a model says of the rows of a table.
@@ -52,7 +55,10 @@ impl Trained {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let reading = serde_json::to_string(&self.reading)
             .map_err(|e| Error::setting("reading of data", e, "finite numbers"))?;
-        let extra = BTreeMap::from([(READING.to_string(), reading)]);
+        let output = self.output.iter();
+        let output = output.map(|output| (OUTPUT.to_string(), output.clone()));
+        let reading = (READING.to_string(), reading);
+        let extra: BTreeMap<_, _> = output.chain([reading]).collect();
         self.weights.save_with(&self.model, &extra, path)
     }
 
@@ -82,6 +88,7 @@ impl Trained {
             model: Model::from_json(&file.network_json, registry)?,
             weights: Weights::from_tensors(file.tensors),
             reading,
+            output: file.extra.get(OUTPUT).cloned(),
         })
     }
 
@@ -112,8 +119,8 @@ impl Trained {
         experiment.fit()?.evaluate(&self.weights, device)
     }
 
-    /// What the model says of every row of a table, which needs the columns of its inputs alone. Of several outputs the
-    /// first counts that has a score for each class, or a number for each target; of numbers that were
+    /// What the model says of every row of a table, which needs the columns of its inputs alone. Of several outputs that
+    /// one counts which is named ([`Trained::output`]), or the first that has a score for each class, or a number for each target; of numbers that were
     /// standardised it tells what they were before.
     ///
     /// # Errors
@@ -152,10 +159,11 @@ impl Trained {
         })
     }
 
-    /// The model's first output that says so many numbers of each example.
+    /// The output that answers, of so many numbers an example: the one that is named, or the model's first such.
     fn output_of<'o>(&self, outputs: &'o Outputs, numbers: usize) -> Result<&'o ArrayD<f32>> {
-        let mut named = self.model.outputs();
-        let found = named.find(|(_, output)| output.extents.iter().product::<usize>() == numbers);
+        let named = |name: &str| self.output.as_ref().is_none_or(|own| own == name);
+        let mut all = self.model.outputs().filter(|(name, _)| named(name));
+        let found = all.find(|(_, output)| output.extents.iter().product::<usize>() == numbers);
         found
             .and_then(|(name, _)| outputs.get(name))
             .ok_or_else(|| {
@@ -172,7 +180,7 @@ impl Trained {
 
     /// What the model says of every row of arrays, those of its inputs alone; see
     /// [`ArraySchema::inputs`](crate::data::ArraySchema::inputs). Of a model that is not one of classes these are
-    /// the numbers of its first output, `output` or `output 0`, `output 1`, ….
+    /// the numbers of that output, or its first one, `output` or `output 0`, `output 1`, ….
     ///
     /// # Errors
     /// [`Error::Setting`] for a model of other data; for the arrays as `ArraySchema::inputs`; what the
@@ -190,7 +198,8 @@ impl Trained {
             let scores = self.output_of(&outputs, classes.len())?;
             return Ok(Answers::Classes(most_probable(scores, classes)));
         }
-        let named = self.model.outputs().next().map(|(name, _)| name);
+        let first = self.model.outputs().next().map(|(name, _)| name);
+        let named = self.output.as_deref().or(first);
         let found = named.and_then(|name| Some((name, outputs.get(name)?)));
         let (name, values) = found.ok_or_else(|| Error::setting("model", "no output", "one"))?;
         let wide = |row: ArrayViewD<'_, f32>| row.iter().map(|&x| f64::from(x)).collect();

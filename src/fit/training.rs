@@ -110,6 +110,8 @@ impl Total {
 /// A compiled training run.
 pub(super) struct Training {
     pub(super) session: Session,
+    /// What a step computes, as a hash.
+    pub(super) fingerprint: String,
     pub(super) order: Option<Program>,
     pub(super) train: Steps,
     /// Gives what the optimizer keeps its first values.

@@ -14,8 +14,10 @@ use crate::shape::Type;
 use crate::tensor::Content;
 
 mod backward;
+mod fingerprint;
 mod handle;
 
+pub(crate) use fingerprint::without_addresses;
 pub use handle::{Handle, Program};
 
 /// What a node is.

@@ -47,10 +47,30 @@ fn size(operator: &Operator) -> usize {
 /// How often a network may be copied into layers: what several of them need is in each.
 const COPIES: usize = 16;
 
+/// Makes weights of the operators that only hand on another weight. PyTorch's exporter writes parameters of equal numbers
+/// once, as all ones and zeros before training are, and the others as its `Identity`; they are parameters of their own, under
+/// the names that they have. What modules share is one initializer that several operators read, and stays shared.
+fn untie(network: &mut Network) {
+    let (weights, operators) = (&mut network.weights, &mut network.operators);
+    operators.retain(|operator| {
+        let (of, [name]) = (operator.inputs.first(), operator.outputs.as_slice()) else {
+            return true;
+        };
+        let mut known = weights.iter().filter(|_| operator.kind == "Identity");
+        let Some((_, tensor)) = known.find(|(weight, _)| Some(weight) == of) else {
+            return true;
+        };
+        let own = (name.clone(), tensor.clone());
+        weights.push(own);
+        false
+    });
+}
+
 /// The model of a network, and its weights.
 pub(super) fn model(network: &Network, registry: &Registry) -> Result<(Model, Weights)> {
     let mut network = network.clone();
     super::export::prune(&mut network);
+    untie(&mut network);
     let survey = Survey::new(&network)?;
     let mut draft = Draft {
         survey: &survey,

@@ -314,6 +314,8 @@ impl Pointwise {
 /// # Ok::<(), wgrad::Error>(())
 /// ```
 ///
+/// The last inputs may be such as the expression does not read; they do not count.
+///
 /// # Errors
 /// What the op's shape rule says; for an expression that draws or reads the step, which needs more
 /// inputs ([`Pointwise::wants_keys`]), too.
@@ -323,7 +325,10 @@ pub fn pointwise<const N: usize>(
     expression: impl FnOnce([Expr; N]) -> Expr,
 ) -> Result<Value> {
     let of_inputs = expression(std::array::from_fn(Expr::input));
-    tape.op1(Arc::new(Pointwise::new(&[of_inputs])), &inputs)
+    let op = Pointwise::new(&[of_inputs]);
+    let more = op.wants_keys() || op.wants_step();
+    let read = if more { N } else { op.inputs().min(N) };
+    tape.op1(Arc::new(op), &inputs[..read])
 }
 
 impl Source {

@@ -21,6 +21,11 @@ pub struct Squares;
 /// Elements of a run; `RUN` of the shader.
 const RUN: usize = 4096;
 
+/// How many runs so many elements are.
+pub(crate) fn runs(elements: usize) -> usize {
+    elements.div_ceil(RUN)
+}
+
 impl Op for Squares {
     fn name(&self) -> &'static str {
         "squares"
@@ -34,7 +39,7 @@ impl Op for Squares {
         for (k, ty) in inputs.iter().enumerate() {
             floats("squares", &format!("input {k}"), ty)?;
         }
-        let runs = inputs.iter().map(|ty| ty.elements().div_ceil(RUN)).sum();
+        let runs = inputs.iter().map(|ty| runs(ty.elements())).sum();
         Ok(vec![Type::f32("squares", &[runs])?])
     }
 

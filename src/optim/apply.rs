@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::loss_scale::{Scaling, inverse, skipped, taken};
 use super::{Group, Optimizer, Place, Terms, Updated};
 use crate::error::{Error, Result};
-use crate::expr::{Expr, Plane};
+use crate::expr::{Condition, Expr, Plane};
 use crate::graph::Graph;
 use crate::ops::constant::Constant;
 use crate::ops::pointwise::{MOST_BINDINGS, Pointwise, pointwise};
 use crate::ops::reduction::{Kind, Reduction};
+use crate::ops::slice::Slice;
 use crate::ops::split::MOST_PARTS;
 use crate::ops::squares::Squares;
 use crate::ops::{Tape, Value, cat};
@@ -320,30 +321,37 @@ impl Update {
     fn update(&self, graph: &mut Graph, moving: Vec<(&Slot, Value)>, step: Value) -> Result<()> {
         let sums = moving.iter().all(|(slot, value)| slot.sum == Some(*value));
         let share = if sums { self.share() } else { 1.0 };
-        let factor = self.judged(graph, &moving)?.map(|norm| {
+        let factor = self.judged(graph, &moving, None)?.map(|norm| {
             let factor = self.factor(&self.optimizer, share);
             graph.op1(Arc::new(Pointwise::new(&[factor])), &[norm])
         });
         let factor = factor.transpose()?;
         for (slot, gradient) in moving {
             graph.label(format!("{} update", slot.name));
-            self.write(graph, slot, gradient, factor, step, None)?;
+            self.write(graph, slot, gradient, factor, step, (None, None))?;
         }
         Ok(())
     }
 
-    /// The norm of all gradients for clipping, where there is some; a loss scale has judged the step by it.
+    /// Whether steps are judged by the norm of all gradients: clipped or, with a loss scale, left out.
+    pub(super) fn judges(&self) -> bool {
+        self.optimizer.clip_norm.is_some() || self.scaling.is_some()
+    }
+
+    /// The norm of all gradients for clipping, where there is some, without those of parameters that are held; a loss
+    /// scale has judged the step by it.
     pub(super) fn judged(
         &self,
         graph: &mut Graph,
         moving: &[(&Slot, Value)],
+        held: Option<Held>,
     ) -> Result<Option<Value>> {
         let clips = self.optimizer.clip_norm.is_some();
         let scaling = self.scaling.filter(|_| !moving.is_empty());
         if !clips && scaling.is_none() {
             return Ok(None);
         }
-        let mut norm = clipping(graph, moving)?;
+        let mut norm = clipping(graph, moving, held)?;
         if let Some(scaling) = scaling {
             scaling.judge(graph, norm)?;
             if clips {
@@ -467,7 +475,7 @@ impl Update {
         mut gradient: Value,
         factor: Option<Value>,
         step: Value,
-        known: Option<FromTable<'_>>,
+        (known, held): (Option<FromTable<'_>>, Option<Held>),
     ) -> Result<()> {
         let optimizer = &self.optimizer;
         let layout = self.layout(slot, gradient, factor.is_some());
@@ -529,12 +537,17 @@ impl Update {
             let (before, after) = (Expr::input(0), Expr::input(1));
             let average = self.averaged(&before, after);
             let scale = self.scale();
-            let average = match scale {
-                Some(_) => taken(2).select(average, before),
-                None => average,
-            };
+            let mut read = vec![a, slot.value];
+            let mut average = average;
+            if let Some(scale) = scale {
+                average = taken(read.len()).select(average, &before);
+                read.push(scale);
+            }
+            if let Some(held) = held {
+                average = held.is(read.len()).select(&before, average);
+                read.push(held.table);
+            }
             let average = Pointwise::new(&[average]).updating(0, 0);
-            let read: Vec<Value> = [a, slot.value].into_iter().chain(scale).collect();
             graph.op(Arc::new(average), &read)?;
         }
         Ok(())
@@ -548,8 +561,28 @@ fn clear(graph: &mut Graph, variable: Value) -> Result<()> {
     Ok(())
 }
 
-/// The norm `[1]` of all gradients together.
-pub(super) fn clipping(graph: &mut Graph, moving: &[(&Slot, Value)]) -> Result<Value> {
+/// Which parameters stay as they are, in a table of hyperparameters: of one an entry above ½, and so of the sums of
+/// squares of gradients, of those that the norm of all is made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    pub table: Value,
+    /// The first entry.
+    pub from: usize,
+}
+
+impl Held {
+    /// Whether the parameter is held, with the table as input `table`.
+    pub fn is(self, table: usize) -> Condition {
+        Expr::at(table, self.from as f64).gt(0.5)
+    }
+}
+
+/// The norm `[1]` of all gradients together, without what is held.
+pub(super) fn clipping(
+    graph: &mut Graph,
+    moving: &[(&Slot, Value)],
+    held: Option<Held>,
+) -> Result<Value> {
     graph.label("gradient norm");
     let gradients: Vec<Value> = moving.iter().map(|(_, g)| *g).collect();
     let sums = gradients.chunks(MOST_PARTS);
@@ -560,7 +593,20 @@ pub(super) fn clipping(graph: &mut Graph, moving: &[(&Slot, Value)]) -> Result<V
         let found = "no gradient";
         return Err(Error::setting("clipping by norm", found, "one or more"));
     }
-    let all = cat(graph, &sums, 0)?;
+    let mut all = cat(graph, &sums, 0)?;
+    if let Some(Held { table, from }) = held {
+        let held = Slice {
+            axis: 0,
+            start: from,
+            extent: graph.ty(all)?.elements(),
+            step: 1,
+        };
+        let held = graph.op1(Arc::new(held), &[table])?;
+        // What is infinite and held counts nothing, either.
+        all = pointwise(graph, [all, held], |[sum, held]| {
+            held.gt(0.5).select(0.0, sum)
+        })?;
+    }
     let sum = match graph.ty(all)?.elements() {
         1 => all,
         _ => graph.op1(Arc::new(Reduction::new(Kind::Sum, &[0])), &[all])?,

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Optimizer;
-use super::apply::{Layout, Slot, Update};
+use super::apply::{FromTable, Held, Layout, Slot, Update};
 use super::template::Template;
 use crate::error::{Error, Result};
 use crate::expr::{Expr, Plane};
 use crate::graph::Graph;
 use crate::ops::pointwise::Pointwise;
+use crate::ops::squares::runs;
 use crate::ops::{Tape, Value};
 use crate::shape::Type;
 
@@ -146,10 +147,23 @@ impl Update {
         }
         let first_hold = table.entries();
         let holds = if self.holds { moving.len() } else { 0 };
-        let length = (first_hold + holds).max(1);
+        // Of each sum of squares that the norm is made of, likewise.
+        let runs: Vec<usize> = match self.holds && self.judges() {
+            true => moving
+                .iter()
+                .map(|(_, gradient)| Ok(runs(graph.ty(*gradient)?.elements())))
+                .collect::<Result<_>>()?,
+            false => vec![],
+        };
+        let length = (first_hold + holds + runs.iter().sum::<usize>()).max(1);
         let name = format!("{}hyperparameters", self.under);
         let variable = graph.variable(&name, Type::f32(&name, &[length])?)?;
-        let norm = self.judged(graph, &moving)?;
+        let held = |entry: usize| Held {
+            table: variable,
+            from: first_hold + entry,
+        };
+        let of_runs = (!runs.is_empty()).then(|| held(moving.len()));
+        let norm = self.judged(graph, &moving, of_runs)?;
         let factor = match norm {
             None => None,
             Some(norm) => {
@@ -163,10 +177,11 @@ impl Update {
                 numbers: &table,
                 expressions: usize::from(clips) + k,
                 variable,
-                hold: self.holds.then_some(first_hold + k),
+                hold: self.holds.then(|| held(k)),
             };
             let written = |layout: &Layout, place| known.outputs(layout, place);
-            self.write(graph, slot, *gradient, factor, step, Some(&written))?;
+            let from = (Some(&written as FromTable<'_>), known.hold);
+            self.write(graph, slot, *gradient, factor, step, from)?;
         }
         let laid = |(slot, gradient): &(&Slot, Value)| {
             ((*slot).clone(), self.layout(slot, *gradient, clips))
@@ -178,6 +193,7 @@ impl Update {
             numbers: table,
             clips,
             holds: self.holds,
+            runs,
         })
     }
 }
@@ -277,8 +293,8 @@ struct Known<'a> {
     /// Which expressions.
     pub expressions: usize,
     pub variable: Value,
-    /// The entry that says whether the parameter stays as it is.
-    pub hold: Option<usize>,
+    /// What says whether the parameter stays as it is.
+    pub hold: Option<Held>,
 }
 
 impl Known<'_> {
@@ -287,7 +303,7 @@ impl Known<'_> {
     pub fn outputs(&self, layout: &Layout, table: usize) -> (Vec<Expr>, Option<Value>) {
         let mut outputs = self.numbers.outputs(self.expressions, table);
         if let Some(hold) = self.hold {
-            let held = Expr::at(table, hold as f64).gt(0.5);
+            let held = hold.is(table);
             for (before, output) in layout.before(outputs.len()).zip(&mut outputs) {
                 *output = held.select(Expr::input(before), &*output);
             }
@@ -315,6 +331,8 @@ pub(crate) struct Table {
     pub(super) clips: bool,
     /// Whether the entries behind the numbers say which parameters stay as they are.
     pub(super) holds: bool,
+    /// How many sums of squares each gradient has in the norm of all, where what is held is left out of it.
+    runs: Vec<usize>,
 }
 
 impl Table {
@@ -341,7 +359,11 @@ impl Table {
                     .moving
                     .iter()
                     .map(|(slot, _)| self.update.own_name(slot));
-                values.extend(names.map(|name| f32::from(u8::from(held(name)))));
+                let holds: Vec<f32> = names.map(|name| f32::from(u8::from(held(name)))).collect();
+                let of_runs = holds.iter().zip(&self.runs);
+                let of_runs = of_runs.flat_map(|(&hold, &runs)| std::iter::repeat_n(hold, runs));
+                let of_runs: Vec<f32> = of_runs.collect();
+                values.extend(holds.into_iter().chain(of_runs));
             } else if self.numbers.entries() == 0 {
                 values.push(0.0);
             }

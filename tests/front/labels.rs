@@ -452,3 +452,89 @@ fn numbers_of_losses_that_f32_lacks_are_refused() {
     let told = built(1e-300).unwrap_err().to_string();
     assert!(told.contains("standard deviation of a start"), "{told}");
 }
+
+#[test]
+fn what_a_metric_cannot_tell_is_no_number() {
+    // Untrained, so that scores are what is given.
+    let model = Model::sequential([1])
+        .layer("score", Dense::new(1))
+        .build()
+        .unwrap();
+    let tensors = [
+        ("score.weight", ndarray::arr2(&[[1.0f32]]).into_dyn()),
+        ("score.bias", ndarray::arr1(&[0.0]).into_dyn()),
+    ];
+    let tensors = tensors
+        .map(|(name, values)| (name.to_string(), values))
+        .to_vec();
+    let weights = Weights::from_tensors(tensors);
+    let told = |metric: Metric, y: &[f32], t: &[f32]| {
+        let data = Dataset::new().with("input", [1], y.to_vec()).unwrap();
+        let data = data.with("target", [1], t.to_vec()).unwrap();
+        let fit = Fit::new(&model, Loss::mse(), adam(0.1))
+            .metric(metric)
+            .test(&data);
+        let (_, scores) = fit.evaluate(&weights, &cpu()).unwrap().remove(0);
+        scores.metrics[0].1
+    };
+    // Targets without a spread, one row alone among them, have no R².
+    for t in [0.7, 0.1, 1e6, 0.0] {
+        assert!(told(Metric::r2(), &[0.5; 40], &[t; 40]).is_nan(), "{t}");
+        assert!(told(Metric::r2(), &[0.5], &[t]).is_nan(), "{t}");
+    }
+    let r2 = told(Metric::r2(), &[1.0, 2.0, 3.0], &[1.0, 2.0, 4.0]);
+    assert!((r2 - (1.0 - 1.0 / (14.0 / 3.0))).abs() < 1e-5, "{r2}");
+    // However far from 0 scores are, their order counts.
+    for from in [-60.0f32, -6.0, 0.0, 30.0, 1000.0] {
+        let width = 1.0f32.max(from.abs() / 10.0);
+        let y: Vec<f32> = (0..4).map(|k| from + k as f32 * width).collect();
+        assert_eq!(
+            told(Metric::auc(), &y, &[0.0, 0.0, 1.0, 1.0]),
+            1.0,
+            "{from}"
+        );
+        assert_eq!(
+            told(Metric::auc(), &y, &[0.0, 1.0, 0.0, 1.0]),
+            0.75,
+            "{from}"
+        );
+    }
+    let beyond = [f32::MIN, f32::MAX, 1e5, -1e5];
+    assert_eq!(told(Metric::auc(), &beyond, &[0.0, 1.0, 1.0, 0.0]), 1.0);
+}
+
+#[test]
+fn losses_of_signs_and_losses_that_look_at_no_target() {
+    let model = Model::sequential([1]).then(Dense::new(1)).build().unwrap();
+    let x: Vec<f32> = (0..16).map(|i| i as f32 / 8.0 - 1.0).collect();
+    let signs = |no: f32| {
+        x.iter()
+            .map(|&x| if x > 0.0 { 1.0 } else { no })
+            .collect::<Vec<f32>>()
+    };
+    let data = |no: f32| {
+        let data = Dataset::new().with("input", [1], x.clone()).unwrap();
+        data.with("target", [1], signs(no)).unwrap()
+    };
+    let fit = |loss: Loss, data: &Dataset| {
+        Fit::new(&model, loss, adam(0.1))
+            .batch(16)
+            .epochs(3)
+            .run(data, &cpu())
+    };
+    let refused = fit(Loss::hinge(), &data(0.0)).unwrap_err().to_string();
+    assert!(
+        refused.contains("target") && refused.contains("−1 or 1"),
+        "{refused}"
+    );
+    fit(Loss::hinge(), &data(-1.0)).unwrap();
+    let critic = Loss::each("critic", |y, _| y.clone());
+    let outcome = fit(critic, &data(0.0)).unwrap();
+    let losses: Vec<f64> = outcome
+        .report
+        .epochs
+        .iter()
+        .map(|e| e.training_loss[0])
+        .collect();
+    assert!(losses[2] < losses[1] && losses[1] < losses[0], "{losses:?}");
+}

@@ -35,6 +35,8 @@ pub struct Prepared {
     pub test: Dataset,
     /// How the data were read.
     pub reading: Reading,
+    /// The output that the loss looks at, and that answers, where the experiment says which.
+    pub output: Option<String>,
     pub(super) loss: Loss,
     pub(super) metrics: Vec<Metric>,
     pub(super) optimizer: OptimizerSetting,

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use super::Fit;
 use crate::data::DataRef;
 use crate::error::Result;
-use crate::fit::checkpoint::{Checkpoint, fingerprint};
+use crate::fit::checkpoint::{Checkpoint, STEP, fingerprint};
 use crate::fit::metric::Metric;
 use crate::fit::shards::Given;
+use crate::fit::training::Training;
 use crate::fit::weights::Weights;
+use crate::graph::without_addresses;
 
 impl Fit<'_> {
     /// What a run is recognised by.
@@ -39,14 +41,12 @@ impl Fit<'_> {
             [] => format!("{:?}", self.optimizer),
             sweep => format!("{sweep:?}"),
         };
-        let callbacks = match self.callbacks.iter().filter(|c| c.sets_rates()).count() {
-            0 => self.callbacks.len().to_string(),
-            setting => format!("{}, of which {setting} set rates", self.callbacks.len()),
-        };
+        let callbacks = self.callbacks.iter().filter(|c| !c.observes());
+        let callbacks: Vec<String> = callbacks.map(|c| c.settings()).collect();
         let all = [
             ("version", env!("CARGO_PKG_VERSION").to_string()),
             ("model", self.model.to_json().unwrap_or_else(|_| shapes())),
-            ("loss", self.loss.name()),
+            ("loss", without_addresses(&format!("{:?}", self.loss))),
             ("optimizer", optimizer),
             ("metrics", names(&self.metrics)),
             ("mini-batch", self.batch.to_string()),
@@ -57,7 +57,7 @@ impl Fit<'_> {
             ("mixup", format!("{:?}", self.mixup)),
             ("training data", training),
             ("validation data", validation),
-            ("callbacks", callbacks),
+            ("callbacks", callbacks.join(", ")),
         ];
         Ok(all.map(|(name, value)| (name.to_string(), value)).into())
     }
@@ -72,5 +72,19 @@ impl Fit<'_> {
             earlier.of_run(path, run)?;
         }
         Ok(earlier)
+    }
+
+    /// Adds to what a run is recognised by what its steps compute, which functions write that have no name.
+    pub(super) fn recognised(
+        &self,
+        run: &mut BTreeMap<String, String>,
+        training: &Training,
+        earlier: Option<&Checkpoint>,
+    ) -> Result<()> {
+        run.insert(STEP.into(), training.fingerprint.clone());
+        match (earlier, &self.checkpoint) {
+            (Some(earlier), Some(path)) => earlier.of_run(path, run),
+            _ => Ok(()),
+        }
     }
 }

@@ -66,6 +66,7 @@ impl Setup<'_> {
             fuse: self.wishes.fuse,
             ..Options::on(device.info())
         };
+        let fingerprint = graph.fingerprint(train);
         let mut session = Session::with(&graph, device, &options)?;
         let seed = Seed {
             seed: self.seed,
@@ -92,6 +93,7 @@ impl Setup<'_> {
         let averages = averages.map(|(name, value)| Ok((name, graph.handle(value)?)));
         let averages: HashMap<String, Handle<f32>> = averages.collect::<Result<_>>()?;
         let mut training = Training {
+            fingerprint,
             order: order.map(|(program, _)| program),
             train: Steps::new(train, sentinel),
             init,

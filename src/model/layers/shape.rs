@@ -67,7 +67,22 @@ layer!(Concat, "concat", |layer, scope, inputs| {
     })
 });
 
-/// Element by element over two inputs, broadcast as in NumPy.
+/// Two values whose examples broadcast as in NumPy: behind the mini-batch the one that has fewer axes gets some of 1, so
+/// that no axis of an example meets the mini-batch.
+fn by_example(scope: &mut Scope<'_>, mut values: [Value; 2]) -> Result<[Value; 2]> {
+    let ranks = values.map(|value| scope.extents(value).map_or(0, |all| all.len()));
+    for (value, rank) in values.iter_mut().zip(ranks) {
+        let missing = ranks[0].max(ranks[1]) - rank;
+        let extents = scope.extents(*value)?;
+        if let (Some((&n, rest)), 1..) = (extents.split_first(), missing) {
+            let extents = [&[n][..], &vec![1; missing], rest].concat();
+            *value = scope.reshape(*value, &extents)?;
+        }
+    }
+    Ok(values)
+}
+
+/// Element by element over two inputs, whose examples are broadcast as in NumPy.
 macro_rules! arithmetic {
     ($($(#[$doc:meta])* $name:ident $kind:literal $op:tt)*) => {
         $(
@@ -76,8 +91,9 @@ macro_rules! arithmetic {
             pub struct $name;
 
             layer!($name, $kind, |_layer, scope, inputs| {
-                let [a, b] = arity($kind, inputs)?;
-                pointwise(scope, [a, b], |[a, b]| a $op b)
+                let values = arity($kind, inputs)?;
+                let values = by_example(scope, values)?;
+                pointwise(scope, values, |[a, b]| a $op b)
             });
         )*
     };
