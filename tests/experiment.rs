@@ -373,9 +373,7 @@ fn of_several_outputs_the_losss_own_is_measured_and_answers() {
     let trained = Trained::load(&path, &Registry::standard()).unwrap();
     let rows = folder.path().join("rows.csv");
     std::fs::write(&rows, "x\n-0.9\n0.9\n").unwrap();
-    let Answers::Classes(answers) = trained
-        .answer(&Table::csv(&rows).unwrap(), &cpu())
-        .unwrap()
+    let Answers::Classes(answers) = trained.answer(&Table::csv(&rows).unwrap(), &cpu()).unwrap()
     else {
         panic!("no classes");
     };

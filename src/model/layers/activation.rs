@@ -3,6 +3,7 @@
 use super::*;
 use crate::expr::activations;
 use crate::model::Pass;
+use crate::model::Start;
 use crate::ops::activation::{Activate, Activation};
 use crate::ops::dropout::{self, Dropout as Mask};
 use crate::ops::pointwise::pointwise;
@@ -28,6 +29,7 @@ macro_rules! activations {
                 .with::<Sigmoid>()
                 .with::<Tanh>()
                 .with::<LeakyRelu>()
+        .with::<PRelu>()
                 .with::<Elu>()
                 .with::<Softmax>()
                 .with::<LogSoftmax>()
@@ -102,6 +104,48 @@ impl Default for LeakyRelu {
 layer!(LeakyRelu, "leaky_relu", |layer, scope, inputs| {
     let [x] = arity("leaky_relu", inputs)?;
     pointwise(scope, [x], |[x]| activations::leaky_relu(&x, layer.slope))
+});
+
+/// x, or a x below 0, by slopes that are trained (He et al. 2015): one, or one for each channel.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PRelu {
+    /// Where slopes begin.
+    pub start: f64,
+    /// Whether each channel has its own, along the first axis of an example.
+    pub channels: bool,
+}
+
+impl Default for PRelu {
+    fn default() -> Self {
+        Self {
+            start: 0.25,
+            channels: false,
+        }
+    }
+}
+
+layer!(PRelu, "prelu", |layer, scope, inputs| {
+    let [x] = arity("prelu", inputs)?;
+    let extents = scope.extents(x)?;
+    let slopes = match (layer.channels, extents.get(1)) {
+        (true, Some(&channels)) => channels,
+        (true, None) => {
+            return Err(Error::shape(
+                "prelu",
+                scope.ty(x)?.to_string(),
+                "x as [N, C, …]",
+            ));
+        }
+        (false, _) => 1,
+    };
+    let weight = scope.parameter("weight", &[slopes], Start::constant(layer.start))?;
+    let behind = vec![1; extents.len().saturating_sub(2)];
+    let along = match layer.channels {
+        true => scope.reshape(weight, &[&[slopes][..], &behind].concat())?,
+        false => weight,
+    };
+    pointwise(scope, [x, along], |[x, a]| x.gt(0.0).select(&x, a * &x))
 });
 
 /// x, or α (eˣ − 1) below 0 (Clevert et al. 2016).

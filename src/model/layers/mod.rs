@@ -17,6 +17,7 @@ use crate::ops::{Tape, Value};
 mod activation;
 mod attention;
 mod augment;
+mod axes;
 mod convolution;
 mod dense;
 mod norm;
@@ -27,6 +28,7 @@ mod shape;
 pub use activation::*;
 pub use attention::*;
 pub use augment::*;
+pub use axes::*;
 pub use convolution::*;
 pub use dense::*;
 pub use norm::*;
@@ -115,6 +117,13 @@ fn register(registry: Registry) -> Registry {
         .with::<Sum>()
         .with::<Difference>()
         .with::<Product>()
+        .with::<Permute>()
+        .with::<Slice>()
+        .with::<Select>()
+        .with::<Reduce>()
+        .with::<Matmul>()
+        .with::<Stack>()
+        .with::<GlobalMax>()
 }
 
 /// The layer's input, which is to be floats: in the layer's name, since the ops that it is of have others.

@@ -69,7 +69,7 @@ layer!(Concat, "concat", |layer, scope, inputs| {
 
 /// Two values whose examples broadcast as in NumPy: behind the mini-batch the one that has fewer axes gets some of 1, so
 /// that no axis of an example meets the mini-batch.
-fn by_example(scope: &mut Scope<'_>, mut values: [Value; 2]) -> Result<[Value; 2]> {
+pub(super) fn by_example(scope: &mut Scope<'_>, mut values: [Value; 2]) -> Result<[Value; 2]> {
     let ranks = values.map(|value| scope.extents(value).map_or(0, |all| all.len()));
     for (value, rank) in values.iter_mut().zip(ranks) {
         let missing = ranks[0].max(ranks[1]) - rank;
