@@ -108,6 +108,7 @@ fn arrays_are_columns_by_name() {
     let outcome = run.run(&cpu(), |_| {}).unwrap();
     assert_eq!(outcome.report.test("accuracy"), Some(1.0));
     let trained = Trained {
+        output: None,
         model: run.model.clone(),
         weights: outcome.weights[0].clone(),
         reading: run.reading.clone(),
@@ -144,6 +145,7 @@ fn arrays_are_columns_by_name() {
     let found = outcome.report.test("rmse").unwrap();
     assert!(found < 0.35, "{found}");
     let trained = Trained {
+        output: None,
         model: run.model.clone(),
         weights: outcome.weights[0].clone(),
         reading: run.reading.clone(),
@@ -299,6 +301,7 @@ fn integers_are_floats_where_floats_are_wanted() {
                 assert!(told.contains(line), "{told}");
             }
             let trained = Trained {
+                output: None,
                 model: run.model.clone(),
                 weights: run.run(&cpu(), |_| {}).unwrap().weights[0].clone(),
                 reading: run.reading.clone(),
@@ -330,6 +333,7 @@ fn integers_are_floats_where_floats_are_wanted() {
     let below = prepare(&words).map(drop).unwrap_err().to_string();
     assert!(below.contains("column input: found -1 in row "), "{below}");
     let trained = Trained {
+        output: None,
         weights: wgrad::fit::Weights::initial(&run.model, 1),
         model: run.model,
         reading: run.reading,

@@ -241,12 +241,7 @@ fn write(prepared: &Prepared, outcome: &Outcome, folder: &Path) -> Result<()> {
             0 => "model.safetensors".into(),
             replica => format!("model-{replica}.safetensors"),
         };
-        let trained = Trained {
-            output: prepared.output.clone(),
-            model: prepared.model.clone(),
-            weights: weights.clone(),
-            reading: prepared.reading.clone(),
-        };
+        let trained = prepared.trained(weights.clone());
         trained.save(folder.join(name))?;
     }
     // Of an earlier run with more replicas.

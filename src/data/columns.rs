@@ -404,6 +404,16 @@ impl Dataset {
         })
     }
 
+    /// All rows, in an order that the seed alone decides. [`Shards`](super::Shards) are neighbouring rows, so what lies
+    /// sorted by class is to be shuffled first: a mini-batch would be of one class. Without shards it changes nothing
+    /// that matters, since each epoch draws an order of its own.
+    ///
+    /// # Errors
+    /// As [`Dataset::select`].
+    pub fn shuffled(&self, seed: u64) -> Result<Self> {
+        self.select(&permutation(self.rows(), seed))
+    }
+
     /// A run of rows.
     ///
     /// # Errors

@@ -15,6 +15,9 @@ use crate::threads::prelude::*;
 /// Names of the folders that part a data set.
 const PARTS: [&str; 3] = ["train", "valid", "test"];
 
+/// Other names of the second.
+const VALID: [&str; 2] = ["val", "validation"];
+
 /// Extensions of the files that are read.
 const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
 
@@ -220,7 +223,7 @@ impl ImageFolder {
             let wanted = format!("1 to {MAX_SIDE} pixels");
             return Err(Error::setting("size of pictures", side, wanted));
         }
-        let named = |name: &String| PARTS.contains(&name.as_str());
+        let named = |name: &String| [&PARTS[..], &VALID].concat().contains(&name.as_str());
         let folders = folders(&self.path)?;
         let parted = !folders.is_empty() && folders.iter().all(named);
         let root = match parted {
@@ -244,7 +247,17 @@ impl ImageFolder {
             dataset(&schema, &files(&path, &schema.classes)?).map(Some)
         };
         // The small parts first: what is wrong in them is known before the large one is read.
-        let (valid, test) = (part(PARTS[1])?, part(PARTS[2])?);
+        let valid = [PARTS[1], VALID[0], VALID[1]];
+        let valid = valid
+            .into_iter()
+            .filter(|name| folders.iter().any(|other| other == name));
+        let valid: Vec<&str> = valid.collect();
+        if let (true, [first, second, ..]) = (parted, valid.as_slice()) {
+            let found = format!("the folders `{first}` and `{second}`");
+            let fix = "Name the folder of the pictures to be evaluated after each epoch so.";
+            return Err(Error::file(&self.path, found, "one of them", fix));
+        }
+        let (valid, test) = (part(valid.first().unwrap_or(&PARTS[1]))?, part(PARTS[2])?);
         Ok(Pictures {
             train: dataset(&schema, &train)?,
             valid,

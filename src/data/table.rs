@@ -167,7 +167,7 @@ impl Table {
 
     fn unknown(&self, name: &str) -> Error {
         let known: Vec<&str> = self.names.iter().map(String::as_str).collect();
-        Error::unknown("column", name, &known)
+        Error::unknown("column", name, &known).within(&self.path.display().to_string())
     }
 
     fn column(&self, name: &str) -> Result<&Cells> {

@@ -155,6 +155,12 @@ impl Experiment {
         };
         let [training, validation, test] = <[Dataset; 3]>::try_from(parts)
             .map_err(|_| Error::setting("split", "other parts", "three"))?;
+        // Shards are neighbours, and files often lie sorted by class; the windows of a text overlap where they lie.
+        let shards = self.training.shard_rows;
+        let training = match shards.is_some_and(|rows| rows < training.rows()) {
+            true if self.data.format != Format::Text => training.shuffled(self.training.seed)?,
+            _ => training,
+        };
         let (model, regression) = self.model(&training, &reading, registry)?;
         if let Reading::Arrays(schema) = &mut reading {
             let inputs: Vec<&str> = model.inputs().map(|(name, _)| name).collect();

@@ -463,7 +463,18 @@ impl Criterion for Own {
     }
 
     fn write(&self, scope: &mut Scope<'_>, outputs: &[Value], targets: &[Value]) -> Result<Each> {
-        Ok((self.write)(scope, outputs[0], targets[0])?.into())
+        let each = (self.write)(scope, outputs[0], targets[0])?;
+        let n = scope.extents(outputs[0])?[0];
+        match scope.extents(each)?.as_slice() {
+            [examples] if *examples == n => Ok(each.into()),
+            _ => {
+                let wanted = format!(
+                    "f32[{n}], the loss of each of {n} examples; the mean over them is taken of it"
+                );
+                let found = scope.ty(each)?.to_string();
+                Err(Error::shape(format!("loss {}", self.name), found, wanted))
+            }
+        }
     }
 }
 

@@ -191,6 +191,15 @@ impl Need {
             // A metric of classes, where targets are probabilities or other numbers.
             if metric && (self.input.dtype, column.numbers.dtype()) == (DType::U32, DType::F32) {
                 wanted += " (`mae`, `mse`, `rmse` and `r2` are metrics of floats)";
+            } else if (self.input.dtype, column.numbers.dtype()) == (DType::U32, DType::F32) {
+                wanted += " (numbers in a table are classes by `classes = true` in an experiment's data, or `Roles::classes`)";
+            }
+            let same = column.extents.iter().product::<usize>()
+                == self.input.extents.iter().product::<usize>();
+            if same && column.numbers.dtype() == self.input.dtype {
+                let shape: Vec<String> = self.input.extents.iter().map(usize::to_string).collect();
+                let shape = [vec!["N".to_string()], shape].concat().join(", ");
+                wanted += &format!(": the same numbers, as an array [{shape}]");
             }
             return Err(Error::shape(place(), found, wanted));
         }

@@ -47,6 +47,18 @@ pub enum Answers {
     },
 }
 
+impl Prepared {
+    /// The experiment's model with these weights, such as [`Outcome::weights`](super::Outcome::weights) has them.
+    pub fn trained(&self, weights: Weights) -> Trained {
+        Trained {
+            model: self.model.clone(),
+            weights,
+            reading: self.reading.clone(),
+            output: self.output.clone(),
+        }
+    }
+}
+
 impl Trained {
     /// Writes everything as safetensors, whole or not at all.
     ///
@@ -139,7 +151,7 @@ impl Trained {
         let outputs = net.run(&[("input", input.as_slice().into())])?;
         if let Some(classes) = schema.classes() {
             let scores = self.output_of(&outputs, classes.len())?;
-            return Ok(Answers::Classes(most_probable(scores, classes)));
+            return Ok(Answers::Classes(most_probable(finite(scores)?, classes)));
         }
         let names: Vec<String> = schema.targets.iter().map(|t| t.name.clone()).collect();
         // The models of experiments say it in the targets' own units beside what they learn by.
@@ -151,7 +163,7 @@ impl Trained {
             Some((mean, deviation)) => f64::from(x) * deviation + mean,
             None => f64::from(x),
         };
-        let rows = values.outer_iter();
+        let rows = finite(values)?.outer_iter();
         let rows = rows.map(|row| row.iter().enumerate().map(own).collect());
         Ok(Answers::Numbers {
             names,
@@ -196,14 +208,14 @@ impl Trained {
         let outputs = net.run_on(&data)?;
         if let Some(classes) = &schema.classes {
             let scores = self.output_of(&outputs, classes.len())?;
-            return Ok(Answers::Classes(most_probable(scores, classes)));
+            return Ok(Answers::Classes(most_probable(finite(scores)?, classes)));
         }
         let first = self.model.outputs().next().map(|(name, _)| name);
         let named = self.output.as_deref().or(first);
         let found = named.and_then(|name| Some((name, outputs.get(name)?)));
         let (name, values) = found.ok_or_else(|| Error::setting("model", "no output", "one"))?;
         let wide = |row: ArrayViewD<'_, f32>| row.iter().map(|&x| f64::from(x)).collect();
-        let rows: Vec<Vec<f64>> = values.outer_iter().map(wide).collect();
+        let rows: Vec<Vec<f64>> = finite(values)?.outer_iter().map(wide).collect();
         let names = match rows.first().map_or(0, Vec::len) {
             1 => vec![name.to_string()],
             several => (0..several).map(|k| format!("{name} {k}")).collect(),
@@ -244,7 +256,7 @@ impl Trained {
                 };
                 let outputs = net.run(&[("image", pixels.as_slice().into())])?;
                 let scores = self.output_of(&outputs, schema.classes.len())?;
-                told = most_probable(scores, &schema.classes).into_iter();
+                told = most_probable(finite(scores)?, &schema.classes).into_iter();
             }
             for read in read {
                 let answer = read.map(|_| told.next().unwrap_or_default());
@@ -252,6 +264,20 @@ impl Trained {
             }
         }
         Ok(answers)
+    }
+}
+
+/// Holds what a model says to numbers: what is none is no answer.
+fn finite(values: &ArrayD<f32>) -> Result<&ArrayD<f32>> {
+    let wrong = |row: ArrayViewD<'_, f32>| row.iter().copied().find(|x| !x.is_finite());
+    let mut rows = values.outer_iter().map(wrong).enumerate();
+    match rows.find_map(|(row, x)| Some((row, x?))) {
+        None => Ok(values),
+        Some((row, x)) => {
+            let name = format!("what the model says of row {}", row + 1);
+            let wanted = "finite numbers: the weights or this row's own numbers are too large";
+            Err(Error::setting(name, x, wanted))
+        }
     }
 }
 

@@ -299,7 +299,8 @@ impl Optimizer {
         Self { schedule, ..self }
     }
 
-    /// The parameters whose names `belongs` picks, and no group before has, are a group.
+    /// The parameters whose names `belongs` picks, and no group before has, are a group. Names are those of the weights,
+    /// such as `dense.bias`; where several models are trained in one step they begin with the model's, `critic.dense.bias`.
     #[must_use]
     pub fn group(
         mut self,

@@ -1,6 +1,8 @@
 //! What targets and words may be, and which of them count in losses and metrics.
 
 use super::*;
+use wgrad::ops::Tape;
+use wgrad::ops::reduction::{Kind, Reduction};
 
 /// A data set of rows of three numbers and of targets of these extents.
 fn with_targets(rows: usize, extents: &[usize], target: Vec<f32>) -> Dataset {
@@ -537,4 +539,89 @@ fn losses_of_signs_and_losses_that_look_at_no_target() {
         .map(|e| e.training_loss[0])
         .collect();
     assert!(losses[2] < losses[1] && losses[1] < losses[0], "{losses:?}");
+}
+
+#[test]
+fn losses_of_other_shapes_and_of_other_classes_are_named() {
+    let model = Model::build(|m| {
+        let x = m.input("input", [3]);
+        m.output("few", x.layer("a", Dense::new(3)));
+        m.output("many", x.layer("b", Dense::new(8)));
+    })
+    .unwrap();
+    let data = Dataset::new().with("input", [3], vec![0.5; 48]).unwrap();
+    let data = data
+        .with("target", [], (0..16u32).map(|i| i % 3).collect::<Vec<_>>())
+        .unwrap();
+    let fit = |loss: Loss| Fit::new(&model, loss, adam(0.1)).batch(8).epochs(1);
+    // PyTorch's losses give the mean; a mean of what is one already would be of one example.
+    let mean = Loss::new("mine", |scope, y, _| {
+        scope.op1(Arc::new(Reduction::new(Kind::Mean, &[0, 1])), &[y])
+    });
+    let numbers = Dataset::new().with("input", [3], vec![0.5; 48]).unwrap();
+    let numbers = numbers.with("target", [3], vec![0.5f32; 48]).unwrap();
+    let refused = fit(mean.of("few").against("target")).run(&numbers, &cpu());
+    let refused = refused.unwrap_err().to_string();
+    assert!(
+        refused.contains("loss mine") && refused.contains("each of 8 examples"),
+        "{refused}"
+    );
+    let both = || {
+        let of = |output: &str| Loss::cross_entropy().of(output).against("target");
+        of("few") + of("many")
+    };
+    fit(both()).run(&data, &cpu()).unwrap();
+    let refused = fit(both())
+        .mixup(0.2)
+        .run(&data, &cpu())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("of 3 and of 8 classes against column target"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn what_a_model_says_is_a_number_or_an_error() {
+    let text = "x,kind\n0,a\n1,b\n2,a\n3,b\n";
+    let table = Table::parse(Path::new("rows.csv"), text.as_bytes()).unwrap();
+    let roles = Roles {
+        inputs: vec!["x".into()],
+        targets: vec!["kind".into()],
+        ..Roles::default()
+    };
+    let schema = Schema::of(&table, &roles).unwrap();
+    let model = Model::sequential([1])
+        .layer("score", Dense::new(2))
+        .build()
+        .unwrap();
+    let weights = Weights::from_tensors(vec![
+        (
+            "score.weight".into(),
+            ndarray::arr2(&[[3e38f32], [1.0]]).into_dyn(),
+        ),
+        (
+            "score.bias".into(),
+            ndarray::arr1(&[0.0f32, 0.0]).into_dyn(),
+        ),
+    ]);
+    let trained = Trained {
+        model,
+        weights,
+        reading: Reading::Table(schema),
+        output: None,
+    };
+    let large = Table::parse(Path::new("large.csv"), b"x\n1.5\n900\n").unwrap();
+    let refused = trained.answer(&large, &cpu()).unwrap_err().to_string();
+    assert!(
+        refused.contains("row 2") && refused.contains("finite"),
+        "{refused}"
+    );
+    let short = Table::parse(Path::new("short.csv"), b"y\n1\n").unwrap();
+    let refused = trained.answer(&short, &cpu()).unwrap_err().to_string();
+    assert!(
+        refused.contains("short.csv") && refused.contains("`x`"),
+        "{refused}"
+    );
 }

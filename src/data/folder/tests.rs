@@ -275,3 +275,29 @@ fn channels_have_means_and_deviations() {
     );
     assert!(data.with_classes("image", vec![]).is_err());
 }
+
+/// ImageNet's folders are called so, and torchvision's examples.
+#[test]
+fn validation_has_several_names_of_which_one_is_used() {
+    let folder = tempfile::tempdir().unwrap();
+    for (part, pixel) in [("train", 10), ("val", 20), ("test", 30)] {
+        for class in ["cat", "dog"] {
+            rgb(
+                &folder.path().join(format!("{part}/{class}/a.png")),
+                [4, 4],
+                [pixel; 3],
+            );
+        }
+    }
+    let read = ImageFolder::new(folder.path()).read().unwrap();
+    let first = |data: &Dataset| bytes(data)[0];
+    assert_eq!(first(&read.train), 10);
+    assert_eq!(read.valid.as_ref().map(first), Some(20));
+    assert_eq!(read.test.as_ref().map(first), Some(30));
+    fs::create_dir(folder.path().join("valid")).unwrap();
+    let refused = ImageFolder::new(folder.path())
+        .read()
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("`valid` and `val`"), "{refused}");
+}

@@ -96,7 +96,10 @@ fn columns_that_tell_nothing_are_refused_by_name() {
     };
     assert!(Schema::of(&flat, &plain).is_ok());
     let error = told(Schema::of(&flat, &targets(&["z"])));
-    assert!(error.starts_with("targets: unknown column `z`"), "{error}");
+    assert!(
+        error.starts_with("targets, t.csv: unknown column `z`"),
+        "{error}"
+    );
     assert!(told(Schema::of(&flat, &Roles::default())).contains("targets"));
     let both = Roles {
         inputs: vec!["y".into()],

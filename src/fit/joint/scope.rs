@@ -416,7 +416,7 @@ impl<'a> JointScope<'a> {
     }
 
     /// Minimises a loss `[1]` over the parameters of some models, here and now: what is written behind
-    /// this sees the new weights.
+    /// this sees the new weights. To the optimizer's groups a parameter is called `<model>.<layer>.<parameter>`.
     ///
     /// # Errors
     /// As [`JointScope::minimise_all`].

@@ -54,7 +54,20 @@ impl Setup<'_> {
             let found = format!("integers in input {name}");
             return Err(Error::setting("mixup", found, "inputs of floats"));
         }
+        let mut classes: HashMap<&str, usize> = HashMap::new();
         for (term, targets) in self.loss.terms().iter().zip(&wanted.targets) {
+            for (name, _) in targets {
+                let Some(own) = term.classes(self.model)? else {
+                    continue;
+                };
+                let other = *classes.entry(name).or_insert(own);
+                if other != own {
+                    let found =
+                        format!("losses of {other} and of {own} classes against column {name}");
+                    let wanted = "as many classes in all losses against a column, whose mixed examples they share";
+                    return Err(Error::setting("mixup", found, wanted));
+                }
+            }
             if targets.iter().any(|(_, target)| target.dtype == DType::U32) {
                 of_shares(&term.criterion)?;
             }

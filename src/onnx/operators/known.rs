@@ -108,6 +108,50 @@ impl Call<'_, '_> {
         }
     }
 
+    /// What is left of known integers, divided by others, with the divisor's sign.
+    pub(super) fn modulo(&mut self) -> Result<Held> {
+        self.allow(&["fmod"])?;
+        self.only("fmod", 0)?;
+        let (a, b) = (self.known_ints(0)?, self.known_ints(1)?);
+        if ![1, a.len()].contains(&b.len()) || b.contains(&0) {
+            let found = format!("{} integers by {b:?}", a.len());
+            return Err(self.refused(found, "one divisor, or one for each, and none of them 0"));
+        }
+        let left = |(&a, &b): (&i64, &i64)| {
+            let left = a.wrapping_rem(b);
+            if left != 0 && (left < 0) != (b < 0) {
+                left + b
+            } else {
+                left
+            }
+        };
+        let numbers = a.iter().zip(b.iter().cycle()).map(left).collect();
+        self.few(self.extents(0)?, Numbers::I64(numbers))
+    }
+
+    /// The product of all known integers.
+    pub(super) fn product(&mut self) -> Result<Held> {
+        self.allow(&["axes", "keepdims", "noop_with_empty_axes"])?;
+        let rank = self.extents(0)?.len();
+        let axes = self.ints("axes")?.map_or(rank, |axes| axes.len());
+        if axes != rank || self.int("noop_with_empty_axes", 0)? != 0 {
+            return Err(self.wrong("axes", "all of them"));
+        }
+        let mut product = self.known_ints(0)?.into_iter();
+        let Some(product) = product.try_fold(1i64, i64::checked_mul) else {
+            return Err(self.refused("a product beyond 64 bits", "one that is not"));
+        };
+        let extents = vec![
+            1;
+            if self.int("keepdims", 1)? != 0 {
+                rank
+            } else {
+                0
+            }
+        ];
+        self.few(extents, Numbers::I64(vec![product]))
+    }
+
     pub(super) fn shape(&mut self) -> Result<Held> {
         self.allow(&["start", "end"])?;
         let extents = self.extents(0)?;

@@ -73,6 +73,7 @@ pub const READ: &[&str] = &[
     "Max",
     "MaxPool",
     "Min",
+    "Mod",
     "Mul",
     "Neg",
     "Not",
@@ -88,6 +89,7 @@ pub const READ: &[&str] = &[
     "ReduceMax",
     "ReduceMean",
     "ReduceMin",
+    "ReduceProd",
     "ReduceSum",
     "ReduceSumSquare",
     "Relu",
@@ -218,6 +220,8 @@ impl Call<'_, '_> {
         }
         match self.operator.kind.as_str() {
             "Constant" => one(self.constant()),
+            "Mod" => one(self.modulo()),
+            "ReduceProd" => one(self.product()),
             "ConstantOfShape" => one(self.constant_of_shape()),
             "Identity" => one(self.identity(&[])),
             "Dropout" => one(self.identity(&["seed"])),
@@ -227,7 +231,7 @@ impl Call<'_, '_> {
             "Flatten" => of(self.flatten()),
             "Squeeze" => one(self.squeeze()),
             "Unsqueeze" => one(self.unsqueeze()),
-            "Transpose" => of(self.transpose()),
+            "Transpose" => one(self.transpose()),
             "Concat" => one(self.concat()),
             "Split" => self.split(),
             "Slice" => one(self.slice()),

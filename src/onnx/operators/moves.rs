@@ -12,6 +12,40 @@ use crate::ops::slice::Slice;
 use crate::ops::split;
 use crate::ops::upsample::{Sampling, Upsample};
 
+/// The places along an axis of known numbers.
+fn along(tensor: &Tensor, axis: usize, places: &[usize]) -> Tensor {
+    let inner: usize = tensor.extents[axis + 1..].iter().product();
+    let outer: usize = tensor.extents[..axis].iter().product();
+    let whole = tensor.extents[axis];
+    let of = |outer: usize| {
+        let rows = places
+            .iter()
+            .map(move |place| (outer * whole + place) * inner);
+        rows.flat_map(move |row| row..row + inner)
+    };
+    let mut extents = tensor.extents.clone();
+    extents[axis] = places.len();
+    let numbers = picked(
+        &tensor.numbers,
+        &(0..outer).flat_map(of).collect::<Vec<_>>(),
+    );
+    Tensor { extents, numbers }
+}
+
+/// Known numbers with their axes in another order.
+fn transposed(tensor: &Tensor, axes: &[usize]) -> Tensor {
+    let own = &tensor.extents;
+    let apart = |axis: usize| own[axis + 1..].iter().product::<usize>();
+    let extents: Vec<usize> = axes.iter().map(|&axis| own[axis]).collect();
+    let mut places = vec![0];
+    for (&axis, &extent) in axes.iter().zip(&extents) {
+        let next = |place: usize| (0..extent).map(move |i| place + i * apart(axis));
+        places = places.into_iter().flat_map(next).collect();
+    }
+    let numbers = picked(&tensor.numbers, &places);
+    Tensor { extents, numbers }
+}
+
 /// Picks of known numbers, which stay what they are.
 fn picked(numbers: &Numbers, places: &[usize]) -> Numbers {
     match numbers {
@@ -122,15 +156,23 @@ impl Call<'_, '_> {
         self.reshaped(&raised.collect::<Vec<_>>())
     }
 
-    pub(super) fn transpose(&mut self) -> Result<Value> {
+    pub(super) fn transpose(&mut self) -> Result<Held> {
         self.allow(&["perm"])?;
         let rank = self.extents(0)?.len();
         let axes = match self.ints("perm")? {
             Some(axes) => self.axes(&axes, rank)?,
             None => (0..rank).rev().collect(),
         };
+        if let Held::Known(tensor) = self.held(0)? {
+            let mut sorted = axes.clone();
+            sorted.sort_unstable();
+            if !sorted.into_iter().eq(0..rank) {
+                return Err(self.wrong("perm", "each axis once"));
+            }
+            return Ok(Held::Known(transposed(tensor, &axes)));
+        }
         let x = self.value(0)?;
-        self.op(Permute { axes }, &[x])
+        Ok(Held::Value(self.op(Permute { axes }, &[x])?))
     }
 
     pub(super) fn concat(&mut self) -> Result<Held> {
@@ -193,27 +235,40 @@ impl Call<'_, '_> {
             false => vec![1; starts.len()],
         };
         let counts = [ends.len(), axes.len(), steps.len()];
-        if counts != [starts.len(); 3] || axes.iter().any(|&axis| axis >= extents.len()) {
+        let wrong = |(k, axis): (usize, &usize)| {
+            *axis >= extents.len() || extents[*axis] == 0 || axes[..k].contains(axis)
+        };
+        if counts != [starts.len(); 3] || axes.iter().enumerate().any(wrong) {
             let found = format!("{} starts, {counts:?} ends, axes and steps", starts.len());
-            return Err(self.refused(found, "as many of each as there are axes"));
+            return Err(self.refused(
+                found,
+                "one of each for axes that are there, once and not empty",
+            ));
         }
         let mut held = self.held(0)?.clone();
         for (k, &axis) in axes.iter().enumerate() {
             let whole = extents[axis] as i64;
-            let bound =
-                |at: i64| (if at < 0 { at.saturating_add(whole) } else { at }).clamp(0, whole);
-            let (start, end, step) = (bound(starts[k]), bound(ends[k]), steps[k]);
-            if step < 1 || end <= start {
+            let counted = |at: i64| if at < 0 { at.saturating_add(whole) } else { at };
+            let (start, end, step) = (counted(starts[k]), counted(ends[k]), steps[k]);
+            // Backward a part begins at its last place and may end before the first one.
+            let known = matches!(held, Held::Known(_));
+            let (start, end) = match step < 0 {
+                true => (start.clamp(0, whole - 1), end.clamp(-1, whole - 1)),
+                false => (start.clamp(0, whole), end.clamp(0, whole)),
+            };
+            let far = (end - start).saturating_mul(step.signum());
+            if step == 0 || !known && (step < 0 || far <= 0) {
                 let found = format!("{start} to {end} by {step} of {whole}");
                 return Err(self.refused(found, "a part that is not empty, forward"));
             }
-            let count = 1 + (end - start - 1) / step;
+            // Of extents that are known nothing may be left.
+            let step_over = step.saturating_abs();
+            let count = far.max(0) / step_over + i64::from(far.max(0) % step_over > 0);
             let places = (0..count).map(|i| (start + i * step) as usize);
             held = match held {
-                Held::Known(tensor) if tensor.extents.len() == 1 => {
+                Held::Known(tensor) => {
                     let places: Vec<usize> = places.collect();
-                    let numbers = picked(&tensor.numbers, &places);
-                    self.few(vec![places.len()], numbers)?
+                    Held::Known(along(&tensor, axis, &places))
                 }
                 Held::Filled(mut extents, value) => {
                     extents[axis] = count as usize;
