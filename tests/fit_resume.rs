@@ -297,7 +297,8 @@ fn another_loss_group_or_callback_is_another_run() {
         fit.run(data, &device).map(drop)
     };
     let step = "steps compute something else";
-    let both: [(_, [(Loss, Optimizer, With); 2], &str); 6] = [
+    type Two = [(Loss, Optimizer, With); 2];
+    let both: [(_, Two, &str); 6] = [
         (
             &classification,
             [0.1, 0.2].map(|s| (smooth(s), adam(), plain as With)),

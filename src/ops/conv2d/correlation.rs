@@ -301,10 +301,10 @@ fn tile<S: Simd, const R: usize, const V: usize>(
         }
     }
     let apart = made.len() / R;
-    for r in 0..R {
+    for (r, sums) in sums.into_iter().enumerate() {
         let from = r * apart + at * S::F32_LANES;
         let (to, _) = S::as_mut_simd_f32s(&mut made[from..][..V * S::F32_LANES]);
-        for (to, sum) in to.iter_mut().zip(sums[r]) {
+        for (to, sum) in to.iter_mut().zip(sums) {
             *to = sum;
         }
     }

@@ -202,11 +202,11 @@ impl Portion<'_> {
         [planes, gradients]: [&[f32]; 2],
         rows: [&mut [Block<S::f32s>]; B],
     ) {
-        for block in 0..self.taps.len().div_ceil(TAPS) {
+        for (block, own) in self.taps.chunks(TAPS).enumerate() {
             // Where fewer are left, the last one stands in for those that are not there.
             let mut taps = [0; TAPS];
             for (t, tap) in taps.iter_mut().enumerate() {
-                *tap = self.taps[(block * TAPS + t).min(self.taps.len() - 1)];
+                *tap = own[t.min(own.len() - 1)];
             }
             let mut kept = [[[simd.splat_f32s(0.0); TAPS]; FILTERS]; B];
             for b in 0..B {
