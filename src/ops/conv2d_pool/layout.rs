@@ -8,7 +8,7 @@
 //! For the gradients, each run is cut into *blocks* of [`LANES`] floats. The last one of a
 //! run may reach beyond its end: it then reads, or adds zero to, what stands there.
 
-use super::lanes::LANES;
+use super::lanes::{LANES, WIDE, is_wide};
 use super::reference::Launched;
 use super::scratch::{Lent, lend};
 
@@ -185,16 +185,22 @@ impl Layout {
     }
 
     /// Filters side by side: `[blocks of a group's filters, taps, LANES]`, zero where a
-    /// block has fewer filters.
+    /// block has fewer filters. Where the machine is wide, two blocks are one of [`WIDE`], as long as there are two.
     pub(super) fn columns(&self, w: &[f32], groups: usize, filters: usize) -> Lent<f32> {
         let (taps, blocks) = (self.taps(), filters.div_ceil(LANES));
+        let wide = is_wide();
         let mut columns = lend(groups * blocks * taps * LANES);
         columns.fill(0.0);
         for (f, w) in w.chunks(taps).enumerate() {
             let (group, within) = (f / filters, f % filters);
-            let block = (group * blocks + within / LANES) * taps;
+            let pair = within / WIDE * 2;
+            let (first, lanes) = match wide && pair + 1 < blocks {
+                true => (pair, WIDE),
+                false => (within / LANES, LANES),
+            };
+            let block = (group * blocks + first) * taps * LANES;
             self.each_tap(|at, run, place| {
-                columns[(block + run * self.run + place) * LANES + within % LANES] = w[at];
+                columns[block + (run * self.run + place) * lanes + within % lanes] = w[at];
             });
         }
         columns

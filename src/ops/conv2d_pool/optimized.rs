@@ -4,7 +4,7 @@
 //! filter sees of an image is a few runs of contiguous floats, wherever it stands. Then
 //! nothing has to be copied per place:
 //!
-//! - forward: eight filters over eight places at a time, the sums in registers; bias and pool
+//! - forward: eight filters, or sixteen, over eight places at a time, the sums in registers; bias and pool
 //!   follow while a block's plane is in the cache, what stands at the end while an image is;
 //! - weight gradient: per filter, a sum of what the winners see, a block of the filter in
 //!   registers while the winners of an image pass;
@@ -16,7 +16,7 @@
 
 use crate::threads::prelude::*;
 
-use super::lanes::{LANES, Lanes, Work, widest};
+use super::lanes::{LANES, Lanes, Vector, WIDE, Work, widest};
 use super::layout::Layout;
 use super::reference::{self, Launched};
 use super::scratch::{Lent, lend};
@@ -34,16 +34,19 @@ where
     many.with_min_len(least.max(1)).for_each(each);
 }
 
-/// Eight filters of one group over one image.
+/// Places whose sums are in registers at once.
+const PLACES: usize = 8;
+
+/// Blocks of filters over one image.
 struct Forward<'a> {
     s: &'a Launched,
     layout: &'a Layout,
     /// Of the whole image, laid out.
     image: &'a [f32],
-    /// Filters in blocks of [`LANES`]: `[blocks, taps, LANES]`.
+    /// Filters in blocks as [`Layout::columns`] has them.
     w: &'a [f32],
     bias: &'a [f32],
-    /// Room for one block's plane `[places, LANES]`.
+    /// Room for one block's plane `[places, LANES]`, or twice as much.
     plane: &'a mut [f32],
     /// One image's `[F, P_o, Q_o]`.
     y: &'a mut [f32],
@@ -53,24 +56,24 @@ struct Forward<'a> {
 impl Forward<'_> {
     /// The convolution of one block of filters with one group of the image.
     #[inline(always)]
-    fn convolve<L: Lanes>(&mut self, lanes: L, group: &[f32], w: &[f32]) {
+    fn convolve<const N: usize, V: Vector<N>>(&mut self, lanes: V, group: &[f32], w: &[f32]) {
         let (starts, run) = (&self.layout.starts[..], self.layout.run);
-        let (plane, _) = self.plane.as_chunks_mut::<LANES>();
-        for (tile, out) in plane.chunks_mut(LANES).enumerate() {
+        let (plane, _) = self.plane.as_chunks_mut::<N>();
+        for (tile, out) in plane[..starts.len()].chunks_mut(PLACES).enumerate() {
             // The last place stands in for those that are not there.
-            let at: [usize; LANES] = std::array::from_fn(
+            let at: [usize; PLACES] = std::array::from_fn(
                 #[inline(always)]
-                |q| starts[(tile * LANES + q).min(starts.len() - 1)] as usize,
+                |q| starts[(tile * PLACES + q).min(starts.len() - 1)] as usize,
             );
-            let mut sums = [lanes.splat(0.0); LANES];
-            for (&begin, w) in self.layout.runs.iter().zip(w.chunks_exact(run * LANES)) {
-                let rows: [&[f32]; LANES] = std::array::from_fn(
+            let mut sums = [lanes.splat(0.0); PLACES];
+            for (&begin, w) in self.layout.runs.iter().zip(w.chunks_exact(run * N)) {
+                let rows: [&[f32]; PLACES] = std::array::from_fn(
                     #[inline(always)]
                     |q| &group[at[q] + begin as usize..][..run],
                 );
-                for (j, w) in w.as_chunks::<LANES>().0.iter().enumerate() {
+                for (j, w) in w.as_chunks::<N>().0.iter().enumerate() {
                     let w = lanes.load(w);
-                    for q in 0..LANES {
+                    for q in 0..PLACES {
                         sums[q] = lanes.add_scaled(sums[q], w, lanes.splat(rows[q][j]));
                     }
                 }
@@ -83,38 +86,37 @@ impl Forward<'_> {
 
     /// Bias, maximum and its place, for `filters` filters from the block's plane.
     #[inline(always)]
-    fn pool(&mut self, first: usize, filters: usize) {
+    fn pool<const N: usize, V: Vector<N>>(&mut self, lanes: V, first: usize, filters: usize) {
         let pool = &self.s.pool;
         let ([po, qo], wo) = (pool.output, pool.input[1]);
-        let (plane, _) = self.plane.as_chunks::<LANES>();
-        let mut bias = [0.0; LANES];
+        let (plane, _) = self.plane.as_chunks::<N>();
+        let mut bias = [0.0; N];
         bias[..filters].copy_from_slice(&self.bias[first..first + filters]);
+        let bias = lanes.load(&bias);
         for i in 0..po {
             let (top, bottom) = pool.inside(0, i);
             for j in 0..qo {
                 let (left, right) = pool.inside(1, j);
-                let (mut best, mut at) = (bias, [(top * wo + left) as u32; LANES]);
-                for e in 0..LANES {
-                    best[e] += plane[top * wo + left][e];
-                }
-                let mut total = [0.0; LANES];
+                let corner = top * wo + left;
+                let mut best = lanes.add(lanes.load(&plane[corner]), bias);
+                let mut at = lanes.place(corner as u32);
+                let mut total = lanes.splat(0.0);
                 for row in top..bottom {
-                    let places = plane[row * wo + left..row * wo + right].iter();
-                    for (place, here) in (row * wo + left..).zip(places) {
-                        for e in 0..LANES {
-                            let candidate = here[e] + bias[e];
-                            let wins = candidate > best[e];
-                            best[e] = if wins { candidate } else { best[e] };
-                            at[e] = if wins { place as u32 } else { at[e] };
-                            total[e] += candidate;
-                        }
+                    let places = &plane[row * wo + left..row * wo + right];
+                    for (place, here) in places.iter().enumerate() {
+                        let candidate = lanes.add(lanes.load(here), bias);
+                        let place = lanes.place((row * wo + left + place) as u32);
+                        (best, at) = lanes.larger((best, at), (candidate, place));
+                        total = lanes.add(total, candidate);
                     }
                 }
+                let (mut best, mut at) = (lanes.store(best), lanes.store_places(at));
                 // A sum is NaN if a summand is, and seldom else: one look at a whole window.
-                if total.iter().any(|total| total.is_nan()) {
+                if lanes.store(total).iter().any(|total| total.is_nan()) {
+                    let bias = lanes.store(bias);
                     for row in (top..bottom).rev() {
                         for place in (row * wo + left..row * wo + right).rev() {
-                            for e in 0..LANES {
+                            for e in 0..N {
                                 let candidate = plane[place][e] + bias[e];
                                 if candidate.is_nan() {
                                     (best[e], at[e]) = (candidate, place as u32);
@@ -131,20 +133,38 @@ impl Forward<'_> {
             }
         }
     }
+
+    /// A block of a group's filters, from number `first` of all on.
+    #[inline(always)]
+    fn block<const N: usize, V: Vector<N>>(
+        &mut self,
+        lanes: V,
+        channels: &[f32],
+        w: &[f32],
+        [first, filters]: [usize; 2],
+    ) {
+        self.convolve(lanes, channels, w);
+        self.pool(lanes, first, filters.min(N));
+    }
 }
 
 impl Work for Forward<'_> {
     #[inline(always)]
     fn run<L: Lanes>(mut self, lanes: L) {
-        let filters = self.s.f / self.s.groups;
-        let (image, w) = (self.image, self.w);
-        let mut blocks = w.chunks_exact(self.layout.taps() * LANES);
+        let (filters, taps) = (self.s.f / self.s.groups, self.layout.taps());
+        let (image, mut w) = (self.image, self.w);
         for group in 0..self.s.groups {
             let channels = &image[group * self.layout.group()..];
-            for first in (0..filters).step_by(LANES) {
-                let Some(w) = blocks.next() else { return };
-                self.convolve(lanes, channels, w);
-                self.pool(group * filters + first, LANES.min(filters - first));
+            let mut done = 0;
+            while done < filters {
+                let (first, left) = (group * filters + done, filters - done);
+                let wide = lanes.wide().filter(|_| left > LANES);
+                let (now, rest) = w.split_at(taps * if wide.is_some() { WIDE } else { LANES });
+                match wide {
+                    Some(wide) => self.block::<WIDE, _>(wide, channels, now, [first, left]),
+                    None => self.block::<LANES, _>(lanes, channels, now, [first, left]),
+                }
+                (w, done) = (rest, done + now.len() / taps);
             }
         }
     }
@@ -178,7 +198,7 @@ impl<'a> Images<'a> {
 
     fn forward(&self, x: &[f32], y: &mut [f32], argmax: &mut [u32]) {
         let mut image = lend(self.layout.laid());
-        let mut plane = lend(self.layout.places() * LANES);
+        let mut plane = lend(self.layout.places() * WIDE);
         self.layout.lay(x, &mut image);
         widest(Forward {
             s: &self.s,
@@ -394,7 +414,7 @@ impl Work for WeightGradient<'_> {
                         #[inline(always)]
                         |b| blocks[b.min(last)] as usize,
                     );
-                    let mut kept: [L::Octet; KEPT] = std::array::from_fn(
+                    let mut kept: [<L as Vector<LANES>>::Floats; KEPT] = std::array::from_fn(
                         #[inline(always)]
                         |b| lanes.load(&sums[b.min(last)]),
                     );
