@@ -13,6 +13,7 @@ use wgrad::fit::{
     Progress,
 };
 use wgrad::model::{Input, Model, layers::*};
+use wgrad::ops::pointwise::pointwise;
 use wgrad::optim::{AdamW, Group, Optimizer, Schedule};
 
 fn cpu() -> Device {
@@ -273,8 +274,26 @@ fn another_loss_group_or_callback_is_another_run() {
         })
     }
     let own = |by: f64| Loss::each("own", move |y, t| (y - t).square() * by);
+    fn weighed(by: f32) -> Loss {
+        Loss::new("weighed", move |scope, y, t| {
+            let by = scope.constant(&[1], vec![by])?;
+            let each = pointwise(scope, [y, t, by], |[y, t, by]| (y - t).square() * by)?;
+            let n = scope.extents(each)?[0];
+            scope.reshape(each, &[n])
+        })
+    }
     fn plain(fit: Fit<'_>) -> Fit<'_> {
         fit
+    }
+    fn by_mean(fit: Fit<'_>, power: f64) -> Fit<'_> {
+        let metric = Metric::each("mine", move |y, t| (y - t).abs().pow(power));
+        fit.metric(metric).with(EarlyStop::on("validation mine"))
+    }
+    fn by_root(fit: Fit<'_>) -> Fit<'_> {
+        by_mean(fit, 0.5)
+    }
+    fn by_square(fit: Fit<'_>) -> Fit<'_> {
+        by_mean(fit, 2.0)
     }
     fn stops(fit: Fit<'_>) -> Fit<'_> {
         fit.with(EarlyStop::on("training loss").patience(2))
@@ -293,12 +312,12 @@ fn another_loss_group_or_callback_is_another_run() {
                (loss, optimizer, with): (Loss, Optimizer, With),
                epochs| {
         let fit = Fit::new(model, loss, optimizer).batch(16).epochs(epochs);
-        let fit = with(fit.checkpoint(&file).resume());
+        let fit = with(fit.validation(data).checkpoint(&file).resume());
         fit.run(data, &device).map(drop)
     };
     let step = "steps compute something else";
     type Two = [(Loss, Optimizer, With); 2];
-    let both: [(_, Two, &str); 6] = [
+    let both: [(_, Two, &str); 8] = [
         (
             &classification,
             [0.1, 0.2].map(|s| (smooth(s), adam(), plain as With)),
@@ -317,6 +336,16 @@ fn another_loss_group_or_callback_is_another_run() {
         (
             &regression,
             ["bias", "dense"].map(|p| (Loss::mse(), spares(p), plain as With)),
+            step,
+        ),
+        (
+            &regression,
+            [1.0, 100.0].map(|by| (weighed(by), adam(), plain as With)),
+            step,
+        ),
+        (
+            &regression,
+            [by_root as With, by_square].map(|w| (Loss::mse(), adam(), w)),
             step,
         ),
         (

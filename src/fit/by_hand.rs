@@ -30,6 +30,12 @@ impl ByHand {
         })
     }
 
+    /// What stands in the table as training begins.
+    pub fn values(&self) -> Result<Vec<f32>> {
+        self.table
+            .values(&self.each, &|name| self.held.contains(name))
+    }
+
     /// Writes all of them to the device.
     pub fn write(&self, session: &mut Session) -> Result<()> {
         self.write_of(session, &self.each)

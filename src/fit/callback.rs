@@ -184,7 +184,7 @@ impl Watched {
             Error::unknown("number of an epoch", &self.number, &known)
         })?;
         if number.is_nan() {
-            let wanted = "a number in every epoch: the validation rows may lack a class";
+            let wanted = "a number in every epoch: the validation rows may lack a class, or their targets a spread";
             return Err(Error::setting(&self.number, number, wanted));
         }
         Ok(number)

@@ -31,6 +31,11 @@ pub trait Measure: fmt::Debug + Send + Sync {
         Ok(output.clone())
     }
 
+    /// The same by sums of differences from a number, which is one of the targets; none where that keeps no digits.
+    fn about(&self, _target: f64) -> Option<Arc<dyn Measure>> {
+        None
+    }
+
     /// How many classes targets may be of, given the output; none where they are no classes.
     fn classes(&self, _output: &Input) -> Option<usize> {
         None

@@ -88,14 +88,15 @@ impl Metric {
         })
     }
 
-    /// 1 − Σ (y − t)² / Σ (t − mean t)² over all elements. Totals are floats of 32 bits: of targets far
-    /// from 0 beside their spread, [`Metric::r2_about`] keeps the digits.
+    /// 1 − Σ (y − t)² / Σ (t − mean t)² over all elements; not a number where targets are all the same, as of one row.
+    /// Totals are floats of 32 bits, so they are taken about the first target, and targets far from 0 keep their digits.
     pub fn r2() -> Self {
-        Self::r2_about(0.0)
+        Self::new(R2 { centre: None })
     }
 
-    /// [`Metric::r2`], the targets' mean taken about a number near it.
+    /// [`Metric::r2`] with totals about this number.
     pub fn r2_about(centre: f64) -> Self {
+        let centre = Some(centre);
         Self::new(R2 { centre })
     }
 
@@ -221,7 +222,8 @@ const SPREAD: f64 = 4e-6;
 
 #[derive(Debug)]
 struct R2 {
-    centre: f64,
+    /// What totals are taken about; the first target if it is not said.
+    centre: Option<f64>,
 }
 
 impl Measure for R2 {
@@ -236,12 +238,23 @@ impl Measure for R2 {
         let y = scope.reshape(output, &[n, rest, 1])?;
         let t = scope.reshape(target, &[n, rest, 1])?;
         let which = scope.constant(&[3], vec![0.0, 1.0, 2.0])?;
+        let centre = self.centre.unwrap_or(0.0);
         let each = pointwise(scope, [y, t, which], |[y, t, which]| {
-            let off = &t - self.centre;
+            let off = &t - centre;
             let other = which.lt(1.5).select(&off, off.square());
             which.lt(0.5).select((y - &t).square(), other)
         })?;
         scope.op1(Arc::new(Reduction::new(Kind::Mean, &[1])), &[each])
+    }
+
+    fn about(&self, target: f64) -> Option<Arc<dyn Measure>> {
+        let about = Self {
+            centre: Some(target),
+        };
+        match self.centre {
+            None => Some(Arc::new(about)),
+            Some(_) => None,
+        }
     }
 
     fn finish(&self, totals: &[f64], examples: usize) -> Vec<(String, f64)> {

@@ -256,10 +256,19 @@ impl Trained {
                 };
                 let outputs = net.run(&[("image", pixels.as_slice().into())])?;
                 let scores = self.output_of(&outputs, schema.classes.len())?;
-                told = most_probable(finite(scores)?, &schema.classes).into_iter();
+                let rows = scores.outer_iter().map(wrong).collect::<Vec<_>>();
+                let probable = most_probable(scores, &schema.classes);
+                told = rows
+                    .into_iter()
+                    .zip(probable)
+                    .collect::<Vec<_>>()
+                    .into_iter();
             }
-            for read in read {
-                let answer = read.map(|_| told.next().unwrap_or_default());
+            for (path, read) in paths.iter().zip(read) {
+                let answer = read.and_then(|_| match told.next().unwrap_or_default() {
+                    (None, answer) => Ok(answer),
+                    (Some(x), _) => Err(not_finite(&path.as_ref().display().to_string(), x)),
+                });
                 answers.push(answer);
             }
         }
@@ -269,16 +278,21 @@ impl Trained {
 
 /// Holds what a model says to numbers: what is none is no answer.
 fn finite(values: &ArrayD<f32>) -> Result<&ArrayD<f32>> {
-    let wrong = |row: ArrayViewD<'_, f32>| row.iter().copied().find(|x| !x.is_finite());
     let mut rows = values.outer_iter().map(wrong).enumerate();
     match rows.find_map(|(row, x)| Some((row, x?))) {
         None => Ok(values),
-        Some((row, x)) => {
-            let name = format!("what the model says of row {}", row + 1);
-            let wanted = "finite numbers: the weights or this row's own numbers are too large";
-            Err(Error::setting(name, x, wanted))
-        }
+        Some((row, x)) => Err(not_finite(&format!("row {}", row + 1), x)),
     }
+}
+
+/// The first number of a row that is none.
+fn wrong(row: ArrayViewD<'_, f32>) -> Option<f32> {
+    row.iter().copied().find(|x| !x.is_finite())
+}
+
+fn not_finite(of: &str, found: f32) -> Error {
+    let wanted = "finite numbers: weights, or what the model is asked about, are too large";
+    Error::setting(format!("what the model says of {of}"), found, wanted)
 }
 
 /// Of each row of scores, the most probable class and its probability; of equal ones the first.

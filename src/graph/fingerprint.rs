@@ -1,6 +1,6 @@
 //! What a program is recognised by: its ops and how they hang together.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
@@ -9,11 +9,16 @@ use super::{Graph, Kind, Program};
 use crate::files::hex;
 
 impl Graph {
-    /// A hash of a program's ops, their inputs and the variables that they read and write; equal in every process
-    /// that writes the same program, whatever else its graph has.
-    pub(crate) fn fingerprint(&self, program: Program) -> String {
+    /// A hash of a program's ops, their inputs and the variables that they read and write, with the numbers of those that
+    /// stay as they are, by node; equal in every process that writes the same program, whatever else its graph has.
+    pub(crate) fn fingerprint(
+        &self,
+        program: Program,
+        constants: &HashMap<usize, &[f32]>,
+    ) -> String {
         let mut numbers = HashMap::new();
         let mut text = String::new();
+        let mut read = BTreeSet::new();
         for (index, node) in self.nodes.iter().enumerate() {
             let Kind::Op(op) = &node.kind else {
                 continue;
@@ -26,6 +31,7 @@ impl Graph {
             // Writing to a text does not fail.
             let _ = write!(text, "{number}: {} ", without_addresses(&format!("{op:?}")));
             for input in &node.inputs {
+                read.extend(constants.contains_key(&input.node).then_some(input.node));
                 let _ = match (&self.nodes[input.node].kind, numbers.get(&input.node)) {
                     (Kind::Variable(name), _) => {
                         write!(
@@ -41,7 +47,11 @@ impl Graph {
             }
             text.push('\n');
         }
-        hex(&Sha256::digest(text))
+        let mut hash = Sha256::new().chain_update(text);
+        for node in read {
+            hash.update(bytemuck::cast_slice(constants[&node]));
+        }
+        hex(&hash.finalize())
     }
 }
 
@@ -65,6 +75,10 @@ mod tests {
     use crate::shape::Type;
 
     fn program(number: f64, before: bool) -> String {
+        with_constant(number, before, 1.0)
+    }
+
+    fn with_constant(number: f64, before: bool, constant: f32) -> String {
         let mut graph = Graph::new();
         if before {
             let own = graph
@@ -77,7 +91,9 @@ mod tests {
         let program = graph.begin("train");
         let y = pointwise(&mut graph, [x], |[x]| x * Expr::constant(number)).unwrap();
         pointwise(&mut graph, [y, x], |[y, x]| y + x).unwrap();
-        graph.fingerprint(program)
+        let numbers = [constant; 2];
+        let constants = HashMap::from([(x.node, &numbers[..])]);
+        graph.fingerprint(program, &constants)
     }
 
     #[test]
@@ -85,6 +101,7 @@ mod tests {
         assert_eq!(program(2.0, false), program(2.0, false));
         assert_eq!(program(2.0, false), program(2.0, true));
         assert_ne!(program(2.0, false), program(2.5, false));
+        assert_ne!(program(2.0, false), with_constant(2.0, false, 3.0));
     }
 
     #[test]

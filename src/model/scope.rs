@@ -128,6 +128,16 @@ impl Variables {
         own.map(|(_, count)| *count).min()
     }
 
+    /// The numbers of constants, by node.
+    pub(crate) fn constants(&self) -> HashMap<usize, &[f32]> {
+        let mut constants = HashMap::new();
+        for variable in &self.list {
+            let given = variable.given.as_ref();
+            constants.extend(given.map(|given| (variable.value.node, given.as_slice())));
+        }
+        constants
+    }
+
     /// The constant of these values, declared where it is not there yet.
     fn constant(&mut self, graph: &mut Graph, ty: Type, values: Vec<f32>) -> Result<Value> {
         // By bits: what is not a number equals itself here, and the two zeros are two.

@@ -47,11 +47,18 @@ fn size(operator: &Operator) -> usize {
 /// How often a network may be copied into layers: what several of them need is in each.
 const COPIES: usize = 16;
 
+/// Numbers that may be copied from any file.
+const FEW_NUMBERS: usize = 1 << 20;
+
 /// Makes weights of the operators that only hand on another weight. PyTorch's exporter writes parameters of equal numbers
 /// once, as all ones and zeros before training are, and the others as its `Identity`; they are parameters of their own, under
 /// the names that they have. What modules share is one initializer that several operators read, and stays shared.
-fn untie(network: &mut Network) {
+fn untie(network: &mut Network) -> Result<()> {
     let (weights, operators) = (&mut network.weights, &mut network.operators);
+    // A small file must not become a large model.
+    let all: usize = weights.iter().map(|(_, tensor)| tensor.numbers.len()).sum();
+    let most = FEW_NUMBERS + COPIES * all;
+    let mut copied = 0usize;
     operators.retain(|operator| {
         let (of, [name]) = (operator.inputs.first(), operator.outputs.as_slice()) else {
             return true;
@@ -60,17 +67,28 @@ fn untie(network: &mut Network) {
         let Some((_, tensor)) = known.find(|(weight, _)| Some(weight) == of) else {
             return true;
         };
-        let own = (name.clone(), tensor.clone());
-        weights.push(own);
+        copied = copied.saturating_add(tensor.numbers.len());
+        if copied <= most {
+            let own = (name.clone(), tensor.clone());
+            weights.push(own);
+        }
         false
     });
+    match copied <= most {
+        true => Ok(()),
+        false => {
+            let found = format!("{copied} numbers in weights that are equal to others");
+            let wanted = format!("{most} at most, {COPIES} times as many as the file has");
+            Err(Error::setting("weights", found, wanted))
+        }
+    }
 }
 
 /// The model of a network, and its weights.
 pub(super) fn model(network: &Network, registry: &Registry) -> Result<(Model, Weights)> {
     let mut network = network.clone();
     super::export::prune(&mut network);
-    untie(&mut network);
+    untie(&mut network)?;
     let survey = Survey::new(&network)?;
     let mut draft = Draft {
         survey: &survey,

@@ -30,7 +30,9 @@ pub struct Slice {
 /// along an axis of a value.
 pub(super) fn reaches(start: usize, step: usize, count: usize, whole: usize) -> bool {
     let last = count.saturating_sub(1).saturating_mul(step);
-    step > 0 && start <= whole && last.saturating_add(count.min(1)) <= whole - start
+    // Kernels have steps in 32 bits.
+    let step_is_held = step > 0 && u32::try_from(step).is_ok();
+    step_is_held && start <= whole && last.saturating_add(count.min(1)) <= whole - start
 }
 
 impl Op for Slice {

@@ -484,6 +484,15 @@ fn what_a_metric_cannot_tell_is_no_number() {
         assert!(told(Metric::r2(), &[0.5; 40], &[t; 40]).is_nan(), "{t}");
         assert!(told(Metric::r2(), &[0.5], &[t]).is_nan(), "{t}");
     }
+    // Nor has a long column, whose sums are rounded many times; far from 0 digits stay.
+    assert!(told(Metric::r2(), &[0.5; 20_000], &[0.1; 20_000]).is_nan());
+    let years: Vec<f32> = (0..400).map(|i| 2000.0 + (i % 20) as f32).collect();
+    let r2 = told(
+        Metric::r2(),
+        &years.iter().map(|t| t + 1.0).collect::<Vec<_>>(),
+        &years,
+    );
+    assert!((r2 - (1.0 - 1.0 / 33.25)).abs() < 1e-5, "{r2}");
     let r2 = told(Metric::r2(), &[1.0, 2.0, 3.0], &[1.0, 2.0, 4.0]);
     assert!((r2 - (1.0 - 1.0 / (14.0 / 3.0))).abs() < 1e-5, "{r2}");
     // However far from 0 scores are, their order counts.

@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 
+use sha2::{Digest, Sha256};
+
 use super::step::Step;
 use super::writing::Writing;
 use super::{Setup, host32};
 use crate::compile::Options;
 use crate::error::Result;
 use crate::exec::Device;
+use crate::files::hex;
 use crate::fit::by_hand::ByHand;
 use crate::fit::saved::{self, Seed};
 use crate::fit::training::{Total, Training};
@@ -66,7 +69,12 @@ impl Setup<'_> {
             fuse: self.wishes.fuse,
             ..Options::on(device.info())
         };
-        let fingerprint = graph.fingerprint(train);
+        let constants = variables.constants();
+        let mut fingerprint = graph.fingerprint(train, &constants);
+        // What is validated by decides how callbacks act.
+        for evaluation in evaluations.iter().filter(|e| e.set == "validation") {
+            fingerprint += &graph.fingerprint(evaluation.program, &constants);
+        }
         let mut session = Session::with(&graph, device, &options)?;
         let seed = Seed {
             seed: self.seed,
@@ -120,6 +128,9 @@ impl Setup<'_> {
             session,
         };
         if let Some(by_hand) = &training.by_hand {
+            // Numbers that are no part of the program.
+            let hash = Sha256::digest(bytemuck::cast_slice(&by_hand.values()?));
+            training.fingerprint += &hex(&hash);
             by_hand.write(&mut training.session)?;
         }
         training.begin_drawn()?;

@@ -120,7 +120,11 @@ impl Setup<'_> {
         for metric in self.metrics {
             let (place, _) = self.metric_output(metric)?;
             let target = targets[metric.target()];
-            let value = metric.measure().write(&mut scope, outputs[place], target);
+            let first = data.columns().column(metric.target())?.row(0);
+            let about = first.first().map(|&first| f64::from(first));
+            let about = about.and_then(|first| metric.measure().about(first));
+            let measure = about.as_deref().unwrap_or(metric.measure());
+            let value = measure.write(&mut scope, outputs[place], target);
             let value = value.map_err(|e| e.within(&format!("metric {}", metric.name())))?;
             let extents = scope.extents(value)?;
             measured.push((metric, value, extents[1..].iter().product::<usize>()));

@@ -153,7 +153,8 @@ layer!(Slice, "slice", |layer, scope, inputs| {
         axis,
         start,
         extent: (end - start).div_ceil(layer.step),
-        step: layer.step,
+        // Of one place a longer step says nothing more.
+        step: layer.step.min(extent),
     };
     scope.op1(Arc::new(part), &[x])
 });
@@ -227,7 +228,8 @@ pub enum Reduced {
     Norm,
 }
 
-/// One number of all along some axes of an example, which are gone then, as `x.mean(1)` and `x.amax(1)` in PyTorch.
+/// One number of all along some axes of an example, which are gone then, as `x.mean(1)` and `x.max(1).values` in PyTorch. Of
+/// several largest or smallest elements the first alone has the gradient.
 ///
 /// ```
 /// # use wgrad::model::{Model, layers::*};

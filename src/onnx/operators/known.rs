@@ -133,8 +133,12 @@ impl Call<'_, '_> {
     pub(super) fn product(&mut self) -> Result<Held> {
         self.allow(&["axes", "keepdims", "noop_with_empty_axes"])?;
         let rank = self.extents(0)?.len();
-        let axes = self.ints("axes")?.map_or(rank, |axes| axes.len());
-        if axes != rank || self.int("noop_with_empty_axes", 0)? != 0 {
+        let mut axes = match self.ints("axes")? {
+            Some(axes) => self.axes(&axes, rank)?,
+            None => (0..rank).collect(),
+        };
+        axes.sort_unstable();
+        if !axes.into_iter().eq(0..rank) || self.int("noop_with_empty_axes", 0)? != 0 {
             return Err(self.wrong("axes", "all of them"));
         }
         let mut product = self.known_ints(0)?.into_iter();

@@ -37,6 +37,10 @@ fn transposed(tensor: &Tensor, axes: &[usize]) -> Tensor {
     let own = &tensor.extents;
     let apart = |axis: usize| own[axis + 1..].iter().product::<usize>();
     let extents: Vec<usize> = axes.iter().map(|&axis| own[axis]).collect();
+    if tensor.numbers.len() == 0 {
+        let numbers = tensor.numbers.clone();
+        return Tensor { extents, numbers };
+    }
     let mut places = vec![0];
     for (&axis, &extent) in axes.iter().zip(&extents) {
         let next = |place: usize| (0..extent).map(move |i| place + i * apart(axis));
@@ -266,6 +270,10 @@ impl Call<'_, '_> {
             let count = far.max(0) / step_over + i64::from(far.max(0) % step_over > 0);
             let places = (0..count).map(|i| (start + i * step) as usize);
             held = match held {
+                Held::Known(mut tensor) if tensor.numbers.len() == 0 => {
+                    tensor.extents[axis] = count as usize;
+                    Held::Known(tensor)
+                }
                 Held::Known(tensor) => {
                     let places: Vec<usize> = places.collect();
                     Held::Known(along(&tensor, axis, &places))

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use super::correlation::{
     Correlation, FEW, Panels, Places, TASK_ROWS, WORTH_SHARING, pays, with_made, with_planes,
 };
-use super::planes::{Planes, WIDEST};
+use super::planes::{Planes, WIDEST, copy};
 use super::reference::Launched;
 use crate::threads::prelude::*;
 
@@ -112,7 +112,7 @@ impl<'w> Forward<'w> {
             for (y, made) in filters {
                 let rows = made.chunks(self.places.step());
                 for (y, made) in y.chunks_exact_mut(wo).zip(rows) {
-                    y.copy_from_slice(&made[..wo]);
+                    copy(y, &made[..wo]);
                 }
             }
         });

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::correlation::{Correlation, FEW, Panels, Places, finite, pays, with_made, with_planes};
-use super::planes::{WIDEST, shared};
+use super::planes::{WIDEST, copy, shared};
 use super::reference::Launched;
 
 /// The pixels of one phase of an image.
@@ -164,10 +164,9 @@ impl InputGradient {
             let rows = plane.chunks_exact_mut(self.columns).take(self.rows);
             let rows = rows.skip(self.before[0]);
             for (to, g) in rows.zip(g.chunks_exact(wo).skip(self.first[0])) {
-                let (to, g) = (&mut to[self.before[1]..], g.get(self.first[1]..));
-                for (to, &g) in to.iter_mut().zip(g.unwrap_or(&[])) {
-                    *to = g;
-                }
+                let to = &mut to[self.before[1]..];
+                let g = g.get(self.first[1]..).unwrap_or(&[]);
+                copy(to, &g[..g.len().min(to.len())]);
             }
         }
     }
@@ -198,8 +197,7 @@ impl InputGradient {
             };
             match step {
                 1 => {
-                    let n = made.len().min(w);
-                    dx[..n].copy_from_slice(&made[..n]);
+                    copy(dx, &made[..made.len().min(w)]);
                 }
                 _ => {
                     let to = dx.iter_mut().skip(first).step_by(step);

@@ -7,7 +7,7 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use super::correlation::{Places, pays, with_made, with_planes};
-use super::planes::{Planes, WIDEST};
+use super::planes::{Planes, WIDEST, copy};
 use super::reference::Launched;
 use crate::ops::registers::Registers;
 
@@ -81,30 +81,36 @@ impl WeightGradient {
         }
     }
 
-    /// Puts an image's g `[filters, H_o, W_o]` together as sums are made of it: of `at_once` blocks of filters, or of those
-    /// that are left, vector by vector, one filter's after the other's.
+    /// Puts g `[filters, H_o, W_o]` of image `i` of `count` together as sums are made of it: of `at_once` blocks of filters,
+    /// or of those that are left, image by image and vector by vector, one filter's after the other's.
     #[inline(always)]
-    fn pack<S: Simd>(&self, s: &Launched, g: &[f32], at_once: usize, packed: &mut [f32]) {
+    fn pack<S: Simd>(
+        &self,
+        s: &Launched,
+        g: &[f32],
+        at_once: usize,
+        [i, count]: [usize; 2],
+        packed: &mut [f32],
+    ) {
         let ([ho, wo], apart) = (s.at.output, self.places.apart());
         let most = at_once * FILTERS;
-        let all = g
-            .chunks(most * ho * wo)
-            .zip(packed.chunks_mut(most * apart));
-        for (g, packed) in all {
-            let filters = packed.len() / apart;
+        let blocks = packed.chunks_mut(most * apart * count);
+        for (g, packed) in g.chunks(most * ho * wo).zip(blocks) {
+            let filters = packed.len() / (apart * count);
+            let packed = &mut packed[i * filters * apart..][..filters * apart];
             for (f, g) in g.chunks_exact(ho * wo).enumerate() {
-                for (i, mut row) in g.chunks_exact(wo).enumerate() {
-                    let mut at = i * self.places.step();
-                    while !row.is_empty() {
+                for (row, mut g) in g.chunks_exact(wo).enumerate() {
+                    let mut at = row * self.places.step();
+                    while !g.is_empty() {
                         let (vector, lane) = (at / S::F32_LANES, at % S::F32_LANES);
-                        let n = (S::F32_LANES - lane).min(row.len());
+                        let n = (S::F32_LANES - lane).min(g.len());
                         let to = &mut packed[(vector * filters + f) * S::F32_LANES + lane..][..n];
                         // A whole one is a load and a store.
-                        match (S::as_mut_simd_f32s(to), S::as_simd_f32s(&row[..n])) {
+                        match (S::as_mut_simd_f32s(to), S::as_simd_f32s(&g[..n])) {
                             (([to], _), ([from], _)) => *to = *from,
-                            ((_, to), (_, from)) => to.copy_from_slice(from),
+                            ((_, to), (_, from)) => copy(to, from),
                         }
-                        (at, row) = (at + n, &row[n..]);
+                        (at, g) = (at + n, &g[n..]);
                     }
                 }
             }
@@ -135,14 +141,13 @@ impl WithSimd for Sums<'_> {
         let (together, planes, gradients) = (self.together, self.planes, self.gradients);
         let (channels, filters) = (s.c / s.groups, s.f / s.groups);
         let (places, taps) = (own.places, own.taps.len());
-        let offsets: Vec<usize> = (0..places.vectors()).map(|v| places.of(v)).collect();
         let blocks = filters.div_ceil(FILTERS);
-        let portion = Portion {
-            taps: &own.taps,
-            size: channels * own.planes.channel(),
-            packed: blocks * FILTERS * places.apart(),
-            offsets: &offsets,
-        };
+        let size = channels * own.planes.channel();
+        let packed = blocks * FILTERS * places.apart();
+        // Where the vectors of places begin in the planes of all images.
+        let vectors = places.vectors();
+        let of_image = |i: usize| (0..vectors).map(move |v| i * size + places.of(v));
+        let offsets: Vec<usize> = (0..together).flat_map(of_image).collect();
         // A row of blocks for some filters, a column for some taps.
         let width = taps.div_ceil(TAPS);
         let mut sums = vec![[[simd.splat_f32s(0.0); TAPS]; FILTERS]; blocks * width];
@@ -152,18 +157,27 @@ impl WithSimd for Sums<'_> {
             1
         };
         for images in images.chunks(together) {
-            let rooms = planes.chunks_exact_mut(portion.size);
-            let rooms = rooms.zip(gradients.chunks_exact_mut(portion.packed));
-            for ((x, g), (planes, gradients)) in images.iter().zip(rooms) {
-                own.planes.lay(s, x, planes);
-                own.pack::<S>(s, g, at_once, gradients);
+            let count = images.len();
+            let gradients = &mut gradients[..count * packed];
+            if count < together {
+                // Gaps stand elsewhere.
+                gradients.fill(0.0);
             }
-            for (number, rows) in sums.chunks_mut(at_once * width).enumerate() {
-                let from = number * at_once * FILTERS * places.apart();
-                let laid = [&*planes, &gradients[from..]];
+            let rooms = planes.chunks_exact_mut(size).enumerate();
+            for ((x, g), (i, planes)) in images.iter().zip(rooms) {
+                own.planes.lay(s, x, planes);
+                own.pack::<S>(s, g, at_once, [i, count], gradients);
+            }
+            let portion = Portion {
+                taps: &own.taps,
+                planes,
+                offsets: &offsets[..count * vectors],
+            };
+            let parts = gradients.chunks(at_once * FILTERS * places.apart() * count);
+            for (rows, gradients) in sums.chunks_mut(at_once * width).zip(parts) {
                 match rows.split_at_mut(width) {
-                    (row, []) => portion.add(simd, images.len(), laid, [row]),
-                    (row, next) => portion.add(simd, images.len(), laid, [row, next]),
+                    (row, []) => portion.add(simd, gradients, [row]),
+                    (row, next) => portion.add(simd, gradients, [row, next]),
                 }
             }
         }
@@ -182,10 +196,9 @@ impl WithSimd for Sums<'_> {
 #[derive(Clone, Copy)]
 struct Portion<'a> {
     taps: &'a [usize],
-    /// Elements of an image's planes, and of its gradients.
-    size: usize,
-    packed: usize,
-    /// Where in a plane the vectors of places begin.
+    /// Of one image after the other.
+    planes: &'a [f32],
+    /// Where in the planes vectors of places begin, those of all images.
     offsets: &'a [usize],
 }
 
@@ -193,13 +206,12 @@ struct Portion<'a> {
 type Block<V> = [[V; TAPS]; FILTERS];
 
 impl Portion<'_> {
-    /// Adds what the images give to `B` rows of blocks, whose gradients begin where those given do.
+    /// Adds what the images give to `B` rows of blocks, whose gradients these are.
     #[inline(always)]
     fn add<S: Simd, const B: usize>(
         &self,
         simd: S,
-        images: usize,
-        [planes, gradients]: [&[f32]; 2],
+        gradients: &[f32],
         rows: [&mut [Block<S::f32s>]; B],
     ) {
         for (block, own) in self.taps.chunks(TAPS).enumerate() {
@@ -212,30 +224,27 @@ impl Portion<'_> {
             for b in 0..B {
                 kept[b] = rows[b][block];
             }
-            for i in 0..images {
-                let (planes, gradients) = (&planes[i * self.size..], &gradients[i * self.packed..]);
-                self.image::<S, B>(simd, [planes, gradients], taps, &mut kept);
-            }
+            self.images::<S, B>(simd, gradients, taps, &mut kept);
             for b in 0..B {
                 rows[b][block] = kept[b];
             }
         }
     }
 
-    /// Adds what one image gives.
+    /// Adds what they give to one block of each row.
     #[inline(always)]
-    fn image<S: Simd, const B: usize>(
+    fn images<S: Simd, const B: usize>(
         &self,
         simd: S,
-        [planes, gradients]: [&[f32]; 2],
+        gradients: &[f32],
         taps: [usize; TAPS],
         sums: &mut [Block<S::f32s>; B],
     ) {
         // Of one length, which is looked at once for all.
-        let length = planes.len() - taps.iter().max().unwrap_or(&0);
+        let length = self.planes.len() - taps.iter().max().unwrap_or(&0);
         let mut x: [&[f32]; TAPS] = [&[]; TAPS];
         for t in 0..TAPS {
-            x[t] = &planes[taps[t]..][..length];
+            x[t] = &self.planes[taps[t]..][..length];
         }
         let (gradients, _) = S::as_simd_f32s(gradients);
         let (gradients, _) = gradients.as_chunks::<FILTERS>();

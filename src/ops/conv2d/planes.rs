@@ -117,7 +117,7 @@ impl Planes {
                     let at = i * window.stride[0] + row - window.padding[0];
                     let (x, to) = (&x[at * w + from..(at + 1) * w], &mut to[before..][..inside]);
                     match step {
-                        1 => to.copy_from_slice(&x[..inside]),
+                        1 => copy(to, &x[..inside]),
                         _ => {
                             for (to, &x) in to.iter_mut().zip(x.iter().step_by(step)) {
                                 *to = x;
@@ -127,6 +127,22 @@ impl Planes {
                 }
             }
         }
+    }
+}
+
+/// Copies a row. Rows of few vectors are moved at once: a call would take as long as they do.
+#[inline(always)]
+pub(super) fn copy(to: &mut [f32], from: &[f32]) {
+    fn some<const N: usize>(to: &mut [f32], from: &[f32]) {
+        if let (Some(to), Some(from)) = (to.first_chunk_mut::<N>(), from.first_chunk()) {
+            *to = *from;
+        }
+    }
+    match from.len() {
+        8 => some::<8>(to, from),
+        16 => some::<16>(to, from),
+        32 => some::<32>(to, from),
+        n => to[..n].copy_from_slice(from),
     }
 }
 
