@@ -254,7 +254,8 @@ impl ImageFolder {
         let valid: Vec<&str> = valid.collect();
         if let (true, [first, second, ..]) = (parted, valid.as_slice()) {
             let found = format!("the folders `{first}` and `{second}`");
-            let fix = "Name the folder of the pictures to be evaluated after each epoch so.";
+            let fix =
+                "Keep one of these folders, that of the pictures to be evaluated after each epoch.";
             return Err(Error::file(&self.path, found, "one of them", fix));
         }
         let (valid, test) = (part(valid.first().unwrap_or(&PARTS[1]))?, part(PARTS[2])?);

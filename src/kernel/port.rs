@@ -30,7 +30,8 @@ pub struct Port {
 pub(crate) trait Finish: Send {
     /// What the port's binding holds: before an element is taken, what was there.
     fn results(&mut self) -> &mut [f32];
-    /// The port's memory, if elements are results as they are: it is written then, and nothing taken.
+    /// Where a core may write its elements itself: the port's memory, if nothing stands at the core's end. Else it hands
+    /// them over by [`Finish::take`].
     fn plain(&mut self) -> Option<&mut [f32]> {
         None
     }

@@ -59,18 +59,21 @@ fn untie(network: &mut Network) -> Result<()> {
     let all: usize = weights.iter().map(|(_, tensor)| tensor.numbers.len()).sum();
     let most = FEW_NUMBERS + COPIES * all;
     let mut copied = 0usize;
+    let mut places: HashMap<String, usize> = (weights.iter().enumerate())
+        .map(|(place, (name, _))| (name.clone(), place))
+        .collect();
     operators.retain(|operator| {
         let (of, [name]) = (operator.inputs.first(), operator.outputs.as_slice()) else {
             return true;
         };
-        let mut known = weights.iter().filter(|_| operator.kind == "Identity");
-        let Some((_, tensor)) = known.find(|(weight, _)| Some(weight) == of) else {
+        let known = of.filter(|_| operator.kind == "Identity");
+        let Some(&place) = known.and_then(|weight| places.get(weight)) else {
             return true;
         };
-        copied = copied.saturating_add(tensor.numbers.len());
+        copied = copied.saturating_add(weights[place].1.numbers.len());
         if copied <= most {
-            let own = (name.clone(), tensor.clone());
-            weights.push(own);
+            places.insert(name.clone(), weights.len());
+            weights.push((name.clone(), weights[place].1.clone()));
         }
         false
     });

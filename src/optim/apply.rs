@@ -561,12 +561,12 @@ fn clear(graph: &mut Graph, variable: Value) -> Result<()> {
     Ok(())
 }
 
-/// Which parameters stay as they are, in a table of hyperparameters: of one an entry above ½, and so of the sums of
-/// squares of gradients, of those that the norm of all is made of.
+/// Entries of a table of hyperparameters that say what is held: 1 where it is, else 0. A parameter has one; the norm of
+/// all gradients reads one for each sum of squares that it is made of ([`Squares`]), `from` being the first.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Held {
     pub table: Value,
-    /// The first entry.
+    /// The entry, or the first of several.
     pub from: usize,
 }
 

@@ -29,7 +29,7 @@ macro_rules! activations {
                 .with::<Sigmoid>()
                 .with::<Tanh>()
                 .with::<LeakyRelu>()
-        .with::<PRelu>()
+                .with::<PRelu>()
                 .with::<Elu>()
                 .with::<Softmax>()
                 .with::<LogSoftmax>()

@@ -284,7 +284,11 @@ impl Reduce {
 layer!(Reduce, "reduce", |layer, scope, inputs| {
     let [x] = arity("reduce", inputs)?;
     let mut axes = Vec::new();
-    for &axis in &layer.axes {
+    for (k, &axis) in layer.axes.iter().enumerate() {
+        if layer.axes[..k].contains(&axis) {
+            let found = format!("axis {axis} twice");
+            return Err(Error::shape("reduce", found, "each axis once"));
+        }
         axes.push(axis_of(scope, "reduce", x, axis)?.1);
     }
     let kind = match layer.to {

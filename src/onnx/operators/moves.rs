@@ -37,7 +37,7 @@ fn transposed(tensor: &Tensor, axes: &[usize]) -> Tensor {
     let own = &tensor.extents;
     let apart = |axis: usize| own[axis + 1..].iter().product::<usize>();
     let extents: Vec<usize> = axes.iter().map(|&axis| own[axis]).collect();
-    if tensor.numbers.len() == 0 {
+    if tensor.numbers.is_empty() {
         let numbers = tensor.numbers.clone();
         return Tensor { extents, numbers };
     }
@@ -246,7 +246,7 @@ impl Call<'_, '_> {
             let found = format!("{} starts, {counts:?} ends, axes and steps", starts.len());
             return Err(self.refused(
                 found,
-                "one of each for axes that are there, once and not empty",
+                "a start, an end and a step for each of some axes, none of them twice and none empty",
             ));
         }
         let mut held = self.held(0)?.clone();
@@ -270,7 +270,7 @@ impl Call<'_, '_> {
             let count = far.max(0) / step_over + i64::from(far.max(0) % step_over > 0);
             let places = (0..count).map(|i| (start + i * step) as usize);
             held = match held {
-                Held::Known(mut tensor) if tensor.numbers.len() == 0 => {
+                Held::Known(mut tensor) if tensor.numbers.is_empty() => {
                     tensor.extents[axis] = count as usize;
                     Held::Known(tensor)
                 }

@@ -17,6 +17,8 @@ const FILTERS: usize = 4;
 const TAPS: usize = 3;
 /// Elements of images and gradients that go by before the next filters' turn: half of a near cache.
 const NEAR: usize = 1 << 16;
+/// Elements of gradients that stay in the nearest cache while taps go by.
+const NEAREST: usize = 3 << 11;
 
 /// A weight gradient made ready.
 pub(super) struct WeightGradient {
@@ -60,7 +62,14 @@ impl WeightGradient {
             let size = channels * self.planes.channel();
             // Whole blocks of filters and, on registers of any width, whole vectors.
             let packed = filters.next_multiple_of(FILTERS) * self.places.apart();
-            let together = (NEAR / (size + packed)).clamp(1, images.len().max(1));
+            // All at once, if that is near enough: then no sum has to be kept from one portion to the next.
+            let all = images.len().max(1);
+            let whole = all * (size + packed) <= 2 * NEAR
+                && all * 2 * FILTERS * self.places.apart() <= NEAREST;
+            let together = match whole {
+                true => all,
+                false => (NEAR / (size + packed)).clamp(1, all),
+            };
             with_planes(together * size + WIDEST, |planes| {
                 with_made(together * packed, |gradients| {
                     // Behind the last image stand zeros, which the last vectors read, and so they do between the rows
@@ -81,8 +90,8 @@ impl WeightGradient {
         }
     }
 
-    /// Puts g `[filters, H_o, W_o]` of image `i` of `count` together as sums are made of it: of `at_once` blocks of filters,
-    /// or of those that are left, image by image and vector by vector, one filter's after the other's.
+    /// Packs g `[filters, H_o, W_o]` of image `i` of `count` into `[blocks, images, vectors, filters, lanes]`, as sums are
+    /// made of it. A block has `at_once` times [`FILTERS`] filters, the last one those that are left, filled up by zeros.
     #[inline(always)]
     fn pack<S: Simd>(
         &self,
@@ -148,9 +157,14 @@ impl WithSimd for Sums<'_> {
         let vectors = places.vectors();
         let of_image = |i: usize| (0..vectors).map(move |v| i * size + places.of(v));
         let offsets: Vec<usize> = (0..together).flat_map(of_image).collect();
-        // A row of blocks for some filters, a column for some taps.
+        // A row of blocks for some filters, a column for some taps; kept where there are several portions.
         let width = taps.div_ceil(TAPS);
-        let mut sums = vec![[[simd.splat_f32s(0.0); TAPS]; FILTERS]; blocks * width];
+        let kept = if images.len() > together {
+            blocks * width
+        } else {
+            0
+        };
+        let mut sums = vec![[[simd.splat_f32s(0.0); TAPS]; FILTERS]; kept];
         let at_once = if Registers::of::<S>().are_many() {
             2
         } else {
@@ -173,7 +187,18 @@ impl WithSimd for Sums<'_> {
                 planes,
                 offsets: &offsets[..count * vectors],
             };
-            let parts = gradients.chunks(at_once * FILTERS * places.apart() * count);
+            let of_block = FILTERS * places.apart() * count;
+            let parts = gradients.chunks(at_once * of_block);
+            if sums.is_empty() {
+                let filters = dw.chunks_mut(at_once * FILTERS * taps);
+                for (gradients, dw) in parts.zip(filters) {
+                    match gradients.len() > of_block {
+                        true => portion.whole::<S, 2>(simd, gradients, dw),
+                        false => portion.whole::<S, 1>(simd, gradients, dw),
+                    }
+                }
+                return;
+            }
             for (rows, gradients) in sums.chunks_mut(at_once * width).zip(parts) {
                 match rows.split_at_mut(width) {
                     (row, []) => portion.add(simd, gradients, [row]),
@@ -212,23 +237,44 @@ impl Portion<'_> {
         &self,
         simd: S,
         gradients: &[f32],
-        rows: [&mut [Block<S::f32s>]; B],
+        mut rows: [&mut [Block<S::f32s>]; B],
     ) {
-        for (block, own) in self.taps.chunks(TAPS).enumerate() {
-            // Where fewer are left, the last one stands in for those that are not there.
-            let mut taps = [0; TAPS];
-            for (t, tap) in taps.iter_mut().enumerate() {
-                *tap = own[t.min(own.len() - 1)];
-            }
+        let blocks = self.taps.len().div_ceil(TAPS);
+        for block in 0..blocks {
             let mut kept = [[[simd.splat_f32s(0.0); TAPS]; FILTERS]; B];
-            for b in 0..B {
-                kept[b] = rows[b][block];
+            for (kept, row) in kept.iter_mut().zip(&rows) {
+                *kept = row[block];
             }
-            self.images::<S, B>(simd, gradients, taps, &mut kept);
-            for b in 0..B {
-                rows[b][block] = kept[b];
+            self.images::<S, B>(simd, gradients, self.taps_of(block), &mut kept);
+            for (kept, row) in kept.iter().zip(&mut rows) {
+                row[block] = *kept;
             }
         }
+    }
+
+    /// ∂w of `B` blocks of filters, where these are all images there are.
+    #[inline(always)]
+    fn whole<S: Simd, const B: usize>(&self, simd: S, gradients: &[f32], dw: &mut [f32]) {
+        let taps = self.taps.len();
+        for block in 0..taps.div_ceil(TAPS) {
+            let mut sums = [[[simd.splat_f32s(0.0); TAPS]; FILTERS]; B];
+            self.images::<S, B>(simd, gradients, self.taps_of(block), &mut sums);
+            for (f, dw) in dw.chunks_exact_mut(taps).enumerate() {
+                for (t, dw) in dw[block * TAPS..].iter_mut().take(TAPS).enumerate() {
+                    *dw = simd.reduce_sum_f32s(sums[f / FILTERS][f % FILTERS][t]);
+                }
+            }
+        }
+    }
+
+    /// The taps of a block. Where fewer are left, the last one stands in for those that are not there.
+    #[inline(always)]
+    fn taps_of(&self, block: usize) -> [usize; TAPS] {
+        let mut taps = [0; TAPS];
+        for (t, tap) in taps.iter_mut().enumerate() {
+            *tap = self.taps[(block * TAPS + t).min(self.taps.len() - 1)];
+        }
+        taps
     }
 
     /// Adds what they give to one block of each row.
