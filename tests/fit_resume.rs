@@ -315,7 +315,7 @@ fn another_loss_group_or_callback_is_another_run() {
         let fit = with(fit.validation(data).checkpoint(&file).resume());
         fit.run(data, &device).map(drop)
     };
-    let step = "steps compute something else";
+    let step = "steps, or whose validation, compute something else";
     type Two = [(Loss, Optimizer, With); 2];
     let both: [(_, Two, &str); 8] = [
         (

@@ -30,7 +30,7 @@ pub(super) const WEIGHTS: &str = "weights.";
 pub(super) const STATES: &str = "states.";
 const CHOSEN: &str = "chosen.";
 
-/// The name of what a run's steps compute.
+/// The name of what a run's steps compute, and how it is validated.
 pub(super) const STEP: &str = "what a step computes";
 
 /// Tensors by name.
@@ -179,11 +179,11 @@ impl Checkpoint {
             if name == STEP && found.is_some() {
                 return Err(Error::file(
                     path,
-                    "a run whose steps compute something else",
+                    "a run whose steps, or whose validation, compute something else",
                     "a checkpoint of this run",
                     "Names and numbers of model, loss and optimizer are the same, so a function has changed that writes \
-                     some of them: a loss, an expression, which parameters are in a group. Give the run those that it began \
-                     with, or another file.",
+                     some of them: a loss, an expression, a metric, which parameters are in a group. Give the run those that it \
+                     began with, or another file.",
                 ));
             }
             let (found, wanted) = match found {

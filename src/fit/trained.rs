@@ -256,13 +256,9 @@ impl Trained {
                 };
                 let outputs = net.run(&[("image", pixels.as_slice().into())])?;
                 let scores = self.output_of(&outputs, schema.classes.len())?;
-                let rows = scores.outer_iter().map(wrong).collect::<Vec<_>>();
-                let probable = most_probable(scores, &schema.classes);
-                told = rows
-                    .into_iter()
-                    .zip(probable)
-                    .collect::<Vec<_>>()
-                    .into_iter();
+                let rows = scores.outer_iter().map(wrong);
+                let rows = rows.zip(most_probable(scores, &schema.classes));
+                told = rows.collect::<Vec<_>>().into_iter();
             }
             for (path, read) in paths.iter().zip(read) {
                 let answer = read.and_then(|_| match told.next().unwrap_or_default() {
