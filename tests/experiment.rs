@@ -362,12 +362,7 @@ fn of_several_outputs_the_losss_own_is_measured_and_answers() {
     .unwrap();
     let outcome = run.run(&cpu(), |_| {}).unwrap();
     assert!(outcome.report.test("accuracy").unwrap() > 0.9);
-    let trained = Trained {
-        output: run.output.clone(),
-        model: run.model.clone(),
-        weights: outcome.weights[0].clone(),
-        reading: run.reading.clone(),
-    };
+    let trained = run.trained(outcome.weights[0].clone());
     let path = folder.path().join("model.safetensors");
     trained.save(&path).unwrap();
     let trained = Trained::load(&path, &Registry::standard()).unwrap();
@@ -534,12 +529,7 @@ fn pictures_of_a_folder_are_learned_and_classes_have_names() {
     let json = run.report(&outcome.report).unwrap();
     assert_eq!(json["classes"], serde_json::json!(["blue", "green", "red"]));
     // The model goes through a file with names and standardisation, and answers other pictures.
-    let trained = Trained {
-        output: None,
-        model: run.model.clone(),
-        weights: outcome.weights[0].clone(),
-        reading: run.reading.clone(),
-    };
+    let trained = run.trained(outcome.weights[0].clone());
     let path = folder.path().join("model.safetensors");
     trained.save(&path).unwrap();
     let trained = Trained::load(&path, &Registry::standard()).unwrap();

@@ -3,6 +3,8 @@
 mod common;
 #[path = "front/labels.rs"]
 mod labels;
+#[path = "front/scores.rs"]
+mod scores;
 
 use std::path::Path;
 use std::sync::Arc;

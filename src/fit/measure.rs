@@ -31,7 +31,8 @@ pub trait Measure: fmt::Debug + Send + Sync {
         Ok(output.clone())
     }
 
-    /// The same by sums of differences from a number, which is one of the targets; none where that keeps no digits.
+    /// The same metric with totals of differences from `target`, which is one of the targets: totals of 32-bit floats lose
+    /// the digits of what is far from 0. `None` where totals are of no such kind.
     fn about(&self, _target: f64) -> Option<Arc<dyn Measure>> {
         None
     }

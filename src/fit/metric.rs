@@ -217,7 +217,7 @@ impl Measure for Mean {
     }
 }
 
-/// Which part of Σ (t − c)² the spread of targets must be to be more than what sums of 32-bit floats are rounded by.
+/// The spread of targets as a share of Σ (t − c)² below which it may be nothing but rounding of 32-bit floats.
 const SPREAD: f64 = 4e-6;
 
 #[derive(Debug)]
@@ -259,16 +259,11 @@ impl Measure for R2 {
 
     fn finish(&self, totals: &[f64], examples: usize) -> Vec<(String, f64)> {
         let spread = totals[2] - totals[1] * totals[1] / examples as f64;
-        // Of targets that are all the same it is what rounding leaves.
-        let told = spread > totals[2] * SPREAD;
-        one(
-            "r2",
-            if told {
-                1.0 - totals[0] / spread
-            } else {
-                f64::NAN
-            },
-        )
+        let value = match spread > totals[2] * SPREAD {
+            true => 1.0 - totals[0] / spread,
+            false => f64::NAN,
+        };
+        one("r2", value)
     }
 }
 

@@ -334,6 +334,7 @@ impl<'a> Fit<'a> {
             wishes: Wishes {
                 rates: self.callbacks.iter().any(|c| c.sets_rates()),
                 verify: self.verify_every,
+                fingerprint: self.checkpoint.is_some(),
                 ..Wishes::default()
             },
             mixup: self.mixup,
@@ -417,7 +418,9 @@ impl<'a> Fit<'a> {
         let earlier = self.earlier(&run)?;
         let setup = self.setup(Some(&given), &sets);
         let (needs, mut training) = (setup.needs()?, setup.compile(device)?);
-        self.recognised(&mut run, &training, earlier.as_ref())?;
+        if self.checkpoint.is_some() {
+            self.recognised(&mut run, &training, earlier.as_ref())?;
+        }
         let mut over = self.epochs_over(&given, &training, &needs);
         let feeds = feeds(&sets, &training, &needs);
         let validated = usize::from(self.validation.is_some());

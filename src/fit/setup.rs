@@ -67,6 +67,8 @@ pub(super) struct Wishes {
     pub verify: u64,
     /// Join ops to launches.
     pub fuse: bool,
+    /// Know the run again by what it computes.
+    pub fingerprint: bool,
 }
 
 impl Default for Wishes {
@@ -79,6 +81,7 @@ impl Default for Wishes {
             losses: 0,
             verify: 0,
             fuse: true,
+            fingerprint: false,
         }
     }
 }

@@ -110,7 +110,7 @@ impl Total {
 /// A compiled training run.
 pub(super) struct Training {
     pub(super) session: Session,
-    /// What a step computes, and how it is validated, as hashes.
+    /// What a step computes, and how it is validated, as hashes; empty where nobody asks.
     pub(super) fingerprint: String,
     pub(super) order: Option<Program>,
     pub(super) train: Steps,

@@ -3,17 +3,14 @@
 use std::sync::Arc;
 
 use super::loss_scale::{Scaling, inverse, skipped, taken};
+use super::norm::{Held, norm};
 use super::{Group, Optimizer, Place, Terms, Updated};
 use crate::error::{Error, Result};
-use crate::expr::{Condition, Expr, Plane};
+use crate::expr::{Expr, Plane};
 use crate::graph::Graph;
 use crate::ops::constant::Constant;
 use crate::ops::pointwise::{MOST_BINDINGS, Pointwise, pointwise};
-use crate::ops::reduction::{Kind, Reduction};
-use crate::ops::slice::Slice;
-use crate::ops::split::MOST_PARTS;
-use crate::ops::squares::Squares;
-use crate::ops::{Tape, Value, cat};
+use crate::ops::{Tape, Value};
 use crate::shape::Type;
 
 /// Where an update's inputs stand: gradient, parameter, states, average, clipping factor, rates of
@@ -54,6 +51,14 @@ pub(super) struct Layout {
 /// What an update writes if its numbers stand in a table: given its layout and the place of the table
 /// among its inputs, the outputs, and the table if they read it.
 pub(super) type FromTable<'a> = &'a dyn Fn(&Layout, usize) -> (Vec<Expr>, Option<Value>);
+
+/// How a parameter is updated by numbers of a table.
+#[derive(Clone, Copy)]
+pub(super) struct Tabled<'a> {
+    pub outputs: FromTable<'a>,
+    /// What says whether the parameter stays as it is, where it may.
+    pub held: Option<Held>,
+}
 
 impl Layout {
     /// The inputs that an update's outputs are written over: parameter, states, average.
@@ -328,7 +333,7 @@ impl Update {
         let factor = factor.transpose()?;
         for (slot, gradient) in moving {
             graph.label(format!("{} update", slot.name));
-            self.write(graph, slot, gradient, factor, step, (None, None))?;
+            self.write(graph, slot, gradient, factor, step, None)?;
         }
         Ok(())
     }
@@ -351,7 +356,8 @@ impl Update {
         if !clips && scaling.is_none() {
             return Ok(None);
         }
-        let mut norm = clipping(graph, moving, held)?;
+        let gradients: Vec<Value> = moving.iter().map(|(_, g)| *g).collect();
+        let mut norm = norm(graph, &gradients, held)?;
         if let Some(scaling) = scaling {
             scaling.judge(graph, norm)?;
             if clips {
@@ -475,7 +481,7 @@ impl Update {
         mut gradient: Value,
         factor: Option<Value>,
         step: Value,
-        (known, held): (Option<FromTable<'_>>, Option<Held>),
+        tabled: Option<Tabled<'_>>,
     ) -> Result<()> {
         let optimizer = &self.optimizer;
         let layout = self.layout(slot, gradient, factor.is_some());
@@ -498,7 +504,7 @@ impl Update {
             step,
         };
         let scalars = optimizer.rule.scalars(graph, &place)?;
-        let mut outputs = match known {
+        let mut outputs = match tabled {
             None => {
                 let places = layout.scalars..layout.scalars + scalars.len();
                 let places: Vec<Expr> = places.map(Expr::input).collect();
@@ -509,8 +515,8 @@ impl Update {
                 let wanted = "a rule that is an expression of its terms alone";
                 return Err(Error::setting("table of numbers", found, wanted));
             }
-            Some(known) => {
-                let (outputs, table) = known(&layout, bound.len());
+            Some(tabled) => {
+                let (outputs, table) = (tabled.outputs)(&layout, bound.len());
                 bound.extend(table.map(whole));
                 outputs
             }
@@ -533,23 +539,35 @@ impl Update {
         if let (true, false, Some(sum)) = (layout.sums, layout.in_place, slot.sum) {
             clear(graph, sum)?;
         }
-        if let (true, None, Some(a)) = (slot.average.is_some(), layout.average, slot.average) {
-            let (before, after) = (Expr::input(0), Expr::input(1));
-            let average = self.averaged(&before, after);
-            let scale = self.scale();
-            let mut read = vec![a, slot.value];
-            let mut average = average;
-            if let Some(scale) = scale {
-                average = taken(read.len()).select(average, &before);
-                read.push(scale);
+        match (layout.average, slot.average) {
+            (None, Some(average)) => {
+                let held = tabled.and_then(|tabled| tabled.held);
+                self.write_average(graph, [average, slot.value], held)
             }
-            if let Some(held) = held {
-                average = held.is(read.len()).select(&before, average);
-                read.push(held.table);
-            }
-            let average = Pointwise::new(&[average]).updating(0, 0);
-            graph.op(Arc::new(average), &read)?;
+            _ => Ok(()),
         }
+    }
+
+    /// The average of a parameter in a launch of its own, behind the parameter's update.
+    fn write_average(
+        &self,
+        graph: &mut Graph,
+        [average, value]: [Value; 2],
+        held: Option<Held>,
+    ) -> Result<()> {
+        let (before, after) = (Expr::input(0), Expr::input(1));
+        let mut read = vec![average, value];
+        let mut next = self.averaged(&before, after);
+        if let Some(scale) = self.scale() {
+            next = taken(read.len()).select(next, &before);
+            read.push(scale);
+        }
+        if let Some(held) = held {
+            next = held.is(read.len()).select(&before, next);
+            read.push(held.table);
+        }
+        let next = Pointwise::new(&[next]).updating(0, 0);
+        graph.op(Arc::new(next), &read)?;
         Ok(())
     }
 }
@@ -559,57 +577,4 @@ fn clear(graph: &mut Graph, variable: Value) -> Result<()> {
     let zero = Pointwise::new(&[Expr::constant(0.0)]).updating(0, 0);
     graph.op(Arc::new(zero), &[variable])?;
     Ok(())
-}
-
-/// Entries of a table of hyperparameters that say what is held: 1 where it is, else 0. A parameter has one; the norm of
-/// all gradients reads one for each sum of squares that it is made of ([`Squares`]), `from` being the first.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Held {
-    pub table: Value,
-    /// The entry, or the first of several.
-    pub from: usize,
-}
-
-impl Held {
-    /// Whether the parameter is held, with the table as input `table`.
-    pub fn is(self, table: usize) -> Condition {
-        Expr::at(table, self.from as f64).gt(0.5)
-    }
-}
-
-/// The norm `[1]` of all gradients together, without what is held.
-pub(super) fn clipping(
-    graph: &mut Graph,
-    moving: &[(&Slot, Value)],
-    held: Option<Held>,
-) -> Result<Value> {
-    graph.label("gradient norm");
-    let gradients: Vec<Value> = moving.iter().map(|(_, g)| *g).collect();
-    let sums = gradients.chunks(MOST_PARTS);
-    let sums: Vec<Value> = sums
-        .map(|some| graph.op1(Arc::new(Squares), some))
-        .collect::<Result<_>>()?;
-    if sums.is_empty() {
-        let found = "no gradient";
-        return Err(Error::setting("clipping by norm", found, "one or more"));
-    }
-    let mut all = cat(graph, &sums, 0)?;
-    if let Some(Held { table, from }) = held {
-        let held = Slice {
-            axis: 0,
-            start: from,
-            extent: graph.ty(all)?.elements(),
-            step: 1,
-        };
-        let held = graph.op1(Arc::new(held), &[table])?;
-        // What is infinite and held counts nothing, either.
-        all = pointwise(graph, [all, held], |[sum, held]| {
-            held.gt(0.5).select(0.0, sum)
-        })?;
-    }
-    let sum = match graph.ty(all)?.elements() {
-        1 => all,
-        _ => graph.op1(Arc::new(Reduction::new(Kind::Sum, &[0])), &[all])?,
-    };
-    pointwise(graph, [sum], |[sum]| sum.sqrt())
 }

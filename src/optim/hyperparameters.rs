@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Optimizer;
-use super::apply::{FromTable, Held, Layout, Slot, Update};
+use super::apply::{Layout, Slot, Tabled, Update};
+use super::norm::Held;
 use super::template::Template;
 use crate::error::{Error, Result};
 use crate::expr::{Expr, Plane};
@@ -180,8 +181,11 @@ impl Update {
                 hold: self.holds.then(|| held(k)),
             };
             let written = |layout: &Layout, place| known.outputs(layout, place);
-            let from = (Some(&written as FromTable<'_>), known.hold);
-            self.write(graph, slot, *gradient, factor, step, from)?;
+            let tabled = Tabled {
+                outputs: &written,
+                held: known.hold,
+            };
+            self.write(graph, slot, *gradient, factor, step, Some(tabled))?;
         }
         let laid = |(slot, gradient): &(&Slot, Value)| {
             ((*slot).clone(), self.layout(slot, *gradient, clips))

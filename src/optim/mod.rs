@@ -43,6 +43,7 @@ use crate::ops::{Tape, Value};
 mod apply;
 mod hyperparameters;
 mod loss_scale;
+mod norm;
 mod range;
 mod rules;
 mod schedule;

@@ -13,8 +13,9 @@ use crate::exec::Device;
 use crate::files::hex;
 use crate::fit::by_hand::ByHand;
 use crate::fit::saved::{self, Seed};
-use crate::fit::training::{Total, Training};
-use crate::graph::Handle;
+use crate::fit::training::{Evaluation, Total, Training};
+use crate::graph::{Graph, Handle, Program};
+use crate::model::Variables;
 use crate::optim::{Optimizer, Update};
 use crate::run::Session;
 use crate::run::sentinel::{Sentinel, Steps};
@@ -69,12 +70,10 @@ impl Setup<'_> {
             fuse: self.wishes.fuse,
             ..Options::on(device.info())
         };
-        let constants = variables.constants();
-        let mut fingerprint = graph.fingerprint(train, &constants);
-        // What is validated by decides how callbacks act.
-        for evaluation in evaluations.iter().filter(|e| e.set == "validation") {
-            fingerprint += &graph.fingerprint(evaluation.program, &constants);
-        }
+        let mut fingerprint = match self.wishes.fingerprint {
+            true => self.fingerprint(&graph, &variables, train, &evaluations),
+            false => String::new(),
+        };
         let mut session = Session::with(&graph, device, &options)?;
         let seed = Seed {
             seed: self.seed,
@@ -100,6 +99,14 @@ impl Setup<'_> {
         let averages = averages.into_iter();
         let averages = averages.map(|(name, value)| Ok((name, graph.handle(value)?)));
         let averages: HashMap<String, Handle<f32>> = averages.collect::<Result<_>>()?;
+        let by_hand = table
+            .map(|table| ByHand::new(&graph, table, self.each(), self.by_setting().rates))
+            .transpose()?;
+        if let (true, Some(by_hand)) = (self.wishes.fingerprint, &by_hand) {
+            // Numbers that are no part of the program.
+            let hash = Sha256::digest(bytemuck::cast_slice(&by_hand.values()?));
+            fingerprint += &hex(&hash);
+        }
         let mut training = Training {
             fingerprint,
             order: order.map(|(program, _)| program),
@@ -115,9 +122,7 @@ impl Setup<'_> {
             overflowed: vec![None; self.replicas],
             scale: scale.map(|scale| graph.handle(scale)).transpose()?,
             skipped: vec![],
-            by_hand: table
-                .map(|table| ByHand::new(&graph, table, self.each(), self.by_setting().rates))
-                .transpose()?,
+            by_hand,
             gradients,
             recorded,
             evaluations,
@@ -128,12 +133,24 @@ impl Setup<'_> {
             session,
         };
         if let Some(by_hand) = &training.by_hand {
-            // Numbers that are no part of the program.
-            let hash = Sha256::digest(bytemuck::cast_slice(&by_hand.values()?));
-            training.fingerprint += &hex(&hash);
             by_hand.write(&mut training.session)?;
         }
         training.begin_drawn()?;
         Ok(training)
+    }
+
+    /// Hashes of what a step computes and of how it is validated, which decides how callbacks act.
+    fn fingerprint(
+        &self,
+        graph: &Graph,
+        variables: &Variables,
+        train: Program,
+        evaluations: &[Evaluation],
+    ) -> String {
+        let constants = variables.constants();
+        let validation = evaluations.iter().filter(|e| e.set == "validation");
+        let programs = std::iter::once(train).chain(validation.map(|e| e.program));
+        let hashes = programs.map(|program| graph.fingerprint(program, &constants));
+        hashes.collect()
     }
 }

@@ -208,26 +208,6 @@ layer!(Select, "select", |layer, scope, inputs| {
     scope.reshape(part, &extents)
 });
 
-/// What [`Reduce`] makes of elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reduced {
-    /// Σ x.
-    Sum,
-    /// Σ x / K.
-    Mean,
-    /// max x.
-    Max,
-    /// min x.
-    Min,
-    /// Σ (x − Σ x / K)² / K.
-    Variance,
-    /// ln Σ eˣ.
-    LogSumExp,
-    /// √Σ x².
-    Norm,
-}
-
 /// One number of all along some axes of an example, which are gone then, as `x.mean(1)` and `x.max(1).values` in PyTorch. Of
 /// several largest or smallest elements the first alone has the gradient.
 ///
@@ -241,7 +221,7 @@ pub enum Reduced {
 #[serde(deny_unknown_fields)]
 pub struct Reduce {
     /// What is made of the elements.
-    pub to: Reduced,
+    pub to: Kind,
     /// The axes of an example.
     pub axes: Vec<usize>,
     /// They stay, with extent 1.
@@ -251,7 +231,7 @@ pub struct Reduce {
 
 impl Reduce {
     /// This of these axes.
-    pub fn new(to: Reduced, axes: impl AsRef<[usize]>) -> Self {
+    pub fn new(to: Kind, axes: impl AsRef<[usize]>) -> Self {
         Self {
             to,
             axes: axes.as_ref().to_vec(),
@@ -261,17 +241,17 @@ impl Reduce {
 
     /// The sum over these axes.
     pub fn sum(axes: impl AsRef<[usize]>) -> Self {
-        Self::new(Reduced::Sum, axes)
+        Self::new(Kind::Sum, axes)
     }
 
     /// The mean over these axes.
     pub fn mean(axes: impl AsRef<[usize]>) -> Self {
-        Self::new(Reduced::Mean, axes)
+        Self::new(Kind::Mean, axes)
     }
 
     /// The largest element over these axes.
     pub fn max(axes: impl AsRef<[usize]>) -> Self {
-        Self::new(Reduced::Max, axes)
+        Self::new(Kind::Max, axes)
     }
 
     /// The axes stay, with extent 1: then the result can be joined with what it is of.
@@ -291,18 +271,9 @@ layer!(Reduce, "reduce", |layer, scope, inputs| {
         }
         axes.push(axis_of(scope, "reduce", x, axis)?.1);
     }
-    let kind = match layer.to {
-        Reduced::Sum => Kind::Sum,
-        Reduced::Mean => Kind::Mean,
-        Reduced::Max => Kind::Max,
-        Reduced::Min => Kind::Min,
-        Reduced::Variance => Kind::Variance,
-        Reduced::LogSumExp => Kind::LogSumExp,
-        Reduced::Norm => Kind::Norm,
-    };
     let reduction = Reduction {
         keep: layer.keep,
-        ..Reduction::new(kind, &axes)
+        ..Reduction::new(layer.to, &axes)
     };
     Ok(scope.op(Arc::new(reduction), &[x])?[0])
 });
@@ -352,21 +323,6 @@ layer!(Stack, "stack", |layer, scope, inputs| {
         return Err(Error::shape("stack", "no inputs", "at least one"));
     }
     crate::ops::stack(scope, inputs, layer.axis.saturating_add(1))
-});
-
-/// The largest of each channel: `[N, C, …]` → `[N, C]`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct GlobalMax;
-
-layer!(GlobalMax, "global_max", |_layer, scope, inputs| {
-    let [x] = arity("global_max", inputs)?;
-    let rank = scope.extents(x)?.len();
-    if rank < 3 {
-        let found = scope.ty(x)?.to_string();
-        return Err(Error::shape("global_max", found, "x as [N, C, …]"));
-    }
-    let axes: Vec<usize> = (2..rank).collect();
-    Ok(scope.op(Arc::new(Reduction::new(Kind::Max, &axes)), &[x])?[0])
 });
 
 fn one() -> usize {

@@ -89,6 +89,7 @@ fn register(registry: Registry) -> Registry {
         .with::<AvgPool1d>()
         .with::<AdaptiveAvgPool1d>()
         .with::<GlobalMean>()
+        .with::<GlobalMax>()
         .with::<Upsample>();
     let registry = registry
         .with::<BatchNorm>()
@@ -123,7 +124,6 @@ fn register(registry: Registry) -> Registry {
         .with::<Reduce>()
         .with::<Matmul>()
         .with::<Stack>()
-        .with::<GlobalMax>()
 }
 
 /// The layer's input, which is to be floats: in the layer's name, since the ops that it is of have others.

@@ -181,16 +181,29 @@ layer!(
 pub struct GlobalMean;
 
 layer!(GlobalMean, "global_mean", |_layer, scope, inputs| {
-    let [x] = arity("global_mean", inputs)?;
+    of_channels(scope, "global_mean", inputs, Kind::Mean)
+});
+
+/// The largest of each channel: `[N, C, …]` → `[N, C]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GlobalMax;
+
+layer!(GlobalMax, "global_max", |_layer, scope, inputs| {
+    of_channels(scope, "global_max", inputs, Kind::Max)
+});
+
+/// One number of each channel.
+fn of_channels(scope: &mut Scope<'_>, name: &str, inputs: &[Value], kind: Kind) -> Result<Value> {
+    let [x] = arity(name, inputs)?;
     let rank = scope.ty(x)?.shape.rank();
     if rank < 3 {
         let found = scope.ty(x)?.to_string();
-        return Err(Error::shape("global_mean", found, "x as [N, C, …]"));
+        return Err(Error::shape(name, found, "x as [N, C, …]"));
     }
-    of_floats(scope, "global_mean", x)?;
+    of_floats(scope, name, x)?;
     let axes: Vec<usize> = (2..rank).collect();
-    scope.op1(Arc::new(Reduction::new(Kind::Mean, &axes)), &[x])
-});
+    Ok(scope.op(Arc::new(Reduction::new(kind, &axes)), &[x])?[0])
+}
 
 /// An image in another size, a multiple of its own: `[N, C, H, W]` → `[N, C, f H, f W]`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -34,6 +34,8 @@ pub(super) struct InputGradient {
     skipped: [usize; 2],
     /// Rows and columns of a phase behind those.
     pixels: [usize; 2],
+    /// The places of those pixels.
+    places: Places,
     phases: Vec<Phase>,
 }
 
@@ -55,14 +57,12 @@ impl InputGradient {
         let behind = (seen - before[1]).saturating_sub(s.at.output[1].saturating_sub(first[1]));
         let shared = shared([before[1].min(behind)].into_iter(), seen, pixels[1]);
         let columns = seen - shared;
-        let (plane, positions) = (
-            rows * columns + shared,
-            (pixels[0] - 1) * columns + pixels[1],
-        );
-        let places =
+        let plane = rows * columns + shared;
+        let places = Places::new(pixels, columns);
+        let wanted =
             s.at.input[0].div_ceil(window.stride[0]) * s.at.input[1].div_ceil(window.stride[1]);
         let sizes = [s.at.output[0] * s.at.output[1], plane];
-        if !pays(places, positions, sizes) || !finite(w) {
+        if !pays(wanted, places.positions(), sizes) || !finite(w) {
             return None;
         }
         let (channels, filters) = (s.c / s.groups, s.f / s.groups);
@@ -102,6 +102,7 @@ impl InputGradient {
             first,
             skipped,
             pixels,
+            places,
         })
     }
 
@@ -114,7 +115,7 @@ impl InputGradient {
     pub(super) fn run(&self, s: &Launched, g: &[f32], dx: &mut [f32]) {
         let ([h, w], [ho, wo]) = (s.at.input, s.at.output);
         let (channels, filters) = (s.c / s.groups, s.f / s.groups);
-        let places = Places::new(self.pixels, self.columns);
+        let places = self.places;
         let (plane, apart) = (self.plane(), places.apart());
         // Without strides there is one phase, whose pixels are the image's.
         let as_pixels = places.are_dense() && s.at.window.stride == [1, 1];

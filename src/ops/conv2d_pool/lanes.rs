@@ -78,14 +78,14 @@ pub(super) fn widest(work: impl Work) {
     work.run(Plain);
 }
 
-/// The instructions of a set for `N` floats.
+/// The instructions of a set for `N` floats, on machines that have it.
 #[cfg(target_arch = "x86_64")]
 macro_rules! vector {
     (
-        $machine:ty, $of:ty, $n:ident, $floats:ident, $places:ident, $splat:ident, $add:ident, $mul_add:ident,
+        [$($machine:ty),*], $of:ty, $n:ident, $floats:ident, $places:ident, $splat:ident, $add:ident, $mul_add:ident,
         $splat_places:ident, $greater:ident, $select:ident, $select_places:ident
     ) => {
-        impl Vector<$n> for $machine {
+        $(impl Vector<$n> for $machine {
             type Floats = pulp::$floats;
             type Places = pulp::$places;
 
@@ -146,7 +146,7 @@ macro_rules! vector {
             fn store_places(self, places: Self::Places) -> [u32; $n] {
                 pulp::cast(places)
             }
-        }
+        })*
     };
 }
 
@@ -174,22 +174,7 @@ impl IntoSet<V3> for V4 {
 
 #[cfg(target_arch = "x86_64")]
 vector!(
-    V3,
-    V3,
-    LANES,
-    f32x8,
-    u32x8,
-    splat_f32x8,
-    add_f32x8,
-    mul_add_f32x8,
-    splat_u32x8,
-    cmp_gt_f32x8,
-    select_f32x8,
-    select_u32x8
-);
-#[cfg(target_arch = "x86_64")]
-vector!(
-    V4,
+    [V3, V4],
     V3,
     LANES,
     f32x8,
@@ -204,7 +189,7 @@ vector!(
 );
 #[cfg(target_arch = "x86_64")]
 vector!(
-    V4,
+    [V4],
     V4,
     WIDE,
     f32x16,
