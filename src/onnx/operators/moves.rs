@@ -471,3 +471,39 @@ impl Call<'_, '_> {
         self.op(Upsample { sampling, size }, &[x])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers 0, 1, … of these extents.
+    fn counted(extents: &[usize]) -> Tensor {
+        let count = extents.iter().product::<usize>() as i64;
+        Tensor {
+            extents: extents.to_vec(),
+            numbers: Numbers::I64((0..count).collect()),
+        }
+    }
+
+    fn known(extents: &[usize], numbers: &[i64]) -> Tensor {
+        Tensor {
+            extents: extents.to_vec(),
+            numbers: Numbers::I64(numbers.to_vec()),
+        }
+    }
+
+    #[test]
+    fn known_numbers_are_turned_and_picked_as_arrays_are() {
+        let turned = transposed(&counted(&[2, 3]), &[1, 0]);
+        assert_eq!(turned, known(&[3, 2], &[0, 3, 1, 4, 2, 5]));
+        let turned = transposed(&counted(&[2, 1, 3]), &[2, 0, 1]);
+        assert_eq!(turned, known(&[3, 2, 1], &[0, 3, 1, 4, 2, 5]));
+        let picked = along(&counted(&[2, 3]), 1, &[2, 0]);
+        assert_eq!(picked, known(&[2, 2], &[2, 0, 5, 3]));
+        let picked = along(&counted(&[3, 2]), 0, &[2, 1, 0]);
+        assert_eq!(picked, known(&[3, 2], &[4, 5, 2, 3, 0, 1]));
+        // Of no numbers, whatever the extents.
+        let none = transposed(&known(&[1 << 40, 0], &[]), &[1, 0]);
+        assert_eq!(none, known(&[0, 1 << 40], &[]));
+    }
+}
