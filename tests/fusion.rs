@@ -26,7 +26,7 @@ use wgrad::ops::reduce::Reduce;
 use wgrad::ops::scale::Scale;
 use wgrad::ops::{COUNTER, Tape};
 use wgrad::optim::{HYPER, TableSgd};
-use wgrad::plan::{Limits, Plan};
+use wgrad::plan::{Buffer, Limits, Plan, Role};
 use wgrad::rng::keys;
 use wgrad::run::Session;
 use wgrad::shape::Type;
@@ -164,23 +164,28 @@ fn three_steps(plan: &Plan, data: &Split, settings: &Settings) -> Vec<(String, V
         "keys",
         Host::U32((0..replicas as u32).flat_map(|r| keys(5, r)).collect()),
     );
-    let mut hyper = vec![0.0; HYPER];
-    hyper[..3].copy_from_slice(&[settings.momentum as f32, 0.02, 0.01]);
-    hyper.push(0.3);
-    write("hyper", Host::F32(hyper.repeat(replicas)));
-    write("train images", Host::pack(&data.train.pixels));
+    // The learning rate is the one number that is not a part of the program.
+    let rates = plan.buffers[plan.state("hyperparameters").unwrap()].elements;
+    write("hyperparameters", Host::F32(vec![0.3; rates * replicas]));
+    write("training input", Host::pack(&data.train.pixels));
     let labels = data.train.labels.iter().map(|&l| u32::from(l));
-    write("train labels", Host::U32(labels.collect()));
-    write("train step", Host::U32(vec![0; COUNTER * replicas]));
-    write("train metrics", Host::F32(vec![0.0; 4 * replicas]));
-    write("train guard", Host::U32(vec![0; 4 * replicas]));
-    for program in ["init", "shuffle"] {
+    write("training target", Host::U32(labels.collect()));
+    write("step", Host::U32(vec![0; COUNTER * replicas]));
+    write("training loss", Host::F32(vec![0.0; 4 * replicas]));
+    write("training guard", Host::U32(vec![0; 4 * replicas]));
+    let of_parameter = |b: &&Buffer| b.name.contains(".weight") || b.name.contains(".bias");
+    let weights = plan.buffers.iter().filter(|b| b.role == Role::State);
+    for (number, buffer) in weights.filter(of_parameter).enumerate() {
+        let words = common::words(number as u32, buffer.elements * replicas);
+        let values = words.iter().map(|&w| (w % 2001) as f32 / 2000.0 - 0.5);
+        write(&buffer.name, Host::F32(values.collect()));
+    }
+    for program in ["init", "order"] {
         cpu.run(program, 1).unwrap();
     }
     cpu.run("train", STEPS).unwrap();
-    let names = plan.buffers.iter().filter(|b| {
-        b.name == "train metrics" || b.name.contains(".weight") || b.name.contains(".bias")
-    });
+    let names = plan.buffers.iter();
+    let names = names.filter(|b| b.name == "training loss" || of_parameter(b));
     names
         .flat_map(|b| (0..replicas).map(move |r| (b.name.clone(), r)))
         .map(|(name, r)| {
@@ -267,7 +272,10 @@ fn fused_equals_unfused_over_random_networks() {
         ("conv2d_pool_input_grad", false),
         ("conv2d_pool_input_grad, ending", false),
         ("conv2d_pool_weight_grad_bias, updating", false),
-        ("conv2d_pool_weight_grad, updating, step by step", false),
+        (
+            "conv2d_pool_weight_grad_bias, updating, step by step",
+            false,
+        ),
         ("dense_grad, updating", false),
         ("dense_grad, updating", true),
         ("dense_loss", false),
@@ -300,8 +308,8 @@ fn described(kernel: &Kernel) -> String {
         _ => ", updating",
     };
     // A velocity beside its parameter.
-    if ends && changed == 2 && kernel.name.starts_with(['c', 'm']) && !kernel.name.ends_with("bias")
-    {
+    let parameters = if kernel.name.contains("bias") { 2 } else { 1 };
+    if ends && changed > parameters && kernel.name.starts_with(['c', 'm']) {
         text += ", step by step";
     }
     if ends && kernel.bindings.iter().any(|bind| bind.name == "keys") {

@@ -306,11 +306,7 @@ fn a_small_network_pays_and_a_large_one_does_not() {
     assert!(pays("mlp-30", 1) && pays("mlp-30", 64));
     assert!(!pays("conv-dropout", 1) && !pays("conv-dropout", 64));
     // One launch is one already.
-    assert!(
-        plan("mlp-30", 1)
-            .persistent("shuffle", 1024, card)
-            .is_none()
-    );
+    assert!(plan("mlp-30", 1).persistent("order", 1024, card).is_none());
     assert!(
         plan("mlp-30", 1)
             .persistent("missing", 1024, card)

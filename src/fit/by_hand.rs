@@ -15,6 +15,8 @@ pub(super) struct ByHand {
     each: Vec<Optimizer>,
     /// The parameters that stay as they are.
     held: BTreeSet<String>,
+    /// The replicas that stay as they are.
+    stopped: Vec<bool>,
     /// Whether rates may be set.
     rates: bool,
 }
@@ -24,6 +26,7 @@ impl ByHand {
         Ok(Self {
             handle: graph.handle(table.variable)?,
             table,
+            stopped: vec![false; each.len()],
             each,
             held: BTreeSet::new(),
             rates,
@@ -32,8 +35,12 @@ impl ByHand {
 
     /// What stands in the table as training begins.
     pub fn values(&self) -> Result<Vec<f32>> {
-        self.table
-            .values(&self.each, &|name| self.held.contains(name))
+        self.values_of(&self.each)
+    }
+
+    fn values_of(&self, each: &[Optimizer]) -> Result<Vec<f32>> {
+        let held = |replica: usize, name: &str| self.stopped[replica] || self.held.contains(name);
+        self.table.values(each, &held)
     }
 
     /// Writes all of them to the device.
@@ -42,7 +49,7 @@ impl ByHand {
     }
 
     fn write_of(&self, session: &mut Session, each: &[Optimizer]) -> Result<()> {
-        let values = self.table.values(each, &|name| self.held.contains(name))?;
+        let values = self.values_of(each)?;
         session.write(self.handle, &values)
     }
 
@@ -67,6 +74,17 @@ impl ByHand {
         self.write_of(session, &new)?;
         self.each = new;
         Ok(())
+    }
+
+    /// Gives each replica a learning rate, and leaves those that have stopped as they are.
+    pub fn set_rates_of(
+        &mut self,
+        session: &mut Session,
+        rates: &[f64],
+        stopped: &[bool],
+    ) -> Result<()> {
+        self.stopped = stopped.to_vec();
+        self.set_rates(session, rates)
     }
 
     /// Leaves the parameters that `frozen` picks as they are, and no others.

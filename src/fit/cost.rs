@@ -64,8 +64,7 @@ pub(super) fn weighted(
     total.ok_or_else(|| Error::setting("loss", "no term", "one or more"))
 }
 
-/// Scores `[N, K]`, losses `[N]` and labels `[N]` of a loss that is a cost of classes and nothing else, where they are
-/// few enough for one workgroup.
+/// Scores `[N, K]`, losses `[N]` and labels `[N]` of a loss that is a cost of classes and nothing else.
 pub(super) fn of_classes(graph: &Graph, terms: &[(f64, Each)]) -> Result<Option<[Value; 3]>> {
     let &[(1.0, Each { sums, counts: None })] = terms else {
         return Ok(None);
@@ -79,9 +78,13 @@ pub(super) fn of_classes(graph: &Graph, terms: &[(f64, Each)]) -> Result<Option<
     let (true, &[scores, labels]) = (op.downcast_ref().is_some_and(plain), &node.inputs[..]) else {
         return Ok(None);
     };
+    Ok(Some([scores, sums, labels]))
+}
+
+/// Whether scores are few enough for one workgroup to look through.
+pub(super) fn are_few(graph: &Graph, scores: Value) -> Result<bool> {
     let [n, k] = graph.ty(scores)?.shape.axes("scores", "[N, K]")?;
-    let few = n <= MOST_EXAMPLES && n * k <= MOST_SCORES;
-    Ok(few.then_some([scores, sums, labels]))
+    Ok(n <= MOST_EXAMPLES && n * k <= MOST_SCORES)
 }
 
 /// The loss `[N]` of each example, where every example counts 1.

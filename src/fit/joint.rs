@@ -19,6 +19,7 @@ use crate::exec::{Device, Traffic};
 use crate::graph::{Graph, Handle, Program};
 use crate::model::Pass;
 use crate::ops::advance::Advance;
+use crate::ops::gather::Expansion;
 use crate::ops::shuffle::Shuffle;
 use crate::ops::{COUNTER, Tape};
 use crate::plan::Launch;
@@ -223,7 +224,8 @@ impl JointStepBuilder {
                 data,
                 batch: self.batch,
                 epoch_steps,
-                order: value,
+                expansion: Expansion::None,
+                order: Some(value),
                 step,
                 made: HashMap::new(),
                 shards: None,

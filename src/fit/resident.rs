@@ -9,6 +9,7 @@ use crate::data::{Column, Dataset, Numbers, words};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::{Input, Model};
+use crate::ops::gather::{Expansion, Gather};
 use crate::ops::rows::Rows;
 use crate::ops::{Tape, Value};
 use crate::run::Session;
@@ -325,7 +326,10 @@ pub(super) struct Columns<'a> {
     pub data: &'a Dataset,
     pub batch: usize,
     pub epoch_steps: usize,
-    pub order: Value,
+    /// Views of each picture.
+    pub expansion: Expansion,
+    /// The order of rows; none where they are taken in their own, which pictures alone can be.
+    pub order: Option<Value>,
     pub step: Value,
     pub made: HashMap<String, Value>,
     /// Of data in shards.
@@ -343,6 +347,18 @@ impl Columns<'_> {
             return Ok(made);
         }
         let column = self.data.column(name)?;
+        if let Some((pictures, classes)) = self.pictures(name) {
+            return self.gathered(graph, resident, name, [&pictures, &classes]);
+        }
+        if self.expansion != Expansion::None {
+            let found = format!("column {name} beside others");
+            let wanted = "a column of pictures [C, H, W] of bytes and one of classes, of all rows, and no others";
+            return Err(Error::setting(
+                "expansion of the training data",
+                found,
+                wanted,
+            ));
+        }
         let buffer = format!("{} {name}", self.set);
         let (rows, start, values) = match &mut self.shards {
             None => {
@@ -375,9 +391,76 @@ impl Columns<'_> {
                 _ => None,
             },
         };
-        let made = graph.op1(Arc::new(rows), &[values, self.order, self.step])?;
+        let wanted = "an order of rows";
+        let order = self
+            .order
+            .ok_or_else(|| Error::setting(&buffer, "none", wanted))?;
+        let made = graph.op1(Arc::new(rows), &[values, order, self.step])?;
         self.made.insert(name.into(), made);
         Ok(made)
+    }
+}
+
+impl Columns<'_> {
+    /// The columns of pictures of bytes and of classes that lie on the device as a whole, if `name` is one of them:
+    /// one launch gathers both.
+    pub fn pictures(&self, name: &str) -> Option<(Column, Column)> {
+        if self.shards.is_some() {
+            return None;
+        }
+        let rows = self.data.rows();
+        let whole = |c: &Column, count: usize| {
+            let size: usize = c.extents.iter().product();
+            (c.start, c.stride, count) == (0, size, rows * size)
+        };
+        let pictures = |c: &&Column| match &c.numbers {
+            Numbers::U8(all, _) => {
+                // Its kernels count bytes in 31 bits.
+                c.extents.len() == 3 && whole(c, all.len()) && all.len() < 1 << 31
+            }
+            _ => false,
+        };
+        let classes = |c: &&Column| match &c.numbers {
+            Numbers::U32(all) => c.extents.is_empty() && whole(c, all.len()),
+            _ => false,
+        };
+        let all = self.data.columns();
+        let (pictures, classes) = (all.iter().find(pictures)?, all.iter().find(classes)?);
+        let asked = [pictures, classes].iter().any(|column| column.name == name);
+        asked.then(|| (pictures.clone(), classes.clone()))
+    }
+
+    /// A mini-batch of pictures and of their classes.
+    fn gathered(
+        &mut self,
+        graph: &mut Graph,
+        resident: &mut Resident,
+        name: &str,
+        columns: [&Column; 2],
+    ) -> Result<Value> {
+        let [pictures, classes] = columns;
+        let (&[c, h, w], Numbers::U8(_, scale)) = (&pictures.extents[..], &pictures.numbers) else {
+            return Err(Error::shape(name, "another column", "pictures of bytes"));
+        };
+        let gather = Gather {
+            batch: self.batch,
+            images: self.data.rows(),
+            shape: [c, h, w],
+            expansion: self.expansion,
+            epoch_steps: self.epoch_steps,
+            scale: *scale,
+            shuffled: self.order.is_some(),
+        };
+        let mut buffer = |column: &Column| {
+            let name = format!("{} {}", self.set, column.name);
+            resident.buffer(graph, &name, &column.numbers)
+        };
+        let mut inputs = vec![buffer(pictures)?, buffer(classes)?, self.step];
+        inputs.extend(self.order);
+        let made = graph.op(Arc::new(gather), &inputs)?;
+        self.made.insert(pictures.name.clone(), made[0]);
+        self.made.insert(classes.name.clone(), made[1]);
+        Ok(self.made[name])
     }
 }
 

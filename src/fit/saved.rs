@@ -11,7 +11,7 @@ use crate::run::Session;
 
 /// A variable of a model that is saved.
 #[derive(Clone)]
-pub(super) struct Saved {
+pub(crate) struct Saved {
     pub name: String,
     pub extents: Vec<usize>,
     pub handle: Handle<f32>,

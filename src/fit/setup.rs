@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::graph::Graph;
 use crate::model::{Input, Model, Pass, Scope, Variables};
+use crate::ops::gather::Expansion;
 use crate::ops::{Tape, Value};
 use crate::optim::{BySetting, Optimizer};
 use crate::shape::DType;
@@ -30,7 +31,7 @@ mod writing;
 const MOST_REPLICAS: usize = 65_535;
 
 /// What a training graph is made of.
-pub(super) struct Setup<'a> {
+pub(crate) struct Setup<'a> {
     pub model: &'a Model,
     pub loss: &'a Loss,
     pub optimizer: &'a Optimizer,
@@ -52,7 +53,7 @@ pub(super) struct Setup<'a> {
 }
 /// What is to be done with a step.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wishes {
+pub(crate) struct Wishes {
     /// Train. Where weights are only evaluated, there is no step.
     pub trains: bool,
     /// Set rates and freeze parameters.
@@ -69,6 +70,19 @@ pub(super) struct Wishes {
     pub fuse: bool,
     /// Know the run again by what it computes.
     pub fingerprint: bool,
+    /// Leave replicas as they are while others train.
+    pub stops: bool,
+    /// Keep the class that the first output answers for each evaluated example; loss and accuracy are added up by the
+    /// same op.
+    pub answers: bool,
+    /// Keep the mean of the weights at the ends of epochs, from this one on, counted from 1.
+    pub mean_from: Option<usize>,
+    /// Look for numbers that are not finite in what is kept between epochs.
+    pub watches: bool,
+    /// Views of each picture of the training data.
+    pub expansion: Expansion,
+    /// Examples that an evaluation takes at once; the mini-batch or 256, if not said.
+    pub evaluation_batch: Option<usize>,
 }
 
 impl Default for Wishes {
@@ -82,6 +96,12 @@ impl Default for Wishes {
             verify: 0,
             fuse: true,
             fingerprint: false,
+            stops: false,
+            answers: false,
+            mean_from: None,
+            watches: false,
+            expansion: Expansion::None,
+            evaluation_batch: None,
         }
     }
 }
@@ -108,7 +128,7 @@ impl Setup<'_> {
     fn by_setting(&self) -> BySetting {
         BySetting {
             rates: self.wishes.by_hand || self.wishes.rates,
-            holds: self.wishes.by_hand,
+            holds: self.wishes.by_hand || self.wishes.stops,
         }
     }
 
@@ -118,7 +138,7 @@ impl Setup<'_> {
     }
 
     /// What is wanted of each column of a data set.
-    pub fn needs(&self) -> Result<Vec<Need>> {
+    pub(super) fn needs(&self) -> Result<Vec<Need>> {
         let wanted = self.wanted()?;
         let mut needs = self.inputs(&wanted)?;
         for (term, targets) in self.loss.terms().iter().zip(&wanted.targets) {
@@ -204,6 +224,12 @@ impl Setup<'_> {
         Ok((place, all[place].1.clone()))
     }
 
+    /// Examples of an epoch: of data in shards those of one, of expanded data every view.
+    fn examples(&self, data: &Given<'_>) -> usize {
+        let rows = data.shard(self.batch).unwrap_or(data.rows());
+        rows * self.wishes.expansion.factor()
+    }
+
     fn terms(
         &self,
         scope: &mut Scope<'_>,
@@ -231,7 +257,7 @@ impl Setup<'_> {
     }
 
     /// Holds every data set and the mini-batch to what the model and the loss take.
-    pub fn checked(&self) -> Result<Wanted> {
+    pub(super) fn checked(&self) -> Result<Wanted> {
         if self.batch == 0 {
             return Err(Error::setting("mini-batch", 0, "at least 1"));
         }

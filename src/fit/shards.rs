@@ -24,7 +24,7 @@ use crate::tensor::Host;
 
 /// Data as they were given, opened.
 #[derive(Debug)]
-pub(super) enum Given<'a> {
+pub(crate) enum Given<'a> {
     /// They lie on the device as a whole.
     Whole(Cow<'a, Dataset>),
     /// One shard after the other, with a row whose columns are those of all.

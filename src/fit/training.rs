@@ -14,14 +14,14 @@ use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::exec::profile::Runs;
 use crate::graph::{Graph, Handle, Program};
-use crate::ops::Value;
+use crate::ops::{COUNTER, NEXT, Value};
 use crate::optim::told;
 use crate::run::Session;
 use crate::run::sentinel::Steps;
 use crate::tensor::{Host, Values};
 
 /// A data set that is evaluated.
-pub(super) struct Evaluation {
+pub(crate) struct Evaluation {
     /// The set's name.
     pub set: String,
     pub program: Program,
@@ -31,9 +31,22 @@ pub(super) struct Evaluation {
     /// Totals of each term of the loss, and what they are divided by where that is not the rows.
     pub terms: Vec<(f64, Handle<f32>, Option<Handle<f32>>)>,
     pub metrics: Vec<(Metric, Handle<f32>)>,
+    /// What is kept of each example, in the place of totals.
+    pub answers: Option<Answered>,
     /// Of data in shards.
-    pub shards: Option<shards::Evaluated>,
-    pub pairs: Vec<Pair>,
+    pub(super) shards: Option<shards::Evaluated>,
+    pub(super) pairs: Vec<Pair>,
+}
+
+/// What an evaluation keeps of each example.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answered {
+    /// As [`EpochMetrics`](crate::ops::epoch_metrics::EpochMetrics) keeps them.
+    pub metrics: Handle<f32>,
+    /// The class that is answered.
+    pub predictions: Handle<u32>,
+    /// What the last run's examples gave, `[N, K]`.
+    pub output: Handle<f32>,
 }
 
 /// What an evaluation finds, of each replica: its loss and the metrics' values by name.
@@ -65,16 +78,17 @@ impl Losses {
 
 /// The sum of the losses of training steps, since it was cleared.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Total {
-    /// The first of each replica's numbers is the sum.
-    sums: Handle<f32>,
-    guard: Option<Handle<u32>>,
+pub(crate) struct Total {
+    /// `[1]`, or `[4]` as [`Losses::OfExamples`] has it.
+    pub sums: Handle<f32>,
+    /// The first step whose loss was not finite, where it is noted.
+    pub guard: Option<Handle<u32>>,
     /// What a sum is divided by to be one of means.
     examples: f64,
 }
 
 impl Total {
-    pub fn new(graph: &Graph, losses: Losses, batch: usize) -> Result<Self> {
+    pub(super) fn new(graph: &Graph, losses: Losses, batch: usize) -> Result<Self> {
         let sums = graph.handle(losses.total())?;
         Ok(match losses {
             Losses::OfSteps(_) => Self {
@@ -100,42 +114,53 @@ impl Total {
 
     /// Of each replica, the sum of the steps' means.
     fn of(&self, sums: &Values<f32>) -> Vec<f64> {
-        let first = |sums: &[f32]| sums.first().map_or(0.0, |&sum| f64::from(sum));
+        let whole = |sums: &[f32]| match sums {
+            // The last is that of the block of steps under way.
+            &[sum, _, _, block] => f64::from(sum) + f64::from(block),
+            sums => sums.iter().map(|&sum| f64::from(sum)).sum(),
+        };
         sums.replicas()
-            .map(|sums| first(sums) / self.examples)
+            .map(|sums| whole(sums) / self.examples)
             .collect()
     }
 }
 
 /// A compiled training run.
-pub(super) struct Training {
-    pub(super) session: Session,
+pub(crate) struct Training {
+    pub(crate) session: Session,
     /// What a step computes, and how it is validated, as hashes; empty where nobody asks.
     pub(super) fingerprint: String,
     pub(super) order: Option<Program>,
-    pub(super) train: Steps,
+    pub(crate) train: Steps,
     /// Gives what the optimizer keeps its first values.
     pub(super) init: Program,
     pub(super) fed: Vec<(String, Host32)>,
-    pub(super) saved: Vec<Saved>,
+    pub(crate) saved: Vec<Saved>,
     /// The same as they are evaluated: averages, where the optimizer keeps them, in the place of parameters.
-    pub(super) evaluated: Vec<Saved>,
+    pub(crate) evaluated: Vec<Saved>,
     /// Whether there are averages.
     pub(super) averages: bool,
     pub(super) states: Vec<(String, Handle<f32>)>,
     pub(super) step: Handle<u32>,
-    pub(super) total: Total,
+    pub(crate) total: Total,
     /// Of each replica, the first step whose loss was not finite, as far as the last evaluation knows.
     pub(super) overflowed: Vec<Option<u64>>,
     /// The loss scale, where there is one.
     pub(super) scale: Option<Handle<f32>>,
     /// How many steps each replica has skipped for its scale, as far as the last evaluation knows.
     pub(super) skipped: Vec<u64>,
+    /// Takes the weights into their mean over epochs, where one is kept.
+    pub(crate) average: Option<Program>,
+    /// Notes in the guard what of `kept` is not finite, where that is looked for.
+    pub(crate) check: Option<Program>,
+    /// What lasts from epoch to epoch, in the order in which it is looked at: of each parameter its weight, what the
+    /// optimizer keeps, and its mean.
+    pub(crate) kept: Vec<(String, Handle<f32>)>,
     pub(super) by_hand: Option<ByHand>,
     pub(super) gradients: Vec<(String, Handle<f32>)>,
     /// The losses of the last steps.
     pub(super) recorded: Option<Handle<f32>>,
-    pub(super) evaluations: Vec<Evaluation>,
+    pub(crate) evaluations: Vec<Evaluation>,
     /// Steps in an epoch of training data.
     pub epoch_steps: usize,
     /// The order of the rows that lie on the device.
@@ -265,7 +290,7 @@ impl Training {
 
     /// Evaluates some of the sets; with the losses since they were asked last, in one readback. Sets in
     /// shards come by their feeds.
-    pub fn evaluate(
+    pub(super) fn evaluate(
         &mut self,
         sets: Range<usize>,
         feeds: &[Option<Feed<'_>>],
@@ -366,6 +391,11 @@ impl Training {
         by_hand.set_rates(&mut self.session, rates)
     }
 
+    /// Where the model's weights and statistics stand, as they are trained.
+    pub fn weights_handles(&self) -> Vec<Handle<f32>> {
+        self.saved.iter().map(|saved| saved.handle).collect()
+    }
+
     /// The model's weights and statistics of each replica, as they are trained.
     pub fn weights(&mut self) -> Result<Vec<Weights>> {
         saved::read(&mut self.session, &self.saved)
@@ -374,6 +404,29 @@ impl Training {
     /// The same as they are evaluated, averages where such are kept.
     pub fn evaluated(&mut self) -> Result<Vec<Weights>> {
         saved::read(&mut self.session, &self.evaluated)
+    }
+
+    /// Gives each replica a learning rate, and leaves those that have stopped as they are, where rates may be set.
+    pub fn set_rates_of(&mut self, rates: &[f64], stopped: &[bool]) -> Result<()> {
+        let by_hand = self.by_hand.as_mut().ok_or_else(|| none("learning rate"))?;
+        by_hand.set_rates_of(&mut self.session, rates, stopped)
+    }
+
+    /// Sets the number of the next training step.
+    pub fn begin_at(&mut self, step: u32) -> Result<()> {
+        let mut counter = [0; COUNTER];
+        counter[NEXT] = step;
+        self.session.write_each(self.step, &counter)?;
+        self.train = self.train.from(u64::from(step));
+        Ok(())
+    }
+
+    /// Takes the weights into their mean over epochs, where one is kept.
+    pub fn average(&mut self) -> Result<()> {
+        match self.average {
+            Some(average) => self.session.run(average, 1),
+            None => Ok(()),
+        }
     }
 
     /// Gives every replica these weights, from which averages begin.
@@ -396,12 +449,12 @@ impl Training {
 
     /// The checkpoint of a run in this state, with the weights that a callback has chosen: the step counter,
     /// weights and what the optimizer keeps, of all replicas, in one readback.
-    pub fn checkpoint(
+    pub(super) fn checkpoint(
         &mut self,
         state: State,
         chosen: Option<&(usize, Vec<Weights>)>,
     ) -> Result<Checkpoint> {
-        let names = self.kept();
+        let names = self.lasting();
         let handles: Vec<Handle<f32>> = names.iter().map(|(_, handle)| *handle).collect();
         let (step, values) = self.session.read((self.step, handles))?;
         let tensors = names.into_iter().zip(values).map(|((name, _), values)| {
@@ -421,7 +474,7 @@ impl Training {
 
     /// Takes up what [`Training::checkpoint`] kept.
     pub fn restore(&mut self, step: &[u32], tensors: &[(String, ArrayD<f32>)]) -> Result<()> {
-        for (name, handle) in self.kept() {
+        for (name, handle) in self.lasting() {
             let found = tensors.iter().find(|(other, _)| *other == name);
             let values = found.and_then(|(_, tensor)| tensor.as_slice());
             let elements = self.session.elements(handle)?;
@@ -438,7 +491,7 @@ impl Training {
     }
 
     /// The variables that a checkpoint keeps, by the names that it has for them.
-    fn kept(&self) -> Vec<(String, Handle<f32>)> {
+    fn lasting(&self) -> Vec<(String, Handle<f32>)> {
         let weights = self.saved.iter();
         let weights = weights.map(|s| (format!("{WEIGHTS}{}", s.name), s.handle));
         let states = self.states.iter();

@@ -27,7 +27,7 @@ impl Weights {
     }
 
     /// What a replica of a run with this seed begins with.
-    pub(super) fn of_replica(model: &Model, seed: u64, replica: u32) -> Self {
+    pub(crate) fn of_replica(model: &Model, seed: u64, replica: u32) -> Self {
         let mut number = 0;
         let mut tensors = Vec::new();
         for variable in model.variables() {

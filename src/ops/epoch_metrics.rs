@@ -38,8 +38,8 @@ pub struct EpochMetrics {
 
 /// Steps in a block; `BLOCK` in shaders/shared/metrics.wgsl.
 const BLOCK: usize = 64;
-/// Counts beyond this are not exact in f32.
-const MOST: usize = 1 << 24;
+/// Examples in an epoch, at most: counts beyond this are not exact in f32.
+pub const MOST: usize = 1 << 24;
 
 impl Op for EpochMetrics {
     fn name(&self) -> &'static str {

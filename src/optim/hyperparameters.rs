@@ -340,9 +340,13 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// What stands in the table of each replica, given its optimizer and the parameters that stay as they
-    /// are.
-    pub fn values(&self, each: &[Optimizer], held: &dyn Fn(&str) -> bool) -> Result<Vec<f32>> {
+    /// What stands in the table of each replica, given its optimizer and which parameters of which replica stay as
+    /// they are.
+    pub fn values(
+        &self,
+        each: &[Optimizer],
+        held: &dyn Fn(usize, &str) -> bool,
+    ) -> Result<Vec<f32>> {
         let mut values = Vec::new();
         for (replica, optimizer) in each.iter().enumerate() {
             optimizer.check()?;
@@ -363,7 +367,8 @@ impl Table {
                     .moving
                     .iter()
                     .map(|(slot, _)| self.update.own_name(slot));
-                let holds: Vec<f32> = names.map(|name| f32::from(u8::from(held(name)))).collect();
+                let holds = names.map(|name| f32::from(u8::from(held(replica, name))));
+                let holds: Vec<f32> = holds.collect();
                 let of_runs = holds.iter().zip(&self.runs);
                 let of_runs = of_runs.flat_map(|(&hold, &runs)| std::iter::repeat_n(hold, runs));
                 let of_runs: Vec<f32> = of_runs.collect();

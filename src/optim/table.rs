@@ -1,4 +1,4 @@
-//! Gradient descent whose rates stand on the device: what a session of the book trains with.
+//! Gradient descent whose rates stand in a table on the device, one for each epoch: an update for graphs of one's own.
 
 use serde::{Deserialize, Serialize};
 

@@ -9,6 +9,7 @@ use crate::graph::Graph;
 use crate::model::{
     Input, Layer as ModelLayer, Model, Pass, Registry, Role, Scope, Variables, at_layer, layers,
 };
+use crate::ops::distort::Distortion;
 use crate::ops::{Loss, Tape, Value, cross_entropy, log_likelihood, quadratic};
 use crate::shape::Type;
 
@@ -186,10 +187,18 @@ impl Network {
     /// # Errors
     /// As [`Network::check`].
     pub fn model(&self) -> Result<Model> {
+        self.distorted(Distortion::NONE)
+    }
+
+    /// [`Network::model`] with images that are distorted while it is trained.
+    pub(crate) fn distorted(&self, distortion: Distortion) -> Result<Model> {
         self.check()?;
         let scores_from = self.layers.last().map(|last| self.scores_from(last));
         Model::build(|m| {
             let mut wire = m.input("input", Input::f32(self.input));
+            if distortion != Distortion::NONE {
+                wire = wire.layer("distort", layers::Distort(distortion));
+            }
             let mut before = wire;
             for index in 0..self.layers.len() {
                 before = wire;

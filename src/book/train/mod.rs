@@ -18,10 +18,10 @@
 
 mod checkpoint;
 mod config;
+mod front;
 mod model;
 mod outcome;
 mod probe;
-mod programs;
 mod schedule;
 mod settings;
 mod trainer;

@@ -5,16 +5,15 @@ use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn};
 
+use super::checkpoint;
+use super::front::Front;
 use super::outcome::{Evaluation, evaluation, metrics};
-use super::programs::{Evaluating, Pixels};
-use super::{checkpoint, programs};
 use crate::book::nn::{Network, Parameter};
-use crate::compile::Options;
 use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::exec::Device;
-use crate::graph::{Graph, Handle};
-use crate::model::Variables;
+use crate::fit::{Answered, Training};
+use crate::graph::{Handle, Program};
 use crate::model_file::{ModelFile, REPLICAS, Tensors, shown, weights_sha256};
 use crate::run::Session;
 use crate::tensor::Values;
@@ -221,8 +220,7 @@ impl Model {
 
 /// A trained model made ready to answer on a set of images.
 pub struct Predictor {
-    session: Session,
-    pass: Evaluating,
+    training: Training,
     images: usize,
     classes: usize,
 }
@@ -234,27 +232,22 @@ impl Predictor {
     /// [`Error::Shape`] if the images do not fit the network; what the device says.
     pub fn new(model: &Model, images: &Images, device: &Device) -> Result<Self> {
         let network = &model.network;
-        programs::check_asked(network, images)?;
-        let (mut graph, mut variables) = (Graph::new(), Variables::default());
-        let pixels = Pixels::of(&mut graph, "images", images)?;
-        let set = ("images", images, pixels);
-        let pass = programs::evaluation(&mut graph, network, &mut variables, set, BATCH)?;
-        let parameters = network.parameters()?;
-        let weights = programs::weights(&graph, &parameters, &variables)?;
-        let options = Options {
-            replicas: model.replicas.len(),
-            ..Options::on(device.info())
-        };
-        let mut session = Session::with(&graph, device, &options)?;
-        model.write(&parameters, &weights, &mut session)?;
-        pixels.write(&mut session, images)?;
-        pass.begin(&mut session)?;
+        let front = Front::of_question(network, images, model.replicas.len(), BATCH)?;
+        let mut training = front.setup().compile(device)?;
+        let weights = training.weights_handles();
+        model.write(&network.parameters()?, &weights, &mut training.session)?;
         Ok(Self {
-            session,
-            pass,
+            training,
             images: images.len(),
             classes: network.outputs()?,
         })
+    }
+
+    /// The program of a step, how many steps there are, and what they keep.
+    fn pass(&self) -> Result<(Program, u64, Answered)> {
+        let pass = self.training.evaluations.first();
+        let pass = pass.and_then(|of| Some((of.program, of.runs, of.answers?)));
+        pass.ok_or_else(|| Error::setting("images", "no evaluation", "one"))
     }
 
     /// Answers every image.
@@ -262,9 +255,10 @@ impl Predictor {
     /// # Errors
     /// [`Error::Device`] when the device failed.
     pub fn evaluate(&mut self) -> Result<Evaluation> {
-        self.pass.run(&mut self.session)?;
-        let asked = (self.pass.pass.metrics, self.pass.predictions);
-        let (counted, predictions) = self.session.read(asked)?;
+        let (program, runs, answers) = self.pass()?;
+        let session = &mut self.training.session;
+        session.run(program, runs)?;
+        let (counted, predictions) = session.read((answers.metrics, answers.predictions))?;
         Ok(evaluation(&metrics(&counted), &predictions))
     }
 
@@ -274,10 +268,12 @@ impl Predictor {
     /// # Errors
     /// [`Error::Device`] when the device failed.
     pub fn outputs(&mut self) -> Result<Vec<Vec<Vec<f32>>>> {
-        let mut all = vec![Vec::with_capacity(self.images); self.session.replicas()];
-        for _ in 0..self.pass.pass.steps {
-            self.session.run(self.pass.pass.program, 1)?;
-            let output = self.session.read(self.pass.output)?;
+        let (program, runs, answers) = self.pass()?;
+        let session = &mut self.training.session;
+        let mut all = vec![Vec::with_capacity(self.images); session.replicas()];
+        for _ in 0..runs {
+            session.run(program, 1)?;
+            let output = session.read(answers.output)?;
             for (all, values) in all.iter_mut().zip(output.replicas()) {
                 // The last step has rows past the last image.
                 let rows = values.chunks(self.classes).take(self.images - all.len());

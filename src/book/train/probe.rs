@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ndarray::{ArrayD, IxDyn};
 
+use super::front::check_images;
 use super::model::{Model, Weights};
-use super::programs::{Pixels, check_images, gather, weights};
 use crate::book::nn::{Network, Parameter};
 use crate::compile::Options;
 use crate::data::Images;
@@ -15,10 +15,11 @@ use crate::exec::Device;
 use crate::graph::{Graph, Handle, Program};
 use crate::model::{Pass, Variables};
 use crate::ops::constant::Constant;
-use crate::ops::gather::Expansion;
+use crate::ops::gather::{Expansion, Gather};
 use crate::ops::{COUNTER, Tape, Value};
 use crate::run::Session;
 use crate::shape::Type;
+use crate::tensor::pack;
 
 /// The name of the images' buffers.
 const SET: &str = "probe";
@@ -40,19 +41,26 @@ pub struct Probe {
 /// Images, labels and a step counter that stays 0.
 #[derive(Clone, Copy)]
 struct Set {
-    pixels: Pixels,
+    pixels: Handle<u32>,
+    labels: Handle<u32>,
     step: Handle<u32>,
 }
 
 impl Set {
     fn of(graph: &mut Graph, images: &Images) -> Result<Self> {
-        let pixels = Pixels::of(graph, SET, images)?;
-        let step = graph.input("probe step", Type::u32(SET, &[COUNTER])?)?;
-        Ok(Self { pixels, step })
+        let words = images.pixels.len().div_ceil(4);
+        let shared = |extents: &[usize]| Type::u32(SET, extents).map(Type::shared);
+        Ok(Self {
+            pixels: graph.input("probe images", shared(&[words])?)?,
+            labels: graph.input("probe labels", shared(&[images.len()])?)?,
+            step: graph.input("probe step", Type::u32(SET, &[COUNTER])?)?,
+        })
     }
 
     fn write(self, session: &mut Session, images: &Images) -> Result<()> {
-        self.pixels.write(session, images)?;
+        session.write(self.pixels, &pack(&images.pixels))?;
+        let labels: Vec<u32> = images.labels.iter().map(|&label| label.into()).collect();
+        session.write(self.labels, &labels)?;
         session.fill(self.step, 0)
     }
 
@@ -72,8 +80,16 @@ impl Set {
     /// All of `images` and their labels.
     fn gathered(self, graph: &mut Graph, network: &Network, images: &Images) -> Result<[Value; 2]> {
         graph.label("gather");
-        let gather = gather(network, images, images.len(), Expansion::None, 1, false);
-        let set = [self.pixels.images, self.pixels.labels, self.step].map(Handle::value);
+        let gather = Gather {
+            batch: images.len(),
+            images: images.len(),
+            shape: network.input,
+            expansion: Expansion::None,
+            epoch_steps: 1,
+            scale: 1.0 / 255.0,
+            shuffled: false,
+        };
+        let set = [self.pixels, self.labels, self.step].map(Handle::value);
         let xy = graph.op(Arc::new(gather), &set)?;
         Ok([xy[0], xy[1]])
     }
@@ -254,6 +270,18 @@ impl Activations {
         let replicas = values.replicas().map(array).collect::<Result<_>>()?;
         Ok(Self { replicas })
     }
+}
+
+/// Each parameter's handle, from the values that a forward pass has noted by name.
+fn weights(
+    graph: &Graph,
+    parameters: &[Parameter],
+    variables: &Variables,
+) -> Result<Vec<Handle<f32>>> {
+    let each = parameters
+        .iter()
+        .map(|p| graph.handle(variables.value(&p.name)?));
+    each.collect()
 }
 
 #[cfg(test)]

@@ -97,20 +97,12 @@ impl Standing {
 }
 
 impl Settings {
-    /// `hyper` of one replica, as it lies on the device: momentum, decays, unused, rates.
-    /// A replica that has stopped has no rate and no momentum, so its weights stay.
-    pub(super) fn hyper(&self, replica: usize, standing: Standing, decay: [f32; 2]) -> Vec<f32> {
+    /// The learning rate of a replica in an epoch, counted from 0.
+    pub(super) fn rate(&self, replica: usize, epoch: usize, standing: Standing) -> f64 {
         let own = self.replica_rates.get(replica).copied().unwrap_or(1.0);
-        let momentum = match standing.stopped {
-            Some(_) => 0.0,
-            None => self.momentum as f32,
-        };
-        let rates = self.learning_rates.iter();
-        let rates = rates.map(|rate| (rate * own * standing.factor()) as f32);
-        [momentum, decay[0], decay[1], 0.0]
-            .into_iter()
-            .chain(rates)
-            .collect()
+        let last = self.learning_rates.len().saturating_sub(1);
+        let rate = self.learning_rates.get(epoch.min(last));
+        rate.copied().unwrap_or(0.0) * own * standing.factor()
     }
 
     /// Whether a rule may change learning rates or end the run.
@@ -155,23 +147,19 @@ mod tests {
         let settings = Settings {
             learning_rates: vec![0.5, 0.25],
             replica_rates: vec![1.0, 4.0],
-            momentum: 0.75,
             ..Settings::default()
         };
-        let one = Standing {
+        let halved = Standing {
             halvings: 1,
             stopped: None,
         };
-        let hyper = |r, standing| settings.hyper(r, standing, [0.1, 0.2]);
-        assert_eq!(
-            hyper(1, one),
-            [0.75, 0.1, 0.2, 0.0, 1.0, 0.5],
-            "replica 1, halved once"
-        );
+        let rates = |replica, standing| [0, 1, 7].map(|e| settings.rate(replica, e, standing));
+        assert_eq!(rates(0, Standing::default()), [0.5, 0.25, 0.25]);
+        assert_eq!(rates(1, halved), [1.0, 0.5, 0.5]);
         let over = Standing {
             halvings: 0,
             stopped: Some(3),
         };
-        assert_eq!(hyper(0, over), [0.0, 0.1, 0.2, 0.0, 0.0, 0.0]);
+        assert_eq!(rates(0, over), [0.0; 3]);
     }
 }

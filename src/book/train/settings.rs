@@ -145,6 +145,12 @@ impl From<&Recipe> for Settings {
 }
 
 impl Settings {
+    /// What weights are pulled with, L2 and L1, given so many training images.
+    pub(super) fn decay(&self, images: usize) -> [f64; 2] {
+        let examples = images * self.expansion.factor();
+        [self.l2, self.l1].map(|decay| decay.coefficient(examples, examples / self.batch))
+    }
+
     /// Checks the numbers that devices compute with as they are there: in f32, rates with their
     /// replicas' factors and halvings, decays divided.
     fn check_narrow(&self, examples: usize) -> Result<()> {

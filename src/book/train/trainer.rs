@@ -10,28 +10,28 @@ mod epoch;
 mod resume;
 
 use super::checkpoint::{Identity, Keeper, Origin};
+use super::front::{Front, TEST, TRAINING, VALIDATION};
 use super::model::Model;
 use super::outcome::{Epoch, Evaluation, Event, Outcome, evaluation, metrics};
-use super::programs::{self, Handles, Programs};
 use super::schedule::Watch;
-use super::{Decay, Settings, Standing};
+use super::{Settings, Standing};
 use crate::book::nn::{Network, Parameter};
 use crate::clock::Stopwatch;
-use crate::compile::{Options, compile};
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::exec::profile::Profile;
 use crate::exec::{Device, DeviceInfo, Traffic};
+use crate::fit::{Answered, Training};
+use crate::graph::Handle;
+use crate::model;
 use crate::plan::Plan;
-use crate::rng::keys;
-use crate::run::Session;
 
 /// A network in training.
 pub struct Trainer {
     network: Network,
+    model: model::Model,
     parameters: Vec<Parameter>,
-    session: Session,
-    handles: Handles,
+    training: Training,
     settings: Settings,
     /// Training steps in an epoch.
     steps: usize,
@@ -39,6 +39,8 @@ pub struct Trainer {
     done: u64,
     /// The epoch, counted from 0, whose order the device holds.
     ordered: Option<u64>,
+    /// Each replica's learning rate, and whether it has stopped, as the device has them.
+    rates: (Vec<f64>, Vec<bool>),
     /// Seconds of the steps that the epoch under way has had by [`Trainer::steps`].
     under_way: f64,
     /// The epochs that were reported, in order.
@@ -59,22 +61,6 @@ pub struct Trainer {
     keeper: Option<Keeper>,
 }
 
-/// A session's programs, and how they are compiled for a device.
-fn programs_for(
-    network: &Network,
-    data: &Split,
-    settings: &Settings,
-    device: &DeviceInfo,
-) -> Result<(Programs, Options)> {
-    let programs = programs::build(network, settings, data)?;
-    let options = Options {
-        replicas: settings.replicas,
-        fuse: settings.fuse,
-        ..Options::on(device)
-    };
-    Ok((programs, options))
-}
-
 impl Trainer {
     /// The plan that [`Trainer::new`] would run, without allocating anything.
     ///
@@ -86,8 +72,8 @@ impl Trainer {
         settings: &Settings,
         device: &DeviceInfo,
     ) -> Result<Plan> {
-        let (programs, options) = programs_for(network, data, settings, device)?;
-        compile(&programs.graph, &options)
+        let front = Front::of_session(network, settings, data)?;
+        front.setup().plan(device)
     }
 
     /// Compiles the session, uploads the data and draws the parameters.
@@ -101,27 +87,24 @@ impl Trainer {
         settings: &Settings,
         device: &Device,
     ) -> Result<Self> {
-        let (programs, options) = programs_for(network, data, settings, device.info())?;
-        let session = Session::with(&programs.graph, device, &options)?;
-        let handles = programs.handles;
-        let name = session.device().name.clone();
-        let steps = handles.train.steps;
-        let examples = data.train.len() * settings.expansion.factor();
-        let decay = |d: Decay| d.coefficient(examples, steps);
+        let front = Front::of_session(network, settings, data)?;
+        let training = front.setup().compile(device)?;
+        let name = training.session.device().name.clone();
         let mut this = Self {
             network: network.clone(),
-            parameters: programs.parameters,
-            session,
-            handles,
+            parameters: network.parameters()?,
+            model: front.model,
             settings: settings.clone(),
-            steps,
+            steps: training.epoch_steps,
+            training,
             done: 0,
             ordered: None,
+            rates: (vec![], vec![]),
             under_way: 0.0,
             history: vec![],
             watches: vec![Watch::default(); settings.replicas],
             training_seconds: 0.0,
-            decay: [decay(settings.l2), decay(settings.l1)],
+            decay: settings.decay(data.train.len()),
             evaluated: false,
             given: None,
             origins: vec![Origin {
@@ -131,57 +114,24 @@ impl Trainer {
             identity: Identity::of(network, settings, data)?,
             keeper: None,
         };
-        this.upload(data)?;
-        this.session.run(this.handles.init, 1)?;
-        this.average()?;
+        this.set_rates(0)?;
+        this.training.average()?;
         Ok(this)
-    }
-
-    /// Uploads keys, rates and data, and begins every pass.
-    fn upload(&mut self, data: &Split) -> Result<()> {
-        let first = self.settings.first_replica as u32;
-        let replicas = 0..self.settings.replicas as u32;
-        let keys = replicas.flat_map(|r| keys(self.settings.seed, first + r));
-        let keys: Vec<u32> = keys.collect();
-        self.session.write(self.handles.keys, &keys)?;
-        self.write_hyper()?;
-        let (session, handles) = (&mut self.session, &self.handles);
-        handles.images.write(session, &data.train)?;
-        handles.train.begin(session)?;
-        if let Some(training) = handles.training {
-            training.begin(session)?;
-        }
-        for ((pixels, pass), images) in [
-            (handles.validation, &data.validation),
-            (handles.test, &data.test),
-        ] {
-            pixels.write(session, images)?;
-            pass.begin(session)?;
-        }
-        Ok(())
-    }
-
-    /// Takes the weights into their running mean, where there is one.
-    fn average(&mut self) -> Result<()> {
-        match self.handles.average {
-            Some(average) => self.session.run(average, 1),
-            None => Ok(()),
-        }
     }
 
     /// The device it runs on.
     pub fn device(&self) -> &DeviceInfo {
-        self.session.device()
+        self.training.session.device()
     }
 
     /// The plan it runs.
     pub fn executed_plan(&self) -> &Plan {
-        self.session.plan()
+        self.training.session.plan()
     }
 
     /// What the executor has moved and launched so far.
     pub fn traffic(&self) -> Traffic {
-        self.session.traffic()
+        self.training.session.traffic()
     }
 
     /// Training steps in an epoch.
@@ -205,26 +155,27 @@ impl Trainer {
         self.watches.iter().map(|w| w.standing).collect()
     }
 
-    /// Takes an epoch into the history; returns whether a rule has changed anything.
-    fn record(&mut self, epoch: Epoch) -> bool {
-        let mut changed = false;
+    /// Takes an epoch into the history.
+    fn record(&mut self, epoch: Epoch) {
         for (watch, &accuracy) in self.watches.iter_mut().zip(&epoch.validation_accuracy) {
-            let before = watch.standing;
             let (stop, halve) = (self.settings.stop_after, self.settings.halve_after);
             watch.see(epoch.epoch, accuracy, stop, halve);
-            changed |= watch.standing != before;
         }
         self.history.push(epoch);
-        changed
     }
 
-    /// Uploads learning rates, momentum and decay of every replica as they stand.
-    fn write_hyper(&mut self) -> Result<()> {
-        let decay = self.decay.map(|d| d as f32);
-        let watches = self.watches.iter().enumerate();
-        let hyper = watches.flat_map(|(r, w)| self.settings.hyper(r, w.standing, decay));
-        let hyper: Vec<f32> = hyper.collect();
-        self.session.write(self.handles.hyper, &hyper)
+    /// Gives each replica its learning rate in an epoch, counted from 0; nothing is uploaded where it has it.
+    fn set_rates(&mut self, epoch: u64) -> Result<()> {
+        let standings = self.watches.iter().map(|watch| watch.standing);
+        let rates = standings.clone().enumerate();
+        let rates = rates.map(|(r, standing)| self.settings.rate(r, epoch as usize, standing));
+        let stopped = standings.map(|standing| standing.stopped.is_some());
+        let wanted = (rates.collect::<Vec<f64>>(), stopped.collect::<Vec<bool>>());
+        if wanted != self.rates {
+            self.training.set_rates_of(&wanted.0, &wanted.1)?;
+            self.rates = wanted;
+        }
+        Ok(())
     }
 
     /// Whether every replica has stopped.
@@ -266,15 +217,16 @@ impl Trainer {
         })
     }
 
-    /// Draws the order of the epoch that the next step belongs to, unless it is drawn already.
-    /// [`Trainer::steps`] and [`Trainer::epoch`] do so by themselves; who measures does it before.
+    /// Draws the order of the epoch that the next step belongs to, unless it is drawn already, and sets its learning
+    /// rates. [`Trainer::steps`] and [`Trainer::epoch`] do so by themselves; who measures does it before.
     ///
     /// # Errors
     /// [`Error::Device`] when the device failed.
     pub fn prepare(&mut self) -> Result<()> {
         let epoch = self.done / self.steps as u64;
+        self.set_rates(epoch)?;
         if self.ordered != Some(epoch) {
-            self.session.run(self.handles.shuffle, 1)?;
+            self.training.shuffle()?;
             self.ordered = Some(epoch);
         }
         Ok(())
@@ -301,7 +253,7 @@ impl Trainer {
     fn count(&mut self, steps: u64) -> Result<()> {
         self.done += steps;
         if self.done.is_multiple_of(self.steps as u64) {
-            self.average()?;
+            self.training.average()?;
         }
         Ok(())
     }
@@ -322,7 +274,9 @@ impl Trainer {
         while to_go > 0 {
             let now = to_go.min(self.left());
             self.prepare()?;
-            self.session.run(self.handles.train.program, now)?;
+            let train = self.training.train_program();
+            self.training.session.run(train, now)?;
+            self.training.train.pass(now);
             self.count(now)?;
             to_go -= now;
             if self.left() == self.steps as u64 {
@@ -330,7 +284,7 @@ impl Trainer {
                 begun = Stopwatch::start();
             }
         }
-        self.session.wait()?;
+        self.training.session.wait()?;
         if self.left() < self.steps as u64 {
             self.under_way += begun.seconds();
         }
@@ -345,12 +299,12 @@ impl Trainer {
     pub fn profile(&mut self, steps: u64) -> Result<Profile> {
         let steps = steps.max(1);
         self.check_room(steps)?;
-        let mut runs = self.session.measure(self.handles.train.program, steps)?;
+        let mut runs = self.training.measure(steps)?;
         let mut to_go = steps;
         while to_go > 0 {
             let now = to_go.min(self.left());
             self.prepare()?;
-            self.session.run_measured(&mut runs, now)?;
+            self.training.run_measured(&mut runs, now)?;
             self.count(now)?;
             to_go -= now;
         }
@@ -363,12 +317,29 @@ impl Trainer {
     /// [`Error::Device`] when the device failed.
     pub fn evaluate(&mut self) -> Result<Evaluation> {
         if !self.averaged() {
-            self.average()?;
+            self.training.average()?;
         }
-        let (_, test) = self.handles.test;
-        test.run(&mut self.session)?;
-        let back = self.session.read((test.pass.metrics, test.predictions))?;
-        Ok(evaluation(&metrics(&back.0), &back.1))
+        let test = self.evaluate_set(TEST)?;
+        let asked = test.map(|test| (test.metrics, test.predictions));
+        let back = self.training.session.read(asked)?;
+        let (counted, predictions) = back.ok_or_else(|| no_set(TEST))?;
+        Ok(evaluation(&metrics(&counted), &predictions))
+    }
+
+    /// What is kept of the examples of a set, where it is evaluated.
+    fn answers(&self, set: &str) -> Option<Answered> {
+        let mut sets = self.training.evaluations.iter();
+        sets.find(|e| e.set == set)?.answers
+    }
+
+    /// Evaluates a set, where it is one of those that are.
+    fn evaluate_set(&mut self, set: &str) -> Result<Option<Answered>> {
+        let mut sets = self.training.evaluations.iter();
+        let Some(of) = sets.find(|e| e.set == set) else {
+            return Ok(None);
+        };
+        self.training.session.run(of.program, of.runs)?;
+        Ok(of.answers)
     }
 
     /// Whether the running means are to be evaluated and saved in place of the weights.
@@ -385,11 +356,19 @@ impl Trainer {
     /// [`Error::NotFinite`] naming the parameter where a weight is not finite,
     /// [`Error::Device`] when the device failed.
     pub fn model(&mut self) -> Result<Model> {
-        let averaged = self.averaged();
-        let means = self.handles.means.as_ref().filter(|_| averaged);
-        let weights = self.session.read(means.unwrap_or(&self.handles.weights))?;
+        let saved = match self.averaged() {
+            true => &self.training.evaluated,
+            false => &self.training.saved,
+        };
+        let handles: Vec<Handle<f32>> = saved.iter().map(|s| s.handle).collect();
+        let weights = self.training.session.read(handles)?;
         let names = self.parameters.iter().map(|p| p.name.as_str());
         self.check_finite(names.zip(&weights))?;
         Model::from_values(&self.network, &self.parameters, &weights)
     }
+}
+
+/// A set that no session lacks.
+fn no_set(set: &str) -> Error {
+    Error::setting(set, "no evaluation", "one in every session")
 }

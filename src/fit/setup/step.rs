@@ -7,14 +7,14 @@ use super::writing::Writing;
 use super::{Setup, Wanted, paired};
 use crate::error::Result;
 use crate::expr::Expr;
-use crate::fit::cost::{Cost, LOSS_STREAMS, cost, of_classes, output, record};
+use crate::fit::cost::{Cost, LOSS_STREAMS, are_few, cost, of_classes, output, record};
 use crate::fit::resident::{Columns, Sharded};
-use crate::fit::shards::Pair;
+use crate::fit::shards::{Given, Pair};
 use crate::fit::training::Losses;
-use crate::graph::{Handle, Program};
+use crate::graph::{Graph, Handle, Program};
 use crate::model::{Input, Pass, Role, Scope};
 use crate::ops::advance::Advance;
-use crate::ops::epoch_metrics::EpochMetrics;
+use crate::ops::epoch_metrics::{self, EpochMetrics};
 use crate::ops::pointwise::{Pointwise, pointwise};
 use crate::ops::shuffle::Shuffle;
 use crate::ops::slice::Slice;
@@ -91,10 +91,13 @@ impl Setup<'_> {
         let mut scope = Scope::new(&mut w.graph, &mut w.variables, pass, &mut streams);
         let find = |_: &mut Scope<'_>, name: &str| Ok(targets[name]);
         let terms = self.terms(&mut scope, &outputs, find, wanted, self.mixup.is_some())?;
-        let of_classes = of_classes(&w.graph, &terms)?;
-        let totals = of_classes
-            .map(|classes| self.totals(w, classes))
-            .transpose()?;
+        let totals = match of_classes(&w.graph, &terms)? {
+            Some([scores, losses, labels]) if self.counts(&w.graph, scores)? => {
+                let scores = self.scores(&w.graph, scores, &outputs)?;
+                Some(self.totals(w, [scores, losses, labels])?)
+            }
+            _ => None,
+        };
         let parameters: Vec<(String, Value)> = w
             .variables
             .of(Role::Parameter)
@@ -158,6 +161,21 @@ impl Setup<'_> {
         self.wishes.losses == 0
     }
 
+    /// Whether losses are added up by the op that also counts right answers.
+    fn counts(&self, graph: &Graph, scores: Value) -> Result<bool> {
+        Ok(self.wishes.answers || are_few(graph, scores)?)
+    }
+
+    /// What answers are read from: the scores of the loss, whose largest is that of the output. A single one says
+    /// nothing by itself.
+    fn scores(&self, graph: &Graph, scores: Value, outputs: &[Value]) -> Result<Value> {
+        let [_, k] = graph.ty(scores)?.shape.axes("scores", "[N, K]")?;
+        Ok(match self.wishes.answers && k == 1 {
+            true => outputs[0],
+            false => scores,
+        })
+    }
+
     /// Adds up the losses of a mini-batch of classes, in totals `[4]` beside a guard `[4]`, as an op that goes into
     /// the launch of the last layer.
     fn totals(
@@ -173,11 +191,19 @@ impl Setup<'_> {
         let totals = w.graph.variable(name, Type::f32(name, &[4])?)?;
         let guard = Type::u32("training guard", &[4])?;
         let guard = w.graph.variable("training guard", guard)?;
+        // By blocks of an epoch's steps, where they are known: one sum of many would round as often.
+        let examples = match self.data {
+            Some(data @ Given::Whole(_)) if self.adds_up() => Some(self.examples(data)),
+            _ => None,
+        };
+        let examples = examples.filter(|&examples| examples <= epoch_metrics::MOST);
+        let epoch_steps = examples.map_or(1, |examples| examples / self.batch);
         let add = EpochMetrics {
-            count: self.batch,
-            epoch_steps: 1,
+            count: epoch_steps * self.batch,
+            epoch_steps,
             predict: false,
-            keeps: self.adds_up(),
+            // An epoch of a run whose answers are counted begins anew by itself.
+            keeps: self.adds_up() && !self.wishes.answers,
         };
         let inputs = [scores, losses, labels, w.step, totals, guard];
         w.graph.op(Arc::new(add), &inputs)?;
@@ -217,7 +243,7 @@ impl Setup<'_> {
             return Ok(None);
         };
         // Of data in shards, what is an epoch here is a shard.
-        let n = data.shard(self.batch).unwrap_or(data.rows());
+        let n = self.examples(data);
         let rows = w.graph.variable("order", Type::u32("order", &[n])?)?;
         let program = w.graph.begin("order");
         let shuffle = Shuffle {
@@ -230,18 +256,16 @@ impl Setup<'_> {
 
     /// Gathers a mini-batch of the columns that model and loss take, or declares what is fed.
     fn batch(&self, w: &mut Writing, wanted: &Wanted, order: Option<Value>) -> Result<Batch> {
-        let mut columns = self.data.zip(order).map(|(data, order)| {
-            let n = data.shard(self.batch).unwrap_or(data.rows());
-            Columns {
-                set: "training".into(),
-                data: data.columns(),
-                batch: self.batch,
-                epoch_steps: n / self.batch,
-                order,
-                step: w.step,
-                made: HashMap::new(),
-                shards: data.shard(self.batch).map(Sharded::of),
-            }
+        let mut columns = self.data.zip(order).map(|(data, order)| Columns {
+            set: "training".into(),
+            data: data.columns(),
+            batch: self.batch,
+            epoch_steps: self.examples(data) / self.batch,
+            expansion: self.wishes.expansion,
+            order: Some(order),
+            step: w.step,
+            made: HashMap::new(),
+            shards: data.shard(self.batch).map(Sharded::of),
         });
         w.graph.label("mini-batch");
         let mut fed: Vec<(String, Value)> = Vec::new();

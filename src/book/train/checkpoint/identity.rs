@@ -16,7 +16,7 @@ use crate::data::{Images, Split};
 use crate::error::{Error, Result};
 
 /// The form of [`Identity`]: counted up where a name changes its meaning or its default.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes of the hash in a file's name.
 const NAME: usize = 8;
 /// Most characters of a value in a message.

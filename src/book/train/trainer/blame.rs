@@ -1,8 +1,9 @@
 //! Which launch it was that made a value infinite.
 
 use super::Trainer;
-use crate::book::train::programs::{KEPT, Kept};
 use crate::error::{Error, Result};
+use crate::fit::Weights;
+use crate::ops::finite::KEPT;
 use crate::run::blame::first_not_finite;
 use crate::tensor::Values;
 
@@ -33,19 +34,14 @@ impl Trainer {
     pub(super) fn kept_not_finite(&mut self, replica: usize, number: usize) -> Result<Error> {
         let last = self.done - 1;
         let epochs = self.epochs_before(last);
-        let name_of = |kept: &[Kept], number: usize| kept.get(number).map(|k| k.name.clone());
-        let mut name = name_of(&self.handles.kept, number).unwrap_or_default();
+        let mut name = self.kept_name(number).unwrap_or_default();
         let mut at = last;
         if self.rewind(epochs)? {
             self.prepare()?;
             for step in self.done..=last {
-                self.session.run(self.handles.train.program, 1)?;
+                self.training.run(1)?;
                 self.count(1)?;
-                self.session.run(self.handles.check, 1)?;
-                let guard = self.session.read(self.handles.train.guard)?;
-                let word = guard.replica(replica).map_or(0, |words| words[KEPT]);
-                let number = (word as usize).checked_sub(1);
-                if let Some(kept) = number.and_then(|k| name_of(&self.handles.kept, k)) {
+                if let Some(kept) = self.kept_lost(replica)? {
                     (name, at) = (kept, step);
                     break;
                 }
@@ -61,6 +57,22 @@ impl Trainer {
             None => name,
         };
         Ok(self.overflow(epochs, &place, at, replica))
+    }
+
+    /// The name of what is kept, number `number`.
+    fn kept_name(&self, number: usize) -> Option<String> {
+        self.training.kept.get(number).map(|(name, _)| name.clone())
+    }
+
+    /// What is kept of a replica and is not finite, if any is.
+    fn kept_lost(&mut self, replica: usize) -> Result<Option<String>> {
+        if let Some(check) = self.training.check {
+            self.training.session.run(check, 1)?;
+        }
+        let guard = self.training.session.read(self.training.total.guard)?;
+        let words = guard.as_ref().and_then(|guard| guard.replica(replica));
+        let number = words.and_then(|words| (words[KEPT] as usize).checked_sub(1));
+        Ok(number.and_then(|number| self.kept_name(number)))
     }
 
     /// Refuses values, each with its name, of which one is not finite.
@@ -102,12 +114,18 @@ impl Trainer {
         match self.keeper.as_ref().and_then(|k| k.after(epochs)) {
             Some(checkpoint) => self.restore(&checkpoint.state)?,
             None if epochs == 0 => {
+                let replicas = 0..self.settings.replicas as u32;
+                let first = self.settings.first_replica as u32;
+                let drawn = replicas
+                    .map(|r| Weights::of_replica(&self.model, self.settings.seed, first + r));
+                let drawn: Vec<Weights> = drawn.collect();
+                self.training.begin(&drawn)?;
                 self.begin_at(0)?;
-                self.session.run(self.handles.init, 1)?;
                 if let Some(model) = &self.given {
-                    model.write(&self.parameters, &self.handles.weights, &mut self.session)?;
+                    let weights = self.training.weights_handles();
+                    model.write(&self.parameters, &weights, &mut self.training.session)?;
                 }
-                self.average()?;
+                self.training.average()?;
             }
             None => return Ok(false),
         }
@@ -128,10 +146,10 @@ impl Trainer {
         // What made the loss infinite is in its own step, or in the backward pass and the
         // update of the step before.
         let from = step.saturating_sub(1).max(first);
-        let train = self.handles.train.program;
-        self.session.run(train, from - first)?;
+        let train = self.training.train_program();
+        self.training.session.run(train, from - first)?;
         for step in from..=step {
-            if let Some(place) = first_not_finite(&mut self.session, train, replica)? {
+            if let Some(place) = first_not_finite(&mut self.training.session, train, replica)? {
                 return Ok(Some((place, step)));
             }
         }

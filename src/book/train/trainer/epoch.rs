@@ -1,11 +1,11 @@
 //! One epoch: its steps, the evaluation behind them, and one readback of all that they came to.
 
-use super::Trainer;
+use super::{TEST, TRAINING, Trainer, VALIDATION, no_set};
 use crate::book::train::outcome::{Epoch, Evaluation, Event, Metrics, evaluation, metrics};
-use crate::book::train::programs::{KEPT, TRAINING};
 use crate::clock::Stopwatch;
 use crate::error::Result;
-use crate::run::sentinel::{Sentinel, Steps};
+use crate::graph::Handle;
+use crate::ops::finite::KEPT;
 use crate::tensor::Values;
 
 /// Steps between two progress events.
@@ -31,15 +31,10 @@ impl Trainer {
         self.check_room(self.left())?;
         let number = self.epochs_done() + 1;
         let end = (number * self.steps) as u64;
-        let sentinel = Sentinel {
-            every: self.settings.verify_every,
-            seed: self.settings.seed,
-        };
-        let mut steps = Steps::new(self.handles.train.program, sentinel).from(self.done);
         while self.done < end {
             self.prepare()?;
             let now = PROGRESS.min(end - self.done);
-            steps.run(&mut self.session, now)?;
+            self.training.run(now)?;
             self.count(now)?;
             tell(&Event::Steps {
                 epoch: number,
@@ -47,39 +42,44 @@ impl Trainer {
                 total: (self.settings.epochs * self.steps) as u64,
             });
         }
-        self.session.wait()?;
+        self.training.session.wait()?;
         self.training_seconds += start.seconds();
         let earlier = std::mem::take(&mut self.under_way);
-        let (handles, test) = (self.handles.clone(), self.handles.test.1);
-        self.session.run(handles.check, 1)?;
+        if let Some(check) = self.training.check {
+            self.training.session.run(check, 1)?;
+        }
         let due = number.is_multiple_of(self.settings.evaluate_every)
             || number == self.settings.epochs
             || !self.carries();
         if due {
-            let sets = [handles.training, Some(handles.validation.1), Some(test)];
-            for set in sets.into_iter().flatten() {
-                set.run(&mut self.session)?;
+            for set in [TRAINING, VALIDATION, TEST] {
+                self.evaluate_set(set)?;
             }
             self.evaluated = true;
         }
         let measured = self.settings.measure_training;
-        let mut decayed = vec![];
+        let mut decayed: Vec<Handle<f32>> = vec![];
         if measured && self.decay != [0.0; 2] {
             // The weights that were evaluated: their mean, where one is kept.
-            let evaluated = handles.means.as_ref().unwrap_or(&handles.weights);
-            let weights = self.parameters.iter().zip(evaluated);
-            let weights = weights.filter(|(p, _)| p.decay);
-            decayed = weights.map(|(_, &handle)| handle).collect();
+            let evaluated = self.parameters.iter().zip(&self.training.evaluated);
+            let evaluated = evaluated.filter(|(p, _)| p.decay);
+            decayed = evaluated.map(|(_, saved)| saved.handle).collect();
         }
-        let (train, guard, validation, tested, predictions, set, decayed) = self.session.read((
-            handles.train.metrics,
-            handles.train.guard,
-            handles.validation.1.pass.metrics,
-            test.pass.metrics,
-            test.predictions,
-            handles.training.map(|set| set.pass.metrics),
-            decayed,
-        ))?;
+        let held_out = |set: &str| self.answers(set).ok_or_else(|| no_set(set));
+        let (validation, test) = (held_out(VALIDATION)?, held_out(TEST)?);
+        let (train, guard, validation, tested, predictions, set, decayed) = {
+            let asked = (
+                self.training.total.sums,
+                self.training.total.guard,
+                validation.metrics,
+                test.metrics,
+                test.predictions,
+                self.answers(TRAINING).map(|set| set.metrics),
+                decayed,
+            );
+            self.training.session.read(asked)?
+        };
+        let guard = guard.ok_or_else(|| no_set(TRAINING))?;
         let [train, validation, test] = [&train, &validation, &tested].map(metrics);
         let set = set.as_ref().map(metrics).unwrap_or_default();
         let mut evaluation = evaluation(&test, &predictions);
@@ -100,11 +100,7 @@ impl Trainer {
         if due {
             // The guard looks at losses before each update, so the last one escapes it.
             for replica in 0..self.settings.replicas {
-                let sets = [
-                    (TRAINING, &set),
-                    ("validation", &validation),
-                    ("test", &test),
-                ];
+                let sets = [(TRAINING, &set), (VALIDATION, &validation), (TEST, &test)];
                 let bad = |m: &Vec<Metrics>| m.get(replica).is_some_and(|m| !m.cost.is_finite());
                 if let Some((name, _)) = sets.into_iter().find(|(_, m)| bad(m)) {
                     let last = end - 1;
@@ -129,10 +125,7 @@ impl Trainer {
         if !due && let Some(last) = self.history.last() {
             epoch = repeated(epoch, last, &mut evaluation, self.evaluated);
         }
-        // Where no rule changes anything, nothing is uploaded.
-        if self.record(epoch.clone()) {
-            self.write_hyper()?;
-        }
+        self.record(epoch.clone());
         Ok((epoch, evaluation))
     }
 }

@@ -6,6 +6,7 @@ use super::{Trainer, Watch};
 use crate::book::train::Model;
 use crate::book::train::checkpoint::{Checkpoint, Identity, Keeper, Origin, State};
 use crate::error::{Error, Result};
+use crate::graph::Handle;
 use crate::tensor::Values;
 
 impl Trainer {
@@ -107,7 +108,7 @@ impl Trainer {
         }
         // The buffers hold evaluations of nothing; the history holds the last one's numbers.
         self.evaluated = false;
-        self.write_hyper()
+        Ok(())
     }
 
     /// Starts from given weights instead of drawn ones: one set for each replica, or one
@@ -121,9 +122,10 @@ impl Trainer {
             let found = format!("{} training steps done", self.done);
             return Err(Error::setting("given weights", found, "no step done yet"));
         }
-        model.write(&self.parameters, &self.handles.weights, &mut self.session)?;
+        let weights = self.training.weights_handles();
+        model.write(&self.parameters, &weights, &mut self.training.session)?;
         // Before the first epoch the mean is the weights.
-        self.average()?;
+        self.training.average()?;
         self.given = Some(model.clone());
         let identity = self.run_identity();
         if let Some(keeper) = &mut self.keeper {
@@ -140,19 +142,19 @@ impl Trainer {
 
     pub(super) fn restore(&mut self, state: &State) -> Result<()> {
         for (name, values) in &state.buffers {
-            let known = self.handles.kept.iter().find(|kept| kept.name == *name);
-            let known = known.ok_or_else(|| {
+            let known = self.training.kept.iter().find(|(known, _)| known == name);
+            let (_, handle) = known.ok_or_else(|| {
                 let found = "a buffer that this run does not keep";
                 Error::setting(format!("checkpoint's {name}"), found, "those that it keeps")
             })?;
-            self.session.write(known.handle, values)?;
+            self.training.session.write(*handle, values)?;
         }
         self.begin_at((state.epochs * self.steps) as u32)
     }
 
     /// Sets the number of the next training step.
     pub(super) fn begin_at(&mut self, step: u32) -> Result<()> {
-        self.handles.train.count_from(&mut self.session, step)?;
+        self.training.begin_at(step)?;
         self.done = u64::from(step);
         self.under_way = 0.0;
         Ok(())
@@ -171,12 +173,14 @@ impl Trainer {
     }
 
     fn kept_state(&mut self) -> Result<State> {
-        let handles = self.handles.kept.iter().map(|kept| kept.handle);
-        let values = self.session.read(handles.collect::<Vec<_>>())?;
-        let kept = &self.handles.kept;
-        self.check_finite(kept.iter().map(|kept| kept.name.as_str()).zip(&values))?;
+        let handles = self.training.kept.iter().map(|(_, handle)| *handle);
+        let handles: Vec<Handle<f32>> = handles.collect();
+        let values = self.training.session.read(handles)?;
+        let names = self.training.kept.iter().map(|(name, _)| name.clone());
+        let names: Vec<String> = names.collect();
+        self.check_finite(names.iter().map(String::as_str).zip(&values))?;
         let values = values.into_iter().map(Values::into_vec);
-        let buffers = kept.iter().map(|kept| kept.name.clone()).zip(values);
+        let buffers = names.into_iter().zip(values);
         Ok(State {
             epochs: self.epochs_done(),
             origins: self.origins.clone(),

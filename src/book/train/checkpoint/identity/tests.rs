@@ -190,5 +190,5 @@ fn a_missing_name_is_its_default() {
 fn the_name_is_pinned() {
     let name = of(&Settings::default()).name();
     assert!(is_name(&name));
-    assert_eq!(name, "21daec2d61e6c96b");
+    assert_eq!(name, "ef96b771395cd129");
 }
