@@ -7,7 +7,8 @@ use wgrad::data::{Arrays, Table};
 use wgrad::exec::Device;
 use wgrad::files::write_whole;
 use wgrad::fit::{
-    Answers, Epoch, Experiment, Outcome, Prepared, Reading, Told, Trained, is_of_one_class,
+    Answers, Epoch, Experiment, Outcome, Prepared, Reading, Told, Trained, bare_name,
+    is_of_one_class,
 };
 use wgrad::model::Registry;
 use wgrad::report::training::{Page, training_html};
@@ -220,10 +221,7 @@ fn cell(text: &str) -> String {
 fn line(epoch: &Epoch, of: usize) -> String {
     let names = epoch.names().into_iter();
     // Numbers of single classes would fill the screen.
-    let names = names.filter(|name| {
-        let bare = name.strip_prefix("validation ").unwrap_or(name);
-        !is_of_one_class(bare)
-    });
+    let names = names.filter(|name| !is_of_one_class(bare_name(name)));
     let numbers = names.map(|name| {
         let value = epoch.get(&name).unwrap_or(f64::NAN);
         format!("{name} {value:.4}")

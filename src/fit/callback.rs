@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use super::report::Epoch;
+use super::report::{Epoch, bare_name};
 use super::training::Training;
 use super::weights::Weights;
 use crate::error::{Error, Result};
@@ -140,7 +140,7 @@ impl Watched {
     /// Losses and errors are to be small; accuracies, `r2`, `auc`, `precision`, `recall` and `f1` large.
     pub fn new(number: &str) -> Self {
         let large = ["accuracy", "top ", "r2", "auc", "precision", "recall", "f1"];
-        let of = number.strip_prefix("validation ").unwrap_or(number);
+        let of = bare_name(number);
         Self {
             number: number.into(),
             largest: large.iter().any(|name| of.starts_with(name)),
@@ -165,6 +165,11 @@ impl Watched {
         }
         let known: Vec<&str> = numbers.iter().map(String::as_str).collect();
         Err(Error::unknown("number of an epoch", &self.number, &known))
+    }
+
+    /// Whether an epoch has the number: data are not evaluated after every epoch.
+    pub fn is_in(&self, epoch: &Epoch) -> bool {
+        !epoch.passes_over(&self.number)
     }
 
     /// The number in an epoch, the mean over replicas.
@@ -220,7 +225,8 @@ impl EarlyStop {
         }
     }
 
-    /// Epochs without a better number that it waits for; 10 if not said.
+    /// Epochs without a better number that it waits for; 10 if not said. Where data are evaluated after every so many
+    /// epochs alone ([`Fit::evaluate_every`](super::Fit::evaluate_every)), it stops at the first of these that is so late.
     #[must_use]
     pub fn patience(self, epochs: usize) -> Self {
         Self {
@@ -268,6 +274,9 @@ impl Callback for EarlyStop {
     }
 
     fn epoch(&mut self, epoch: &Epoch, control: &mut Control<'_>) -> Result<()> {
+        if !self.watched.is_in(epoch) {
+            return Ok(());
+        }
         let number = self.watched.of(epoch)?;
         match self.best {
             best if self.watched.is_better(number, best.map(|(best, _)| best)) => {

@@ -46,7 +46,7 @@ pub use measure::Measure;
 pub use metric::Metric;
 pub use plateau::Plateau;
 pub use progress::{EverySteps, Progress, Told};
-pub use report::{Epoch, Report, Scores, is_of_one_class};
+pub use report::{Epoch, Report, Scores, bare_name, is_of_one_class};
 pub use run::{Fit, Outcome};
 pub use sample::Sample;
 pub(crate) use setup::{Setup, Wishes};

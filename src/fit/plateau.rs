@@ -55,7 +55,7 @@ impl Plateau {
         }
     }
 
-    /// Epochs without a better number that it waits for; 10 if not said.
+    /// Epochs without a better number that it waits for, of those after which data are evaluated; 10 if not said.
     #[must_use]
     pub fn patience(self, epochs: usize) -> Self {
         Self {
@@ -131,6 +131,9 @@ impl Callback for Plateau {
     }
 
     fn epoch(&mut self, epoch: &Epoch, control: &mut Control<'_>) -> Result<()> {
+        if !self.watched.is_in(epoch) {
+            return Ok(());
+        }
         let mut rates = control.rates()?;
         self.replicas.resize(rates.len(), Standing::default());
         let mut fell = false;

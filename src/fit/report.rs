@@ -71,6 +71,19 @@ impl Scores {
     }
 }
 
+/// The name of the mean loss of an epoch's steps.
+const TRAINING_LOSS: &str = "training loss";
+/// What names of numbers of evaluated data begin with.
+pub(super) const TRAINING_SET: &str = "training set ";
+pub(super) const VALIDATION: &str = "validation ";
+
+/// A name of [`Epoch::get`] without the data that it is of.
+pub fn bare_name(name: &str) -> &str {
+    let mut stripped = [VALIDATION, TRAINING_SET].iter();
+    let found = stripped.find_map(|set| name.strip_prefix(set));
+    found.unwrap_or(name)
+}
+
 /// One epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
@@ -84,22 +97,26 @@ pub struct Epoch {
     /// optimizer has a loss scale ([`Optimizer::loss_scale`](crate::optim::Optimizer::loss_scale)).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped_steps: Vec<u64>,
-    /// What each replica scores on the validation data, where there is some.
+    /// What each replica scores on the validation data, where there is some; nothing in an epoch after which it is not
+    /// evaluated ([`Fit::evaluate_every`](super::Fit::evaluate_every)).
     pub validation: Vec<Scores>,
+    /// What each replica scores on the training data as they are, where that is measured
+    /// ([`Fit::measure_training`](super::Fit::measure_training)).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub training: Vec<Scores>,
     /// Seconds since the run began.
     pub seconds: f64,
 }
 
 impl Epoch {
-    /// A number of this epoch, the mean over replicas: `training loss`, `validation loss`,
-    /// `validation <metric>`.
+    /// A number of this epoch, the mean over replicas: `training loss`, `validation loss`, `validation <metric>` and,
+    /// where the training data are evaluated too, `training set loss`, `training set <metric>`.
     pub fn get(&self, name: &str) -> Option<f64> {
-        if name == "training loss" {
+        if name == TRAINING_LOSS {
             return Some(mean(self.training_loss.iter().copied()));
         }
-        let name = name.strip_prefix("validation ")?;
-        let values = self.validation.iter().map(|scores| scores.get(name));
-        let values: Option<Vec<f64>> = values.collect();
+        let (scores, name) = self.scores(name)?;
+        let values: Option<Vec<f64>> = scores.iter().map(|scores| scores.get(name)).collect();
         values
             .filter(|v| !v.is_empty())
             .map(|v| mean(v.into_iter()))
@@ -107,20 +124,39 @@ impl Epoch {
 
     /// [`Epoch::get`] of one replica.
     pub fn get_of(&self, name: &str, replica: usize) -> Option<f64> {
-        if name == "training loss" {
+        if name == TRAINING_LOSS {
             return self.training_loss.get(replica).copied();
         }
-        let name = name.strip_prefix("validation ")?;
-        self.validation.get(replica)?.get(name)
+        let (scores, name) = self.scores(name)?;
+        scores.get(replica)?.get(name)
+    }
+
+    /// The scores that a number is of, and its name there.
+    fn scores<'n>(&self, name: &'n str) -> Option<(&[Scores], &'n str)> {
+        if let Some(name) = name.strip_prefix(VALIDATION) {
+            return Some((&self.validation, name));
+        }
+        let name = name.strip_prefix(TRAINING_SET)?;
+        Some((&self.training, name))
+    }
+
+    /// Whether this epoch lacks a number since what it is of was not evaluated after it.
+    pub(super) fn passes_over(&self, name: &str) -> bool {
+        matches!(self.scores(name), Some(([], _)))
     }
 
     /// The names that [`Epoch::get`] knows.
     pub fn names(&self) -> Vec<String> {
-        let mut names = vec!["training loss".to_string()];
-        if let Some(scores) = self.validation.first() {
-            names.push("validation loss".into());
-            let metrics = scores.metrics.iter();
-            names.extend(metrics.map(|(name, _)| format!("validation {name}")));
+        let mut names = vec![TRAINING_LOSS.to_string()];
+        for (set, scores) in [
+            (TRAINING_SET, &self.training),
+            (VALIDATION, &self.validation),
+        ] {
+            if let Some(scores) = scores.first() {
+                let metrics = scores.metrics.iter().map(|(name, _)| name.as_str());
+                let all = std::iter::once("loss").chain(metrics);
+                names.extend(all.map(|name| format!("{set}{name}")));
+            }
         }
         names
     }

@@ -9,7 +9,7 @@ use super::callback::{Callback, Control};
 use super::checkpoint::{Checkpoint, State};
 use super::loss::Loss;
 use super::metric::Metric;
-use super::report::{Epoch, Report, Scores};
+use super::report::{Epoch, Report, Scores, TRAINING_SET, VALIDATION};
 use super::resident::Need;
 use super::setup::{Setup, Wishes};
 use super::shards::{Feed, Given};
@@ -21,6 +21,9 @@ use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::model::Model;
 use crate::optim::Optimizer;
+
+/// The name of the training data among those that are evaluated.
+pub(super) const MEASURED: &str = "training set";
 
 mod guard;
 mod identity;
@@ -75,6 +78,9 @@ pub struct Fit<'a> {
     checkpoint: Option<PathBuf>,
     resume: bool,
     verify_every: u64,
+    mean_from: Option<usize>,
+    evaluate_every: usize,
+    measure_training: bool,
 }
 
 /// What a run leaves: its numbers, and the weights of each replica.
@@ -109,6 +115,9 @@ impl<'a> Fit<'a> {
             checkpoint: None,
             resume: false,
             verify_every: 0,
+            mean_from: None,
+            evaluate_every: 1,
+            measure_training: false,
         }
     }
 
@@ -219,6 +228,69 @@ impl<'a> Fit<'a> {
         }
     }
 
+    /// Evaluates after every so many epochs and after the last, and not after each. The epochs between have no scores,
+    /// and callbacks that watch some pass them over.
+    #[must_use]
+    pub fn evaluate_every(self, epochs: usize) -> Self {
+        Self {
+            evaluate_every: epochs,
+            ..self
+        }
+    }
+
+    /// Evaluates the training data too, as they are and with the metrics, when the validation data are: `training set
+    /// loss` and `training set <metric>` of [`Epoch::get`](super::Epoch::get), in [`Epoch::training`](super::Epoch::training).
+    /// The `training loss` is taken while the weights move, of examples that dropout, noise and mixing have changed;
+    /// these numbers show how far a model fits what it has seen. It costs a forward pass over them.
+    ///
+    /// ```
+    /// # use wgrad::data::Dataset;
+    /// # use wgrad::exec::{Choice, Device};
+    /// # use wgrad::fit::{Fit, Loss, Metric};
+    /// # use wgrad::model::{Model, layers::*};
+    /// # use wgrad::optim::{AdamW, Optimizer};
+    /// # let data = Dataset::new().with("input", [1], vec![0.5f32; 8])?.with("target", [], vec![1u32; 8])?;
+    /// # let model = Model::sequential([1]).then(Dense::new(2)).build()?;
+    /// let fit = Fit::new(&model, Loss::cross_entropy(), Optimizer::new(AdamW::default(), 0.1)).batch(4);
+    /// let fit = fit.metric(Metric::accuracy()).measure_training().evaluate_every(5);
+    /// let outcome = fit.run(&data, &Device::open(Choice::Cpu)?)?;
+    /// assert_eq!(outcome.report.epochs[3].get("training set accuracy"), None);
+    /// assert_eq!(outcome.report.epochs[4].get("training set accuracy"), Some(1.0));
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    #[must_use]
+    pub fn measure_training(self) -> Self {
+        Self {
+            measure_training: true,
+            ..self
+        }
+    }
+
+    /// Evaluates, and leaves, in place of the weights their mean over the ends of epochs, from this one on, counted
+    /// from 1 (stochastic weight averaging, Izmailov et al. 2018; PyTorch's `AveragedModel`); until then the weights.
+    /// [`Optimizer::average`] keeps another mean, over steps. Running statistics, as
+    /// [`BatchNorm`](crate::model::layers::BatchNorm)'s, are the last epoch's.
+    ///
+    /// ```
+    /// # use wgrad::data::Dataset;
+    /// # use wgrad::exec::{Choice, Device};
+    /// # use wgrad::fit::{Fit, Loss};
+    /// # use wgrad::model::{Model, layers::*};
+    /// # use wgrad::optim::{Optimizer, Sgd};
+    /// # let data = Dataset::new().with("input", [1], vec![0.5f32; 8])?.with("target", [1], vec![1.0f32; 8])?;
+    /// # let model = Model::sequential([1]).then(Dense::new(1)).build()?;
+    /// let fit = Fit::new(&model, Loss::mse(), Optimizer::new(Sgd::default(), 0.5)).batch(4);
+    /// fit.epochs(20).average_from(15).run(&data, &Device::open(Choice::Cpu)?)?;
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    #[must_use]
+    pub fn average_from(self, epoch: usize) -> Self {
+        Self {
+            mean_from: Some(epoch),
+            ..self
+        }
+    }
+
     /// Mixes examples while training: each gives way to λ times itself and 1 − λ times the next of its
     /// mini-batch, and so do their targets, with a λ out of Beta(α, α) that is drawn on the device for each
     /// example and step, the same bits on every device (Zhang et al. 2018). Classes become shares of
@@ -307,13 +379,22 @@ impl<'a> Fit<'a> {
         }
     }
 
-    /// Data that are evaluated, by name.
+    /// Data that are evaluated beside the training data, by name.
     fn sets(&self) -> Result<Vec<(&'static str, Given<'a>)>> {
         let validation = self.validation.map(|data| ("validation", data));
         let test = self.test.map(|data| ("test", data));
         let sets = validation.into_iter().chain(test);
         sets.map(|(set, data)| Ok((set, Given::open(set, data)?)))
             .collect()
+    }
+
+    /// The same, behind the training data where these are measured.
+    fn sets_beside<'s>(&self, given: &'s Given<'_>) -> Result<Vec<(&'static str, Given<'s>)>>
+    where
+        'a: 's,
+    {
+        let training = self.measure_training.then(|| (MEASURED, given.again()));
+        Ok(training.into_iter().chain(self.sets()?).collect())
     }
 
     fn setup<'s>(
@@ -335,6 +416,7 @@ impl<'a> Fit<'a> {
                 rates: self.callbacks.iter().any(|c| c.sets_rates()),
                 verify: self.verify_every,
                 fingerprint: self.checkpoint.is_some(),
+                mean_from: self.mean_from,
                 ..Wishes::default()
             },
             mixup: self.mixup,
@@ -349,7 +431,8 @@ impl<'a> Fit<'a> {
     /// # Errors
     /// Columns, sizes and settings that do not fit, by name; what keeps rows from being read.
     pub fn check<'d>(&self, data: impl Into<DataRef<'d>>) -> Result<()> {
-        self.held(&Given::open("training", data.into())?, &self.sets()?)
+        let given = Given::open("training", data.into())?;
+        self.held(&given, &self.sets_beside(&given)?)
     }
 
     /// What is wanted of each column of a data set.
@@ -366,6 +449,16 @@ impl<'a> Fit<'a> {
             let wanted = "a file of checkpoints";
             return Err(Error::setting("checkpoint", "none to resume from", wanted));
         }
+        if self.evaluate_every == 0 {
+            return Err(Error::setting("evaluate every", 0, "at least 1 epoch"));
+        }
+        if let Some(from) = self
+            .mean_from
+            .filter(|from| !(1..=self.epochs).contains(from))
+        {
+            let wanted = format!("1 to {}, the last epoch", self.epochs);
+            return Err(Error::setting("first epoch averaged", from, wanted));
+        }
         if let Some(initial) = self.initial {
             initial.check_some(self.model)?;
         }
@@ -373,9 +466,13 @@ impl<'a> Fit<'a> {
         setup.checked()?;
         let metrics = setup.metric_names()?;
         let mut numbers = vec!["training loss".to_string()];
-        if self.validation.is_some() {
-            numbers.push("validation loss".into());
-            numbers.extend(metrics.iter().map(|name| format!("validation {name}")));
+        let evaluated = [
+            (TRAINING_SET, self.measure_training),
+            (VALIDATION, self.validation.is_some()),
+        ];
+        for (set, _) in evaluated.iter().filter(|(_, there)| *there) {
+            numbers.push(format!("{set}loss"));
+            numbers.extend(metrics.iter().map(|name| format!("{set}{name}")));
         }
         self.callbacks.iter().try_for_each(|c| c.check(&numbers))
     }
@@ -409,7 +506,8 @@ impl<'a> Fit<'a> {
     /// [`Error::Disagrees`] for a launch that was found wrong ([`Fit::verify_every`]); what a callback says, what the device
     /// says; of data in shards what keeps rows from being read or does not fit in them, by shard and rows.
     pub fn run<'d>(mut self, data: impl Into<DataRef<'d>>, device: &Device) -> Result<Outcome> {
-        let (given, sets) = (Given::open("training", data.into())?, self.sets()?);
+        let given = Given::open("training", data.into())?;
+        let sets = self.sets_beside(&given)?;
         self.held(&given, &sets)?;
         let mut run = match &self.checkpoint {
             Some(_) => self.settings(&given)?,
@@ -424,7 +522,8 @@ impl<'a> Fit<'a> {
         let mut over = self.epochs_over(&given, &training, &needs);
         let feeds = feeds(&sets, &training, &needs);
         let validated = usize::from(self.validation.is_some());
-        let test = validated..sets.len();
+        let watched = validated + usize::from(self.measure_training);
+        let test = watched..sets.len();
         if earlier.is_none() && self.initial.is_some() {
             self.begin(&mut training)?;
         }
@@ -479,7 +578,11 @@ impl<'a> Fit<'a> {
                     over.train(&mut training.session, epoch - 1, more, took)?;
                 }
             }
-            let (losses, mut sets) = training.evaluate(0..validated, &feeds)?;
+            training.average()?;
+            let due = epoch.is_multiple_of(self.evaluate_every) || epoch == self.epochs;
+            let evaluated = if due { watched } else { 0 };
+            let (losses, sets) = training.evaluate(0..evaluated, &feeds)?;
+            let mut sets = sets.into_iter().map(scores);
             let losses: Vec<f64> = losses.into_iter().map(|sum| sum / steps as f64).collect();
             if let Some(replica) = first_lost(&losses, &training.overflowed) {
                 let lost = Lost {
@@ -496,7 +599,11 @@ impl<'a> Fit<'a> {
                 steps: steps * epoch as u64,
                 training_loss: losses,
                 skipped_steps: training.skipped.clone(),
-                validation: sets.pop().map(scores).unwrap_or_default(),
+                training: match self.measure_training {
+                    true => sets.next().unwrap_or_default(),
+                    false => vec![],
+                },
+                validation: sets.next().unwrap_or_default(),
                 seconds: before + clock.seconds(),
             });
             let mut control = Control {

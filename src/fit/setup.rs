@@ -272,6 +272,10 @@ impl Setup<'_> {
             return Err(Error::setting("first replica", found, wanted));
         }
         self.optimizer.check_step()?;
+        if self.wishes.mean_from.is_some() && self.optimizer.averages() {
+            let wanted = "none where the mean over the ends of epochs is taken (`average_from`)";
+            return Err(Error::setting("average over steps", "one", wanted));
+        }
         if self.has_table() {
             self.optimizer.check_table()?;
         }

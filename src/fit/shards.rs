@@ -48,6 +48,14 @@ impl<'a> Given<'a> {
         open().map_err(|e| of_set(e, set))
     }
 
+    /// The same data, not opened anew.
+    pub fn again(&self) -> Given<'_> {
+        match self {
+            Self::Whole(data) => Given::Whole(Cow::Borrowed(data)),
+            Self::Shards(shards, sample) => Given::Shards(*shards, sample.clone()),
+        }
+    }
+
     /// All rows, or the one that is known.
     pub fn columns(&self) -> &Dataset {
         match self {

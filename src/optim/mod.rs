@@ -289,6 +289,11 @@ impl Optimizer {
         }
     }
 
+    /// Whether it keeps averages of parameters.
+    pub(crate) fn averages(&self) -> bool {
+        self.average.is_some()
+    }
+
     /// The learning rate, which a schedule multiplies.
     pub fn rate(&self) -> f64 {
         self.rate

@@ -8,7 +8,7 @@ use super::plot::plot_element;
 use super::record::{Plot, Series};
 use super::style::{dark_rules, short};
 use crate::error::Result;
-use crate::fit::{Report, Scores, is_of_one_class};
+use crate::fit::{Epoch, Report, Scores, is_of_one_class};
 use crate::model::Model;
 
 /// Most replicas whose curves are drawn one by one beside their mean.
@@ -181,27 +181,33 @@ fn plots(report: &Report) -> Vec<Plot> {
     };
     let place = |epoch: usize| epoch as f64;
     let curve = |name: &str, get: &str| {
-        let points = epochs().map(|e| (place(e.epoch), e.get(get).unwrap_or(f64::NAN)));
+        let points = epochs().filter_map(|e| Some((place(e.epoch), e.get(get)?)));
         of(name, points.collect())
     };
     let mut losses = vec![curve("training", "training loss")];
-    let validated = report.epochs.first().map(|e| &e.validation[..]);
-    let validated = validated.unwrap_or_default();
+    // Not after every epoch, perhaps.
+    let evaluated =
+        |of: fn(&Epoch) -> &[Scores]| epochs().map(of).find(|scores| !scores.is_empty());
+    let trained = evaluated(|e| &e.training).unwrap_or_default();
+    if !trained.is_empty() {
+        losses.push(curve("training set", "training set loss"));
+    }
+    let validated = evaluated(|e| &e.validation).unwrap_or_default();
     if !validated.is_empty() {
         losses.push(curve("validation", "validation loss"));
     }
     let mut plots = vec![plot("loss", losses)];
     for name in names(validated).into_iter().filter(|name| *name != "loss") {
         let mut series = vec![curve("validation", &format!("validation {name}"))];
+        if trained.iter().any(|scores| scores.get(name).is_some()) {
+            series.push(curve("training set", &format!("training set {name}")));
+        }
         let replicas = validated.len();
         if (2..=MOST_REPLICAS).contains(&replicas) {
             series[0].name = "mean".into();
             for replica in 0..replicas {
                 let value = |scores: &[Scores]| scores.get(replica).and_then(|s| s.get(name));
-                let points = epochs().map(|e| {
-                    let value = value(&e.validation).unwrap_or(f64::NAN);
-                    (place(e.epoch), value)
-                });
+                let points = epochs().filter_map(|e| Some((place(e.epoch), value(&e.validation)?)));
                 series.push(of(&format!("network {replica}"), points.collect()));
             }
         }
@@ -252,7 +258,6 @@ fn add_confusion(body: &mut String, test: &[Scores], classes: &[String]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fit::Epoch;
     use crate::model::layers::*;
 
     fn scores(loss: f64, accuracy: f64) -> Scores {
@@ -278,6 +283,7 @@ mod tests {
             validation: (0..replicas)
                 .map(|r| scores(0.5, 0.5 + 0.1 * r as f64))
                 .collect(),
+            training: vec![],
             seconds: epoch as f64,
         };
         Report {

@@ -127,10 +127,17 @@ impl Prepared {
             .replicas(setting.replicas)
             .seed(setting.seed)
             .verify_every(setting.verify_every)
+            .evaluate_every(setting.evaluate_every)
             .validation(self.given(&self.validation))
             .test(self.given(&self.test));
         for metric in &self.metrics {
             fit = fit.metric(metric.clone());
+        }
+        if setting.measure_training {
+            fit = fit.measure_training();
+        }
+        if let Some(from) = setting.average_from {
+            fit = fit.average_from(from);
         }
         if let Some(alpha) = setting.mixup {
             fit = fit.mixup(alpha);

@@ -139,6 +139,13 @@ pub struct TrainingSetting {
     /// Rows of each part that lie on the device at once, of data that are larger than it: they are trained on and
     /// evaluated shard by shard ([`Shards`](crate::data::Shards)). All of them if not given.
     pub shard_rows: Option<usize>,
+    /// Evaluates after every so many epochs and after the last ([`Fit::evaluate_every`](crate::fit::Fit::evaluate_every)).
+    pub evaluate_every: usize,
+    /// Evaluates the training rows too ([`Fit::measure_training`](crate::fit::Fit::measure_training)).
+    pub measure_training: bool,
+    /// The first epoch whose weights at its end enter the mean that is evaluated and kept
+    /// ([`Fit::average_from`](crate::fit::Fit::average_from)); there is none if not given.
+    pub average_from: Option<usize>,
     /// Every so many steps one launch is computed again by the reference, and the run ends if they disagree
     /// ([`Fit::verify_every`](crate::fit::Fit::verify_every)); never if not given.
     pub verify_every: u64,
@@ -157,6 +164,9 @@ impl Default for TrainingSetting {
             mixup: None,
             loss_scale: None,
             shard_rows: None,
+            evaluate_every: 1,
+            measure_training: false,
+            average_from: None,
             verify_every: 0,
         }
     }

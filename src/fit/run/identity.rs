@@ -55,6 +55,8 @@ impl Fit<'_> {
             ("seed", self.seed.to_string()),
             ("initial weights", initial),
             ("mixup", format!("{:?}", self.mixup)),
+            ("first epoch averaged", format!("{:?}", self.mean_from)),
+            ("epochs to an evaluation", self.evaluate_every.to_string()),
             ("training data", training),
             ("validation data", validation),
             ("callbacks", callbacks.join(", ")),

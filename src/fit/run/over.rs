@@ -20,7 +20,8 @@ impl Fit<'_> {
         data: impl Into<DataRef<'d>>,
         device: &Device,
     ) -> Result<Option<Uploads>> {
-        let (given, sets) = (Given::open("training", data.into())?, self.sets()?);
+        let given = Given::open("training", data.into())?;
+        let sets = self.sets_beside(&given)?;
         self.held(&given, &sets)?;
         let setup = self.setup(Some(&given), &sets);
         let (needs, training) = (setup.needs()?, setup.compile(device)?);

@@ -18,7 +18,8 @@ impl Fit<'_> {
     /// # Errors
     /// As [`Fit::run`] before it trains.
     pub fn plan<'d>(&self, data: impl Into<DataRef<'d>>, device: &Device) -> Result<Plan> {
-        let (given, sets) = (Given::open("training", data.into())?, self.sets()?);
+        let given = Given::open("training", data.into())?;
+        let sets = self.sets_beside(&given)?;
         self.held(&given, &sets)?;
         let training = self.setup(Some(&given), &sets).compile(device)?;
         Ok(training.session().plan().clone())

@@ -15,6 +15,7 @@ use crate::expr::Expr;
 use crate::files::hex;
 use crate::fit::by_hand::ByHand;
 use crate::fit::resident::Resident;
+use crate::fit::run::MEASURED;
 use crate::fit::saved::{self, Seed};
 use crate::fit::shards::Given;
 use crate::fit::training::{Evaluation, Losses, Total, Training};
@@ -136,6 +137,14 @@ impl Setup<'_> {
         })
     }
 
+    /// Steps in an epoch of training data.
+    fn epoch_steps(&self) -> usize {
+        self.data.map_or(1, |data| match data {
+            Given::Whole(_) => self.examples(data) / self.batch,
+            Given::Shards(..) => data.rows() / self.batch,
+        })
+    }
+
     /// The program that takes the parameters into their means over epochs, and these by the parameters' names.
     fn means(&self, w: &mut Writing, from: usize) -> Result<(Program, Vec<(String, Value)>)> {
         let parameters = w.variables.of(Role::Parameter);
@@ -147,8 +156,10 @@ impl Setup<'_> {
             let mean = w.graph.variable(&format!("{name} average"), ty.clone())?;
             means.push((name.clone(), mean));
         }
-        let epoch_steps = self.data.map_or(1, |data| self.examples(data) / self.batch);
-        let op = Average { epoch_steps, from };
+        let op = Average {
+            epoch_steps: self.epoch_steps(),
+            from,
+        };
         let program = w.graph.begin("average");
         for ((name, value, _), (_, mean)) in parameters.iter().zip(&means) {
             w.graph.label(format!("{name} average"));
@@ -228,6 +239,9 @@ impl Setup<'_> {
         let fed = fed.iter();
         let fed = fed.map(|(name, value)| Ok((name.clone(), host32(&graph, *value)?)));
         let states = update.iter().flat_map(|update| update.states());
+        let means = averages.iter().filter(|_| average.is_some()).cloned();
+        let means = means.map(|(name, value)| (format!("{name} average"), value));
+        let states = states.chain(means);
         let states = states.map(|(name, value)| Ok((name, graph.handle(value)?)));
         let scale = update.as_ref().and_then(|update| update.scale());
         let sentinel = Sentinel {
@@ -235,7 +249,7 @@ impl Setup<'_> {
             seed: self.seed,
         };
         let saved = saved::begin(&mut session, &graph, &variables, seed, &mut 0)?;
-        let averages = averages.into_iter();
+        let averages = averages.iter().cloned();
         let averages = averages.map(|(name, value)| Ok((name, graph.handle(value)?)));
         let averages: HashMap<String, Handle<f32>> = averages.collect::<Result<_>>()?;
         let by_hand = table
@@ -270,10 +284,7 @@ impl Setup<'_> {
             gradients,
             recorded,
             evaluations,
-            epoch_steps: self.data.map_or(1, |data| match data {
-                Given::Whole(_) => self.examples(data) / self.batch,
-                Given::Shards(..) => data.rows() / self.batch,
-            }),
+            epoch_steps: self.epoch_steps(),
             rows: order.map(|(_, rows)| graph.handle(rows)).transpose()?,
             pairs,
             replicas: self.replicas,
@@ -295,8 +306,9 @@ impl Setup<'_> {
         evaluations: &[Evaluation],
     ) -> String {
         let constants = variables.constants();
-        let validation = evaluations.iter().filter(|e| e.set == "validation");
-        let programs = std::iter::once(train).chain(validation.map(|e| e.program));
+        let watched = ["validation", MEASURED];
+        let watched = evaluations.iter().filter(|e| watched.contains(&&*e.set));
+        let programs = std::iter::once(train).chain(watched.map(|e| e.program));
         let hashes = programs.map(|program| graph.fingerprint(program, &constants));
         hashes.collect()
     }
