@@ -5,6 +5,8 @@ mod common;
 mod labels;
 #[path = "front/scores.rs"]
 mod scores;
+#[path = "front/sequences.rs"]
+mod sequences;
 
 use std::path::Path;
 use std::sync::Arc;

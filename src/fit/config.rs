@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::binary::BinaryCrossEntropy;
 use super::classes::CrossEntropy;
 use super::loss::Loss;
 use super::metric::Metric;
@@ -36,6 +37,10 @@ pub struct LossSetting {
     /// Whether targets of `cross_entropy` are probabilities of the classes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub probabilities: bool,
+    /// What it weighs in `binary_cross_entropy` that something is there: one number, or one of each element of the last
+    /// axis.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub positive_weights: Vec<f64>,
     /// δ of `huber`; 1 if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delta: Option<f64>,
@@ -78,6 +83,7 @@ impl LossSetting {
             weights: vec![],
             ignored: None,
             probabilities: false,
+            positive_weights: vec![],
             delta: None,
             margin: None,
             of: vec![],
@@ -101,6 +107,10 @@ impl LossSetting {
             ("weights", !self.weights.is_empty() && !classes),
             ("ignored", self.ignored.is_some() && !classes),
             ("probabilities", self.probabilities && !classes),
+            (
+                "positive_weights",
+                !self.positive_weights.is_empty() && self.kind != "binary_cross_entropy",
+            ),
             ("delta", self.delta.is_some() && self.kind != "huber"),
             ("margin", self.margin.is_some() && self.kind != "triplet"),
         ];
@@ -122,7 +132,9 @@ impl LossSetting {
                 ignored: self.ignored,
                 probabilities: self.probabilities,
             }),
-            "binary_cross_entropy" => Loss::binary_cross_entropy(),
+            "binary_cross_entropy" => Loss::of_criterion(BinaryCrossEntropy {
+                positive_weights: self.positive_weights.clone(),
+            }),
             "mse" => Loss::mse(),
             "mae" => Loss::mae(),
             "huber" => Loss::huber(positive("delta", self.delta)?),

@@ -203,17 +203,6 @@ impl Loss {
         })
     }
 
-    /// ln(1 + eʸ) − t y: the cross-entropy of 1/(1 + e⁻ʸ), for t between 0 and 1; data sets with other
-    /// targets are refused.
-    pub fn binary_cross_entropy() -> Self {
-        Self::of_criterion(ElementByElement {
-            name: "binary_cross_entropy".into(),
-            expression: Arc::new(|y, t| y.softplus() - t * y),
-            mean: true,
-            floats: |_| Floats::Shares,
-        })
-    }
-
     /// (y − t)².
     pub fn mse() -> Self {
         Self::each("mse", |y, t| (y - t).square())

@@ -1,6 +1,7 @@
 //! Training any [`Model`](crate::model::Model) on any [`Dataset`](crate::data::Dataset): losses, metrics, the training step, the
 //! whole run, and what comes of it.
 
+mod binary;
 mod by_hand;
 mod callback;
 mod checkpoint;
@@ -31,6 +32,7 @@ mod trained;
 mod training;
 mod weights;
 
+pub use binary::BinaryCrossEntropy;
 pub use callback::{Callback, Control, EarlyStop, StepsDone};
 pub use classes::CrossEntropy;
 pub use config::{LossScaleSetting, LossSetting, OptimizerSetting, ScheduleSetting, metric};

@@ -4,6 +4,7 @@ use super::*;
 use crate::model::Initializer;
 use crate::ops::add_bias::AddBias;
 use crate::ops::matmul::Matmul;
+use crate::ops::pointwise::pointwise;
 
 /// y = x Wᵀ + b over the last axis: `[N, …, in]` → `[N, …, units]`. Weights `weight [units, in]`,
 /// `bias [units]`, both uniform within ±1/√in at first.
@@ -116,6 +117,10 @@ pub struct Embedding {
     /// How the table starts.
     #[serde(default = "normal", skip_serializing_if = "is_normal")]
     pub weight_start: Initializer,
+    /// The number that stands for nothing, as behind the end of a sequence (`padding_idx`): it gives zeros, whatever its
+    /// row holds, and its row learns nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub padding: Option<u32>,
 }
 
 fn normal() -> Initializer {
@@ -133,6 +138,16 @@ impl Embedding {
             rows,
             width,
             weight_start: normal(),
+            padding: None,
+        }
+    }
+
+    /// The same with a number that stands for nothing.
+    #[must_use]
+    pub fn padding(self, number: u32) -> Self {
+        Self {
+            padding: Some(number),
+            ..self
         }
     }
 
@@ -151,5 +166,17 @@ layer!(Embedding, "embedding", |layer, scope, inputs| {
     let start = layer.weight_start.with_fans(layer.rows, layer.width);
     let table = scope.parameter("weight", &[layer.rows, layer.width], start)?;
     scope.number(x, layer.rows);
-    scope.op1(Arc::new(crate::ops::embedding::Embedding), &[table, x])
+    let rows = scope.op1(Arc::new(crate::ops::embedding::Embedding), &[table, x])?;
+    let Some(padding) = layer.padding else {
+        return Ok(rows);
+    };
+    if padding as usize >= layer.rows {
+        let wanted = format!("0 to {}, one of the rows", layer.rows.saturating_sub(1));
+        return Err(Error::setting("padding", padding, wanted));
+    }
+    let beside = [scope.extents(x)?, vec![1]].concat();
+    let numbers = scope.reshape(x, &beside)?;
+    pointwise(scope, [rows, numbers], |[row, number]| {
+        number.equals(f64::from(padding)).select(0.0, row)
+    })
 });

@@ -27,6 +27,10 @@ fn is_one(layers: &usize) -> bool {
     *layers == 1
 }
 
+fn is_nothing(p: &f64) -> bool {
+    *p == 0.0
+}
+
 fn is_no(value: &bool) -> bool {
     !*value
 }
@@ -68,6 +72,9 @@ macro_rules! recurrent {
                 /// Whether there are biases.
                 #[serde(default = "yes", skip_serializing_if = "is_yes")]
                 pub bias: bool,
+                /// Probability of dropping each state that a layer hands to the next, while training; 0 to below 1.
+                #[serde(default, skip_serializing_if = "is_nothing")]
+                pub dropout: f64,
                 /// How weights and biases start, their connections in being H.
                 #[serde(default = "fan_in", skip_serializing_if = "is_fan_in")]
                 pub start: Initializer,
@@ -86,6 +93,7 @@ macro_rules! recurrent {
                         last: false,
                         lengths: false,
                         bias: true,
+                        dropout: 0.0,
                         start: Initializer::FanIn,
                         $($field: false,)?
                     }
@@ -121,6 +129,12 @@ macro_rules! recurrent {
                     Self { bias: false, ..self }
                 }
 
+                /// The same with this probability of dropping a state between layers, of which there are several.
+                #[must_use]
+                pub fn dropout(self, p: f64) -> Self {
+                    Self { dropout: p, ..self }
+                }
+
                 /// The same with weights and biases that start so.
                 #[must_use]
                 pub fn start(self, start: Initializer) -> Self {
@@ -153,6 +167,7 @@ macro_rules! recurrent {
                     bidirectional: $layer.bidirectional,
                     last: $layer.last,
                     bias: $layer.bias,
+                    dropout: $layer.dropout,
                     start: $layer.start,
                 };
                 net.forward(scope, x, lengths)
@@ -181,6 +196,7 @@ struct Net {
     bidirectional: bool,
     last: bool,
     bias: bool,
+    dropout: f64,
     start: Initializer,
 }
 
@@ -190,6 +206,11 @@ impl Net {
         if self.layers == 0 {
             let name = format!("layers of {kind}");
             return Err(Error::setting(name, 0, "1 or more"));
+        }
+        if self.dropout != 0.0 && self.layers == 1 {
+            let (name, found) = (format!("dropout of {kind}"), self.dropout);
+            let wanted = "0 for one layer: states are dropped on their way to the next";
+            return Err(Error::setting(name, found, wanted));
         }
         if scope.extents(x)?.len() != 3 {
             let found = scope.ty(x)?.to_string();
@@ -213,6 +234,9 @@ impl Net {
                 }
                 false => forward,
             };
+            if self.dropout != 0.0 && number + 1 < self.layers {
+                x = Dropout::new(self.dropout).forward(scope, &[x])?;
+            }
         }
         Ok(x)
     }
