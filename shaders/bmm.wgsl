@@ -28,7 +28,7 @@ const TILE: u32 = 16u;
 @group(0) @binding(1) var<storage, read> b: array<f32>;
 @group(0) @binding(2) var<storage, read_write> c: array<f32>;
 
-// Where this workgroup's matrices begin, once `find` has found them.
+// Where this workgroup's matrices begin, once `find` has found them; that of C within its replica.
 var<private> from_a: u32;
 var<private> from_b: u32;
 var<private> to_c: u32;
@@ -47,7 +47,7 @@ fn find(group: vec3<u32>, groups: vec3<u32>, edge: u32, block: ptr<function, vec
     from_b = e0 * B0 + e1 * B1 + matrix / E3 % E2 * B2 + matrix % E3 * B3;
     from_a = (group.z * BATCH_A + from_a) * M * K;
     from_b = (group.z * BATCH_B + from_b) * K * N;
-    to_c = (group.z * BATCH + matrix) * M * N;
+    to_c = matrix * M * N;
     return matrix < BATCH;
 }
 
@@ -93,6 +93,7 @@ fn bmm(
     }
     let place = first + local.xy;
     if place.y < M && place.x < N {
-        c[to_c + place.y * N + place.x] = sum;
+        let i = to_c + place.y * N + place.x;
+        c[group.z * BATCH * M * N + i] = finish(finish_scalars(group.z), group.z, i, sum);
     }
 }

@@ -3,10 +3,12 @@
 // each or, where they are short and neighbours of different rows, one thread; z is the replica. Needs
 // shared/softmax_rows.wgsl.
 
-fn store_share(first: u32, start: u32, step: u32, largest: f32, sum: f32) {
+fn store_share(replica: u32, first: u32, start: u32, step: u32, largest: f32, sum: f32) {
+    let scalars = finish_scalars(replica);
     for (var k = start; k < K; k += step) {
         let at = first + k * INNER;
-        y[at] = if_finite(exp(x[at] - largest) / sum, largest);
+        let share = if_finite(exp(x[at] - largest) / sum, largest);
+        y[at] = finish(scalars, replica, at - replica * N * K, share);
     }
 }
 
@@ -23,7 +25,7 @@ fn softmax(
     let first = first_of(group.z, row);
     let largest = tree_max(lane, largest_share(first, lane, LANES));
     let sum = tree_sum(lane, sum_share(first, lane, LANES, largest));
-    store_share(first, lane, LANES, largest, sum);
+    store_share(group.z, first, lane, LANES, largest, sum);
 }
 
 @compute @workgroup_size(64)
@@ -36,7 +38,7 @@ fn softmax_across(
     if row < N {
         let first = first_of(group.z, row);
         let largest = largest_share(first, 0u, 1u);
-        store_share(first, 0u, 1u, largest, sum_share(first, 0u, 1u, largest));
+        store_share(group.z, first, 0u, 1u, largest, sum_share(first, 0u, 1u, largest));
     }
 }
 
@@ -53,10 +55,12 @@ fn slope_share(first: u32, start: u32, step: u32) -> f32 {
     return sum;
 }
 
-fn return_share(first: u32, start: u32, step: u32, sum: f32) {
+fn return_share(replica: u32, first: u32, start: u32, step: u32, sum: f32) {
+    let scalars = finish_scalars(replica);
     for (var k = start; k < K; k += step) {
         let at = first + k * INNER;
-        delta[at] = saved_y[at] * (g[at] - sum);
+        let slope = saved_y[at] * (g[at] - sum);
+        delta[at] = finish(scalars, replica, at - replica * N * K, slope);
     }
 }
 
@@ -72,7 +76,7 @@ fn softmax_grad(
     }
     let first = first_of(group.z, row);
     let sum = tree_sum(lane, slope_share(first, lane, LANES));
-    return_share(first, lane, LANES, sum);
+    return_share(group.z, first, lane, LANES, sum);
 }
 
 @compute @workgroup_size(64)
@@ -84,6 +88,6 @@ fn softmax_grad_across(
     let row = item(group, groups, lane);
     if row < N {
         let first = first_of(group.z, row);
-        return_share(first, 0u, 1u, slope_share(first, 0u, 1u));
+        return_share(group.z, first, 0u, 1u, slope_share(first, 0u, 1u));
     }
 }

@@ -581,6 +581,11 @@ const MUTANTS: &[Mutant] = mutants! {
     "softmax" "maximum not subtracted": "sum += exp(x[at] - largest)" => "sum += exp(x[at])";
     "softmax" "only the first 64 classes": "k < K; k += step) {\n        let at = first + k * INNER;\n        sum += exp" => "k < min(K, LANES); k += step) {\n        let at = first + k * INNER;\n        sum += exp";
     "softmax" "gradient's sum without y": "sum += g[at] * saved_y[at]" => "sum += g[at]";
+    "softmax" "teams: elements past a row's end counted": "select(vec4(0.0), held, there)" => "held";
+    "softmax" "teams: the first row for all": "* TEAMS + lane / TEAM;" => "* TEAMS;";
+    "softmax" "teams: the largest of the first lane's elements": "larger(larger(held.x, held.y), larger(held.z, held.w))" => "held.x";
+    "softmax" "teams: a last lane left out": "for (var half = TEAM / 2u; half > 0u; half /= 2u) {\n        if lane % TEAM < half {\n            shares[lane] += shares[lane + half];" => "for (var half = TEAM / 2u; half > 1u; half /= 2u) {\n        if lane % TEAM < half {\n            shares[lane] += shares[lane + half];";
+    "softmax" "teams: gradient without its sum": "held[i] * (upstream[i] - sum)" => "held[i] * upstream[i]";
     "softmax" "row of the place before": "row / INNER * INNER) * K + row % INNER" => "row / INNER * INNER) * K";
     "epoch_metrics" "kept totals begin anew": "place == 0u && KEEPS == 0u" => "place == 0u";
     "epoch_metrics" "totals never begin anew": "place == 0u && KEEPS == 0u" => "place == 0u && KEEPS == 1u";

@@ -433,6 +433,8 @@ const ALIKE: &[(&str, &str)] = &[
     ("dense_update_quads_any", "the loops of dense_update_quads"),
     ("dense_loss_tiles_any", "the loops of dense_loss_tiles"),
     ("softmax_across", "128 elements at most"),
+    ("softmax_teams", "trees over 32 lanes"),
+    ("softmax_grad_teams", "a tree over 32 lanes"),
     ("softmax_grad", "a loop less than softmax"),
     ("log_softmax", "the loops of softmax, or one less"),
     ("cross_entropy", "a loop less than softmax"),

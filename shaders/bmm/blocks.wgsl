@@ -16,10 +16,12 @@ fn bmm_block(
         return;
     }
     block_product(block, thread);
+    let scalars = finish_scalars(group.z);
     for (var r = 0u; r < RESULTS; r++) {
         let e = result(block, thread, r);
         if e.inside {
-            c[to_c + e.row * N + e.column] = e.sum;
+            let i = to_c + e.row * N + e.column;
+            c[group.z * BATCH * M * N + i] = finish(scalars, group.z, i, e.sum);
         }
     }
 }

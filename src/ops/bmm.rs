@@ -14,13 +14,14 @@ use crate::threads::prelude::*;
 
 use super::blocks::{Cut, block_demand, cuts};
 use super::gemm::{Matrix, gemm, serial};
+use super::pointwise::wrapped_case;
 use super::reduction::{Kind, Reduction};
 use super::{
     Alternative, Backward, Case, Fill, Lowered, Lowering, Op, Operand, Value, arity, floats, grid,
 };
 use crate::error::{Error, Result};
 use crate::interchange::Site;
-use crate::kernel::{Args, Bind, Demand, Kernel, Target};
+use crate::kernel::{Args, Bind, Demand, Kernel, Port, Target};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -219,6 +220,10 @@ impl Op for Bmm {
         }
         Ok(gradients)
     }
+
+    fn port(&self) -> Option<usize> {
+        Some(BMM.bindings.len())
+    }
 }
 
 const EXTENTS: [&str; BATCH_AXES - 1] = ["E1", "E2", "E3"];
@@ -244,6 +249,7 @@ pub static BMM: Kernel = Kernel {
         include_str!("../../shaders/shared/blocks.wgsl"),
         include_str!("../../shaders/shared/elements.wgsl"),
         include_str!("../../shaders/bmm/blocks.wgsl"),
+        crate::port!("finish"),
     ),
     bindings: &[
         Bind::read("a").of("BATCH_A * M * K"),
@@ -261,7 +267,7 @@ pub static BMM: Kernel = Kernel {
         ..Demand::UNSTATED
     },
     trusted: true,
-    ports: &[],
+    ports: &[Port::finish(2, "1")],
     finishing: None,
 };
 
@@ -271,6 +277,7 @@ pub static BMM_BLOCK: Kernel = Kernel {
     demand: block_demand!("K", "200"),
     turns: "(K / (1024 / BLOCK) + 1) * (1024 / (BLOCK * SHARES) + 3) + 256",
     constants: constants!("BLOCK", "SHARES"),
+    ports: &[Port::finish(2, "64")],
     ..BMM
 };
 
@@ -368,5 +375,17 @@ pub fn cases() -> Vec<Case> {
         case(&[3], &[3], [33, 34, 300]),
         case(&[70], &[70], [5, 3, 7]),
     ]);
+    // With an ending of each kind: a tile, matrices that are used again, blocks.
+    for (turn, (pa, pb, sizes)) in [
+        (&[2, 3][..], &[2, 3][..], [5, 7, 3]),
+        (&[2, 1], &[1, 3], [17, 15, 9]),
+        (&[3], &[3], [33, 34, 300]),
+        (&[2], &[2], [130, 129, 10]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        cases.push(wrapped_case(&case(pa, pb, sizes), turn));
+    }
     cases
 }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use super::checks::around;
 use super::launch::along_axis;
-use super::{Backward, Case, Fill, Lowering, Op, Value, arity, floats, same};
+use super::pointwise::wrapped_case;
+use super::{Backward, Case, Fill, Lowered, Lowering, Op, Value, arity, floats, grid, same};
 use crate::error::Result;
 use crate::interchange::Site;
-use crate::kernel::{Args, Bind, Demand, Kernel};
+use crate::kernel::{Args, Bind, Demand, Kernel, Port, Target};
 use crate::shape::Type;
 use crate::tensor::Real;
 
@@ -54,13 +55,18 @@ impl Op for Softmax {
     fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
         let sizes = around("softmax", &inputs[0], Some(self.axis))?;
         let kernels = [&SOFTMAX, &SOFTMAX_ACROSS];
-        Ok(Lowering::Launch(along_axis(kernels, 1, sizes, 5)))
+        let usual = along_axis(kernels, 1, sizes, 5);
+        Ok(Lowering::Launch(with_teams(usual, &SOFTMAX_TEAMS, sizes)))
     }
 
     fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
         let inputs = [b.upstream, b.outputs[0]];
         let grad = SoftmaxGrad { axis: self.axis };
         Ok(vec![Some(b.tape.op1(Arc::new(grad), &inputs)?)])
+    }
+
+    fn port(&self) -> Option<usize> {
+        Some(SOFTMAX.bindings.len())
     }
 }
 
@@ -80,8 +86,35 @@ impl Op for SoftmaxGrad {
     fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
         let sizes = around("softmax gradient", &inputs[0], Some(self.axis))?;
         let kernels = [&SOFTMAX_GRAD, &SOFTMAX_GRAD_ACROSS];
-        Ok(Lowering::Launch(along_axis(kernels, 2, sizes, 4)))
+        let usual = along_axis(kernels, 2, sizes, 4);
+        Ok(Lowering::Launch(with_teams(
+            usual,
+            &SOFTMAX_GRAD_TEAMS,
+            sizes,
+        )))
     }
+
+    fn port(&self) -> Option<usize> {
+        Some(SOFTMAX_GRAD.bindings.len())
+    }
+}
+
+/// Rows of a workgroup of teams; `TEAMS` of the shader.
+const TEAMS: usize = 8;
+/// Elements of a row that a team's lanes hold between them.
+const MOST_OF_A_TEAM: usize = 128;
+
+/// The launch with the variant of teams beside it, where rows are short and lie one behind the other.
+fn with_teams(
+    mut usual: Lowered,
+    teams: &'static Kernel,
+    [outer, k, inner]: [usize; 3],
+) -> Lowered {
+    if inner == 1 && k <= MOST_OF_A_TEAM {
+        let other = usual.otherwise(Target::Gpu, teams, grid(outer, TEAMS));
+        usual.alternatives.push(other);
+    }
+    usual
 }
 
 const SOURCE: &str = concat!(
@@ -90,6 +123,7 @@ const SOURCE: &str = concat!(
     include_str!("../../shaders/shared/tree.wgsl"),
     include_str!("../../shaders/shared/softmax_rows.wgsl"),
     include_str!("../../shaders/softmax.wgsl"),
+    crate::port!("finish"),
 );
 
 /// y = softmax x, row by row.
@@ -112,7 +146,7 @@ pub static SOFTMAX: Kernel = Kernel {
         ..Demand::UNSTATED
     },
     trusted: true,
-    ports: &[],
+    ports: &[Port::finish(1, "K / 64 + 1")],
     finishing: None,
 };
 
@@ -134,6 +168,7 @@ pub static SOFTMAX_GRAD: Kernel = Kernel {
     ],
     reference: crate::reference!(softmax_grad),
     optimized: Some(optimized::softmax_grad),
+    ports: &[Port::finish(2, "K / 64 + 1")],
     ..SOFTMAX
 };
 
@@ -147,6 +182,7 @@ pub static SOFTMAX_ACROSS: Kernel = Kernel {
         words: "256 * K",
         ..Demand::UNSTATED
     },
+    ports: &[Port::finish(1, "K")],
     ..SOFTMAX
 };
 
@@ -160,6 +196,46 @@ pub static SOFTMAX_GRAD_ACROSS: Kernel = Kernel {
         words: "320 * K",
         ..Demand::UNSTATED
     },
+    ports: &[Port::finish(2, "K")],
+    ..SOFTMAX_GRAD
+};
+
+const TEAMS_SOURCE: &str = concat!(
+    include_str!("../../shaders/shared/nan.wgsl"),
+    include_str!("../../shaders/shared/softmax_rows.wgsl"),
+    include_str!("../../shaders/softmax/teams.wgsl"),
+    crate::port!("finish"),
+);
+
+/// [`SOFTMAX`] of short rows, several in a workgroup.
+pub static SOFTMAX_TEAMS: Kernel = Kernel {
+    name: "softmax_teams",
+    turns: "20",
+    source: TEAMS_SOURCE,
+    demand: Demand {
+        rounds: "1",
+        barriers: "14",
+        issue: "220",
+        words: "16 * K",
+        ..Demand::UNSTATED
+    },
+    ports: &[Port::finish(1, "4")],
+    ..SOFTMAX
+};
+
+/// [`SOFTMAX_GRAD`] of short rows, several in a workgroup.
+pub static SOFTMAX_GRAD_TEAMS: Kernel = Kernel {
+    name: "softmax_grad_teams",
+    turns: "16",
+    source: TEAMS_SOURCE,
+    demand: Demand {
+        rounds: "1",
+        barriers: "7",
+        issue: "110",
+        words: "24 * K",
+        ..Demand::UNSTATED
+    },
+    ports: &[Port::finish(2, "4")],
     ..SOFTMAX_GRAD
 };
 
@@ -167,8 +243,10 @@ pub static SOFTMAX_GRAD_ACROSS: Kernel = Kernel {
 pub static KERNELS: &[&Kernel] = &[
     &SOFTMAX,
     &SOFTMAX_ACROSS,
+    &SOFTMAX_TEAMS,
     &SOFTMAX_GRAD,
     &SOFTMAX_GRAD_ACROSS,
+    &SOFTMAX_GRAD_TEAMS,
 ];
 
 /// max x and Σ e^(x − max x) of a row.
@@ -221,6 +299,9 @@ pub fn cases() -> Vec<Case> {
         (&[3, 65], 1),
         (&[2, 257], 1),
         (&[1, 1000], 1),
+        (&[17, 33], 1),
+        (&[9, 127], 1),
+        (&[8, 128], 1),
         (&[7], 0),
         (&[5, 67], 0),
         (&[2, 3, 2, 5], 1),
@@ -236,6 +317,21 @@ pub fn cases() -> Vec<Case> {
     let last = || Softmax { axis: 1 };
     let far = Case::new(last(), 10).float(&[70, 10], Fill::Uniform(-300.0, 300.0));
     let equal = Case::new(last(), 10).float(&[2, 10], Fill::Number(1e4));
-    cases.extend([far.forward_only(), equal.forward_only()]);
+    let wide = Case::new(last(), 100).float(&[9, 100], Fill::Uniform(-3000.0, 3000.0));
+    cases.extend([far, equal, wide].map(Case::forward_only));
+    // With an ending of each kind: teams, a workgroup and a thread for each row.
+    for (turn, shape) in [[9, 33], [3, 130], [5, 64], [11, 7]]
+        .into_iter()
+        .enumerate()
+    {
+        let soft = Case::new(last(), 8).float(&shape, uniform);
+        let grad = Case::new(SoftmaxGrad { axis: 1 }, shape[1]);
+        let grad = grad.fixed(&shape, uniform).fixed(&shape, uniform);
+        let across = Case::new(Softmax { axis: 0 }, 8).float(&shape, uniform);
+        let back = Case::new(SoftmaxGrad { axis: 0 }, shape[0]);
+        let back = back.fixed(&shape, uniform).fixed(&shape, uniform);
+        let all = [soft, grad, across, back];
+        cases.extend(all.iter().map(|bare| wrapped_case(bare, turn)));
+    }
     cases
 }
