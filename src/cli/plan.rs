@@ -126,7 +126,7 @@ fn launches(plan: &Plan, card: &Card) -> String {
         let [x, y, z] = launch.grid;
         text += &format!(
             "{i:>3}  {:<34} {:<35} {:>14} {:>11} {:>11} {:>8.1}{} {}\n",
-            launch.label,
+            shortened(&launch.label),
             launch.kernel.name,
             match launch.dispatches() {
                 1 => format!("{x}x{y}x{z}"),
@@ -152,6 +152,14 @@ fn launches(plan: &Plan, card: &Card) -> String {
         }
     );
     text
+}
+
+/// The labels of updates side by side, of which there may be dozens: the first and how many more.
+fn shortened(label: &str) -> String {
+    match label.split(", ").collect::<Vec<_>>()[..] {
+        [first, _, _, ref more @ ..] => format!("{first} and {} more", more.len() + 2),
+        _ => label.into(),
+    }
 }
 
 /// What a training step takes as a part of one launch, or what keeps it apart.

@@ -122,7 +122,7 @@ fn lower(graph: &Graph, options: &Options) -> Result<Compiled> {
     if options.replicas == 0 || options.replicas > 65_535 {
         return Err(Error::setting("replicas", options.replicas, "1 to 65535"));
     }
-    let mut nodes = fuse::Nodes::of(graph)?;
+    let mut nodes = fuse::Nodes::of(graph, &options.limits)?;
     nodes.drop_dead();
     if options.fuse {
         fuse::fuse(&mut nodes)?;

@@ -50,6 +50,8 @@ pub struct Pointwise {
     /// For each output, the expressions' input that it is written over.
     over: Vec<Option<usize>>,
     extents: Option<Vec<usize>>,
+    /// Bindings that a launch of it may have.
+    most: usize,
 }
 
 /// What an input of an expression is.
@@ -86,6 +88,7 @@ impl Pointwise {
             over: vec![None; outputs.len()],
             program,
             extents: None,
+            most: MOST_BINDINGS,
         }
     }
 
@@ -179,6 +182,7 @@ impl Pointwise {
             sources,
             over: vec![None; outputs.len()],
             extents: None,
+            most: MOST_BINDINGS,
         };
         (op, bound)
     }
@@ -290,6 +294,7 @@ impl Pointwise {
             over: vec![None; program.outputs().len()],
             extents: Some(extents.to_vec()),
             program,
+            most: MOST_BINDINGS,
         };
         if op.wants_keys() {
             bound.extend(tail);
@@ -429,9 +434,12 @@ impl Op for Pointwise {
         // Each input is read or written over.
         let new = self.over.iter().filter(|over| over.is_none()).count();
         let bound = inputs.len() + new;
-        if bound > MOST_BINDINGS {
+        if bound > self.most {
             let found = format!("{bound} inputs, outputs, keys and step");
-            let wanted = format!("at most {MOST_BINDINGS}, which every adapter binds");
+            let wanted = match self.most {
+                MOST_BINDINGS => format!("at most {MOST_BINDINGS}, which every adapter binds"),
+                most => format!("at most {most}"),
+            };
             return Err(Error::shape("pointwise", found, wanted));
         }
         Ok(vec![ty; new])

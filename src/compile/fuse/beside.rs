@@ -1,5 +1,5 @@
 //! Updates side by side: expressions that are nothing but written over what they read, of results of the same extents,
-//! are one launch, as far as eight buffers reach. Those of a norm's scale and shift are such, of the biases of layers of
+//! are one launch, as far as the buffers reach that a device binds in one. Those of a norm's scale and shift are such, of the biases of layers of
 //! one width, of running statistics. Each is too small to keep a device busy, and a launch costs more than it does.
 //!
 //! What is computed is the same, line by line. An update moves down to the one that comes later, past nothing that
@@ -10,7 +10,10 @@ use std::sync::Arc;
 
 use super::nodes::{Join, Nodes};
 use crate::error::Result;
-use crate::ops::pointwise::{Pointwise, Use, merged};
+use crate::ops::pointwise::{MOST_BINDINGS, Pointwise, Use, merged};
+
+/// Buffers of a launch, at most, whatever a device offers: a text grows with them, and its compilation.
+const MOST_BESIDE: usize = 32;
 
 pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
     // The last update of each program and of each extents that may take in another one.
@@ -51,7 +54,8 @@ fn recognise(nodes: &Nodes, first: usize, second: usize, extents: &[usize]) -> O
             inputs: nodes.inputs(i),
         })
     };
-    let (op, inputs) = merged(used(first)?, None, used(second)?, extents)?;
+    let most = nodes.bindings.clamp(MOST_BINDINGS, MOST_BESIDE);
+    let (op, inputs) = merged(used(first)?, None, used(second)?, extents, most)?;
     Some(Join {
         outputs: vec![],
         members: vec![first, second],
@@ -111,6 +115,32 @@ mod tests {
         }
         let found = launches(&graph);
         assert_eq!(found, [("u0, u1, u2, u3".into(), 8), ("u4, u5".into(), 4)]);
+    }
+
+    /// A device that binds more has fewer launches; a text does not grow without end.
+    #[test]
+    fn a_device_that_binds_more_has_fewer_launches() {
+        let (mut graph, v) = graph(&[&[5usize][..]; 40]);
+        for k in 0..20 {
+            update(&mut graph, v[2 * k], v[2 * k + 1], &format!("u{k}"));
+        }
+        let buffers = |bindings| {
+            let limits = crate::plan::Limits {
+                bindings,
+                ..crate::plan::Limits::default()
+            };
+            let options = crate::compile::Options {
+                replicas: 1,
+                fuse: true,
+                limits,
+            };
+            let plan = crate::compile::compile(&graph, &options).unwrap();
+            let launches = plan.programs["run"].iter();
+            launches.map(|l| l.bindings.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(buffers(8), [8; 5]);
+        assert_eq!(buffers(11), [10; 4]);
+        assert_eq!(buffers(usize::MAX), [32, 8]);
     }
 
     #[test]

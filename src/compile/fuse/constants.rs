@@ -7,7 +7,7 @@ use super::nodes::Nodes;
 use crate::error::Result;
 use crate::expr::Expr;
 use crate::ops::constant::Constant;
-use crate::ops::pointwise::{Link, Pointwise, Use, merged};
+use crate::ops::pointwise::{Link, MOST_BINDINGS, Pointwise, Use, merged};
 use crate::ops::{Op, Value};
 use crate::tensor::held;
 
@@ -72,7 +72,7 @@ fn filled(nodes: &Nodes, read: Value, i: usize) -> Option<(Pointwise, Vec<Value>
         keeps: false,
     };
     // Numbers that devices do not have are computed there, from elements, which a compiler does not see.
-    merged(number, Some(link), after, &extents).filter(|(op, _)| op.is_folded())
+    merged(number, Some(link), after, &extents, MOST_BINDINGS).filter(|(op, _)| op.is_folded())
 }
 
 #[cfg(test)]

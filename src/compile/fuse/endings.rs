@@ -9,7 +9,7 @@ use super::nodes::{Join, Nodes};
 use crate::error::Result;
 use crate::expr::Expr;
 use crate::ops::matmul::Matmul;
-use crate::ops::pointwise::{Ending, Link, Pointwise, Use, WithEnding, merged};
+use crate::ops::pointwise::{Ending, Link, MOST_BINDINGS, Pointwise, Use, WithEnding, merged};
 use crate::ops::{Op, Value};
 
 /// Which values may stand between an op and the expression at its end, more from one to the next.
@@ -128,7 +128,7 @@ fn ended(nodes: &Nodes, read: Value, i: usize, which: Between) -> Option<Join> {
         value: made,
         keeps: !alone,
     };
-    let (op, inputs) = merged(before, Some(read), after, &own_extents)?;
+    let (op, inputs) = merged(before, Some(read), after, &own_extents, MOST_BINDINGS)?;
     let ending = Ending::new(op);
     // A core's threads read all over its inputs while others update.
     let changes = ending.changes();

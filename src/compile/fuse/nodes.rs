@@ -10,6 +10,7 @@ use crate::kernel::Access;
 use crate::ops::pointwise::{Ending, Pointwise, WithEnding};
 use crate::ops::reduce::Reduce;
 use crate::ops::{GraphId, Lowering, Op, Operand, Value};
+use crate::plan::Limits;
 use crate::shape::Type;
 
 /// The nodes of a graph (`None` where one was merged into another) and the values that
@@ -21,6 +22,8 @@ pub(crate) struct Nodes {
     pub(crate) graph: GraphId,
     pub(crate) nodes: Vec<Option<Node>>,
     pub(crate) kept: Vec<(String, Value)>,
+    /// Storage buffers that the device binds in one launch.
+    pub(super) bindings: usize,
     /// What ops become. An op is lowered once: when it enters, or, where it is an expression or ends
     /// in one, whose text is costly and would be made again for each that it takes in, by
     /// [`Nodes::finish`].
@@ -54,11 +57,12 @@ pub(super) struct Join {
 impl Nodes {
     /// # Errors
     /// What an op's lowering says.
-    pub(crate) fn of(graph: &Graph) -> Result<Self> {
+    pub(crate) fn of(graph: &Graph, limits: &Limits) -> Result<Self> {
         let nodes = graph.nodes().iter().cloned().map(Some);
         let kept = graph.results().to_vec();
         let mut this = Self {
             graph: graph.id(),
+            bindings: limits.bindings,
             nodes: nodes.collect(),
             places: (0..).zip(&kept).map(|(k, (_, v))| (*v, k)).collect(),
             kept,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::nodes::{Join, Nodes};
 use crate::error::Result;
 use crate::ops::Value;
-use crate::ops::pointwise::{Link, Pointwise, Use, merged};
+use crate::ops::pointwise::{Link, MOST_BINDINGS, Pointwise, Use, merged};
 
 pub(super) fn fuse(nodes: &mut Nodes) -> Result<()> {
     for i in nodes.indices() {
@@ -55,7 +55,7 @@ fn recognise(nodes: &Nodes, between: Value, i: usize) -> Option<Join> {
         value: between,
         keeps: false,
     };
-    let (op, inputs) = merged(before, Some(read), after, &extents)?;
+    let (op, inputs) = merged(before, Some(read), after, &extents, MOST_BINDINGS)?;
     let others = nodes.outputs(between.node).into_iter();
     let others = others.filter(|&v| v != between);
     Some(Join {

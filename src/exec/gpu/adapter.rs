@@ -309,7 +309,8 @@ impl GpuDevice {
             max_compute_workgroup_size_x: offered.max_compute_workgroup_size_x,
             max_compute_invocations_per_workgroup: offered.max_compute_invocations_per_workgroup,
             max_compute_workgroup_storage_size: offered.max_compute_workgroup_storage_size,
-            // For whole programs in one launch; single launches keep to what every adapter has.
+            // For whole programs in one launch, and for updates side by side; other launches keep to what every adapter
+            // has.
             max_storage_buffers_per_shader_stage: offered.max_storage_buffers_per_shader_stage,
             max_buffers_and_acceleration_structures_per_shader_stage: offered
                 .max_buffers_and_acceleration_structures_per_shader_stage,
@@ -339,7 +340,7 @@ impl GpuDevice {
         });
         let info = DeviceInfo {
             limits: Limits {
-                bindings: wgpu::Limits::default().max_storage_buffers_per_shader_stage as usize,
+                bindings: device.limits().max_storage_buffers_per_shader_stage as usize,
                 workgroups: wgpu::Limits::default().max_compute_workgroups_per_dimension,
                 ..info.limits
             },

@@ -32,6 +32,7 @@ impl Derivatives<'_> {
             over: vec![None; program.outputs().len()],
             extents: None,
             program,
+            most: MOST_BINDINGS,
         };
         if derivative.bindings(&self.values) > MOST_BINDINGS && wanted.len() > 1 {
             let (first, rest) = wanted.split_at(wanted.len() / 2);

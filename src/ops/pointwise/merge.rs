@@ -1,6 +1,6 @@
 //! Two expressions as one: by substitution, where one reads a result of the other, or side by side.
 
-use super::{MOST_BINDINGS, Pointwise, Source};
+use super::{Pointwise, Source};
 use crate::expr::{Builder, Form};
 use crate::ops::Value;
 
@@ -55,7 +55,7 @@ pub(crate) struct Link {
 
 /// The op that does the work of `first` and then of `second`, whose results have the same extents
 /// (`extents`) and which reads what is between them, if anything is, element by element.
-/// Returns it with its inputs; its outputs are those of `first` but for that one, then those of
+/// Returns it, which has `most` bindings at most, with its inputs; its outputs are those of `first` but for that one, then those of
 /// `second`. `None` where they cannot be one: they would bind too much, draw by different keys or
 /// steps, or one would read what the other has not written yet.
 pub(crate) fn merged(
@@ -63,6 +63,7 @@ pub(crate) fn merged(
     between: Option<Link>,
     second: Use<'_>,
     extents: &[usize],
+    most: usize,
 ) -> Option<(Pointwise, Vec<Value>)> {
     let is_between = |value: Value| between.is_some_and(|between| between.value == value);
     let written = first.updated();
@@ -140,6 +141,7 @@ pub(crate) fn merged(
         over,
         extents: Some(extents.to_vec()),
         program: builder.finish(lines),
+        most,
     };
     // Keys before the step; who needs both has both.
     let tails = [first.tail(), second.tail()];
@@ -170,6 +172,6 @@ pub(crate) fn merged(
     // Elements elsewhere may have been written over already.
     let tables = op.tables();
     let elsewhere = (0..op.sources.len()).any(|k| tables[k] && over(k));
-    let fits = inputs.len() + new_outputs <= MOST_BINDINGS;
+    let fits = inputs.len() + new_outputs <= most;
     (fits && !twice && !unread && !elsewhere).then_some((op, inputs))
 }

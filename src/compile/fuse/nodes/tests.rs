@@ -5,6 +5,7 @@ use crate::ops::add::Add;
 use crate::ops::scale::Scale;
 use crate::ops::{COUNTER, Tape};
 use crate::optim::{HYPER, TableSgd};
+use crate::plan::Limits;
 
 /// A graph with a program `run` and variables x and w `[4]`.
 fn graph() -> (Graph, Value, Value) {
@@ -22,7 +23,7 @@ fn scale(graph: &mut Graph, x: Value) -> Value {
 /// Whether the nodes of `outputs` may become one node at the place of `at`.
 fn joins(graph: &Graph, outputs: &[Value], at: Value, inputs: &[Value]) -> bool {
     let members: Vec<usize> = outputs.iter().map(|v| v.node).collect();
-    let mut nodes = Nodes::of(graph).unwrap();
+    let mut nodes = Nodes::of(graph, &Limits::default()).unwrap();
     let join = Join {
         at: at.node,
         named: at.node,
