@@ -8,6 +8,7 @@ use wgrad::exec::{Choice, Device};
 use wgrad::fit::{Answers, Experiment, Prepared, Reading, Sample, Trained, Weights};
 use wgrad::model::layers::{Dense, Embedding};
 use wgrad::model::{Input, Model, Registry};
+use wgrad::model_file::ModelFile;
 
 fn configs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/configs")
@@ -65,6 +66,58 @@ fn wines_are_told_apart_and_classes_have_names() {
         outcome.report.test
     );
     assert!(outcome.report.test("f1").unwrap() > 0.9);
+}
+
+/// A trunk from a file stays as it is, and a new head learns.
+#[test]
+fn a_trunk_is_begun_from_and_frozen() {
+    let trained = prepared("wine.toml", |e| e.training.epochs = 3);
+    let weights = trained.run(&cpu(), |_| {}).unwrap().weights.remove(0);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("trunk.safetensors");
+    // Without the head, whose names another one takes.
+    let (first, head) = ("dense.weight", "dense_2.weight");
+    assert!(weights.get(head).is_ok());
+    let trunk = weights.renamed(|name| (!name.starts_with("dense_2.")).then(|| name.into()));
+    let stored = ModelFile {
+        tensors: trunk.tensors().to_vec(),
+        network_json: "{}".into(),
+        extra: Default::default(),
+    };
+    stored.save(&file).unwrap();
+    let tuned = |freeze: &[&str]| {
+        prepared("wine.toml", |e| {
+            e.training.epochs = 2;
+            e.training.from = Some(file.clone());
+            e.training.freeze = freeze.iter().map(|name| name.to_string()).collect();
+        })
+    };
+    let run = |freeze: &[&str]| tuned(freeze).run(&cpu(), |_| {}).unwrap().weights.remove(0);
+    let frozen = run(&["dense."]);
+    assert_eq!(frozen.get(first).unwrap(), weights.get(first).unwrap());
+    assert_eq!(
+        frozen.get("dense.bias").unwrap(),
+        weights.get("dense.bias").unwrap()
+    );
+    assert_ne!(frozen.get(head).unwrap(), weights.get(head).unwrap());
+    assert_ne!(run(&[]).get(first).unwrap(), weights.get(first).unwrap());
+    let refused = |change: &dyn Fn(&mut Experiment)| {
+        let mut experiment = Experiment::load(&configs().join("wine.toml")).unwrap();
+        change(&mut experiment);
+        let refused = experiment.prepare(None, &Registry::standard()).unwrap_err();
+        refused.to_string()
+    };
+    let said = refused(&|e| e.training.freeze = vec!["dens_2".into()]);
+    assert!(
+        said.starts_with("unknown parameter to freeze `dens_2`"),
+        "{said}"
+    );
+    let said = refused(&|e| e.training.freeze = vec!["dense".into()]);
+    assert!(said.contains("parameters that are left to train"), "{said}");
+    // Beside the configuration.
+    let said = refused(&|e| e.training.from = Some("no.safetensors".into()));
+    let wanted = configs().join("no.safetensors");
+    assert!(said.contains(&wanted.display().to_string()), "{said}");
 }
 
 #[test]

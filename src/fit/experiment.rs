@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::config::{LossSetting, OptimizerSetting, metric};
+use super::weights::Weights;
 use crate::data::{Dataset, Roles, Schema, Table, split_rows, split_rows_of_classes};
 use crate::error::{Error, Result};
 #[cfg(feature = "toml")]
@@ -222,12 +223,21 @@ impl Experiment {
             output: self.loss.of.first().cloned(),
             metrics,
             optimizer: self.optimizer.clone(),
+            initial: self.initial()?,
             setting: self.training.clone(),
         };
+        prepared.check_frozen()?;
         prepared.integers_as_floats()?;
         let training = prepared.given(&prepared.training);
         prepared.with_callbacks(|_| {})?.check(training)?;
         Ok(prepared)
+    }
+
+    /// The weights to begin from.
+    fn initial(&self) -> Result<Option<Weights>> {
+        let path = self.training.from.as_ref();
+        path.map(|path| Weights::load(self.folder.join(path)))
+            .transpose()
     }
 
     fn table(&self, path: &Path) -> Result<(Vec<Dataset>, Reading)> {

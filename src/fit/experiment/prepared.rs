@@ -16,7 +16,9 @@ use crate::fit::progress::{Teller, Told};
 use crate::fit::report::{Epoch, Report};
 use crate::fit::resident::of_set;
 use crate::fit::run::{Fit, Outcome};
-use crate::model::Model;
+use crate::fit::weights::Weights;
+use crate::model::{Model, Role};
+use crate::optim::Group;
 use crate::plan::Plan;
 use crate::shape::DType;
 
@@ -40,7 +42,16 @@ pub struct Prepared {
     pub(super) loss: Loss,
     pub(super) metrics: Vec<Metric>,
     pub(super) optimizer: OptimizerSetting,
+    /// The weights to begin from.
+    pub(super) initial: Option<Weights>,
     pub(super) setting: TrainingSetting,
+}
+
+/// Whether a name begins as one of some does.
+fn begins(name: &str, prefixes: &[String]) -> bool {
+    prefixes
+        .iter()
+        .any(|prefix| name.starts_with(prefix.as_str()))
 }
 
 impl Prepared {
@@ -121,6 +132,14 @@ impl Prepared {
         if let Some(scale) = &setting.loss_scale {
             optimizer = optimizer.loss_scale(scale.build()?);
         }
+        if !setting.freeze.is_empty() {
+            let frozen = setting.freeze.clone();
+            let group = Group {
+                frozen: true,
+                ..Group::default()
+            };
+            optimizer = optimizer.group(move |name| begins(name, &frozen), group);
+        }
         let mut fit = Fit::new(&self.model, self.loss.clone(), optimizer)
             .batch(setting.batch)
             .epochs(setting.epochs)
@@ -133,6 +152,9 @@ impl Prepared {
         for metric in &self.metrics {
             fit = fit.metric(metric.clone());
         }
+        if let Some(initial) = &self.initial {
+            fit = fit.from(initial);
+        }
         if setting.measure_training {
             fit = fit.measure_training();
         }
@@ -143,6 +165,24 @@ impl Prepared {
             fit = fit.mixup(alpha);
         }
         Ok(fit)
+    }
+
+    /// Refuses to freeze what there is not, and everything.
+    pub(super) fn check_frozen(&self) -> Result<()> {
+        let parameters = self.model.variables().iter();
+        let parameters = parameters.filter(|v| v.role == Role::Parameter);
+        let names: Vec<&str> = parameters.map(|v| v.name.as_str()).collect();
+        let frozen = &self.setting.freeze;
+        for prefix in frozen {
+            if !names.iter().any(|name| name.starts_with(prefix.as_str())) {
+                return Err(Error::unknown("parameter to freeze", prefix, &names));
+            }
+        }
+        if !names.is_empty() && names.iter().all(|name| begins(name, frozen)) {
+            let wanted = "parameters that are left to train";
+            return Err(Error::setting("freeze", frozen.join(", "), wanted));
+        }
+        Ok(())
     }
 
     /// Takes integers of arrays as floats where model, loss and metrics want nothing but floats: a file's

@@ -131,6 +131,11 @@ pub struct TrainingSetting {
     pub early_stop: Option<EarlyStopSetting>,
     /// When learning rates fall.
     pub plateau: Option<PlateauSetting>,
+    /// A file of weights to begin from, from the configuration's folder on: what it has by the model's names is taken,
+    /// the rest is drawn ([`Fit::from`](crate::fit::Fit::from)). Any safetensors file, also a model that was trained here.
+    pub from: Option<PathBuf>,
+    /// Parameters that stay as they are: those whose names begin so, such as `conv2d.` or `transformer_block`.
+    pub freeze: Vec<String>,
     /// α of mixed examples, as [`Fit::mixup`](crate::fit::Fit::mixup) has it; nothing is mixed if not given.
     pub mixup: Option<f64>,
     /// `"dynamic"` or a power of two that stays: gradients are taken of the loss times that, and steps whose gradients
@@ -161,6 +166,8 @@ impl Default for TrainingSetting {
             metrics: vec![],
             early_stop: None,
             plateau: None,
+            from: None,
+            freeze: vec![],
             mixup: None,
             loss_scale: None,
             shard_rows: None,
