@@ -237,6 +237,7 @@ fn files_of_pytorch_come_in() {
         ("attention", 4, 1e-4),
         ("rows", 0, 1e-5),
         ("encoder", 6, 1e-4),
+        ("causal", 8, 1e-4),
     ] {
         let path = folder.join(format!("{name}.onnx"));
         let (model, weights) = onnx::import(path).unwrap_or_else(|e| panic!("{name}: {e}"));

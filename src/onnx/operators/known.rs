@@ -4,7 +4,11 @@ use super::{Call, Held, MOST_KNOWN};
 use crate::error::Result;
 use crate::expr::Expr;
 use crate::interchange::{Attribute, Numbers, Tensor};
+use crate::ops::Value;
 use crate::ops::pointwise::{Pointwise, pointwise};
+
+/// Elements of a triangle's matrix, at most: its mask is kept.
+const MOST_OF_A_TRIANGLE: usize = 1 << 24;
 
 /// ONNX's numbers of types.
 const FLOAT: i64 = 1;
@@ -199,5 +203,37 @@ impl Call<'_, '_> {
                 Ok(Held::Value(self.op(op, &[x])?))
             }
         }
+    }
+
+    /// The upper or the lower triangle of matrices, zeros beside.
+    pub(super) fn trilu(&mut self) -> Result<Value> {
+        self.allow(&["upper"])?;
+        let upper = self.int("upper", 1)? != 0;
+        let k = match self.has(1) {
+            false => 0,
+            true => match self.known_ints(1)?.as_slice() {
+                &[k] => k,
+                other => return Err(self.refused(format!("diagonals {other:?}"), "one number")),
+            },
+        };
+        let extents = self.extents(0)?;
+        let &[.., m, n] = extents.as_slice() else {
+            let found = format!("a value of extents {extents:?}");
+            return Err(self.refused(found, "matrices"));
+        };
+        if m.saturating_mul(n) > MOST_OF_A_TRIANGLE {
+            let found = format!("matrices of {m} × {n}");
+            return Err(self.refused(found, "at most 2²⁴ elements"));
+        }
+        let kept = |e: usize| {
+            let (row, column) = ((e / n) as i64, (e % n) as i64);
+            let beyond = column - row;
+            (if upper { beyond >= k } else { beyond <= k }) as u8
+        };
+        let mask = (0..m * n).map(|e| f32::from(kept(e))).collect();
+        let (x, mask) = (self.value(0)?, self.scope.constant(&[m, n], mask)?);
+        pointwise(self.scope, [x, mask], |[x, mask]| {
+            mask.gt(0.5).select(x, 0.0)
+        })
     }
 }

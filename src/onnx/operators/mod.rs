@@ -111,6 +111,7 @@ pub const READ: &[&str] = &[
     "Sum",
     "Tanh",
     "Transpose",
+    "Trilu",
     "Unsqueeze",
     "Where",
 ];
@@ -238,6 +239,7 @@ impl Call<'_, '_> {
             "Pad" => of(self.pad()),
             "Gather" => one(self.gather()),
             "Expand" => one(self.expand()),
+            "Trilu" => of(self.trilu()),
             "Resize" => of(self.resize()),
             "Gemm" => of(self.gemm()),
             "MatMul" => of(self.matmul()),
