@@ -126,9 +126,15 @@ impl Call<'_, '_> {
     /// none and what stands before and behind, `[top, left, bottom, right]`.
     fn window(&mut self, kernel: [usize; 2], rows: bool) -> Result<(Window, Option<[usize; 4]>)> {
         let auto = self.text("auto_pad", "NOTSET")?;
-        if !["NOTSET", "VALID"].contains(&auto) {
-            return Err(self.wrong("auto_pad", "NOTSET, with `pads`"));
+        if !["NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"].contains(&auto) {
+            let wanted = "NOTSET, with `pads`, VALID, SAME_UPPER or SAME_LOWER";
+            return Err(self.wrong("auto_pad", wanted));
         }
+        let lower = match auto {
+            "SAME_UPPER" => Some(false),
+            "SAME_LOWER" => Some(true),
+            _ => None,
+        };
         let valid = auto == "VALID";
         if self.ints("kernel_shape")?.is_some() && self.both("kernel_shape", 1, 1, rows)? != kernel
         {
@@ -149,14 +155,49 @@ impl Call<'_, '_> {
             (true, Ok(&[before, behind])) => [0, before, 0, behind],
             _ => return Err(self.wrong("pads", wanted)),
         };
+        let stride = self.both("strides", 1, 1, rows)?;
+        let dilation = self.both("dilations", 1, 1, rows)?;
+        let pads = match lower {
+            None => pads,
+            Some(lower) => self.same(lower, kernel, stride, dilation, rows)?,
+        };
         let even = pads[..2] == pads[2..];
         let window = Window {
             kernel,
-            stride: self.both("strides", 1, 1, rows)?,
+            stride,
             padding: if even { [pads[0], pads[1]] } else { [0, 0] },
-            dilation: self.both("dilations", 1, 1, rows)?,
+            dilation,
         };
         Ok((window, (!even).then_some(pads)))
+    }
+
+    /// The padding under which a window of stride s makes ⌈extent / s⌉ places of an extent: as much before as behind or,
+    /// where that is uneven, one more behind; before, if `lower`.
+    fn same(
+        &self,
+        lower: bool,
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        dilation: [usize; 2],
+        rows: bool,
+    ) -> Result<[usize; 4]> {
+        let extents = self.extents(0)?;
+        let images = match extents.as_slice() {
+            &[_, _, h, w] if !rows => [h, w],
+            &[_, _, l] if rows => [1, l],
+            other => return Err(self.refused(format!("x {other:?}"), "images or rows")),
+        };
+        let mut pads = [0; 4];
+        for axis in 0..2 {
+            let (step, reach) = (stride[axis].max(1), kernel[axis].saturating_sub(1));
+            let reach = reach.saturating_mul(dilation[axis]).saturating_add(1);
+            let places = images[axis].div_ceil(step).max(1);
+            let covered = (places - 1).saturating_mul(step).saturating_add(reach);
+            let all = covered.saturating_sub(images[axis]);
+            let before = if lower { all.div_ceil(2) } else { all / 2 };
+            (pads[axis], pads[axis + 2]) = (before, all - before);
+        }
+        Ok(pads)
     }
 
     /// The window of a pool, which says its size itself.
@@ -258,6 +299,10 @@ impl Call<'_, '_> {
         self.allow(&known)?;
         let (rows, x) = (self.is_of_rows()?, self.value(0)?);
         let (w, kernel) = self.filters(rows)?;
+        if self.text("auto_pad", "NOTSET")?.starts_with("SAME") {
+            // Of a transposed convolution it says how large the result is.
+            return Err(self.wrong("auto_pad", "NOTSET, with `pads`, or VALID"));
+        }
         let (window, uneven) = self.window(kernel, rows)?;
         if uneven.is_some() {
             return Err(self.wrong("pads", "the same before and behind"));
