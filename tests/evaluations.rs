@@ -178,6 +178,116 @@ fn some_epochs_alone_are_evaluated_and_watched() {
     }
 }
 
+/// A run that goes on to more epochs is the one that was never interrupted, though its first part ended with an evaluation
+/// that the whole does not have; and a run that a callback ends has the scores of its end.
+#[test]
+fn the_last_evaluation_acts_on_nothing() {
+    let (model, train, other) = (model(), data(40, 0.0), data(27, 0.4));
+    let (device, folder) = (cpu(), tempfile::tempdir().unwrap());
+    let file = folder.path().join("run.safetensors");
+    let begun = |epochs| {
+        let fit = fit(&model, &other, epochs).evaluate_every(3);
+        let plateau = Plateau::on("validation loss").patience(1).by_at_least(10.0);
+        fit.measure_training().with(plateau)
+    };
+    let whole = begun(9).run(&train, &device).unwrap();
+    let first = begun(4).checkpoint(&file).run(&train, &device).unwrap();
+    assert_eq!(evaluated(&first), [3, 4]);
+    let resumed = begun(9).checkpoint(&file).resume();
+    let resumed = resumed.run(&train, &device).unwrap();
+    assert_eq!(evaluated(&resumed), [3, 6, 9]);
+    assert_eq!(resumed.weights, whole.weights);
+    // A run that is over stays as it was.
+    let over = begun(9).checkpoint(&file).resume().run(&train, &device);
+    assert_eq!(evaluated(&over.unwrap()), [3, 6, 9]);
+    let plateau = Plateau::on("validation loss").patience(1).by_at_least(10.0);
+    let without = fit(&model, &other, 12).evaluate_every(3).with(plateau);
+    let refused = without.checkpoint(&file).resume().run(&train, &device);
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("training data measured"), "{refused}");
+    let stop = EarlyStop::on("training loss").patience(1).by_at_least(5.0);
+    let stopped = fit(&model, &other, 9).evaluate_every(3).with(stop);
+    let stopped = stopped.run(&train, &device).unwrap();
+    assert_eq!(
+        (stopped.report.epochs.len(), evaluated(&stopped)),
+        (2, vec![2])
+    );
+}
+
+/// What has overflowed is told as without a watcher, and what a metric lacks by the data that lack it.
+#[test]
+fn a_watched_number_that_is_none_is_told_by_its_cause() {
+    let (model, train, other) = (model(), data(40, 0.0), data(27, 0.4));
+    let sgd = Sgd {
+        l2: 1.0,
+        ..Sgd::default()
+    };
+    let fit = Fit::new(&model, Loss::cross_entropy(), Optimizer::new(sgd, 3e38));
+    let fit = fit
+        .batch(40)
+        .epochs(2)
+        .validation(&other)
+        .measure_training();
+    let lost = fit
+        .with(EarlyStop::on("training set loss"))
+        .run(&train, &cpu());
+    let lost = lost.unwrap_err();
+    assert!(matches!(lost, Error::NotFinite { .. }), "{lost}");
+    assert!(lost.to_string().contains("dense.weight"), "{lost}");
+    let one = Model::sequential([4]).then(Dense::new(1)).build().unwrap();
+    let same = Dataset::new()
+        .with("input", [4], vec![0.5f32; 160])
+        .unwrap();
+    let same = same.with("target", [1], vec![1.0f32; 40]).unwrap();
+    let fit = Fit::new(&one, Loss::mse(), Optimizer::new(Sgd::default(), 0.1));
+    let fit = fit
+        .batch(8)
+        .epochs(2)
+        .metric(Metric::r2())
+        .measure_training();
+    let none = fit
+        .with(EarlyStop::on("training set r2"))
+        .run(&same, &cpu());
+    let none = none.unwrap_err().to_string();
+    assert!(none.contains("the training rows may lack"), "{none}");
+}
+
+/// Columns may be called what they like.
+#[test]
+fn columns_have_names_of_their_own() {
+    let names = [
+        "step",
+        "order",
+        "total 0",
+        "guard",
+        "loss",
+        "keys",
+        "set target",
+    ];
+    for name in names {
+        let x: Vec<f32> = (0..80).map(|i| (i as f32 * 0.3).sin()).collect();
+        let y: Vec<f32> = (0..40).map(|i| (i as f32 * 0.7).cos()).collect();
+        let all = Dataset::new().with(name, [2], x).unwrap();
+        let all = all.with("target", [1], y.clone()).unwrap();
+        let all = all.with("training", [1], y).unwrap();
+        let model = Model::build(|m| {
+            let x = m.input(name, [2]);
+            m.output("y", x.layer("dense", Dense::new(1)));
+        });
+        let model = model.unwrap();
+        let both = Loss::mse() + Loss::mae().against("training") * 0.1;
+        let fit = || {
+            let fit = Fit::new(&model, both.clone(), Optimizer::new(Sgd::default(), 0.1));
+            fit.batch(8).epochs(1).validation(&all).measure_training()
+        };
+        fit()
+            .run(&all, &cpu())
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+        let sharded = fit().run(Shards::of(&all, 16), &cpu());
+        sharded.unwrap_or_else(|e| panic!("{name}, in shards: {e}"));
+    }
+}
+
 /// Of each tensor the mean over some epochs' weights, added up here; statistics are the last ones.
 fn mean(epochs: &[Vec<Weights>], replica: usize) -> Vec<(String, Vec<f64>)> {
     let last = epochs.last().unwrap()[replica].tensors().iter();
@@ -249,7 +359,7 @@ fn a_mean_goes_on() {
         first.run(given(), &device).unwrap();
         let refused = begun(6).average_from(3).checkpoint(&file).resume();
         let refused = refused.run(given(), &device).unwrap_err().to_string();
-        assert!(refused.contains("first epoch averaged"), "{refused}");
+        assert!(refused.contains("first epoch of the mean"), "{refused}");
         let refused = fit(&model, &other, 6)
             .average_from(2)
             .checkpoint(&file)
@@ -274,7 +384,7 @@ fn a_mean_is_over_epochs_that_there_are() {
             Error::Setting {
                 name, wanted: w, ..
             } => {
-                assert_eq!((&*name, &*w), ("first epoch averaged", wanted));
+                assert_eq!((&*name, &*w), ("first epoch of the mean", wanted));
             }
             other => panic!("{other}"),
         }

@@ -15,8 +15,8 @@ use common::gpu;
 use wgrad::data::{Dataset, Numbers, Roles, Schema, Shards, Table};
 use wgrad::exec::{Choice, Device};
 use wgrad::fit::{
-    Answers, CrossEntropy, EarlyStop, Fit, Inference, Loss, Metric, Outcome, Progress, Reading,
-    TrainStep, Trained, Weights,
+    Answers, BinaryCrossEntropy, CrossEntropy, EarlyStop, Fit, Inference, Loss, Metric, Outcome,
+    Progress, Reading, TrainStep, Trained, Weights,
 };
 use wgrad::model::{Input, Layer, Model, Registry, Sequential, layers::*};
 use wgrad::optim::{AdamW, Optimizer, Sgd};

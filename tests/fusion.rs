@@ -167,9 +167,15 @@ fn three_steps(plan: &Plan, data: &Split, settings: &Settings) -> Vec<(String, V
     // The learning rate is the one number that is not a part of the program.
     let rates = plan.buffers[plan.state("hyperparameters").unwrap()].elements;
     write("hyperparameters", Host::F32(vec![0.3; rates * replicas]));
-    write("training input", Host::pack(&data.train.pixels));
+    write(
+        "column input of training data",
+        Host::pack(&data.train.pixels),
+    );
     let labels = data.train.labels.iter().map(|&l| u32::from(l));
-    write("training target", Host::U32(labels.collect()));
+    write(
+        "column target of training data",
+        Host::U32(labels.collect()),
+    );
     write("step", Host::U32(vec![0; COUNTER * replicas]));
     write("training loss", Host::F32(vec![0.0; 4 * replicas]));
     write("training guard", Host::U32(vec![0; 4 * replicas]));

@@ -470,6 +470,21 @@ fn steps_and_epochs_in_any_order() {
     }
 }
 
+/// A mini-batch may have more images than there are, where each has several views.
+#[test]
+fn a_mini_batch_may_be_larger_than_the_images_that_are_expanded() {
+    let data = digits(20, 10);
+    let settings = Settings {
+        epochs: 1,
+        batch: 61,
+        expansion: Expansion::Shifts,
+        ..Settings::default()
+    };
+    let mut trainer = Trainer::new(&network(), &data, &settings, &cpu()).unwrap();
+    assert_eq!(trainer.steps_per_epoch(), 1);
+    trainer.run(&mut |_| {}).unwrap();
+}
+
 /// A run that was begun by steps is finished, kept and resumed like any other.
 #[test]
 fn a_run_goes_on_after_steps() {

@@ -30,13 +30,19 @@ impl Loss {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BinaryCrossEntropy {
     /// p: what it weighs that something is there (`pos_weight`), one number for all or one for each element of the last
-    /// axis; 1 if there are none. With the share of examples without over that of those with, rare ones count as much.
+    /// axis of an example; 1 if there are none. With the share of examples without over that of those with, rare ones count as much.
     pub positive_weights: Vec<f64>,
 }
 
 impl Criterion for BinaryCrossEntropy {
     fn name(&self) -> &str {
         "binary_cross_entropy"
+    }
+
+    fn targets(&self, outputs: &[Input]) -> Result<Vec<Input>> {
+        let last = outputs.first().and_then(|output| output.extents.last());
+        self.check(last.copied().unwrap_or(1))?;
+        Ok(outputs.to_vec())
     }
 
     fn floats(&self, _: &[Input]) -> Floats {
@@ -50,7 +56,8 @@ impl Criterion for BinaryCrossEntropy {
         let each = match &self.positive_weights[..] {
             [] => pointwise(scope, [y, t], |[y, t]| y.softplus() - t * y)?,
             weights => {
-                let last = scope.extents(y)?.last().copied().unwrap_or(1);
+                // Of a number an example, the first axis is the mini-batch.
+                let last = scope.extents(y)?[1..].last().copied().unwrap_or(1);
                 self.check(last)?;
                 match weights {
                     &[p] => {
@@ -72,7 +79,7 @@ impl BinaryCrossEntropy {
     /// Holds the weights to so many elements of the last axis.
     fn check(&self, last: usize) -> Result<()> {
         let weights = &self.positive_weights;
-        if weights.len() != 1 && weights.len() != last {
+        if !weights.is_empty() && weights.len() != 1 && weights.len() != last {
             let found = format!("{} of them", weights.len());
             let wanted = format!("1, or one for each of {last} scores");
             return Err(Error::setting("positive weights", found, wanted));

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use super::report::{Epoch, bare_name};
+use super::report::{Epoch, TRAINING_SET, bare_name};
 use super::training::Training;
 use super::weights::Weights;
 use crate::error::{Error, Result};
@@ -189,7 +189,16 @@ impl Watched {
             Error::unknown("number of an epoch", &self.number, &known)
         })?;
         if number.is_nan() {
-            let wanted = "a number in every epoch: the validation rows may lack a class, or their targets a spread";
+            let of = match self.number.starts_with(TRAINING_SET) {
+                true => "training",
+                false => "validation",
+            };
+            let wanted = match bare_name(&self.number) {
+                "loss" => format!("a number in every epoch: some {of} rows have no finite loss"),
+                _ => format!(
+                    "a number in every epoch: the {of} rows may lack a class, or their targets a spread"
+                ),
+            };
             return Err(Error::setting(&self.number, number, wanted));
         }
         Ok(number)

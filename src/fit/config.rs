@@ -37,8 +37,8 @@ pub struct LossSetting {
     /// Whether targets of `cross_entropy` are probabilities of the classes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub probabilities: bool,
-    /// What it weighs in `binary_cross_entropy` that something is there: one number, or one of each element of the last
-    /// axis.
+    /// What it weighs in `binary_cross_entropy` that something is there: a list of one number for all, or of one for each
+    /// element of the last axis.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub positive_weights: Vec<f64>,
     /// δ of `huber`; 1 if not given.

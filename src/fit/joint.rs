@@ -222,6 +222,7 @@ impl JointStepBuilder {
             columns = Some(Columns {
                 set: "training".into(),
                 data,
+                needed: vec![],
                 batch: self.batch,
                 epoch_steps,
                 expansion: Expansion::None,

@@ -324,6 +324,8 @@ impl Sharded {
 pub(super) struct Columns<'a> {
     pub set: String,
     pub data: &'a Dataset,
+    /// The columns that will be asked for, as far as they are known before.
+    pub needed: Vec<String>,
     pub batch: usize,
     pub epoch_steps: usize,
     /// Views of each picture.
@@ -359,7 +361,7 @@ impl Columns<'_> {
                 wanted,
             ));
         }
-        let buffer = format!("{} {name}", self.set);
+        let buffer = self.buffer(name);
         let (rows, start, values) = match &mut self.shards {
             None => {
                 let values = resident.buffer(graph, &buffer, &column.numbers)?;
@@ -402,8 +404,13 @@ impl Columns<'_> {
 }
 
 impl Columns<'_> {
-    /// The columns of pictures of bytes and of classes that lie on the device as a whole, if `name` is one of them:
-    /// one launch gathers both.
+    /// What a column's variable is called: nothing that a run declares by itself, whatever the column's name.
+    fn buffer(&self, column: &str) -> String {
+        format!("column {column} of {} data", self.set)
+    }
+
+    /// The first columns of pictures of bytes and of classes that are needed and lie on the device as a whole, if `name`
+    /// is one of them: one launch gathers both.
     pub fn pictures(&self, name: &str) -> Option<(Column, Column)> {
         if self.shards.is_some() {
             return None;
@@ -424,8 +431,12 @@ impl Columns<'_> {
             Numbers::U32(all) => c.extents.is_empty() && whole(c, all.len()),
             _ => false,
         };
-        let all = self.data.columns();
-        let (pictures, classes) = (all.iter().find(pictures)?, all.iter().find(classes)?);
+        let needed = self.needed.iter();
+        let needed: Vec<&Column> = needed
+            .filter_map(|name| self.data.column(name).ok())
+            .collect();
+        let find = |of: &dyn Fn(&&Column) -> bool| needed.iter().copied().find(|c| of(c));
+        let (pictures, classes) = (find(&pictures)?, find(&classes)?);
         let asked = [pictures, classes].iter().any(|column| column.name == name);
         asked.then(|| (pictures.clone(), classes.clone()))
     }
@@ -451,10 +462,8 @@ impl Columns<'_> {
             scale: *scale,
             shuffled: self.order.is_some(),
         };
-        let mut buffer = |column: &Column| {
-            let name = format!("{} {}", self.set, column.name);
-            resident.buffer(graph, &name, &column.numbers)
-        };
+        let mut buffer =
+            |column: &Column| resident.buffer(graph, &self.buffer(&column.name), &column.numbers);
         let mut inputs = vec![buffer(pictures)?, buffer(classes)?, self.step];
         inputs.extend(self.order);
         let made = graph.op(Arc::new(gather), &inputs)?;

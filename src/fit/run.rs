@@ -173,7 +173,7 @@ impl<'a> Fit<'a> {
             .filter(|from| !(1..=self.epochs).contains(from))
         {
             let wanted = format!("1 to {}, the last epoch", self.epochs);
-            return Err(Error::setting("first epoch averaged", from, wanted));
+            return Err(Error::setting("first epoch of the mean", from, wanted));
         }
         if let Some(initial) = self.initial {
             initial.check_some(self.model)?;
@@ -271,6 +271,14 @@ impl<'a> Fit<'a> {
             chosen = state.chosen.map(|epoch| (epoch, weights));
             stopped = state.stopped;
             report.epochs = state.epochs;
+            // What was measured since it was the last epoch, which it no longer is.
+            let more = self.epochs > report.epochs.len() && !stopped;
+            if let Some(last) = report.epochs.last_mut()
+                && more
+                && !last.epoch.is_multiple_of(self.evaluate_every)
+            {
+                (last.training, last.validation) = (vec![], vec![]);
+            }
         }
         let before = report.epochs.last().map_or(0.0, |epoch| epoch.seconds);
         let steps = training.epoch_steps as u64;
@@ -295,10 +303,11 @@ impl<'a> Fit<'a> {
                 }
             }
             training.average()?;
-            let due = epoch.is_multiple_of(self.evaluate_every) || epoch == self.epochs;
-            let evaluated = if due { watched } else { 0 };
-            let (losses, sets) = training.evaluate(0..evaluated, &feeds)?;
-            let mut sets = sets.into_iter().map(scores);
+            // Whether it is one of those after which it is evaluated, however many follow.
+            let regular = epoch.is_multiple_of(self.evaluate_every);
+            let due = regular || epoch == self.epochs;
+            let found = if due { watched } else { 0 };
+            let (losses, sets) = training.evaluate(0..found, &feeds)?;
             let losses: Vec<f64> = losses.into_iter().map(|sum| sum / steps as f64).collect();
             if let Some(replica) = first_lost(&losses, &training.overflowed) {
                 let lost = Lost {
@@ -310,31 +319,38 @@ impl<'a> Fit<'a> {
                 let on = (&given, &*needs, device);
                 return Err(self.loss_not_finite(&mut training, on, lost)?);
             }
-            report.epochs.push(Epoch {
+            let mut last = Epoch {
                 epoch,
                 steps: steps * epoch as u64,
                 training_loss: losses,
                 skipped_steps: training.skipped.clone(),
-                training: match self.measure_training {
-                    true => sets.next().unwrap_or_default(),
-                    false => vec![],
-                },
-                validation: sets.next().unwrap_or_default(),
                 seconds: before + clock.seconds(),
-            });
+                training: vec![],
+                validation: vec![],
+            };
+            let unmeasured = last.clone();
+            self.measured(&mut last, sets);
+            self.scored_finite(&last, &mut training, (&given, device))?;
             let mut control = Control {
                 training: &mut training,
                 stop: false,
                 chosen: chosen.take(),
             };
-            let Some(last) = report.epochs.last() else {
-                break;
-            };
             for callback in &mut self.callbacks {
-                callback.epoch(last, &mut control)?;
+                // A run of more epochs would not have been evaluated here, and is to go the same way.
+                let told = match regular || callback.observes() {
+                    true => &last,
+                    false => &unmeasured,
+                };
+                callback.epoch(told, &mut control)?;
             }
             stopped = control.stop;
             chosen = control.chosen.take();
+            if stopped && !due {
+                let (_, sets) = training.evaluate(0..watched, &feeds)?;
+                self.measured(&mut last, sets);
+            }
+            report.epochs.push(last);
             if let Some(path) = &self.checkpoint {
                 let acting = self.callbacks.iter().filter(|c| !c.observes());
                 let state = State {
@@ -355,6 +371,18 @@ impl<'a> Fit<'a> {
         let outcome = finish(report, &mut training, chosen, test, &feeds)?;
         self.finite(&outcome, &mut training, (&given, device))?;
         Ok(outcome)
+    }
+}
+
+impl Fit<'_> {
+    /// Takes what an evaluation has found, of the training data if they are measured and of the validation data, into an
+    /// epoch.
+    fn measured(&self, epoch: &mut Epoch, sets: Vec<Evaluated>) {
+        let mut sets = sets.into_iter().map(scores);
+        if self.measure_training {
+            epoch.training = sets.next().unwrap_or_default();
+        }
+        epoch.validation = sets.next().unwrap_or_default();
     }
 }
 

@@ -112,6 +112,14 @@ pub(super) struct Wanted {
     targets: Vec<Vec<(String, Input)>>,
 }
 
+impl Wanted {
+    /// The names of all columns.
+    fn columns(&self) -> Vec<String> {
+        let all = self.inputs.iter().chain(self.targets.iter().flatten());
+        all.map(|(name, _)| name.clone()).collect()
+    }
+}
+
 impl Setup<'_> {
     fn wanted(&self) -> Result<Wanted> {
         let inputs = self.model.inputs().map(|(n, i)| (n.into(), i.clone()));
@@ -299,8 +307,12 @@ impl Setup<'_> {
         };
         if let Some(data) = self.data {
             check(data).map_err(|e| of_set(e, "training"))?;
-            if data.rows() < self.batch {
-                let wanted = format!("at most the {} rows of the training data", data.rows());
+            let examples = data.rows() * self.wishes.expansion.factor();
+            if examples < self.batch {
+                let wanted = match examples == data.rows() {
+                    true => format!("at most the {examples} rows of the training data"),
+                    false => format!("at most the {examples} views of the training data"),
+                };
                 return Err(Error::setting("mini-batch", self.batch, wanted));
             }
             if let (Given::Shards(shards, _), Some(0)) = (data, data.shard(self.batch)) {

@@ -197,8 +197,16 @@ fn plots(report: &Report) -> Vec<Plot> {
         losses.push(curve("validation", "validation loss"));
     }
     let mut plots = vec![plot("loss", losses)];
-    for name in names(validated).into_iter().filter(|name| *name != "loss") {
-        let mut series = vec![curve("validation", &format!("validation {name}"))];
+    let measured = if validated.is_empty() {
+        trained
+    } else {
+        validated
+    };
+    for name in names(measured).into_iter().filter(|name| *name != "loss") {
+        let mut series = vec![];
+        if !validated.is_empty() {
+            series.push(curve("validation", &format!("validation {name}")));
+        }
         if trained.iter().any(|scores| scores.get(name).is_some()) {
             series.push(curve("training set", &format!("training set {name}")));
         }
@@ -211,7 +219,11 @@ fn plots(report: &Report) -> Vec<Plot> {
                 series.push(of(&format!("network {replica}"), points.collect()));
             }
         }
-        plots.push(plot(&format!("validation {name}"), series));
+        let title = match validated.is_empty() {
+            true => format!("training set {name}"),
+            false => format!("validation {name}"),
+        };
+        plots.push(plot(&title, series));
     }
     plots
 }
@@ -349,6 +361,17 @@ mod tests {
         assert!(html.contains("network 1"));
         assert!(html.contains(">24690</td>"));
         assert!(!page(&report(6)).contains("network 1"));
+    }
+
+    #[test]
+    fn what_the_training_data_score_has_curves() {
+        let mut report = report(1);
+        for epoch in &mut report.epochs {
+            epoch.training = std::mem::take(&mut epoch.validation);
+        }
+        let html = page(&report);
+        assert!(html.contains("training set accuracy"));
+        assert!(!html.contains("validation accuracy"));
     }
 
     #[test]

@@ -183,3 +183,54 @@ fn what_a_model_says_is_a_number_or_an_error() {
         "{refused}"
     );
 }
+
+/// Weights of what is there are held to the output before anything runs; of a number an example there is one.
+#[test]
+fn positive_weights_are_one_or_one_of_each() {
+    let data = |extents: &[usize], rows: usize| {
+        let size: usize = extents.iter().product();
+        let x = (0..rows * 3).map(|i| (i as f32).sin()).collect::<Vec<_>>();
+        let y = (0..rows * size).map(|i| (i % 2) as f32).collect::<Vec<_>>();
+        let data = Dataset::new().with("input", [3], x).unwrap();
+        data.with("target", extents, y).unwrap()
+    };
+    let loss = |weights: &[f64]| {
+        Loss::of_criterion(BinaryCrossEntropy {
+            positive_weights: weights.to_vec(),
+        })
+    };
+    let three = Model::sequential([3]).then(Dense::new(3)).build().unwrap();
+    let number = Model::sequential([3])
+        .then(Dense::new(1))
+        .then(Reshape::new([]));
+    let number = number.build().unwrap();
+    let checked = |model: &Model, data: &Dataset, weights: &[f64]| {
+        let fit = Fit::new(model, loss(weights), Optimizer::new(Sgd::default(), 0.1));
+        fit.batch(6).check(data).map_err(|e| e.to_string())
+    };
+    let (of_three, of_one) = (data(&[3], 12), data(&[], 12));
+    for weights in [&[2.0][..], &[0.0, 1.0, 4.0], &[]] {
+        assert_eq!(checked(&three, &of_three, weights), Ok(()));
+    }
+    assert_eq!(checked(&number, &of_one, &[2.0]), Ok(()));
+    for (model, data, weights, wanted) in [
+        (
+            &three,
+            &of_three,
+            &[1.0, 2.0][..],
+            "found 2 of them; wanted 1, or one for each of 3 scores",
+        ),
+        (
+            &number,
+            &of_one,
+            &[1.0; 6],
+            "found 6 of them; wanted 1, or one for each of 1 scores",
+        ),
+        (&three, &of_three, &[-1.0], "found -1"),
+        (&three, &of_three, &[f64::NAN], "found NaN"),
+        (&three, &of_three, &[1e39], "found 1000"),
+    ] {
+        let said = checked(model, data, weights).unwrap_err();
+        assert!(said.contains(wanted), "{said}");
+    }
+}

@@ -258,8 +258,8 @@ impl Trainer {
         Ok(())
     }
 
-    /// Trains the run's next `count` steps and waits for them: no evaluation, no upload, no
-    /// readback, no sentinel. Where they enter an epoch, its order is drawn; where they end one,
+    /// Trains the run's next `count` steps and waits for them: no evaluation, no readback, no sentinel, no upload but of
+    /// the learning rates of an epoch that has others. Where they enter an epoch, its order is drawn; where they end one,
     /// weights are averaged if [`Settings::average_from`] says so. That epoch is not evaluated:
     /// it is missing in [`Outcome::epochs`], no rule of [`Settings`] counts it, and no guard
     /// looks at it. For measurements, and for loops that evaluate when they choose.

@@ -144,7 +144,7 @@ pub struct TrainingSetting {
     /// Rows of each part that lie on the device at once, of data that are larger than it: they are trained on and
     /// evaluated shard by shard ([`Shards`](crate::data::Shards)). All of them if not given.
     pub shard_rows: Option<usize>,
-    /// Evaluates after every so many epochs and after the last ([`Fit::evaluate_every`](crate::fit::Fit::evaluate_every)).
+    /// Evaluates after every so many epochs and where the run ends ([`Fit::evaluate_every`](crate::fit::Fit::evaluate_every)).
     pub evaluate_every: usize,
     /// Evaluates the training rows too ([`Fit::measure_training`](crate::fit::Fit::measure_training)).
     pub measure_training: bool,

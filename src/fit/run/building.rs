@@ -146,8 +146,9 @@ impl<'a> Fit<'a> {
         }
     }
 
-    /// Evaluates after every so many epochs and after the last, and not after each. The epochs between have no scores,
-    /// and callbacks that watch some pass them over.
+    /// Evaluates after every so many epochs and where the run ends, and not after each. The epochs between have no
+    /// scores, and callbacks that watch some pass them over; and the scores of a last epoch that is none of these, since
+    /// a run of more epochs would not have them.
     #[must_use]
     pub fn evaluate_every(self, epochs: usize) -> Self {
         Self {

@@ -230,16 +230,48 @@ impl Fit<'_> {
         training: &mut Training,
         on: (&Given<'_>, &Device),
     ) -> Result<()> {
+        match outcome.report.epochs.last() {
+            Some(last) => {
+                let when = ", looked at when all was done";
+                self.weights_finite(&outcome.weights, training, on, (last, when))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Looks at the weights where a loss of evaluated data is not finite after an epoch: the cause is told, and not that
+    /// somebody has watched the loss.
+    pub(super) fn scored_finite(
+        &self,
+        epoch: &Epoch,
+        training: &mut Training,
+        on: (&Given<'_>, &Device),
+    ) -> Result<()> {
+        let mut scores = epoch.training.iter().chain(&epoch.validation);
+        if scores.all(|scores| scores.loss.is_finite()) {
+            return Ok(());
+        }
+        let weights = training.weights()?;
+        let when = format!(", looked at when epoch {} was done", epoch.epoch);
+        self.weights_finite(&weights, training, on, (epoch, &when))
+    }
+
+    fn weights_finite(
+        &self,
+        weights: &[Weights],
+        training: &mut Training,
+        on: (&Given<'_>, &Device),
+        (last, when): (&Epoch, &str),
+    ) -> Result<()> {
         let whole = |tensor: &ArrayD<f32>| tensor.iter().all(|x| x.is_finite());
-        for (replica, weights) in outcome.weights.iter().enumerate() {
+        for (replica, weights) in weights.iter().enumerate() {
             let mut wrong = weights
                 .tensors()
                 .iter()
                 .filter(|(_, tensor)| !whole(tensor));
             let wrong = wrong.find(|(name, _)| self.began_whole(name));
-            if let (Some((name, _)), Some(last)) = (wrong, outcome.report.epochs.last()) {
-                let when = ", looked at when all was done".into();
-                return Err(self.weight_lost(training, on, (name, when, replica), last));
+            if let Some((name, _)) = wrong {
+                return Err(self.weight_lost(training, on, (name, when.into(), replica), last));
             }
         }
         Ok(())

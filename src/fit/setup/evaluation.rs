@@ -54,6 +54,7 @@ impl Setup<'_> {
         let mut columns = Columns {
             set: set.into(),
             data: data.columns(),
+            needed: vec![],
             batch,
             epoch_steps: runs,
             expansion: Expansion::None,
@@ -68,7 +69,8 @@ impl Setup<'_> {
         let of_terms = of_terms.map(|(name, _)| name.clone());
         let of_metrics = self.metrics.iter().map(|m| m.target().to_string());
         let of_targets: Vec<String> = of_terms.chain(of_metrics).collect();
-        let mut needed = of_inputs.iter().chain(&of_targets);
+        columns.needed = of_inputs.iter().chain(&of_targets).cloned().collect();
+        let mut needed = columns.needed.iter();
         if needed.any(|name| columns.pictures(name).is_none()) {
             // In the data's own order, which every replica reads from one copy of its own.
             let own: Vec<u32> = (0..rows as u32).collect();

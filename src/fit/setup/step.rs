@@ -196,7 +196,8 @@ impl Setup<'_> {
             Some(data @ Given::Whole(_)) if self.adds_up() => Some(self.examples(data)),
             _ => None,
         };
-        let examples = examples.filter(|&examples| examples <= epoch_metrics::MOST);
+        // An epoch that begins anew by itself has no other way, and is refused where it is too long.
+        let examples = examples.filter(|&n| self.wishes.answers || n <= epoch_metrics::MOST);
         let epoch_steps = examples.map_or(1, |examples| examples / self.batch);
         let add = EpochMetrics {
             count: epoch_steps * self.batch,
@@ -259,6 +260,7 @@ impl Setup<'_> {
         let mut columns = self.data.zip(order).map(|(data, order)| Columns {
             set: "training".into(),
             data: data.columns(),
+            needed: wanted.columns(),
             batch: self.batch,
             epoch_steps: self.examples(data) / self.batch,
             expansion: self.wishes.expansion,

@@ -118,7 +118,7 @@ pub struct Embedding {
     #[serde(default = "normal", skip_serializing_if = "is_normal")]
     pub weight_start: Initializer,
     /// The number that stands for nothing, as behind the end of a sequence (`padding_idx`): it gives zeros, whatever its
-    /// row holds, and its row learns nothing.
+    /// row holds, and its row has no gradient. An optimizer with a decay makes the row smaller all the same, to no effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub padding: Option<u32>,
 }
