@@ -77,6 +77,7 @@ impl ByHand {
     }
 
     /// Gives each replica a learning rate, and leaves those that have stopped as they are.
+    #[cfg(feature = "book")]
     pub fn set_rates_of(
         &mut self,
         session: &mut Session,

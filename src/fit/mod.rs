@@ -51,10 +51,13 @@ pub use progress::{EverySteps, Progress, Told};
 pub use report::{Epoch, Report, Scores, bare_name, is_of_one_class};
 pub use run::{Fit, Outcome};
 pub use sample::Sample;
+#[cfg(feature = "book")]
 pub(crate) use setup::{Setup, Wishes};
+#[cfg(feature = "book")]
 pub(crate) use shards::Given;
 pub use shards::Uploads;
 pub use step::{TrainStep, TrainStepBuilder};
 pub use trained::{Answers, Trained};
+#[cfg(feature = "book")]
 pub(crate) use training::{Answered, Training};
 pub use weights::Weights;

@@ -14,7 +14,7 @@ use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::exec::profile::Runs;
 use crate::graph::{Graph, Handle, Program};
-use crate::ops::{COUNTER, NEXT, Value};
+use crate::ops::Value;
 use crate::optim::told;
 use crate::run::Session;
 use crate::run::sentinel::Steps;
@@ -32,6 +32,10 @@ pub(crate) struct Evaluation {
     pub terms: Vec<(f64, Handle<f32>, Option<Handle<f32>>)>,
     pub metrics: Vec<(Metric, Handle<f32>)>,
     /// What is kept of each example, in the place of totals.
+    #[cfg_attr(
+        not(feature = "book"),
+        expect(dead_code, reason = "read by sessions of the book")
+    )]
     pub answers: Option<Answered>,
     /// Of data in shards.
     pub(super) shards: Option<shards::Evaluated>,
@@ -40,6 +44,10 @@ pub(crate) struct Evaluation {
 
 /// What an evaluation keeps of each example.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(feature = "book"),
+    expect(dead_code, reason = "read by sessions of the book")
+)]
 pub(crate) struct Answered {
     /// As [`EpochMetrics`](crate::ops::epoch_metrics::EpochMetrics) keeps them.
     pub metrics: Handle<f32>,
@@ -152,9 +160,17 @@ pub(crate) struct Training {
     /// Takes the weights into their mean over epochs, where one is kept.
     pub(crate) average: Option<Program>,
     /// Notes in the guard what of `kept` is not finite, where that is looked for.
+    #[cfg_attr(
+        not(feature = "book"),
+        expect(dead_code, reason = "read by sessions of the book")
+    )]
     pub(crate) check: Option<Program>,
     /// What lasts from epoch to epoch, in the order in which it is looked at: of each parameter its weight, what the
     /// optimizer keeps, and its mean.
+    #[cfg_attr(
+        not(feature = "book"),
+        expect(dead_code, reason = "read by sessions of the book")
+    )]
     pub(crate) kept: Vec<(String, Handle<f32>)>,
     pub(super) by_hand: Option<ByHand>,
     pub(super) gradients: Vec<(String, Handle<f32>)>,
@@ -392,6 +408,7 @@ impl Training {
     }
 
     /// Where the model's weights and statistics stand, as they are trained.
+    #[cfg(feature = "book")]
     pub fn weights_handles(&self) -> Vec<Handle<f32>> {
         self.saved.iter().map(|saved| saved.handle).collect()
     }
@@ -407,15 +424,17 @@ impl Training {
     }
 
     /// Gives each replica a learning rate, and leaves those that have stopped as they are, where rates may be set.
+    #[cfg(feature = "book")]
     pub fn set_rates_of(&mut self, rates: &[f64], stopped: &[bool]) -> Result<()> {
         let by_hand = self.by_hand.as_mut().ok_or_else(|| none("learning rate"))?;
         by_hand.set_rates_of(&mut self.session, rates, stopped)
     }
 
     /// Sets the number of the next training step.
+    #[cfg(feature = "book")]
     pub fn begin_at(&mut self, step: u32) -> Result<()> {
-        let mut counter = [0; COUNTER];
-        counter[NEXT] = step;
+        let mut counter = [0; crate::ops::COUNTER];
+        counter[crate::ops::NEXT] = step;
         self.session.write_each(self.step, &counter)?;
         self.train = self.train.from(u64::from(step));
         Ok(())

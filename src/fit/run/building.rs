@@ -274,7 +274,7 @@ impl<'a> Fit<'a> {
     }
 
     /// Every so many steps one launch, which seed and step choose, is computed again by the reference on the processor,
-    /// and the run ends if they disagree ([`Error::Disagrees`]); 0, as it is if not said, for never. A GPU, a driver or
+    /// and the run ends if they disagree ([`Error::Disagrees`](crate::Error::Disagrees)); 0, as it is if not said, for never. A GPU, a driver or
     /// a kernel of one's own that computes something wrong now and then is so found out while it trains. What a step
     /// computes stays as it is. A verified step waits for the device, and its launch takes as long as a plain loop does.
     ///

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::step::Step;
 use super::writing::Writing;
 use super::{Setup, Wanted, host32};
-use crate::compile::{Options, compile};
+use crate::compile::Options;
 use crate::error::Result;
 use crate::exec::{Device, DeviceInfo};
 use crate::expr::Expr;
@@ -26,7 +26,6 @@ use crate::ops::finite::Finite;
 use crate::ops::pointwise::Pointwise;
 use crate::ops::{Tape, Value};
 use crate::optim::{Optimizer, Update};
-use crate::plan::Plan;
 use crate::run::Session;
 use crate::run::sentinel::{Sentinel, Steps};
 use crate::shape::Type;
@@ -70,10 +69,11 @@ impl Setup<'_> {
     }
 
     /// The plan of a run on such a device, without allocating anything.
-    pub fn plan(&self, device: &DeviceInfo) -> Result<Plan> {
+    #[cfg(feature = "book")]
+    pub fn plan(&self, device: &DeviceInfo) -> Result<crate::plan::Plan> {
         let wanted = self.checked()?;
         let written = self.write(&wanted)?;
-        compile(&written.graph, &self.options(device))
+        crate::compile::compile(&written.graph, &self.options(device))
     }
 
     fn options(&self, device: &DeviceInfo) -> Options {
