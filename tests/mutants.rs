@@ -495,6 +495,11 @@ const MUTANTS: &[Mutant] = mutants! {
     "pointwise" "NaN: less than it": "return (a < b) & !(nan_in(a) | nan_in(b))" => "return !(a >= b)";
     "pointwise" "NaN: ln of a negative number": "select(log(x), not_a_number(x), x < Float(0.0))" => "log(abs(x))";
     "pointwise" "NaN: sigmoid of it": "keep_nan(Float(1.0) / (Float(1.0) + exp(-clamp(x, Float(-80.0), Float(80.0)))), x)" => "Float(1.0) / (Float(1.0) + exp(-clamp(x, Float(-80.0), Float(80.0))))";
+    "heads" "the first part for all": "let c = four_of(group.z, 3u, 2u, i);" => "let c = four_of(group.z, 3u, 0u, i);";
+    "heads" "the first head for all": "let h = i / D / T % HEADS;" => "let h = 0u * HEADS;";
+    "heads" "steps of time beside each other": "((n * T + t) * parts + part)" => "((n * T + t) + part * T)";
+    "heads" "back: a part twice": "of_three[first + beside(3u, 2u, i[k])] = c[k]" => "of_three[first + beside(3u, 1u, i[k])] = c[k]";
+    "heads" "back of two: the last element left out": "if i[k] < SIZE {\n            of_two[" => "if i[k] + 1u < SIZE {\n            of_two[";
     "permute" "threads have three elements": "(4u * ELEMENTWISE)" => "(3u * ELEMENTWISE)";
     "permute" "one axis steps as its neighbour": "at += rest % E4 * S4" => "at += rest % E4 * S5";
     "permute" "outermost axis left out": "return at + rest * S0" => "return at";

@@ -17,6 +17,7 @@ use wgrad::ops::conv_transpose2d::ConvTranspose2d;
 use wgrad::ops::conv2d::Conv2d;
 use wgrad::ops::cumsum::Cumsum;
 use wgrad::ops::embedding::Embedding;
+use wgrad::ops::heads::{JoinHeads, SplitHeads};
 use wgrad::ops::log_softmax::LogSoftmax;
 use wgrad::ops::lrn::Lrn;
 use wgrad::ops::norm::{Norm, NormGiven, Over};
@@ -413,6 +414,23 @@ fn parts() -> Vec<(&'static str, Build)> {
         ("cat.nine", |graph, v| vec![cat(graph, v, 1).unwrap()]),
         ("stack.first", |graph, v| vec![stack(graph, v, 0).unwrap()]),
         ("stack.last", |graph, v| vec![stack(graph, v, 2).unwrap()]),
+        ("heads.two", |graph, v| {
+            let split = SplitHeads { parts: 2, heads: 3 };
+            let parts = graph.op(Arc::new(split), v).unwrap();
+            vec![product(graph, parts[0], parts[1])]
+        }),
+        ("heads.three", |graph, v| {
+            let split = SplitHeads { parts: 3, heads: 2 };
+            let parts = graph.op(Arc::new(split), v).unwrap();
+            let first = product(graph, parts[0], parts[1]);
+            vec![add(graph, Add, &[first, parts[2]])]
+        }),
+        ("heads.unused", |graph, v| {
+            let split = SplitHeads { parts: 3, heads: 2 };
+            let parts = graph.op(Arc::new(split), v).unwrap();
+            vec![product(graph, parts[0], parts[2])]
+        }),
+        ("heads.join", |graph, v| vec![add(graph, JoinHeads, v)]),
         ("split.all", |graph, v| {
             let parts = split(graph, v[0], &[2, 3, 2], 1).unwrap();
             let first = product(graph, parts[2], parts[0]);

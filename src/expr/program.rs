@@ -70,6 +70,21 @@ impl Program {
         (Self { forms, outputs }, places)
     }
 
+    /// The same with those of its outputs alone that `keep` picks by their places.
+    pub(crate) fn only(&self, keep: impl Fn(usize) -> bool) -> Self {
+        let mut builder = Builder::default();
+        let mut lines: Vec<u32> = Vec::with_capacity(self.forms.len());
+        for &form in &self.forms {
+            let form = form.map(|line| lines[line as usize]);
+            lines.push(builder.push(form));
+        }
+        let outputs = self.outputs.iter().enumerate();
+        let outputs = outputs.filter(|(place, _)| keep(*place));
+        let outputs = outputs.map(|(_, &line)| lines[line as usize]);
+        let outputs = outputs.collect();
+        builder.finish(outputs)
+    }
+
     /// Its first output as an expression, with these in place of its inputs.
     pub(crate) fn over(&self, inputs: &[Expr]) -> Expr {
         let mut trees: Vec<Arc<Node>> = Vec::with_capacity(self.forms.len());

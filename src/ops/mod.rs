@@ -401,6 +401,7 @@ pub mod epoch_metrics;
 pub mod finite;
 pub mod gather;
 pub mod hadamard;
+pub mod heads;
 pub mod init;
 pub mod log_likelihood;
 pub mod log_softmax;
@@ -456,6 +457,7 @@ table! {
     finite,
     gather,
     hadamard,
+    heads,
     init,
     log_likelihood,
     log_softmax,

@@ -3,11 +3,11 @@
 use super::*;
 use crate::model::{Initializer, Start};
 use crate::ops::bmm::Bmm;
+use crate::ops::heads::SplitHeads;
 use crate::ops::permute::Permute;
 use crate::ops::pointwise::pointwise;
 use crate::ops::slice::Slice;
 use crate::ops::softmax::Softmax as SoftmaxOp;
-use crate::ops::split;
 
 /// What a masked score becomes: far enough below every other one that its share is 0, and finite, so
 /// that a row of masked scores alone has shares.
@@ -72,19 +72,15 @@ impl MultiHeadAttention {
 
     /// Splits `[N, T, parts · D]` into parts `[N, heads, T, d]`.
     fn split(&self, scope: &mut Scope<'_>, x: Value, parts: usize) -> Result<Vec<Value>> {
+        if parts > 1 {
+            let heads = self.heads;
+            return scope.op(Arc::new(SplitHeads { parts, heads }), &[x]);
+        }
         let extents = scope.extents(x)?;
-        let (n, t, d) = (extents[0], extents[1], extents[2] / parts / self.heads);
-        let apart = scope.reshape(x, &[n, t, parts, self.heads, d])?;
-        let axes = vec![2, 0, 3, 1, 4];
-        let ordered = scope.op1(Arc::new(Permute { axes }), &[apart])?;
-        let split = match parts {
-            1 => vec![ordered],
-            _ => split(scope, ordered, &vec![1; parts], 0)?,
-        };
-        let apart = split.into_iter();
-        apart
-            .map(|part| scope.reshape(part, &[n, self.heads, t, d]))
-            .collect()
+        let (n, t, d) = (extents[0], extents[1], extents[2] / self.heads);
+        let apart = scope.reshape(x, &[n, t, self.heads, d])?;
+        let axes = vec![0, 2, 1, 3];
+        Ok(vec![scope.op1(Arc::new(Permute { axes }), &[apart])?])
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{MOST_BINDINGS, Pointwise, Source};
 use crate::error::Result;
-use crate::expr::{Plane, reverse};
+use crate::expr::{Form, Plane, reverse};
 use crate::ops::{Tape, Value};
 
 /// What the derivatives of an op are computed from.
@@ -20,13 +20,19 @@ pub(super) struct Derivatives<'a> {
 
 impl Derivatives<'_> {
     /// The gradient with respect to each of the inputs `wanted`, of the results' extents. Inputs with
-    /// the same one, as the terms of a sum have, share it. What one launch cannot bind is done in two.
+    /// the same one, as the terms of a sum have, share it; one that is a gradient that came back is no launch. What one
+    /// launch cannot bind is done in two.
     pub(super) fn write(&self, tape: &mut dyn Tape, wanted: &[u32]) -> Result<Vec<Option<Value>>> {
         let (program, there) = reverse(&self.op.program, self.op.inputs(), &self.of, wanted);
         let (program, places) = program.distinct();
         if places.is_empty() {
             return Ok(vec![None; wanted.len()]);
         }
+        let outputs = program.outputs().iter();
+        let passed: Vec<Option<Value>> = outputs
+            .map(|&line| self.passed(tape, program.forms()[line as usize]))
+            .collect::<Result<_>>()?;
+        let program = program.only(|place| passed[place].is_none());
         let derivative = Pointwise {
             sources: (0..self.values.len()).map(Source::whole).collect(),
             over: vec![None; program.outputs().len()],
@@ -40,10 +46,28 @@ impl Derivatives<'_> {
             gradients.extend(self.write(tape, rest)?);
             return Ok(gradients);
         }
-        let made = derivative.write(tape, &self.values, self.tail, &self.extents)?;
+        let made = match passed.iter().all(Option::is_some) {
+            true => vec![],
+            false => derivative.write(tape, &self.values, self.tail, &self.extents)?,
+        };
+        let mut made = made.into_iter();
+        let all: Vec<Option<Value>> = passed
+            .into_iter()
+            .map(|v| v.or_else(|| made.next()))
+            .collect();
         let mut places = places.into_iter();
-        let gradient = |there: bool| there.then(|| places.next()).flatten().map(|k| made[k]);
+        let gradient = |there: bool| there.then(|| places.next()).flatten().and_then(|k| all[k]);
         Ok(there.into_iter().map(gradient).collect())
+    }
+
+    /// The value that a derivative is, where it is one as it stands.
+    fn passed(&self, tape: &dyn Tape, form: Form<u32>) -> Result<Option<Value>> {
+        let Form::Input(k) = form else {
+            return Ok(None);
+        };
+        let (value, plane) = self.values[k as usize];
+        let whole = plane == Plane::WHOLE && tape.ty(value)?.shape.extents() == self.extents;
+        Ok(whole.then_some(value))
     }
 }
 
@@ -89,8 +113,9 @@ mod tests {
 
     #[test]
     fn a_gradient_takes_as_many_launches_as_bindings_want() {
-        // All terms have the same one.
-        assert_eq!(launches(7, |a, b| a + b), (1, 1));
+        // All terms have the same one, which is what came back.
+        assert_eq!(launches(7, |a, b| a + b), (0, 1));
+        assert_eq!(launches(7, |a, b| a - b), (1, 2));
         // Three factors, what comes back and three gradients.
         assert_eq!(launches(3, |a, b| a * b), (1, 3));
         assert_eq!(launches(4, |a, b| a * b), (2, 4));
