@@ -7,7 +7,7 @@ use common::gpu;
 use wgrad::data::{Dataset, Shards};
 use wgrad::exec::{Choice, Device};
 use wgrad::fit::{
-    Callback, Control, EarlyStop, Epoch, Fit, Loss, Metric, Outcome, Plateau, Weights,
+    Callback, Control, EarlyStop, Epoch, Fit, Loss, Metric, Outcome, Plateau, Progress, Weights,
 };
 use wgrad::model::{Model, layers::*};
 use wgrad::optim::{Optimizer, Sgd};
@@ -169,6 +169,10 @@ fn some_epochs_alone_are_evaluated_and_watched() {
             "evaluate every: found 0; wanted at least 1",
         ),
         (
+            begun().evaluate_every(9).with(plateau()),
+            "evaluate every: found 9; wanted at most the 8 epochs",
+        ),
+        (
             fit(&model, &other, 2).with(EarlyStop::on("training set loss")),
             "unknown number of an epoch `training set loss`",
         ),
@@ -176,6 +180,10 @@ fn some_epochs_alone_are_evaluated_and_watched() {
         let refused = fit.check(&train).unwrap_err().to_string();
         assert!(refused.starts_with(wanted), "{refused}");
     }
+    // What every epoch has is acted on without an evaluation.
+    let stop = EarlyStop::on("training loss");
+    let fit = begun().evaluate_every(9).with(stop);
+    fit.check(&train).unwrap();
 }
 
 /// A run that goes on to more epochs is the one that was never interrupted, though its first part ended with an evaluation
@@ -212,6 +220,15 @@ fn the_last_evaluation_acts_on_nothing() {
         (stopped.report.epochs.len(), evaluated(&stopped)),
         (2, vec![2])
     );
+    // Whoever looks on is shown the scores of the epoch after which the run was stopped.
+    let mut shown = Vec::new();
+    let stop = EarlyStop::on("training loss").patience(1).by_at_least(5.0);
+    let run = fit(&model, &other, 9).evaluate_every(3);
+    let run = run.with(Progress::new(|epoch: &Epoch| {
+        shown.push(epoch.validation.len());
+    }));
+    run.with(stop).run(&train, &device).unwrap();
+    assert_eq!(shown, [0, 2]);
 }
 
 /// What has overflowed is told as without a watcher, and what a metric lacks by the data that lack it.

@@ -154,7 +154,7 @@ fn launches(plan: &Plan, card: &Card) -> String {
     text
 }
 
-/// The labels of updates side by side, of which there may be dozens: the first and how many more.
+/// A label of three names or more, as updates side by side have, dozens at times: the first and how many more.
 fn shortened(label: &str) -> String {
     match label.split(", ").collect::<Vec<_>>()[..] {
         [first, _, _, ref more @ ..] => format!("{first} and {} more", more.len() + 2),

@@ -20,7 +20,9 @@ pub struct StepsDone {
 
 /// Called after each epoch of a run.
 pub trait Callback: Debug {
-    /// Looks at an epoch and may act on the run.
+    /// Looks at an epoch and may act on the run. An epoch after which nothing is evaluated has no scores
+    /// ([`Fit::evaluate_every`](super::Fit::evaluate_every)). Callbacks that act are called first, then those that only
+    /// look on ([`Callback::observes`]).
     ///
     /// # Errors
     /// Whatever ends the run.

@@ -190,7 +190,20 @@ impl<'a> Fit<'a> {
             numbers.push(format!("{set}loss"));
             numbers.extend(metrics.iter().map(|name| format!("{set}{name}")));
         }
-        self.callbacks.iter().try_for_each(|c| c.check(&numbers))
+        for callback in &self.callbacks {
+            callback.check(&numbers)?;
+            // What it acts on would never be found.
+            let never = self.evaluate_every > self.epochs && !callback.observes();
+            if never && callback.check(&numbers[..1]).is_err() {
+                let wanted = format!(
+                    "at most the {} epochs of the run, where a callback acts on what is found",
+                    self.epochs
+                );
+                let found = self.evaluate_every;
+                return Err(Error::setting("evaluate every", found, wanted));
+            }
+        }
+        Ok(())
     }
 
     /// Trains on a [`Dataset`](crate::data::Dataset), which lies on the device as a whole, or on
@@ -336,20 +349,29 @@ impl<'a> Fit<'a> {
                 stop: false,
                 chosen: chosen.take(),
             };
-            for callback in &mut self.callbacks {
-                // A run of more epochs would not have been evaluated here, and is to go the same way.
-                let told = match regular || callback.observes() {
-                    true => &last,
-                    false => &unmeasured,
-                };
-                callback.epoch(told, &mut control)?;
+            // A run of more epochs would not have been evaluated here, and is to go the same way.
+            let known = if regular { &last } else { &unmeasured };
+            for callback in self.callbacks.iter_mut().filter(|c| !c.observes()) {
+                callback.epoch(known, &mut control)?;
+            }
+            let Control {
+                stop, chosen: best, ..
+            } = control;
+            if stop && !due {
+                let (_, sets) = training.evaluate(0..watched, &feeds)?;
+                self.measured(&mut last, sets);
+                self.scored_finite(&last, &mut training, (&given, device))?;
+            }
+            let mut control = Control {
+                training: &mut training,
+                stop,
+                chosen: best,
+            };
+            for callback in self.callbacks.iter_mut().filter(|c| c.observes()) {
+                callback.epoch(&last, &mut control)?;
             }
             stopped = control.stop;
             chosen = control.chosen.take();
-            if stopped && !due {
-                let (_, sets) = training.evaluate(0..watched, &feeds)?;
-                self.measured(&mut last, sets);
-            }
             report.epochs.push(last);
             if let Some(path) = &self.checkpoint {
                 let acting = self.callbacks.iter().filter(|c| !c.observes());

@@ -252,7 +252,8 @@ impl Graph {
     ///
     /// `upstream` is the gradient of whatever is minimised with respect to `cost`: a value
     /// of the same type. The gradient of a value that `cost` does not depend on is
-    /// `None`.
+    /// `None`. What has the same gradient may have one value for it; as a term of a sum has that of the sum, it may
+    /// be `upstream` itself.
     ///
     /// # Errors
     /// [`Error::Shape`] if the upstream gradient's type is not the cost's; [`Error::Setting`] if an

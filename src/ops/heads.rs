@@ -1,6 +1,6 @@
-//! Rows of several parts as heads of each part, as attention takes them: x `[N, T, P · H · D]`, which is queries, keys and
-//! values side by side, becomes P values `[N, H, T, D]` in one launch, and back. Each op is the other's gradient; nothing is
-//! saved. Of a part that no gradient comes back through, the gradient is 0.
+//! Rows of several parts as heads of each part, as attention takes them. In x `[N, T, P · H · D]` queries, keys and values
+//! stand side by side; it becomes P values `[N, H, T, D]` in one launch, and back. Each op is the other's gradient; nothing
+//! is saved. Of a part that no gradient comes back through, the gradient is 0.
 //!
 //! One part is a permutation ([`permute`](super::permute)).
 
@@ -191,9 +191,10 @@ impl Op for JoinHeads {
     }
 }
 
-/// A kernel over so many parts: its name, bindings, CPU functions.
+/// A kernel over so many parts: its name, what a thread issues and a workgroup moves, bindings, CPU functions.
 const fn kernel(
     name: &'static str,
+    [issue, words]: [&'static str; 2],
     bindings: &'static [Bind],
     reference: Reference,
     optimized: fn(&mut Args<'_, f32>),
@@ -212,8 +213,8 @@ const fn kernel(
         optimized: Some(optimized),
         demand: Demand {
             rounds: "1",
-            issue: "420",
-            words: "1536",
+            issue,
+            words,
             ..Demand::UNSTATED
         },
         trusted: true,
@@ -222,9 +223,14 @@ const fn kernel(
     }
 }
 
+/// [`Demand`] of two parts and of three: instructions, words.
+const TWO: [&str; 2] = ["290", "1024"];
+const THREE: [&str; 2] = ["420", "1536"];
+
 /// Two parts of x.
 pub static HEADS_2: Kernel = kernel(
     "heads_2",
+    TWO,
     &[
         Bind::read("x").of("2 * SIZE"),
         Bind::write("y0").of("SIZE"),
@@ -237,6 +243,7 @@ pub static HEADS_2: Kernel = kernel(
 /// Three parts of x.
 pub static HEADS_3: Kernel = kernel(
     "heads_3",
+    THREE,
     &[
         Bind::read("x").of("3 * SIZE"),
         Bind::write("y0").of("SIZE"),
@@ -250,6 +257,7 @@ pub static HEADS_3: Kernel = kernel(
 /// Two parts side by side.
 pub static BACK_2: Kernel = kernel(
     "heads_back_2",
+    TWO,
     &[
         Bind::read("x0").of("SIZE"),
         Bind::read("x1").of("SIZE"),
@@ -262,6 +270,7 @@ pub static BACK_2: Kernel = kernel(
 /// Three parts side by side.
 pub static BACK_3: Kernel = kernel(
     "heads_back_3",
+    THREE,
     &[
         Bind::read("x0").of("SIZE"),
         Bind::read("x1").of("SIZE"),
@@ -368,7 +377,7 @@ fn together_fast<const P: usize>(a: &mut Args<'_, f32>) {
 }
 
 /// One example and several, one head, one step of time, one number a head, primes, several workgroups; two parts and
-/// three; a gradient of two of three parts alone is the graph's (`tests/total.rs` and the layers).
+/// three. Where a part is not used, `tests/pytorch_general.rs` holds the gradient.
 pub fn cases() -> Vec<Case> {
     let uniform = Fill::Uniform(-1.0, 1.0);
     let mut cases = Vec::new();

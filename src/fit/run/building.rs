@@ -147,8 +147,8 @@ impl<'a> Fit<'a> {
     }
 
     /// Evaluates after every so many epochs and where the run ends, and not after each. The epochs between have no
-    /// scores, and callbacks that watch some pass them over; and the scores of a last epoch that is none of these, since
-    /// a run of more epochs would not have them.
+    /// scores, and callbacks that watch some pass them over. Callbacks that act are not told the scores of a last epoch
+    /// that is no multiple, which a run of more epochs would not have; those that only look on are.
     #[must_use]
     pub fn evaluate_every(self, epochs: usize) -> Self {
         Self {
@@ -236,7 +236,8 @@ impl<'a> Fit<'a> {
         }
     }
 
-    /// Calls this after each epoch; several in the order in which they are given.
+    /// Calls this after each epoch; several in the order in which they are given, those that only look on
+    /// ([`Callback::observes`]) after those that act.
     #[must_use]
     pub fn with(mut self, callback: impl Callback + 'a) -> Self {
         self.callbacks.push(Box::new(callback));

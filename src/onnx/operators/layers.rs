@@ -32,6 +32,9 @@ fn of_rows(window: &Window) -> Pool1d {
     }
 }
 
+/// What `auto_pad` may be; of a transposed convolution the first two.
+const PADDINGS: [&str; 4] = ["NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"];
+
 impl Call<'_, '_> {
     pub(super) fn gemm(&mut self) -> Result<Value> {
         self.allow(&["alpha", "beta", "transA", "transB"])?;
@@ -126,7 +129,7 @@ impl Call<'_, '_> {
     /// none and what stands before and behind, `[top, left, bottom, right]`.
     fn window(&mut self, kernel: [usize; 2], rows: bool) -> Result<(Window, Option<[usize; 4]>)> {
         let auto = self.text("auto_pad", "NOTSET")?;
-        if !["NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"].contains(&auto) {
+        if !PADDINGS.contains(&auto) {
             let wanted = "NOTSET, with `pads`, VALID, SAME_UPPER or SAME_LOWER";
             return Err(self.wrong("auto_pad", wanted));
         }
@@ -299,8 +302,8 @@ impl Call<'_, '_> {
         self.allow(&known)?;
         let (rows, x) = (self.is_of_rows()?, self.value(0)?);
         let (w, kernel) = self.filters(rows)?;
-        if self.text("auto_pad", "NOTSET")?.starts_with("SAME") {
-            // Of a transposed convolution it says how large the result is.
+        if !PADDINGS[..2].contains(&self.text("auto_pad", "NOTSET")?) {
+            // Of a transposed convolution SAME says how large the result is.
             return Err(self.wrong("auto_pad", "NOTSET, with `pads`, or VALID"));
         }
         let (window, uneven) = self.window(kernel, rows)?;
@@ -344,8 +347,9 @@ impl Call<'_, '_> {
         self.only("storage_order", 0)?;
         let (rows, x) = (self.is_of_rows()?, self.value(0)?);
         let (window, uneven) = self.pool_window(rows)?;
-        if uneven.is_some() {
-            return Err(self.wrong("pads", "the same before and behind"));
+        if let Some([top, left, bottom, right]) = uneven {
+            let found = format!("padding of {top} and {left} before, {bottom} and {right} behind");
+            return Err(self.refused(found, "the same before and behind"));
         }
         if rows {
             return max_pool1d(self.scope, x, of_rows(&window));
