@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::graph::Graph;
 use crate::model::{Input, Model, Pass, Scope, Variables};
-use crate::ops::constant::Constant;
+use crate::ops::constant::{Constant, zeros_like};
 use crate::ops::{Tape, Value};
 use crate::shape::DType;
 use crate::tensor::View;
@@ -263,16 +263,7 @@ fn gradients(
     for ((name, input, value), gradient) in floats.into_iter().zip(found) {
         let gradient = match gradient {
             Some(gradient) => gradient,
-            None => {
-                let extents = graph.ty(*value)?.shape.extents().to_vec();
-                graph.op1(
-                    Arc::new(Constant {
-                        extents,
-                        value: 0.0,
-                    }),
-                    &[],
-                )?
-            }
+            None => zeros_like(graph, *value)?,
         };
         made.push((gradient_of(name), input.clone(), gradient));
     }

@@ -401,9 +401,7 @@ impl Columns<'_> {
         self.made.insert(name.into(), made);
         Ok(made)
     }
-}
 
-impl Columns<'_> {
     /// What a column's variable is called: nothing that a run declares by itself, whatever the column's name.
     fn buffer(&self, column: &str) -> String {
         format!("column {column} of {} data", self.set)

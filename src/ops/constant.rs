@@ -1,9 +1,11 @@
 //! The same number everywhere: y = c. What a mean over the mini-batch hands to the
 //! gradients of its examples is such a value, 1/batch.
 
+use std::sync::Arc;
+
 use super::checks::finite;
 use super::launch::per_element;
-use super::{Case, Lowered, Lowering, Op, arity};
+use super::{Case, Lowered, Lowering, Op, Tape, Value, arity};
 use crate::error::Result;
 use crate::interchange::{Extent, Site, Tensor};
 use crate::kernel::{Args, Bind, Demand, Kernel};
@@ -17,6 +19,16 @@ pub struct Constant {
     pub extents: Vec<usize>,
     /// The number c.
     pub value: f64,
+}
+
+/// Zeros of the extents of `value`: the gradient of what no gradient comes back through, where a rule must name one.
+///
+/// # Errors
+/// What the tape says of `value`.
+pub fn zeros_like(tape: &mut dyn Tape, value: Value) -> Result<Value> {
+    let extents = tape.ty(value)?.shape.extents().to_vec();
+    let value = 0.0;
+    tape.op1(Arc::new(Constant { extents, value }), &[])
 }
 
 impl Op for Constant {

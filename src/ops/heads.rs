@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::constant::Constant;
+use super::constant::zeros_like;
 use super::{
     Backward, Case, ELEMENTWISE, Fill, Lowered, Lowering, Op, Operand, Value, arity, floats, grid,
 };
@@ -117,20 +117,9 @@ impl Op for SplitHeads {
     }
 
     fn gradients(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
-        let mut all = Vec::new();
-        for (&output, up) in b.outputs.iter().zip(b.upstreams) {
-            all.push(match up {
-                Some(up) => *up,
-                None => {
-                    let extents = b.tape.ty(output)?.shape.extents().to_vec();
-                    let zeros = Constant {
-                        extents,
-                        value: 0.0,
-                    };
-                    b.tape.op1(Arc::new(zeros), &[])?
-                }
-            });
-        }
+        let given = b.outputs.iter().zip(b.upstreams);
+        let all = given.map(|(&y, up)| up.map_or_else(|| zeros_like(b.tape, y), Ok));
+        let all = all.collect::<Result<Vec<_>>>()?;
         Ok(vec![Some(b.tape.op1(Arc::new(JoinHeads), &all)?)])
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::checks::{around, resized};
 use super::concat::{Concat, SIZES, parts_of};
-use super::constant::Constant;
+use super::constant::zeros_like;
 use super::launch::per_four;
 use super::pad::Pad;
 use super::reshape::Reshape;
@@ -175,20 +175,9 @@ impl Op for Split {
             };
             return Ok(vec![Some(b.tape.op1(Arc::new(pad), &[up])?)]);
         }
-        let mut all = Vec::new();
-        for (&output, up) in b.outputs.iter().zip(b.upstreams) {
-            all.push(match up {
-                Some(up) => *up,
-                None => {
-                    let extents = b.tape.ty(output)?.shape.extents().to_vec();
-                    let zeros = Constant {
-                        extents,
-                        value: 0.0,
-                    };
-                    b.tape.op1(Arc::new(zeros), &[])?
-                }
-            });
-        }
+        let given = b.outputs.iter().zip(b.upstreams);
+        let all = given.map(|(&y, up)| up.map_or_else(|| zeros_like(b.tape, y), Ok));
+        let all = all.collect::<Result<Vec<_>>>()?;
         let concat = Arc::new(Concat { axis: self.axis });
         Ok(vec![Some(b.tape.op1(concat, &all)?)])
     }

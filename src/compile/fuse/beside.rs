@@ -1,6 +1,7 @@
 //! Updates side by side: expressions that are nothing but written over what they read, of results of the same extents,
-//! are one launch, as far as the buffers reach that a device binds in one. Those of a norm's scale and shift are such, of the biases of layers of
-//! one width, of running statistics. Each is too small to keep a device busy, and a launch costs more than it does.
+//! are one launch, as far as the buffers reach that a device binds in one. Those of a norm's scale and shift are such,
+//! of the biases of layers of one width, of running statistics. Each is too small to keep a device busy, and a launch
+//! costs more than it does.
 //!
 //! What is computed is the same, line by line. An update moves down to the one that comes later, past nothing that
 //! reads what it writes.
