@@ -145,18 +145,40 @@ fn training(name: &str, device: &Device, seconds: f64, profile: bool) -> Result<
     Ok(())
 }
 
-/// One picture through the residual network.
-fn latency(device: &Device, seconds: f64) -> Result<()> {
-    let model = resnet20()?;
+/// What one picture goes through: the residual network, or a small one for digits.
+fn for_a_picture(name: &str) -> Result<Model> {
+    match name {
+        "latency" => resnet20(),
+        "digit-dense" => {
+            let model = Model::sequential([784]).then(Dense::new(30)).then(Sigmoid);
+            model.then(Dense::new(10)).then(Softmax).build()
+        }
+        _ => {
+            let model = Model::sequential([1, 28, 28]).then(Conv2d::new(20, 5));
+            let model = model.then(MaxPool2d::new(2)).then(Relu);
+            let model = model.then(Conv2d::new(40, 5)).then(MaxPool2d::new(2));
+            let model = model.then(Relu).then(Flatten).then(Dense::new(100));
+            model.then(Relu).then(Dense::new(10)).build()
+        }
+    }
+}
+
+/// One picture at a time through a network.
+fn latency(name: &str, device: &Device, seconds: f64) -> Result<()> {
+    let model = for_a_picture(name)?;
     let net = Inference::new(&model, &Weights::initial(&model, 1), 1, device)?;
-    let picture: Vec<f32> = (0..3 * 32 * 32).map(|i| (i as f32 * 0.37).sin()).collect();
+    let Some((input, example)) = model.inputs().next() else {
+        return Ok(());
+    };
+    let size: usize = example.extents.iter().product();
+    let picture: Vec<f32> = (0..size).map(|i| (i as f32 * 0.37).sin()).collect();
     let times = timed(seconds, |times| {
         for _ in 0..times {
-            net.run(&[("image", picture[..].into())])?;
+            net.run(&[(input, picture[..].into())])?;
         }
         Ok(())
     })?;
-    report("latency", times, "");
+    report(name, times, "");
     Ok(())
 }
 
@@ -174,10 +196,12 @@ fn main() -> Result<()> {
     let profile = names.iter().any(|name| name == "profile");
     let names: Vec<_> = names.iter().filter(|name| *name != "profile").collect();
     println!("{}", device.info().name);
-    for name in ["resnet-20", "lstm", "table", "transformer", "latency"] {
+    let all = ["resnet-20", "lstm", "table", "transformer"];
+    let pictures = ["latency", "digit-dense", "digit-convolutions"];
+    for name in all.into_iter().chain(pictures) {
         if names.is_empty() || names.iter().any(|part| name.contains(part.as_str())) {
             match name {
-                "latency" => latency(&device, seconds)?,
+                name if pictures.contains(&name) => latency(name, &device, seconds)?,
                 _ => training(name, &device, seconds, profile)?,
             }
         }

@@ -103,10 +103,25 @@ def job(name, fused):
     return net, F.mse_loss, rule, wave(16, 64, 128), wave(16, 64, 128)
 
 
+def picture(name):
+    """A network and what is shown to it."""
+    if name == "latency":
+        return ResNet20(), wave(1, 3, 32, 32)
+    if name == "digit-dense":
+        net = nn.Sequential(nn.Linear(784, 30), nn.Sigmoid(), nn.Linear(30, 10), nn.Softmax(-1))
+        return net, wave(1, 784)
+    net = nn.Sequential(
+        nn.Conv2d(1, 20, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(20, 40, 5), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(640, 100), nn.ReLU(), nn.Linear(100, 10),
+    )
+    return net, wave(1, 1, 28, 28)
+
+
 def step(name, mode):
     """A function that takes a training step, or shows a picture to the network."""
-    if name == "latency":
-        net, x = ResNet20().eval(), wave(1, 3, 32, 32)
+    if name in PICTURES:
+        net, x = picture(name)
+        net.eval()
         if mode == "channels last":
             net, x = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
         if mode == "traced":
@@ -158,8 +173,19 @@ MODES = {
     "table": ["eager", "fused"],
     "transformer": ["eager", "fused"],
     "latency": ["eager", "channels last", "traced"],
+    "digit-dense": ["eager", "traced"],
+    "digit-convolutions": ["eager", "channels last", "traced"],
 }
+# One picture at a time.
+PICTURES = ["latency", "digit-dense", "digit-convolutions"]
+# Networks that burn-models has.
+OF_BURN = ["resnet-20", "lstm", "table", "transformer", "latency"]
 CORES = len(os.sched_getaffinity(0))
+
+
+def shown(us):
+    """Microseconds, with a digit behind the point where there are few."""
+    return f"{us:,.0f}" if us >= 100 else f"{us:.1f}"
 
 
 def main():
@@ -185,7 +211,7 @@ def main():
         burn = {threads: [] for threads in {CORES, 1}}
         for _ in range(args.rounds):
             own.append(told([args.wgrad, "cpu", str(args.seconds), name]))
-            if args.burn:
+            if args.burn and name in OF_BURN:
                 for threads, times in burn.items():
                     times.append(told([args.burn, str(args.seconds), name], RAYON_NUM_THREADS=str(threads)))
             for way in ways:
@@ -195,10 +221,12 @@ def main():
         best = min(ways, key=lambda way: statistics.median(theirs[way]))
         other = statistics.median(theirs[best])
         which = f"{best[0]}, {best[1]} thread{'s' if best[1] > 1 else ''}"
-        line = f"| {name} | {median:,.0f} | {other:,.0f} | {which} | **{other / median:.2f}** |"
-        if args.burn:
+        line = f"| {name} | {shown(median)} | {shown(other)} | {which} | **{other / median:.2f}** |"
+        if args.burn and name in OF_BURN:
             third = min(statistics.median(times) for times in burn.values())
             line += f" {third:,.0f} | **{third / median:.2f}** |"
+        elif args.burn:
+            line += " | |"
         lines.append(line)
         print(lines[-1], file=sys.stderr)
     text = "\n".join(lines)

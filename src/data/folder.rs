@@ -402,10 +402,11 @@ fn files(root: &Path, classes: &[String]) -> Result<Vec<(PathBuf, u32)>> {
 
 fn dataset(schema: &PictureSchema, files: &[(PathBuf, u32)]) -> Result<Dataset> {
     // Of several faults that of the first file is told, whichever thread is first.
-    let read = files.into_par_iter().map(|(path, _)| schema.read(path));
-    let read: Vec<Result<Vec<u8>>> = read.collect();
+    let mut read: Vec<Option<Result<Vec<u8>>>> = files.iter().map(|_| None).collect();
+    let each = read.par_chunks_mut(1).zip(files.par_chunks(1));
+    each.share(|(read, file)| read[0] = Some(schema.read(&file[0].0)));
     let mut bytes = Vec::with_capacity(files.len() * schema.extents().iter().product::<usize>());
-    for picture in read {
+    for picture in read.into_iter().flatten() {
         bytes.extend(picture?);
     }
     let labels: Vec<u32> = files.iter().map(|(_, label)| *label).collect();

@@ -70,6 +70,24 @@ enum Store<T> {
 /// The buffers of one replica, by the plan's number; empty where all replicas share one.
 type Own<T> = Vec<Store<T>>;
 
+/// Operations, or elements written where those are more, that a thread has done before others have been woken and have
+/// ended: some 80 µs.
+#[cfg(feature = "threads")]
+const LITTLE: u64 = 8_000_000;
+
+/// Whether running launches so often is done sooner on the thread that asks for it.
+#[cfg(feature = "threads")]
+fn is_little(launches: &[Launch], replicas: usize, times: u64) -> bool {
+    let work = |launch: &Launch| {
+        let bindings = launch.bindings.iter().zip(launch.kernel.bindings);
+        let written = bindings.filter(|(_, declared)| declared.access != Access::Read);
+        let elements: usize = written.map(|(b, _)| b.elements * replicas).sum();
+        launch.flops.max(elements as u64)
+    };
+    let all: u64 = launches.iter().map(work).sum();
+    all.saturating_mul(times) < LITTLE
+}
+
 /// Runs plans on the CPU.
 ///
 /// Every replica has buffers of its own, and what all share is only read, so replicas go
@@ -182,6 +200,15 @@ impl<T: Scalar> Cpu<T> {
         launches: &[Launch],
         times: u64,
     ) -> Result<()> {
+        if is_little(launches, replicas.len(), times) {
+            return crate::threads::alone(|| {
+                (0..times).try_for_each(|_| {
+                    replicas.iter_mut().try_for_each(|own| {
+                        Self::one_after_the_other(own, shared, implementation, launches)
+                    })
+                })
+            });
+        }
         if let [own] = replicas {
             // On one of the pool's threads: from outside, each launch that has work for
             // several would fall asleep until the others have done it.
@@ -413,5 +440,41 @@ impl<T: Scalar> Executor for Cpu<T> {
 
     fn traffic(&self) -> Traffic {
         self.traffic
+    }
+}
+
+#[cfg(all(test, feature = "threads"))]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::compile::{Compiled, Options};
+    use crate::graph::Graph;
+    use crate::expr::Expr;
+    use crate::ops::Tape;
+    use crate::ops::pointwise::Pointwise;
+    use crate::shape::Type;
+
+    /// What runs often, counts many operations, or writes much over all replicas is worth waking others.
+    #[test]
+    fn little_is_all_of_a_run() {
+        let mut graph = Graph::new();
+        let x = graph.variable("x", Type::f32("x", &[100]).unwrap());
+        let program = graph.begin("twice");
+        let twice = Arc::new(Pointwise::new(&[Expr::input(0) * 2.0]));
+        let y = graph.op1(twice, &[x.unwrap()]).unwrap();
+        graph.result("y", y).unwrap();
+        let compiled = Compiled::new(&graph, &Options::on(&cpu_info())).unwrap();
+        let name = compiled.program(program).unwrap().to_string();
+        let plan = compiled.into_plan();
+        let mut launches = super::super::program(&plan, &name).unwrap().to_vec();
+        assert!(is_little(&launches, 1, 1));
+        assert!(!is_little(&launches, 1, u64::MAX));
+        let replicas = LITTLE as usize / 100;
+        assert!(is_little(&launches, replicas - 1, 1));
+        assert!(!is_little(&launches, replicas, 1));
+        launches[0].flops = LITTLE - 1;
+        assert!(is_little(&launches, 1, 1));
+        assert!(!is_little(&launches, 1, 2));
     }
 }

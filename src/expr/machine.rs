@@ -200,7 +200,7 @@ impl Machine {
             return;
         }
         let tasks = parts(outputs, TASK).into_par_iter().enumerate();
-        tasks.for_each(|(i, mut parts)| launch.part(i * TASK, &mut parts, &[]));
+        tasks.share(|(i, mut parts)| launch.part(i * TASK, &mut parts, &[]));
     }
 
     /// The memory of the outputs, which leaves the list of bindings.
@@ -230,7 +230,7 @@ impl Machine {
             return;
         }
         let tasks = parts(outputs, TASK).into_par_iter().enumerate();
-        tasks.for_each(|(i, mut parts)| {
+        tasks.share(|(i, mut parts)| {
             let given = &given[i * TASK..][..parts[0].len()];
             launch.part(i * TASK, &mut parts, given);
         });

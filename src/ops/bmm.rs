@@ -336,7 +336,7 @@ fn optimized(args: &mut Args<'_, f32>) {
         }
     };
     if many && c.len() * k >= SPLIT {
-        c.par_chunks_mut(m * n).zip(&all).for_each(product);
+        c.par_chunks_mut(m * n).zip(&all).share(product);
     } else {
         c.chunks_mut(m * n).zip(&all).for_each(product);
     }

@@ -48,7 +48,7 @@ pub(crate) fn gemm(
     }
     if m >= 2 * pieces {
         let band = m.div_ceil(pieces);
-        c.par_chunks_mut(band * n).enumerate().for_each(|(i, c)| {
+        c.par_chunks_mut(band * n).enumerate().share(|(i, c)| {
             let a = Matrix {
                 data: &a.data[i * band * a.row..],
                 ..a
@@ -59,19 +59,16 @@ pub(crate) fn gemm(
         // Few rows: cut the columns. Bands interleave in memory, so each thread
         // computes its own and they are put in place afterwards.
         let band = n.div_ceil(pieces);
-        let parts: Vec<Vec<f32>> = (0..n.div_ceil(band))
-            .into_par_iter()
-            .map(|i| {
-                let width = band.min(n - i * band);
-                let b = Matrix {
-                    data: &b.data[i * band * b.col..],
-                    ..b
-                };
-                let mut part = vec![0.0; m * width];
-                block([m, width, k], a, b, &mut part, width, false);
-                part
-            })
-            .collect();
+        let width = |i: usize| band.min(n - i * band);
+        let parts = (0..n.div_ceil(band)).map(|i| vec![0.0; m * width(i)]);
+        let mut parts: Vec<Vec<f32>> = parts.collect();
+        parts.par_chunks_mut(1).enumerate().share(|(i, part)| {
+            let b = Matrix {
+                data: &b.data[i * band * b.col..],
+                ..b
+            };
+            block([m, width(i), k], a, b, &mut part[0], width(i), false);
+        });
         for (i, part) in parts.iter().enumerate() {
             let width = part.len() / m;
             for (row, values) in part.chunks(width).enumerate() {

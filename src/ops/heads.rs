@@ -350,7 +350,7 @@ fn apart_fast<const P: usize>(a: &mut Args<'_, f32>) {
     for part in 0..P {
         let examples = a.f_mut(part + 1).par_chunks_mut(example.size());
         let examples = examples.zip(x.par_chunks(P * example.size()));
-        examples.for_each(|(y, x)| example.apart(part, x, y));
+        examples.share(|(y, x)| example.apart(part, x, y));
     }
 }
 
@@ -358,7 +358,7 @@ fn together_fast<const P: usize>(a: &mut Args<'_, f32>) {
     let example = Example::of(a, P);
     let parts: [&[f32]; P] = std::array::from_fn(|part| a.f(part));
     let examples = a.f_mut(P).par_chunks_mut(P * example.size()).enumerate();
-    examples.for_each(|(n, y)| {
+    examples.share(|(n, y)| {
         for (part, x) in parts.iter().enumerate() {
             example.together(part, &x[n * example.size()..][..example.size()], y);
         }

@@ -26,7 +26,7 @@ pub(super) fn times_transposed([m, n, k]: [usize; 3], a: &[f32], b: &[f32], c: &
     } else {
         c.par_chunks_mut(rows * m)
             .zip(b.par_chunks(rows * k))
-            .for_each(work);
+            .share(work);
     }
 }
 

@@ -165,7 +165,7 @@ fn optimized<const K: usize>(args: &mut Args<'_, f32>) {
             false => sums
                 .par_chunks_mut(runs)
                 .zip(x.par_chunks(runs * RUN))
-                .for_each(|(sums, x)| arch.dispatch(Runs { x, sums })),
+                .share(|(sums, x)| arch.dispatch(Runs { x, sums })),
         }
     }
 }

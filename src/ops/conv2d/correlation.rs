@@ -200,7 +200,7 @@ impl Correlation<'_> {
         match self.rows * apart * self.taps.len() >= WORTH_SHARING {
             true => {
                 let tasks = made.par_chunks_mut(TASK_ROWS * apart).enumerate();
-                tasks.for_each(|(task, made)| self.run(task * TASK_ROWS, made));
+                tasks.share(|(task, made)| self.run(task * TASK_ROWS, made));
             }
             false => self.run(0, made),
         }

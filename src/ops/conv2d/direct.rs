@@ -79,7 +79,7 @@ impl<'w> Forward<'w> {
             let (channels, _) = all.split_at_mut(s.c * planes);
             let channels = channels.par_chunks_mut(some * planes);
             let channels = channels.zip(x.par_chunks(some * pixels));
-            channels.for_each(|(planes, x)| self.planes.lay(s, x, planes));
+            channels.share(|(planes, x)| self.planes.lay(s, x, planes));
             work(all);
         });
     }

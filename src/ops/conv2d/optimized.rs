@@ -29,7 +29,7 @@ fn image_by_image<'x>(
     make: impl Fn(&[f32], &mut [f32]) + Sync,
 ) {
     let parts = split(parts, size).into_par_iter();
-    parts.zip(images).for_each(|(mut part, image)| {
+    parts.zip(images).share(|(mut part, image)| {
         made(&mut *part, size, |y| make(image, y));
     });
 }
@@ -115,7 +115,7 @@ pub(super) fn finishing<'a>(a: &mut Args<'_, f32>, parts: Parts<'a>) {
     for (part, x) in split(parts, size).into_iter().zip(x.chunks(s.image())) {
         let tasks = part.split(task_size).into_par_iter().enumerate();
         direct.laid(&s, x, |laid| {
-            tasks.for_each(|(number, mut part)| {
+            tasks.share(|(number, mut part)| {
                 let size = part.results().len();
                 made(&mut *part, size, |y| {
                     direct.task_of(&s, laid, number * task, y);
@@ -155,7 +155,7 @@ fn part_by_part<'w>(
     let direct = WeightGradient::new(s);
     let x = a.f(0).par_chunks(images * s.image());
     let g = a.f(1).par_chunks(images * s.f * s.places());
-    x.zip(g).zip(parts).for_each(|((x, g), dw)| match &direct {
+    x.zip(g).zip(parts).share(|((x, g), dw)| match &direct {
         Some(direct) if finite(x) => direct.run(s, x, g, dw),
         _ => s.weight_gradient(x, g, dw),
     });

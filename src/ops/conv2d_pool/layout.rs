@@ -191,19 +191,38 @@ impl Layout {
         let wide = is_wide();
         let mut columns = lend(groups * blocks * taps * LANES);
         columns.fill(0.0);
-        for (f, w) in w.chunks(taps).enumerate() {
-            let (group, within) = (f / filters, f % filters);
-            let pair = within / WIDE * 2;
-            let (first, lanes) = match wide && pair + 1 < blocks {
-                true => (pair, WIDE),
-                false => (within / LANES, LANES),
-            };
-            let block = (group * blocks + first) * taps * LANES;
-            self.each_tap(|at, run, place| {
-                columns[block + (run * self.run + place) * lanes + within % lanes] = w[at];
-            });
+        let all = columns.chunks_mut((blocks * taps * LANES).max(1));
+        for (mut to, mut w) in all.zip(w.chunks(filters * taps)) {
+            while !w.is_empty() {
+                let lanes = match wide && to.len() > taps * LANES {
+                    true => WIDE,
+                    false => LANES,
+                };
+                let (block, left) = to.split_at_mut(taps * lanes);
+                let (some, others) = w.split_at(w.len().min(lanes * taps));
+                match lanes {
+                    WIDE => self.side_by_side::<WIDE>(some, block),
+                    _ => self.side_by_side::<LANES>(some, block),
+                }
+                (to, w) = (left, others);
+            }
         }
         columns
+    }
+
+    /// At most `N` filters: `[taps, N]`.
+    fn side_by_side<const N: usize>(&self, w: &[f32], to: &mut [f32]) {
+        let (taps, (to, _)) = (self.taps(), to.as_chunks_mut::<N>());
+        let mut rows: [&[f32]; N] = [&[]; N];
+        for (row, w) in rows.iter_mut().zip(w.chunks_exact(taps)) {
+            *row = w;
+        }
+        let rows = &rows[..w.len() / taps];
+        self.each_tap(|at, run, place| {
+            for (to, row) in to[run * self.run + place].iter_mut().zip(rows) {
+                *to = row[at];
+            }
+        });
     }
 
     /// Filters in blocks: `[F, blocks, LANES]`, zero beyond a run's end.

@@ -31,7 +31,7 @@ where
     I::Item: Send,
 {
     let least = if work < SPLIT { many.len() } else { 1 };
-    many.with_min_len(least.max(1)).for_each(each);
+    many.with_min_len(least.max(1)).share(each);
 }
 
 /// Places whose sums are in registers at once.

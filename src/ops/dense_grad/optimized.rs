@@ -105,11 +105,11 @@ fn weights<'a, const DX: bool>(
         (_, true) => {
             let shares = shares.par_chunks_mut(size);
             let parts = w.split(rows * n_in).into_par_iter();
-            parts.zip(shares).enumerate().for_each(work);
+            parts.zip(shares).enumerate().share(work);
         }
         (_, false) => {
             let rows = w.split(rows * n_in).into_par_iter().enumerate();
-            rows.for_each(|(task, w)| work((task, (w, &mut []))));
+            rows.share(|(task, w)| work((task, (w, &mut []))));
         }
     }
     tasks

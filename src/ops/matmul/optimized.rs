@@ -65,6 +65,6 @@ pub(super) fn finishing<'a>(a: &mut Args<'_, f32>, parts: Vec<Box<dyn Finish + '
     let rows = m.div_ceil((c.work() / TASK).clamp(1, MOST_TASKS));
     let parts = c.split(rows * n).into_par_iter();
     let rows = product_of[..m * n].par_chunks(rows * n);
-    parts.zip(rows).for_each(|(mut c, rows)| c.take(0, rows));
+    parts.zip(rows).share(|(mut c, rows)| c.take(0, rows));
     PRODUCT.set(product_of);
 }

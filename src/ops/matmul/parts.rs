@@ -155,7 +155,7 @@ fn optimized(args: &mut Args<'_, f32>) {
     let a = args.f(0).par_chunks(rows * m);
     let b = args.f(1).par_chunks(rows * n);
     let parts = args.f_mut(2).par_chunks_mut(m * n);
-    a.zip(b).zip(parts).for_each(|((a, b), c)| {
+    a.zip(b).zip(parts).share(|((a, b), c)| {
         let k = a.len() / m;
         let (a, b) = (Matrix::of(a, m, true), Matrix::of(b, n, false));
         serial([m, n, k], a, b, c, false);

@@ -422,10 +422,10 @@ fn forward<L: Loops>(args: &mut Args<'_, f32>, loops: L) {
     let examples = x.par_chunks(chunk * t * L::GATES * h);
     let examples = examples.zip(y.par_chunks_mut(chunk * t * h));
     match L::SAVED {
-        0 => examples.for_each(|example| work((example, &mut []))),
+        0 => examples.share(|example| work((example, &mut []))),
         kept => examples
             .zip(saved.par_chunks_mut(chunk * t * kept * h))
-            .for_each(work),
+            .share(work),
     }
 }
 
@@ -471,7 +471,7 @@ fn backward<L: Loops>(args: &mut Args<'_, f32>, loops: L) {
     let tasks: Vec<_> = tasks.collect();
     tasks
         .into_par_iter()
-        .for_each(|task| Arch::new().dispatch(task));
+        .share(|task| Arch::new().dispatch(task));
 }
 
 pub(super) fn lstm(args: &mut Args<'_, f32>) {

@@ -24,7 +24,7 @@ pub(super) fn reduce(a: &mut Args<'_, f32>) {
     }
     let several = TASK.div_ceil(outer * inner);
     let tasks = y.par_chunks_mut(several).enumerate();
-    tasks.for_each(|(task, y)| {
+    tasks.share(|(task, y)| {
         for (i, y) in y.iter_mut().enumerate() {
             let channel = task * several + i;
             *y = run(x, [c, inner, channel], [0, outer * inner]) * factor;
@@ -41,14 +41,14 @@ pub(super) fn shares(a: &mut Args<'_, f32>) {
         // Rows below each other: a run of every channel at once.
         let mut sums = vec![0.0; runs * c];
         let tasks = sums.par_chunks_mut(c).zip(x.par_chunks(length * c));
-        tasks.for_each(|(sums, x)| Arch::new().dispatch(Rows { x, sums }));
+        tasks.share(|(sums, x)| Arch::new().dispatch(Rows { x, sums }));
         for (share, y) in y.iter_mut().enumerate() {
             *y = sums[share % runs * c + share / runs];
         }
         return;
     }
     let tasks = y.par_chunks_mut(1).enumerate();
-    tasks.for_each(|(share, y)| {
+    tasks.share(|(share, y)| {
         let (channel, first) = (share / runs, (share % runs * length).min(terms));
         y[0] = run(x, [c, inner, channel], [first, terms.min(first + length)]);
     });
@@ -93,7 +93,7 @@ fn columns(x: &[f32], width: usize) -> Vec<f32> {
     let blocks = x.len().div_ceil(rows * width).max(1);
     let mut sums = vec![0.0; blocks * width];
     let tasks = sums.par_chunks_mut(width).zip(x.par_chunks(rows * width));
-    tasks.for_each(|(sums, x)| Arch::new().dispatch(Rows { x, sums }));
+    tasks.share(|(sums, x)| Arch::new().dispatch(Rows { x, sums }));
     let (first, others) = sums.split_at_mut(width);
     for other in others.chunks_exact(width) {
         first.iter_mut().zip(other).for_each(|(sum, x)| *sum += x);

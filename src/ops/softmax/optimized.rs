@@ -33,7 +33,7 @@ pub(in crate::ops) fn rows(a: &mut Args<'_, f32>, each: impl Fn(usize, &[f32], &
     let (x, y) = (a.f(0), a.f_mut(1)); // [N, K] twice
     let several = (TASK / 4).div_ceil(k) * k;
     let tasks = y.par_chunks_mut(several).zip(x.par_chunks(several));
-    tasks.for_each(|(y, x)| each(k, x, y));
+    tasks.share(|(y, x)| each(k, x, y));
 }
 
 /// The same of the gradient g, y and δ, about `task` elements at a time: `each` has K, g, y and δ.
@@ -47,7 +47,7 @@ pub(in crate::ops) fn rows_back(
     let several = task.div_ceil(k) * k;
     let tasks = delta.par_chunks_mut(several).zip(g.par_chunks(several));
     let tasks = tasks.zip(y.par_chunks(several));
-    tasks.for_each(|((delta, g), y)| each(k, g, y, delta));
+    tasks.share(|((delta, g), y)| each(k, g, y, delta));
 }
 
 /// e^(x − largest) of each row, and these.

@@ -95,7 +95,7 @@ pub(super) fn cut<C: Comes<K>, const K: usize>(
 ) {
     let several = TASK.div_ceil(sizes.terms().div_ceil(runs));
     let tasks = made.par_chunks_mut(several * K).enumerate();
-    tasks.for_each(|(task, made)| {
+    tasks.share(|(task, made)| {
         Arch::new().dispatch(Cut::<C, K> {
             comes: PhantomData,
             given,

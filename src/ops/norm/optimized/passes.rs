@@ -59,7 +59,7 @@ pub(super) fn sums<A: Added<K>, const K: usize>(
     let terms = sizes.n * sizes.c * sizes.s / count;
     let several = TASK.div_ceil(terms.max(1));
     let tasks = totals.par_chunks_mut(several).enumerate();
-    tasks.for_each(|(task, totals)| {
+    tasks.share(|(task, totals)| {
         Arch::new().dispatch(Totals::<A, K> {
             added: PhantomData,
             given,
@@ -124,7 +124,7 @@ fn columns<A: Added<K>, const K: usize>(given: &Given<'_>, sizes: &Sizes) -> Vec
     let rows = n.div_ceil(BLOCKS).max(TASK.div_ceil(c));
     let mut blocks = vec![0.0; n.div_ceil(rows) * K * c];
     let tasks = blocks.par_chunks_mut(K * c).enumerate();
-    tasks.for_each(|(block, sums)| {
+    tasks.share(|(block, sums)| {
         Arch::new().dispatch(Columns::<A, K> {
             added: PhantomData,
             given,
@@ -219,13 +219,13 @@ pub(super) fn made<M: Made>(given: &Given<'_>, sizes: &Sizes, to: To<'_>) {
     match to {
         To::Memory(y) => {
             let tasks = y.par_chunks_mut(several * length).enumerate();
-            tasks.for_each(|(number, y)| task(number, y));
+            tasks.share(|(number, y)| task(number, y));
         }
         To::Parts(parts) => {
             let all = parts.into_iter().next();
             let parts = all.map_or_else(Vec::new, |all| all.split(several * length));
             let tasks = parts.into_par_iter().enumerate();
-            tasks.for_each(|(number, mut part)| {
+            tasks.share(|(number, mut part)| {
                 let size = part.results().len();
                 let mut made = MADE.take();
                 made.resize(size.max(made.len()), 0.0);

@@ -53,7 +53,7 @@ impl Panels {
         let mut data = vec![0.0; count * size];
         data.par_chunks_mut(size)
             .enumerate()
-            .for_each(|(panel, data)| {
+            .share(|(panel, data)| {
                 for register in 0..registers {
                     let (first, width) = panels.place(panel, register);
                     for lane in 0..width {
