@@ -449,8 +449,8 @@ mod tests {
 
     use super::*;
     use crate::compile::{Compiled, Options};
-    use crate::graph::Graph;
     use crate::expr::Expr;
+    use crate::graph::Graph;
     use crate::ops::Tape;
     use crate::ops::pointwise::Pointwise;
     use crate::shape::Type;
