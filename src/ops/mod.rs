@@ -379,6 +379,7 @@ pub mod add;
 pub mod add_bias;
 pub mod advance;
 pub mod argmax;
+pub mod attention;
 pub mod augment;
 pub mod average;
 pub mod avg_pool2d;
@@ -435,6 +436,7 @@ table! {
     add_bias,
     advance,
     argmax,
+    attention,
     augment,
     average,
     avg_pool2d,

@@ -1,0 +1,707 @@
+//! Attention of several heads, y = softmax(Q Kᵀ/√d) V of each (Vaswani et al. 2017), without the matrix of shares: in
+//! tiles that stay in workgroup memory (Dao et al. 2022, "FlashAttention"), so that memory grows with the places, not
+//! with their square, and one launch each way stands for seven.
+//!
+//! Queries, keys and values are read where a projection has left them, side by side in a row of all heads, and y is
+//! what the next projection takes. Saved for the gradient: y, and of each row its level ln Σ e^score. The gradient
+//! makes the shares p = e^(score − level) again; ∂score = p (g v − g y), ∂q = Σ ∂score k/√d, ∂k = Σ ∂score q/√d,
+//! ∂v = Σ p g.
+//!
+//! A place that sees nothing takes nothing: y is 0. Scores that are not finite make the rows NaN that see them; what is
+//! hidden does nothing, whatever it is.
+
+use std::sync::Arc;
+
+use super::{Backward, Case, Fill, Lowered, Lowering, Op, Operand, Value, arity, floats, grid};
+use crate::error::{Error, Result};
+use crate::interchange::{Extent, Site, Tensor};
+use crate::kernel::{Args, Bind, Demand, Kernel};
+use crate::shape::Type;
+use crate::tensor::Real;
+
+mod optimized;
+
+/// y = softmax(Q Kᵀ/√d) V by heads: input `[N, T, 3 · H · d]`, queries, keys and values side by side, or queries
+/// `[N, T, H · d]` and keys and values `[N, S, 2 · H · d]`; if `masked` then a mask `[N, S]`, in which only keys
+/// above 0 are seen. Outputs y `[N, T, H · d]` and the levels `[N, T, H]`, which have no gradient. d is
+/// [`Attention::MOST`] at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attention {
+    /// H.
+    pub heads: usize,
+    /// A query sees keys up to its own place.
+    pub causal: bool,
+    /// The last input hides keys.
+    pub masked: bool,
+}
+
+/// The gradient: inputs those of [`Attention`], y, the levels and g `[N, T, H · d]`; outputs the gradient with respect to
+/// each input but the mask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionGrad(pub Attention);
+
+/// The sizes of a launch.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    n: usize,
+    t: usize,
+    s: usize,
+    heads: usize,
+    d: usize,
+    /// Queries, keys and values are one input.
+    own: bool,
+}
+
+/// Queries, and keys, of a tile; `TILE` of the shader.
+const TILE: usize = 32;
+
+impl Attention {
+    /// The most numbers of a head that a kernel has room for.
+    pub const MOST: usize = 128;
+
+    /// How many inputs precede the mask.
+    fn before_mask(&self, inputs: usize) -> usize {
+        inputs - usize::from(self.masked)
+    }
+
+    fn sizes(&self, inputs: &[Type]) -> Result<Sizes> {
+        let refused = |found: String| {
+            let wanted = "[N, T, 3 · heads · d], or [N, T, heads · d] and [N, S, 2 · heads · d], \
+                          and [N, S] for a mask; d from 1 to 128";
+            Error::shape("attention", found, wanted)
+        };
+        let shapes = || {
+            let shapes: Vec<String> = inputs.iter().map(|ty| ty.shape.to_string()).collect();
+            refused(format!("{} for {} heads", shapes.join(", "), self.heads))
+        };
+        for ty in inputs {
+            floats("attention", "input", ty)?;
+        }
+        let (data, mask) = match (self.masked, inputs) {
+            (true, [data @ .., mask]) => (data, Some(mask)),
+            _ => (inputs, None),
+        };
+        let rows = |ty: &Type| <[usize; 3]>::try_from(ty.shape.extents()).map_err(|_| shapes());
+        let (n, t, s, all, own) = match data {
+            [x] => {
+                let [n, t, c] = rows(x)?;
+                (n, t, t, c.is_multiple_of(3).then_some(c / 3), true)
+            }
+            [q, kv] => {
+                let ([n, t, c], [m, s, two]) = (rows(q)?, rows(kv)?);
+                let fit = m == n && two.is_multiple_of(2) && two / 2 == c;
+                (n, t, s, fit.then_some(c), false)
+            }
+            other => return Err(refused(format!("{} inputs", other.len()))),
+        };
+        let all = all.filter(|all| self.heads > 0 && all.is_multiple_of(self.heads));
+        let d = all.map(|all| all / self.heads);
+        let d = d
+            .filter(|d| (1..=Self::MOST).contains(d))
+            .ok_or_else(shapes)?;
+        if mask.is_some_and(|mask| mask.shape.extents() != [n, s]) {
+            return Err(shapes());
+        }
+        let heads = self.heads;
+        Ok(Sizes {
+            n,
+            t,
+            s,
+            heads,
+            d,
+            own,
+        })
+    }
+
+    fn constants(&self, z: &Sizes) -> Vec<(&'static str, f64)> {
+        let width = z.heads * z.d;
+        let (q_row, kv_row, keys) = match z.own {
+            true => (3 * width, 3 * width, width),
+            false => (width, 2 * width, 0),
+        };
+        // Without a mask the queries stand at its binding.
+        let mask_row = if self.masked { z.s } else { z.t * q_row };
+        let sizes = [
+            ("N", z.n),
+            ("T", z.t),
+            ("S", z.s),
+            ("HEADS", z.heads),
+            ("D", z.d),
+            ("Q_ROW", q_row),
+            ("KV_ROW", kv_row),
+            ("KEYS", keys),
+            ("MASK_ROW", mask_row),
+            ("MASKED", usize::from(self.masked)),
+            ("CAUSAL", usize::from(self.causal)),
+        ];
+        let sizes = sizes.map(|(name, size)| (name, size as f64));
+        let scale = ("SCALE", 1.0 / (z.d as f64).sqrt());
+        [&sizes[..], &[scale]].concat()
+    }
+
+    /// Queries, keys and values, mask, as the kernels bind them.
+    fn operands(&self, z: &Sizes) -> Vec<Operand> {
+        let kv = usize::from(!z.own);
+        let mask = if self.masked { kv + 1 } else { 0 };
+        [0, kv, mask].map(Operand::In).to_vec()
+    }
+
+    /// Multiply-adds of all scores, twice; half of them are seen where it is causal.
+    fn flops(&self, z: &Sizes, products: usize) -> u64 {
+        let all = 2 * products * z.n * z.heads * z.t * z.s * z.d;
+        (if self.causal { all / 2 } else { all }) as u64
+    }
+}
+
+impl Op for Attention {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn onnx(&self, site: &mut Site<'_>) -> Result<Vec<String>> {
+        let types = site.types().to_vec();
+        let z = self.sizes(&types)?;
+        let apart = |site: &mut Site<'_>, input: usize, parts: usize, transposed: [bool; 3]| {
+            let (x, from) = (site.input(input), site.extents(input));
+            let each = z.heads * z.d;
+            let sizes = site.ints(&vec![each as i64; parts]);
+            let split = match parts {
+                1 => vec![x],
+                _ => site.ops("Split", &[&x, &sizes], &[("axis", 2.into())], parts),
+            };
+            let flat = [from[0], from[1], Extent::Fixed(each)];
+            let heads = [from[0], from[1], Extent::Fixed(z.heads), Extent::Fixed(z.d)];
+            let parts = split.iter().zip(transposed);
+            let parts = parts.map(|(part, transposed)| {
+                let part = site.reshape(part, &flat, &heads)?;
+                let axes = if transposed {
+                    [0, 2, 3, 1]
+                } else {
+                    [0, 2, 1, 3]
+                };
+                Ok(site.op("Transpose", &[&part], &[("perm", axes.to_vec().into())]))
+            });
+            parts.collect::<Result<Vec<String>>>()
+        };
+        let parts = match z.own {
+            true => apart(site, 0, 3, [false, true, false])?,
+            false => {
+                let mut parts = apart(site, 0, 1, [false; 3])?;
+                parts.extend(apart(site, 1, 2, [true, false, false])?);
+                parts
+            }
+        };
+        let product = site.op("MatMul", &[&parts[0], &parts[1]], &[]);
+        let scale = site.constant(Tensor::float(1.0 / (z.d as f64).sqrt()));
+        let scores = site.op("Mul", &[&product, &scale], &[]);
+        let seen = self.seen_in_onnx(site, &z)?;
+        let shares = match seen {
+            None => site.op("Softmax", &[&scores], &[("axis", 3.into())]),
+            Some(seen) => {
+                let hidden = site.constant(Tensor::float(-1e30));
+                let scores = site.op("Where", &[&seen, &scores, &hidden], &[]);
+                let shares = site.op("Softmax", &[&scores], &[("axis", 3.into())]);
+                let none = site.constant(Tensor::float(0.0));
+                site.op("Where", &[&seen, &shares, &none], &[])
+            }
+        };
+        let mixed = site.op("MatMul", &[&shares, &parts[2]], &[]);
+        let turned = site.op("Transpose", &[&mixed], &[("perm", vec![0, 2, 1, 3].into())]);
+        let from = site.extents(0);
+        let heads = [from[0], from[1], Extent::Fixed(z.heads), Extent::Fixed(z.d)];
+        let flat = [from[0], from[1], Extent::Fixed(z.heads * z.d)];
+        Ok(vec![site.reshape(&turned, &heads, &flat)?, String::new()])
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        let z = self.sizes(inputs)?;
+        Ok(vec![
+            Type::f32("attention", &[z.n, z.t, z.heads * z.d])?,
+            Type::f32("attention", &[z.n, z.t, z.heads])?,
+        ])
+    }
+
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
+        let z = self.sizes(inputs)?;
+        let mut operands = self.operands(&z);
+        operands.extend([Operand::Out(0), Operand::Out(1)]);
+        Ok(Lowering::Launch(Lowered {
+            kernel: &ATTENTION,
+            constants: self.constants(&z),
+            operands,
+            grid: grid(z.n * z.heads * z.t.div_ceil(TILE), 1),
+            flops: self.flops(&z, 2),
+            alternatives: vec![],
+        }))
+    }
+
+    fn gradient(&self, b: &mut Backward<'_>) -> Result<Vec<Option<Value>>> {
+        let inputs = [b.inputs, b.outputs, &[b.upstream]].concat();
+        let made = b.tape.op(Arc::new(AttentionGrad(*self)), &inputs)?;
+        let mut made: Vec<Option<Value>> = made.into_iter().map(Some).collect();
+        if self.masked {
+            made.push(None);
+        }
+        Ok(made)
+    }
+}
+
+impl Attention {
+    /// Which scores are seen, as ONNX's truth values `[N or 1, 1, T or 1, S]`.
+    fn seen_in_onnx(&self, site: &mut Site<'_>, z: &Sizes) -> Result<Option<String>> {
+        let zero = site.constant(Tensor::float(0.0));
+        let causal = self.causal.then(|| {
+            let seen = (0..z.t * z.s).map(|i| f32::from(u8::from(i % z.s <= i / z.s)));
+            let seen = site.constant(Tensor::floats(&[1, 1, z.t, z.s], seen.collect()));
+            site.op("Greater", &[&seen, &zero], &[])
+        });
+        let mask = match self.masked {
+            false => None,
+            true => {
+                let last = site.inputs().len() - 1;
+                let (mask, from) = (site.input(last), site.extents(last));
+                let apart = [from[0], Extent::Fixed(1), Extent::Fixed(1), from[1]];
+                let mask = site.reshape(&mask, &from, &apart)?;
+                Some(site.op("Greater", &[&mask, &zero], &[]))
+            }
+        };
+        Ok(match (causal, mask) {
+            (Some(a), Some(b)) => Some(site.op("And", &[&a, &b], &[])),
+            (a, b) => a.or(b),
+        })
+    }
+}
+
+impl AttentionGrad {
+    /// The inputs of attention itself.
+    fn given<'a>(&self, inputs: &'a [Type]) -> Result<&'a [Type]> {
+        match inputs.len() {
+            n @ 4.. => Ok(&inputs[..n - 3]),
+            _ => Err(Error::shape(
+                "attention gradient",
+                format!("{} inputs", inputs.len()),
+                "the inputs of attention, y, the levels and g",
+            )),
+        }
+    }
+}
+
+impl Op for AttentionGrad {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {
+        let given = self.given(inputs)?;
+        let made = self.0.infer(given)?;
+        let [y, levels] = arity("attention", &made, "y, levels")?;
+        for (found, wanted) in inputs[given.len()..].iter().zip([y, levels, y]) {
+            floats("attention gradient", "input", found)?;
+            if found.shape != wanted.shape {
+                let found = found.shape.to_string();
+                return Err(Error::shape(
+                    "attention gradient",
+                    found,
+                    wanted.shape.to_string(),
+                ));
+            }
+        }
+        Ok(given[..self.0.before_mask(given.len())].to_vec())
+    }
+
+    fn lower(&self, inputs: &[Type], _: &[Type]) -> Result<Lowering> {
+        let given = self.given(inputs)?;
+        let z = self.0.sizes(given)?;
+        let mut operands = self.0.operands(&z);
+        operands.extend((0..3).map(|k| Operand::In(given.len() + k)));
+        operands.extend((0..if z.own { 1 } else { 2 }).map(Operand::Out));
+        let tiles = z.t.div_ceil(TILE) + z.s.div_ceil(TILE);
+        Ok(Lowering::Launch(Lowered {
+            kernel: if z.own {
+                &ATTENTION_SELF_GRAD
+            } else {
+                &ATTENTION_GRAD
+            },
+            constants: self.0.constants(&z),
+            operands,
+            grid: grid(z.n * z.heads * tiles, 1),
+            flops: self.0.flops(&z, 7),
+            alternatives: vec![],
+        }))
+    }
+}
+
+/// What attention reads: queries, keys and values, mask.
+const READ: [Bind; 3] = [
+    Bind::read("q").of("N * T * Q_ROW"),
+    Bind::read("kv").of("N * S * KV_ROW"),
+    Bind::read("mask").of("N * MASK_ROW"),
+];
+
+/// And its gradient further.
+const SAVED: [Bind; 3] = [
+    Bind::read("saved_y").of("N * T * HEADS * D"),
+    Bind::read("saved_levels").of("N * T * HEADS"),
+    Bind::read("g").of("N * T * HEADS * D"),
+];
+
+/// y and the levels.
+pub static ATTENTION: Kernel = Kernel {
+    name: "attention",
+    turns: "(S / 32) * ((D / 32) * 41 + 17) + 20",
+    stem: "attention",
+    source: concat!(
+        include_str!("../../shaders/shared/nan.wgsl"),
+        include_str!("../../shaders/attention/tiles.wgsl"),
+        include_str!("../../shaders/attention.wgsl"),
+    ),
+    bindings: &[
+        READ[0],
+        READ[1],
+        READ[2],
+        Bind::write("y").of("N * T * HEADS * D"),
+        Bind::write("levels").of("N * T * HEADS"),
+    ],
+    constants: &[
+        "N", "T", "S", "HEADS", "D", "Q_ROW", "KV_ROW", "KEYS", "MASK_ROW", "MASKED", "CAUSAL",
+        "SCALE",
+    ],
+    reference: crate::reference!(attention),
+    optimized: Some(optimized::attention),
+    // Of a tile the first chunk of keys and of values are one round, every further chunk of either another one.
+    demand: Demand {
+        rounds: "1 + (S / 32) * ((D / 32) * 2)",
+        barriers: "(S / 32) * ((D / 32) * 4 + 3)",
+        issue: "(S / 32) * ((D / 32) * 560 + 220) + 120",
+        words: "(D * 64) + 2 * S * D",
+        ..Demand::UNSTATED
+    },
+    trusted: true,
+    ports: &[],
+    finishing: None,
+};
+
+const GRAD_SOURCE: &str = concat!(
+    include_str!("../../shaders/shared/nan.wgsl"),
+    include_str!("../../shaders/attention/tiles.wgsl"),
+    include_str!("../../shaders/attention/grad.wgsl"),
+);
+
+/// ∂Q, and ∂K and ∂V side by side.
+pub static ATTENTION_GRAD: Kernel = Kernel {
+    name: "attention_grad",
+    turns: "((S + T) / 32) * ((D / 32) * 83 + 9) + (D / 32) * 6 + 20",
+    source: GRAD_SOURCE,
+    bindings: &[
+        READ[0],
+        READ[1],
+        READ[2],
+        SAVED[0],
+        SAVED[1],
+        SAVED[2],
+        Bind::write("dq").of("N * T * HEADS * D"),
+        Bind::write("dkv").of("2 * N * S * HEADS * D"),
+    ],
+    reference: crate::reference!(attention_grad),
+    optimized: Some(optimized::attention_grad),
+    // Workgroups with keys have most to do.
+    demand: Demand {
+        rounds: "1 + (T / 32) * ((D / 32) * 3 + 1)",
+        barriers: "(T / 32) * ((D / 32) * 8 + 2)",
+        issue: "(T / 32) * ((D / 32) * 1200 + 200) + 120",
+        words: "(D * 128) + 3 * T * D",
+        ..Demand::UNSTATED
+    },
+    ..ATTENTION
+};
+
+/// ∂Q, ∂K and ∂V side by side.
+pub static ATTENTION_SELF_GRAD: Kernel = Kernel {
+    name: "attention_self_grad",
+    bindings: &[
+        READ[0],
+        READ[1],
+        READ[2],
+        SAVED[0],
+        SAVED[1],
+        SAVED[2],
+        Bind::write("dqkv").of("3 * N * T * HEADS * D"),
+    ],
+    ..ATTENTION_GRAD
+};
+
+/// The kernels of this file.
+pub static KERNELS: &[&Kernel] = &[&ATTENTION, &ATTENTION_GRAD, &ATTENTION_SELF_GRAD];
+
+/// Where the rows of a head stand.
+#[derive(Clone, Copy)]
+struct Head {
+    t: usize,
+    s: usize,
+    heads: usize,
+    d: usize,
+    q_row: usize,
+    kv_row: usize,
+    keys: usize,
+    mask_row: usize,
+    masked: bool,
+    causal: bool,
+    scale: f64,
+    /// Which example and which head.
+    example: usize,
+    head: usize,
+}
+
+impl Head {
+    /// All heads of all examples of a launch.
+    fn all<T: Real>(a: &Args<'_, T>) -> impl Iterator<Item = Self> + use<T> {
+        let first = Self {
+            t: a.size("T"),
+            s: a.size("S"),
+            heads: a.size("HEADS"),
+            d: a.size("D"),
+            q_row: a.size("Q_ROW"),
+            kv_row: a.size("KV_ROW"),
+            keys: a.size("KEYS"),
+            mask_row: a.size("MASK_ROW"),
+            masked: a.size("MASKED") == 1,
+            causal: a.size("CAUSAL") == 1,
+            scale: a.number("SCALE"),
+            example: 0,
+            head: 0,
+        };
+        let each = (0..a.size("N")).flat_map(move |n| (0..first.heads).map(move |h| (n, h)));
+        each.map(move |(example, head)| Self {
+            example,
+            head,
+            ..first
+        })
+    }
+
+    fn width(&self) -> usize {
+        self.heads * self.d
+    }
+
+    /// Where query i begins.
+    fn query(&self, i: usize) -> usize {
+        (self.example * self.t + i) * self.q_row + self.head * self.d
+    }
+
+    /// Where key j begins; its value is [`Head::width`] behind.
+    fn key(&self, j: usize) -> usize {
+        (self.example * self.s + j) * self.kv_row + self.keys + self.head * self.d
+    }
+
+    /// Where row i of y begins.
+    fn row(&self, i: usize) -> usize {
+        (self.example * self.t + i) * self.width() + self.head * self.d
+    }
+
+    /// Where the level of row i stands.
+    fn level(&self, i: usize) -> usize {
+        (self.example * self.t + i) * self.heads + self.head
+    }
+
+    /// Whether query i sees key j.
+    fn sees<T: Real>(&self, mask: &[T], i: usize, j: usize) -> bool {
+        let shown = || mask[self.example * self.mask_row + j].wide() > 0.0;
+        !(self.causal && j > i) && (!self.masked || shown())
+    }
+
+    /// The score of each key that query i sees; NaN where it is not finite.
+    fn scores<T: Real>(&self, q: &[T], kv: &[T], mask: &[T], i: usize) -> Vec<(usize, T)> {
+        let q = &q[self.query(i)..][..self.d];
+        let seen = (0..self.s).filter(|&j| self.sees(mask, i, j));
+        let scored = seen.map(|j| {
+            let k = &kv[self.key(j)..][..self.d];
+            let product: T = q.iter().zip(k).map(|(&q, &k)| q * k).sum();
+            let score = product * T::of(self.scale);
+            let finite = score.wide().is_finite();
+            (j, if finite { score } else { T::of(f64::NAN) })
+        });
+        scored.collect()
+    }
+}
+
+fn attention<T: Real>(a: &mut Args<'_, T>) {
+    let (q, kv, mask) = (a.f(0), a.f(1), a.f(2));
+    let heads: Vec<Head> = Head::all(a).collect();
+    let (y, levels) = (a.f_mut(3), a.f_mut(4)); // [N, T, H d], [N, T, H]
+    for head in heads {
+        for i in 0..head.t {
+            let scores = head.scores(q, kv, mask, i);
+            let y = &mut y[head.row(i)..][..head.d];
+            let level = &mut levels[head.level(i)];
+            y.fill(T::ZERO);
+            let (largest, total) =
+                super::softmax::exponents(scores.iter().map(|&(_, score)| score));
+            *level = if scores.is_empty() {
+                T::ZERO
+            } else {
+                largest + total.ln()
+            };
+            for (j, score) in scores {
+                let share = (score - largest).exp() / total;
+                let v = &kv[head.key(j) + head.width()..][..head.d];
+                for (y, &v) in y.iter_mut().zip(v) {
+                    *y += share * v;
+                }
+            }
+        }
+    }
+}
+
+fn attention_grad<T: Real>(a: &mut Args<'_, T>) {
+    let (q, kv, mask) = (a.f(0), a.f(1), a.f(2));
+    let (y, levels, g) = (a.f(3), a.f(4), a.f(5));
+    let heads: Vec<Head> = Head::all(a).collect();
+    // One buffer as q and kv are, or two.
+    let mut made: Vec<&mut [T]> = (6..a.slots.len()).map(|k| a.f_mut(k)).collect();
+    made.iter_mut().for_each(|made| made.fill(T::ZERO));
+    let of_kv = made.len() - 1;
+    let dot = |a: &[T], b: &[T]| -> T { a.iter().zip(b).map(|(&a, &b)| a * b).sum() };
+    for head in heads {
+        let (d, width) = (head.d, head.width());
+        for i in 0..head.t {
+            let up = &g[head.row(i)..][..d];
+            let delta = dot(up, &y[head.row(i)..][..d]);
+            for (j, score) in head.scores(q, kv, mask, i) {
+                let (query, key) = (head.query(i), head.key(j));
+                let p = (score - levels[head.level(i)]).exp();
+                let slope = p * (dot(up, &kv[key + width..][..d]) - delta) * T::of(head.scale);
+                for e in 0..d {
+                    made[0][query + e] += slope * kv[key + e];
+                    made[of_kv][key + e] += slope * q[query + e];
+                    made[of_kv][key + width + e] += p * up[e];
+                }
+            }
+        }
+    }
+}
+
+/// One place and several, one head and several, one number a head and many, primes, around a tile, more keys than queries and
+/// fewer; causal and with masks, of which one hides all keys.
+pub fn cases() -> Vec<Case> {
+    let uniform = Fill::Uniform(-1.0, 1.0);
+    let mut cases = Vec::new();
+    let plain = |heads| Attention {
+        heads,
+        causal: false,
+        masked: false,
+    };
+    let case = |op: Attention, [n, t, s, d]: [usize; 4]| {
+        let width = op.heads * d;
+        let case = Case::new(op, s.max(d));
+        let case = match s == t && !(n == 3 && t == 3) {
+            true => case.float(&[n, t, 3 * width], uniform),
+            false => {
+                let case = case.float(&[n, t, width], uniform);
+                case.float(&[n, s, 2 * width], uniform)
+            }
+        };
+        match op.masked {
+            true => case.fixed(&[n, s], Fill::Sparse),
+            false => case,
+        }
+    };
+    for (heads, sizes) in [
+        (1, [1, 1, 1, 1]),
+        (2, [2, 3, 3, 5]),
+        (3, [2, 2, 7, 4]),
+        (2, [3, 3, 3, 2]),
+        (1, [2, 7, 2, 3]),
+    ] {
+        for causal in [false, true] {
+            for masked in [false, true] {
+                let op = Attention {
+                    heads,
+                    causal,
+                    masked,
+                };
+                cases.push(case(op, sizes));
+            }
+        }
+    }
+    for (heads, sizes, causal, masked) in [
+        (2, [2, 33, 33, 31], true, false),
+        (1, [1, 32, 32, 32], false, true),
+        (2, [1, 65, 34, 33], false, true),
+        (1, [2, 31, 100, 17], true, true),
+        (3, [1, 70, 70, 8], true, true),
+        (1, [1, 40, 40, 128], true, false),
+        (1, [1, 35, 33, 97], false, false),
+        (2, [1, 130, 66, 64], false, false),
+        (1, [1, 97, 97, 20], true, false),
+    ] {
+        let op = Attention {
+            heads,
+            causal,
+            masked,
+        };
+        cases.push(case(op, sizes).forward_only());
+        cases.push(grad_case(op, sizes));
+    }
+    let blind = Attention {
+        masked: true,
+        ..plain(2)
+    };
+    let none = Case::new(blind, 4).float(&[2, 3, 24], uniform);
+    cases.push(none.fixed(&[2, 3], Fill::Number(0.0)));
+    // Scores far apart.
+    let far = Case::new(plain(1), 40).float(&[2, 40, 12], Fill::Uniform(-8.0, 8.0));
+    cases.push(far.forward_only());
+    cases
+}
+
+/// The gradient by itself: the levels are numbers that keep shares from growing beyond 1.
+fn grad_case(op: Attention, [n, t, s, d]: [usize; 4]) -> Case {
+    let (uniform, width) = (Fill::Uniform(-1.0, 1.0), op.heads * d);
+    let case = Case::new(AttentionGrad(op), s.max(t));
+    let case = match s == t {
+        true => case.fixed(&[n, t, 3 * width], uniform),
+        false => {
+            let case = case.fixed(&[n, t, width], uniform);
+            case.fixed(&[n, s, 2 * width], uniform)
+        }
+    };
+    let case = match op.masked {
+        true => case.fixed(&[n, s], Fill::Sparse),
+        false => case,
+    };
+    let case = case.fixed(&[n, t, width], uniform);
+    let case = case.fixed(&[n, t, op.heads], Fill::Uniform(2.0, 4.0));
+    case.fixed(&[n, t, width], uniform)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let ty = |extents: &[usize]| Type::f32("x", extents).unwrap();
+        let refused = |op: Attention, inputs: &[&[usize]]| {
+            let inputs: Vec<Type> = inputs.iter().map(|extents| ty(extents)).collect();
+            op.infer(&inputs).unwrap_err().to_string()
+        };
+        let op = |heads, masked| Attention {
+            heads,
+            causal: false,
+            masked,
+        };
+        for (op, inputs) in [
+            (op(2, false), &[&[1, 2, 15][..]][..]),
+            (op(0, false), &[&[1, 2, 12]]),
+            (op(1, false), &[&[1, 2, 3 * 129]]),
+            (op(1, false), &[&[1, 2, 4], &[2, 2, 8]]),
+            (op(1, false), &[&[1, 2, 4], &[1, 2, 4]]),
+            (op(1, true), &[&[1, 2, 6], &[1, 3]]),
+            (op(1, false), &[&[2, 6]]),
+        ] {
+            let told = refused(op, inputs);
+            assert!(told.contains("heads · d]"), "{told}");
+        }
+        assert!(refused(op(1, true), &[&[1, 2]]).contains("0 inputs"));
+        assert!(refused(op(1, false), &[]).contains("0 inputs"));
+    }
+}
