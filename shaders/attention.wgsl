@@ -8,12 +8,6 @@
 
 var<workgroup> totals: array<f32, THREADS>;
 
-// A score of the tile that begins at query `first` and key `start`.
-fn scored(first: u32, start: u32, product: f32, row: u32, column: u32) -> f32 {
-    let score = product * SCALE;
-    return select(HIDDEN, if_finite(score, score), sees(first + row, start + column));
-}
-
 @compute @workgroup_size(THREADS)
 fn attention(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -35,6 +29,7 @@ fn attention(
     var total = 0.0;
     var mixed: array<vec4<f32>, 4>;
     for (var start = 0u; start < end; start += TILE) {
+        let there = seen(first + row, start + columns_of(lane), false);
         // The first of the values is under way while scores are made.
         let value = key(start + row, quad, 1u);
         var sums = vec4(0.0);
@@ -45,17 +40,7 @@ fn attention(
             sums += products(lane);
             workgroupBarrier();
         }
-        let i = row_of(lane);
-        let j = column_of(lane);
-        keep_scores(lane, vec4(
-            scored(first, start, sums.x, i, j),
-            scored(first, start, sums.y, i, j + 16u),
-            scored(first, start, sums.z, i + 16u, j),
-            scored(first, start, sums.w, i + 16u, j + 16u),
-        ));
-        workgroupBarrier();
-        let at = row * ACROSS + quad;
-        let four = vec4(scores[at], scores[at + 8u], scores[at + 16u], scores[at + 24u]);
+        let four = select(vec4(HIDDEN), scaled(sums), there);
         shares[lane] = larger(larger(four.x, four.y), larger(four.z, four.w));
         right[row * STRIDE + quad] = value;
         workgroupBarrier();
@@ -63,11 +48,8 @@ fn attention(
         for (var k = 0u; k < QUADS; k++) {
             largest = larger(largest, shares[row * QUADS + k]);
         }
-        let raised = select(exp(four - largest), vec4(0.0), four == vec4(HIDDEN));
-        scores[at] = raised.x;
-        scores[at + 8u] = raised.y;
-        scores[at + 16u] = raised.z;
-        scores[at + 24u] = raised.w;
+        let raised = select(vec4(0.0), exp(four - largest), there);
+        scores[row * STRIDE + quad] = raised;
         totals[lane] = raised.x + raised.y + raised.z + raised.w;
         workgroupBarrier();
         let before = exp(most - largest);

@@ -54,27 +54,18 @@ fn take_rows(lane: u32, first: u32) {
     workgroupBarrier();
 }
 
-// A share, and its score's slope over the scale.
-struct Share {
-    p: f32,
-    slope: f32,
-}
-
-// Of query `row` of the tile, which sees the key or does not.
-fn share_of(product: f32, outer: f32, row: u32, seen: bool) -> Share {
-    let score = product * SCALE;
-    let p = select(0.0, exp(if_finite(score, score) - levels_of[row]), seen);
-    return Share(p, select(0.0, p * (outer - deltas[row]), seen));
+// Shares of scores of these levels.
+fn shares_of(products: vec4<f32>, levels: vec4<f32>, there: vec4<bool>) -> vec4<f32> {
+    return select(vec4(0.0), exp(scaled(products) - levels), there);
 }
 
 fn of_queries(lane: u32, first: u32) {
     let row = lane / QUADS;
     let quad = lane % QUADS;
     take_rows(lane, first);
-    let i = row_of(lane);
-    let j = column_of(lane);
     let end = select(S, min(S, first + TILE), CAUSAL == 1u);
     for (var start = 0u; start < end; start += TILE) {
+        let there = seen(first + row, start + columns_of(lane), false);
         var scored = vec4(0.0);
         var outer = vec4(0.0);
         for (var chunk = 0u; chunk < CHUNKS; chunk++) {
@@ -92,13 +83,8 @@ fn of_queries(lane: u32, first: u32) {
             outer += products(lane);
             workgroupBarrier();
         }
-        let k = start + j;
-        keep_scores(lane, vec4(
-            share_of(scored.x, outer.x, i, sees(first + i, k)).slope,
-            share_of(scored.y, outer.y, i, sees(first + i, k + 16u)).slope,
-            share_of(scored.z, outer.z, i + 16u, sees(first + i + 16u, k)).slope,
-            share_of(scored.w, outer.w, i + 16u, sees(first + i + 16u, k + 16u)).slope,
-        ));
+        let share = shares_of(scored, vec4(levels_of[row]), there);
+        scores[row * STRIDE + quad] = select(vec4(0.0), share * (outer - deltas[row]), there);
         for (var chunk = 0u; chunk < CHUNKS; chunk++) {
             right[row * STRIDE + quad] = key(start + row, chunk * QUADS + quad, 0u);
             workgroupBarrier();
@@ -111,10 +97,10 @@ fn of_queries(lane: u32, first: u32) {
 fn of_keys(lane: u32, first: u32) {
     let row = lane / QUADS;
     let quad = lane % QUADS;
-    let j = row_of(lane);
-    let i = column_of(lane);
+    let columns = columns_of(lane);
     // A key is seen by no query before it.
     for (var start = select(0u, first, CAUSAL == 1u); start < T; start += TILE) {
+        let there = seen(first + row, start + columns, true);
         take_rows(lane, start);
         var scored = vec4(0.0);
         var outer = vec4(0.0);
@@ -133,23 +119,22 @@ fn of_keys(lane: u32, first: u32) {
             outer += products(lane);
             workgroupBarrier();
         }
-        let k = start + i;
-        let a = share_of(scored.x, outer.x, i, sees(k, first + j));
-        let b = share_of(scored.y, outer.y, i + 16u, sees(k + 16u, first + j));
-        let c = share_of(scored.z, outer.z, i, sees(k, first + j + 16u));
-        let d = share_of(scored.w, outer.w, i + 16u, sees(k + 16u, first + j + 16u));
-        keep_scores(lane, vec4(a.p, b.p, c.p, d.p));
+        let at = columns;
+        let levels = vec4(levels_of[at.x], levels_of[at.y], levels_of[at.z], levels_of[at.w]);
+        let delta = vec4(deltas[at.x], deltas[at.y], deltas[at.z], deltas[at.w]);
+        let share = shares_of(scored, levels, there);
+        scores[row * STRIDE + quad] = share;
         for (var chunk = 0u; chunk < CHUNKS; chunk++) {
             right[row * STRIDE + quad] = upstream(start + row, chunk * QUADS + quad);
             workgroupBarrier();
-            made_value[chunk] += mix(lane, start, first, true);
+            made_value[chunk] += mix(lane, first, start, true);
             workgroupBarrier();
         }
-        keep_scores(lane, vec4(a.slope, b.slope, c.slope, d.slope));
+        scores[row * STRIDE + quad] = select(vec4(0.0), share * (outer - delta), there);
         for (var chunk = 0u; chunk < CHUNKS; chunk++) {
             right[row * STRIDE + quad] = query(start + row, chunk * QUADS + quad);
             workgroupBarrier();
-            made[chunk] += mix(lane, start, first, true) * SCALE;
+            made[chunk] += mix(lane, first, start, true) * SCALE;
             workgroupBarrier();
         }
     }

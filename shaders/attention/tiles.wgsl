@@ -19,11 +19,10 @@ override SCALE: f32 = 1.0;
 
 const THREADS: u32 = 256u;
 const TILE: u32 = 32u;
-// vec4s of a chunk's row, and how far rows are apart in workgroup memory.
+// vec4s of a row of a chunk, and of scores, and how far rows are apart in workgroup memory. A row has eight threads,
+// and each of them one vec4 of every kind.
 const QUADS: u32 = 8u;
 const STRIDE: u32 = 9u;
-// Likewise of a row of scores.
-const ACROSS: u32 = 33u;
 override CHUNKS: u32 = (D + 31u) / 32u;
 override WIDTH: u32 = HEADS * D;
 // What a hidden score is: the lowest number, which no other one is.
@@ -35,7 +34,9 @@ const HIDDEN: f32 = -3.4028234663852886e38;
 
 var<workgroup> left: array<vec4<f32>, 288>;
 var<workgroup> right: array<vec4<f32>, 288>;
-var<workgroup> scores: array<f32, 1056>;
+// Of a row and number k those of columns k, k + 8, k + 16 and k + 24: so threads that are neighbours read rows of the
+// right side that are, from different banks.
+var<workgroup> scores: array<vec4<f32>, 288>;
 var<workgroup> shares: array<f32, THREADS>;
 // Whether anything that was loaded is not finite. 0 times that is NaN, so what is hidden has to be passed over.
 var<workgroup> spoiled: atomic<u32>;
@@ -101,52 +102,77 @@ fn sees(query: u32, key: u32) -> bool {
     return MASKED == 0u || mask[from_mask + key] > 0.0;
 }
 
-// Scores of a thread: two rows of the left side, 16 apart, by two of the right one.
-fn row_of(lane: u32) -> u32 {
-    return lane / 16u;
+// Which of a thread's scores are seen; keys are rows where `turned`.
+fn seen(row: u32, columns: vec4<u32>, turned: bool) -> vec4<bool> {
+    if turned {
+        return vec4(
+            sees(columns.x, row),
+            sees(columns.y, row),
+            sees(columns.z, row),
+            sees(columns.w, row),
+        );
+    }
+    return vec4(
+        sees(row, columns.x),
+        sees(row, columns.y),
+        sees(row, columns.z),
+        sees(row, columns.w),
+    );
 }
 
-fn column_of(lane: u32) -> u32 {
-    return lane % 16u;
+fn columns_of(lane: u32) -> vec4<u32> {
+    return lane % QUADS + vec4(0u, 8u, 16u, 24u);
 }
 
-// Adds what a chunk adds to these four: left 0 by right 0 and 1, left 1 by right 0 and 1.
+// What a chunk adds to a thread's scores.
 fn products(lane: u32) -> vec4<f32> {
     var sums = vec4(0.0);
-    let above = row_of(lane) * STRIDE;
-    let beside = column_of(lane) * STRIDE;
+    let row = lane / QUADS * STRIDE;
+    let column = columns_of(lane) * STRIDE;
     for (var quad = 0u; quad < QUADS; quad++) {
-        let a = left[above + quad];
-        let b = left[above + 16u * STRIDE + quad];
-        let c = right[beside + quad];
-        let d = right[beside + 16u * STRIDE + quad];
-        sums += vec4(dot(a, c), dot(a, d), dot(b, c), dot(b, d));
+        let a = left[row + quad];
+        let x = right[column.x + quad];
+        let y = right[column.y + quad];
+        let z = right[column.z + quad];
+        let w = right[column.w + quad];
+        sums += vec4(dot(a, x), dot(a, y), dot(a, z), dot(a, w));
     }
     return sums;
 }
 
-fn keep_scores(lane: u32, four: vec4<f32>) {
-    let at = row_of(lane) * ACROSS + column_of(lane);
-    scores[at] = four.x;
-    scores[at + 16u] = four.y;
-    scores[at + 16u * ACROSS] = four.z;
-    scores[at + 16u * ACROSS + 16u] = four.w;
+// Scores of products, NaN where one is not finite.
+fn scaled(products: vec4<f32>) -> vec4<f32> {
+    let four = products * SCALE;
+    return vec4(
+        if_finite(four.x, four.x),
+        if_finite(four.y, four.y),
+        if_finite(four.z, four.z),
+        if_finite(four.w, four.w),
+    );
 }
 
-// Row lane / 8 of the scores times the right side: vec4 lane % 8 of a chunk. Rows of the scores are queries from
-// `queries` on, columns keys from `keys` on, or the other way round.
-fn mix(lane: u32, queries: u32, keys: u32, turned: bool) -> vec4<f32> {
+// The row's scores times the right side: a thread's vec4 of a chunk. Rows are queries or keys from `first` on, columns keys
+// or queries from `start` on.
+fn mix(lane: u32, first: u32, start: u32, turned: bool) -> vec4<f32> {
     var sum = vec4(0.0);
     let row = lane / QUADS;
+    let quad = lane % QUADS;
     let careful = atomicLoad(&spoiled) == 1u;
-    for (var j = 0u; j < TILE; j++) {
+    for (var k = 0u; k < QUADS; k++) {
+        let four = scores[row * STRIDE + k];
+        let at = columns_of(k) * STRIDE + quad;
+        var x = four.x * right[at.x];
+        var y = four.y * right[at.y];
+        var z = four.z * right[at.z];
+        var w = four.w * right[at.w];
         if careful {
-            let at = select(vec2(row, j), vec2(j, row), turned);
-            if !sees(queries + at.x, keys + at.y) {
-                continue;
-            }
+            let there = seen(first + row, start + columns_of(k), turned);
+            x = select(vec4(0.0), x, there.x);
+            y = select(vec4(0.0), y, there.y);
+            z = select(vec4(0.0), z, there.z);
+            w = select(vec4(0.0), w, there.w);
         }
-        sum += scores[row * ACROSS + j] * right[j * STRIDE + lane % QUADS];
+        sum += x + y + z + w;
     }
     return sum;
 }

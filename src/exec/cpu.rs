@@ -445,36 +445,46 @@ impl<T: Scalar> Executor for Cpu<T> {
 
 #[cfg(all(test, feature = "threads"))]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::compile::{Compiled, Options};
-    use crate::expr::Expr;
-    use crate::graph::Graph;
-    use crate::ops::Tape;
-    use crate::ops::pointwise::Pointwise;
-    use crate::shape::Type;
+    use crate::kernel::Bind;
 
-    /// What runs often, counts many operations, or writes much over all replicas is worth waking others.
+    static KERNEL: Kernel = Kernel::new(
+        "nothing",
+        "",
+        &[Bind::read("x"), Bind::write("y")],
+        &[],
+        crate::reference!(nothing),
+    );
+
+    fn nothing<T: Real>(_: &mut Args<'_, T>) {}
+
+    /// What runs often, counts many operations, or writes much over all replicas is worth waking others; what is only read
+    /// is not, such as all the data that a few rows are taken of.
     #[test]
     fn little_is_all_of_a_run() {
-        let mut graph = Graph::new();
-        let x = graph.variable("x", Type::f32("x", &[100]).unwrap());
-        let program = graph.begin("twice");
-        let twice = Arc::new(Pointwise::new(&[Expr::input(0) * 2.0]));
-        let y = graph.op1(twice, &[x.unwrap()]).unwrap();
-        graph.result("y", y).unwrap();
-        let compiled = Compiled::new(&graph, &Options::on(&cpu_info())).unwrap();
-        let name = compiled.program(program).unwrap().to_string();
-        let plan = compiled.into_plan();
-        let mut launches = super::super::program(&plan, &name).unwrap().to_vec();
-        assert!(is_little(&launches, 1, 1));
-        assert!(!is_little(&launches, 1, u64::MAX));
+        let launch = |elements: [usize; 2], flops| Launch {
+            label: String::new(),
+            kernel: &KERNEL,
+            constants: vec![],
+            bindings: elements
+                .map(|elements| Binding {
+                    buffer: 0,
+                    elements,
+                })
+                .to_vec(),
+            grid: [1; 3],
+            flops,
+            alternatives: vec![],
+        };
+        let read_much = [launch([usize::MAX, 100], 10)];
+        assert!(is_little(&read_much, 1, 1));
+        assert!(!is_little(&read_much, 1, u64::MAX));
         let replicas = LITTLE as usize / 100;
-        assert!(is_little(&launches, replicas - 1, 1));
-        assert!(!is_little(&launches, replicas, 1));
-        launches[0].flops = LITTLE - 1;
-        assert!(is_little(&launches, 1, 1));
-        assert!(!is_little(&launches, 1, 2));
+        assert!(is_little(&read_much, replicas - 1, 1));
+        assert!(!is_little(&read_much, replicas, 1));
+        let much = [launch([1, 1], LITTLE - 1), launch([1, 1], 0)];
+        assert!(is_little(&much[..1], 1, 1));
+        assert!(!is_little(&much, 1, 1));
+        assert!(!is_little(&much[..1], 1, 2));
     }
 }

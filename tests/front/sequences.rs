@@ -111,3 +111,46 @@ fn padding_gives_zeros_and_learns_nothing() {
         "{refused}"
     );
 }
+
+/// Shares that are written out, as where some are dropped, mix what tiles do, also where a place sees nothing: 2⁻³² drops
+/// none.
+#[test]
+fn shares_written_out_are_those_in_tiles() {
+    let model = |p: f64, causal: bool| {
+        let attention = MultiHeadAttention {
+            causal,
+            ..MultiHeadAttention::new(3).masked().dropout(p)
+        };
+        let built = Model::build(|m| {
+            let x = m.input("input", [5, 6]);
+            let mask = m.input("mask", [5]);
+            let y = m.join("attention", attention, &[x, mask]);
+            m.output("output", y);
+        });
+        built.unwrap()
+    };
+    let rows = 8;
+    let x: Vec<f32> = (0..rows * 30).map(|i| (i as f32 * 0.37).sin()).collect();
+    // Of the first example all is hidden, of the second one nothing.
+    let mask = (0..rows * 5).map(|i| f32::from(u8::from(i / 5 != 0 && i % 7 != 3 || i / 5 == 1)));
+    let y: Vec<f32> = (0..rows * 30).map(|i| (i as f32 * 0.9).cos()).collect();
+    let data = Dataset::new().with("input", [5, 6], x).unwrap();
+    let data = data.with("mask", [5], mask.collect::<Vec<_>>()).unwrap();
+    let data = data.with("target", [5, 6], y).unwrap();
+    for device in devices() {
+        for causal in [false, true] {
+            let run = |p| {
+                let (model, loss) = (model(p, causal), Loss::mse());
+                let optimizer = Optimizer::new(Sgd::default(), 0.1);
+                let fit = Fit::new(&model, loss, optimizer).batch(4).epochs(2);
+                let outcome = fit.run(&data, &device).unwrap();
+                outcome.weights[0].tensors().to_vec()
+            };
+            for ((name, one), (_, other)) in run(0.0).iter().zip(&run(0.5f64.powi(32))) {
+                for (one, other) in one.iter().zip(other) {
+                    assert!((one - other).abs() < 2e-6, "{name}: {one} and {other}");
+                }
+            }
+        }
+    }
+}

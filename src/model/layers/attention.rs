@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::{Initializer, Start};
+use crate::ops::attention::Attention;
 use crate::ops::bmm::Bmm;
 use crate::ops::heads::SplitHeads;
 use crate::ops::permute::Permute;
@@ -9,13 +10,15 @@ use crate::ops::pointwise::pointwise;
 use crate::ops::slice::Slice;
 use crate::ops::softmax::Softmax as SoftmaxOp;
 
-/// What a masked score becomes: far enough below every other one that its share is 0, and finite, so
-/// that a row of masked scores alone has shares.
+/// What a masked score becomes: far enough below every other one that its share is 0, and finite.
 const MASKED: f64 = -1e30;
 
 /// Attention of several heads: softmax(Q Kᵀ/√d) V of each head, `[N, T, D]` → `[N, T, D]`. Inputs: x
 /// alone attends to itself; x and a memory `[N, S, D]` attends to that; with `masked` the last input is
-/// `[N, S]`, floats in which 0 hides a place from all others.
+/// `[N, S]`, floats in which 0 hides a place from all others. What sees nothing takes nothing: its row is `out_proj.bias`.
+///
+/// No matrix `[T, S]` is written but where shares are dropped, while training with `dropout`, and for heads of more than 128
+/// numbers (`ops::attention`).
 ///
 /// Weights `in_proj_weight [3 D, D]`, `in_proj_bias [3 D]` (Q, K and V one after the other),
 /// `out_proj.weight [D, D]`, `out_proj.bias [D]`.
@@ -81,6 +84,87 @@ impl MultiHeadAttention {
         let apart = scope.reshape(x, &[n, t, self.heads, d])?;
         let axes = vec![0, 2, 1, 3];
         Ok(vec![scope.op1(Arc::new(Permute { axes }), &[apart])?])
+    }
+}
+
+impl MultiHeadAttention {
+    /// What the values of each head are mixed to, `[N, T, D]`, by shares that are written out: where shares are dropped, and
+    /// for heads that [`Attention`] has no room for.
+    fn with_shares(
+        &self,
+        scope: &mut Scope<'_>,
+        projections: &[Value],
+        mask: Option<Value>,
+        [n, t, s, d]: [usize; 4],
+    ) -> Result<Value> {
+        let mut parts = Vec::new();
+        for &projection in projections {
+            let many = scope.extents(projection)?[2] / d;
+            parts.extend(self.split(scope, projection, many)?);
+        }
+        let [q, k, v] = <[Value; 3]>::try_from(parts).map_err(|_| {
+            Error::shape(
+                "multi_head_attention",
+                "other parts",
+                "query, key and value",
+            )
+        })?;
+        let scores = Bmm {
+            trans_a: false,
+            trans_b: true,
+        };
+        let scores = scope.op1(Arc::new(scores), &[q, k])?;
+        let scale = 1.0 / ((d / self.heads) as f64).sqrt();
+        let causal = match self.causal {
+            true => {
+                let seen = (0..t * s).map(|i| f32::from(u8::from(i % s <= i / s)));
+                Some(scope.constant(&[t, s], seen.collect())?)
+            }
+            false => None,
+        };
+        let mask = match mask {
+            Some(mask) => Some(scope.reshape(mask, &[n, 1, 1, s])?),
+            None => None,
+        };
+        let softmax =
+            |scope: &mut Scope<'_>, scores| scope.op1(Arc::new(SoftmaxOp { axis: 3 }), &[scores]);
+        let hidden = |seen: &Expr, x: Expr, instead: f64| seen.gt(0.0).select(x, instead);
+        // A place that sees nothing has no shares either.
+        let mut shares = match (causal, mask) {
+            (None, None) => {
+                let scores = pointwise(scope, [scores], |[x]| x * scale)?;
+                softmax(scope, scores)?
+            }
+            (Some(a), None) => {
+                let scores = pointwise(scope, [scores, a], |[x, a]| hidden(&a, x * scale, MASKED))?;
+                softmax(scope, scores)?
+            }
+            (None, Some(a)) => {
+                let scores = pointwise(scope, [scores, a], |[x, a]| hidden(&a, x * scale, MASKED))?;
+                let shares = softmax(scope, scores)?;
+                pointwise(scope, [shares, a], |[x, a]| hidden(&a, x, 0.0))?
+            }
+            (Some(a), Some(b)) => {
+                let scores = pointwise(scope, [scores, a, b], |[x, a, b]| {
+                    hidden(&a, hidden(&b, x * scale, MASKED), MASKED)
+                })?;
+                let shares = softmax(scope, scores)?;
+                pointwise(scope, [shares, a, b], |[x, a, b]| {
+                    hidden(&a, hidden(&b, x, 0.0), 0.0)
+                })?
+            }
+        };
+        if self.dropout != 0.0 {
+            shares = scope.layer("dropout", &Dropout::new(self.dropout), &[shares])?;
+        }
+        let mixed = Bmm {
+            trans_a: false,
+            trans_b: false,
+        };
+        let mixed = scope.op1(Arc::new(mixed), &[shares, v])?;
+        let axes = vec![0, 2, 1, 3];
+        let mixed = scope.op1(Arc::new(Permute { axes }), &[mixed])?;
+        scope.reshape(mixed, &[n, t, d])
     }
 }
 
@@ -153,60 +237,26 @@ layer!(
         let weight = scope.parameter("in_proj_weight", &[3 * d, d], start)?;
         let bias = scope.parameter("in_proj_bias", &[3 * d], Start::constant(0.0))?;
         let weights = [weight, bias];
-        let parts = match memory {
-            None => {
-                let all = projected(scope, x, weights, 0..3 * d)?;
-                layer.split(scope, all, 3)?
+        let projections = match memory {
+            None => vec![projected(scope, x, weights, 0..3 * d)?],
+            Some(memory) => vec![
+                projected(scope, x, weights, 0..d)?,
+                projected(scope, memory, weights, d..3 * d)?,
+            ],
+        };
+        let drops = layer.dropout != 0.0 && scope.is_training();
+        let mixed = match drops || d / layer.heads > Attention::MOST {
+            true => layer.with_shares(scope, &projections, mask, [n, t, s, d])?,
+            false => {
+                let inputs: Vec<Value> = projections.into_iter().chain(mask).collect();
+                let attention = Attention {
+                    heads: layer.heads,
+                    causal: layer.causal,
+                    masked: layer.masked,
+                };
+                scope.op(Arc::new(attention), &inputs)?[0]
             }
-            Some(memory) => {
-                let q = projected(scope, x, weights, 0..d)?;
-                let kv = projected(scope, memory, weights, d..3 * d)?;
-                let mut parts = layer.split(scope, q, 1)?;
-                parts.extend(layer.split(scope, kv, 2)?);
-                parts
-            }
         };
-        let [q, k, v] = <[Value; 3]>::try_from(parts)
-            .map_err(|_| Error::shape(kind, "other parts", "query, key and value"))?;
-        let scores = Bmm {
-            trans_a: false,
-            trans_b: true,
-        };
-        let scores = scope.op1(Arc::new(scores), &[q, k])?;
-        let scale = 1.0 / ((d / layer.heads) as f64).sqrt();
-        let hidden = |seen: &Expr, score: Expr| seen.gt(0.0).select(score, MASKED);
-        let causal = match layer.causal {
-            true => {
-                let seen = (0..t * s).map(|i| f32::from(u8::from(i % s <= i / s)));
-                Some(scope.constant(&[t, s], seen.collect())?)
-            }
-            false => None,
-        };
-        let mask = match mask {
-            Some(mask) => Some(scope.reshape(mask, &[n, 1, 1, s])?),
-            None => None,
-        };
-        let scores = match (causal, mask) {
-            (None, None) => pointwise(scope, [scores], |[x]| x * scale)?,
-            (Some(a), None) | (None, Some(a)) => {
-                pointwise(scope, [scores, a], |[x, a]| hidden(&a, x * scale))?
-            }
-            (Some(a), Some(b)) => pointwise(scope, [scores, a, b], |[x, a, b]| {
-                hidden(&a, hidden(&b, x * scale))
-            })?,
-        };
-        let mut shares = scope.op1(Arc::new(SoftmaxOp { axis: 3 }), &[scores])?;
-        if layer.dropout != 0.0 {
-            shares = scope.layer("dropout", &Dropout::new(layer.dropout), &[shares])?;
-        }
-        let mixed = Bmm {
-            trans_a: false,
-            trans_b: false,
-        };
-        let mixed = scope.op1(Arc::new(mixed), &[shares, v])?;
-        let axes = vec![0, 2, 1, 3];
-        let mixed = scope.op1(Arc::new(Permute { axes }), &[mixed])?;
-        let mixed = scope.reshape(mixed, &[n, t, d])?;
         let out = Dense::new(d).bias_start(Initializer::Constant(0.0));
         scope.layer("out_proj", &out, &[mixed])
     }
