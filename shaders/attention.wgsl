@@ -1,19 +1,13 @@
 // Attention of several heads without the matrix of their scores (Dao et al. 2022): of tiles of keys one after the
 // other, a row keeps the largest score so far, and the sum of the exponentials and of the values times these, which it
-// scales when a larger score comes. A workgroup has 32 queries of a head; eight threads have a row, a vec4 of each
-// chunk each. Needs attention/tiles.wgsl.
+// scales when a larger score comes. A workgroup has 32 queries of a head. Needs attention/tiles.wgsl.
 
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 @group(0) @binding(4) var<storage, read_write> levels: array<f32>;
 
-var<workgroup> totals: array<f32, THREADS>;
+var<workgroup> totals: array<f32, 256>;
 
-@compute @workgroup_size(THREADS)
-fn attention(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
+fn attend(group: vec3<u32>, groups: vec3<u32>, lane: u32) {
     let tiles = (T + TILE - 1u) / TILE;
     let job = group.y * groups.x + group.x;
     if job >= N * HEADS * tiles {
@@ -22,67 +16,95 @@ fn attention(
     find(group.z, job / tiles);
     begin(lane);
     let first = job % tiles * TILE;
-    let row = lane / QUADS;
     let quad = lane % QUADS;
     let end = select(S, min(S, first + TILE), CAUSAL == 1u);
-    var most = HIDDEN;
-    var total = 0.0;
-    var mixed: array<vec4<f32>, 4>;
+    var most: array<f32, ROWS>;
+    var total: array<f32, ROWS>;
+    var mixed: array<vec4<f32>, 4u * ROWS>;
+    for (var r = 0u; r < ROWS; r++) {
+        most[r] = HIDDEN;
+    }
     for (var start = 0u; start < end; start += TILE) {
-        let there = seen(first + row, start + columns_of(lane), false);
-        // The first of the values is under way while scores are made.
-        let value = key(start + row, quad, 1u);
-        var sums = vec4(0.0);
+        var there: array<vec4<bool>, ROWS>;
+        var values: array<vec4<f32>, ROWS>;
+        for (var r = 0u; r < ROWS; r++) {
+            let row = row_of(lane) + r * APART;
+            there[r] = seen(first + row, start + columns_of(lane), false);
+            // The first of the values is under way while scores are made.
+            values[r] = key(start + row, quad, 1u);
+        }
+        var sums: array<vec4<f32>, ROWS>;
         for (var chunk = 0u; chunk < CHUNKS; chunk++) {
-            left[row * STRIDE + quad] = query(first + row, chunk * QUADS + quad);
-            right[row * STRIDE + quad] = key(start + row, chunk * QUADS + quad, 0u);
+            for (var r = 0u; r < ROWS; r++) {
+                let row = row_of(lane) + r * APART;
+                left[row * STRIDE + quad] = query(first + row, chunk * QUADS + quad);
+                right[row * STRIDE + quad] = key(start + row, chunk * QUADS + quad, 0u);
+            }
             workgroupBarrier();
-            sums += products(lane);
+            multiply(lane, &sums);
             workgroupBarrier();
         }
-        let four = select(vec4(HIDDEN), scaled(sums), there);
-        shares[lane] = larger(larger(four.x, four.y), larger(four.z, four.w));
-        right[row * STRIDE + quad] = value;
-        workgroupBarrier();
-        var largest = most;
-        for (var k = 0u; k < QUADS; k++) {
-            largest = larger(largest, shares[row * QUADS + k]);
+        for (var r = 0u; r < ROWS; r++) {
+            let row = row_of(lane) + r * APART;
+            let four = select(vec4(HIDDEN), scaled(sums[r]), there[r]);
+            sums[r] = four;
+            shares[row * QUADS + quad] = larger(larger(four.x, four.y), larger(four.z, four.w));
+            right[row * STRIDE + quad] = values[r];
         }
-        let raised = select(vec4(0.0), exp(four - largest), there);
-        scores[row * STRIDE + quad] = raised;
-        totals[lane] = raised.x + raised.y + raised.z + raised.w;
         workgroupBarrier();
-        let before = exp(most - largest);
-        total *= before;
-        for (var k = 0u; k < QUADS; k++) {
-            total += totals[row * QUADS + k];
+        var before: array<f32, ROWS>;
+        for (var r = 0u; r < ROWS; r++) {
+            let row = row_of(lane) + r * APART;
+            var largest = most[r];
+            for (var k = 0u; k < QUADS; k++) {
+                largest = larger(largest, shares[row * QUADS + k]);
+            }
+            let raised = select(vec4(0.0), exp(sums[r] - largest), there[r]);
+            scores[row * STRIDE + quad] = raised;
+            totals[row * QUADS + quad] = raised.x + raised.y + raised.z + raised.w;
+            before[r] = exp(most[r] - largest);
+            most[r] = largest;
         }
-        most = largest;
+        workgroupBarrier();
+        for (var r = 0u; r < ROWS; r++) {
+            var sum = total[r] * before[r];
+            for (var k = 0u; k < QUADS; k++) {
+                sum += totals[(row_of(lane) + r * APART) * QUADS + k];
+            }
+            total[r] = sum;
+        }
         for (var chunk = 0u; chunk < CHUNKS; chunk++) {
             if chunk > 0u {
-                right[row * STRIDE + quad] = key(start + row, chunk * QUADS + quad, 1u);
+                for (var r = 0u; r < ROWS; r++) {
+                    let row = row_of(lane) + r * APART;
+                    right[row * STRIDE + quad] = key(start + row, chunk * QUADS + quad, 1u);
+                }
                 workgroupBarrier();
             }
-            mixed[chunk] = mixed[chunk] * before + mix(lane, first, start, false);
+            let more = mixed_by(lane, first, start, false);
+            for (var r = 0u; r < ROWS; r++) {
+                mixed[chunk * ROWS + r] = mixed[chunk * ROWS + r] * before[r] + more[r];
+            }
             // Nobody may store the next while somebody still reads this.
             workgroupBarrier();
         }
     }
-    if first + row >= T {
-        return;
-    }
-    // A row that sees nothing takes nothing.
-    let none = total == 0.0;
-    for (var chunk = 0u; chunk < CHUNKS; chunk++) {
-        let share = select(mixed[chunk] / total, vec4(0.0), none);
-        for (var e = 0u; e < 4u; e++) {
-            let d = (chunk * QUADS + quad) * 4u + e;
+    for (var r = 0u; r < ROWS; r++) {
+        let row = first + row_of(lane) + r * APART;
+        if row >= T {
+            continue;
+        }
+        // A row that sees nothing takes nothing.
+        let none = total[r] == 0.0;
+        for (var k = 0u; k < 4u * CHUNKS; k++) {
+            let d = (k / 4u * QUADS + quad) * 4u + k % 4u;
             if d < D {
-                y[from_y + (first + row) * WIDTH + d] = share[e];
+                let share = mixed[k / 4u * ROWS + r][k % 4u] / total[r];
+                y[from_y + row * WIDTH + d] = select(share, 0.0, none);
             }
         }
-    }
-    if quad == 0u {
-        levels[from_levels + (first + row) * HEADS] = select(most + log(total), 0.0, none);
+        if quad == 0u {
+            levels[from_levels + row * HEADS] = select(most[r] + log(total[r]), 0.0, none);
+        }
     }
 }

@@ -15,9 +15,9 @@
 var<workgroup> levels_of: array<f32, TILE>;
 var<workgroup> deltas: array<f32, TILE>;
 
-// What a thread has made of row lane / 8: ∂query, or ∂key and ∂value.
-var<private> made: array<vec4<f32>, 4>;
-var<private> made_value: array<vec4<f32>, 4>;
+// What a thread has made of its rows: ∂query, or ∂key and ∂value.
+var<private> made: array<vec4<f32>, 4u * ROWS>;
+var<private> made_value: array<vec4<f32>, 4u * ROWS>;
 
 fn upstream(row: u32, quad: u32) -> vec4<f32> {
     if row >= T || 4u * quad >= D {
@@ -37,19 +37,25 @@ fn mixture(row: u32, quad: u32) -> vec4<f32> {
 
 // Levels and deltas of 32 queries from `first` on. Every thread of the workgroup must call it.
 fn take_rows(lane: u32, first: u32) {
-    let row = lane / QUADS;
     let quad = lane % QUADS;
-    var share = 0.0;
-    for (var chunk = 0u; chunk < CHUNKS; chunk++) {
-        let at = chunk * QUADS + quad;
-        share += dot(upstream(first + row, at), mixture(first + row, at));
+    for (var r = 0u; r < ROWS; r++) {
+        let row = row_of(lane) + r * APART;
+        var share = 0.0;
+        for (var chunk = 0u; chunk < CHUNKS; chunk++) {
+            let at = chunk * QUADS + quad;
+            share += dot(upstream(first + row, at), mixture(first + row, at));
+        }
+        shares[row * QUADS + quad] = share;
+        if quad == 0u {
+            levels_of[row] = saved_levels[from_levels + min(first + row, T - 1u) * HEADS];
+        }
     }
-    shares[lane] = share;
-    let level = saved_levels[from_levels + min(first + row, T - 1u) * HEADS];
     workgroupBarrier();
     if quad == 0u {
-        deltas[row] = row_sum(lane);
-        levels_of[row] = level;
+        for (var r = 0u; r < ROWS; r++) {
+            let row = row_of(lane) + r * APART;
+            deltas[row] = row_sum(row);
+        }
     }
     workgroupBarrier();
 }
@@ -59,88 +65,137 @@ fn shares_of(products: vec4<f32>, levels: vec4<f32>, there: vec4<bool>) -> vec4<
     return select(vec4(0.0), exp(scaled(products) - levels), there);
 }
 
+fn four_levels(at: vec4<u32>) -> vec4<f32> {
+    return vec4(levels_of[at.x], levels_of[at.y], levels_of[at.z], levels_of[at.w]);
+}
+
+fn four_deltas(at: vec4<u32>) -> vec4<f32> {
+    return vec4(deltas[at.x], deltas[at.y], deltas[at.z], deltas[at.w]);
+}
+
 fn of_queries(lane: u32, first: u32) {
-    let row = lane / QUADS;
     let quad = lane % QUADS;
     take_rows(lane, first);
     let end = select(S, min(S, first + TILE), CAUSAL == 1u);
     for (var start = 0u; start < end; start += TILE) {
-        let there = seen(first + row, start + columns_of(lane), false);
-        var scored = vec4(0.0);
-        var outer = vec4(0.0);
+        var scored: array<vec4<f32>, ROWS>;
+        var outer: array<vec4<f32>, ROWS>;
         for (var chunk = 0u; chunk < CHUNKS; chunk++) {
             let at = chunk * QUADS + quad;
-            let value = key(start + row, at, 1u);
-            let up = upstream(first + row, at);
-            left[row * STRIDE + quad] = query(first + row, at);
-            right[row * STRIDE + quad] = key(start + row, at, 0u);
+            var ups: array<vec4<f32>, ROWS>;
+            var values: array<vec4<f32>, ROWS>;
+            for (var r = 0u; r < ROWS; r++) {
+                let row = row_of(lane) + r * APART;
+                values[r] = key(start + row, at, 1u);
+                ups[r] = upstream(first + row, at);
+                left[row * STRIDE + quad] = query(first + row, at);
+                right[row * STRIDE + quad] = key(start + row, at, 0u);
+            }
             workgroupBarrier();
-            scored += products(lane);
+            multiply(lane, &scored);
             workgroupBarrier();
-            left[row * STRIDE + quad] = up;
-            right[row * STRIDE + quad] = value;
+            for (var r = 0u; r < ROWS; r++) {
+                let to = (row_of(lane) + r * APART) * STRIDE + quad;
+                left[to] = ups[r];
+                right[to] = values[r];
+            }
             workgroupBarrier();
-            outer += products(lane);
+            multiply(lane, &outer);
             workgroupBarrier();
         }
-        let share = shares_of(scored, vec4(levels_of[row]), there);
-        scores[row * STRIDE + quad] = select(vec4(0.0), share * (outer - deltas[row]), there);
+        for (var r = 0u; r < ROWS; r++) {
+            let row = row_of(lane) + r * APART;
+            let there = seen(first + row, start + columns_of(lane), false);
+            let share = shares_of(scored[r], vec4(levels_of[row]), there);
+            let slope = share * (outer[r] - deltas[row]);
+            scores[row * STRIDE + quad] = select(vec4(0.0), slope, there);
+        }
         for (var chunk = 0u; chunk < CHUNKS; chunk++) {
-            right[row * STRIDE + quad] = key(start + row, chunk * QUADS + quad, 0u);
+            for (var r = 0u; r < ROWS; r++) {
+                let row = row_of(lane) + r * APART;
+                right[row * STRIDE + quad] = key(start + row, chunk * QUADS + quad, 0u);
+            }
             workgroupBarrier();
-            made[chunk] += mix(lane, first, start, false) * SCALE;
+            let more = mixed_by(lane, first, start, false);
+            for (var r = 0u; r < ROWS; r++) {
+                made[chunk * ROWS + r] += more[r] * SCALE;
+            }
             workgroupBarrier();
         }
     }
 }
 
 fn of_keys(lane: u32, first: u32) {
-    let row = lane / QUADS;
     let quad = lane % QUADS;
     let columns = columns_of(lane);
     // A key is seen by no query before it.
     for (var start = select(0u, first, CAUSAL == 1u); start < T; start += TILE) {
-        let there = seen(first + row, start + columns, true);
         take_rows(lane, start);
-        var scored = vec4(0.0);
-        var outer = vec4(0.0);
+        var scored: array<vec4<f32>, ROWS>;
+        var outer: array<vec4<f32>, ROWS>;
         for (var chunk = 0u; chunk < CHUNKS; chunk++) {
             let at = chunk * QUADS + quad;
-            let value = key(first + row, at, 1u);
-            let up = upstream(start + row, at);
-            left[row * STRIDE + quad] = key(first + row, at, 0u);
-            right[row * STRIDE + quad] = query(start + row, at);
+            var ups: array<vec4<f32>, ROWS>;
+            var values: array<vec4<f32>, ROWS>;
+            for (var r = 0u; r < ROWS; r++) {
+                let row = row_of(lane) + r * APART;
+                values[r] = key(first + row, at, 1u);
+                ups[r] = upstream(start + row, at);
+                left[row * STRIDE + quad] = key(first + row, at, 0u);
+                right[row * STRIDE + quad] = query(start + row, at);
+            }
             workgroupBarrier();
-            scored += products(lane);
+            multiply(lane, &scored);
             workgroupBarrier();
-            left[row * STRIDE + quad] = value;
-            right[row * STRIDE + quad] = up;
+            for (var r = 0u; r < ROWS; r++) {
+                let to = (row_of(lane) + r * APART) * STRIDE + quad;
+                left[to] = values[r];
+                right[to] = ups[r];
+            }
             workgroupBarrier();
-            outer += products(lane);
-            workgroupBarrier();
-        }
-        let at = columns;
-        let levels = vec4(levels_of[at.x], levels_of[at.y], levels_of[at.z], levels_of[at.w]);
-        let delta = vec4(deltas[at.x], deltas[at.y], deltas[at.z], deltas[at.w]);
-        let share = shares_of(scored, levels, there);
-        scores[row * STRIDE + quad] = share;
-        for (var chunk = 0u; chunk < CHUNKS; chunk++) {
-            right[row * STRIDE + quad] = upstream(start + row, chunk * QUADS + quad);
-            workgroupBarrier();
-            made_value[chunk] += mix(lane, first, start, true);
+            multiply(lane, &outer);
             workgroupBarrier();
         }
-        scores[row * STRIDE + quad] = select(vec4(0.0), share * (outer - delta), there);
+        let level = four_levels(columns);
+        let delta = four_deltas(columns);
+        for (var r = 0u; r < ROWS; r++) {
+            let row = row_of(lane) + r * APART;
+            let there = seen(first + row, start + columns, true);
+            let share = shares_of(scored[r], level, there);
+            scores[row * STRIDE + quad] = share;
+            scored[r] = select(vec4(0.0), share * (outer[r] - delta), there);
+        }
         for (var chunk = 0u; chunk < CHUNKS; chunk++) {
-            right[row * STRIDE + quad] = query(start + row, chunk * QUADS + quad);
+            for (var r = 0u; r < ROWS; r++) {
+                let row = row_of(lane) + r * APART;
+                right[row * STRIDE + quad] = upstream(start + row, chunk * QUADS + quad);
+            }
             workgroupBarrier();
-            made[chunk] += mix(lane, first, start, true) * SCALE;
+            let more = mixed_by(lane, first, start, true);
+            for (var r = 0u; r < ROWS; r++) {
+                made_value[chunk * ROWS + r] += more[r];
+            }
+            workgroupBarrier();
+        }
+        for (var r = 0u; r < ROWS; r++) {
+            scores[(row_of(lane) + r * APART) * STRIDE + quad] = scored[r];
+        }
+        for (var chunk = 0u; chunk < CHUNKS; chunk++) {
+            for (var r = 0u; r < ROWS; r++) {
+                let row = row_of(lane) + r * APART;
+                right[row * STRIDE + quad] = query(start + row, chunk * QUADS + quad);
+            }
+            workgroupBarrier();
+            let more = mixed_by(lane, first, start, true);
+            for (var r = 0u; r < ROWS; r++) {
+                made[chunk * ROWS + r] += more[r] * SCALE;
+            }
             workgroupBarrier();
         }
     }
 }
 
-// What a workgroup does: whether it has keys, from which row on, of which head.
+// What a workgroup does: of which tile, of which head; whether of its keys, where one has queries and another one keys.
 struct Job {
     none: bool,
     keys: bool,
@@ -158,70 +213,78 @@ fn job_of(group: vec3<u32>, groups: vec3<u32>) -> Job {
     return Job(job >= N * HEADS * (tiles + more), keys, first, job / (tiles + more));
 }
 
-fn make(group: vec3<u32>, groups: vec3<u32>, lane: u32) -> Job {
-    let job = job_of(group, groups);
-    if !job.none {
-        find(group.z, job.head);
-        begin(lane);
-        if job.keys {
-            of_keys(lane, job.first);
-        } else {
-            of_queries(lane, job.first);
-        }
-    }
-    return job;
+// Where one has both.
+fn job_of_both(group: vec3<u32>, groups: vec3<u32>) -> Job {
+    let tiles = (max(T, S) + TILE - 1u) / TILE;
+    let job = group.y * groups.x + group.x;
+    return Job(job >= N * HEADS * tiles, false, job % tiles * TILE, job / tiles);
 }
 
-@compute @workgroup_size(THREADS)
-fn attention_grad(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let job = make(group, groups, lane);
-    let row = job.first + lane / QUADS;
-    if job.none || row >= select(T, S, job.keys) {
-        return;
-    }
-    let example = group.z * N + job.head / HEADS;
-    let head = job.head % HEADS * D;
-    for (var k = 0u; k < 4u * CHUNKS; k++) {
-        let d = (k / 4u * QUADS + lane % QUADS) * 4u + k % 4u;
-        if d >= D {
-            continue;
-        }
-        if job.keys {
-            let at = (example * S + row) * 2u * WIDTH + head + d;
-            dkv[at] = made[k / 4u][k % 4u];
-            dkv[at + WIDTH] = made_value[k / 4u][k % 4u];
-        } else {
-            dq[(example * T + row) * WIDTH + head + d] = made[k / 4u][k % 4u];
+// A number that a thread has made, and where it belongs: the row and the place in it.
+struct Made {
+    there: bool,
+    row: u32,
+    d: u32,
+    value: f32,
+    more: f32,
+}
+
+fn made_by(lane: u32, job: Job, rows: u32, k: u32) -> Made {
+    let r = k / (4u * CHUNKS);
+    let chunk = k / 4u % CHUNKS;
+    let row = job.first + row_of(lane) + r * APART;
+    let d = (chunk * QUADS + lane % QUADS) * 4u + k % 4u;
+    let at = chunk * ROWS + r;
+    return Made(row < rows && d < D, row, d, made[at][k % 4u], made_value[at][k % 4u]);
+}
+
+fn return_queries(lane: u32, job: Job, replica: u32) {
+    let first = (replica * N + job.head / HEADS) * T * WIDTH + job.head % HEADS * D;
+    for (var k = 0u; k < 4u * CHUNKS * ROWS; k++) {
+        let made = made_by(lane, job, T, k);
+        if made.there {
+            dq[first + made.row * WIDTH + made.d] = made.value;
         }
     }
 }
 
-@compute @workgroup_size(THREADS)
-fn attention_self_grad(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let job = make(group, groups, lane);
-    let row = job.first + lane / QUADS;
-    if job.none || row >= T {
-        return;
+fn return_keys(lane: u32, job: Job, replica: u32) {
+    let first = (replica * N + job.head / HEADS) * S * 2u * WIDTH + job.head % HEADS * D;
+    for (var k = 0u; k < 4u * CHUNKS * ROWS; k++) {
+        let made = made_by(lane, job, S, k);
+        if made.there {
+            let at = first + made.row * 2u * WIDTH + made.d;
+            dkv[at] = made.value;
+            dkv[at + WIDTH] = made.more;
+        }
     }
-    let at = ((group.z * N + job.head / HEADS) * T + row) * 3u * WIDTH + job.head % HEADS * D;
-    for (var k = 0u; k < 4u * CHUNKS; k++) {
-        let d = (k / 4u * QUADS + lane % QUADS) * 4u + k % 4u;
-        if d >= D {
-            continue;
+}
+
+fn return_own_queries(lane: u32, job: Job, replica: u32) {
+    let first = (replica * N + job.head / HEADS) * T * 3u * WIDTH + job.head % HEADS * D;
+    for (var k = 0u; k < 4u * CHUNKS * ROWS; k++) {
+        let made = made_by(lane, job, T, k);
+        if made.there {
+            dqkv[first + made.row * 3u * WIDTH + made.d] = made.value;
         }
-        if job.keys {
-            dqkv[at + WIDTH + d] = made[k / 4u][k % 4u];
-            dqkv[at + 2u * WIDTH + d] = made_value[k / 4u][k % 4u];
-        } else {
-            dqkv[at + d] = made[k / 4u][k % 4u];
+    }
+}
+
+fn return_own_keys(lane: u32, job: Job, replica: u32) {
+    let first = (replica * N + job.head / HEADS) * T * 3u * WIDTH + job.head % HEADS * D;
+    for (var k = 0u; k < 4u * CHUNKS * ROWS; k++) {
+        let made = made_by(lane, job, T, k);
+        if made.there {
+            let at = first + made.row * 3u * WIDTH + made.d;
+            dqkv[at + WIDTH] = made.value;
+            dqkv[at + 2u * WIDTH] = made.more;
         }
+    }
+}
+
+// Forgets what was made of queries.
+fn clear() {
+    for (var k = 0u; k < 4u * ROWS; k++) {
+        made[k] = vec4(0.0);
     }
 }

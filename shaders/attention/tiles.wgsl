@@ -1,6 +1,7 @@
 // What attention and its gradient share: tiles of 32 queries by 32 keys of one head, in workgroup memory, which the
-// matrix of all scores never leaves. A row of a head goes through in chunks of 32 numbers. 256 threads; z is the replica.
-// Needs shared/nan.wgsl.
+// matrix of all scores never leaves. A row of a head goes through in chunks of 32 numbers. A thread has ROWS rows, a
+// constant of what is put before this text: 1 for a GPU, where many threads hide each other's loads, 4 for a processor, where
+// every load counts. z is the replica. Needs shared/nan.wgsl.
 
 override N: u32 = 1u;
 override T: u32 = 1u;
@@ -17,10 +18,12 @@ override MASKED: u32 = 0u;
 override CAUSAL: u32 = 0u;
 override SCALE: f32 = 1.0;
 
-const THREADS: u32 = 256u;
 const TILE: u32 = 32u;
+const THREADS: u32 = 256u / ROWS;
+// How far a thread's rows are apart.
+const APART: u32 = TILE / ROWS;
 // vec4s of a row of a chunk, and of scores, and how far rows are apart in workgroup memory. A row has eight threads,
-// and each of them one vec4 of every kind.
+// and each of them one vec4 of it of every kind.
 const QUADS: u32 = 8u;
 const STRIDE: u32 = 9u;
 override CHUNKS: u32 = (D + 31u) / 32u;
@@ -37,7 +40,8 @@ var<workgroup> right: array<vec4<f32>, 288>;
 // Of a row and number k those of columns k, k + 8, k + 16 and k + 24: so threads that are neighbours read rows of the
 // right side that are, from different banks.
 var<workgroup> scores: array<vec4<f32>, 288>;
-var<workgroup> shares: array<f32, THREADS>;
+// What each of a row's threads gives to all of them.
+var<workgroup> shares: array<f32, 256>;
 // Whether anything that was loaded is not finite. 0 times that is NaN, so what is hidden has to be passed over.
 var<workgroup> spoiled: atomic<u32>;
 
@@ -124,20 +128,25 @@ fn columns_of(lane: u32) -> vec4<u32> {
     return lane % QUADS + vec4(0u, 8u, 16u, 24u);
 }
 
-// What a chunk adds to a thread's scores.
-fn products(lane: u32) -> vec4<f32> {
-    var sums = vec4(0.0);
-    let row = lane / QUADS * STRIDE;
+// A thread's first row, and its vec4 of it.
+fn row_of(lane: u32) -> u32 {
+    return lane / QUADS;
+}
+
+// Adds what a chunk adds to a thread's scores.
+fn multiply(lane: u32, sums: ptr<function, array<vec4<f32>, ROWS>>) {
+    let row = row_of(lane) * STRIDE;
     let column = columns_of(lane) * STRIDE;
     for (var quad = 0u; quad < QUADS; quad++) {
-        let a = left[row + quad];
         let x = right[column.x + quad];
         let y = right[column.y + quad];
         let z = right[column.z + quad];
         let w = right[column.w + quad];
-        sums += vec4(dot(a, x), dot(a, y), dot(a, z), dot(a, w));
+        for (var r = 0u; r < ROWS; r++) {
+            let a = left[row + r * APART * STRIDE + quad];
+            (*sums)[r] += vec4(dot(a, x), dot(a, y), dot(a, z), dot(a, w));
+        }
     }
-    return sums;
 }
 
 // Scores of products, NaN where one is not finite.
@@ -151,37 +160,43 @@ fn scaled(products: vec4<f32>) -> vec4<f32> {
     );
 }
 
-// The row's scores times the right side: a thread's vec4 of a chunk. Rows are queries or keys from `first` on, columns keys
+// A row's scores times the right side: a thread's vec4s of a chunk. Rows are queries or keys from `first` on, columns keys
 // or queries from `start` on.
-fn mix(lane: u32, first: u32, start: u32, turned: bool) -> vec4<f32> {
-    var sum = vec4(0.0);
-    let row = lane / QUADS;
+fn mixed_by(lane: u32, first: u32, start: u32, turned: bool) -> array<vec4<f32>, ROWS> {
+    var sums: array<vec4<f32>, ROWS>;
     let quad = lane % QUADS;
     let careful = atomicLoad(&spoiled) == 1u;
     for (var k = 0u; k < QUADS; k++) {
-        let four = scores[row * STRIDE + k];
         let at = columns_of(k) * STRIDE + quad;
-        var x = four.x * right[at.x];
-        var y = four.y * right[at.y];
-        var z = four.z * right[at.z];
-        var w = four.w * right[at.w];
-        if careful {
-            let there = seen(first + row, start + columns_of(k), turned);
-            x = select(vec4(0.0), x, there.x);
-            y = select(vec4(0.0), y, there.y);
-            z = select(vec4(0.0), z, there.z);
-            w = select(vec4(0.0), w, there.w);
+        let a = right[at.x];
+        let b = right[at.y];
+        let c = right[at.z];
+        let d = right[at.w];
+        for (var r = 0u; r < ROWS; r++) {
+            let row = row_of(lane) + r * APART;
+            let four = scores[row * STRIDE + k];
+            var x = four.x * a;
+            var y = four.y * b;
+            var z = four.z * c;
+            var w = four.w * d;
+            if careful {
+                let there = seen(first + row, start + columns_of(k), turned);
+                x = select(vec4(0.0), x, there.x);
+                y = select(vec4(0.0), y, there.y);
+                z = select(vec4(0.0), z, there.z);
+                w = select(vec4(0.0), w, there.w);
+            }
+            sums[r] += x + y + z + w;
         }
-        sum += x + y + z + w;
     }
-    return sum;
+    return sums;
 }
 
 // The sum over the eight threads of a row, in their order, once all have left their shares.
-fn row_sum(lane: u32) -> f32 {
+fn row_sum(row: u32) -> f32 {
     var sum = 0.0;
     for (var k = 0u; k < QUADS; k++) {
-        sum += shares[lane / QUADS * QUADS + k];
+        sum += shares[row * QUADS + k];
     }
     return sum;
 }

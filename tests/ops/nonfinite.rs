@@ -3,13 +3,14 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use wgrad::doctor::harness::{Prepared, in_f16};
+use wgrad::doctor::harness::{Prepared, in_f16, inputs};
 use wgrad::doctor::tolerance::{Side, allowed};
 use wgrad::doctor::{compare, truth};
 use wgrad::exec::cpu::{Cpu, Implementation};
 use wgrad::exec::{Device, Executor};
 use wgrad::ops::activation::{Activate, Activation, ActivationSlope};
 use wgrad::ops::argmax::Argmax;
+use wgrad::ops::attention::Attention;
 use wgrad::ops::conv2d::Conv2d;
 use wgrad::ops::conv2d_pool::{Conv2dPool, ConvPool};
 use wgrad::ops::epoch_metrics::EpochMetrics;
@@ -318,4 +319,26 @@ fn metrics_notice_what_is_not_a_number() {
         counted,
         2,
     );
+}
+
+/// Between tiles of keys scores fall and rise by more than e^x has room for: what a row keeps is scaled by the largest so
+/// far, not by that of the last tile. No case of the table, since of shares that f32 has no room for nothing is infinite.
+#[test]
+fn scores_far_apart_stay_finite() {
+    let gpu = gpu();
+    let attention = Attention {
+        heads: 1,
+        causal: false,
+        masked: false,
+    };
+    let case = Case::new(attention, 70).float(&[1, 70, 12], Fill::Rising(-12.0, 12.0));
+    let case = case.forward_only();
+    let prepared = Prepared::new(&case, 2).unwrap();
+    let given = inputs(&case, 2);
+    let wanted = truth(&prepared, &given).unwrap();
+    for (side, name, mut session) in sessions(&prepared, &[("GPU", &gpu)]) {
+        let found = prepared.run(&mut session, &given).unwrap();
+        let compared = compare(&case, &found, &wanted, allowed(&case, side));
+        assert_eq!(compared.failure, None, "{name}");
+    }
 }
