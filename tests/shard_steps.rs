@@ -107,7 +107,8 @@ fn one_shard_that_holds_all_is_data_as_a_whole() {
         let mut one = made.step(Shards::of(&data, ROWS), &device);
         let mut several = made.step(Shards::of(&data, ROWS - 1), &device);
         for steps in [5, 9, 13] {
-            (whole.run(steps).unwrap(), one.run(steps).unwrap());
+            whole.run(steps).unwrap();
+            one.run(steps).unwrap();
             several.run(steps).unwrap();
             assert_eq!(one.loss().unwrap(), whole.loss().unwrap());
         }
@@ -450,7 +451,8 @@ fn joint_steps_over_shards_see_the_rows_of_a_fit() {
         let whole = JointStep::builder().batch(BATCH).seed(SEED).replicas(2);
         let whole = whole.compile_over(&data, &device, |s| alone(s, &made));
         let mut whole = whole.unwrap();
-        (one.run(13).unwrap(), whole.run(13).unwrap());
+        one.run(13).unwrap();
+        whole.run(13).unwrap();
         assert_eq!(one.weights("net").unwrap(), whole.weights("net").unwrap());
     }
 }
