@@ -213,7 +213,7 @@ impl<'a> Epochs<'a> {
     }
 }
 
-/// What goes up to the device in an epoch of data in shards; [`Fit::uploads`](super::Fit::uploads) tells
+/// What goes up to the device in an epoch of data in shards; [`Fit::uploads`](crate::fit::Fit::uploads) tells
 /// before anything runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Uploads {
