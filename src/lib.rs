@@ -55,7 +55,8 @@
 //!   [`model::layers::TransformerBlock`]; [`fit::Sample`] goes on with a text.
 //! - *A trained model that is used again*: [`fit::Trained`] keeps model, weights and how the data were read in one file and
 //!   answers rows of other tables and pictures; [`fit::Weights::save`] keeps model and weights, for [`fit::Inference`].
-//! - *Data larger than the device*: [`data::Shards`] of a [`data::DataSource`], in place of a data set.
+//! - *Data larger than the device*: [`data::Shards`] of a [`data::DataSource`], in place of a data set; in a loop of your
+//!   own, [`fit::TrainStepBuilder::compile_over_shards`].
 //! - *A loop of your own*: [`fit::TrainStep`], fed or over resident data; [`fit::Inference`]. Several models that train
 //!   each other: [`fit::JointStep`]. Gradients with respect to inputs: [`fit::InputGradient`]. Hyperparameters side by
 //!   side: [`fit::Fit::sweep`].

@@ -52,7 +52,8 @@ pub trait DataSource: fmt::Debug + Sync {
     /// another thread.
     ///
     /// # Errors
-    /// Whatever keeps rows from being read; it ends the run, and the message names shard and rows.
+    /// Whatever keeps rows from being read; it ends the run, and the message names shard and rows. Steps in a loop of
+    /// one's own can go on, and read the shard anew.
     fn read(&self, rows: Range<usize>) -> Result<Dataset>;
 
     /// What the rows are recognised by when a run goes on from a checkpoint. If not said, it is a hash of
@@ -171,7 +172,8 @@ pub(crate) fn words(column: &Column, rows: usize) -> usize {
 }
 
 /// Rows in shards: what [`Fit`](crate::fit::Fit) takes in place of a [`Dataset`] when the rows are more
-/// than the device, or the machine, has room for.
+/// than the device, or the machine, has room for. [`TrainStep`](crate::fit::TrainStepBuilder::compile_over_shards) and
+/// [`JointStep`](crate::fit::JointStepBuilder::compile_over_shards) take them too.
 ///
 /// A device keeps two shards of each data set: one that is trained on, and the next, which is read and uploaded meanwhile.
 /// Where one shard holds all rows, they lie on the device as a whole, as a [`Dataset`] does.

@@ -1,19 +1,22 @@
 //! One compiled training step of several models, each trained by losses and optimizers of its own:
 //! adversarial networks, actor and critic, a student and its teacher.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
 use super::by_hand::{ByHand, none};
+use super::over::{self, OverShards};
 use super::pace::Pace;
-use super::resident::{Columns, Need, has_rows, of_set};
+use super::resident::{Columns, Need, Sharded, has_rows, of_set};
 use super::saved::{self, Saved, Seed};
-use super::setup::host32;
+use super::setup::{host32, paired};
+use super::shards::{Epochs, Given, Pair, Programs};
 use super::training::{Host32, feed, skipped};
 use super::weights::Weights;
 use crate::compile::Options;
-use crate::data::Dataset;
+use crate::data::{Dataset, Shards};
 use crate::error::{Error, Result};
 use crate::exec::{Device, Traffic};
 use crate::graph::{Graph, Handle, Program};
@@ -85,8 +88,12 @@ pub struct JointStep {
     session: Session,
     train: Steps,
     order: Option<Program>,
+    /// The order of the rows that lie on the device.
+    rows: Option<Handle<u32>>,
+    /// The columns of data in shards.
+    pairs: Vec<Pair>,
     fed: Vec<(String, Host32)>,
-    /// What is wanted of what is fed.
+    /// What is wanted of what is fed, and of shards.
     needs: Vec<Need>,
     nets: Vec<(String, Vec<Saved>)>,
     numbers: Vec<(String, Handle<f32>)>,
@@ -191,37 +198,101 @@ impl JointStepBuilder {
         device: &Device,
         describe: impl FnOnce(&mut JointScope<'_>) -> Result<()>,
     ) -> Result<JointStep> {
-        self.made(Some(data), device, describe)
+        let data = Given::Whole(Cow::Borrowed(data));
+        self.made(Some(&data), device, describe)
+    }
+
+    /// Compiles a step whose inputs are columns of rows that are more than the device has room for.
+    ///
+    /// ```
+    /// # use wgrad::data::{Dataset, Shards};
+    /// # use wgrad::exec::{Choice, Device};
+    /// # use wgrad::fit::{JointStep, Loss};
+    /// # use wgrad::model::{Model, layers::*};
+    /// # use wgrad::optim::{Adam, Optimizer};
+    /// # let x: Vec<f32> = (0..300).map(|i| i as f32 / 300.0).collect();
+    /// # let data = Dataset::new().with("x", [1], x)?;
+    /// # let (encoder, decoder) = (Model::sequential([1]).then(Dense::new(3)), Model::sequential([3]).then(Dense::new(1)));
+    /// # let (encoder, decoder) = (encoder.build()?, decoder.build()?);
+    /// # let (device, adam) = (Device::open(Choice::Cpu)?, Optimizer::new(Adam::default(), 0.01));
+    /// let step = JointStep::builder().batch(10);
+    /// let mut step = step.compile_over_shards(Shards::of(&data, 100), &device, |s| {
+    ///     let (e, d) = (s.model("encoder", &encoder)?, s.model("decoder", &decoder)?);
+    ///     let x = s.input("x", [1])?;
+    ///     let code = s.call(e, &[x])?;
+    ///     let again = s.call(d, &[code])?;
+    ///     let loss = s.loss(&Loss::mse(), &[again], &[x])?;
+    ///     s.minimise("both", loss, &[e, d], &adam)
+    /// })?;
+    /// step.run(45)?; // an epoch and a half
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`JointStepBuilder::compile_over`]; what keeps the first row from being read, or all of them where one shard
+    /// holds them; [`Error::Setting`] for shards that hold no mini-batch.
+    pub fn compile_over_shards<'d>(
+        &self,
+        shards: Shards<'d>,
+        device: &Device,
+        describe: impl FnOnce(&mut JointScope<'_>) -> Result<()>,
+    ) -> Result<OverShards<'d, JointStep>> {
+        let data = Given::open("training", shards.into())?;
+        let mut step = self.made(Some(&data), device, describe)?;
+        let programs = Programs {
+            shuffle: step.order,
+            rows: step.rows,
+            train: step.train,
+            pairs: &step.pairs,
+        };
+        let epochs = Epochs::of(&data, &step.needs, programs, self.seeded(), self.batch);
+        if epochs.is_some() {
+            step.pace = Pace::over_shards();
+        }
+        Ok(OverShards::new(step, epochs))
+    }
+
+    fn seeded(&self) -> Seed {
+        Seed {
+            seed: self.seed,
+            first_replica: self.first_replica,
+            replicas: self.replicas,
+        }
     }
 
     fn made(
         &self,
-        data: Option<&Dataset>,
+        data: Option<&Given<'_>>,
         device: &Device,
         describe: impl FnOnce(&mut JointScope<'_>) -> Result<()>,
     ) -> Result<JointStep> {
         if self.batch == 0 {
             return Err(Error::setting("mini-batch", 0, "at least 1"));
         }
-        data.map_or(Ok(()), has_rows)
-            .map_err(|e| of_set(e, "training"))?;
-        if let Some(rows) = data.map(Dataset::rows).filter(|&rows| rows < self.batch) {
-            let wanted = format!("at most the {rows} rows of the training data");
-            return Err(Error::setting("mini-batch", self.batch, wanted));
+        if let Some(data) = data {
+            has_rows(data.columns()).map_err(|e| of_set(e, "training"))?;
+            if data.rows() < self.batch {
+                let wanted = format!("at most the {} rows of the training data", data.rows());
+                return Err(Error::setting("mini-batch", self.batch, wanted));
+            }
+            data.has_batch(self.batch)?;
         }
         let mut graph = Graph::new();
         let step = graph.variable("step", Type::u32("step", &[COUNTER])?)?;
         let keys = graph.variable("keys", Type::u32("keys", &[KEYS])?)?;
         let (mut order, mut columns, mut epoch) = (None, None, None);
         if let Some(data) = data {
-            let (n, epoch_steps) = (data.rows(), data.rows() / self.batch);
+            // Of data in shards, what is an epoch here is a shard.
+            let shard = data.shard(self.batch);
+            let n = shard.unwrap_or(data.rows());
+            let epoch_steps = n / self.batch;
             let value = graph.variable("order", Type::u32("order", &[n])?)?;
-            order = Some(graph.begin("order"));
+            order = Some((graph.begin("order"), value));
             graph.op(Arc::new(Shuffle { n, epoch_steps }), &[value, keys, step])?;
             epoch = Some(epoch_steps as u64);
             columns = Some(Columns {
                 set: "training".into(),
-                data,
+                data: data.columns(),
                 needed: vec![],
                 batch: self.batch,
                 epoch_steps,
@@ -229,7 +300,7 @@ impl JointStepBuilder {
                 order: Some(value),
                 step,
                 made: HashMap::new(),
-                shards: None,
+                shards: shard.map(Sharded::of),
             });
         }
         let train = graph.begin("train");
@@ -251,11 +322,7 @@ impl JointStepBuilder {
             ..Options::on(device.info())
         };
         let mut session = Session::with(graph, device, &options)?;
-        let seed = Seed {
-            seed: self.seed,
-            first_replica: self.first_replica,
-            replicas: self.replicas,
-        };
+        let seed = self.seeded();
         seed.write(&mut session, graph.handle(keys)?)?;
         written.resident.write(&mut session, graph)?;
         let (mut nets, mut number) = (Vec::new(), 0);
@@ -292,7 +359,9 @@ impl JointStepBuilder {
         Ok(JointStep {
             session,
             train: Steps::new(train, sentinel),
-            order,
+            order: order.map(|(program, _)| program),
+            rows: order.map(|(_, rows)| graph.handle(rows)).transpose()?,
+            pairs: paired(graph, written.shards)?,
             fed: fed
                 .map(|(name, value)| Ok((name, host32(graph, value)?)))
                 .collect::<Result<_>>()?,
@@ -304,6 +373,22 @@ impl JointStepBuilder {
             by_hand,
             pace: Pace::new(epoch),
         })
+    }
+}
+
+impl OverShards<'_, JointStep> {
+    /// Takes steps, on the mini-batches that come next. They may end within a shard, and go on there.
+    ///
+    /// # Errors
+    /// As [`JointStep::run`]; what keeps a shard from being read or does not fit in it, by shard and rows. The
+    /// steps before that shard are taken then ([`JointStep::steps`]), and the next call reads it anew.
+    pub fn run(&mut self, steps: u64) -> Result<()> {
+        match self.parts() {
+            (step, None) => step.run(steps),
+            (JointStep { session, pace, .. }, Some(epochs)) => {
+                over::take(epochs, session, pace, steps, None)
+            }
+        }
     }
 }
 
@@ -348,7 +433,7 @@ impl JointStep {
     pub fn run(&mut self, steps: u64) -> Result<()> {
         let mut left = steps;
         while left > 0 {
-            let (now, begins) = self.pace.next(left);
+            let (now, begins) = self.pace.next(left)?;
             if let (true, Some(order)) = (begins, self.order) {
                 self.session.run(order, 1)?;
             }

@@ -9,6 +9,8 @@ pub(super) struct Pace {
     /// Steps since a loss was asked for.
     since: u64,
     epoch: Option<u64>,
+    /// Whether steps are over shards, which come from elsewhere.
+    shards: bool,
 }
 
 impl Pace {
@@ -18,6 +20,15 @@ impl Pace {
             taken: 0,
             since: 0,
             epoch,
+            shards: false,
+        }
+    }
+
+    /// Of steps over shards.
+    pub const fn over_shards() -> Self {
+        Self {
+            shards: true,
+            ..Self::new(None)
         }
     }
 
@@ -26,14 +37,19 @@ impl Pace {
     }
 
     /// How many of `left` steps come before an epoch's end, and whether an epoch begins with them.
-    pub fn next(&self, left: u64) -> (u64, bool) {
-        match self.epoch {
+    pub fn next(&self, left: u64) -> Result<(u64, bool)> {
+        if self.shards {
+            let found = "a step over shards without them";
+            let wanted = "`OverShards::run`, which reads and uploads them";
+            return Err(Error::setting("run", found, wanted));
+        }
+        Ok(match self.epoch {
             None => (left, false),
             Some(epoch) => {
                 let within = self.taken % epoch;
                 (left.min(epoch - within), within == 0)
             }
-        }
+        })
     }
 
     pub const fn took(&mut self, steps: u64) {

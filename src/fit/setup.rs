@@ -315,14 +315,7 @@ impl Setup<'_> {
                 };
                 return Err(Error::setting("mini-batch", self.batch, wanted));
             }
-            if let (Given::Shards(shards, _), Some(0)) = (data, data.shard(self.batch)) {
-                let wanted = format!("at least the {} of a mini-batch", self.batch);
-                return Err(Error::setting(
-                    "rows of a shard of training data",
-                    shards.shard_rows(),
-                    wanted,
-                ));
-            }
+            data.has_batch(self.batch)?;
         }
         for (set, data) in self.evaluated {
             check(data).map_err(|e| of_set(e, set))?;
@@ -368,7 +361,7 @@ impl Setup<'_> {
 }
 
 /// The two variables of each column of data in shards.
-fn paired(graph: &Graph, shards: Option<Sharded>) -> Result<Vec<Pair>> {
+pub(super) fn paired(graph: &Graph, shards: Option<Sharded>) -> Result<Vec<Pair>> {
     let all = shards.into_iter().flat_map(|shards| shards.pairs);
     all.map(|(column, present, next)| {
         Ok(Pair {

@@ -4,7 +4,9 @@
 //! change places, which copies nothing. Another thread reads the next shard; it goes up in parts between
 //! the steps of the present one, so that neither the device nor whoever hands it work waits for all of
 //! it. Only the first shard of a run, and of each evaluation, is waited for: an epoch ends with the
-//! upload of the next one's first shard.
+//! upload of the next one's first shard. Steps may also be taken a few at a time (`epochs`): the thread
+//! reads while the first of a shard's are taken and is waited for behind them, since it borrows the
+//! source, and the parts go up as the others are.
 //!
 //! The order of rows within a shard is drawn on the device (`shuffle`), as that of data that lie there
 //! as a whole. A shard that is shorter has its order made on the host. A step finds its rows by its
@@ -14,13 +16,17 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::resident::{Need, of_set};
-use crate::data::{DataRef, Dataset, Order, Shards, content, words};
+use crate::data::{DataRef, Dataset, Shards, content, words};
 use crate::error::{Error, Result};
 use crate::graph::{Handle, Program};
-use crate::ops::shuffle::permutation;
 use crate::run::Session;
 use crate::run::sentinel::Steps;
 use crate::tensor::Host;
+
+mod epochs;
+
+pub use epochs::Uploads;
+pub(super) use epochs::{Epochs, Programs};
 
 /// Data as they were given, opened.
 #[derive(Debug)]
@@ -78,6 +84,18 @@ impl<'a> Given<'a> {
             Self::Shards(shards, _) => Some(shards.shard_rows() / batch * batch),
         }
     }
+
+    /// Refuses training data of which no shard has a mini-batch.
+    pub fn has_batch(&self, batch: usize) -> Result<()> {
+        match (self, self.shard(batch)) {
+            (Self::Shards(shards, _), Some(0)) => Err(Error::setting(
+                "rows of a shard of training data",
+                shards.shard_rows(),
+                format!("at least the {batch} of a mini-batch"),
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A run of rows, and which shard it is.
@@ -114,8 +132,8 @@ pub(super) struct Pair {
 pub(super) struct Feed<'a> {
     set: &'a str,
     shards: Shards<'a>,
-    sample: &'a Dataset,
-    needs: &'a [Need],
+    sample: Dataset,
+    needs: Vec<Need>,
     pairs: Vec<Pair>,
 }
 
@@ -125,19 +143,14 @@ const PARTS: usize = 32;
 
 impl<'a> Feed<'a> {
     /// None for data that lie on the device as a whole.
-    pub fn of(
-        set: &'a str,
-        data: &'a Given<'_>,
-        needs: &'a [Need],
-        pairs: &[Pair],
-    ) -> Option<Self> {
+    pub fn of(set: &'a str, data: &Given<'a>, needs: &[Need], pairs: &[Pair]) -> Option<Self> {
         match data {
             Given::Whole(_) => None,
             Given::Shards(shards, sample) => Some(Self {
                 set,
                 shards: *shards,
-                sample,
-                needs,
+                sample: sample.clone(),
+                needs: needs.to_vec(),
                 pairs: pairs.to_vec(),
             }),
         }
@@ -146,7 +159,7 @@ impl<'a> Feed<'a> {
     /// What goes up of a shard, column by column.
     fn read(&self, shard: &Shard) -> Result<Vec<Host>> {
         let read = || {
-            let data = self.shards.read(shard.rows.clone(), self.sample)?;
+            let data = self.shards.read(shard.rows.clone(), &self.sample)?;
             // Row numbers in messages are those of the whole set.
             let first = shard.rows.start;
             let mut needs = self.needs.iter();
@@ -185,19 +198,20 @@ impl<'a> Feed<'a> {
         pairs.try_for_each(|pair| session.swap(pair.present, pair.next))
     }
 
-    /// Takes so many steps over the present shard; the next is read and uploaded meanwhile. What keeps the next
-    /// from being read is handed back, since the present one is none the worse for it.
+    /// Takes steps over the present shard; the next is read and uploaded meanwhile, and has been read when this returns.
+    /// What keeps the next from being read is handed back, since the present one is none the worse for it.
     #[cfg(all(feature = "threads", not(target_arch = "wasm32")))]
     fn turn(
         &self,
         session: &mut Session,
-        steps: Steps,
-        runs: usize,
-        (next, took): (Option<&Shard>, Took<'_>),
+        turn: Turn<'_>,
+        next: &mut Next,
     ) -> Result<Option<Error>> {
+        let unread = next.unread().cloned();
         std::thread::scope(|scope| {
-            let mut reading = next.map(|shard| scope.spawn(|| self.read(shard)));
-            self.alternate(session, steps, (runs, took), &mut |wait| {
+            let unread = unread.as_ref();
+            let mut reading = unread.map(|shard| scope.spawn(|| self.read(shard)));
+            self.alternate(session, turn, next, &mut |wait| {
                 let done = reading.take_if(|reading| wait || reading.is_finished())?;
                 let read = done.join();
                 // A source of another crate may panic; then this is that panic.
@@ -206,17 +220,17 @@ impl<'a> Feed<'a> {
         })
     }
 
-    /// Without threads, the next shard is read while the device has the present one's first steps.
+    /// Without threads, the next shard is read while the device has the first of the steps.
     #[cfg(not(all(feature = "threads", not(target_arch = "wasm32"))))]
     fn turn(
         &self,
         session: &mut Session,
-        steps: Steps,
-        runs: usize,
-        (mut next, took): (Option<&Shard>, Took<'_>),
+        turn: Turn<'_>,
+        next: &mut Next,
     ) -> Result<Option<Error>> {
-        self.alternate(session, steps, (runs, took), &mut |_| {
-            next.take().map(|shard| self.read(shard))
+        let mut unread = next.unread().cloned();
+        self.alternate(session, turn, next, &mut |_| {
+            unread.take().map(|shard| self.read(&shard))
         })
     }
 
@@ -225,37 +239,58 @@ impl<'a> Feed<'a> {
     fn alternate(
         &self,
         session: &mut Session,
-        mut steps: Steps,
-        (runs, took): (usize, Took<'_>),
+        turn: Turn<'_>,
+        next: &mut Next,
         ready: &mut dyn FnMut(bool) -> Option<Result<Vec<Host>>>,
     ) -> Result<Option<Error>> {
-        let parts = PARTS.min(runs);
-        let mut read = None;
-        let mut next = took(0)?;
+        let Turn {
+            shard,
+            steps,
+            take,
+            took,
+        } = turn;
+        let parts = PARTS.min(shard);
+        let mut failed = None;
+        let mut arrive = |wait: bool, next: &mut Next| match ready(wait) {
+            None => {}
+            Some(Ok(columns)) => *next = Next::Read(Upload::new(columns)),
+            Some(Err(error)) => {
+                *next = Next::None;
+                failed = Some(error);
+            }
+        };
+        let mut at = steps.start;
+        let mut most = took(0)?;
         for k in 0..parts {
-            let now = runs * (k + 1) / parts - runs * k / parts;
-            let mut left = now as u64;
-            while left > 0 {
-                let taken = left.min(next);
-                steps.run(session, taken)?;
-                next = took(taken)?;
-                left -= taken;
+            let end = shard * (k + 1) / parts;
+            if end <= at {
+                continue;
             }
-            if read.is_none() {
-                read = ready(false).map(|read| read.map(Upload::new));
+            let until = end.min(steps.end);
+            while at < until {
+                let now = most.min((until - at) as u64);
+                take(session, now)?;
+                most = took(now)?;
+                at += now as usize;
             }
-            if let Some(Ok(upload)) = &mut read {
+            arrive(false, next);
+            // Steps may end between two parts.
+            if at < end {
+                break;
+            }
+            if let Next::Read(upload) = next {
                 upload.part(session, &self.pairs, parts - k)?;
             }
         }
-        if read.is_none() {
-            read = ready(true).map(|read| read.map(Upload::new));
+        arrive(true, next);
+        if let Next::Read(upload) = next
+            && at == shard
+        {
+            upload.part(session, &self.pairs, 1)?;
+            // Whose rows the host need not keep.
+            *next = Next::There;
         }
-        match read {
-            None => Ok(None),
-            Some(Err(error)) => Ok(Some(error)),
-            Some(Ok(mut upload)) => upload.part(session, &self.pairs, 1).map(|()| None),
-        }
+        Ok(failed)
     }
 
     /// Runs an evaluation over all rows in their order, from a counter that begins at 0 for each shard.
@@ -274,9 +309,15 @@ impl<'a> Feed<'a> {
             session.fill(over.counter, 0)?;
             session.fill(over.full, (runs - 1) as f32)?;
             session.fill(over.last, last as f32)?;
-            let program = Steps::unverified(over.program);
-            let next = (all.get(k + 1), &mut (|_| Ok(u64::MAX)) as Took<'_>);
-            if let Some(error) = self.turn(session, program, runs, next)? {
+            let mut program = Steps::unverified(over.program);
+            let whole = Turn {
+                shard: runs,
+                steps: 0..runs,
+                take: &mut |session, count| program.run(session, count),
+                took: &mut |_| Ok(u64::MAX),
+            };
+            let mut next = Next::of(all.get(k + 1));
+            if let Some(error) = self.turn(session, whole, &mut next)? {
                 return Err(error);
             }
         }
@@ -297,10 +338,50 @@ pub(super) struct Evaluated {
     pub last: Handle<f32>,
 }
 
+/// What takes so many steps.
+pub(super) type Take<'a> = &'a mut dyn FnMut(&mut Session, u64) -> Result<()>;
+
 /// What hears of steps as they are taken, and says how many are taken next at most.
-type Took<'a> = &'a mut dyn FnMut(u64) -> Result<u64>;
+pub(super) type Took<'a> = &'a mut dyn FnMut(u64) -> Result<u64>;
+
+/// Steps over the present shard.
+struct Turn<'a> {
+    /// How many the whole shard has.
+    shard: usize,
+    /// Those that are taken now.
+    steps: Range<usize>,
+    take: Take<'a>,
+    took: Took<'a>,
+}
+
+/// The shard behind the present one.
+#[derive(Debug)]
+enum Next {
+    /// There is none, or it could not be read and is tried again when its turn comes.
+    None,
+    /// Nobody has read it.
+    Unread(Shard),
+    /// On its way up.
+    Read(Upload),
+    /// All of it has been uploaded.
+    There,
+}
+
+impl Next {
+    fn of(shard: Option<&Shard>) -> Self {
+        shard.map_or(Self::None, |shard| Self::Unread(shard.clone()))
+    }
+
+    fn unread(&self) -> Option<&Shard> {
+        match self {
+            Self::Unread(shard) => Some(shard),
+            _ => None,
+        }
+    }
+}
 
 /// A shard on its way up.
+#[derive(Debug)]
 struct Upload {
     columns: Vec<Host>,
     /// The column that goes up, and where it goes on.
@@ -334,118 +415,6 @@ impl Upload {
         }
         Ok(())
     }
-}
-
-/// Training over shards.
-#[derive(Debug)]
-pub(super) struct Epochs<'a> {
-    pub feed: Feed<'a>,
-    pub order: Order,
-    /// Each replica's key words.
-    pub keys: Vec<[u32; crate::rng::KEYS]>,
-    pub shuffle: Program,
-    pub train: Steps,
-    /// The order of the present shard's rows.
-    pub rows: Handle<u32>,
-    /// The epoch whose first shard was uploaded last.
-    pub ahead: Option<usize>,
-}
-
-impl Epochs<'_> {
-    /// Trains an epoch, counted from 0; `more` if another one comes behind it. `took` hears of steps as they are taken.
-    pub fn train(
-        &mut self,
-        session: &mut Session,
-        epoch: usize,
-        more: bool,
-        took: Took<'_>,
-    ) -> Result<()> {
-        let shards = numbered(self.order.shards(epoch));
-        let mut behind = match more {
-            true => numbered(self.order.shards(epoch + 1)),
-            false => vec![],
-        };
-        behind.truncate(1);
-        let mut step = epoch * self.order.steps();
-        if self.ahead != Some(epoch)
-            && let Some(first) = shards.first()
-        {
-            self.feed.load(session, first)?;
-        }
-        self.ahead = None;
-        for (k, shard) in shards.iter().enumerate() {
-            self.feed.swap(session)?;
-            let steps = shard.rows.len() / self.order.batch;
-            self.put_in_order(session, step as u32, steps)?;
-            let next = shards.get(k + 1).or(behind.first());
-            let train = self.train.from(step as u64);
-            let failed = self.feed.turn(session, train, steps, (next, took))?;
-            step += steps;
-            match failed {
-                // The epoch is done, and the one behind it will find the same.
-                Some(_) if k + 1 == shards.len() => {}
-                Some(error) => return Err(error),
-                None if k + 1 == shards.len() => self.ahead = more.then_some(epoch + 1),
-                None => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts the rows of a shard of so many steps in order, of which this is the first.
-    fn put_in_order(&self, session: &mut Session, step: u32, steps: usize) -> Result<()> {
-        let Order { shard, batch, .. } = self.order;
-        let turns = shard / batch;
-        if steps == turns {
-            return session.run(self.shuffle, 1);
-        }
-        // Not the number of a shard of full size, which may begin as many rounds of steps from the first.
-        let number = (step / turns as u32) | (1 << 31);
-        let mut all = Vec::with_capacity(self.keys.len() * shard);
-        for keys in &self.keys {
-            let order = permutation(keys, number, steps * batch);
-            let mut places = vec![0; shard];
-            for (k, rows) in order.chunks(batch).enumerate() {
-                // Where the step finds its rows (`ops/rows.rs`).
-                let at = step.wrapping_add(k as u32) as usize % turns * batch;
-                places[at..][..batch].copy_from_slice(rows);
-            }
-            all.extend(places);
-        }
-        session.write(self.rows, &all)
-    }
-
-    /// What goes up in an epoch, counted from 0.
-    pub fn uploads(&self, epoch: usize) -> Result<Uploads> {
-        let shards = self.order.shards(epoch);
-        let mut bytes = 0;
-        for shard in &shards {
-            bytes += self.feed.bytes(shard.len())?;
-            if shard.len() < self.order.shard {
-                bytes += 4 * (self.keys.len() * self.order.shard) as u64;
-            }
-        }
-        Ok(Uploads {
-            shard_rows: self.order.shard,
-            shard_bytes: self.feed.bytes(self.order.shard)?,
-            shards: shards.len(),
-            epoch_bytes: bytes,
-        })
-    }
-}
-
-/// What goes up to the device in an epoch of data in shards; [`Fit::uploads`](super::Fit::uploads) tells
-/// before anything runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Uploads {
-    /// Rows of a shard; the last of a run of rows may have fewer.
-    pub shard_rows: usize,
-    /// Bytes of a shard. The device keeps twice as many.
-    pub shard_bytes: u64,
-    /// Shards of the first epoch; one more or less in others.
-    pub shards: usize,
-    /// Bytes of the first epoch, orders of short shards included.
-    pub epoch_bytes: u64,
 }
 
 /// The error with the shard before its place.

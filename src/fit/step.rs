@@ -5,19 +5,22 @@ use std::fmt;
 
 use super::by_hand::none;
 use super::loss::Loss;
+use super::over::{self, OverShards};
 use super::pace::Pace;
 use super::resident::Need;
+use super::saved::Seed;
 use super::setup::{Setup, Wishes};
-use super::shards::Given;
+use super::shards::{Epochs, Given, Take};
 use super::training::Training;
 use super::weights::Weights;
-use crate::data::Dataset;
+use crate::data::{Dataset, Shards};
 use crate::error::{Error, Result};
 use crate::exec::profile::Profile;
 use crate::exec::{Device, Traffic};
 use crate::model::Model;
 use crate::optim::Optimizer;
 use crate::plan::Launch;
+use crate::run::Session;
 use crate::tensor::{Element, Host};
 
 /// A training step: load a mini-batch, forward, gradients, update; compiled once.
@@ -160,12 +163,57 @@ impl<'a> TrainStepBuilder<'a> {
     /// # Errors
     /// As [`TrainStepBuilder::compile`]; columns that are missing or do not fit, by name.
     pub fn compile_over(&self, data: &Dataset, device: &Device) -> Result<TrainStep> {
-        self.made(Some(data), device)
+        let data = Given::Whole(Cow::Borrowed(data));
+        self.made(Some(&data), device)
     }
 
-    fn made(&self, data: Option<&Dataset>, device: &Device) -> Result<TrainStep> {
-        let data = data.map(|data| Given::Whole(Cow::Borrowed(data)));
-        let setup = self.setup(data.as_ref());
+    /// Compiles a step over rows that are more than the device has room for, on the mini-batches that
+    /// [`Fit::run`](super::Fit::run) trains on.
+    ///
+    /// ```
+    /// use wgrad::data::{Dataset, Shards};
+    /// # use wgrad::exec::{Choice, Device};
+    /// # use wgrad::fit::{Loss, TrainStep};
+    /// # use wgrad::model::{Model, layers::*};
+    /// # use wgrad::optim::{AdamW, Optimizer};
+    ///
+    /// # let x: Vec<f32> = (0..1000).map(|i| i as f32 / 1000.0).collect();
+    /// # let model = Model::sequential([1]).then(Dense::new(1)).build()?;
+    /// # let (loss, optimizer) = (Loss::mse(), Optimizer::new(AdamW::default(), 0.01));
+    /// # let device = Device::open(Choice::Cpu)?;
+    /// let data = Dataset::new().with("input", [1], x.clone())?.with("target", [1], x)?;
+    /// let step = TrainStep::builder(&model, &loss, &optimizer).batch(10);
+    /// let mut step = step.compile_over_shards(Shards::of(&data, 200), &device)?;
+    /// step.run(50)?; // of the 100 steps of an epoch, in 5 shards or 6
+    /// assert!(step.loss()?[0].is_finite());
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`TrainStepBuilder::compile_over`]; what keeps the first row from being read, or all of them where one shard
+    /// holds them; [`Error::Setting`] for shards that hold no mini-batch.
+    pub fn compile_over_shards<'d>(
+        &self,
+        shards: Shards<'d>,
+        device: &Device,
+    ) -> Result<OverShards<'d, TrainStep>> {
+        let data = Given::open("training", shards.into())?;
+        let mut step = self.made(Some(&data), device)?;
+        let seed = Seed {
+            seed: self.seed,
+            first_replica: 0,
+            replicas: self.replicas,
+        };
+        let programs = step.training.over_shards();
+        let epochs = Epochs::of(&data, &step.needs, programs, seed, self.batch);
+        if epochs.is_some() {
+            step.pace = Pace::over_shards();
+        }
+        Ok(OverShards::new(step, epochs))
+    }
+
+    fn made(&self, data: Option<&Given<'_>>, device: &Device) -> Result<TrainStep> {
+        let setup = self.setup(data);
         let (needs, training) = (setup.needs()?, setup.compile(device)?);
         let epoch = data.map(|_| training.epoch_steps as u64);
         Ok(TrainStep {
@@ -174,6 +222,39 @@ impl<'a> TrainStepBuilder<'a> {
             pace: Pace::new(epoch),
             asked: 0,
         })
+    }
+}
+
+impl OverShards<'_, TrainStep> {
+    /// Takes steps, on the mini-batches that come next. They may end within a shard, and go on there.
+    ///
+    /// # Errors
+    /// As [`TrainStep::run`]; what keeps a shard from being read or does not fit in it, by shard and rows. The
+    /// steps before that shard are taken then ([`TrainStep::steps`]), and the next call reads it anew.
+    pub fn run(&mut self, steps: u64) -> Result<()> {
+        match self.parts() {
+            (step, None) => step.run(steps),
+            (TrainStep { training, pace, .. }, Some(epochs)) => {
+                over::take(epochs, &mut training.session, pace, steps, None)
+            }
+        }
+    }
+
+    /// Takes steps as [`OverShards::run`] does, at least one, and tells where the time goes, over
+    /// [`TrainStep::launches`].
+    ///
+    /// # Errors
+    /// As [`OverShards::run`].
+    pub fn profile(&mut self, steps: u64) -> Result<Profile> {
+        let steps = steps.max(1);
+        let (TrainStep { training, pace, .. }, Some(epochs)) = self.parts() else {
+            return TrainStep::profile(self, steps);
+        };
+        let mut runs = training.measure(steps)?;
+        let mut measured = |session: &mut Session, now| session.run_measured(&mut runs, now);
+        let by = Some(&mut measured as Take<'_>);
+        over::take(epochs, &mut training.session, pace, steps, by)?;
+        Ok(runs.profile())
     }
 }
 
@@ -242,7 +323,7 @@ impl TrainStep {
     ) -> Result<()> {
         let mut left = steps;
         while left > 0 {
-            let (now, begins) = self.pace.next(left);
+            let (now, begins) = self.pace.next(left)?;
             if begins {
                 self.training.shuffle()?;
             }

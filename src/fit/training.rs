@@ -9,7 +9,7 @@ use super::checkpoint::{Checkpoint, STATES, State, WEIGHTS};
 use super::metric::Metric;
 use super::resident::LABELS_THAT_COUNT;
 use super::saved::{self, Saved, array};
-use super::shards::{self, Feed, Pair};
+use super::shards::{self, Feed, Pair, Programs};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::exec::profile::Runs;
@@ -266,6 +266,16 @@ impl Training {
 
     pub fn run(&mut self, steps: u64) -> Result<()> {
         self.train.run(&mut self.session, steps)
+    }
+
+    /// What training over shards is made of.
+    pub(super) fn over_shards(&self) -> Programs<'_> {
+        Programs {
+            shuffle: self.order,
+            rows: self.rows,
+            train: self.train,
+            pairs: &self.pairs,
+        }
     }
 
     /// Begins to measure about so many steps, taken by [`Training::run_measured`].

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::fit::cost::mean_of_terms;
 use crate::fit::loss::Loss;
-use crate::fit::resident::{Columns, Need, Resident, Who, of_set};
+use crate::fit::resident::{Columns, Need, Resident, Sharded, Who, of_set};
 use crate::graph::{Graph, Kind};
 use crate::model::{Input, Model, Pass, Role, Scope, Variables};
 use crate::ops::constant::Constant;
@@ -70,8 +70,10 @@ pub(super) struct Written {
     pub nets: Vec<(String, Variables)>,
     pub constants: Variables,
     pub resident: Resident,
+    /// Columns of data in shards.
+    pub shards: Option<Sharded>,
     pub fed: Vec<(String, Value)>,
-    /// What is wanted of what is fed.
+    /// What is wanted of what is fed, and of shards.
     pub needs: Vec<Need>,
     pub numbers: Vec<(String, Value)>,
     pub updates: Vec<Update>,
@@ -117,15 +119,17 @@ impl<'a> JointScope<'a> {
             .inputs
             .into_iter()
             .map(|(name, _, value)| (name, value));
+        let (fed, shards) = match self.columns {
+            Some(columns) => (vec![], columns.shards),
+            None => (fed.collect(), None),
+        };
         Ok(Written {
             graph: self.graph,
             nets: self.nets,
             constants: self.constants,
             resident: self.resident,
-            fed: match self.columns {
-                Some(_) => vec![],
-                None => fed.collect(),
-            },
+            shards,
+            fed,
             needs: self.needs,
             numbers: self.numbers,
             updates: self.updates,
@@ -343,8 +347,12 @@ impl<'a> JointScope<'a> {
         if self.needs.contains(&need) {
             return Ok(());
         }
-        if let Some(Columns { data, .. }) = &self.columns {
-            let held = need.check(data).and_then(|()| need.counts(data));
+        if let Some(Columns { data, shards, .. }) = &self.columns {
+            let held = need.check(data).and_then(|()| match shards {
+                None => need.counts(data),
+                // The one row that is known says nothing of the others.
+                Some(_) => Ok(()),
+            });
             held.map_err(|e| of_set(e, "training"))?;
         }
         self.needs.push(need);

@@ -1,13 +1,13 @@
 //! Runs over data in shards.
 
 use super::Fit;
-use crate::data::{DataRef, Order};
+use crate::data::DataRef;
 use crate::error::Result;
 use crate::exec::Device;
 use crate::fit::resident::Need;
-use crate::fit::shards::{Epochs, Feed, Given, Uploads};
+use crate::fit::saved::Seed;
+use crate::fit::shards::{Epochs, Given, Uploads};
 use crate::fit::training::Training;
-use crate::rng::keys;
 
 impl Fit<'_> {
     /// What an epoch of training data in shards uploads; `None` where they lie on the device as a whole,
@@ -43,27 +43,15 @@ impl Fit<'_> {
     /// Training over data in shards.
     pub(in crate::fit) fn epochs_over<'s>(
         &self,
-        data: &'s Given<'_>,
+        data: &Given<'s>,
         training: &Training,
-        needs: &'s [Need],
+        needs: &[Need],
     ) -> Option<Epochs<'s>> {
-        let feed = Feed::of("training", data, needs, &training.pairs)?;
-        let replicas = 0..self.replicas as u32;
-        Some(Epochs {
-            feed,
-            order: Order {
-                seed: self.seed,
-                rows: data.rows(),
-                batch: self.batch,
-                shard: data.shard(self.batch)?,
-            },
-            keys: replicas
-                .map(|r| keys(self.seed, self.first_replica + r))
-                .collect(),
-            shuffle: training.order?,
-            train: training.train,
-            rows: training.rows?,
-            ahead: None,
-        })
+        let seed = Seed {
+            seed: self.seed,
+            first_replica: self.first_replica,
+            replicas: self.replicas,
+        };
+        Epochs::of(data, needs, training.over_shards(), seed, self.batch)
     }
 }

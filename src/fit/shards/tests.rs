@@ -89,10 +89,10 @@ fn the_first_shard_of_an_epoch_is_uploaded_ahead() {
     let account = |epochs: &Epochs<'_>, epoch| epochs.uploads(epoch).unwrap().epoch_bytes;
     let begun = uploaded(&mut epochs, 0, true);
     assert_eq!(begun, account(&epochs, 0) + first(&epochs, 1));
-    assert_eq!(epochs.ahead, Some(1));
+    assert_eq!(epochs.ahead(), Some(1));
     let ended = uploaded(&mut epochs, 1, false);
     assert_eq!(ended, account(&epochs, 1) - first(&epochs, 1));
-    assert_eq!(epochs.ahead, None);
+    assert_eq!(epochs.ahead(), None);
     // An epoch that nobody has prepared reads its first shard itself.
     assert_eq!(uploaded(&mut epochs, 5, false), account(&epochs, 5));
 }

@@ -4,7 +4,7 @@ mod common;
 
 use foreign::front::{Gated, GoodEnough, MeanLargest, Points, curve};
 use wgrad::data::Shards;
-use wgrad::fit::{Fit, Inference, Loss, Metric, Weights};
+use wgrad::fit::{Fit, Inference, Loss, Metric, TrainStep, Weights};
 use wgrad::model::{Model, Registry, layers::*};
 use wgrad::optim::{AdamW, Optimizer};
 
@@ -62,5 +62,15 @@ fn a_source_of_this_crate_is_read_shard_by_shard() {
         // As the same rows in memory.
         let again = fit().run(Shards::of(&data, 60), &device).unwrap();
         assert_eq!(again.weights, outcome.weights);
+        // And in a loop of one's own.
+        let (loss, optimizer) = (Loss::mse(), Optimizer::new(AdamW::default(), 0.02));
+        let step = TrainStep::builder(&model, &loss, &optimizer).batch(20);
+        let mut step = step
+            .compile_over_shards(Shards::of(&source, 60), &device)
+            .unwrap();
+        while step.steps() < 600 {
+            step.run(50).unwrap();
+        }
+        assert_eq!(step.weights().unwrap(), outcome.weights);
     }
 }
