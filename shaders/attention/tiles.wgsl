@@ -27,6 +27,8 @@ const APART: u32 = TILE / ROWS;
 const QUADS: u32 = 8u;
 const STRIDE: u32 = 9u;
 override CHUNKS: u32 = (D + 31u) / 32u;
+// vec4s of a chunk that hold anything.
+override USED: u32 = min(QUADS, (D + 3u) / 4u);
 override WIDTH: u32 = HEADS * D;
 // What a hidden score is: the lowest number, which no other one is.
 const HIDDEN: f32 = -3.4028234663852886e38;
@@ -137,7 +139,7 @@ fn row_of(lane: u32) -> u32 {
 fn multiply(lane: u32, sums: ptr<function, array<vec4<f32>, ROWS>>) {
     let row = row_of(lane) * STRIDE;
     let column = columns_of(lane) * STRIDE;
-    for (var quad = 0u; quad < QUADS; quad++) {
+    for (var quad = 0u; quad < USED; quad++) {
         let x = right[column.x + quad];
         let y = right[column.y + quad];
         let z = right[column.z + quad];

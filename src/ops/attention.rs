@@ -411,7 +411,7 @@ pub static ATTENTION: Kernel = Kernel {
     demand: Demand {
         rounds: "1 + (S / 32) * ((D / 32) * 2)",
         barriers: "(S / 32) * ((D / 32) * 4 + 1) + 1",
-        issue: "(S / 32) * ((D / 32) * 450 + 180) + 100",
+        issue: "(S / 32) * ((D / 4) * 23 + (D / 32) * 266 + 180) + 100",
         words: "(D * 64) + 2 * S * D",
         ..Demand::UNSTATED
     },
@@ -454,7 +454,7 @@ pub static ATTENTION_GRAD: Kernel = Kernel {
     demand: Demand {
         rounds: "1 + (T / 32) * ((D / 32) * 3 + 1)",
         barriers: "(T / 32) * ((D / 32) * 8 + 2) + 1",
-        issue: "(T / 32) * ((D / 32) * 900 + 160) + 100",
+        issue: "(T / 32) * ((D / 4) * 46 + (D / 32) * 532 + 160) + 100",
         words: "(D * 128) + 3 * T * D",
         ..Demand::UNSTATED
     },
