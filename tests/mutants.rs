@@ -69,6 +69,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "attention" "the sum stays when a larger score comes": "total[r] * before[r]" => "total[r]";
     "attention" "the mixture stays when a larger score comes": "mixed[chunk * ROWS + r] * before[r] + more[r]" => "mixed[chunk * ROWS + r] + more[r]";
     "attention" "columns of the second vector for the fourth": "let w = right[column.w + quad];" => "let w = right[column.y + quad];";
+    "attention" "the last numbers of a head lost": "min(QUADS, (D + 3u) / 4u)" => "min(QUADS, D / 4u)";
     "attention" "a row that sees nothing divides by 0": "= select(share, 0.0, none)" => "= share";
     "attention" "levels without the largest": "select(most[r] + log(total[r]), 0.0, none)" => "select(log(total[r]), 0.0, none)";
     "attention" "levels of one head": "example * T * HEADS + head;" => "example * T * HEADS;";

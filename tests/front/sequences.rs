@@ -154,3 +154,20 @@ fn shares_written_out_are_those_in_tiles() {
         }
     }
 }
+
+/// No launch of a step over 256 places sees as many elements as these have scores, but where shares are dropped.
+#[test]
+fn attention_writes_no_scores() {
+    let largest = |dropout: f64| {
+        let block = TransformerBlock::new(2, 16).causal().dropout(dropout);
+        let model = Model::sequential([256, 8]).then(block).build().unwrap();
+        let (loss, optimizer) = (Loss::mse(), Optimizer::new(Sgd::default(), 0.1));
+        let step = TrainStep::builder(&model, &loss, &optimizer).batch(1);
+        let step = step.compile(&cpu()).unwrap();
+        let bindings = step.launches().iter().flat_map(|launch| &launch.bindings);
+        bindings.map(|binding| binding.elements).max().unwrap()
+    };
+    // Three projections side by side are most there is.
+    assert_eq!(largest(0.0), 256 * 24);
+    assert_eq!(largest(0.1), 2 * 256 * 256);
+}
