@@ -59,7 +59,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "argmax" "first class never looked at": "var best = 0u;" => "var best = 1u % K;";
     "attention" "a query sees the key behind it": "key > query)" => "key > query + 1u)";
     "attention" "keys beyond the last one are seen": "if query >= T || key >= S ||" => "if query >= T ||";
-    "attention" "what is hidden is seen": "return MASKED == 0u || mask[from_mask + key] > 0.0;" => "return true;";
+    "attention" "what is hidden is seen": "return shown > 0.0 && !is_nan(shown);" => "return true;";
     "attention" "the first example's mask for all": "from_mask = example * MASK_ROW;" => "from_mask = replica * N * MASK_ROW;";
     "attention" "keys for values": "from_kv + values * WIDTH + row" => "from_kv + row";
     "attention" "every head the first one's queries": "example * T * Q_ROW + head * D" => "example * T * Q_ROW";

@@ -76,7 +76,9 @@ fn four_deltas(at: vec4<u32>) -> vec4<f32> {
 fn of_queries(lane: u32, first: u32) {
     let quad = lane % QUADS;
     take_rows(lane, first);
-    let end = select(S, min(S, first + TILE), CAUSAL == 1u);
+    let seen_keys = select(S, min(S, first + TILE), CAUSAL == 1u);
+    // A tile may have keys alone.
+    let end = select(seen_keys, 0u, first >= T);
     for (var start = 0u; start < end; start += TILE) {
         var scored: array<vec4<f32>, ROWS>;
         var outer: array<vec4<f32>, ROWS>;
@@ -128,8 +130,9 @@ fn of_queries(lane: u32, first: u32) {
 fn of_keys(lane: u32, first: u32) {
     let quad = lane % QUADS;
     let columns = columns_of(lane);
-    // A key is seen by no query before it.
-    for (var start = select(0u, first, CAUSAL == 1u); start < T; start += TILE) {
+    // A key is seen by no query before it. A tile may have queries alone.
+    let end = select(T, 0u, first >= S);
+    for (var start = select(0u, first, CAUSAL == 1u); start < end; start += TILE) {
         take_rows(lane, start);
         var scored: array<vec4<f32>, ROWS>;
         var outer: array<vec4<f32>, ROWS>;
@@ -195,7 +198,7 @@ fn of_keys(lane: u32, first: u32) {
     }
 }
 
-// What a workgroup does: of which tile, of which head; whether of its keys, where one has queries and another one keys.
+// What a workgroup does: the first row of its tile, the head, and whether its rows are keys.
 struct Job {
     none: bool,
     keys: bool,
@@ -213,7 +216,7 @@ fn job_of(group: vec3<u32>, groups: vec3<u32>) -> Job {
     return Job(job >= N * HEADS * (tiles + more), keys, first, job / (tiles + more));
 }
 
-// Where one has both.
+// The job of a workgroup that has the queries and the keys of a tile.
 fn job_of_both(group: vec3<u32>, groups: vec3<u32>) -> Job {
     let tiles = (max(T, S) + TILE - 1u) / TILE;
     let job = group.y * groups.x + group.x;

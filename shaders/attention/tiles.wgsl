@@ -30,7 +30,7 @@ override CHUNKS: u32 = (D + 31u) / 32u;
 // vec4s of a chunk that hold anything.
 override USED: u32 = min(QUADS, (D + 3u) / 4u);
 override WIDTH: u32 = HEADS * D;
-// What a hidden score is: the lowest number, which no other one is.
+// What a hidden score is: the lowest number there is.
 const HIDDEN: f32 = -3.4028234663852886e38;
 
 @group(0) @binding(0) var<storage, read> q: array<f32>;
@@ -39,8 +39,8 @@ const HIDDEN: f32 = -3.4028234663852886e38;
 
 var<workgroup> left: array<vec4<f32>, 288>;
 var<workgroup> right: array<vec4<f32>, 288>;
-// Of a row and number k those of columns k, k + 8, k + 16 and k + 24: so threads that are neighbours read rows of the
-// right side that are, from different banks.
+// Number k of a row has its columns k, k + 8, k + 16 and k + 24. So neighbouring threads read neighbouring rows of the
+// right side, which lie in different banks.
 var<workgroup> scores: array<vec4<f32>, 288>;
 // What each of a row's threads gives to all of them.
 var<workgroup> shares: array<f32, 256>;
@@ -105,7 +105,11 @@ fn sees(query: u32, key: u32) -> bool {
     if query >= T || key >= S || (CAUSAL == 1u && key > query) {
         return false;
     }
-    return MASKED == 0u || mask[from_mask + key] > 0.0;
+    if MASKED == 0u {
+        return true;
+    }
+    let shown = mask[from_mask + key];
+    return shown > 0.0 && !is_nan(shown);
 }
 
 // Which of a thread's scores are seen; keys are rows where `turned`.

@@ -402,6 +402,7 @@ fn files(root: &Path, classes: &[String]) -> Result<Vec<(PathBuf, u32)>> {
 
 fn dataset(schema: &PictureSchema, files: &[(PathBuf, u32)]) -> Result<Dataset> {
     // Of several faults that of the first file is told, whichever thread is first.
+    // A place for each file, since tasks give nothing back.
     let mut read: Vec<Option<Result<Vec<u8>>>> = files.iter().map(|_| None).collect();
     let each = read.par_chunks_mut(1).zip(files.par_chunks(1));
     each.share(|(read, file)| read[0] = Some(schema.read(&file[0].0)));

@@ -70,10 +70,13 @@ enum Store<T> {
 /// The buffers of one replica, by the plan's number; empty where all replicas share one.
 type Own<T> = Vec<Store<T>>;
 
-/// Operations, or elements written where those are more, that a thread has done before others have been woken and have
-/// ended: some 80 µs.
+/// Operations that a thread has done before others have been woken and have ended: some 80 µs of products.
 #[cfg(feature = "threads")]
 const LITTLE: u64 = 8_000_000;
+
+/// What an element that is written counts as, whatever is done for it: up to 5 ns, as eˣ takes and a move to another place.
+#[cfg(feature = "threads")]
+const ELEMENT: u64 = 300;
 
 /// Whether running launches so often is done sooner on the thread that asks for it.
 #[cfg(feature = "threads")]
@@ -81,8 +84,8 @@ fn is_little(launches: &[Launch], replicas: usize, times: u64) -> bool {
     let work = |launch: &Launch| {
         let bindings = launch.bindings.iter().zip(launch.kernel.bindings);
         let written = bindings.filter(|(_, declared)| declared.access != Access::Read);
-        let elements: usize = written.map(|(b, _)| b.elements * replicas).sum();
-        launch.flops.max(elements as u64)
+        let elements: u64 = written.map(|(b, _)| b.elements as u64).sum();
+        launch.flops + ELEMENT * elements * replicas as u64
     };
     let all: u64 = launches.iter().map(work).sum();
     all.saturating_mul(times) < LITTLE
@@ -479,10 +482,10 @@ mod tests {
         let read_much = [launch([usize::MAX, 100], 10)];
         assert!(is_little(&read_much, 1, 1));
         assert!(!is_little(&read_much, 1, u64::MAX));
-        let replicas = LITTLE as usize / 100;
+        let replicas = LITTLE.div_ceil(100 * ELEMENT) as usize;
         assert!(is_little(&read_much, replicas - 1, 1));
         assert!(!is_little(&read_much, replicas, 1));
-        let much = [launch([1, 1], LITTLE - 1), launch([1, 1], 0)];
+        let much = [launch([1, 1], LITTLE - ELEMENT - 1), launch([1, 1], 0)];
         assert!(is_little(&much[..1], 1, 1));
         assert!(!is_little(&much, 1, 1));
         assert!(!is_little(&much[..1], 1, 2));

@@ -171,3 +171,49 @@ fn attention_writes_no_scores() {
     assert_eq!(largest(0.0), 256 * 24);
     assert_eq!(largest(0.1), 2 * 256 * 256);
 }
+
+#[test]
+fn attention_tells_of_masks_and_of_dropout() {
+    let refused = |attention: MultiHeadAttention, extents: Option<usize>, memory: bool| {
+        let built = Model::build(|m| {
+            let mut inputs = vec![m.input("input", [3, 4])];
+            if memory {
+                inputs.push(m.input("memory", [5, 4]));
+            }
+            inputs.extend(extents.map(|places| m.input("mask", [places])));
+            let y = m.join("attention", attention, &inputs);
+            m.output("output", y);
+        });
+        built.unwrap_err().to_string()
+    };
+    let two = || MultiHeadAttention::new(2);
+    for (told, wanted) in [
+        (
+            refused(two().masked(), Some(3), true),
+            "mask: found [2, 3]; wanted [2, 5]",
+        ),
+        (
+            refused(
+                MultiHeadAttention { heads: 1, ..two() }.masked(),
+                Some(4),
+                false,
+            ),
+            "mask: found [2, 4]; wanted [2, 3]",
+        ),
+        (
+            refused(two(), Some(3), false),
+            "a mask goes with `masked` alone",
+        ),
+        (
+            refused(two(), Some(5), true),
+            "found 3 inputs; wanted x and perhaps a memory; a mask goes with",
+        ),
+        (
+            refused(two().masked(), None, false),
+            "found 1 inputs; wanted x and perhaps a memory, and then a mask",
+        ),
+        (refused(two().dropout(7.0), None, false), "p: found 7"),
+    ] {
+        assert!(told.contains(wanted), "{told}");
+    }
+}

@@ -153,12 +153,14 @@ impl<'a> Epochs<'a> {
         if first != self.present.end || !matches!(self.next, Next::There) {
             self.feed.load(session, shard)?;
         }
-        self.feed.swap(session)?;
-        self.put_in_order(session, first as u32, steps)?;
-        self.next = match shards.get(place + 1) {
+        let next = match shards.get(place + 1) {
             Some(next) => Next::of(Some(next)),
             None => Next::of(numbered(self.order.shards(epoch + 1)).first()),
         };
+        self.feed.swap(session)?;
+        // What was uploaded is the present one now, whatever becomes of its order.
+        self.next = next;
+        self.put_in_order(session, first as u32, steps)?;
         self.present = first..end;
         Ok(())
     }

@@ -15,10 +15,11 @@ const MASKED: f64 = -1e30;
 
 /// Attention of several heads: softmax(Q Kᵀ/√d) V of each head, `[N, T, D]` → `[N, T, D]`. Inputs: x
 /// alone attends to itself; x and a memory `[N, S, D]` attends to that; with `masked` the last input is
-/// `[N, S]`, floats in which 0 hides a place from all others. What sees nothing takes nothing: its row is `out_proj.bias`.
+/// `[N, S]`, floats of which only those above 0 show their places; the others are hidden from all. What sees nothing takes
+/// nothing: its row is `out_proj.bias`.
 ///
 /// No matrix `[T, S]` is written but where shares are dropped, while training with `dropout`, and for heads of more than 128
-/// numbers (`ops::attention`).
+/// numbers (`ops::attention`). There what is hidden must be finite.
 ///
 /// Weights `in_proj_weight [3 D, D]`, `in_proj_bias [3 D]` (Q, K and V one after the other),
 /// `out_proj.weight [D, D]`, `out_proj.bias [D]`.
@@ -202,6 +203,8 @@ layer!(
     "multi_head_attention",
     |layer, scope, inputs| {
         let kind = "multi_head_attention";
+        crate::ops::dropout::check("p", layer.dropout)?;
+        let given = inputs.len();
         let (inputs, mask) = match (layer.masked, inputs) {
             (true, [inputs @ .., mask]) => (inputs, Some(*mask)),
             _ => (inputs, None),
@@ -209,9 +212,12 @@ layer!(
         let (x, memory) = match inputs {
             [x] => (*x, None),
             [x, memory] => (*x, Some(*memory)),
-            other => {
-                let found = format!("{} inputs", other.len());
-                let wanted = "x and perhaps a memory, then the mask if it is masked";
+            _ => {
+                let found = format!("{given} inputs");
+                let wanted = match layer.masked {
+                    true => "x and perhaps a memory, and then a mask, since it is `masked`",
+                    false => "x and perhaps a memory; a mask goes with `masked` alone",
+                };
                 return Err(Error::shape(kind, found, wanted));
             }
         };
@@ -223,7 +229,7 @@ layer!(
             Some(memory) => scope
                 .ty(memory)?
                 .shape
-                .axes::<3>(kind, "a memory [N, S, D]")?,
+                .axes::<3>(kind, "a memory [N, S, D]; a mask goes with `masked` alone")?,
         };
         if layer.heads == 0 || d % layer.heads != 0 || [m, e] != [n, d] {
             let found = format!(
@@ -232,6 +238,13 @@ layer!(
             );
             let wanted = "x [N, T, D] and a memory [N, S, D], D a multiple of the heads";
             return Err(Error::shape(kind, found, wanted));
+        }
+        if let Some(mask) = mask {
+            let found = scope.ty(mask)?.shape.to_string();
+            if scope.extents(mask)? != [n, s] {
+                let wanted = format!("[{n}, {s}], a number for each place that is attended to");
+                return Err(Error::shape(format!("{kind}, mask"), found, wanted));
+            }
         }
         let start = Initializer::GlorotUniform.with_fans(d, 3 * d);
         let weight = scope.parameter("in_proj_weight", &[3 * d, d], start)?;

@@ -10,12 +10,15 @@ use crate::functions::{exp, ln};
 use crate::kernel::Args;
 use crate::threads::prelude::*;
 
-/// Queries that go through together.
+/// Queries that go through together, and fewer where they would not be tasks enough.
 const ROWS: usize = 64;
+const FEW_ROWS: usize = 16;
+/// Tasks that are enough.
+const TASKS: usize = 16;
 
 impl Head {
-    /// How many keys the queries before `end` see at most.
-    fn seen(&self, end: usize) -> usize {
+    /// How many keys come before the last one that queries before `end` may see.
+    fn reach(&self, end: usize) -> usize {
         if self.causal { self.s.min(end) } else { self.s }
     }
 
@@ -64,7 +67,7 @@ fn transposed(of: Matrix<'_>) -> Matrix<'_> {
     }
 }
 
-/// Whether products with what is hidden are 0.
+/// Whether these inputs are finite, so that 0 times what is hidden is 0.
 fn finite(a: &Args<'_, f32>, inputs: &[usize]) -> bool {
     let part = |part: &[f32]| part.iter().fold(true, |all, x| all & x.is_finite());
     inputs.iter().all(|&k| a.f(k).chunks(4096).all(part))
@@ -80,20 +83,24 @@ pub(super) fn attention(a: &mut Args<'_, f32>) {
     let Some(&Head { t, heads: h, d, .. }) = heads.first() else {
         return;
     };
+    let many = heads.len() / h * t.div_ceil(ROWS) >= TASKS;
+    let several = if many { ROWS } else { FEW_ROWS };
     let examples = y.chunks_mut(t * h * d).zip(levels.chunks_mut(t * h));
     let tasks = examples
         .zip(heads.chunks(h))
         .flat_map(|((y, levels), heads)| {
-            let blocks = y.chunks_mut(ROWS * h * d).zip(levels.chunks_mut(ROWS * h));
+            let blocks = y
+                .chunks_mut(several * h * d)
+                .zip(levels.chunks_mut(several * h));
             blocks
                 .enumerate()
-                .map(move |(k, block)| (k * ROWS, block, heads))
+                .map(move |(k, block)| (k * several, block, heads))
         });
     let tasks: Vec<_> = tasks.collect();
     tasks.into_par_iter().share(|(first, (y, levels), heads)| {
         let rows = levels.len() / h;
         for (number, head) in heads.iter().enumerate() {
-            let seen = head.seen(first + rows);
+            let seen = head.reach(first + rows);
             let mut shares = vec![0.0; rows * seen];
             let mut totals = vec![0.0; rows];
             let mut mixed = vec![0.0; rows * d];
@@ -141,7 +148,7 @@ struct Shares<'a> {
     /// `[rows, seen]`, products before.
     shares: &'a mut [f32],
     totals: &'a mut [f32],
-    /// Every H-th.
+    /// From this head's on, every H-th is of it.
     levels: &'a mut [f32],
 }
 
@@ -155,7 +162,7 @@ impl WithSimd for Shares<'_> {
         let levels = self.levels.iter_mut().step_by(head.heads);
         let rows = self.shares.chunks_exact_mut(seen).zip(levels);
         for (r, ((row, level), total)) in rows.zip(self.totals).enumerate() {
-            let (row, hidden) = row.split_at_mut(seen.min(head.seen(self.first + r + 1)));
+            let (row, hidden) = row.split_at_mut(seen.min(head.reach(self.first + r + 1)));
             hidden.fill(0.0);
             scored(row, self.mask, scale);
             let most = largest(row);
@@ -204,7 +211,7 @@ fn of_head(head: &Head, a: [&[f32]; 6], made: &mut [f32]) {
     let mut slopes = shares.clone();
     for (block, dq) in dq.chunks_mut(ROWS * d).enumerate() {
         let (first, rows) = (block * ROWS, dq.len() / d);
-        let seen = head.seen(first + rows);
+        let seen = head.reach(first + rows);
         let (shares, slopes) = (&mut shares[..rows * seen], &mut slopes[..rows * seen]);
         let (queries, up) = (head.queries(q, first), head.rows(g, first));
         let (keys, values) = (head.keys(kv, false), head.keys(kv, true));
@@ -246,7 +253,7 @@ impl WithSimd for Slopes<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let (head, scale) = (self.head, self.head.scale as f32);
-        let seen = head.seen(self.first + ROWS.min(head.t - self.first));
+        let seen = head.reach(self.first + ROWS.min(head.t - self.first));
         let rows = self.shares.chunks_exact_mut(seen);
         for (r, (shares, slopes)) in rows.zip(self.slopes.chunks_exact_mut(seen)).enumerate() {
             let i = self.first + r;
@@ -256,7 +263,7 @@ impl WithSimd for Slopes<'_> {
                 delta += g * y;
             }
             let level = self.levels[head.level(i)];
-            let sees = seen.min(head.seen(i + 1));
+            let sees = seen.min(head.reach(i + 1));
             let (shares, hidden) = shares.split_at_mut(sees);
             hidden.fill(0.0);
             slopes[sees..].fill(0.0);

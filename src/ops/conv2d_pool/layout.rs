@@ -191,7 +191,7 @@ impl Layout {
         let wide = is_wide();
         let mut columns = lend(groups * blocks * taps * LANES);
         columns.fill(0.0);
-        let all = columns.chunks_mut((blocks * taps * LANES).max(1));
+        let all = columns.chunks_mut(blocks * taps * LANES);
         for (mut to, mut w) in all.zip(w.chunks(filters * taps)) {
             while !w.is_empty() {
                 let lanes = match wide && to.len() > taps * LANES {
