@@ -11,6 +11,7 @@ use wgrad::graph::Graph;
 use wgrad::ops::adaptive_avg_pool2d::AdaptiveAvgPool2d;
 use wgrad::ops::adaptive_max_pool2d::AdaptiveMaxPool2d;
 use wgrad::ops::add::Add;
+use wgrad::ops::attention::Attention;
 use wgrad::ops::bmm::Bmm;
 use wgrad::ops::concat::Concat;
 use wgrad::ops::conv_transpose2d::ConvTranspose2d;
@@ -203,6 +204,15 @@ fn add(graph: &mut Graph, op: impl Op + 'static, inputs: &[Value]) -> Value {
 }
 
 /// Two heads over five places of six numbers, in a residual wire under a layer normalization.
+fn attend(graph: &mut Graph, inputs: &[Value], causal: bool) -> Vec<Value> {
+    let attention = Attention {
+        heads: 2,
+        causal,
+        masked: false,
+    };
+    vec![graph.op(Arc::new(attention), inputs).unwrap()[0]]
+}
+
 fn attention(graph: &mut Graph, inputs: &[Value]) -> Vec<Value> {
     let [x, q, k, v, o, gamma, beta] = *inputs else {
         panic!("{} inputs", inputs.len())
@@ -414,6 +424,10 @@ fn parts() -> Vec<(&'static str, Build)> {
         ("cat.nine", |graph, v| vec![cat(graph, v, 1).unwrap()]),
         ("stack.first", |graph, v| vec![stack(graph, v, 0).unwrap()]),
         ("stack.last", |graph, v| vec![stack(graph, v, 2).unwrap()]),
+        ("attention.own", |graph, v| attend(graph, v, false)),
+        ("attention.causal", |graph, v| attend(graph, v, true)),
+        ("attention.cross", |graph, v| attend(graph, v, false)),
+        ("attention.cross_causal", |graph, v| attend(graph, v, true)),
         ("heads.two", |graph, v| {
             let split = SplitHeads { parts: 2, heads: 3 };
             let parts = graph.op(Arc::new(split), v).unwrap();

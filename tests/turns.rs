@@ -14,6 +14,7 @@ use wgrad::kernel::Kernel;
 use wgrad::ops::activation::Activation;
 use wgrad::ops::adaptive_avg_pool2d::{AdaptiveAvgPool2d, AdaptiveAvgPool2dGrad};
 use wgrad::ops::argmax::Argmax;
+use wgrad::ops::attention::{Attention, AttentionGrad};
 use wgrad::ops::avg_pool2d::AvgPool2d;
 use wgrad::ops::bmm::Bmm;
 use wgrad::ops::conv2d::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad};
@@ -397,6 +398,19 @@ const FAMILIES: &[(&str, Family)] = &[
     ("softmax", |n| {
         Case::new(Softmax { axis: 1 }, 1).fixed(&[1, 64 * n], Fill::Distinct)
     }),
+    ("attention", |n| {
+        Case::new(ATTENTION, 1)
+            .fixed(&[1, 1, 1], Fill::Uniform(-1.0, 1.0))
+            .fixed(&[1, n, 2], Fill::Uniform(-1.0, 1.0))
+    }),
+    ("attention gradient", |n| {
+        Case::new(AttentionGrad(ATTENTION), 1)
+            .fixed(&[1, 1, 1], Fill::Uniform(-1.0, 1.0))
+            .fixed(&[1, n, 2], Fill::Uniform(-1.0, 1.0))
+            .fixed(&[1, 1, 1], Fill::Uniform(-1.0, 1.0))
+            .fixed(&[1, 1, 1], Fill::Number(10.0))
+            .fixed(&[1, 1, 1], Fill::Uniform(-1.0, 1.0))
+    }),
     ("largest of a row", |n| {
         Case::new(Argmax, 1).fixed(&[2, n], Fill::Distinct)
     }),
@@ -413,7 +427,13 @@ const FAMILIES: &[(&str, Family)] = &[
 
 /// What a kernel does besides its sum: the loop is that of the kernel without it, which a family
 /// reaches.
-const ENDS: &[&str] = &["_slope", "_bias"];
+const ENDS: &[&str] = &["_slope", "_bias", "_self"];
+
+const ATTENTION: Attention = Attention {
+    heads: 1,
+    causal: false,
+    masked: false,
+};
 
 /// Further kernels with a loop over a size that no family reaches, by what their names begin
 /// with, and why that is no gap.
@@ -550,7 +570,10 @@ fn loops_as_long_as_the_checker_allows_are_taken_whole() {
             let found = prepared.run(&mut session, &given).unwrap();
             println!("{name}: {kernel} at {n}, {turns} turns at most");
             // A softmax adds up what is not exact.
-            let allowed = if *name == "softmax" { 1e-3 } else { 1e-5 };
+            let allowed = match *name {
+                "softmax" | "attention" | "attention gradient" => 1e-3,
+                _ => 1e-5,
+            };
             same(
                 &format!("{name}: {kernel} at {n}"),
                 allowed,
