@@ -13,14 +13,17 @@
 
 use std::sync::Arc;
 
-use super::{Backward, Case, Fill, Lowered, Lowering, Op, Operand, Value, arity, floats, grid};
+use super::{Backward, Lowered, Lowering, Op, Operand, Value, arity, floats, grid};
 use crate::error::{Error, Result};
 use crate::interchange::{Extent, Site, Tensor};
-use crate::kernel::{Args, Bind, Demand, Kernel, Target};
+use crate::kernel::{Bind, Demand, Kernel, Target};
 use crate::shape::Type;
-use crate::tensor::Real;
 
+mod cases;
 mod optimized;
+mod reference;
+
+pub use cases::cases;
 
 /// y = softmax(Q Kᵀ/√d) V by heads: input `[N, T, 3 · H · d]`, queries, keys and values side by side, or queries
 /// `[N, T, H · d]` and keys and values `[N, S, 2 · H · d]`; if `masked` then a mask `[N, S]`, in which only keys
@@ -406,7 +409,7 @@ pub static ATTENTION: Kernel = Kernel {
         "N", "T", "S", "HEADS", "D", "Q_ROW", "KV_ROW", "KEYS", "MASK_ROW", "MASKED", "CAUSAL",
         "SCALE",
     ],
-    reference: crate::reference!(attention),
+    reference: crate::reference!(reference::attention),
     optimized: Some(optimized::attention),
     // Of a tile the first chunk of keys and of values are one round, every further chunk of either another one.
     demand: Demand {
@@ -449,7 +452,7 @@ pub static ATTENTION_GRAD: Kernel = Kernel {
         Bind::write("dq").of("N * T * HEADS * D"),
         Bind::write("dkv").of("2 * N * S * HEADS * D"),
     ],
-    reference: crate::reference!(attention_grad),
+    reference: crate::reference!(reference::attention_grad),
     optimized: Some(optimized::attention_grad),
     // Workgroups with keys have most to do.
     demand: Demand {
@@ -506,231 +509,6 @@ pub static KERNELS: &[&Kernel] = &[
     &ATTENTION_GRAD_IN_TURN,
     &ATTENTION_SELF_GRAD_IN_TURN,
 ];
-
-/// Where the rows of a head stand.
-#[derive(Clone, Copy)]
-struct Head {
-    t: usize,
-    s: usize,
-    heads: usize,
-    d: usize,
-    q_row: usize,
-    kv_row: usize,
-    keys: usize,
-    mask_row: usize,
-    masked: bool,
-    causal: bool,
-    scale: f64,
-    /// Which example and which head.
-    example: usize,
-    head: usize,
-}
-
-impl Head {
-    /// All heads of all examples of a launch.
-    fn all<T: Real>(a: &Args<'_, T>) -> impl Iterator<Item = Self> + use<T> {
-        let first = Self {
-            t: a.size("T"),
-            s: a.size("S"),
-            heads: a.size("HEADS"),
-            d: a.size("D"),
-            q_row: a.size("Q_ROW"),
-            kv_row: a.size("KV_ROW"),
-            keys: a.size("KEYS"),
-            mask_row: a.size("MASK_ROW"),
-            masked: a.size("MASKED") == 1,
-            causal: a.size("CAUSAL") == 1,
-            scale: a.number("SCALE"),
-            example: 0,
-            head: 0,
-        };
-        let each = (0..a.size("N")).flat_map(move |n| (0..first.heads).map(move |h| (n, h)));
-        each.map(move |(example, head)| Self {
-            example,
-            head,
-            ..first
-        })
-    }
-
-    fn width(&self) -> usize {
-        self.heads * self.d
-    }
-
-    /// Where query i begins.
-    fn query(&self, i: usize) -> usize {
-        (self.example * self.t + i) * self.q_row + self.head * self.d
-    }
-
-    /// Where key j begins; its value is [`Head::width`] behind.
-    fn key(&self, j: usize) -> usize {
-        (self.example * self.s + j) * self.kv_row + self.keys + self.head * self.d
-    }
-
-    /// Where row i of y begins.
-    fn row(&self, i: usize) -> usize {
-        (self.example * self.t + i) * self.width() + self.head * self.d
-    }
-
-    /// Where the level of row i stands.
-    fn level(&self, i: usize) -> usize {
-        (self.example * self.t + i) * self.heads + self.head
-    }
-
-    /// Whether query i sees key j.
-    fn sees<T: Real>(&self, mask: &[T], i: usize, j: usize) -> bool {
-        let shown = || mask[self.example * self.mask_row + j].wide() > 0.0;
-        !(self.causal && j > i) && (!self.masked || shown())
-    }
-
-    /// The score of each key that query i sees; NaN where it is not finite.
-    fn scores<T: Real>(&self, q: &[T], kv: &[T], mask: &[T], i: usize) -> Vec<(usize, T)> {
-        let q = &q[self.query(i)..][..self.d];
-        let seen = (0..self.s).filter(|&j| self.sees(mask, i, j));
-        let scored = seen.map(|j| {
-            let k = &kv[self.key(j)..][..self.d];
-            let product: T = q.iter().zip(k).map(|(&q, &k)| q * k).sum();
-            let score = product * T::of(self.scale);
-            let finite = score.wide().is_finite();
-            (j, if finite { score } else { T::of(f64::NAN) })
-        });
-        scored.collect()
-    }
-}
-
-fn attention<T: Real>(a: &mut Args<'_, T>) {
-    let (q, kv, mask) = (a.f(0), a.f(1), a.f(2));
-    let heads: Vec<Head> = Head::all(a).collect();
-    let (y, levels) = (a.f_mut(3), a.f_mut(4)); // [N, T, H d], [N, T, H]
-    for head in heads {
-        for i in 0..head.t {
-            let scores = head.scores(q, kv, mask, i);
-            let y = &mut y[head.row(i)..][..head.d];
-            let level = &mut levels[head.level(i)];
-            y.fill(T::ZERO);
-            let (largest, total) =
-                super::softmax::exponents(scores.iter().map(|&(_, score)| score));
-            *level = if scores.is_empty() {
-                T::ZERO
-            } else {
-                largest + total.ln()
-            };
-            for (j, score) in scores {
-                let share = (score - largest).exp() / total;
-                let v = &kv[head.key(j) + head.width()..][..head.d];
-                for (y, &v) in y.iter_mut().zip(v) {
-                    *y += share * v;
-                }
-            }
-        }
-    }
-}
-
-fn attention_grad<T: Real>(a: &mut Args<'_, T>) {
-    let (q, kv, mask) = (a.f(0), a.f(1), a.f(2));
-    let (y, levels, g) = (a.f(3), a.f(4), a.f(5));
-    let heads: Vec<Head> = Head::all(a).collect();
-    // One buffer as q and kv are, or two.
-    let mut made: Vec<&mut [T]> = (6..a.slots.len()).map(|k| a.f_mut(k)).collect();
-    made.iter_mut().for_each(|made| made.fill(T::ZERO));
-    let of_kv = made.len() - 1;
-    let dot = |a: &[T], b: &[T]| -> T { a.iter().zip(b).map(|(&a, &b)| a * b).sum() };
-    for head in heads {
-        let (d, width) = (head.d, head.width());
-        for i in 0..head.t {
-            let up = &g[head.row(i)..][..d];
-            let delta = dot(up, &y[head.row(i)..][..d]);
-            for (j, score) in head.scores(q, kv, mask, i) {
-                let (query, key) = (head.query(i), head.key(j));
-                let p = (score - levels[head.level(i)]).exp();
-                let slope = p * (dot(up, &kv[key + width..][..d]) - delta) * T::of(head.scale);
-                for e in 0..d {
-                    made[0][query + e] += slope * kv[key + e];
-                    made[of_kv][key + e] += slope * q[query + e];
-                    made[of_kv][key + width + e] += p * up[e];
-                }
-            }
-        }
-    }
-}
-
-/// One place and several, one head and several, one number a head and many, primes, around a tile, more keys than queries and
-/// fewer; causal and with masks, of which one hides all keys.
-pub fn cases() -> Vec<Case> {
-    let uniform = Fill::Uniform(-1.0, 1.0);
-    let mut cases = Vec::new();
-    let case = |op: Attention, own: bool, [n, t, s, d]: [usize; 4]| {
-        let width = op.heads * d;
-        let case = Case::new(op, s.max(d));
-        let case = match own {
-            true => case.float(&[n, t, 3 * width], uniform),
-            false => {
-                let case = case.float(&[n, t, width], uniform);
-                case.float(&[n, s, 2 * width], uniform)
-            }
-        };
-        match op.masked {
-            true => case.fixed(&[n, s], Fill::Sparse),
-            false => case,
-        }
-    };
-    let op = |heads, causal, masked| Attention {
-        heads,
-        causal,
-        masked,
-    };
-    // Queries, keys and values in one input, or keys and values apart.
-    let (own, apart) = (true, false);
-    for (op, from, sizes) in [
-        (op(1, false, false), own, [1, 1, 1, 1]),
-        (op(2, false, false), own, [2, 3, 3, 5]),
-        (op(2, true, false), own, [2, 3, 3, 5]),
-        (op(2, false, true), own, [2, 3, 3, 5]),
-        (op(2, true, true), own, [2, 3, 3, 5]),
-        (op(3, true, true), apart, [2, 2, 7, 4]),
-        (op(2, true, true), apart, [3, 3, 3, 2]),
-        (op(1, true, false), apart, [2, 7, 2, 3]),
-    ] {
-        cases.push(case(op, from, sizes));
-    }
-    for (op, from, sizes) in [
-        (op(2, true, false), own, [2, 33, 33, 31]),
-        (op(1, false, true), own, [1, 32, 32, 32]),
-        (op(1, true, true), apart, [2, 31, 70, 17]),
-        (op(2, false, true), apart, [1, 66, 35, 64]),
-        (op(1, true, false), own, [1, 67, 67, 20]),
-        (op(1, false, false), apart, [1, 35, 33, 97]),
-        (op(1, true, false), apart, [1, 33, 33, 128]),
-    ] {
-        cases.push(case(op, from, sizes).forward_only());
-        cases.push(grad_case(op, from, sizes));
-    }
-    let none = Case::new(op(2, false, true), 4).float(&[2, 3, 24], uniform);
-    cases.push(none.fixed(&[2, 3], Fill::Number(0.0)));
-    // Scores far apart.
-    let far = Case::new(op(1, false, false), 40).float(&[2, 40, 12], Fill::Uniform(-5.0, 5.0));
-    cases.push(far.forward_only());
-    cases
-}
-
-/// The gradient by itself: the levels are numbers that keep shares from growing beyond 1.
-fn grad_case(op: Attention, own: bool, [n, t, s, d]: [usize; 4]) -> Case {
-    let (uniform, width) = (Fill::Uniform(-1.0, 1.0), op.heads * d);
-    let case = Case::new(AttentionGrad(op), s.max(t));
-    let case = match own {
-        true => case.fixed(&[n, t, 3 * width], uniform),
-        false => {
-            let case = case.fixed(&[n, t, width], uniform);
-            case.fixed(&[n, s, 2 * width], uniform)
-        }
-    };
-    let case = match op.masked {
-        true => case.fixed(&[n, s], Fill::Sparse),
-        false => case,
-    };
-    let case = case.fixed(&[n, t, width], uniform);
-    let case = case.fixed(&[n, t, op.heads], Fill::Uniform(2.0, 4.0));
-    case.fixed(&[n, t, width], uniform)
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! Rows of several parts as heads of each part, as attention takes them. In x `[N, T, P · H · D]` queries, keys and values
+//! Rows of several parts as heads of each part, as attention takes them where its shares are written out. In x `[N, T, P · H · D]` queries, keys and values
 //! stand side by side; it becomes P values `[N, H, T, D]` in one launch, and back. Each op is the other's gradient; nothing
 //! is saved. Of a part that no gradient comes back through, the gradient is 0.
 //!

@@ -5,7 +5,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::super::gemm::{Matrix, serial};
 use super::super::sums::{Sums, largest};
-use super::Head;
+use super::reference::{self, Head};
 use crate::functions::{exp, ln};
 use crate::kernel::Args;
 use crate::threads::prelude::*;
@@ -75,7 +75,7 @@ fn finite(a: &Args<'_, f32>, inputs: &[usize]) -> bool {
 
 pub(super) fn attention(a: &mut Args<'_, f32>) {
     if !finite(a, &[0, 1]) {
-        return super::attention(a);
+        return reference::attention(a);
     }
     let (q, kv, mask) = (a.f(0), a.f(1), a.f(2));
     let heads: Vec<Head> = Head::all(a).collect();
@@ -287,7 +287,7 @@ impl WithSimd for Slopes<'_> {
 
 pub(super) fn attention_grad(a: &mut Args<'_, f32>) {
     if !finite(a, &[0, 1, 5]) {
-        return super::attention_grad(a);
+        return reference::attention_grad(a);
     }
     let given: [&[f32]; 6] = std::array::from_fn(|k| a.f(k));
     let heads: Vec<Head> = Head::all(a).collect();
