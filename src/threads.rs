@@ -1,8 +1,11 @@
 //! Work for several threads, where the feature `threads` is on; without it the same words mean
 //! one after the other on this thread. What is computed is the same bits.
 //!
-//! Little work is done [`alone`]: a thread from outside the pool that hands work in sleeps until it is done, and to wake
+//! A thread from outside the pool does its work itself, with the [`crew`]'s help. Little work is done [`alone`]: to wake
 //! threads takes as long as a small network takes for an example.
+
+#[cfg(feature = "threads")]
+mod crew;
 
 #[cfg(feature = "threads")]
 use std::cell::Cell;
@@ -29,25 +32,122 @@ pub(crate) fn alone<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
+/// Runs a program of launches, between which helpers stay awake.
+#[cfg(feature = "threads")]
+pub(crate) fn program<R>(run: impl FnOnce() -> R) -> R {
+    crew::CREW.program(run)
+}
+
 /// What kernels use of rayon. Its own `for_each` is not among it, since it shares out whatever [`alone`] says.
 #[cfg(feature = "threads")]
 pub(crate) mod prelude {
+    use std::sync::{Mutex, PoisonError};
+
+    use smallvec::SmallVec;
+
+    use rayon::iter::plumbing::{Producer, ProducerCallback};
     use rayon::prelude::ParallelIterator;
     pub(crate) use rayon::prelude::{
         IndexedParallelIterator, IntoParallelIterator, ParallelSlice, ParallelSliceMut,
     };
 
+    use super::crew::CREW;
+    use super::{ALONE, current_num_threads};
+
     /// Tasks that threads share.
     pub(crate) trait Tasks: IndexedParallelIterator {
-        /// Does all of them, on several threads unless this one is [`alone`](super::alone).
+        /// Does all of them, on several threads unless this one is [`alone`](super::alone): this one and the crew's, or
+        /// the pool's where this one is of the pool.
         fn share(self, task: impl Fn(Self::Item) + Send + Sync) {
-            // What cannot be split stays where it is: rayon asks no thread of the pool then.
-            let least = if super::ALONE.get() { usize::MAX } else { 1 };
-            self.with_min_len(least).for_each(task);
+            if ALONE.get() {
+                // What cannot be split stays where it is: rayon asks no thread of the pool then.
+                self.with_min_len(usize::MAX).for_each(task);
+            } else if rayon::current_thread_index().is_some() {
+                self.for_each(task);
+            } else {
+                let tasks = self.len();
+                self.with_producer(ByTheCrew { tasks, task });
+            }
         }
     }
 
     impl<I: IndexedParallelIterator> Tasks for I {}
+
+    struct ByTheCrew<F> {
+        tasks: usize,
+        task: F,
+    }
+
+    /// Neighbouring tasks that nobody has taken.
+    struct Left<P> {
+        tasks: usize,
+        producer: P,
+    }
+
+    impl<P: Producer> Left<P> {
+        /// Those before task `at`, and those from there on.
+        fn split(self, at: usize) -> [Option<Self>; 2] {
+            let Self { tasks, producer } = self;
+            if at == 0 || at >= tasks {
+                let all = Some(Self { tasks, producer });
+                return if at == 0 { [None, all] } else { [all, None] };
+            }
+            let (before, behind) = producer.split_at(at);
+            let of = |tasks, producer| Some(Self { tasks, producer });
+            [of(at, before), of(tasks - at, behind)]
+        }
+
+        /// Takes half of what is left, or the last `least` of it and fewer than twice as many: of one's own from the front.
+        fn take(left: &Mutex<Option<Self>>, least: usize, own: bool) -> Option<P> {
+            let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
+            let all = left.take()?;
+            let tasks = all.tasks;
+            let size = if tasks < 2 * least {
+                tasks
+            } else {
+                (tasks / 2).max(least)
+            };
+            let [before, behind] = all.split(if own { size } else { tasks - size });
+            let (piece, rest) = if own {
+                (before, behind)
+            } else {
+                (behind, before)
+            };
+            *left = rest;
+            piece.map(|piece| piece.producer)
+        }
+    }
+
+    impl<T, F: Fn(T) + Send + Sync> ProducerCallback<T> for ByTheCrew<F> {
+        type Output = ();
+
+        /// Each thread has neighbouring tasks of its own, the same ones in launches of as many: so it finds what it has
+        /// made before in its own cache. Whoever has done these helps the next.
+        fn callback<P: Producer<Item = T>>(self, producer: P) {
+            let Self { tasks, task } = self;
+            let least = producer.min_len().max(1);
+            let threads = (tasks / least).min(current_num_threads());
+            if threads < 2 {
+                return producer.into_iter().for_each(task);
+            }
+            let mut ranges: SmallVec<[_; 16]> = SmallVec::new();
+            let mut left = Some(Left { tasks, producer });
+            for number in 1..=threads {
+                let end = tasks * number / threads - tasks * (number - 1) / threads;
+                let [now, rest] = left.map_or([None, None], |left| left.split(end));
+                ranges.push(Mutex::new(now));
+                left = rest;
+            }
+            CREW.run(threads - 1, &|number| {
+                for of in 0..threads {
+                    let range = &ranges[(number + of) % threads];
+                    while let Some(piece) = Left::take(range, least, of == 0) {
+                        piece.into_iter().for_each(&task);
+                    }
+                }
+            });
+        }
+    }
 }
 
 /// How many threads share the work.
@@ -108,34 +208,156 @@ pub(crate) mod prelude {
 
 #[cfg(all(test, feature = "threads"))]
 mod tests {
+    use std::collections::HashSet;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread::{self, ThreadId};
+    use std::time::{Duration, Instant};
 
     use super::prelude::*;
     use super::*;
 
-    fn seen() -> Vec<ThreadId> {
+    /// Who does 64 tasks, each of which waits for a second thread, up to a time. The crew helps one thread at once, and
+    /// other tests ask it too, so somebody may have to be patient.
+    fn seen(patience: Duration) -> Vec<ThreadId> {
         let seen = Mutex::new(vec![]);
-        vec![0; 64].par_chunks(1).share(|_| {
+        let begun = Instant::now();
+        (0..64).into_par_iter().share(|_| {
             seen.lock().unwrap().push(thread::current().id());
+            let alone = || {
+                seen.lock()
+                    .unwrap()
+                    .iter()
+                    .all(|&id| id == thread::current().id())
+            };
+            while alone() && begun.elapsed() < patience {
+                thread::yield_now();
+            }
         });
         seen.into_inner().unwrap()
+    }
+
+    fn shares() -> bool {
+        let several = || {
+            seen(Duration::from_millis(200))
+                .iter()
+                .collect::<HashSet<_>>()
+                .len()
+                > 1
+        };
+        (0..100).any(|_| several())
     }
 
     /// Alone means on this thread, all of it; no longer than said, whatever becomes of the work.
     #[test]
     fn alone_is_on_this_thread() {
         let here = thread::current().id();
-        assert_eq!(alone(seen), [here; 64]);
-        let nested = || {
-            alone(|| ());
-            seen()
-        };
-        assert_eq!(alone(nested), [here; 64]);
-        assert!(seen().iter().all(|&id| id != here));
+        // Others may have the crew for a while.
+        for _ in 0..20 {
+            let soon = || seen(Duration::from_millis(5));
+            assert_eq!(alone(soon), [here; 64]);
+            let nested = || {
+                alone(|| ());
+                soon()
+            };
+            assert_eq!(alone(nested), [here; 64]);
+        }
         let panics = || alone(|| panic!("of a kernel"));
         assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
-        assert!(seen().iter().all(|&id| id != here));
+        assert!(current_num_threads() == 1 || shares());
+    }
+
+    /// From outside the pool and from within, this thread does its part, and others help.
+    #[test]
+    fn work_is_shared() {
+        if current_num_threads() == 1 {
+            return;
+        }
+        assert!(shares());
+        assert!(program(shares));
+        let here = thread::current().id();
+        assert!(seen(Duration::ZERO).contains(&here));
+        assert!(rayon::scope(|_| shares()));
+    }
+
+    /// Whatever the number of tasks and the least of them for a thread, each is done once, by several threads that share
+    /// at once, and within tasks.
+    #[test]
+    fn every_task_is_done_once() {
+        let rounds = |seed: usize| {
+            for round in 0..300 {
+                let (n, least) = ((round * 7 + seed) % 67, round % 5);
+                let done: Vec<_> = (0..n).map(|_| AtomicUsize::new(0)).collect();
+                let within = AtomicUsize::new(0);
+                done.par_chunks(1).with_min_len(least).share(|task| {
+                    task[0].fetch_add(1, Ordering::Relaxed);
+                    (0..5).into_par_iter().share(|i| {
+                        within.fetch_add(i, Ordering::Relaxed);
+                    });
+                });
+                assert!(done.iter().all(|done| done.load(Ordering::Relaxed) == 1));
+                assert_eq!(within.into_inner(), 10 * n);
+            }
+        };
+        thread::scope(|scope| {
+            for seed in 0..4 {
+                scope.spawn(move || rounds(seed));
+            }
+        });
+    }
+
+    /// Results that tasks write are there when all is done: many short launches, each of which reads what the last one wrote.
+    #[test]
+    fn what_is_written_is_seen() {
+        let mut values = vec![1u64; 257];
+        for _ in 0..2000 {
+            let before = values.clone();
+            let tasks = values.par_chunks_mut(8).zip(before.par_chunks(8));
+            tasks.share(|(now, before)| {
+                for (now, before) in now.iter_mut().zip(before) {
+                    *now = before * 3 % 1009 + 1;
+                }
+            });
+        }
+        assert!(values.iter().all(|value| value == &values[0]));
+    }
+
+    /// A task's panic is that of who shares, on whatever thread it was; nobody is at work any more, and later work is done.
+    #[test]
+    fn a_panic_is_passed_on() {
+        let here = thread::current().id();
+        for on_this_thread in [true, false] {
+            let mut passed = false;
+            for _ in 0..100 {
+                let working = AtomicUsize::new(0);
+                let panics = AtomicUsize::new(0);
+                let shared = catch_unwind(AssertUnwindSafe(|| {
+                    (0..64).into_par_iter().share(|_| {
+                        working.fetch_add(1, Ordering::Relaxed);
+                        thread::sleep(Duration::from_micros(100));
+                        working.fetch_sub(1, Ordering::Relaxed);
+                        if (thread::current().id() == here) == on_this_thread {
+                            panics.fetch_add(1, Ordering::Relaxed);
+                            panic!("in a task");
+                        }
+                    });
+                }));
+                assert_eq!(working.into_inner(), 0);
+                let panicked = panics.into_inner() > 0;
+                assert_eq!(shared.is_err(), panicked);
+                if let Err(panic) = shared {
+                    assert_eq!(panic.downcast_ref::<&str>(), Some(&"in a task"));
+                    passed = true;
+                    break;
+                }
+            }
+            assert!(passed || current_num_threads() == 1);
+            let sum = AtomicUsize::new(0);
+            (0..64).into_par_iter().share(|i| {
+                sum.fetch_add(i, Ordering::Relaxed);
+            });
+            assert_eq!(sum.into_inner(), 2016);
+        }
     }
 }

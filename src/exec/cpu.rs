@@ -213,9 +213,7 @@ impl<T: Scalar> Cpu<T> {
             });
         }
         if let [own] = replicas {
-            // On one of the pool's threads: from outside, each launch that has work for
-            // several would fall asleep until the others have done it.
-            return rayon::scope(|_| {
+            return crate::threads::program(|| {
                 (0..times).try_for_each(|_| {
                     Self::one_after_the_other(own, shared, implementation, launches)
                 })

@@ -1,4 +1,4 @@
-//! The one door to the GEMM crate: the only `unsafe` of the CPU path.
+//! The one door to the GEMM crate: the only `unsafe` of the kernels. (`threads/crew.rs` lends work to threads.)
 
 #![allow(unsafe_code)]
 
