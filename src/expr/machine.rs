@@ -3,22 +3,28 @@
 
 use smallvec::SmallVec;
 
-use super::{Form, Program, bounds, scalar};
+use super::{Program, bounds, scalar};
 use crate::kernel::{Args, Compute, NOW, Side, Slot, Tolerance};
 use crate::rng::BLOCKS;
 use crate::tensor::Real;
 use crate::threads::prelude::*;
 
+mod affine;
 mod element;
 mod launch;
 mod loops;
 mod part;
 mod places;
+mod room;
+mod runs;
 
+use affine::Affine;
 use element::Element;
 use loops::truth;
 pub(crate) use part::Part;
 use places::Place;
+use room::{Room, with_room};
+use runs::Runs;
 
 /// Elements of one turn through the lines: a multiple of what [`Stream::many_words`] draws.
 const CHUNK: usize = 8 * 4 * BLOCKS;
@@ -108,6 +114,8 @@ pub(crate) struct Machine {
     registers: usize,
     /// What an element costs, in additions.
     work: usize,
+    /// What it is in one loop, if it is that.
+    affine: Option<Affine>,
 }
 
 /// The memory of a launch's outputs.
@@ -126,31 +134,6 @@ fn parts<T>(outputs: Outputs<'_, T>, elements: usize) -> Vec<Outputs<'_, T>> {
     tasks
 }
 
-/// Where lines are computed.
-#[derive(Debug)]
-struct Room<T> {
-    registers: Vec<Vec<T>>,
-    words: Vec<u32>,
-}
-
-impl<T> Default for Room<T> {
-    fn default() -> Self {
-        Self {
-            registers: vec![],
-            words: vec![],
-        }
-    }
-}
-
-impl<T: Real> Room<T> {
-    /// Makes room for chunks of `n` elements and less, where there is none yet.
-    fn fit(&mut self, machine: &Machine, n: usize) {
-        if self.registers.len() < machine.registers {
-            self.registers = vec![vec![T::ZERO; n.min(CHUNK)]; machine.registers];
-        }
-    }
-}
-
 /// What a launch gives, ready to be read.
 pub(crate) struct Launch<'m, 'a, T> {
     machine: &'m Machine,
@@ -163,6 +146,7 @@ pub(crate) struct Launch<'m, 'a, T> {
     thresholds: SmallVec<[u32; 4]>,
     parameters: SmallVec<[f64; 8]>,
     uniform: SmallVec<[T; 24]>,
+    runs: Runs,
 }
 
 impl Machine {
@@ -184,9 +168,11 @@ impl Machine {
             active: vec![],
             registers: 0,
             work: 0,
+            affine: None,
         };
         machine.place();
         machine.active = machine.computed();
+        machine.affine = Affine::of(&machine);
         machine
     }
 
@@ -301,6 +287,7 @@ impl Machine {
                 .map(|name| args.number(name))
                 .collect(),
             uniform: smallvec::smallvec![T::ZERO; self.program.forms().len()],
+            runs: Runs::default(),
         };
         for (input, axes) in self.inputs.iter().zip(&self.names.axes) {
             let (floats, integers): (&[T], &[u32]) = match args.slots.get(input.slot) {
@@ -314,33 +301,12 @@ impl Machine {
             let sizes = |names: &[&'static str; 3]| names.map(|name| args.size(name));
             launch.axes.push(axes.iter().map(sizes).collect());
         }
-        for (line, &form) in self.program.forms().iter().enumerate() {
+        for line in 0..self.program.forms().len() {
             if self.places[line] == Place::Uniform {
-                let of = |line: u32| launch.uniform[line as usize];
-                launch.uniform[line] = match form {
-                    Form::Constant(bits) => T::of(f64::from_bits(bits)),
-                    Form::Parameter(k) => T::of(launch.parameters[k as usize]),
-                    Form::Step => T::of(f64::from(launch.now)),
-                    Form::Input(k) => launch.element(k, 0),
-                    Form::At(k, index) => launch.at(k, of(index).wide()),
-                    Form::Unary(op, a) => scalar::unary(op, of(a)),
-                    Form::Binary(op, a, b) => scalar::binary(op, of(a), of(b)),
-                    Form::Compare(op, a, b) => truth(scalar::compare(op, of(a), of(b))),
-                    Form::Not(a) => truth(of(a) == T::ZERO),
-                    Form::And(a, b) => of(a) * of(b),
-                    Form::Or(a, b) => Real::max(of(a), of(b)),
-                    Form::Select(c, a, b) => {
-                        if of(c) == T::ZERO {
-                            of(b)
-                        } else {
-                            of(a)
-                        }
-                    }
-                    // Not the same for all elements.
-                    Form::Uniform(_) | Form::Chance(..) => T::ZERO,
-                };
+                launch.uniform[line] = launch.alone(line, 0, &launch.uniform);
             }
         }
+        launch.runs = Runs::of(&launch);
         launch
     }
 }

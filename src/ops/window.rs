@@ -9,7 +9,7 @@ use crate::kernel::Args;
 use crate::tensor::Real;
 
 /// A window, `[height, width]` each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Window {
     /// Taps.
     pub kernel: [usize; 2],
@@ -130,7 +130,7 @@ impl Window {
 }
 
 /// A window with the sizes it was launched on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Placed {
     pub window: Window,
     pub input: [usize; 2],

@@ -1,7 +1,7 @@
 //! A launch's elements, chunk by chunk.
 
 use super::loops::{Values, binary, both, compare, each, select, summed, truth, unary};
-use super::{CHUNK, Launch, Layout, Place, Room};
+use super::{CHUNK, Launch, Layout, Place, Room, with_room};
 use crate::expr::{Binary, Form};
 use crate::rng::{Stream, uniform};
 use crate::tensor::Real;
@@ -42,9 +42,7 @@ impl<T: Real> Launch<'_, '_, T> {
     /// those that a core has handed over.
     pub(super) fn part(&self, first: usize, outputs: &mut [&mut [T]], given: &[T]) {
         let n = outputs[0].len();
-        let mut room = Room::default();
-        room.fit(self.machine, n);
-        self.elements(first, 0..n, outputs, given, &mut room);
+        self.elements(first, 0..n, outputs, given);
     }
 
     /// The elements at `places` of the outputs, the first of which is number `first` of the replica.
@@ -54,15 +52,22 @@ impl<T: Real> Launch<'_, '_, T> {
         places: std::ops::Range<usize>,
         outputs: &mut [&mut [T]],
         given: &[T],
-        room: &mut Room<T>,
     ) {
-        pulp::Arch::new().dispatch(Chunks {
-            launch: self,
-            first,
-            places,
-            outputs,
-            given,
-            room,
+        if let (Some(affine), true, [to]) =
+            (self.machine.affine, self.runs.are_all(), &mut *outputs)
+        {
+            let of_replica = first..first + places.len();
+            return self.affine(affine, of_replica, given, &mut to[places]);
+        }
+        with_room(self.machine, |room| {
+            pulp::Arch::new().dispatch(Chunks {
+                launch: self,
+                first,
+                places,
+                outputs,
+                given,
+                room,
+            });
         });
     }
 
@@ -75,10 +80,18 @@ impl<T: Real> Launch<'_, '_, T> {
         given: &[T],
         room: &mut Room<T>,
     ) {
-        let Room { registers, words } = room;
+        let Room {
+            registers,
+            words,
+            alike,
+            ..
+        } = room;
         let machine = self.machine;
         let n = range.len();
         for &line in &machine.active {
+            if self.runs.has(line) {
+                continue;
+            }
             let form = machine.program.forms()[line];
             // What is written leaves the list, so that the others can be read.
             let place = machine.places[line];
@@ -96,6 +109,7 @@ impl<T: Real> Launch<'_, '_, T> {
                 }
             };
             let of = |line: u32| match machine.places[line as usize] {
+                _ if self.runs.has(line as usize) => Values::One(alike[line as usize]),
                 Place::Uniform => Values::One(self.uniform[line as usize]),
                 // What is being computed there is read there.
                 Place::Output(k) if place == Place::Over(k) => Values::Old,
@@ -235,14 +249,17 @@ impl<T: Real> pulp::WithSimd for Chunks<'_, '_, '_, '_, '_, T> {
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) {
-        let n = self.places.len();
-        for start in (0..n).step_by(CHUNK) {
+        let (n, mut start) = (self.places.len(), 0);
+        while start < n {
+            let first = self.first + start;
+            self.launch.enter(first, self.room);
             let end = (start + CHUNK).min(n);
+            let end = end.min(self.launch.runs.end(first).saturating_sub(self.first));
             let range = self.places.start + start..self.places.start + end;
             let given = self.given.get(start..end).unwrap_or(&[]);
-            let first = self.first + start;
             self.launch
                 .chunk(first, range, self.outputs, given, self.room);
+            start = end;
         }
     }
 }

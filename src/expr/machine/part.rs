@@ -1,7 +1,7 @@
 //! Parts of a launch's results, which a core hands its elements to.
 
-use super::{Launch, Outputs, Room, parts};
-use crate::kernel::Finish;
+use super::{Launch, Outputs, parts};
+use crate::kernel::{Finish, Hand, dealt};
 use crate::tensor::Real;
 
 /// A part of a replica's results, which a core hands its elements to.
@@ -10,8 +10,6 @@ pub(crate) struct Part<'l, 'm, 'a, 'o, T> {
     /// The number of its first element.
     first: usize,
     outputs: Outputs<'o, T>,
-    /// Made when the first element is taken.
-    room: Room<T>,
 }
 
 impl<'l, 'm, 'a, 'o, T: Real> Part<'l, 'm, 'a, 'o, T> {
@@ -21,20 +19,18 @@ impl<'l, 'm, 'a, 'o, T: Real> Part<'l, 'm, 'a, 'o, T> {
             launch,
             first: 0,
             outputs,
-            room: Room::default(),
         }
     }
 
     /// Computes the elements at these places of those that have been handed over.
     pub(crate) fn compute(&mut self, places: std::ops::Range<usize>, given: &[T]) {
-        self.room.fit(self.launch.machine, self.outputs[0].len());
         let first = self.first + places.start;
-        let (outputs, room) = (&mut self.outputs, &mut self.room);
-        self.launch.elements(first, places, outputs, given, room);
+        self.launch
+            .elements(first, places, &mut self.outputs, given);
     }
 }
 
-impl Finish for Part<'_, '_, '_, '_, f32> {
+impl<'l, 'm, 'x, 'o> Finish for Part<'l, 'm, 'x, 'o, f32> {
     fn results(&mut self) -> &mut [f32] {
         self.outputs[0]
     }
@@ -58,9 +54,26 @@ impl Finish for Part<'_, '_, '_, '_, f32> {
                 launch,
                 first: first + i * elements,
                 outputs,
-                room: Room::default(),
             })
         };
         parts.map(part).collect()
+    }
+    fn deal<'a>(self: Box<Self>, elements: usize, hands: usize) -> Vec<Hand<'a>>
+    where
+        Self: 'a,
+    {
+        let (launch, first) = (self.launch, self.first);
+        let (count, step) = (self.outputs.len(), elements * hands);
+        let hand = |(number, outputs): (usize, Vec<Outputs<'o, f32>>)| -> Hand<'a> {
+            // Nothing but where results go: another thread has to fetch it.
+            let mut outputs: Vec<_> = outputs.into_iter().flatten().collect();
+            let first = first + number * elements;
+            Box::new(move |part, given| {
+                let outputs = &mut outputs[part * count..][..count];
+                launch.elements(first + part * step, 0..given.len(), outputs, given);
+            })
+        };
+        let dealt = dealt(parts(self.outputs, elements).into_iter(), hands);
+        dealt.into_iter().enumerate().map(hand).collect()
     }
 }

@@ -174,7 +174,7 @@ impl Machine {
     }
 
     /// Whether an input's elements can be read where they are.
-    fn is_direct(&self, input: u32) -> bool {
+    pub(super) fn is_direct(&self, input: u32) -> bool {
         let Operand {
             access,
             integer,

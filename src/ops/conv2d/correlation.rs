@@ -2,6 +2,7 @@
 //! loaded tap by tap and multiplied by the weights of several filters, whose sums stay in registers.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::thread::LocalKey;
 
 use pulp::{Arch, Simd, WithSimd};
@@ -33,7 +34,34 @@ pub(super) fn finite(x: &[f32]) -> bool {
 /// Rows of a matrix in blocks, each with its rows side by side for every tap.
 pub(super) struct Panels {
     pub(super) rows: usize,
-    pub(super) data: Vec<f32>,
+    data: Vec<f32>,
+}
+
+/// Rows with a weight for each tap.
+#[derive(Clone, Copy)]
+pub(super) struct Weights<'w> {
+    pub(super) data: &'w [f32],
+    /// Whether they stand as in [`Panels`], else one row below the other.
+    packed: bool,
+}
+
+impl<'w> Weights<'w> {
+    /// Of rows one below the other.
+    pub(super) fn below(data: &'w [f32]) -> Self {
+        Self {
+            data,
+            packed: false,
+        }
+    }
+
+    /// Of some rows, each with so many taps, which begin a block.
+    #[inline(always)]
+    fn of(self, rows: Range<usize>, taps: usize) -> Self {
+        Self {
+            data: &self.data[rows.start * taps..rows.end * taps],
+            ..self
+        }
+    }
 }
 
 /// Rows of the next block, which has `most` at most: 8 where registers are many, else 4.
@@ -119,6 +147,13 @@ impl Places {
 }
 
 impl Panels {
+    pub(super) fn weights(&self) -> Weights<'_> {
+        Weights {
+            data: &self.data,
+            packed: true,
+        }
+    }
+
     /// Of the weight of row `r` and tap `t`.
     pub(super) fn new([rows, taps]: [usize; 2], weight: impl Fn(usize, usize) -> f32) -> Self {
         let mut data = Vec::with_capacity(rows * taps);
@@ -173,8 +208,7 @@ fn side_by_side<const R: usize>(w: &[f32], to: &mut [f32]) {
 pub(super) struct Correlation<'a> {
     pub(super) planes: &'a [f32],
     pub(super) taps: &'a [usize],
-    /// As [`Panels`] has them, of so many rows.
-    pub(super) weights: &'a [f32],
+    pub(super) weights: Weights<'a>,
     pub(super) rows: usize,
     pub(super) places: Places,
 }
@@ -184,7 +218,7 @@ pub(super) const FEW: usize = 4;
 /// Rows of a task, whole blocks.
 pub(super) const TASK_ROWS: usize = 8;
 /// Multiply-adds that are worth handing to several threads.
-pub(super) const WORTH_SHARING: usize = 1 << 18;
+pub(super) const WORTH_SHARING: usize = 1 << 16;
 
 impl Correlation<'_> {
     /// Makes some rows from `first` on, which begins a block: `[rows, apart]` ([`Places::apart`]).
@@ -226,7 +260,7 @@ impl WithSimd for Rows<'_> {
         let (mut row, mut made) = (first, made);
         while row < end {
             let block = next(rows - row, most(Registers::of::<S>()));
-            let weights = &own.weights[row * taps..][..block * taps];
+            let weights = own.weights.of(row..row + block, taps);
             let (now, rest) = made.split_at_mut(block * apart);
             let here = Correlation { weights, ..own };
             self::block(simd, here, block, now);
@@ -240,16 +274,19 @@ impl WithSimd for Rows<'_> {
 fn block<S: Simd>(simd: S, own: Correlation<'_>, rows: usize, made: &mut [f32]) {
     // As many sums as registers hold beside what is multiplied.
     match rows {
-        8 => block_of::<S, 8, 3>(simd, own, made),
-        4 => block_of::<S, 4, 3>(simd, own, made),
-        2 => block_of::<S, 2, 4>(simd, own, made),
-        _ => block_of::<S, 1, 6>(simd, own, made),
+        8 if own.weights.packed => block_of::<S, 8, 3, true>(simd, own, made),
+        8 => block_of::<S, 8, 3, false>(simd, own, made),
+        4 if own.weights.packed => block_of::<S, 4, 3, true>(simd, own, made),
+        4 => block_of::<S, 4, 3, false>(simd, own, made),
+        2 if own.weights.packed => block_of::<S, 2, 4, true>(simd, own, made),
+        2 => block_of::<S, 2, 4, false>(simd, own, made),
+        _ => block_of::<S, 1, 6, true>(simd, own, made),
     }
 }
 
 /// `R` rows at all places, `V` vectors at a time.
 #[inline(always)]
-fn block_of<S: Simd, const R: usize, const V: usize>(
+fn block_of<S: Simd, const R: usize, const V: usize, const PACKED: bool>(
     simd: S,
     own: Correlation<'_>,
     made: &mut [f32],
@@ -265,9 +302,9 @@ fn block_of<S: Simd, const R: usize, const V: usize>(
             _ => 1,
         };
         match now {
-            1 => tile::<S, R, 1>(simd, own, at, made),
-            2 => tile::<S, R, 2>(simd, own, at, made),
-            _ => tile::<S, R, V>(simd, own, at, made),
+            1 => tile::<S, R, 1, PACKED>(simd, own, at, made),
+            2 => tile::<S, R, 2, PACKED>(simd, own, at, made),
+            _ => tile::<S, R, V, PACKED>(simd, own, at, made),
         }
         (left, at) = (left - now, at + now);
     }
@@ -275,7 +312,7 @@ fn block_of<S: Simd, const R: usize, const V: usize>(
 
 /// `R` rows at `V` vectors of places from number `at` on.
 #[inline(always)]
-fn tile<S: Simd, const R: usize, const V: usize>(
+fn tile<S: Simd, const R: usize, const V: usize, const PACKED: bool>(
     simd: S,
     own: Correlation<'_>,
     at: usize,
@@ -287,14 +324,21 @@ fn tile<S: Simd, const R: usize, const V: usize>(
     for (v, planes) in planes.iter_mut().enumerate() {
         *planes = &own.planes[own.places.of(at + v)..];
     }
-    let (weights, _) = own.weights.as_chunks::<R>();
-    for (&tap, w) in own.taps.iter().zip(weights) {
+    let count = own.taps.len();
+    let (panel, _) = own.weights.data.as_chunks::<R>();
+    let panel = &panel[..count];
+    let mut below: [&[f32]; R] = [&[]; R];
+    for (r, row) in below.iter_mut().enumerate() {
+        *row = &own.weights.data[r * count..][..count];
+    }
+    for (t, &tap) in own.taps.iter().enumerate() {
         let mut x = [zero; V];
         for v in 0..V {
             x[v] = S::as_simd_f32s(&planes[v][tap..][..S::F32_LANES]).0[0];
         }
         for r in 0..R {
-            let w = simd.splat_f32s(w[r]);
+            let w = if PACKED { panel[t][r] } else { below[r][t] };
+            let w = simd.splat_f32s(w);
             for v in 0..V {
                 sums[r][v] = simd.mul_add_e_f32s(w, x[v], sums[r][v]);
             }

@@ -132,7 +132,7 @@ impl InputGradient {
                     let correlation = Correlation {
                         planes,
                         taps: &phase.taps,
-                        weights: &phase.panels[group].data,
+                        weights: phase.panels[group].weights(),
                         rows: phase.panels[group].rows,
                         places,
                     };

@@ -179,7 +179,7 @@ impl WithSimd for Sums<'_> {
             }
             let rooms = planes.chunks_exact_mut(size).enumerate();
             for ((x, g), (i, planes)) in images.iter().zip(rooms) {
-                own.planes.lay(s, x, planes);
+                own.planes.lay(s, x, 0, planes);
                 own.pack::<S>(s, g, at_once, [i, count], gradients);
             }
             let portion = Portion {

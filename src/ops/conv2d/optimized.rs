@@ -9,11 +9,11 @@
 use std::cell::RefCell;
 
 use super::correlation::finite;
-use super::direct::Forward;
+use super::direct::{ByRows, Cut, Forward};
 use super::direct_input::InputGradient;
 use super::direct_weights::WeightGradient;
 use super::reference::Launched;
-use crate::kernel::{Args, Finish};
+use crate::kernel::{Args, Finish, Hand, dealt};
 use crate::threads::prelude::*;
 
 thread_local! {
@@ -91,6 +91,17 @@ impl Finish for Plain<'_> {
             .map(|part| Box::new(Plain(part)) as Box<dyn Finish + 'a>)
             .collect()
     }
+
+    fn deal<'a>(self: Box<Self>, elements: usize, hands: usize) -> Vec<Hand<'a>>
+    where
+        Self: 'a,
+    {
+        let parts = self.0.chunks_mut(elements);
+        let hand = |mut own: Vec<&'a mut [f32]>| -> Hand<'a> {
+            Box::new(move |part, elements| own[part].copy_from_slice(elements))
+        };
+        dealt(parts, hands).into_iter().map(hand).collect()
+    }
 }
 
 pub(super) fn forward(a: &mut Args<'_, f32>) {
@@ -104,24 +115,41 @@ pub(super) fn finishing<'a>(a: &mut Args<'_, f32>, parts: Parts<'a>) {
     let (x, w, size) = (a.f(0), a.f(1), s.f * s.places());
     let images = x.par_chunks(s.image());
     let direct = Forward::new(&s, w);
-    let Some((direct, task)) = direct.as_ref().and_then(|d| Some((d, d.task(&s)?))) else {
-        return image_by_image(parts, size, images, |x, y| match &direct {
-            Some(direct) => direct.run(&s, x, y),
-            None => s.convolve(x, w, y),
-        });
-    };
-    // Few images: filters are tasks.
-    let task_size = task * s.places();
-    for (part, x) in split(parts, size).into_iter().zip(x.chunks(s.image())) {
-        let tasks = part.split(task_size).into_par_iter().enumerate();
-        direct.laid(&s, x, |laid| {
-            tasks.share(|(number, mut part)| {
-                let size = part.results().len();
-                made(&mut *part, size, |y| {
-                    direct.task_of(&s, laid, number * task, y);
+    let cut = direct.as_ref().and_then(|d| Some((d, d.cut(&s)?)));
+    match (&direct, cut) {
+        (_, Some((_, Cut::Rows(rows)))) => {
+            let by_rows = ByRows::new(&s, rows, w);
+            let (each, of_image) = (by_rows.size(), s.at.output[0] / rows);
+            for (image, x) in split(parts, size).into_iter().zip(x.chunks(s.image())) {
+                // Hands stay this thread's, which has made them: to free another's memory costs both.
+                let mut hands = image.deal(each, of_image);
+                let tasks = hands.par_chunks_mut(1).enumerate();
+                tasks.share(|(number, take)| {
+                    with_made(s.f * each, |made| {
+                        by_rows.run(x, number, made);
+                        for (filter, made) in made.chunks_exact(each).enumerate() {
+                            take[0](filter, made);
+                        }
+                    });
                 });
-            });
-        });
+            }
+        }
+        (_, Some((direct, Cut::Filters(task)))) => {
+            let task_size = task * s.places();
+            for (part, x) in split(parts, size).into_iter().zip(x.chunks(s.image())) {
+                let tasks = part.split(task_size).into_par_iter().enumerate();
+                direct.laid(&s, x, |laid| {
+                    tasks.share(|(number, mut part)| {
+                        let size = part.results().len();
+                        made(&mut *part, size, |y| {
+                            direct.task_of(&s, laid, number * task, y);
+                        });
+                    });
+                });
+            }
+        }
+        (Some(direct), None) => image_by_image(parts, size, images, |x, y| direct.run(&s, x, y)),
+        (None, None) => image_by_image(parts, size, images, |x, y| s.convolve(x, w, y)),
     }
 }
 
@@ -265,6 +293,24 @@ mod tests {
                     }
                 });
                 assert_eq!(by_tasks, found);
+                // So are rows, and filters laid out side by side or not.
+                for rows in (1..=output[0]).filter(|rows| output[0] % rows == 0 && groups == 1) {
+                    let (by_rows, size) = (ByRows::new(&s, rows, &weights), rows * output[1]);
+                    let mut made = vec![f32::NAN; f * size];
+                    for number in 0..output[0] / rows {
+                        by_rows.run(x, number, &mut made);
+                        for (filter, made) in made.chunks(size).enumerate() {
+                            let wanted = &found[filter * places + number * size..][..size];
+                            assert_eq!(made, wanted, "{rows} rows");
+                        }
+                    }
+                }
+                for n in [1, 9] {
+                    let s = Launched { n, ..s.clone() };
+                    let mut other = vec![f32::NAN; f * places];
+                    Forward::new(&s, &weights).unwrap().run(&s, x, &mut other);
+                    assert_eq!(other, found, "as one of {n}");
+                }
                 let (mut found, mut wanted) = (vec![f32::NAN; c * h * w], vec![0.0; c * h * w]);
                 back.run(&s, g, &mut found);
                 s.input_gradient(g, &weights, &mut wanted);

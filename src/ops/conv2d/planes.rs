@@ -10,6 +10,8 @@
 
 use std::collections::BTreeMap;
 
+use pulp::{Arch, Simd, WithSimd};
+
 use super::reference::Launched;
 
 /// The widest vector, in elements: what is read or written beyond the last position.
@@ -95,29 +97,44 @@ impl Planes {
         taps.collect()
     }
 
-    /// Lays out channels of an image, `[channels, H, W]`.
-    pub(super) fn lay(&self, s: &Launched, x: &[f32], planes: &mut [f32]) {
+    /// Lays out channels of an image, `[channels, H, W]`: what windows in rows from `first` on see.
+    pub(super) fn lay(&self, s: &Launched, x: &[f32], first: usize, planes: &mut [f32]) {
+        // By wide instructions: rows are few vectors.
+        Arch::new().dispatch(Lay {
+            own: self,
+            s,
+            x,
+            first,
+            planes,
+        });
+    }
+
+    #[inline(always)]
+    fn lay_rows(&self, s: &Launched, x: &[f32], first: usize, planes: &mut [f32]) {
         let ([h, w], window) = (s.at.input, &s.at.window);
         let (step, padding) = (window.stride[1], window.padding[1]);
-        planes.fill(0.0);
         for (number, &[row, column]) in self.phases.iter().enumerate() {
             let (before, inside) = along([step, padding, column], w, self.columns);
             let from = (column + before * step).saturating_sub(padding).min(w);
-            // The first row inside, as the first column.
-            let [first, last] = {
-                let (first, inside) =
-                    along([window.stride[0], window.padding[0], row], h, self.rows);
-                [first, first + inside]
-            };
+            let row = row + first * window.stride[0];
+            let (above, rows) = along([window.stride[0], window.padding[0], row], h, self.rows);
             let channels = planes.chunks_exact_mut(self.channel());
             for (x, planes) in x.chunks_exact(h * w).zip(channels) {
                 let plane = &mut planes[number * self.phase()..][..self.phase()];
-                let rows = plane.chunks_exact_mut(self.columns).enumerate();
-                for (i, to) in rows.take(last).skip(first) {
-                    let at = i * window.stride[0] + row - window.padding[0];
-                    let (x, to) = (&x[at * w + from..(at + 1) * w], &mut to[before..][..inside]);
+                let (zeros, rest) = plane.split_at_mut(above * self.columns);
+                zeros.fill(0.0);
+                let (plane, zeros) = rest.split_at_mut(rows * self.columns);
+                zeros.fill(0.0);
+                for (i, to) in plane.chunks_exact_mut(self.columns).enumerate() {
+                    let at = (above + i) * window.stride[0] + row - window.padding[0];
+                    let x = &x[at * w + from..(at + 1) * w];
+                    let (zeros, to) = to.split_at_mut(before);
+                    zeros.fill(0.0);
+                    let (to, zeros) = to.split_at_mut(inside);
+                    zeros.fill(0.0);
                     match step {
                         1 => copy(to, &x[..inside]),
+                        2 => every_second(to, x),
                         _ => {
                             for (to, &x) in to.iter_mut().zip(x.iter().step_by(step)) {
                                 *to = x;
@@ -130,9 +147,39 @@ impl Planes {
     }
 }
 
+struct Lay<'a> {
+    own: &'a Planes,
+    s: &'a Launched,
+    x: &'a [f32],
+    first: usize,
+    planes: &'a mut [f32],
+}
+
+impl WithSimd for Lay<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        self.own.lay_rows(self.s, self.x, self.first, self.planes);
+    }
+}
+
+/// Copies elements 0, 2, 4, …: by pairs, of which vector code can be made.
+#[inline(always)]
+fn every_second(to: &mut [f32], from: &[f32]) {
+    let (pairs, last) = from.as_chunks::<2>();
+    for (to, [x, _]) in to.iter_mut().zip(pairs) {
+        *to = *x;
+    }
+    if let ([x], Some(to)) = (last, to.get_mut(pairs.len())) {
+        *to = *x;
+    }
+}
+
 /// Copies a row. Rows of few vectors are moved at once: a call would take as long as they do.
 #[inline(always)]
 pub(super) fn copy(to: &mut [f32], from: &[f32]) {
+    #[inline(always)]
     fn some<const N: usize>(to: &mut [f32], from: &[f32]) {
         if let (Some(to), Some(from)) = (to.first_chunk_mut::<N>(), from.first_chunk()) {
             *to = *from;

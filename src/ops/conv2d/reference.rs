@@ -5,6 +5,7 @@ use crate::kernel::Args;
 use crate::tensor::Real;
 
 /// The sizes of a launch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Launched {
     pub n: usize,
     pub c: usize,
