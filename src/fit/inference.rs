@@ -108,6 +108,9 @@ impl Inference {
             let kept = output(&mut graph, &format!("output {name}"), value)?;
             outputs.push((name, example, kept));
         }
+        // What follows from weights alone, such as what a batch norm multiplies a channel by, is computed here.
+        let weights_alone: Vec<_> = variables.all().iter().map(|v| v.value).collect();
+        let prepare = graph.prepare(&weights_alone)?;
         let mut session = Session::new(&graph, device)?;
         for variable in variables.all() {
             let handle: Handle<f32> = graph.handle(variable.value)?;
@@ -118,6 +121,9 @@ impl Inference {
                     session.write(handle, weights.values(&variable.name, extents)?)?;
                 }
             }
+        }
+        if let Some(prepare) = prepare {
+            session.run(prepare, 1)?;
         }
         let mut handles = Vec::new();
         for (name, input, value) in inputs {
@@ -277,9 +283,15 @@ impl fmt::Debug for Inference {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::exec::Choice;
-    use crate::model::layers::Embedding;
+    use crate::expr::Expr;
+    use crate::model::layers::{BatchNorm, Conv2d, Embedding};
+    use crate::ops::Tape;
+    use crate::ops::pointwise::Pointwise;
+    use crate::shape::Type;
 
     /// f32 has no 2²⁴ + 1.
     #[test]
@@ -292,5 +304,134 @@ mod tests {
         let data = Dataset::new().with("input", [2], words.to_vec()).unwrap();
         let columns = net.columns(&data).unwrap();
         assert_eq!(columns[0].1, Host::U32(words.to_vec()));
+    }
+
+    /// What a batch norm multiplies by and adds is no work of a run, and stands at the convolution's end.
+    #[test]
+    fn what_follows_from_weights_alone_is_computed_once() {
+        let model = Model::build(|m| {
+            let x = m.input("x", [3, 9, 9]);
+            let y = x.then(Conv2d::new(3, 3).padding(1).without_bias());
+            let y = y.then(BatchNorm::new()).relu();
+            m.output(
+                "y",
+                (y.then(Conv2d::new(3, 1)).then(BatchNorm::new()) + x).relu(),
+            );
+        });
+        let model = model.unwrap();
+        let device = Device::open(Choice::Cpu).unwrap();
+        let net = Inference::new(&model, &Weights::initial(&model, 1), 2, &device).unwrap();
+        let kernels = |name: &str| -> Vec<&str> {
+            let session = net.session.lock().unwrap();
+            let launches = session.plan().programs[name].iter();
+            launches.map(|launch| launch.kernel.name).collect()
+        };
+        assert_eq!(kernels("forward"), ["conv2d", "conv2d"]);
+        assert!(!kernels("prepare").is_empty());
+        let mut numbers = Vec::new();
+        for (number, channel) in [
+            ("running_mean", 0.3),
+            ("running_var", 2.0),
+            ("weight", -1.5),
+            ("bias", 0.7),
+        ] {
+            numbers.push((number, [channel, channel * 1.1, channel * 0.9]));
+        }
+        let model = Model::sequential([3, 4])
+            .then(BatchNorm::new())
+            .build()
+            .unwrap();
+        let mut tensors = Weights::initial(&model, 1).tensors().to_vec();
+        for (name, values) in &mut tensors {
+            let given = numbers
+                .iter()
+                .find(|(number, _)| name.ends_with(number))
+                .unwrap();
+            *values = ArrayD::from_shape_vec(IxDyn(&[3]), given.1.to_vec()).unwrap();
+        }
+        let weights = Weights::from_tensors(tensors);
+        let net = Inference::new(&model, &weights, 2, &device).unwrap();
+        for offset in [0.0, 5.0] {
+            let x: Vec<f32> = (0..36).map(|i| i as f32 * 0.25 + offset).collect();
+            let y = &net.run(&[("input", (&x[..]).into())]).unwrap()["output"];
+            for (i, (x, y)) in x.iter().zip(y).enumerate() {
+                let of = |k: usize| f64::from(numbers[k].1[i / 4 % 3]);
+                let wanted = (f64::from(*x) - of(0)) / (of(1) + 1e-5).sqrt() * of(2) + of(3);
+                assert!(
+                    (f64::from(*y) - wanted).abs() < 1e-5,
+                    "{i}: {y}, not {wanted}"
+                );
+            }
+        }
+    }
+
+    /// Parts of inputs, axes behind others, several pieces; what is drawn, larger than what it is made of or changed stays.
+    #[test]
+    fn expressions_are_cut_where_they_depend_on_weights_alone() {
+        let of = |k: u8| Expr::input(k.into());
+        let plane = Pointwise::new(&[of(0) * (of(1) * of(2)).exp() + (of(1) - 1.0)]);
+        let behind = |op: Pointwise| op.with_axes_behind(1, 1).with_axes_behind(2, 1);
+        // Expression, extents of x, of a, of b; how many values are prepared.
+        let cases: [(Pointwise, [&[usize]; 3], usize); 6] = [
+            (plane.clone(), [&[2, 3], &[3], &[3]], 2),
+            (behind(plane.clone()), [&[3, 2], &[3], &[3]], 2),
+            (plane.with_planes(1, 2), [&[2, 3], &[2, 2, 3], &[]], 2),
+            (
+                Pointwise::new(&[of(0) * of(1) * of(2)]),
+                [&[2, 3], &[3], &[3]],
+                0,
+            ),
+            (
+                Pointwise::new(&[of(0) * (of(1) * of(2))]),
+                [&[4, 5], &[4, 1], &[5]],
+                0,
+            ),
+            (
+                Pointwise::new(&[(of(1) * of(2)).exp(), of(0) * 2.0]).with_extents(&[3]),
+                [&[3], &[3], &[3]],
+                1,
+            ),
+        ];
+        let device = Device::open(Choice::Cpu).unwrap();
+        for (number, (op, extents, wanted)) in cases.into_iter().enumerate() {
+            let read = extents.iter().filter(|e| !e.is_empty()).count();
+            let outputs = |prepared: bool| {
+                let mut graph = Graph::new();
+                let mut values = vec![];
+                for (name, extents) in ["x", "a", "b"].into_iter().zip(&extents[..read]) {
+                    values.push(
+                        graph
+                            .variable(name, Type::f32(name, extents).unwrap())
+                            .unwrap(),
+                    );
+                }
+                let run = graph.begin("run");
+                let made = graph.op(Arc::new(op.clone()), &values).unwrap();
+                let names = ["first", "second"];
+                let handles = made.iter().zip(names);
+                let handles: Vec<Handle<f32>> = handles
+                    .map(|(&y, name)| graph.output(name, y).unwrap())
+                    .collect();
+                let before = graph.variables().count();
+                let prepare = match prepared {
+                    true => graph.prepare(&values[1..]).unwrap(),
+                    false => None,
+                };
+                let made = graph.variables().count() - before;
+                assert_eq!(made, if prepared { wanted } else { 0 }, "case {number}");
+                let mut session = Session::new(&graph, &device).unwrap();
+                for &value in &values {
+                    let n = graph.ty(value).unwrap().elements();
+                    let numbers: Vec<f32> = (0..n).map(|i| (i as f32 * 0.7).sin()).collect();
+                    session
+                        .write(graph.handle::<f32>(value).unwrap(), &numbers)
+                        .unwrap();
+                }
+                prepare.into_iter().for_each(|p| session.run(p, 1).unwrap());
+                session.run(run, 1).unwrap();
+                session.read(handles).unwrap()
+            };
+            assert_eq!(outputs(true), outputs(false), "case {number}");
+        }
     }
 }

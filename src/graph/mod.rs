@@ -16,6 +16,7 @@ use crate::tensor::Content;
 mod backward;
 mod fingerprint;
 mod handle;
+mod prepare;
 
 pub(crate) use fingerprint::without_addresses;
 pub use handle::{Handle, Program};

@@ -28,8 +28,10 @@
 use std::sync::Arc;
 
 use super::launch::lanes;
+use super::pointwise::Pointwise;
 use super::{Backward, ELEMENTWISE, Lowered, Lowering, Op, Operand, Value, exactly, floats, grid};
 use crate::error::{Error, Result};
+use crate::expr::Expr;
 use crate::interchange::Site;
 use crate::kernel::{Bind, Demand, Kernel, Port};
 use crate::shape::Type;
@@ -314,6 +316,19 @@ impl Op for NormGiven {
         let inputs = [&*x, &*gamma, &*beta, &*mean, &*variance];
         let epsilon = ("epsilon", self.0.epsilon.into());
         Ok(vec![site.op("BatchNormalization", &inputs, &[epsilon])])
+    }
+
+    /// Of channels: what stands behind a convolution is made at its end.
+    fn expression(&self, inputs: &[Type]) -> Option<Pointwise> {
+        if self.0.over != Over::Batch {
+            return None;
+        }
+        let [x, gamma, beta, mean, variance] = std::array::from_fn(Expr::input);
+        let scale = gamma * (variance + self.0.epsilon).rsqrt();
+        let y = x * &scale + (beta - mean * &scale);
+        let places = inputs.first()?.shape.rank().saturating_sub(2);
+        let of_channels = |op: Pointwise, input| op.with_axes_behind(input, places);
+        Some((1..5).fold(Pointwise::new(&[y]), of_channels))
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Vec<Type>> {

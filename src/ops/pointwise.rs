@@ -32,6 +32,7 @@ mod demand;
 mod ending;
 mod merge;
 mod onnx;
+mod parts;
 
 use backward::Derivatives;
 pub use blueprint::MOST_BINDINGS;
@@ -39,6 +40,7 @@ use broadcast::{belongs_alike, common};
 pub(crate) use ending::{Ended, ended_case, finished, wrapped_case};
 pub use ending::{Ending, WithEnding};
 pub(crate) use merge::{Link, Use, merged};
+pub(crate) use parts::{Parts, Piece};
 
 /// Inputs x₀, x₁, …, then keys `[4]` of the replica if something is drawn, then step `[2]` if
 /// something is drawn or the step is read; outputs those that are not written over an input.
