@@ -36,6 +36,7 @@ use crate::kernel::{Bind, Demand, Kernel};
 use crate::shape::Type;
 
 mod grads;
+mod optimized;
 mod places;
 mod reference;
 mod runs;
@@ -269,7 +270,7 @@ pub static REDUCTION: Kernel = Kernel {
         "KIND", "LANES",
     ],
     reference: crate::reference!(reference::reduction),
-    optimized: None,
+    optimized: Some(optimized::reduction),
     // Once through the elements; variance and log-sum-exp go through what is near by then again. Elements across
     // the results are of as many sectors of eight words.
     demand: Demand {
@@ -314,6 +315,7 @@ pub static REDUCTION_EXTREME: Kernel = Kernel {
         Bind::write("index").u32().of("N"),
     ],
     reference: crate::reference!(reference::extreme),
+    optimized: None,
     ..REDUCTION
 };
 

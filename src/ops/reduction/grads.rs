@@ -139,6 +139,7 @@ pub static REDUCTION_SPREAD: Kernel = Kernel {
     },
     bindings: &[Bind::read("g").of("N"), Bind::write("spread").of("N * K")],
     reference: crate::reference!(reference::spread),
+    optimized: None,
     ..REDUCTION
 };
 
@@ -159,6 +160,7 @@ pub static REDUCTION_GRAD: Kernel = Kernel {
         Bind::write("dx").of("N * K"),
     ],
     reference: crate::reference!(reference::grad),
+    optimized: None,
     ..REDUCTION
 };
 
@@ -178,6 +180,7 @@ pub static REDUCTION_EXTREME_GRAD: Kernel = Kernel {
         Bind::write("returned").of("N * K"),
     ],
     reference: crate::reference!(reference::extreme_grad),
+    optimized: None,
     ..REDUCTION
 };
 

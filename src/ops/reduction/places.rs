@@ -121,6 +121,12 @@ impl Places {
         }
     }
 
+    /// Whether each result is of neighbours, one result's behind another's.
+    pub fn are_neighbours(&self) -> bool {
+        let outer = &self.reduced[..RUNS - 1];
+        !self.across && outer.iter().all(|(extent, _)| *extent == 1)
+    }
+
     /// Where each result's first element stands, in order.
     pub fn firsts(&self) -> impl Iterator<Item = usize> {
         let kept = self.kept;

@@ -7,7 +7,8 @@ use crate::kernel::Args;
 use crate::tensor::Real;
 
 // `KIND` of the kernels.
-const MEAN: usize = 1;
+pub(super) const SUM: usize = 0;
+pub(super) const MEAN: usize = 1;
 const VARIANCE: usize = 2;
 const LOG_SUM_EXP: usize = 3;
 const NORM: usize = 4;

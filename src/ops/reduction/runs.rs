@@ -74,6 +74,7 @@ pub static REDUCTION_RUNS: Kernel = Kernel {
     ],
     constants: CONSTANTS,
     reference: crate::reference!(reference::runs),
+    optimized: None,
     ..REDUCTION
 };
 
@@ -95,6 +96,7 @@ pub static REDUCTION_JOINED: Kernel = Kernel {
     ],
     constants: CONSTANTS,
     reference: crate::reference!(reference::joined),
+    optimized: None,
     ..REDUCTION
 };
 
@@ -115,6 +117,7 @@ pub static REDUCTION_EXTREME_RUNS: Kernel = Kernel {
     ],
     constants: CONSTANTS,
     reference: crate::reference!(reference::extreme_runs),
+    optimized: None,
     ..REDUCTION_EXTREME
 };
 
@@ -137,5 +140,6 @@ pub static REDUCTION_EXTREME_JOINED: Kernel = Kernel {
     ],
     constants: CONSTANTS,
     reference: crate::reference!(reference::extreme_joined),
+    optimized: None,
     ..REDUCTION_EXTREME
 };
