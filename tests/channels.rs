@@ -9,6 +9,7 @@ use wgrad::exec::cpu::{Cpu, Implementation};
 use wgrad::expr::Expr;
 use wgrad::graph::Graph;
 use wgrad::ops::conv2d::Conv2d;
+use wgrad::ops::norm::{Norm, NormGiven, Over};
 use wgrad::ops::pointwise::Pointwise;
 use wgrad::ops::{Tape, Value};
 use wgrad::plan::Limits;
@@ -228,6 +229,44 @@ fn by_channel_is_the_same_bits_as_by_element() {
     }
 }
 
+/// A normalization by given statistics as an expression, at an op's end or within another one, is what its kernel computes.
+#[test]
+fn a_norm_by_given_statistics_is_an_expression() {
+    for x in [
+        vec![5, 3],
+        vec![2, 3, 40],
+        vec![2, 3, 4, 5],
+        vec![2, 3, 7, 9],
+        vec![1, 3, 2, 3, 6],
+    ] {
+        let size: usize = x.iter().product();
+        let mut inputs = Inputs::new();
+        let element = inputs.add(&x, wave(size, 0.3));
+        let mut read = vec![];
+        for (k, shift) in [0.5, 0.1, -0.3, 1.5].into_iter().enumerate() {
+            let numbers = wave(3, 0.7 + k as f32).iter().map(|v| v + shift).collect();
+            read.push(inputs.add(&[3], numbers));
+        }
+        inputs.graph.begin("run");
+        let before = Pointwise::new(&[Expr::input(0) * 0.5 + 0.25]);
+        let y = inputs.graph.op1(Arc::new(before), &[element]).unwrap();
+        let norm = NormGiven(Norm {
+            over: Over::Batch,
+            epsilon: 1e-3,
+        });
+        let y = inputs.graph.op1(Arc::new(norm), &[vec![y], read].concat());
+        inputs.graph.result("y", y.unwrap()).unwrap();
+        let (wanted, launches) = inputs.run(false, Implementation::Reference);
+        assert_eq!(launches, ["pointwise", "norm_given"]);
+        let (found, launches) = inputs.run(true, Implementation::Optimized);
+        assert_eq!(launches.len(), 1, "{x:?}");
+        for (i, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
+            let close = (found - wanted).abs() <= 2e-6 * wanted.abs().max(1.0);
+            assert!(close, "{x:?}, element {i}: {found}, not {wanted}");
+        }
+    }
+}
+
 /// What is by channel and a result all the same, written over a state.
 #[test]
 fn a_result_by_channel_is_written_for_each_element() {
@@ -244,7 +283,7 @@ fn a_result_by_channel_is_written_for_each_element() {
         let state = inputs.add(&x, wave(size, 0.9));
         inputs.graph.begin("run");
         let [x, a, was] = std::array::from_fn(Expr::input);
-        let op = Pointwise::new(&[x * &a + was, a.exp()]).updating(1, 2);
+        let op = Pointwise::new(&[x * (a.exp() + 1.0) + was, a.exp()]).updating(1, 2);
         let y = inputs.graph.op(Arc::new(op), &[element, channel, state]);
         inputs.graph.result("y", y.unwrap()[0]).unwrap();
         // The state stands behind y.

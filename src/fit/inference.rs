@@ -291,6 +291,7 @@ mod tests {
     use crate::model::layers::{BatchNorm, Conv2d, Embedding};
     use crate::ops::Tape;
     use crate::ops::pointwise::Pointwise;
+    use crate::ops::reshape::Reshape;
     use crate::shape::Type;
 
     /// f32 has no 2²⁴ + 1.
@@ -372,10 +373,20 @@ mod tests {
         let plane = Pointwise::new(&[of(0) * (of(1) * of(2)).exp() + (of(1) - 1.0)]);
         let behind = |op: Pointwise| op.with_axes_behind(1, 1).with_axes_behind(2, 1);
         // Expression, extents of x, of a, of b; how many values are prepared.
-        let cases: [(Pointwise, [&[usize]; 3], usize); 6] = [
+        let cases: [(Pointwise, [&[usize]; 3], usize); 7] = [
             (plane.clone(), [&[2, 3], &[3], &[3]], 2),
             (behind(plane.clone()), [&[3, 2], &[3], &[3]], 2),
-            (plane.with_planes(1, 2), [&[2, 3], &[2, 2, 3], &[]], 2),
+            (
+                Pointwise::new(&[of(0) * (of(1) * of(2)).exp()]).with_planes(1, 2),
+                [&[2, 3], &[2, 2, 3], &[]],
+                1,
+            ),
+            // More bindings than before.
+            (
+                Pointwise::new(&[of(0) * of(1).exp() + of(1).sin() + of(1).tanh()]),
+                [&[2, 3], &[3], &[]],
+                0,
+            ),
             (
                 Pointwise::new(&[of(0) * of(1) * of(2)]),
                 [&[2, 3], &[3], &[3]],
@@ -432,6 +443,34 @@ mod tests {
                 session.read(handles).unwrap()
             };
             assert_eq!(outputs(true), outputs(false), "case {number}");
+        }
+    }
+
+    /// A statistic that a layer of one's own keeps up while it evaluates.
+    #[test]
+    fn what_a_program_changes_is_computed_each_time() {
+        for changes in [false, true] {
+            let mut graph = Graph::new();
+            let mut variable = |name: &str| {
+                graph
+                    .variable(name, Type::f32(name, &[3]).unwrap())
+                    .unwrap()
+            };
+            let [x, a] = [variable("x"), variable("a")];
+            graph.begin("run");
+            let [given, weight] = [Expr::input(0), Expr::input(1)];
+            let op = Pointwise::new(&[given * weight.exp()]);
+            let y = graph.op1(Arc::new(op), &[x, a]).unwrap();
+            graph.result("y", y).unwrap();
+            if changes {
+                let flat = Reshape {
+                    extents: vec![3, 1],
+                };
+                let view = graph.op1(Arc::new(flat), &[a]).unwrap();
+                let op = Pointwise::new(&[Expr::input(0) * 0.5]).updating(0, 0);
+                graph.op(Arc::new(op), &[view]).unwrap();
+            }
+            assert_eq!(graph.prepare(&[a]).unwrap().is_none(), changes);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What depends on weights alone is computed once, and not for each mini-batch that a trained network is given.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use super::{Graph, Kind, Program};
@@ -9,16 +10,19 @@ use crate::ops::{Tape, Value};
 use crate::shape::Type;
 
 impl Graph {
-    /// Moves what is computed element by element of these variables alone into a program of its own, which has to be run
-    /// when they have been written; nothing else may change them. `None` where there is nothing of it, or nothing that
-    /// would take less room than what it is made of.
+    /// Moves what is computed element by element of these variables alone, as far as no program changes them, into a program
+    /// of its own, which has to be run when they have been written. `None` where there is nothing of it: nothing that takes
+    /// no more room than what it is made of, and no more of the bindings that its node has.
     ///
     /// # Errors
-    /// What an op's shape rule says.
-    pub(crate) fn prepare(&mut self, fixed: &[Value]) -> Result<Option<Program>> {
+    /// What an op's shape rule or its lowering says.
+    pub(crate) fn prepare(&mut self, variables: &[Value]) -> Result<Option<Program>> {
+        let changed = self.changed()?;
+        let fixed = variables.iter().copied().filter(|v| !changed.contains(v));
+        let fixed: Vec<Value> = fixed.collect();
         let mut cuts = Vec::new();
         for i in 0..self.nodes.len() {
-            if let Some(parts) = self.parts(i, fixed)? {
+            if let Some(parts) = self.parts(i, &fixed)? {
                 cuts.push((i, parts));
             }
         }
@@ -56,14 +60,39 @@ impl Graph {
         let Some(parts) = expression.parts(&types, &is_fixed)? else {
             return Ok(None);
         };
-        for Piece { op, inputs } in &parts.pieces {
-            let read = inputs.iter().map(|&k| types[k].elements());
-            let made = op.results(&inputs.iter().map(|&k| types[k].clone()).collect::<Vec<_>>())?;
-            if made.iter().product::<usize>() > read.sum() {
-                return Ok(None);
+        let Parts { pieces, rest } = &parts;
+        let (mut made, mut read) = (0, Vec::<usize>::new());
+        for Piece { op, inputs } in pieces {
+            let types: Vec<Type> = inputs.iter().map(|&k| types[k].clone()).collect();
+            made += op.results(&types)?.iter().product::<usize>();
+            read.extend(inputs);
+        }
+        read.sort_unstable();
+        read.dedup();
+        let room: usize = read.into_iter().map(|k| types[k].elements()).sum();
+        let binds = rest.inputs.len() + pieces.len();
+        let fits = made <= room && binds <= node.inputs.len();
+        Ok(fits.then_some(parts))
+    }
+
+    /// The variables that some op changes.
+    fn changed(&self) -> Result<Vec<Value>> {
+        let mut changed = Vec::new();
+        for node in &self.nodes {
+            let Kind::Op(op) = &node.kind else { continue };
+            let as_any: &dyn Any = &**op;
+            let changes = match as_any.downcast_ref::<Pointwise>() {
+                Some(expression) => expression.changes(),
+                None => {
+                    let lowering = op.lower(&self.types(&node.inputs)?, &node.outputs);
+                    lowering.map_err(|e| e.within(&node.label))?.changes()
+                }
+            };
+            for k in changes {
+                changed.push(self.source(node.inputs[k])?);
             }
         }
-        Ok(Some(parts))
+        Ok(changed)
     }
 
     /// A variable that the program now begun writes a value to.

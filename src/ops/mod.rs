@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::interchange::Site;
-use crate::kernel::{Kernel, Target};
+use crate::kernel::{Access, Kernel, Target};
 use crate::shape::Type;
 
 #[cfg(test)]
@@ -177,6 +177,17 @@ pub struct Stages {
 }
 
 impl Lowering {
+    /// The op's inputs that its launches change.
+    pub(crate) fn changes(&self) -> Vec<usize> {
+        let launches = self.launches().iter();
+        let bindings = launches.flat_map(|l| l.operands.iter().zip(l.kernel.bindings));
+        let changed = bindings.filter_map(|(operand, bind)| match operand {
+            Operand::In(k) if bind.access != Access::Read => Some(*k),
+            _ => None,
+        });
+        changed.collect()
+    }
+
     /// The launch, if it is one.
     pub fn launch(self) -> Option<Lowered> {
         match self {

@@ -81,6 +81,10 @@ pub struct Norm {
 /// normalization has when it evaluates: inputs x, γ, β, mean and variance as of [`Norm`]; output y
 /// of x's type.
 ///
+/// Of channels it is an expression too, at another op's end: x · scale + (β − mean · scale), of which what depends on the
+/// parameters alone need not be computed again. Where |mean| is much larger than the deviation, both products are
+/// rounded by as much as x itself has been.
+///
 /// Its gradient with respect to x takes the statistics for constants, as a network does whose
 /// batch normalization is frozen; γ, β and the statistics have none.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -27,6 +27,10 @@ const WITHIN: Duration = Duration::from_millis(2);
 /// How long otherwise: from one example to the next, not from one person's click to the next.
 const BETWEEN: Duration = Duration::from_micros(100);
 
+/// How long a helper stays at most before it gives its thread back and is sent for again: the pool has other work too, its users' and
+/// that of replicas.
+const STAY: Duration = Duration::from_millis(10);
+
 /// Looks at the word before a thread that waits lets others of the machine have their turn, some 10 µs.
 const LOOKS: u32 = 400;
 
@@ -137,18 +141,19 @@ impl Crew {
     /// takes as long as a small launch.
     fn send(&'static self, wanted: usize) {
         self.wanted.store(wanted, Ordering::Relaxed);
-        if self.present.load(Ordering::Relaxed) < wanted {
-            let number = self.present.fetch_add(1, Ordering::Relaxed) + 1;
-            rayon::spawn(move || self.help(number));
+        let one_more = |present: usize| (present < wanted).then_some(present + 1);
+        let relaxed = Ordering::Relaxed;
+        if let Ok(before) = self.present.fetch_update(relaxed, relaxed, one_more) {
+            rayon::spawn(move || self.help(before + 1));
         }
     }
 
     /// A helper's time with the crew.
     fn help(&'static self, number: usize) {
         self.send(self.wanted.load(Ordering::Relaxed));
-        let mut since = Instant::now();
-        let mut looks = 0;
-        loop {
+        let begun = Instant::now();
+        let (mut since, mut looks) = (begun, 0);
+        while since.duration_since(begun) < STAY {
             if self.come() {
                 super::alone(|| self.work(number));
                 looks = 0;
@@ -206,12 +211,18 @@ impl Crew {
     /// A helper's part, from its seat to leaving it.
     fn work(&self, number: usize) {
         let work: *const Work<'_> = self.work.load(Ordering::Relaxed).cast_const().cast();
-        // SAFETY: the seat was taken while `Open` was there, whose `drop` waits for `leave` below, and `run` keeps what
-        // `work` points to until then. Taking the seat has acquired what `open` has released, so the pointer is of this
-        // round. What is pointed to is `Sync`, and its lifetime ends after this borrow.
+        // SAFETY: the seat was taken while the `Open` of `run` was there. Its `drop` waits until this helper has left its seat,
+        // at the end of this function, and what the pointer points to, in `run`'s frame, outlives it; so does what that
+        // borrows. Taking the seat has acquired what `open` has released, so the pointer is of this round. It is shared by
+        // several threads, and `Work` is `Sync`.
         let work: Work<'_> = unsafe { *work };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(number))) {
-            self.panicked().get_or_insert(panic);
+            let mut first = self.panicked();
+            match *first {
+                None => *first = Some(panic),
+                // To drop it might panic once more, and nobody would leave the seat.
+                Some(_) => std::mem::forget(panic),
+            }
         }
         // Release: who waits in `Open::drop` sees all that this helper has written.
         self.seats.fetch_sub(AT_WORK, Ordering::Release);

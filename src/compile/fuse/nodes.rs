@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Kind, Node};
-use crate::kernel::Access;
+
 use crate::ops::pointwise::{Ending, Pointwise, WithEnding};
 use crate::ops::reduce::Reduce;
-use crate::ops::{GraphId, Lowering, Op, Operand, Value};
+use crate::ops::{GraphId, Lowering, Op, Value};
 use crate::plan::Limits;
 use crate::shape::Type;
 
@@ -506,13 +506,8 @@ impl Nodes {
 
 /// The inputs that are changed in place.
 fn changed_by(lowering: &Lowering, inputs: &[Value]) -> Vec<Value> {
-    let launches = lowering.launches().iter();
-    let bindings = launches.flat_map(|l| l.operands.iter().zip(l.kernel.bindings));
-    let changed = bindings.filter_map(|(operand, bind)| match operand {
-        Operand::In(k) if bind.access != Access::Read => inputs.get(*k).copied(),
-        _ => None,
-    });
-    changed.collect()
+    let changes = lowering.changes().into_iter();
+    changes.filter_map(|k| inputs.get(k).copied()).collect()
 }
 
 /// The readers of a value.

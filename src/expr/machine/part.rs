@@ -65,7 +65,7 @@ impl<'l, 'm, 'x, 'o> Finish for Part<'l, 'm, 'x, 'o, f32> {
         let (launch, first) = (self.launch, self.first);
         let (count, step) = (self.outputs.len(), elements * hands);
         let hand = |(number, outputs): (usize, Vec<Outputs<'o, f32>>)| -> Hand<'a> {
-            // Nothing but where results go: another thread has to fetch it.
+            // Slices alone, without what they belong to: another thread has to fetch it from this one's cache.
             let mut outputs: Vec<_> = outputs.into_iter().flatten().collect();
             let first = first + number * elements;
             Box::new(move |part, given| {

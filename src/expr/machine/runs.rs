@@ -1,7 +1,7 @@
 //! Runs of results to which inputs have one element: the places of a channel, which have one bias.
 //!
 //! What depends on nothing else is computed once for a run, and not for each of its elements: of a batch norm behind a
-//! convolution (x − mean) · (γ / √(variance + ε)) + β there remain a difference, a product and a sum.
+//! convolution, x · γ / √(variance + ε) + (β − …), there remain a product and a sum.
 
 use smallvec::SmallVec;
 
@@ -21,7 +21,7 @@ pub(super) struct Runs {
     alike: SmallVec<[bool; 24]>,
     /// Those lines, in order.
     lines: SmallVec<[usize; 16]>,
-    /// Whether no input stands along axes in another way.
+    /// Whether every input that stands along axes has one element for a run.
     all: bool,
 }
 
@@ -51,15 +51,17 @@ impl Runs {
         let mut alike = machine
             .program
             .uniform(|k| one(k) || run(k as usize).is_some());
-        for &output in machine.program.outputs() {
-            alike[output as usize] = false;
+        // Results are written for each element, and what is computed of them is too.
+        let uniform = |line: usize| machine.places[line] == Place::Uniform;
+        for (line, form) in machine.program.forms().iter().enumerate() {
+            let is_result = machine.program.outputs().contains(&(line as u32));
+            let operands = form.operands();
+            let mut operands = operands.iter().map(|&o| o as usize);
+            let of_others = operands.any(|o| !alike[o] && !uniform(o));
+            let held = matches!(machine.places[line], Place::Register(_) | Place::Inside);
+            alike[line] &= held && !is_result && !of_others;
         }
-        let places = machine.places.iter();
-        let alike = alike
-            .iter()
-            .zip(places)
-            .map(|(alike, place)| *alike && matches!(place, Place::Register(_) | Place::Inside));
-        let alike: SmallVec<_> = alike.collect();
+        let alike: SmallVec<_> = alike.into();
         let lines = (0..alike.len()).filter(|&line| alike[line]).collect();
         Self {
             length,
@@ -75,7 +77,7 @@ impl Runs {
         self.length > 0 && self.alike[line]
     }
 
-    /// Whether all inputs that stand along some axes have one element for a run.
+    /// Whether every input that stands along axes has one element for a run.
     pub(super) fn are_all(&self) -> bool {
         self.all
     }

@@ -213,9 +213,9 @@ pub(super) struct Correlation<'a> {
     pub(super) places: Places,
 }
 
-/// Fewer images than these are not tasks enough: rows are shared out as well.
+/// Fewer images than these are not tasks enough: parts of them are.
 pub(super) const FEW: usize = 4;
-/// Rows of a task, whole blocks.
+/// Filters, or channels of an input gradient, of a task: whole blocks.
 pub(super) const TASK_ROWS: usize = 8;
 /// Multiply-adds that are worth handing to several threads.
 pub(super) const WORTH_SHARING: usize = 1 << 16;

@@ -10,8 +10,8 @@ use super::correlation::{
 };
 use super::planes::{Planes, WIDEST, copy};
 use super::reference::Launched;
-use crate::threads::current_num_threads;
 use crate::threads::prelude::*;
+use crate::threads::{are_several, current_num_threads};
 
 /// What follows from a launch's sizes.
 #[derive(Debug)]
@@ -133,7 +133,7 @@ impl<'w> Forward<'w> {
     /// What is a task, where images alone are not tasks enough.
     pub(super) fn cut(&self, s: &Launched) -> Option<Cut> {
         let work = s.f * self.own.places.positions() * self.own.taps.len();
-        if s.n >= FEW || work < WORTH_SHARING || current_num_threads() == 1 {
+        if s.n >= FEW || work < WORTH_SHARING || !are_several() {
             return None;
         }
         // What threads make of an image, each others' caches have to bring: by rows all of the filters, and of images no

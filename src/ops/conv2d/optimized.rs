@@ -2,7 +2,7 @@
 //! vectors, else by each image laid out as a matrix of its windows (im2col, Chellapilla et al. 2006;
 //! `im2col.rs`) and products of matrices.
 //!
-//! Images are independent tasks for the threads. The weight gradient is summed over
+//! Images are independent tasks for the threads, and parts of them where they are few. The weight gradient is summed over
 //! images in a number of parts that depends on the sizes alone, so results do not depend
 //! on the number of threads.
 
