@@ -195,7 +195,7 @@ impl Crew {
     /// Whether there is work and a seat, which is this helper's then.
     fn come(&self) -> bool {
         let mut seats = self.seats.load(Ordering::Relaxed);
-        while seats % AT_WORK > 0 {
+        while !seats.is_multiple_of(AT_WORK) {
             let (mine, order) = (seats + AT_WORK - 1, Ordering::Acquire);
             let came = self
                 .seats

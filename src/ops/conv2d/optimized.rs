@@ -294,7 +294,9 @@ mod tests {
                 });
                 assert_eq!(by_tasks, found);
                 // So are rows, and filters laid out side by side or not.
-                for rows in (1..=output[0]).filter(|rows| output[0] % rows == 0 && groups == 1) {
+                for rows in
+                    (1..=output[0]).filter(|rows| output[0].is_multiple_of(*rows) && groups == 1)
+                {
                     let (by_rows, size) = (ByRows::new(&s, rows, &weights), rows * output[1]);
                     let mut made = vec![f32::NAN; f * size];
                     for number in 0..output[0] / rows {
