@@ -20,7 +20,7 @@ mod port;
 pub use demand::{Asked, Demand};
 pub(crate) use module::Part;
 pub use port::Port;
-pub(crate) use port::{Finish, Finishing, Hand, dealt};
+pub(crate) use port::{Finish, Finishing, Hand};
 
 /// Bindings that a launch on the CPU holds without asking for memory.
 pub const BINDINGS: usize = 8;

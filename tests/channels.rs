@@ -336,7 +336,8 @@ fn few_images_are_cut_into_tasks() {
         (2, [16, 20, 20], [32, 3], 1, 1, 2),
         (1, [16, 23, 23], [16, 3], 1, 1, 1),
     ] {
-        for ending in [false, true] {
+        // Nothing at the end, something, and what was there before beside it.
+        for ending in [0, 1, 2] {
             let mut inputs = Inputs::new();
             let x = inputs.add(&[images, c, h, w], wave(images * c * h * w, 0.37));
             let filters = [f, c / groups, kernel, kernel];
@@ -350,23 +351,28 @@ fn few_images_are_cut_into_tasks() {
                 groups,
             };
             inputs.graph.begin("run");
-            let mut y = inputs.graph.op1(Arc::new(conv), &[x, weights]).unwrap();
-            if ending {
+            let made = inputs.graph.op1(Arc::new(conv), &[x, weights]).unwrap();
+            let mut y = made;
+            if ending > 0 {
                 let op = Pointwise::new(&[(Expr::input(0) * 0.5 + Expr::input(1)).tanh()]);
                 y = inputs.graph.op1(Arc::new(op), &[y, bias]).unwrap();
             }
             inputs.graph.result("y", y).unwrap();
+            if ending > 1 {
+                inputs.graph.result("made", made).unwrap();
+            }
             let what = format!("{images} × {c} × {h} × {w}, {filters:?}, ending: {ending}");
-            let (wanted, _) = inputs.run(true, Implementation::Reference);
-            let (found, launches) = inputs.run(true, Implementation::Optimized);
-            assert_eq!(launches.len(), 1, "{what}");
-            let terms = (c / groups * kernel * kernel) as f32;
-            for (i, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
-                let bound = f32::EPSILON * terms.sqrt() * 8.0;
-                assert!(
-                    (found - wanted).abs() < bound,
-                    "{what}, {i}: {found}, not {wanted}"
-                );
+            for result in 0..inputs.graph.results().len() {
+                inputs.result = result;
+                let (wanted, _) = inputs.run(true, Implementation::Reference);
+                let (found, launches) = inputs.run(true, Implementation::Optimized);
+                assert_eq!(launches.len(), 1, "{what}");
+                let terms = (c / groups * kernel * kernel) as f32;
+                for (i, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
+                    let bound = f32::EPSILON * terms.sqrt() * 8.0 * wanted.abs().max(1.0);
+                    let close = (found - wanted).abs() < bound;
+                    assert!(close, "{what}, result {result}, {i}: {found}, not {wanted}");
+                }
             }
         }
     }

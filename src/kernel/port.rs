@@ -52,16 +52,6 @@ pub(crate) trait Finish: Send {
 /// Some parts of a port's elements: takes those of the part whose number it is given, counted among its own.
 pub(crate) type Hand<'a> = Box<dyn FnMut(usize, &[f32]) + Send + 'a>;
 
-/// Deals parts out to so many hands.
-pub(crate) fn dealt<P>(parts: impl ExactSizeIterator<Item = P>, hands: usize) -> Vec<Vec<P>> {
-    let each = parts.len().div_ceil(hands.max(1));
-    let mut dealt: Vec<_> = (0..hands).map(|_| Vec::with_capacity(each)).collect();
-    for (number, part) in parts.enumerate() {
-        dealt[number % hands].push(part);
-    }
-    dealt
-}
-
 /// Computes a core on the CPU and hands every port's elements, of the ports in order, to what
 /// finishes them.
 pub(crate) type Finishing = for<'a> fn(&mut Args<'_, f32>, Vec<Box<dyn Finish + 'a>>);

@@ -1,7 +1,9 @@
 //! Parts of a launch's results, which a core hands its elements to.
 
+use smallvec::SmallVec;
+
 use super::{Launch, Outputs, parts};
-use crate::kernel::{Finish, Hand, dealt};
+use crate::kernel::{Finish, Hand};
 use crate::tensor::Real;
 
 /// A part of a replica's results, which a core hands its elements to.
@@ -64,16 +66,27 @@ impl<'l, 'm, 'x, 'o> Finish for Part<'l, 'm, 'x, 'o, f32> {
     {
         let (launch, first) = (self.launch, self.first);
         let (count, step) = (self.outputs.len(), elements * hands);
-        let hand = |(number, outputs): (usize, Vec<Outputs<'o, f32>>)| -> Hand<'a> {
-            // Slices alone, without what they belong to: another thread has to fetch it from this one's cache.
-            let mut outputs: Vec<_> = outputs.into_iter().flatten().collect();
+        // Slices alone, without what they belong to: another thread has to fetch them from this one's cache. A hand has
+        // those of its parts, of each as many as there are outputs.
+        let parts = self.outputs[0].len().div_ceil(elements);
+        let mut dealt: Vec<Vec<&'o mut [f32]>> = (0..hands)
+            .map(|_| Vec::with_capacity(parts.div_ceil(hands) * count))
+            .collect();
+        let mut cut: SmallVec<[_; 4]> = self
+            .outputs
+            .into_iter()
+            .map(|o| o.chunks_mut(elements))
+            .collect();
+        for part in 0..parts {
+            dealt[part % hands].extend(cut.iter_mut().filter_map(Iterator::next));
+        }
+        let hand = |(number, mut outputs): (usize, Vec<&'o mut [f32]>)| -> Hand<'a> {
             let first = first + number * elements;
             Box::new(move |part, given| {
                 let outputs = &mut outputs[part * count..][..count];
                 launch.elements(first + part * step, 0..given.len(), outputs, given);
             })
         };
-        let dealt = dealt(parts(self.outputs, elements).into_iter(), hands);
         dealt.into_iter().enumerate().map(hand).collect()
     }
 }

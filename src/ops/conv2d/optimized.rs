@@ -13,7 +13,7 @@ use super::direct::{ByRows, Cut, Forward};
 use super::direct_input::InputGradient;
 use super::direct_weights::WeightGradient;
 use super::reference::Launched;
-use crate::kernel::{Args, Finish, Hand, dealt};
+use crate::kernel::{Args, Finish, Hand};
 use crate::threads::prelude::*;
 
 thread_local! {
@@ -96,11 +96,14 @@ impl Finish for Plain<'_> {
     where
         Self: 'a,
     {
-        let parts = self.0.chunks_mut(elements);
+        let mut dealt: Vec<Vec<&'a mut [f32]>> = (0..hands).map(|_| vec![]).collect();
+        for (part, own) in self.0.chunks_mut(elements).enumerate() {
+            dealt[part % hands].push(own);
+        }
         let hand = |mut own: Vec<&'a mut [f32]>| -> Hand<'a> {
             Box::new(move |part, elements| own[part].copy_from_slice(elements))
         };
-        dealt(parts, hands).into_iter().map(hand).collect()
+        dealt.into_iter().map(hand).collect()
     }
 }
 
