@@ -45,13 +45,13 @@ impl Affine {
             Form::Binary(found, a, b) if found == op => Some([(a, b), (b, a)]),
             _ => None,
         };
-        let (&[mut line], [(_, _)], [None]) = (
-            machine.program.outputs(),
-            &machine.outputs[..],
-            &[machine.inputs.iter().find_map(|input| input.updated_by)],
-        ) else {
+        let updates = machine.inputs.iter().any(|i| i.updated_by.is_some());
+        let &[mut line] = machine.program.outputs() else {
             return None;
         };
+        if updates {
+            return None;
+        }
         let mut this = Self::default();
         if let Form::Unary(Unary::Relu, of) = form(line) {
             (this.relu, line) = (true, of);

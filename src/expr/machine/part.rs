@@ -60,6 +60,7 @@ impl<'l, 'm, 'x, 'o> Finish for Part<'l, 'm, 'x, 'o, f32> {
         };
         parts.map(part).collect()
     }
+
     fn deal<'a>(self: Box<Self>, elements: usize, hands: usize) -> Vec<Hand<'a>>
     where
         Self: 'a,

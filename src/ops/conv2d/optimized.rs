@@ -117,10 +117,12 @@ pub(super) fn finishing<'a>(a: &mut Args<'_, f32>, parts: Parts<'a>) {
     let s = Launched::of(a);
     let (x, w, size) = (a.f(0), a.f(1), s.f * s.places());
     let images = x.par_chunks(s.image());
-    let direct = Forward::new(&s, w);
-    let cut = direct.as_ref().and_then(|d| Some((d, d.cut(&s)?)));
-    match (&direct, cut) {
-        (_, Some((_, Cut::Rows(rows)))) => {
+    let Some(direct) = Forward::new(&s, w) else {
+        return image_by_image(parts, size, images, |x, y| s.convolve(x, w, y));
+    };
+    match direct.cut(&s) {
+        None => image_by_image(parts, size, images, |x, y| direct.run(&s, x, y)),
+        Some(Cut::Rows(rows)) => {
             let by_rows = ByRows::new(&s, rows, w);
             let (each, of_image) = (by_rows.size(), s.at.output[0] / rows);
             for (image, x) in split(parts, size).into_iter().zip(x.chunks(s.image())) {
@@ -137,7 +139,7 @@ pub(super) fn finishing<'a>(a: &mut Args<'_, f32>, parts: Parts<'a>) {
                 });
             }
         }
-        (_, Some((direct, Cut::Filters(task)))) => {
+        Some(Cut::Filters(task)) => {
             let task_size = task * s.places();
             for (part, x) in split(parts, size).into_iter().zip(x.chunks(s.image())) {
                 let tasks = part.split(task_size).into_par_iter().enumerate();
@@ -151,8 +153,6 @@ pub(super) fn finishing<'a>(a: &mut Args<'_, f32>, parts: Parts<'a>) {
                 });
             }
         }
-        (Some(direct), None) => image_by_image(parts, size, images, |x, y| direct.run(&s, x, y)),
-        (None, None) => image_by_image(parts, size, images, |x, y| s.convolve(x, w, y)),
     }
 }
 
