@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::{Initializer, Start};
+use crate::ops::add_bias::AddBias;
 use crate::ops::attention::Attention;
 use crate::ops::bmm::Bmm;
 use crate::ops::heads::SplitHeads;
@@ -194,7 +195,7 @@ fn projected(
     let flat = scope.reshape(x, &[extents[0] * extents[1], extents[2]])?;
     let product = crate::ops::matmul::Matmul::new(false, true);
     let y = scope.op1(Arc::new(product), &[flat, weight])?;
-    let y = pointwise(scope, [y, bias], |[y, b]| y + b)?;
+    let y = scope.op1(Arc::new(AddBias), &[y, bias])?;
     scope.reshape(y, &[extents[0], extents[1], rows.len()])
 }
 

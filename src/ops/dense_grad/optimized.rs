@@ -16,6 +16,9 @@ use crate::kernel::{Args, Finish};
 const MOST_ROWS: usize = 8;
 /// Columns of a strip, whole registers of any width: with x and ∂x of ten examples 40 KiB.
 const STRIP: usize = 512;
+/// Gradients that are handed over at once where rows follow each other in memory: what an ending does once for all of
+/// them then weighs little.
+const AT_ONCE: usize = 512;
 /// Multiply-adds of one task.
 const TASK: usize = 1 << 20;
 /// Tasks at most: each costs a ∂x.
@@ -163,36 +166,87 @@ impl<const DX: bool> Rows<'_, DX> {
             dx: vec![zero; if DX { blocks * n } else { 0 }],
             n,
         };
-        // A strip's gradients, R rows of them, until they are handed over.
-        let mut slopes = [[0.0; STRIP]; R];
+        let mut slopes = Slopes::<R>::new();
         let (mut several, mut single) = (vec![[0.0; R]; n], vec![[0.0; 1]; n]);
         for from in (0..n_in).step_by(STRIP) {
             let strip = [from, n_in.min(from + STRIP)];
+            let whole = strip == [0, n_in];
             for o in (0..rows - rows % R).step_by(R) {
                 take_rows([out, first + o], g, &mut several);
-                let (g, own) = (&several[..], o);
+                let (g, own) = (&several[..], [o, n_in]);
                 block::<S, DX, R>(
                     simd,
-                    [own, n_in],
+                    own,
                     strip,
                     g,
                     &mut *w,
                     &mut panels,
-                    &mut slopes,
+                    &mut slopes.strips,
                 );
+                slopes.hand_over::<R>(own, strip, &mut *w);
             }
             for o in rows - rows % R..rows {
                 take_rows([out, first + o], g, &mut single);
-                if let Some(slopes) = slopes.first_chunk_mut::<1>() {
-                    let (g, own) = (&single[..], o);
-                    block::<S, DX, 1>(simd, [own, n_in], strip, g, &mut *w, &mut panels, slopes);
+                let (g, own) = (&single[..], [o, n_in]);
+                if let Some(strips) = slopes.strips.first_chunk_mut() {
+                    block::<S, DX, 1>(simd, own, strip, g, &mut *w, &mut panels, strips);
                 }
+                slopes.hand_over::<1>(own, strip, &mut *w);
+            }
+            if whole {
+                slopes.finish(rows * n_in, &mut *w);
             }
         }
         for (i, dx) in dx.chunks_exact_mut(n_in).enumerate() {
             for (block, dx) in dx.chunks_mut(S::F32_LANES).enumerate() {
                 store(simd, dx, panels.dx[block * n + i]);
             }
+        }
+    }
+}
+
+/// Gradients of a strip until they are handed over.
+struct Slopes<const R: usize> {
+    /// Those of `R` rows.
+    strips: [[f32; STRIP]; R],
+    /// Those of rows that follow each other, where a strip is a whole row.
+    held: Vec<f32>,
+}
+
+impl<const R: usize> Slopes<R> {
+    fn new() -> Self {
+        Self {
+            strips: [[0.0; STRIP]; R],
+            held: Vec::with_capacity(AT_ONCE + R * STRIP),
+        }
+    }
+
+    /// Hands over `N` rows' strips, the first of row `own`, or keeps them for later.
+    #[inline(always)]
+    fn hand_over<const N: usize>(
+        &mut self,
+        [own, n_in]: [usize; 2],
+        [from, to]: [usize; 2],
+        w: &mut dyn Finish,
+    ) {
+        let strips = self.strips.iter().take(N);
+        if [from, to] == [0, n_in] {
+            strips.for_each(|strip| self.held.extend_from_slice(&strip[..n_in]));
+            if self.held.len() >= AT_ONCE {
+                self.finish((own + N) * n_in, w);
+            }
+            return;
+        }
+        for (r, strip) in strips.enumerate() {
+            w.take((own + r) * n_in + from, &strip[..to - from]);
+        }
+    }
+
+    /// Hands over what is kept, which ends before element `end`.
+    fn finish(&mut self, end: usize, w: &mut dyn Finish) {
+        if !self.held.is_empty() {
+            w.take(end - self.held.len(), &self.held);
+            self.held.clear();
         }
     }
 }
@@ -259,9 +313,6 @@ fn block<S: Simd, const DX: bool, const R: usize>(
             store(simd, &mut slopes[r][at - from..][..len], sums[r]);
         }
     }
-    for (r, slopes) in slopes.iter().enumerate() {
-        w.take((own + r) * n_in + from, &slopes[..to - from]);
-    }
 }
 
 /// A register from a slice of its width or less.
@@ -309,4 +360,70 @@ fn columns<S: Simd, const DX: bool, const R: usize>(
         }
     }
     slopes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::Hand;
+
+    /// What is handed over, and in which pieces.
+    struct Noted<'a> {
+        elements: &'a mut [f32],
+        pieces: &'a mut Vec<usize>,
+    }
+
+    impl Finish for Noted<'_> {
+        fn results(&mut self) -> &mut [f32] {
+            self.elements
+        }
+        fn take(&mut self, from: usize, elements: &[f32]) {
+            self.elements[from..][..elements.len()].copy_from_slice(elements);
+            self.pieces.push(elements.len());
+        }
+        fn work(&self) -> usize {
+            0
+        }
+        fn split<'a>(self: Box<Self>, _: usize) -> Vec<Box<dyn Finish + 'a>>
+        where
+            Self: 'a,
+        {
+            vec![self]
+        }
+        fn deal<'a>(self: Box<Self>, _: usize, _: usize) -> Vec<Hand<'a>>
+        where
+            Self: 'a,
+        {
+            vec![]
+        }
+    }
+
+    /// An ending has numbers to find before its first element: rows of few columns go to it together.
+    #[test]
+    fn short_rows_are_handed_over_together() {
+        for (n_in, out, most) in [
+            (1, 3, 1),
+            (16, 64, 2),
+            (64, 64, 8),
+            (64, 67, 9),
+            (512, 5, 5),
+            (700, 9, 18),
+        ] {
+            let x: Vec<f32> = (0..2 * n_in).map(|i| (i % 7) as f32).collect();
+            let g: Vec<f32> = (0..2 * out).map(|i| (i % 5) as f32).collect();
+            let (mut elements, mut pieces) = (vec![f32::NAN; n_in * out], vec![]);
+            let noted = Noted {
+                elements: &mut elements,
+                pieces: &mut pieces,
+            };
+            update([2, n_in, out], [&x, &g], Box::new(noted));
+            for (at, &element) in elements.iter().enumerate() {
+                let (o, i) = (at / n_in, at % n_in);
+                let wanted = g[o] * x[i] + g[out + o] * x[n_in + i];
+                assert_eq!(element, wanted, "row {o}, column {i} of {out} by {n_in}");
+            }
+            assert_eq!(pieces.iter().sum::<usize>(), n_in * out);
+            assert!(pieces.len() <= most, "{n_in} by {out}: {pieces:?}");
+        }
+    }
 }
