@@ -6,7 +6,7 @@
 //!     cargo run --release --example cifar10 -- FOLDER [cpu|gpu] [EPOCHS]
 //!
 //! FOLDER holds `train/<class>/*.png` and `test/<class>/*.png`, or JPEG files. A run that was stopped goes on where its
-//! last epoch ended, from `cifar10.checkpoint` in the working directory; delete that to begin anew.
+//! last epoch ended, from the folder `cifar10-checkpoints` in the working directory; delete that to begin anew.
 
 use ndarray::{ArrayD, Axis, IxDyn};
 use wgrad::data::ImageFolder;
@@ -203,7 +203,7 @@ fn main() -> Result<()> {
         .validation(&parts[1])
         .test(test)
         .from(&weights)
-        .checkpoint("cifar10.checkpoint")
+        .checkpoints("cifar10-checkpoints")
         .resume()
         .with(Progress::new(|epoch| {
             let number = |name| epoch.get(name).unwrap_or(f64::NAN);

@@ -89,6 +89,7 @@
 
 #[cfg(feature = "book")]
 pub mod book;
+mod checkpoints;
 mod clock;
 pub mod compile;
 pub mod data;

@@ -186,7 +186,7 @@ fn the_best_epochs_averages_are_chosen_and_kept() {
     let (model, train, other) = (model(), data(40), data(27));
     let device = Device::open(Choice::Cpu).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("run.safetensors");
+    let file = folder.path().join("run");
     // A rate that does not settle.
     let optimizer = || Optimizer::new(Sgd::default(), 0.2).average(DECAY);
     let fit = |epochs: usize| {
@@ -201,9 +201,9 @@ fn the_best_epochs_averages_are_chosen_and_kept() {
     assert!(chosen < 12, "{chosen}");
     let score = &whole.report.epochs[chosen - 1].validation[0];
     assert_eq!(score.loss, whole.report.test[0].loss);
-    fit(5).checkpoint(&file).run(&train, &device).unwrap();
+    fit(5).checkpoints(&file).run(&train, &device).unwrap();
     let resumed = fit(12)
-        .checkpoint(&file)
+        .checkpoints(&file)
         .resume()
         .run(&train, &device)
         .unwrap();

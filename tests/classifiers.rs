@@ -251,16 +251,16 @@ fn a_classifier_goes_on_where_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let (model, data) = (network(), data(31));
     for (k, device) in devices().iter().enumerate() {
-        let file = folder.path().join(format!("{k}.safetensors"));
+        let file = folder.path().join(k.to_string());
         let fit = |epochs: usize| {
             let optimizer = Optimizer::new(Adam::default(), 0.03);
             let fit = Fit::new(&model, Loss::cross_entropy(), optimizer).batch(4);
             fit.epochs(epochs).replicas(2).validation(&data)
         };
         let whole = fit(5).run(&data, device).unwrap();
-        fit(2).checkpoint(&file).run(&data, device).unwrap();
+        fit(2).checkpoints(&file).run(&data, device).unwrap();
         let rest = fit(5)
-            .checkpoint(&file)
+            .checkpoints(&file)
             .resume()
             .run(&data, device)
             .unwrap();

@@ -192,30 +192,35 @@ fn some_epochs_alone_are_evaluated_and_watched() {
 fn the_last_evaluation_acts_on_nothing() {
     let (model, train, other) = (model(), data(40, 0.0), data(27, 0.4));
     let (device, folder) = (cpu(), tempfile::tempdir().unwrap());
-    let file = folder.path().join("run.safetensors");
+    let file = folder.path().join("run");
     let begun = |epochs| {
         let fit = fit(&model, &other, epochs).evaluate_every(3);
         let plateau = Plateau::on("validation loss").patience(1).by_at_least(10.0);
         fit.measure_training().with(plateau)
     };
     let whole = begun(9).run(&train, &device).unwrap();
-    let first = begun(4).checkpoint(&file).run(&train, &device).unwrap();
+    let first = begun(4).checkpoints(&file).run(&train, &device).unwrap();
     assert_eq!(evaluated(&first), [3, 4]);
-    let resumed = begun(9).checkpoint(&file).resume();
+    let again = begun(4).checkpoints(&file).resume();
+    assert_eq!(again.run(&train, &device).unwrap().report, first.report);
+    let resumed = begun(9).checkpoints(&file).resume();
     let resumed = resumed.run(&train, &device).unwrap();
     assert_eq!(evaluated(&resumed), [3, 6, 9]);
     assert_eq!(resumed.weights, whole.weights);
     // A run that is over stays as it was.
-    let over = begun(9).checkpoint(&file).resume().run(&train, &device);
+    let over = begun(9).checkpoints(&file).resume().run(&train, &device);
     assert_eq!(evaluated(&over.unwrap()), [3, 6, 9]);
     let plateau = Plateau::on("validation loss").patience(1).by_at_least(10.0);
     let without = fit(&model, &other, 12).evaluate_every(3).with(plateau);
-    let refused = without.checkpoint(&file).resume().run(&train, &device);
+    let refused = without.checkpoints(&file).resume().run(&train, &device);
     let refused = refused.unwrap_err().to_string();
     assert!(refused.contains("training data measured"), "{refused}");
     let stop = EarlyStop::on("training loss").patience(1).by_at_least(5.0);
-    let stopped = fit(&model, &other, 9).evaluate_every(3).with(stop);
-    let stopped = stopped.run(&train, &device).unwrap();
+    let stops = || fit(&model, &other, 9).evaluate_every(3).with(stop.clone());
+    let kept = folder.path().join("stopped");
+    let stopped = stops().checkpoints(&kept).run(&train, &device).unwrap();
+    let again = stops().checkpoints(&kept).resume();
+    assert_eq!(again.run(&train, &device).unwrap().report, stopped.report);
     assert_eq!(
         (stopped.report.epochs.len(), evaluated(&stopped)),
         (2, vec![2])
@@ -368,22 +373,22 @@ fn a_mean_goes_on() {
     let (model, train, other) = (model(), data(40, 0.0), data(27, 0.4));
     let (device, folder) = (cpu(), tempfile::tempdir().unwrap());
     for (k, shard) in [40, 17].into_iter().enumerate() {
-        let file = folder.path().join(format!("{k}.safetensors"));
+        let file = folder.path().join(k.to_string());
         let given = || Shards::of(&train, shard);
         let begun = |epochs| fit(&model, &other, epochs).evaluate_every(2);
         let whole = begun(6).average_from(2).run(given(), &device).unwrap();
-        let first = begun(4).average_from(2).checkpoint(&file);
+        let first = begun(4).average_from(2).checkpoints(&file);
         first.run(given(), &device).unwrap();
-        let refused = begun(6).average_from(3).checkpoint(&file).resume();
+        let refused = begun(6).average_from(3).checkpoints(&file).resume();
         let refused = refused.run(given(), &device).unwrap_err().to_string();
         assert!(refused.contains("first epoch of the mean"), "{refused}");
         let refused = fit(&model, &other, 6)
             .average_from(2)
-            .checkpoint(&file)
+            .checkpoints(&file)
             .resume();
         let refused = refused.run(given(), &device).unwrap_err().to_string();
         assert!(refused.contains("epochs to an evaluation"), "{refused}");
-        let resumed = begun(6).average_from(2).checkpoint(&file).resume();
+        let resumed = begun(6).average_from(2).checkpoints(&file).resume();
         let resumed = resumed.run(given(), &device).unwrap();
         assert_eq!(resumed.weights, whole.weights);
         // Not a mean over fewer epochs.

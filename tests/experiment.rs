@@ -498,19 +498,21 @@ fn what_would_be_passed_over_in_silence_is_refused() {
 #[test]
 fn an_experiment_goes_on_from_its_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("checkpoint.safetensors");
+    let kept_in = folder.path().join("checkpoints");
     let run = prepared("wine.toml", |e| e.training.epochs = 4);
     let whole = run.run(&cpu(), |_| {}).unwrap();
-    let kept = run.run_kept(&cpu(), (&file, false), |_| {}).unwrap();
+    let kept = run.run_kept(&cpu(), (&kept_in, false), |_| {}).unwrap();
     assert_eq!(kept.weights, whole.weights);
-    let again = run.run_kept(&cpu(), (&file, true), |_| panic!("done already"));
+    let again = run.run_kept(&cpu(), (&kept_in, true), |_| panic!("done already"));
     assert_eq!(again.unwrap().weights, whole.weights);
     // As a table that was changed meanwhile, or another split of it.
     let other = prepared("wine.toml", |e| {
         e.training.epochs = 4;
         e.training.seed += 1;
     });
-    let refused = other.run_kept(&cpu(), (&file, true), |_| {}).unwrap_err();
+    let refused = other
+        .run_kept(&cpu(), (&kept_in, true), |_| {})
+        .unwrap_err();
     let text = refused.to_string();
     assert!(text.contains("seed") || text.contains("data"), "{text}");
 }

@@ -2,15 +2,16 @@
 
 mod common;
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use common::gpu;
 use wgrad::Error;
 use wgrad::data::Dataset;
 use wgrad::exec::{Choice, Device};
 use wgrad::fit::{
-    Callback, Control, CrossEntropy, EarlyStop, Epoch, Fit, Loss, Metric, Outcome, Plateau,
-    Progress,
+    Callback, Checkpoints, Control, CrossEntropy, EarlyStop, Epoch, Fit, Loss, Metric, Outcome,
+    Plateau, Progress,
 };
 use wgrad::model::{Input, Model, layers::*};
 use wgrad::ops::pointwise::pointwise;
@@ -60,9 +61,21 @@ impl Callback for Kill {
     }
 }
 
+/// The files of a folder, by name.
+fn all(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().path());
+    let named = |path: PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap().to_string();
+        (name, std::fs::read(path).unwrap())
+    };
+    files.map(named).collect()
+}
+
 struct Run<'a> {
     device: &'a Device,
-    file: &'a Path,
+    folder: &'a Path,
     kill: usize,
     epochs: usize,
     seed: u64,
@@ -70,10 +83,10 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn of(device: &'a Device, file: &'a Path, epochs: usize, resume: bool) -> Self {
+    fn of(device: &'a Device, folder: &'a Path, epochs: usize, resume: bool) -> Self {
         Self {
             device,
-            file,
+            folder,
             kill: 0,
             epochs,
             seed: 3,
@@ -94,7 +107,7 @@ impl<'a> Run<'a> {
         let fit = fit
             .validation(&parts[1])
             .test(&parts[1])
-            .checkpoint(self.file);
+            .checkpoints(self.folder);
         let fit = if self.resume { fit.resume() } else { fit };
         fit.run(&parts[0], self.device)
     }
@@ -123,10 +136,10 @@ fn same(a: &Outcome, b: &Outcome) {
 fn a_run_that_was_killed_ends_as_one_that_was_not() {
     for device in std::iter::once(cpu()).chain(gpu()) {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("run.safetensors");
+        let file = folder.path().join("run");
         let mut run = Run::of(&device, &file, 9, false);
         let whole = run.run().unwrap();
-        std::fs::remove_file(&file).unwrap();
+        std::fs::remove_dir_all(&file).unwrap();
         run.kill = 4;
         assert!(run.run().unwrap_err().to_string().contains("power"));
         // Killed once more on the way, after the epoch that it goes on with.
@@ -140,7 +153,7 @@ fn a_run_that_was_killed_ends_as_one_that_was_not() {
         // What is done is not done again, and the best epoch's weights are still known.
         same(&run.run().unwrap(), &whole);
         // Where there is no checkpoint, a run begins anew.
-        std::fs::remove_file(&file).unwrap();
+        std::fs::remove_dir_all(&file).unwrap();
         same(&run.run().unwrap(), &whole);
     }
 }
@@ -149,7 +162,7 @@ fn a_run_that_was_killed_ends_as_one_that_was_not() {
 fn more_epochs_are_trained_and_a_stopped_run_stays_stopped() {
     let device = cpu();
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("run.safetensors");
+    let file = folder.path().join("run");
     let mut run = Run::of(&device, &file, 3, true);
     assert_eq!(run.run().unwrap().report.epochs.len(), 3);
     run.epochs = 60;
@@ -158,7 +171,7 @@ fn more_epochs_are_trained_and_a_stopped_run_stays_stopped() {
     assert!(epochs > 3 && epochs < 60, "{epochs}: early stopping");
     run.epochs = 70;
     same(&run.run().unwrap(), &longer);
-    std::fs::remove_file(&file).unwrap();
+    std::fs::remove_dir_all(&file).unwrap();
     run.epochs = 60;
     same(&run.run().unwrap(), &longer);
 }
@@ -167,17 +180,23 @@ fn more_epochs_are_trained_and_a_stopped_run_stays_stopped() {
 fn another_runs_checkpoint_and_a_broken_one_are_refused_and_stay() {
     let device = cpu();
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("run.safetensors");
+    let file = folder.path().join("run");
     let mut run = Run::of(&device, &file, 2, true);
     run.run().unwrap();
-    let bytes = std::fs::read(&file).unwrap();
     run.seed = 4;
     let refused = run.run().unwrap_err().to_string();
     assert!(
-        refused.contains("seed `3`") && refused.contains("seed `4`"),
+        refused.contains("seed 3") && refused.contains("seed 4"),
         "{refused}"
     );
     run.seed = 3;
+    let checkpoint = |epoch: usize| file.join(format!("epoch-{epoch:07}.safetensors"));
+    let bytes = std::fs::read(checkpoint(2)).unwrap();
+    // The one before goes on where the newest is broken; where none is left, they are refused.
+    std::fs::write(checkpoint(2), &bytes[..bytes.len() / 2]).unwrap();
+    assert_eq!(run.run().unwrap().report.epochs.len(), 2);
+    let bytes = std::fs::read(checkpoint(2)).unwrap();
+    std::fs::remove_file(checkpoint(1)).unwrap();
     // A bit of the last tensor, a shorter file, another file.
     let mut flipped = bytes.clone();
     *flipped.last_mut().unwrap() ^= 1;
@@ -187,18 +206,28 @@ fn another_runs_checkpoint_and_a_broken_one_are_refused_and_stay() {
         (bytes[..bytes.len() / 2].into(), ""),
         (other, ""),
     ] {
-        std::fs::write(&file, &broken).unwrap();
+        std::fs::write(checkpoint(2), &broken).unwrap();
         let refused = run.run().unwrap_err();
         assert!(matches!(refused, Error::File { .. }), "{refused}");
-        assert!(refused.to_string().contains(what), "{refused}");
-        assert_eq!(std::fs::read(&file).unwrap(), broken);
+        let text = refused.to_string();
+        assert!(
+            text.contains(what) && text.contains("Begin the run anew"),
+            "{text}"
+        );
+        assert_eq!(std::fs::read(checkpoint(2)).unwrap(), broken);
     }
-    std::fs::write(&file, &bytes).unwrap();
+    std::fs::write(checkpoint(2), &bytes).unwrap();
     assert_eq!(run.run().unwrap().report.epochs.len(), 2);
+    // Without the numbers of its epochs a checkpoint is none.
+    std::fs::remove_file(file.join("epochs.jsonl")).unwrap();
+    let refused = run.run().unwrap_err().to_string();
+    assert!(refused.contains("epochs.jsonl"), "{refused}");
+    run.resume = false;
+    run.run().unwrap();
     // Other data of the same shape.
     let (model, data) = (model(), curve());
     let fit = Fit::new(&model, Loss::mse(), optimizer())
-        .checkpoint(&file)
+        .checkpoints(&file)
         .resume();
     let refused = fit.run(&data, &device).unwrap_err().to_string();
     assert!(
@@ -213,22 +242,22 @@ fn another_runs_checkpoint_and_a_broken_one_are_refused_and_stay() {
 #[test]
 fn a_schedule_over_more_epochs_is_refused_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("run.safetensors");
+    let file = folder.path().join("run");
     let (model, data) = (model(), curve());
     let run = |epochs: usize, rate: f64| {
         let steps = epochs as u64 * 6;
         let optimizer = Optimizer::new(AdamW::default(), rate).schedule(Schedule::cosine(steps));
         let fit = Fit::new(&model, Loss::mse(), optimizer).batch(16);
         fit.epochs(epochs)
-            .checkpoint(&file)
+            .checkpoints(&file)
             .resume()
             .run(&data, &cpu())
     };
     run(2, 0.02).unwrap();
     let refused = run(3, 0.02).unwrap_err().to_string();
     for part in [
-        "a run with the schedule `to 0 over 12 steps by a cosine, warm-up of 0 steps`",
-        "with the schedule `to 0 over 18 steps",
+        "a run with the schedule to 0 over 12 steps by a cosine, warm-up of 0 steps",
+        "with the schedule to 0 over 18 steps",
         "goes over the epochs",
         "the steps already done would have had other rates",
     ] {
@@ -247,7 +276,7 @@ fn a_schedule_over_more_epochs_is_refused_with_the_reason() {
 fn another_loss_group_or_callback_is_another_run() {
     let device = cpu();
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("run.safetensors");
+    let file = folder.path().join("run");
     let regression = (model(), curve());
     let classes: Vec<u32> = (0..103).map(|i| i % 3).collect();
     let classification = {
@@ -312,7 +341,7 @@ fn another_loss_group_or_callback_is_another_run() {
                (loss, optimizer, with): (Loss, Optimizer, With),
                epochs| {
         let fit = Fit::new(model, loss, optimizer).batch(16).epochs(epochs);
-        let fit = with(fit.validation(data).checkpoint(&file).resume());
+        let fit = with(fit.validation(data).checkpoints(&file).resume());
         fit.run(data, &device).map(drop)
     };
     let step = "steps, or whose validation, compute something else";
@@ -361,16 +390,64 @@ fn another_loss_group_or_callback_is_another_run() {
     ];
     for (job, [one, other], told) in both {
         run(job, one.clone(), 1).unwrap();
-        let before = std::fs::read(&file).unwrap();
+        let before = all(&file);
         let refused = run(job, other, 2).unwrap_err();
         assert!(matches!(refused, Error::File { .. }), "{refused}");
         assert!(refused.to_string().contains(told), "{refused}");
-        assert_eq!(std::fs::read(&file).unwrap(), before);
+        assert_eq!(all(&file), before);
         run(job, one, 2).unwrap();
-        std::fs::remove_file(&file).unwrap();
+        std::fs::remove_dir_all(&file).unwrap();
     }
     // Who looks on changes nothing.
     run(&regression, (Loss::mse(), adam(), stops), 1).unwrap();
     let watched: With = |fit| stops(fit.with(Progress::new(|_| {})));
     run(&regression, (Loss::mse(), adam(), watched), 2).unwrap();
+}
+
+/// A folder keeps the last few of every so many epochs, and always the end; a run goes on from whichever is left.
+#[test]
+fn as_many_are_kept_as_were_asked_for() {
+    let device = cpu();
+    let (model, data) = (model(), curve());
+    let folder = tempfile::tempdir().unwrap();
+    let fit = |epochs| {
+        let optimizer = Optimizer::new(AdamW::default(), 0.02);
+        let fit = Fit::new(&model, Loss::mse(), optimizer).batch(16);
+        fit.epochs(epochs)
+    };
+    let kept = |last, every| Checkpoints::at(folder.path()).keep(last).every(every);
+    let names = || -> Vec<String> { all(folder.path()).into_keys().collect() };
+    let whole = fit(9).run(&data, &device).unwrap();
+    let outcome = fit(9).checkpoints(kept(3, 2)).run(&data, &device).unwrap();
+    same(&outcome, &whole);
+    let epoch = |n: usize| format!("epoch-{n:07}.safetensors");
+    assert_eq!(
+        names(),
+        [epoch(6), epoch(8), epoch(9), "epochs.jsonl".into()]
+    );
+    for left in [9, 8, 6] {
+        let resumed = fit(9).checkpoints(kept(3, 2)).resume();
+        same(&resumed.run(&data, &device).unwrap(), &whole);
+        std::fs::remove_file(folder.path().join(epoch(left))).unwrap();
+        for other in names().iter().filter(|name| **name > epoch(left)) {
+            let path = folder.path().join(other);
+            if path.extension().is_some_and(|e| e == "safetensors") {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+    }
+    assert!(!kept(1, 1).are_there());
+    // A run that begins anew leaves none of another one's behind.
+    fit(9).checkpoints(kept(9, 1)).run(&data, &device).unwrap();
+    fit(2).checkpoints(kept(9, 1)).run(&data, &device).unwrap();
+    assert_eq!(names(), [epoch(1), epoch(2), "epochs.jsonl".into()]);
+    let lines = String::from_utf8(all(folder.path())["epochs.jsonl"].clone()).unwrap();
+    assert_eq!(lines.lines().count(), 2);
+    for (wrong, said) in [
+        (kept(0, 1), "checkpoints kept"),
+        (kept(1, 0), "epochs to a"),
+    ] {
+        let refused = fit(2).checkpoints(wrong).check(&data).unwrap_err();
+        assert!(refused.to_string().starts_with(said), "{refused}");
+    }
 }

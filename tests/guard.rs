@@ -5,7 +5,7 @@ mod common;
 use common::gpu;
 use wgrad::data::Dataset;
 use wgrad::exec::{Choice, Device};
-use wgrad::fit::{Fit, Loss, TrainStep, Weights};
+use wgrad::fit::{Checkpoints, Fit, Loss, TrainStep, Weights};
 use wgrad::model::{Model, Sequential, layers::*};
 use wgrad::optim::{Optimizer, Sgd};
 use wgrad::{Error, Result};
@@ -147,7 +147,7 @@ fn an_epoch_whose_start_is_kept_is_searched() {
             );
             assert!(last > 5 && last % 5 == 4, "{last}");
             let file = folder.path().join(format!("{number} {}", from.is_some()));
-            let (place, step, _) = lost(fit(1.5).checkpoint(&file).run(&data, &device));
+            let (place, step, _) = lost(fit(1.5).checkpoints(&file).run(&data, &device));
             assert!(place.starts_with("training loss, first in "), "{place}");
             assert!((last - 4..=last).contains(&step), "{step} {last}");
         }
@@ -188,12 +188,12 @@ fn no_checkpoint_keeps_what_is_not_finite() {
     for (number, device) in devices().into_iter().enumerate() {
         let file = folder.path().join(number.to_string());
         let fit = Fit::new(&model, Loss::mse(), sgd(1e-3)).batch(8).epochs(3);
-        let (place, step, _) = lost(fit.checkpoint(&file).run(&data, &device));
+        let (place, step, _) = lost(fit.checkpoints(&file).run(&data, &device));
         assert!(
             place.starts_with("weight batch_norm.running_var, first in "),
             "{place}"
         );
         assert_eq!(step, 0);
-        assert!(!file.exists());
+        assert!(!Checkpoints::at(&file).are_there());
     }
 }

@@ -320,12 +320,12 @@ fn a_run_that_goes_on_knows_its_scale() {
     let optimizer = Optimizer::new(AdamW::default(), 0.01).average(0.9);
     let optimizer = optimizer.loss_scale(scale);
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("run.safetensors");
+    let file = folder.path().join("run");
     let run = |epochs: usize, kept: bool| {
         let fit = Fit::new(&model, Loss::mse(), optimizer.clone());
         let fit = fit.batch(6).epochs(epochs).replicas(2).seed(5);
         let fit = if kept {
-            fit.checkpoint(&file).resume()
+            fit.checkpoints(&file).resume()
         } else {
             fit
         };
@@ -344,7 +344,7 @@ fn a_run_that_goes_on_knows_its_scale() {
     // Another scale is another run.
     let other = optimizer.clone().loss_scale(LossScale::dynamic());
     let fit = Fit::new(&model, Loss::mse(), other).batch(6).epochs(8);
-    let fit = fit.replicas(2).seed(5).checkpoint(&file).resume();
+    let fit = fit.replicas(2).seed(5).checkpoints(&file).resume();
     let refused = fit.run(&data, &cpu()).unwrap_err().to_string();
     assert!(
         refused.contains("optimizer where it says `first: 1125899906842624.0, "),

@@ -130,16 +130,16 @@ fn a_run_that_goes_on_has_the_rates_that_it_had() {
     let (model, data) = (model(), curve());
     let folder = tempfile::tempdir().unwrap();
     for (k, device) in devices().iter().enumerate() {
-        let file = folder.path().join(format!("{k}.safetensors"));
+        let file = folder.path().join(k.to_string());
         let fit = |epochs: usize| {
             let fit = Fit::new(&model, Loss::mse(), Optimizer::new(Adam::default(), 0.1));
             let fit = fit.batch(8).epochs(epochs).validation(&data).replicas(2);
             fit.with(never())
         };
         let whole = fit(8).run(&data, device).unwrap();
-        fit(4).checkpoint(&file).run(&data, device).unwrap();
+        fit(4).checkpoints(&file).run(&data, device).unwrap();
         let rates = Rates::default();
-        let rest = fit(8).checkpoint(&file).resume();
+        let rest = fit(8).checkpoints(&file).resume();
         let rest = rest.with(Notes(rates.clone())).run(&data, device);
         // Another number of callbacks is another run.
         assert!(rest.unwrap_err().to_string().contains("callbacks"));
@@ -147,14 +147,14 @@ fn a_run_that_goes_on_has_the_rates_that_it_had() {
         let other = Fit::new(&model, Loss::mse(), Optimizer::new(Adam::default(), 0.1));
         let other = other.batch(8).epochs(8).validation(&data).replicas(2);
         let other = other.with(EarlyStop::on("validation loss"));
-        let said = other.checkpoint(&file).resume().run(&data, device);
+        let said = other.checkpoints(&file).resume().run(&data, device);
         let said = said.unwrap_err().to_string();
         assert!(
             said.contains("callbacks") && said.contains("EarlyStop"),
             "{said}"
         );
         let rest = fit(8)
-            .checkpoint(&file)
+            .checkpoints(&file)
             .resume()
             .run(&data, device)
             .unwrap();

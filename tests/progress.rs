@@ -61,12 +61,12 @@ fn steps_are_told_and_stay_what_they_were() {
         let file = folder.path().join(number.to_string());
         fit(&model, 1)
             .with(EverySteps::new(2, |_| {}))
-            .checkpoint(&file)
+            .checkpoints(&file)
             .run(&data, &device)
             .unwrap();
         let mut seen = Vec::new();
         let on = fit(&model, 3).with(EverySteps::new(2, |at| seen.push(at.done)));
-        let on = on.checkpoint(&file).resume().run(&data, &device).unwrap();
+        let on = on.checkpoints(&file).resume().run(&data, &device).unwrap();
         assert_eq!(on.weights, plain.weights);
         assert_eq!(seen, [7, 9, 10, 12, 14, 15]);
     }

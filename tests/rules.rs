@@ -60,7 +60,7 @@ fn resumed_anywhere(settings: &Settings) -> Vec<Standing> {
     // All checkpoints share one history.
     let history = files
         .iter()
-        .position(|f| f.extension().is_some_and(|e| e == "history"));
+        .position(|f| f.extension().is_some_and(|e| e == "jsonl"));
     let history = files.remove(history.unwrap());
     assert_eq!(files.len(), epochs.len());
     for (k, file) in files.iter().enumerate() {
@@ -98,8 +98,11 @@ fn halving_goes_on_where_it_was() {
         halve_after: None,
         ..settings.clone()
     };
-    let with = run(&settings, folder.path());
-    assert_ne!(with.2[0], run(&without, folder.path()).2[0]);
+    let with = run(&settings, &folder.path().join("with"));
+    assert_ne!(
+        with.2[0],
+        run(&without, &folder.path().join("without")).2[0]
+    );
 }
 
 #[test]
@@ -177,7 +180,8 @@ fn given_weights_have_checkpoints_of_their_own() {
         Ok(trainer)
     };
     start(true, true).unwrap().run(&mut |_| {}).unwrap();
-    assert_eq!(start(false, true).unwrap().resume().unwrap(), 0);
+    let refused = start(false, true).unwrap().resume().unwrap_err();
+    assert!(refused.to_string().contains("given weights"), "{refused}");
     for first in [true, false] {
         assert_eq!(start(true, first).unwrap().resume().unwrap(), 1);
     }
@@ -347,7 +351,7 @@ fn a_checkpoint_beyond_the_end_is_refused() {
     assert_eq!(run(&settings(4), folder.path()).0, 2);
 }
 
-/// In a folder of one run another's checkpoint is named; among several it is passed over.
+/// In a folder of one run another's checkpoint is named; where runs share a folder, each has its own within.
 #[test]
 fn a_changed_setting_is_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -360,16 +364,24 @@ fn a_changed_setting_is_named() {
         learning_rates: vec![0.25],
         ..settings.clone()
     };
-    let mut trainer = trainer(&other);
-    trainer.keep_checkpoints(folder.path(), 2).unwrap();
-    let e = trainer.resume_sole().unwrap_err().to_string();
+    let mut changed = trainer(&other);
+    changed.keep_checkpoints(folder.path(), 2).unwrap();
+    let e = changed.resume().unwrap_err().to_string();
     assert!(
         e.contains("learning rates [0.1]") && e.contains("learning rates [0.25]"),
         "{e}"
     );
-    assert_eq!(trainer.resume().unwrap(), 0);
-    trainer.clear_checkpoints().unwrap();
-    assert_eq!(trainer.resume_sole().unwrap(), 0);
+    changed.clear_checkpoints().unwrap();
+    assert_eq!(changed.resume().unwrap(), 0);
+
+    let shared = tempfile::tempdir().unwrap();
+    for (settings, done) in [(&settings, 0), (&other, 0), (&settings, 1), (&other, 1)] {
+        let mut trainer = trainer(settings);
+        trainer.keep_checkpoints_among(shared.path(), 2).unwrap();
+        assert_eq!(trainer.resume().unwrap(), done);
+        trainer.run(&mut |_| {}).unwrap();
+    }
+    assert_eq!(std::fs::read_dir(shared.path()).unwrap().count(), 2);
 }
 
 /// A checkpoint says which version and device wrote it.

@@ -283,7 +283,7 @@ fn resumable(device: &Device, file: &Path, shard: usize, kill: usize) -> wgrad::
     let fit = fit(&model)
         .validation(shards)
         .with(Kill(kill))
-        .checkpoint(file)
+        .checkpoints(file)
         .resume();
     fit.run(shards, device)
 }

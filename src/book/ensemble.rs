@@ -37,7 +37,7 @@ pub(super) fn run(
             ..options.seeded(experiment, run.settings(epochs), &data)
         };
         let mut trainer = Trainer::new(&network, &data, &settings, options.device)?;
-        trainer.keep_checkpoints(&options.folder.join("checkpoints"), CHECKPOINTS)?;
+        trainer.keep_checkpoints_among(&options.folder.join("checkpoints"), CHECKPOINTS)?;
         let done = trainer.resume()?;
         let note = went_on(&format!("Seed {seed}"), done, trainer.origins());
         record.notes.extend(note);

@@ -104,7 +104,7 @@ fn together(
     let mut trainer = Trainer::new(&network, data, settings, options.device)?;
     if experiment.chapter == LONG {
         let folder = options.folder.join("checkpoints");
-        trainer.keep_checkpoints(&folder, CHECKPOINTS)?;
+        trainer.keep_checkpoints_among(&folder, CHECKPOINTS)?;
         let done = trainer.resume()?;
         notes.extend(went_on(super::rows::shown(run), done, trainer.origins()));
     }

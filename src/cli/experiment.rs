@@ -7,7 +7,7 @@ use wgrad::data::{Arrays, Table};
 use wgrad::exec::Device;
 use wgrad::files::write_whole;
 use wgrad::fit::{
-    Answers, Epoch, Experiment, Outcome, Prepared, Reading, Told, Trained, bare_name,
+    Answers, Checkpoints, Epoch, Experiment, Outcome, Prepared, Reading, Told, Trained, bare_name,
     is_of_one_class,
 };
 use wgrad::model::Registry;
@@ -17,8 +17,7 @@ use wgrad::{Error, Result};
 use super::session::RunFolder;
 use super::{all_told, bar, interrupt, percent, print, say};
 
-/// The file that a killed run goes on from, and the trained model's, in a run's folder.
-const CHECKPOINT: &str = "checkpoint.safetensors";
+/// The trained model's file in a run's folder.
 const MODEL: &str = "model.safetensors";
 
 /// Most epochs that are told of; more are told of by parts.
@@ -34,11 +33,12 @@ pub fn run(
     let prepared = experiment.prepare(data, &Registry::standard())?;
     let held = RunFolder::take(out, &prepared.name)?;
     let folder = &held.path;
-    let checkpoint = folder.join(CHECKPOINT);
-    if resume && !checkpoint.exists() && folder.join(MODEL).exists() {
-        let wanted = "a checkpoint to go on from";
+    let checkpoints = held.checkpoints();
+    let model = folder.join(MODEL);
+    if resume && model.exists() && !Checkpoints::at(&checkpoints).are_there() {
+        let found = "a finished run without a checkpoint";
         let fix = "Begin anew without --resume, or in another folder (--out).";
-        return Err(Error::file(&checkpoint, "no file", wanted, fix));
+        return Err(Error::file(&model, found, "one to go on from", fix));
     }
     interrupt::watch();
     let mut told = print(&format!(
@@ -52,7 +52,7 @@ pub fn run(
     let outcome = watch(
         &prepared,
         experiment.training.epochs,
-        (folder, resume),
+        (&held, resume),
         device,
     )?;
     write(&prepared, &outcome, folder)?;
@@ -78,7 +78,7 @@ pub fn run(
 fn watch(
     prepared: &Prepared,
     epochs: usize,
-    (folder, resume): (&Path, bool),
+    (held, resume): (&RunFolder, bool),
     device: &Device,
 ) -> Result<Outcome> {
     let style = ProgressStyle::with_template("{wide_bar} {percent:>3}%  left {eta}  {msg}");
@@ -86,8 +86,8 @@ fn watch(
     let bar = bar(0, style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let every = epochs.div_ceil(LINES).max(1);
     let mut first = resume;
-    let checkpoint = folder.join(CHECKPOINT);
-    let outcome = prepared.run_kept(device, (&checkpoint, resume), |told| {
+    let checkpoints = held.checkpoints();
+    let outcome = prepared.run_kept(device, (&checkpoints, resume), |told| {
         let epoch = match told {
             Told::Steps(steps) => steps.epoch,
             Told::Epoch(epoch) => epoch.epoch,
@@ -98,7 +98,7 @@ fn watch(
         // The checkpoint of this epoch comes after its callbacks.
         if interrupt::asked() {
             bar.finish_and_clear();
-            interrupt::stop(&interrupt::of_training(epoch, folder));
+            interrupt::stop(&interrupt::of_training(epoch, &held.path));
         }
         match told {
             Told::Steps(steps) => {

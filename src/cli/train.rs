@@ -110,7 +110,7 @@ pub fn run(args: Args) -> Result<()> {
 fn resume(trainer: &mut Trainer, folder: &Path) -> Result<Result<()>> {
     let anew = "--resume goes on with the very same settings; begin anew without it, or in another \
                 folder (--out)";
-    let done = trainer.resume_sole().map_err(|e| match e {
+    let done = trainer.resume().map_err(|e| match e {
         Error::File {
             path,
             found,

@@ -35,6 +35,7 @@ mod weights;
 
 pub use binary::BinaryCrossEntropy;
 pub use callback::{Callback, Control, EarlyStop, StepsDone};
+pub use checkpoint::Checkpoints;
 pub use classes::CrossEntropy;
 pub use config::{LossScaleSetting, LossSetting, OptimizerSetting, ScheduleSetting, metric};
 pub use experiment::{

@@ -1,12 +1,9 @@
 //! A whole run: epochs, evaluation, callbacks.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
-use self::guard::{Lost, first_lost, none_taken};
+use self::guard::{Lost, On, first_lost, none_taken};
 use self::within::Within;
 use super::callback::{Callback, Control};
-use super::checkpoint::{Checkpoint, State};
+use super::checkpoint::{Checkpoints, State, take_chosen};
 use super::loss::Loss;
 use super::metric::Metric;
 use super::report::{Epoch, Report, Scores, TRAINING_SET, VALIDATION};
@@ -76,7 +73,7 @@ pub struct Fit<'a> {
     callbacks: Vec<Box<dyn Callback + 'a>>,
     mixup: Option<f64>,
     initial: Option<&'a Weights>,
-    checkpoint: Option<PathBuf>,
+    checkpoints: Option<Checkpoints>,
     resume: bool,
     verify_every: u64,
     mean_from: Option<usize>,
@@ -131,7 +128,7 @@ impl<'a> Fit<'a> {
             wishes: Wishes {
                 rates: self.callbacks.iter().any(|c| c.sets_rates()),
                 verify: self.verify_every,
-                fingerprint: self.checkpoint.is_some(),
+                fingerprint: self.checkpoints.is_some(),
                 mean_from: self.mean_from,
                 ..Wishes::default()
             },
@@ -161,9 +158,13 @@ impl<'a> Fit<'a> {
         if self.epochs == 0 {
             return Err(Error::setting("epochs", 0, "at least 1"));
         }
-        if self.resume && self.checkpoint.is_none() {
-            let wanted = "a file of checkpoints";
-            return Err(Error::setting("checkpoint", "none to resume from", wanted));
+        match &self.checkpoints {
+            Some(checkpoints) => checkpoints.check()?,
+            None if self.resume => {
+                let wanted = "a folder of checkpoints (`Fit::checkpoints`)";
+                return Err(Error::setting("checkpoints", "none to resume from", wanted));
+            }
+            None => {}
         }
         if self.evaluate_every == 0 {
             return Err(Error::setting("evaluate every", 0, "at least 1 epoch"));
@@ -228,8 +229,8 @@ impl<'a> Fit<'a> {
     /// ```
     ///
     /// # Errors
-    /// Before anything runs: columns, sizes and settings that do not fit, by name; a checkpoint that is
-    /// broken or of another run; data that the device has no room for as a whole. While it runs:
+    /// Before anything runs: columns, sizes and settings that do not fit, by name; checkpoints that are
+    /// broken or of another run, where it is to go on from one; data that the device has no room for as a whole. While it runs:
     /// [`Error::NotFinite`] when a loss is not finite any more, that of a step that was skipped too, in the end for
     /// a replica that has skipped every step, and for weights that the last update has made infinite;
     /// [`Error::Disagrees`] for a launch that was found wrong ([`Fit::verify_every`]); what a callback says, what the device
@@ -238,15 +239,12 @@ impl<'a> Fit<'a> {
         let given = Given::open("training", data.into())?;
         let sets = self.sets_beside(&given)?;
         self.held(&given, &sets)?;
-        let mut run = match &self.checkpoint {
-            Some(_) => self.settings(&given)?,
-            None => BTreeMap::new(),
-        };
-        let earlier = self.earlier(&run)?;
+        let mut store = self.store(&given)?;
+        let earlier = self.earlier(store.as_ref())?;
         let setup = self.setup(Some(&given), &sets);
         let (needs, mut training) = (setup.needs()?, setup.compile(device)?);
-        if self.checkpoint.is_some() {
-            self.recognised(&mut run, &training, earlier.as_ref())?;
+        if let Some(store) = &mut store {
+            Self::recognised(store, &training, earlier.as_ref())?;
         }
         let mut over = self.epochs_over(&given, &training, &needs);
         let feeds = feeds(&sets, &training, &needs);
@@ -265,14 +263,12 @@ impl<'a> Fit<'a> {
         };
         let mut chosen = None;
         let mut stopped = false;
-        if let Some(Checkpoint {
-            state,
-            tensors,
-            chosen: weights,
-        }) = earlier
-        {
+        if let (Some(store), Some(earlier)) = (&mut store, earlier) {
+            store.take_up(&earlier);
+            let (state, mut tensors) = (earlier.entry.state, earlier.entry.tensors);
+            let weights = take_chosen(&mut tensors, self.replicas);
             training.restore(&state.step, &tensors)?;
-            let done = state.epochs.len() * training.epoch_steps;
+            let done = earlier.entry.epochs * training.epoch_steps;
             training.train = training.train.from(done as u64);
             if !state.rates.is_empty() {
                 training.set_rates(&state.rates)?;
@@ -283,16 +279,19 @@ impl<'a> Fit<'a> {
             }
             chosen = state.chosen.map(|epoch| (epoch, weights));
             stopped = state.stopped;
-            report.epochs = state.epochs;
-            // What was measured since it was the last epoch, which it no longer is.
-            let more = self.epochs > report.epochs.len() && !stopped;
-            if let Some(last) = report.epochs.last_mut()
-                && more
-                && !last.epoch.is_multiple_of(self.evaluate_every)
+            report.epochs = earlier.epochs;
+            let over = stopped || report.epochs.len() >= self.epochs;
+            if let (true, Some(measured), Some(last)) = (over, state.last, report.epochs.last_mut())
             {
-                (last.training, last.validation) = (vec![], vec![]);
+                *last = measured;
             }
         }
+        let on = On {
+            given: &given,
+            needs: &needs,
+            device,
+            store: None,
+        };
         let before = report.epochs.last().map_or(0.0, |epoch| epoch.seconds);
         let steps = training.epoch_steps as u64;
         for epoch in report.epochs.len() + 1..=self.epochs {
@@ -329,8 +328,7 @@ impl<'a> Fit<'a> {
                     replica,
                     weights: false,
                 };
-                let on = (&given, &*needs, device);
-                return Err(self.loss_not_finite(&mut training, on, lost)?);
+                return Err(self.loss_not_finite(&mut training, on.with(&store), lost)?);
             }
             let mut last = Epoch {
                 epoch,
@@ -343,7 +341,7 @@ impl<'a> Fit<'a> {
             };
             let unmeasured = last.clone();
             self.measured(&mut last, sets);
-            self.scored_finite(&last, &mut training, (&given, device))?;
+            self.scored_finite(&last, &mut training, on.with(&store))?;
             let mut control = Control {
                 training: &mut training,
                 stop: false,
@@ -360,7 +358,7 @@ impl<'a> Fit<'a> {
             if stop && !due {
                 let (_, sets) = training.evaluate(0..watched, &feeds)?;
                 self.measured(&mut last, sets);
-                self.scored_finite(&last, &mut training, (&given, device))?;
+                self.scored_finite(&last, &mut training, on.with(&store))?;
             }
             let mut control = Control {
                 training: &mut training,
@@ -372,26 +370,37 @@ impl<'a> Fit<'a> {
             }
             stopped = control.stop;
             chosen = control.chosen.take();
-            report.epochs.push(last);
-            if let Some(path) = &self.checkpoint {
+            // What a run of more epochs would not have measured is no number of its history.
+            let measured = (!regular && last != unmeasured).then(|| last.clone());
+            report
+                .epochs
+                .push(measured.as_ref().map_or(last, |_| unmeasured));
+            let over = stopped || epoch == self.epochs;
+            if let Some(checkpoints) = &self.checkpoints
+                && (over || checkpoints.are_due(epoch))
+            {
                 let acting = self.callbacks.iter().filter(|c| !c.observes());
                 let state = State {
-                    run: run.clone(),
-                    epochs: report.epochs.clone(),
                     stopped,
                     callbacks: acting.map(|c| c.state()).collect(),
                     rates: training.rates().unwrap_or_default(),
+                    last: measured.clone(),
                     ..State::default()
                 };
-                let kept = training.checkpoint(state, chosen.as_ref())?;
+                let entry = training.checkpoint(epoch, state, chosen.as_ref())?;
                 // The checkpoint before is what it would be looked for from.
-                self.kept_finite(&kept, &mut training, (&given, device))?;
-                kept.save(path)?;
+                self.kept_finite(&entry, &report, &mut training, on.with(&store))?;
+                if let Some(store) = &mut store {
+                    store.write(&entry, &report.epochs)?;
+                }
+            }
+            if let (Some(measured), Some(last)) = (measured, report.epochs.last_mut()) {
+                *last = measured;
             }
         }
         none_taken(&report)?;
         let outcome = finish(report, &mut training, chosen, test, &feeds)?;
-        self.finite(&outcome, &mut training, (&given, device))?;
+        self.finite(&outcome, &mut training, on.with(&store))?;
         Ok(outcome)
     }
 }

@@ -5,15 +5,17 @@ use std::ops::Range;
 use ndarray::ArrayD;
 
 use super::by_hand::{ByHand, none};
-use super::checkpoint::{Checkpoint, STATES, State, WEIGHTS};
+use super::checkpoint::{STATES, State, WEIGHTS, put_chosen};
 use super::metric::Metric;
 use super::resident::LABELS_THAT_COUNT;
 use super::saved::{self, Saved, array};
 use super::shards::{self, Feed, Pair, Programs};
 use super::weights::Weights;
+use crate::checkpoints::Entry;
 use crate::error::{Error, Result};
 use crate::exec::profile::Runs;
 use crate::graph::{Graph, Handle, Program};
+use crate::model_file::Tensors;
 use crate::ops::Value;
 use crate::optim::told;
 use crate::run::Session;
@@ -476,13 +478,14 @@ impl Training {
         }
     }
 
-    /// The checkpoint of a run in this state, with the weights that a callback has chosen: the step counter,
-    /// weights and what the optimizer keeps, of all replicas, in one readback.
+    /// The checkpoint of a run in this state after so many epochs, with the weights that a callback has chosen: the step
+    /// counter, weights and what the optimizer keeps, of all replicas, in one readback.
     pub(super) fn checkpoint(
         &mut self,
+        epochs: usize,
         state: State,
         chosen: Option<&(usize, Vec<Weights>)>,
-    ) -> Result<Checkpoint> {
+    ) -> Result<Entry<State>> {
         let names = self.lasting();
         let handles: Vec<Handle<f32>> = names.iter().map(|(_, handle)| *handle).collect();
         let (step, values) = self.session.read((self.step, handles))?;
@@ -490,14 +493,18 @@ impl Training {
             let values = values.into_vec();
             Ok((name, array(&[values.len()], values)?))
         });
-        Ok(Checkpoint {
-            tensors: tensors.collect::<Result<_>>()?,
+        let mut tensors: Tensors = tensors.collect::<Result<_>>()?;
+        if let Some((_, weights)) = chosen {
+            put_chosen(&mut tensors, weights);
+        }
+        Ok(Entry {
+            epochs,
             state: State {
                 step: step.into_vec(),
                 chosen: chosen.map(|(epoch, _)| *epoch),
                 ..state
             },
-            chosen: chosen.map_or_else(Vec::new, |(_, weights)| weights.clone()),
+            tensors,
         })
     }
 

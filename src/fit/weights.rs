@@ -5,6 +5,7 @@ use std::path::Path;
 
 use ndarray::ArrayD;
 
+use crate::checkpoints;
 use crate::error::{Error, Result};
 use crate::model::{Model, Registry, Role};
 use crate::model_file::{ModelFile, Tensors, tensors, weights_sha256};
@@ -191,13 +192,14 @@ impl Weights {
     /// Reads a model and the weights of each network that the file has of it: an ensemble of the book's.
     ///
     /// # Errors
-    /// As [`ModelFile::load`], [`Model::from_json`] and [`ModelFile::networks`].
+    /// As [`ModelFile::load`], [`Model::from_json`] and [`ModelFile::networks`]; [`Error::File`] for a checkpoint.
     pub fn load_networks(
         path: impl AsRef<Path>,
         registry: &Registry,
     ) -> Result<(Model, Vec<Self>)> {
         let path = path.as_ref();
         let file = ModelFile::load(path)?;
+        checkpoints::refuse(path, &file)?;
         let model = Model::from_json(&file.network_json, registry)?;
         let networks = file.networks(path)?.into_iter();
         Ok((model, networks.map(Self::from_tensors).collect()))

@@ -16,9 +16,9 @@
 //! # Ok::<(), wgrad::Error>(())
 //! ```
 
-mod checkpoint;
 mod config;
 mod front;
+mod identity;
 mod model;
 mod outcome;
 mod probe;
@@ -26,8 +26,8 @@ mod schedule;
 mod settings;
 mod trainer;
 
-pub use checkpoint::Origin;
 pub use config::Config;
+pub use identity::Origin;
 pub use model::{Model, Predictor};
 pub use outcome::{Epoch, Evaluation, Event, Outcome, plurality};
 pub use probe::{Activations, Probe};

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn};
 
-use super::checkpoint;
 use super::front::Front;
 use super::outcome::{Evaluation, evaluation, metrics};
 use crate::book::nn::{Network, Parameter};
+use crate::checkpoints;
 use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::exec::Device;
@@ -165,14 +165,7 @@ impl Model {
     fn from_file(path: &Path, file: ModelFile) -> Result<Self> {
         let fix = "Use a model.safetensors that `wgrad train` wrote.";
         let wrong = |found: String, wanted: String| Error::file(path, found, wanted, fix);
-        if file.extra.contains_key(checkpoint::HISTORY) {
-            return Err(Error::file(
-                path,
-                "a checkpoint, the state of a run that may still go on",
-                "a model",
-                "Let the run that wrote it go on to its end: then it writes a model.safetensors.",
-            ));
-        }
+        checkpoints::refuse(path, &file)?;
         if let Some((name, index, value)) = file.first_non_finite() {
             return Err(Error::file(
                 path,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoints::Line;
 use crate::json::{nullable, nullable_one};
 use crate::tensor::Values;
 
@@ -65,9 +66,13 @@ pub struct Epoch {
     pub seconds: f64,
 }
 
-impl Epoch {
+impl Line for Epoch {
+    fn epoch(&self) -> usize {
+        self.epoch
+    }
+
     /// Whether each list has a value for each replica; those that are optional may be empty.
-    pub(super) fn fits(&self, replicas: usize) -> bool {
+    fn fits(&self, replicas: usize) -> bool {
         let always = [
             &self.training_cost,
             &self.training_accuracy,

@@ -9,13 +9,14 @@ mod blame;
 mod epoch;
 mod resume;
 
-use super::checkpoint::{Identity, Keeper, Origin};
 use super::front::{Front, TEST, TRAINING, VALIDATION};
+use super::identity::{Identity, Origin};
 use super::model::Model;
 use super::outcome::{Epoch, Evaluation, Event, Outcome, evaluation, metrics};
 use super::schedule::Watch;
 use super::{Settings, Standing};
 use crate::book::nn::{Network, Parameter};
+use crate::checkpoints::Store;
 use crate::clock::Stopwatch;
 use crate::data::Split;
 use crate::error::{Error, Result};
@@ -58,7 +59,7 @@ pub struct Trainer {
     origins: Vec<Origin>,
     /// What tells the run's checkpoints from others', but for given weights.
     identity: Identity,
-    keeper: Option<Keeper>,
+    store: Option<Store<Identity>>,
 }
 
 impl Trainer {
@@ -112,7 +113,7 @@ impl Trainer {
                 device: name,
             }],
             identity: Identity::of(network, settings, data)?,
-            keeper: None,
+            store: None,
         };
         this.set_rates(0)?;
         this.training.average()?;

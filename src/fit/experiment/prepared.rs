@@ -70,7 +70,7 @@ impl Prepared {
             .run(self.given(&self.training), device)
     }
 
-    /// Trains with a checkpoint in this file after each epoch, from the one that is there if it is to
+    /// Trains with checkpoints in this folder after each epoch, from the newest that is there if it is to
     /// resume; see [`Fit::resume`]. `progress` sees each epoch, and a few times a second how far the run is.
     ///
     /// # Errors
@@ -78,10 +78,10 @@ impl Prepared {
     pub fn run_kept(
         &self,
         device: &Device,
-        (file, resume): (&Path, bool),
+        (folder, resume): (&Path, bool),
         progress: impl FnMut(Told<'_>),
     ) -> Result<Outcome> {
-        let fit = self.with_callbacks(progress)?.checkpoint(file);
+        let fit = self.with_callbacks(progress)?.checkpoints(folder);
         let fit = if resume { fit.resume() } else { fit };
         fit.run(self.given(&self.training), device)
     }

@@ -1,10 +1,9 @@
 //! The settings of a run.
 
-use std::path::PathBuf;
-
 use super::Fit;
 use crate::data::DataRef;
 use crate::fit::callback::Callback;
+use crate::fit::checkpoint::Checkpoints;
 use crate::fit::loss::Loss;
 use crate::fit::metric::Metric;
 use crate::fit::weights::Weights;
@@ -30,7 +29,7 @@ impl<'a> Fit<'a> {
             callbacks: vec![],
             mixup: None,
             initial: None,
-            checkpoint: None,
+            checkpoints: None,
             resume: false,
             verify_every: 0,
             mean_from: None,
@@ -253,19 +252,38 @@ impl<'a> Fit<'a> {
         }
     }
 
-    /// Writes the whole state of the run to this file after each epoch, in place of the epoch's before;
-    /// see [`Fit::resume`].
+    /// Keeps the whole state of the run in a folder after each epoch, so that [`Fit::resume`] can go on from it: a path, or
+    /// [`Checkpoints`] that say more. A run that begins anew puts its own in the place of those that it finds there.
+    ///
+    /// ```
+    /// # use wgrad::data::Dataset;
+    /// # use wgrad::exec::{Choice, Device};
+    /// # use wgrad::fit::{Checkpoints, Fit, Loss};
+    /// # use wgrad::model::{Model, layers::*};
+    /// # use wgrad::optim::{AdamW, Optimizer};
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let folder = folder.path().join("houses");
+    /// # let data = Dataset::new().with("input", [1], vec![0.5f32; 8])?.with("target", [1], vec![1.0f32; 8])?;
+    /// # let model = Model::sequential([1]).then(Dense::new(1)).build()?;
+    /// # let device = Device::open(Choice::Cpu)?;
+    /// let fit = || Fit::new(&model, Loss::mse(), Optimizer::new(AdamW::default(), 0.1)).batch(4);
+    /// fit().epochs(5).checkpoints(&folder).run(&data, &device)?;
+    /// // Later: the very weights of a run of 20 epochs that was never interrupted.
+    /// let outcome = fit().epochs(20).checkpoints(Checkpoints::at(&folder).keep(3)).resume().run(&data, &device)?;
+    /// assert_eq!(outcome.report.epochs.len(), 20);
+    /// # Ok::<(), wgrad::Error>(())
+    /// ```
     #[must_use]
-    pub fn checkpoint(self, file: impl Into<PathBuf>) -> Self {
+    pub fn checkpoints(self, folder: impl Into<Checkpoints>) -> Self {
         Self {
-            checkpoint: Some(file.into()),
+            checkpoints: Some(folder.into()),
             ..self
         }
     }
 
-    /// Goes on from the checkpoint, if its file is there: the run ends with the very weights of one that
-    /// was never interrupted, on the same device. A checkpoint of a run with other settings or data is
-    /// refused by the setting's name; more epochs are trained.
+    /// Goes on from the newest checkpoint, if there is one: the run ends with the very weights of one that
+    /// was never interrupted, on the same device. One that is broken gives way to the one before it; one of a run with other
+    /// settings or data is refused by the setting's name; more epochs are trained.
     #[must_use]
     pub fn resume(self) -> Self {
         Self {

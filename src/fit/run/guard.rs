@@ -4,10 +4,12 @@ use std::ops::RangeInclusive;
 
 use ndarray::ArrayD;
 
+use super::identity::Settings;
 use super::{Fit, Outcome};
+use crate::checkpoints::{Entry, Store};
 use crate::error::{Error, Result};
 use crate::exec::Device;
-use crate::fit::checkpoint::{Checkpoint, State, WEIGHTS};
+use crate::fit::checkpoint::{State, WEIGHTS};
 use crate::fit::report::{Epoch, Report};
 use crate::fit::resident::Need;
 use crate::fit::setup::{Setup, Wishes};
@@ -18,6 +20,23 @@ use crate::run::blame::first_not_finite;
 
 /// What helps against them.
 const FIX: &str = "Lower the learning rate, clip the gradients, or look at the data";
+
+/// What a run is made on.
+#[derive(Clone, Copy)]
+pub(super) struct On<'r> {
+    pub given: &'r Given<'r>,
+    pub needs: &'r [Need],
+    pub device: &'r Device,
+    /// Where checkpoints are kept, if they are.
+    pub store: Option<&'r Store<Settings>>,
+}
+
+impl<'r> On<'r> {
+    pub fn with(self, store: &'r Option<Store<Settings>>) -> Self {
+        let store = store.as_ref();
+        Self { store, ..self }
+    }
+}
 
 /// Where a run stopped being finite, as far as it knows.
 #[derive(Clone, Copy, Debug)]
@@ -54,10 +73,10 @@ impl Fit<'_> {
     pub(super) fn blamed(
         &self,
         training: &mut Training,
-        (given, device): (&Given<'_>, &Device),
+        on: On<'_>,
         lost: Lost,
     ) -> Result<Option<Found>> {
-        let Given::Whole(_) = given else {
+        let Given::Whole(_) = on.given else {
             return Ok(None);
         };
         let first = (lost.epochs * training.epoch_steps) as u64;
@@ -66,7 +85,7 @@ impl Fit<'_> {
             Some(step) => step,
             // Each step is looked at by itself.
             None => {
-                if !self.rewind(training, lost.epochs)? {
+                if !self.rewind(training, on.store, lost.epochs)? {
                     return Ok(None);
                 }
                 let mut step = first;
@@ -79,7 +98,7 @@ impl Fit<'_> {
                 }
             }
         };
-        if !self.rewind(training, lost.epochs)? {
+        if !self.rewind(training, on.store, lost.epochs)? {
             return Ok(None);
         }
         // What made the loss infinite is in its own step, or in the backward pass and the update of the step before.
@@ -87,32 +106,27 @@ impl Fit<'_> {
         let back = u64::from(training.scale.is_none() && !lost.weights);
         let from = step.saturating_sub(back).max(first);
         training.run(from - first)?;
-        let begun = training.checkpoint(State::default(), None)?;
+        let begun = training.checkpoint(lost.epochs, State::default(), None)?;
         let Some(found) = searched(training, from..=step, lost.replica)? else {
             return Ok(None);
         };
         // A launch may be many layers' ops: each by itself says whose it was. Where there is no room for that, or
         // where it rounds otherwise, the launch is what is known.
-        let alone = self.unfused(training, (given, device), &begun);
+        let alone = self.unfused(training, on, &begun);
         let alone = alone.and_then(|mut all| searched(&mut all, from..=found.step, lost.replica));
         Ok(alone.ok().flatten().or(Some(found)))
     }
 
     /// The run with each op a launch, in a state of `training`.
-    fn unfused(
-        &self,
-        training: &Training,
-        (given, device): (&Given<'_>, &Device),
-        state: &Checkpoint,
-    ) -> Result<Training> {
-        let setup = self.setup(Some(given), &[]);
+    fn unfused(&self, training: &Training, on: On<'_>, begun: &Entry<State>) -> Result<Training> {
+        let setup = self.setup(Some(on.given), &[]);
         let wishes = Wishes {
             fuse: false,
             verify: 0,
             ..setup.wishes
         };
-        let mut all = Setup { wishes, ..setup }.compile(device)?;
-        all.restore(&state.state.step, &state.tensors)?;
+        let mut all = Setup { wishes, ..setup }.compile(on.device)?;
+        all.restore(&begun.state.step, &begun.tensors)?;
         if let Ok(rates) = training.rates() {
             all.set_rates(&rates)?;
         }
@@ -121,13 +135,17 @@ impl Fit<'_> {
     }
 
     /// Goes back to where an epoch began, its order drawn, if that is the first or its checkpoint is there.
-    fn rewind(&self, training: &mut Training, epochs: usize) -> Result<bool> {
+    fn rewind(
+        &self,
+        training: &mut Training,
+        store: Option<&Store<Settings>>,
+        epochs: usize,
+    ) -> Result<bool> {
         if epochs == 0 {
             self.begin(training)?;
         } else {
-            let kept = self.checkpoint.as_ref().map(|path| Checkpoint::load(path));
-            let kept = kept.transpose()?.flatten();
-            let Some(kept) = kept.filter(|kept| kept.state.epochs.len() == epochs) else {
+            let kept = store.and_then(|store| store.after(epochs));
+            let Some(kept) = kept.map(|kept| kept.entry) else {
                 return Ok(false);
             };
             training.restore(&kept.state.step, &kept.tensors)?;
@@ -155,7 +173,7 @@ impl Fit<'_> {
     pub(super) fn loss_not_finite(
         &self,
         training: &mut Training,
-        (given, needs, device): (&Given<'_>, &[Need], &Device),
+        on: On<'_>,
         lost: Lost,
     ) -> Result<Error> {
         let last = ((lost.epochs + 1) * training.epoch_steps).saturating_sub(1) as u64;
@@ -167,18 +185,19 @@ impl Fit<'_> {
             },
             step: lost.step.unwrap_or(last),
         };
-        let fix = fix(given, needs)?;
-        Ok(self.lost(training, (given, device), noted, (lost, fix)))
+        let fix = fix(on.given, on.needs)?;
+        Ok(self.lost(training, on, noted, (lost, fix)))
     }
 
     /// Refuses to keep weights that are not finite, of tensors that were.
     pub(super) fn kept_finite(
         &self,
-        kept: &Checkpoint,
+        kept: &Entry<State>,
+        report: &Report,
         training: &mut Training,
-        on: (&Given<'_>, &Device),
+        on: On<'_>,
     ) -> Result<()> {
-        let Some(last) = kept.state.epochs.last() else {
+        let Some(last) = report.epochs.last() else {
             return Ok(());
         };
         for (name, tensor) in &kept.tensors {
@@ -205,7 +224,7 @@ impl Fit<'_> {
     fn weight_lost(
         &self,
         training: &mut Training,
-        on: (&Given<'_>, &Device),
+        on: On<'_>,
         (name, when, replica): (&str, String, usize),
         last: &Epoch,
     ) -> Error {
@@ -228,7 +247,7 @@ impl Fit<'_> {
         &self,
         outcome: &Outcome,
         training: &mut Training,
-        on: (&Given<'_>, &Device),
+        on: On<'_>,
     ) -> Result<()> {
         match outcome.report.epochs.last() {
             Some(last) => {
@@ -245,7 +264,7 @@ impl Fit<'_> {
         &self,
         epoch: &Epoch,
         training: &mut Training,
-        on: (&Given<'_>, &Device),
+        on: On<'_>,
     ) -> Result<()> {
         let mut scores = epoch.training.iter().chain(&epoch.validation);
         if scores.all(|scores| scores.loss.is_finite()) {
@@ -260,7 +279,7 @@ impl Fit<'_> {
         &self,
         weights: &[Weights],
         training: &mut Training,
-        on: (&Given<'_>, &Device),
+        on: On<'_>,
         (last, when): (&Epoch, &str),
     ) -> Result<()> {
         let whole = |tensor: &ArrayD<f32>| tensor.iter().all(|x| x.is_finite());
@@ -281,7 +300,7 @@ impl Fit<'_> {
     fn lost(
         &self,
         training: &mut Training,
-        on: (&Given<'_>, &Device),
+        on: On<'_>,
         noted: Noted,
         (lost, mut fix): (Lost, String),
     ) -> Error {
@@ -290,8 +309,8 @@ impl Fit<'_> {
         let (place, step) = match found {
             Some(Found { step, launch }) => (format!("{}, first in {launch}", noted.what), step),
             None => {
-                if self.checkpoint.is_none() && matches!(on.0, Given::Whole(_)) {
-                    fix += " A run that keeps a checkpoint finds out where it began.";
+                if self.checkpoints.is_none() && matches!(on.given, Given::Whole(_)) {
+                    fix += " A run that keeps checkpoints finds out where it began.";
                 }
                 (noted.what + &noted.when, noted.step)
             }

@@ -2,24 +2,97 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
 use super::Fit;
+use crate::checkpoints::{Kept, Refusal, Run, Store, narrowed};
 use crate::data::DataRef;
 use crate::error::Result;
-use crate::fit::checkpoint::{Checkpoint, STEP, fingerprint};
+use crate::fit::checkpoint::{State, fingerprint};
 use crate::fit::metric::Metric;
+use crate::fit::report::Epoch;
 use crate::fit::shards::Given;
 use crate::fit::training::Training;
 use crate::fit::weights::Weights;
 use crate::graph::without_addresses;
 
+/// The name of what a run's steps compute, and how it is validated.
+const STEP: &str = "what a step computes";
+/// What helps against most differences.
+const FIX: &str = "Give the run the settings that it began with, or another folder.";
+
+/// A run's settings by name: a checkpoint of a run with others is refused by the first that differs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(in crate::fit) struct Settings(BTreeMap<String, Value>);
+
+impl Run for Settings {
+    type State = State;
+    type Epoch = Epoch;
+
+    fn refusal(&self, theirs: &Self) -> Option<Refusal> {
+        let differs = |(name, ours): &(&String, &Value)| theirs.0.get(*name) != Some(*ours);
+        let (name, ours) = self.0.iter().find(differs)?;
+        let refusal = |found: String, wanted: String, fix: &str| Refusal {
+            found: format!("a run {found}"),
+            wanted: format!("a checkpoint of this run, {wanted}"),
+            fix: fix.into(),
+        };
+        let Some(other) = theirs.0.get(name) else {
+            let found = format!("that says nothing of {name}");
+            return Some(refusal(found, "which does".into(), FIX));
+        };
+        if let Some((found, wanted)) = schedules(name, other, ours) {
+            return Some(refusal(
+                format!("with the schedule {found}"),
+                format!("with the schedule {wanted}"),
+                "A schedule that goes over the epochs of a run is another one where these are more or fewer, so the \
+                 steps already done would have had other rates. Give the run the epochs and the schedule that it began \
+                 with, or another folder.",
+            ));
+        }
+        if name == STEP {
+            return Some(Refusal {
+                found: "a run whose steps, or whose validation, compute something else".into(),
+                wanted: "a checkpoint of this run".into(),
+                fix: "Names and numbers of model, loss and optimizer are the same, so a function has changed that writes \
+                      some of them: a loss, an expression, a metric, which parameters are in a group. Give the run those \
+                      that it began with, or another folder."
+                    .into(),
+            });
+        }
+        let (place, [ours, theirs]) = narrowed(name, ours, other);
+        Some(refusal(
+            format!("with {place} {theirs}"),
+            format!("with {place} {ours}"),
+            FIX,
+        ))
+    }
+}
+
+/// The schedules of two optimizers, as text, that are the same but for these.
+fn schedules<'a>(name: &str, found: &'a Value, wanted: &'a Value) -> Option<(&'a str, &'a str)> {
+    fn parts(text: &str) -> Option<(&str, &str, &str)> {
+        let (before, rest) = text.split_once(", schedule: ")?;
+        let (schedule, behind) = rest.split_once(", groups: ")?;
+        Some((before, schedule, behind))
+    }
+    let (found, wanted) = (parts(found.as_str()?)?, parts(wanted.as_str()?)?);
+    let alike = name == "optimizer" && (found.0, found.2) == (wanted.0, wanted.2);
+    alike.then_some((found.1, wanted.1))
+}
+
 impl Fit<'_> {
-    /// What a run is recognised by.
-    pub(super) fn settings(&self, data: &Given<'_>) -> Result<BTreeMap<String, String>> {
+    /// What a run is recognised by before it is compiled.
+    fn settings(&self, data: &Given<'_>) -> Result<Settings> {
         let shapes = || {
             let all = self.model.variables().iter();
             let all = all.map(|v| format!("{} {:?}", v.name, v.ty.shape.extents()));
             all.collect::<Vec<_>>().join(", ")
         };
+        let model = self.model.to_json().ok();
+        let model = model.and_then(|text| serde_json::from_str(&text).ok());
         let names = |all: &[Metric]| {
             let all: Vec<String> = all.iter().map(|m| m.name().to_string()).collect();
             all.join(", ")
@@ -44,50 +117,61 @@ impl Fit<'_> {
         let callbacks = self.callbacks.iter().filter(|c| !c.observes());
         let callbacks: Vec<String> = callbacks.map(|c| c.settings()).collect();
         let all = [
-            ("version", env!("CARGO_PKG_VERSION").to_string()),
-            ("model", self.model.to_json().unwrap_or_else(|_| shapes())),
-            ("loss", without_addresses(&format!("{:?}", self.loss))),
-            ("optimizer", optimizer),
-            ("metrics", names(&self.metrics)),
-            ("mini-batch", self.batch.to_string()),
-            ("replicas", self.replicas.to_string()),
-            ("first replica", self.first_replica.to_string()),
-            ("seed", self.seed.to_string()),
-            ("initial weights", initial),
-            ("mixup", format!("{:?}", self.mixup)),
-            ("first epoch of the mean", format!("{:?}", self.mean_from)),
-            ("epochs to an evaluation", self.evaluate_every.to_string()),
-            ("training data measured", self.measure_training.to_string()),
-            ("training data", training),
-            ("validation data", validation),
-            ("callbacks", callbacks.join(", ")),
+            ("version", json!(env!("CARGO_PKG_VERSION"))),
+            ("model", model.unwrap_or_else(|| json!(shapes()))),
+            (
+                "loss",
+                json!(without_addresses(&format!("{:?}", self.loss))),
+            ),
+            ("optimizer", json!(optimizer)),
+            ("metrics", json!(names(&self.metrics))),
+            ("mini-batch", json!(self.batch)),
+            ("replicas", json!(self.replicas)),
+            ("first replica", json!(self.first_replica)),
+            ("seed", json!(self.seed)),
+            ("initial weights", json!(initial)),
+            ("mixup", json!(self.mixup)),
+            ("first epoch of the mean", json!(self.mean_from)),
+            ("epochs to an evaluation", json!(self.evaluate_every)),
+            ("training data measured", json!(self.measure_training)),
+            ("training data", json!(training)),
+            ("validation data", json!(validation)),
+            ("callbacks", json!(callbacks.join(", "))),
         ];
-        Ok(all.map(|(name, value)| (name.to_string(), value)).into())
+        Ok(Settings(
+            all.map(|(name, value)| (name.to_string(), value)).into(),
+        ))
     }
 
-    /// The checkpoint to go on from.
-    pub(super) fn earlier(&self, run: &BTreeMap<String, String>) -> Result<Option<Checkpoint>> {
-        let Some(path) = self.checkpoint.as_ref().filter(|_| self.resume) else {
+    /// The folder of the run's checkpoints, where they are kept.
+    pub(super) fn store(&self, data: &Given<'_>) -> Result<Option<Store<Settings>>> {
+        let Some(checkpoints) = &self.checkpoints else {
             return Ok(None);
         };
-        let earlier = Checkpoint::load(path)?;
-        if let Some(earlier) = &earlier {
-            earlier.of_run(path, run)?;
-        }
-        Ok(earlier)
+        let (folder, last) = (checkpoints.folder(), checkpoints.last());
+        Store::open(folder, last, self.replicas, self.settings(data)?).map(Some)
     }
 
-    /// Adds to what a run is recognised by what its steps compute, which functions write that have no name.
-    pub(super) fn recognised(
+    /// The checkpoint that it goes on from.
+    pub(super) fn earlier(
         &self,
-        run: &mut BTreeMap<String, String>,
-        training: &Training,
-        earlier: Option<&Checkpoint>,
-    ) -> Result<()> {
-        run.insert(STEP.into(), training.fingerprint.clone());
-        match (earlier, &self.checkpoint) {
-            (Some(earlier), Some(path)) => earlier.of_run(path, run),
-            _ => Ok(()),
+        store: Option<&Store<Settings>>,
+    ) -> Result<Option<Kept<Settings>>> {
+        match store.filter(|_| self.resume) {
+            Some(store) => store.newest(),
+            None => Ok(None),
         }
+    }
+
+    /// Adds to what a run is recognised by what its steps compute, which functions write that have no name, and holds the
+    /// checkpoint to it that it goes on from.
+    pub(super) fn recognised(
+        store: &mut Store<Settings>,
+        training: &Training,
+        earlier: Option<&Kept<Settings>>,
+    ) -> Result<()> {
+        let step = json!(training.fingerprint);
+        store.run_mut().0.insert(STEP.into(), step);
+        earlier.map_or(Ok(()), |earlier| store.check(earlier))
     }
 }

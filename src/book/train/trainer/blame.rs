@@ -92,7 +92,7 @@ impl Trainer {
     }
 
     fn overflow(&self, epochs: usize, place: &str, step: u64, replica: usize) -> Error {
-        let kept = match &self.keeper {
+        let kept = match &self.store {
             Some(_) if epochs > 0 => " The checkpoint of the epoch before is finite.",
             _ => "",
         };
@@ -111,8 +111,8 @@ impl Trainer {
 
     /// Goes back to where an epoch began, if that is the first or its checkpoint is there.
     fn rewind(&mut self, epochs: usize) -> Result<bool> {
-        match self.keeper.as_ref().and_then(|k| k.after(epochs)) {
-            Some(checkpoint) => self.restore(&checkpoint.state)?,
+        match self.store.as_ref().and_then(|store| store.after(epochs)) {
+            Some(kept) => self.restore(&kept.entry)?,
             None if epochs == 0 => {
                 let replicas = 0..self.settings.replicas as u32;
                 let first = self.settings.first_replica as u32;

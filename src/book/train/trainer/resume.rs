@@ -2,27 +2,39 @@
 
 use std::path::Path;
 
+use ndarray::{ArrayD, IxDyn};
+
 use super::{Trainer, Watch};
 use crate::book::train::Model;
-use crate::book::train::checkpoint::{Checkpoint, Identity, Keeper, Origin, State};
+use crate::book::train::identity::{Identity, Origin, State};
+use crate::checkpoints::{Entry, Kept, Store};
 use crate::error::{Error, Result};
 use crate::graph::Handle;
 use crate::tensor::Values;
 
 impl Trainer {
     /// From now on, [`Trainer::run`] writes a checkpoint to `folder` after each epoch and
-    /// keeps the `last` ones. Runs that differ may share a folder.
+    /// keeps the `last` ones. The folder is this run's.
     ///
-    /// A run that was not resumed puts its checkpoints in the place of those that an earlier run
-    /// of the same settings has left.
+    /// A run that was not resumed puts its checkpoints in the place of those that an earlier run has left.
     ///
     /// # Errors
     /// [`Error::Io`] when the folder cannot be written to, [`Error::Setting`] if `last`
     /// is 0.
     pub fn keep_checkpoints(&mut self, folder: &Path, last: usize) -> Result<()> {
-        let identity = self.run_identity();
-        self.keeper = Some(Keeper::new(folder, last, identity, self.settings.replicas)?);
+        let replicas = self.settings.replicas;
+        self.store = Some(Store::open(folder, last, replicas, self.run_identity())?);
         Ok(())
+    }
+
+    /// [`Trainer::keep_checkpoints`] in a folder of this run within one that runs share. Its name follows from the run's
+    /// settings, data and given weights, so runs that differ never meet there.
+    ///
+    /// # Errors
+    /// As [`Trainer::keep_checkpoints`].
+    pub fn keep_checkpoints_among(&mut self, folder: &Path, last: usize) -> Result<()> {
+        let name = self.run_identity().name();
+        self.keep_checkpoints(&folder.join(name), last)
     }
 
     /// What tells this run's checkpoints from others'.
@@ -41,68 +53,52 @@ impl Trainer {
     /// of one that was never interrupted, bit for bit; [`Trainer::origins`] says what wrote it.
     ///
     /// # Errors
-    /// [`Error::Setting`] where the checkpoint has more epochs than are wanted,
+    /// [`Error::File`] for a checkpoint of another run, naming the setting that differs and its two values, and where all
+    /// are broken; [`Error::Setting`] where the checkpoint has more epochs than are wanted,
     /// [`Error::Io`] when the folder cannot be read, [`Error::Device`] when the device
     /// failed.
     pub fn resume(&mut self) -> Result<usize> {
-        let Some(keeper) = &mut self.keeper else {
+        let Some(store) = &mut self.store else {
             return Ok(0);
         };
-        let Some(checkpoint) = keeper.newest()? else {
+        let Some(kept) = store.newest()? else {
             return Ok(0);
         };
-        if checkpoint.state.epochs > self.settings.epochs {
-            let folder = keeper.folder().display();
-            let done = checkpoint.state.epochs;
+        if kept.entry.epochs > self.settings.epochs {
+            let folder = store.folder().display();
+            let done = kept.entry.epochs;
             let wanted = format!(
                 "at least the {done} that the checkpoint in {folder} has, or other settings"
             );
             return Err(Error::setting("epochs", self.settings.epochs, wanted));
         }
-        keeper.take_up(&checkpoint);
-        self.take_up(checkpoint)?;
+        store.take_up(&kept);
+        self.take_up(kept)?;
         Ok(self.epochs_done())
     }
 
-    /// [`Trainer::resume`] in a folder that holds the checkpoints of one run: those of another
-    /// are refused, by the name of what differs.
-    ///
-    /// # Errors
-    /// [`Error::File`] naming the checkpoint, the setting that differs and its two values; else
-    /// as [`Trainer::resume`].
-    pub fn resume_sole(&mut self) -> Result<usize> {
-        let others = match &mut self.keeper {
-            Some(keeper) if keeper.list()?.is_empty() => keeper.stranger()?,
-            _ => None,
-        };
-        match others {
-            Some(refusal) => Err(refusal),
-            None => self.resume(),
-        }
-    }
-
     /// Removes every checkpoint from the folder given to [`Trainer::keep_checkpoints`], this
-    /// run's and others': a run that begins anew in a folder of its own leaves none behind that a
+    /// run's and others': a run that begins anew leaves none behind that a
     /// later one could take for its own.
     ///
     /// # Errors
     /// [`Error::Io`] when the folder cannot be read or a file not be removed.
     pub fn clear_checkpoints(&mut self) -> Result<()> {
-        match &mut self.keeper {
-            Some(keeper) => keeper.clear(),
+        match &mut self.store {
+            Some(store) => store.clear(),
             None => Ok(()),
         }
     }
 
-    fn take_up(&mut self, checkpoint: Checkpoint) -> Result<()> {
-        self.restore(&checkpoint.state)?;
+    fn take_up(&mut self, kept: Kept<Identity>) -> Result<()> {
+        self.restore(&kept.entry)?;
         self.history.clear();
         self.watches.fill(Watch::default());
-        for epoch in checkpoint.history {
+        for epoch in kept.epochs {
             self.record(epoch);
         }
         let own = self.origins.pop();
-        self.origins = checkpoint.state.origins;
+        self.origins = kept.entry.state.origins;
         if self.origins.last() != own.as_ref() {
             self.origins.extend(own);
         }
@@ -128,8 +124,8 @@ impl Trainer {
         self.training.average()?;
         self.given = Some(model.clone());
         let identity = self.run_identity();
-        if let Some(keeper) = &mut self.keeper {
-            keeper.rename(identity);
+        if let Some(store) = &mut self.store {
+            store.begin(identity);
         }
         Ok(())
     }
@@ -140,16 +136,17 @@ impl Trainer {
         &self.origins
     }
 
-    pub(super) fn restore(&mut self, state: &State) -> Result<()> {
-        for (name, values) in &state.buffers {
+    pub(super) fn restore(&mut self, entry: &Entry<State>) -> Result<()> {
+        for (name, values) in &entry.tensors {
             let known = self.training.kept.iter().find(|(known, _)| known == name);
             let (_, handle) = known.ok_or_else(|| {
                 let found = "a buffer that this run does not keep";
                 Error::setting(format!("checkpoint's {name}"), found, "those that it keeps")
             })?;
-            self.training.session.write(*handle, values)?;
+            let values: Vec<f32> = values.iter().copied().collect();
+            self.training.session.write(*handle, &values)?;
         }
-        self.begin_at((state.epochs * self.steps) as u32)
+        self.begin_at((entry.epochs * self.steps) as u32)
     }
 
     /// Sets the number of the next training step.
@@ -162,29 +159,37 @@ impl Trainer {
 
     /// Writes a checkpoint, where some are kept.
     pub(super) fn keep(&mut self) -> Result<()> {
-        if self.keeper.is_none() {
+        if self.store.is_none() {
             return Ok(());
         }
-        let state = self.kept_state()?;
-        match &mut self.keeper {
-            Some(keeper) => keeper.write(&state, &self.history),
+        let entry = self.entry()?;
+        match &mut self.store {
+            Some(store) => store.write(&entry, &self.history),
             None => Ok(()),
         }
     }
 
-    fn kept_state(&mut self) -> Result<State> {
+    fn entry(&mut self) -> Result<Entry<State>> {
         let handles = self.training.kept.iter().map(|(_, handle)| *handle);
         let handles: Vec<Handle<f32>> = handles.collect();
         let values = self.training.session.read(handles)?;
         let names = self.training.kept.iter().map(|(name, _)| name.clone());
         let names: Vec<String> = names.collect();
         self.check_finite(names.iter().map(String::as_str).zip(&values))?;
-        let values = values.into_iter().map(Values::into_vec);
-        let buffers = names.into_iter().zip(values);
-        Ok(State {
+        let tensors = names
+            .into_iter()
+            .zip(values.into_iter().map(Values::into_vec));
+        let tensors = tensors.map(|(name, values)| {
+            let array = ArrayD::from_shape_vec(IxDyn(&[values.len()]), values)
+                .map_err(|e| Error::shape(&name, e.to_string(), "a flat list"))?;
+            Ok((name, array))
+        });
+        Ok(Entry {
             epochs: self.epochs_done(),
-            origins: self.origins.clone(),
-            buffers: buffers.collect(),
+            state: State {
+                origins: self.origins.clone(),
+            },
+            tensors: tensors.collect::<Result<_>>()?,
         })
     }
 }

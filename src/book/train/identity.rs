@@ -9,18 +9,34 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::hex;
+use super::outcome::Epoch;
+use super::{Model, Settings};
 use crate::book::nn::Network;
-use crate::book::train::{Model, Settings};
+use crate::checkpoints::{Refusal, Run, canonical, narrowed};
 use crate::data::{Images, Split};
 use crate::error::{Error, Result};
+use crate::files::hex;
 
 /// The form of [`Identity`]: counted up where a name changes its meaning or its default.
 const VERSION: u32 = 2;
-/// Bytes of the hash in a file's name.
+/// Bytes of the hash in a folder's name.
 const NAME: usize = 8;
-/// Most characters of a value in a message.
-const SHOWN: usize = 160;
+
+/// What trained some of a run's epochs. The weights' last bits depend on both.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The version of wgrad.
+    pub version: String,
+    /// Adapter, backend and driver, or the CPU.
+    pub device: String,
+}
+
+/// What a checkpoint says of a run beside its numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct State {
+    /// Who trained it, in order.
+    pub origins: Vec<Origin>,
+}
 
 /// What decides a run's weights, but for how long it goes on.
 ///
@@ -28,23 +44,18 @@ const SHOWN: usize = 160;
 /// (`stop_after`), which ends the run and changes nothing before. Among replicas it freezes
 /// one while others learn, so there it counts. Under a rule the validation set decides too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(in crate::book::train) struct Identity {
+pub(super) struct Identity {
     version: u32,
     parts: BTreeMap<String, Value>,
 }
 
 /// In what two runs differ: the name and each one's value.
 #[derive(Debug)]
-pub(super) struct Difference {
+struct Difference {
     /// As this run has it.
     pub ours: String,
     /// As the other has it.
     pub theirs: String,
-}
-
-/// Whether a file's name may begin with this.
-pub(super) fn is_name(text: &str) -> bool {
-    text.len() == 2 * NAME && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// The settings that count, by name.
@@ -121,11 +132,7 @@ fn of_images(images: &Images) -> Value {
 
 impl Identity {
     /// The identity of a run that draws its weights.
-    pub(in crate::book::train) fn of(
-        network: &Network,
-        settings: &Settings,
-        data: &Split,
-    ) -> Result<Self> {
+    pub(super) fn of(network: &Network, settings: &Settings, data: &Split) -> Result<Self> {
         let mut parts: BTreeMap<String, Value> = of_settings(settings)?.into_iter().collect();
         let network = serde_json::to_value(network);
         let network = network.map_err(|e| Error::setting("network", e, "finite numbers"))?;
@@ -141,19 +148,10 @@ impl Identity {
     }
 
     /// The identity of a run that would be this one but starts from a model's weights.
-    pub(in crate::book::train) fn given(mut self, model: &Model) -> Self {
+    pub(super) fn given(mut self, model: &Model) -> Self {
         let hashes = json!(model.sha256());
         self.parts.insert("given weights".into(), hashes);
         self
-    }
-
-    /// The identity of a run that only has a name.
-    #[cfg(test)]
-    pub(super) fn called(name: &str) -> Self {
-        Self {
-            version: VERSION,
-            parts: BTreeMap::from([("called".into(), json!(name))]),
-        }
     }
 
     fn part(&self, name: &str) -> Value {
@@ -166,7 +164,7 @@ impl Identity {
         whole.unwrap_or_else(|| part.clone())
     }
 
-    /// What the run's files are called: a hash of everything that is not as by default, so that
+    /// What the run's folder is called among those of others: a hash of everything that is not as by default, so that
     /// a setting which is added later changes no name.
     pub(super) fn name(&self) -> String {
         let mut hash = Sha256::new().chain_update(self.version.to_le_bytes());
@@ -184,7 +182,7 @@ impl Identity {
 
     /// The first name in which two runs differ; the network last, since what else differs is
     /// often a reason for it.
-    pub(super) fn difference(&self, theirs: &Self) -> Option<Difference> {
+    fn difference(&self, theirs: &Self) -> Option<Difference> {
         if self.version != theirs.version {
             return Some(Difference {
                 ours: format!("identity version {}", self.version),
@@ -196,63 +194,25 @@ impl Identity {
         names.sort_by_key(|name| (*name == "network", *name));
         let differ = |name: &&String| self.part(name) != theirs.part(name);
         let name = names.into_iter().find(differ)?;
-        let (place, ours, theirs) = narrowed(name.clone(), self.part(name), theirs.part(name));
+        let (place, [ours, theirs]) = narrowed(name, &self.part(name), &theirs.part(name));
         Some(Difference {
-            ours: format!("{place} {}", shown(&ours)),
-            theirs: format!("{place} {}", shown(&theirs)),
+            ours: format!("{place} {ours}"),
+            theirs: format!("{place} {theirs}"),
         })
     }
 }
 
-/// Two values that differ, as deep as it is one place in which they do.
-fn narrowed(place: String, ours: Value, theirs: Value) -> (String, Value, Value) {
-    match (&ours, &theirs) {
-        (Value::Object(a), Value::Object(b)) if a.keys().eq(b.keys()) => {
-            let mut apart = a.iter().filter(|(key, value)| b.get(*key) != Some(value));
-            if let Some((key, value)) = apart.next() {
-                let other = b.get(key).cloned().unwrap_or(Value::Null);
-                return narrowed(format!("{place}, {key}"), value.clone(), other);
-            }
-        }
-        // Lists of layers; of a list of numbers the whole says more.
-        (Value::Array(a), Value::Array(b))
-            if a.len() == b.len() && a.iter().all(Value::is_object) =>
-        {
-            if let Some(k) = (0..a.len()).find(|&k| a[k] != b[k]) {
-                return narrowed(format!("{place} {k}"), a[k].clone(), b[k].clone());
-            }
-        }
-        _ => {}
-    }
-    (place, ours, theirs)
-}
+impl Run for Identity {
+    type State = State;
+    type Epoch = Epoch;
 
-/// A value for a message.
-fn shown(value: &Value) -> String {
-    let text = match value {
-        Value::Null => "none".into(),
-        Value::String(text) => text.clone(),
-        other => canonical(other),
-    };
-    match text.char_indices().nth(SHOWN) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text,
-    }
-}
-
-/// A value's JSON, names in order: whatever order a map keeps.
-fn canonical(value: &Value) -> String {
-    let list = |parts: Vec<String>| parts.join(",");
-    match value {
-        Value::Object(map) => {
-            let sorted: BTreeMap<_, _> = map.iter().collect();
-            let part = |(k, v): (&String, &Value)| format!("{}:{}", json!(k), canonical(v));
-            format!("{{{}}}", list(sorted.into_iter().map(part).collect()))
-        }
-        Value::Array(values) => {
-            format!("[{}]", list(values.iter().map(canonical).collect()))
-        }
-        other => other.to_string(),
+    fn refusal(&self, theirs: &Self) -> Option<Refusal> {
+        let Difference { ours, theirs } = self.difference(theirs)?;
+        Some(Refusal {
+            found: format!("a checkpoint of a run with {theirs}"),
+            wanted: format!("{ours}, as this run has it"),
+            fix: "Give it the settings of that run, or begin anew elsewhere.".into(),
+        })
     }
 }
 
