@@ -197,7 +197,7 @@ fn the_best_epochs_averages_are_chosen_and_kept() {
         fit.with(EarlyStop::on("validation loss").patience(50))
     };
     let whole = fit(12).run(&train, &device).unwrap();
-    let chosen = whole.report.chosen_epoch;
+    let chosen = whole.report.chosen_epochs[0];
     assert!(chosen < 12, "{chosen}");
     let score = &whole.report.epochs[chosen - 1].validation[0];
     assert_eq!(score.loss, whole.report.test[0].loss);

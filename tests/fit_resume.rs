@@ -116,7 +116,7 @@ impl<'a> Run<'a> {
 fn same(a: &Outcome, b: &Outcome) {
     assert_eq!(a.weights, b.weights);
     assert_eq!(a.report.test, b.report.test);
-    assert_eq!(a.report.chosen_epoch, b.report.chosen_epoch);
+    assert_eq!(a.report.chosen_epochs, b.report.chosen_epochs);
     let numbers = |o: &Outcome| -> Vec<_> {
         let all = o.report.epochs.iter();
         all.map(|e| {

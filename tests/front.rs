@@ -150,7 +150,7 @@ fn early_stopping_keeps_the_best_epochs_weights() {
         }))
         .run(&data, &cpu())
         .unwrap();
-    let chosen = outcome.report.chosen_epoch;
+    let chosen = outcome.report.chosen_epochs[0];
     assert_eq!(seen.len(), chosen + 3);
     assert!(seen.len() < 60, "it never stopped");
     assert_eq!(outcome.report.test[0].loss, seen[chosen - 1]);

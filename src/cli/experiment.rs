@@ -67,7 +67,7 @@ pub fn run(
     told = told.and(print(&format!(
         "test: {} (weights of epoch {} of {})\nwrote report.html, report.json and model.safetensors to {}\n",
         numbers.join(", "),
-        report.chosen_epoch,
+        report.chosen_text(),
         report.epochs.len(),
         folder.display(),
     )));

@@ -2,9 +2,11 @@
 
 use std::fmt::Debug;
 
+use serde::{Deserialize, Serialize};
+
 use super::report::{Epoch, TRAINING_SET, bare_name};
 use super::training::Training;
-use super::weights::Weights;
+use super::weights::{Chosen, Weights};
 use crate::error::{Error, Result};
 
 /// How far a run is between two steps: so many are handed to the device, which may be behind.
@@ -89,7 +91,7 @@ pub trait Callback: Debug {
 pub struct Control<'a> {
     pub(super) training: &'a mut Training,
     pub(super) stop: bool,
-    pub(super) chosen: Option<(usize, Vec<Weights>)>,
+    pub(super) chosen: &'a mut Chosen,
 }
 
 impl Control<'_> {
@@ -122,9 +124,18 @@ impl Control<'_> {
         self.training.set_rates(rates)
     }
 
-    /// The weights that the run ends with, in place of the last epoch's.
+    /// The weights that the run ends with, in place of the last epoch's, one of each replica.
     pub fn choose(&mut self, epoch: usize, weights: Vec<Weights>) {
-        self.chosen = Some((epoch, weights));
+        for (replica, weights) in weights.into_iter().enumerate() {
+            self.choose_of(replica, epoch, weights);
+        }
+    }
+
+    /// The weights that a replica ends with, in place of its last epoch's.
+    pub fn choose_of(&mut self, replica: usize, epoch: usize, weights: Weights) {
+        if let Some(chosen) = self.chosen.get_mut(replica) {
+            *chosen = Some((epoch, weights));
+        }
     }
 }
 
@@ -218,11 +229,23 @@ impl Watched {
 
 /// Ends a run whose number has not become better for some epochs, and keeps the weights of the best
 /// one.
+///
+/// Of several replicas it watches their mean, and all have the weights of one epoch; with [`EarlyStop::each`] it is as if each
+/// were trained alone.
 #[derive(Clone, Debug)]
 pub struct EarlyStop {
     watched: Watched,
     patience: usize,
+    each: bool,
+    standings: Vec<Standing>,
+}
+
+/// Where a replica stands, or all of them.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Standing {
+    /// The best number and its epoch.
     best: Option<(f64, usize)>,
+    over: bool,
 }
 
 impl EarlyStop {
@@ -232,7 +255,8 @@ impl EarlyStop {
         Self {
             watched: Watched::new(number),
             patience: 10,
-            best: None,
+            each: false,
+            standings: vec![],
         }
     }
 
@@ -259,6 +283,13 @@ impl EarlyStop {
         self.watched.largest = true;
         self
     }
+
+    /// Watches each replica by itself: it ends with the weights that it would have alone, those of its own best epoch, and the run
+    /// ends when the last of them has waited long enough. What one finds later, while others are still trained, is nothing to it.
+    #[must_use]
+    pub fn each(self) -> Self {
+        Self { each: true, ..self }
+    }
 }
 
 impl Callback for EarlyStop {
@@ -267,19 +298,17 @@ impl Callback for EarlyStop {
     }
 
     fn settings(&self) -> String {
-        format!(
-            "EarlyStop({}, patience {})",
-            self.watched.told(),
-            self.patience
-        )
+        let of = if self.each { ", each replica" } else { "" };
+        let watched = self.watched.told();
+        format!("EarlyStop({watched}, patience {}{of})", self.patience)
     }
 
     fn state(&self) -> serde_json::Value {
-        serde_json::json!({ "best": self.best })
+        serde_json::json!(self.standings)
     }
 
     fn restore(&mut self, state: &serde_json::Value) -> Result<()> {
-        self.best = serde_json::from_value(state["best"].clone())
+        self.standings = serde_json::from_value(state.clone())
             .map_err(|e| Error::setting("state of early stopping", e, "a number and its epoch"))?;
         Ok(())
     }
@@ -288,15 +317,39 @@ impl Callback for EarlyStop {
         if !self.watched.is_in(epoch) {
             return Ok(());
         }
-        let number = self.watched.of(epoch)?;
-        match self.best {
-            best if self.watched.is_better(number, best.map(|(best, _)| best)) => {
-                self.best = Some((number, epoch.epoch));
-                let weights = control.weights()?;
-                control.choose(epoch.epoch, weights);
+        let replicas = control.chosen.len();
+        let watched = if self.each { replicas } else { 1 };
+        self.standings.resize(watched, Standing::default());
+        let mut better = Vec::new();
+        for (k, standing) in self.standings.iter_mut().enumerate() {
+            if self.each && epoch.lost.contains(&k) {
+                standing.over = true;
             }
-            Some((_, at)) if epoch.epoch - at >= self.patience => control.stop(),
-            _ => {}
+            if standing.over {
+                continue;
+            }
+            let number = match self.each {
+                true => self.watched.of_replica(epoch, k)?,
+                false => self.watched.of(epoch)?,
+            };
+            match standing.best {
+                best if self.watched.is_better(number, best.map(|(best, _)| best)) => {
+                    standing.best = Some((number, epoch.epoch));
+                    better.push(k);
+                }
+                Some((_, at)) => standing.over = epoch.epoch - at >= self.patience,
+                None => {}
+            }
+        }
+        if !better.is_empty() {
+            let weights = control.weights()?.into_iter().enumerate();
+            let chosen = |k: usize| !self.each || better.contains(&k);
+            for (replica, weights) in weights.filter(|(replica, _)| chosen(*replica)) {
+                control.choose_of(replica, epoch.epoch, weights);
+            }
+        }
+        if self.standings.iter().all(|standing| standing.over) {
+            control.stop();
         }
         Ok(())
     }

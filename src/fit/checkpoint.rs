@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::report::Epoch;
-use super::weights::Weights;
+use super::report::{Epoch, Lost};
+use super::weights::{Chosen, Weights};
 use crate::checkpoints::{Line, list};
 use crate::data::{Dataset, Numbers};
 use crate::error::{Error, Result};
@@ -109,8 +109,10 @@ pub(super) struct State {
     pub step: Vec<u32>,
     /// Whether a callback has ended the run.
     pub stopped: bool,
-    /// The epoch whose weights a callback has chosen.
-    pub chosen: Option<usize>,
+    /// The epoch whose weights a callback has chosen, of each replica.
+    pub chosen: Vec<Option<usize>>,
+    /// The replicas of a sweep that are lost.
+    pub lost: Vec<Lost>,
     /// What each callback knows that does more than look on.
     pub callbacks: Vec<serde_json::Value>,
     /// The learning rate of each replica, where callbacks set rates.
@@ -133,29 +135,33 @@ impl Line for Epoch {
     }
 }
 
-/// Puts the weights that a callback has chosen, of each replica, among a checkpoint's tensors.
-pub(super) fn put_chosen(tensors: &mut Tensors, chosen: &[Weights]) {
-    for (replica, weights) in chosen.iter().enumerate() {
-        let named = weights.tensors().iter();
+/// Puts the weights that a callback has chosen among a checkpoint's tensors; the epochs that they are of.
+pub(super) fn put_chosen(tensors: &mut Tensors, chosen: &Chosen) -> Vec<Option<usize>> {
+    for (replica, chosen) in chosen.iter().enumerate() {
+        let named = chosen.iter().flat_map(|(_, weights)| weights.tensors());
         tensors.extend(
             named.map(|(name, tensor)| (format!("{CHOSEN}{replica}.{name}"), tensor.clone())),
         );
     }
+    let epochs = chosen.iter();
+    epochs
+        .map(|of| of.as_ref().map(|(epoch, _)| *epoch))
+        .collect()
 }
 
-/// Takes them out again, of so many replicas.
-pub(super) fn take_chosen(tensors: &mut Tensors, replicas: usize) -> Vec<Weights> {
-    let chosen: Tensors = tensors
+/// Takes them out again.
+pub(super) fn take_chosen(tensors: &mut Tensors, epochs: &[Option<usize>]) -> Chosen {
+    let all: Tensors = tensors
         .extract_if(.., |(name, _)| name.starts_with(CHOSEN))
         .collect();
-    let of = |replica: usize| {
+    let of = |(replica, epoch): (usize, &Option<usize>)| {
         let prefix = format!("{CHOSEN}{replica}.");
-        let own = chosen.iter().filter_map(|(name, tensor)| {
+        let own = all.iter().filter_map(|(name, tensor)| {
             Some((name.strip_prefix(&prefix)?.to_string(), tensor.clone()))
         });
-        Weights::from_tensors(own.collect())
+        epoch.map(|epoch| (epoch, Weights::from_tensors(own.collect())))
     };
-    (0..replicas).map(of).collect()
+    epochs.iter().enumerate().map(of).collect()
 }
 
 /// What a data set is recognised by.

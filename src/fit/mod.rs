@@ -51,7 +51,7 @@ pub use metric::Metric;
 pub use over::OverShards;
 pub use plateau::Plateau;
 pub use progress::{EverySteps, Progress, Told};
-pub use report::{Epoch, Report, Scores, bare_name, is_of_one_class};
+pub use report::{Epoch, Lost, Report, Scores, bare_name, is_of_one_class};
 pub use run::{Fit, Outcome};
 pub use sample::Sample;
 #[cfg(feature = "book")]

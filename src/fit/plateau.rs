@@ -138,6 +138,9 @@ impl Callback for Plateau {
         self.replicas.resize(rates.len(), Standing::default());
         let mut fell = false;
         for (replica, (standing, rate)) in self.replicas.iter_mut().zip(&mut rates).enumerate() {
+            if epoch.lost.contains(&replica) {
+                continue;
+            }
             let number = self.watched.of_replica(epoch, replica)?;
             if self.watched.is_better(number, standing.best) {
                 *standing = Standing {

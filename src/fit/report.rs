@@ -3,6 +3,8 @@
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::json::nullable;
+
 /// Loss and metrics of a data set, of one replica.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
@@ -92,7 +94,11 @@ pub struct Epoch {
     /// Training steps so far.
     pub steps: u64,
     /// The mean loss of the epoch's steps, of each replica.
+    #[serde(with = "nullable")]
     pub training_loss: Vec<f64>,
+    /// The replicas of a sweep that are lost ([`Report::lost`]): they count in no mean.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<usize>,
     /// How many training steps each replica has skipped so far since its gradients were not finite, where the
     /// optimizer has a loss scale ([`Optimizer::loss_scale`](crate::optim::Optimizer::loss_scale)).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -113,13 +119,11 @@ impl Epoch {
     /// where the training data are evaluated too, `training set loss`, `training set <metric>`.
     pub fn get(&self, name: &str) -> Option<f64> {
         if name == TRAINING_LOSS {
-            return Some(mean(self.training_loss.iter().copied()));
+            let losses = self.training_loss.iter().copied();
+            return Some(mean(&losses.collect::<Vec<f64>>(), &self.lost));
         }
         let (scores, name) = self.scores(name)?;
-        let values: Option<Vec<f64>> = scores.iter().map(|scores| scores.get(name)).collect();
-        values
-            .filter(|v| !v.is_empty())
-            .map(|v| mean(v.into_iter()))
+        mean_of(scores, name, &self.lost)
     }
 
     /// [`Epoch::get`] of one replica.
@@ -162,9 +166,28 @@ impl Epoch {
     }
 }
 
-fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
-    let n = values.len().max(1) as f64;
-    values.sum::<f64>() / n
+/// The mean over replicas, but for those that are lost.
+fn mean(values: &[f64], lost: &[usize]) -> f64 {
+    let counted = values.iter().enumerate().filter(|(r, _)| !lost.contains(r));
+    let counted: Vec<f64> = counted.map(|(_, &value)| value).collect();
+    counted.iter().sum::<f64>() / counted.len().max(1) as f64
+}
+
+fn mean_of(scores: &[Scores], name: &str, lost: &[usize]) -> Option<f64> {
+    let values: Option<Vec<f64>> = scores.iter().map(|scores| scores.get(name)).collect();
+    let values = values.filter(|values| !values.is_empty())?;
+    Some(mean(&values, lost))
+}
+
+/// A replica of a sweep whose numbers have stopped being finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// Its number in the sweep, from 0.
+    pub replica: usize,
+    /// The epoch, from 1, in which it was seen.
+    pub epoch: usize,
+    /// The step, counted from 0, where the device has noted it.
+    pub step: Option<u64>,
 }
 
 /// A whole run.
@@ -178,8 +201,11 @@ pub struct Report {
     pub parameters: usize,
     /// The epochs.
     pub epochs: Vec<Epoch>,
-    /// The epoch whose weights came of it.
-    pub chosen_epoch: usize,
+    /// The epoch whose weights came of it, of each replica.
+    pub chosen_epochs: Vec<usize>,
+    /// The replicas of a sweep whose loss or weights have stopped being finite ([`Fit::sweep`](super::Fit::sweep)).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<Lost>,
     /// What each replica scores on the test data, where there is some.
     pub test: Vec<Scores>,
 }
@@ -187,10 +213,28 @@ pub struct Report {
 impl Report {
     /// A number of the test data, the mean over replicas: `loss`, or a metric by name.
     pub fn test(&self, name: &str) -> Option<f64> {
-        let values: Option<Vec<f64>> = self.test.iter().map(|scores| scores.get(name)).collect();
-        values
-            .filter(|v| !v.is_empty())
-            .map(|v| mean(v.into_iter()))
+        let lost: Vec<usize> = self.lost.iter().map(|lost| lost.replica).collect();
+        mean_of(&self.test, name, &lost)
+    }
+
+    /// Whether a replica is lost.
+    pub fn is_lost(&self, replica: usize) -> bool {
+        self.lost.iter().any(|lost| lost.replica == replica)
+    }
+
+    /// The epochs whose weights came of it, as text: one number, or that of each replica.
+    pub fn chosen_text(&self) -> String {
+        let mut all: Vec<String> = self.chosen_epochs.iter().map(usize::to_string).collect();
+        all.dedup();
+        match &all[..] {
+            [one] => one.clone(),
+            _ => self
+                .chosen_epochs
+                .iter()
+                .map(usize::to_string)
+                .collect::<Vec<_>>()
+                .join(", "),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A whole run: epochs, evaluation, callbacks.
 
-use self::guard::{Lost, On, first_lost, none_taken};
+use self::guard::{On, none_taken};
 use self::within::Within;
 use super::callback::{Callback, Control};
 use super::checkpoint::{Checkpoints, State, take_chosen};
@@ -11,7 +11,7 @@ use super::resident::Need;
 use super::setup::{Setup, Wishes};
 use super::shards::{Feed, Given};
 use super::training::{Evaluated, Training};
-use super::weights::Weights;
+use super::weights::{Chosen, Weights};
 use crate::clock::Stopwatch;
 use crate::data::DataRef;
 use crate::error::{Error, Result};
@@ -87,7 +87,8 @@ pub struct Outcome {
     /// The numbers.
     pub report: Report,
     /// The weights of each replica: the last epoch's, or those that a callback chose; their averages, where the optimizer
-    /// keeps them ([`Optimizer::average`]).
+    /// keeps them ([`Optimizer::average`]). Of a replica that a sweep has lost ([`Report::lost`]) and for which none were chosen before,
+    /// numbers that are not finite.
     pub weights: Vec<Weights>,
 }
 
@@ -261,12 +262,12 @@ impl<'a> Fit<'a> {
             parameters: self.model.parameters(),
             ..Report::default()
         };
-        let mut chosen = None;
+        let mut chosen: Chosen = vec![None; self.replicas];
         let mut stopped = false;
         if let (Some(store), Some(earlier)) = (&mut store, earlier) {
             store.take_up(&earlier);
             let (state, mut tensors) = (earlier.entry.state, earlier.entry.tensors);
-            let weights = take_chosen(&mut tensors, self.replicas);
+            chosen = take_chosen(&mut tensors, &state.chosen);
             training.restore(&state.step, &tensors)?;
             let done = earlier.entry.epochs * training.epoch_steps;
             training.train = training.train.from(done as u64);
@@ -277,7 +278,7 @@ impl<'a> Fit<'a> {
             for (callback, known) in acting.zip(&state.callbacks) {
                 callback.restore(known)?;
             }
-            chosen = state.chosen.map(|epoch| (epoch, weights));
+            report.lost = state.lost;
             stopped = state.stopped;
             report.epochs = earlier.epochs;
             let over = stopped || report.epochs.len() >= self.epochs;
@@ -321,55 +322,47 @@ impl<'a> Fit<'a> {
             let found = if due { watched } else { 0 };
             let (losses, sets) = training.evaluate(0..found, &feeds)?;
             let losses: Vec<f64> = losses.into_iter().map(|sum| sum / steps as f64).collect();
-            if let Some(replica) = first_lost(&losses, &training.overflowed) {
-                let lost = Lost {
-                    epochs: epoch - 1,
-                    step: training.overflowed[replica],
-                    replica,
-                    weights: false,
-                };
-                return Err(self.loss_not_finite(&mut training, on.with(&store), lost)?);
-            }
+            self.losses_finite(&losses, &mut report, &mut training, on.with(&store))?;
             let mut last = Epoch {
                 epoch,
                 steps: steps * epoch as u64,
                 training_loss: losses,
+                lost: report.lost.iter().map(|lost| lost.replica).collect(),
                 skipped_steps: training.skipped.clone(),
                 seconds: before + clock.seconds(),
                 training: vec![],
                 validation: vec![],
             };
-            let unmeasured = last.clone();
+            let mut unmeasured = last.clone();
             self.measured(&mut last, sets);
-            self.scored_finite(&last, &mut training, on.with(&store))?;
+            self.scored_finite(&last, &mut report, &mut training, on.with(&store))?;
+            last.lost = report.lost.iter().map(|lost| lost.replica).collect();
+            unmeasured.lost.clone_from(&last.lost);
             let mut control = Control {
                 training: &mut training,
                 stop: false,
-                chosen: chosen.take(),
+                chosen: &mut chosen,
             };
             // A run of more epochs would not have been evaluated here, and is to go the same way.
             let known = if regular { &last } else { &unmeasured };
             for callback in self.callbacks.iter_mut().filter(|c| !c.observes()) {
                 callback.epoch(known, &mut control)?;
             }
-            let Control {
-                stop, chosen: best, ..
-            } = control;
+            let stop = control.stop;
             if stop && !due {
                 let (_, sets) = training.evaluate(0..watched, &feeds)?;
                 self.measured(&mut last, sets);
-                self.scored_finite(&last, &mut training, on.with(&store))?;
+                self.scored_finite(&last, &mut report, &mut training, on.with(&store))?;
             }
             let mut control = Control {
                 training: &mut training,
                 stop,
-                chosen: best,
+                chosen: &mut chosen,
             };
             for callback in self.callbacks.iter_mut().filter(|c| c.observes()) {
                 callback.epoch(&last, &mut control)?;
             }
             stopped = control.stop;
-            chosen = control.chosen.take();
             // What a run of more epochs would not have measured is no number of its history.
             let measured = (!regular && last != unmeasured).then(|| last.clone());
             report
@@ -385,9 +378,10 @@ impl<'a> Fit<'a> {
                     callbacks: acting.map(|c| c.state()).collect(),
                     rates: training.rates().unwrap_or_default(),
                     last: measured.clone(),
+                    lost: report.lost.clone(),
                     ..State::default()
                 };
-                let entry = training.checkpoint(epoch, state, chosen.as_ref())?;
+                let entry = training.checkpoint(epoch, state, &chosen)?;
                 // The checkpoint before is what it would be looked for from.
                 self.kept_finite(&entry, &report, &mut training, on.with(&store))?;
                 if let Some(store) = &mut store {
@@ -399,8 +393,8 @@ impl<'a> Fit<'a> {
             }
         }
         none_taken(&report)?;
-        let outcome = finish(report, &mut training, chosen, test, &feeds)?;
-        self.finite(&outcome, &mut training, on.with(&store))?;
+        let mut outcome = finish(report, &mut training, chosen, test, &feeds)?;
+        self.finite(&mut outcome, &mut training, on.with(&store))?;
         Ok(outcome)
     }
 }
@@ -432,19 +426,22 @@ fn feeds<'s>(
 fn finish(
     mut report: Report,
     training: &mut Training,
-    chosen: Option<(usize, Vec<Weights>)>,
+    chosen: Chosen,
     test: std::ops::Range<usize>,
     feeds: &[Option<Feed<'_>>],
 ) -> Result<Outcome> {
-    report.chosen_epoch = report.epochs.len();
-    let weights = match chosen {
-        None => training.evaluated()?,
-        Some((epoch, weights)) => {
-            report.chosen_epoch = epoch;
-            training.set_each(&weights)?;
-            weights
+    let last = report.epochs.len();
+    let mut weights = training.evaluated()?;
+    report.chosen_epochs = vec![last; weights.len()];
+    let any = chosen.iter().any(Option::is_some);
+    for (replica, chosen) in chosen.into_iter().enumerate() {
+        if let Some((epoch, of)) = chosen {
+            (report.chosen_epochs[replica], weights[replica]) = (epoch, of);
         }
-    };
+    }
+    if any {
+        training.set_each(&weights)?;
+    }
     let (_, mut sets) = training.evaluate(test, feeds)?;
     report.test = sets.pop().map(scores).unwrap_or_default();
     Ok(Outcome { report, weights })

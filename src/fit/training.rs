@@ -10,7 +10,7 @@ use super::metric::Metric;
 use super::resident::LABELS_THAT_COUNT;
 use super::saved::{self, Saved, array};
 use super::shards::{self, Feed, Pair, Programs};
-use super::weights::Weights;
+use super::weights::{Chosen, Weights};
 use crate::checkpoints::Entry;
 use crate::error::{Error, Result};
 use crate::exec::profile::Runs;
@@ -484,7 +484,7 @@ impl Training {
         &mut self,
         epochs: usize,
         state: State,
-        chosen: Option<&(usize, Vec<Weights>)>,
+        chosen: &Chosen,
     ) -> Result<Entry<State>> {
         let names = self.lasting();
         let handles: Vec<Handle<f32>> = names.iter().map(|(_, handle)| *handle).collect();
@@ -494,14 +494,12 @@ impl Training {
             Ok((name, array(&[values.len()], values)?))
         });
         let mut tensors: Tensors = tensors.collect::<Result<_>>()?;
-        if let Some((_, weights)) = chosen {
-            put_chosen(&mut tensors, weights);
-        }
+        let chosen = put_chosen(&mut tensors, chosen);
         Ok(Entry {
             epochs,
             state: State {
                 step: step.into_vec(),
-                chosen: chosen.map(|(epoch, _)| *epoch),
+                chosen,
                 ..state
             },
             tensors,

@@ -16,6 +16,9 @@ pub struct Weights {
     tensors: Tensors,
 }
 
+/// The epoch and the weights that were chosen, of each replica for which some were.
+pub(super) type Chosen = Vec<Option<(usize, Weights)>>;
+
 impl Weights {
     /// Tensors by name.
     pub fn from_tensors(tensors: Tensors) -> Self {

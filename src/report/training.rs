@@ -65,13 +65,14 @@ pub fn training_html(page: &Page<'_>) -> Result<String> {
         escaped(&report.device),
     );
     add_skipped(&mut body, report);
+    add_lost(&mut body, report);
     add_test(&mut body, report);
     body += "<h2>Epoch by epoch</h2>\n<div class=\"plots\">\n";
     for plot in plots(report) {
         let _ = writeln!(body, "<figure>{}</figure>", plot_element(&plot)?);
     }
     body += "</div>\n";
-    add_confusion(&mut body, &report.test, classes);
+    add_confusion(&mut body, &counted(report), classes);
     let _ = write!(
         body,
         "<h2>The model</h2>\n<details>\n<summary>{}</summary>\n{}</details>\n</main>\n",
@@ -119,6 +120,32 @@ fn add_skipped(body: &mut String, report: &Report) {
     }
 }
 
+/// The networks of a sweep that are lost.
+fn add_lost(body: &mut String, report: &Report) {
+    if report.lost.is_empty() {
+        return;
+    }
+    let each = report.lost.iter().map(|lost| {
+        let step = lost
+            .step
+            .map(|step| format!(", step {}", grouped(step as usize)));
+        let (replica, epoch) = (lost.replica, grouped(lost.epoch));
+        format!("{replica} (epoch {epoch}{})", step.unwrap_or_default())
+    });
+    let _ = writeln!(
+        body,
+        "<p class=\"soft\">Networks that are lost, since their loss or weights stopped being finite, and count in no mean: {}.</p>",
+        each.collect::<Vec<_>>().join(", ")
+    );
+}
+
+/// What the networks score on the test data, but for those that are lost.
+fn counted(report: &Report) -> Vec<&Scores> {
+    let all = report.test.iter().enumerate();
+    let counted = all.filter(|(replica, _)| !report.is_lost(*replica));
+    counted.map(|(_, scores)| scores).collect()
+}
+
 /// The test's numbers: mean and, of several replicas, deviation.
 fn add_test(body: &mut String, report: &Report) {
     if report.test.is_empty() {
@@ -128,14 +155,15 @@ fn add_test(body: &mut String, report: &Report) {
         body,
         "<h2>Test</h2>\n<p class=\"soft\">Weights of epoch {} of {}.</p>\n<div class=\"scroll\">\
          <table>\n<thead><tr><th></th><th>mean</th>",
-        report.chosen_epoch,
+        report.chosen_text(),
         report.epochs.len()
     );
-    let several = report.test.len() > 1;
+    let counted = counted(report);
+    let several = counted.len() > 1;
     *body += if several { "<th>deviation</th>" } else { "" };
     *body += "</tr></thead>\n<tbody>\n";
     for name in names(&report.test) {
-        let values = report.test.iter().filter_map(|s| s.get(name));
+        let values = counted.iter().filter_map(|s| s.get(name));
         let values: Vec<f64> = values.collect();
         let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
         let _ = write!(
@@ -174,10 +202,11 @@ fn plots(report: &Report) -> Vec<Plot> {
         series,
     };
     let epochs = || report.epochs.iter();
+    // A network that is lost has a curve until then.
     let of = |name: &str, points: Vec<(f64, f64)>| Series {
         name: name.into(),
         book: false,
-        points,
+        points: points.into_iter().filter(|(_, y)| y.is_finite()).collect(),
     };
     let place = |epoch: usize| epoch as f64;
     let curve = |name: &str, get: &str| {
@@ -229,7 +258,7 @@ fn plots(report: &Report) -> Vec<Plot> {
 }
 
 /// How often class t was taken for class y, over all replicas, if that was counted.
-fn add_confusion(body: &mut String, test: &[Scores], classes: &[String]) {
+fn add_confusion(body: &mut String, test: &[&Scores], classes: &[String]) {
     let cells = |scores: &Scores, t: usize, y: usize| scores.get(&format!("confusion {t} {y}"));
     let Some(first) = test.first() else {
         return;
@@ -270,6 +299,7 @@ fn add_confusion(body: &mut String, test: &[Scores], classes: &[String]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fit::Lost;
     use crate::model::layers::*;
 
     fn scores(loss: f64, accuracy: f64) -> Scores {
@@ -291,6 +321,7 @@ mod tests {
             epoch,
             steps: 10 * epoch as u64,
             training_loss: vec![1.0 / epoch as f64; replicas],
+            lost: vec![],
             skipped_steps: vec![],
             validation: (0..replicas)
                 .map(|r| scores(0.5, 0.5 + 0.1 * r as f64))
@@ -303,7 +334,8 @@ mod tests {
             loss: "cross_entropy".into(),
             parameters: 1234,
             epochs: (1..=3).map(epoch).collect(),
-            chosen_epoch: 2,
+            chosen_epochs: vec![2; replicas],
+            lost: vec![],
             test: (0..replicas)
                 .map(|r| scores(0.25, 0.75 + 0.5 * r as f64))
                 .collect(),
@@ -351,6 +383,27 @@ mod tests {
         assert!(!page(&report).contains("skipped"));
         report.epochs[2].skipped_steps = vec![0, 7];
         assert!(page(&report).contains("under the loss scale: 0, 7 of 30."));
+    }
+
+    #[test]
+    fn lost_networks_are_told_and_count_in_no_mean() {
+        let mut report = report(3);
+        assert!(!page(&report).contains("lost"));
+        report.lost = vec![Lost {
+            replica: 2,
+            epoch: 2,
+            step: Some(1234),
+        }];
+        for epoch in &mut report.epochs[1..] {
+            epoch.lost = vec![2];
+            (epoch.training_loss[2], epoch.validation[2]) = (f64::NAN, scores(f64::NAN, f64::NAN));
+        }
+        report.test[2] = scores(f64::NAN, f64::NAN);
+        let html = page(&report);
+        assert!(html.contains("count in no mean: 2 (epoch 2, step 1,234)."));
+        assert!(html.contains("<tr><th>accuracy</th><td>1.0000</td><td>± 0.3536</td></tr>"));
+        assert!(html.contains(">24690</td>"));
+        assert!(html.contains("network 2") && !html.contains("NaN"));
     }
 
     #[test]

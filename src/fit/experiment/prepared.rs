@@ -119,7 +119,10 @@ impl Prepared {
             None => fit,
         };
         Ok(match &self.setting.early_stop {
-            Some(stop) => fit.with(EarlyStop::on(&stop.on).patience(stop.patience)),
+            Some(setting) => {
+                let stop = EarlyStop::on(&setting.on).patience(setting.patience);
+                fit.with(if setting.each { stop.each() } else { stop })
+            }
             None => fit,
         })
     }

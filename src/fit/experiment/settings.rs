@@ -188,6 +188,9 @@ pub struct EarlyStopSetting {
     /// Epochs without a better one.
     #[serde(default = "patience")]
     pub patience: usize,
+    /// Whether each replica is watched by itself ([`EarlyStop::each`](crate::fit::EarlyStop::each)).
+    #[serde(default)]
+    pub each: bool,
 }
 
 /// When learning rates fall, as [`Plateau`](crate::fit::Plateau) has it.

@@ -65,6 +65,10 @@ impl<'a> Fit<'a> {
     /// arithmetic: the same bits, unless an update that reads its numbers from a table is fused
     /// otherwise, or a GPU's compiler reassociates numbers that are compiled in; then last bits differ.
     ///
+    /// One whose loss or weights stop being finite is lost, and the others go on: [`Report::lost`](crate::fit::Report::lost) says when, its
+    /// numbers are not numbers from then on and count in no mean. Where all are lost, that is an error.
+    /// [`EarlyStop::each`](crate::fit::EarlyStop::each) stops each of them by itself.
+    ///
     /// ```
     /// # use wgrad::data::Dataset;
     /// # use wgrad::exec::{Choice, Device};

@@ -10,7 +10,7 @@ use crate::checkpoints::{Entry, Store};
 use crate::error::{Error, Result};
 use crate::exec::Device;
 use crate::fit::checkpoint::{State, WEIGHTS};
-use crate::fit::report::{Epoch, Report};
+use crate::fit::report::{Epoch, Lost, Report, Scores};
 use crate::fit::resident::Need;
 use crate::fit::setup::{Setup, Wishes};
 use crate::fit::shards::Given;
@@ -40,7 +40,7 @@ impl<'r> On<'r> {
 
 /// Where a run stopped being finite, as far as it knows.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lost {
+struct Sought {
     /// Epochs that were done before.
     pub epochs: usize,
     /// The step, where the device has noted it.
@@ -60,22 +60,17 @@ struct Noted {
 }
 
 /// Where it was found to have stopped.
-pub(super) struct Found {
-    pub step: u64,
+struct Found {
+    step: u64,
     /// The launch.
-    pub launch: String,
+    launch: String,
 }
 
 impl Fit<'_> {
     /// The launch that a run stopped being finite in. Runs are repeatable, so the epoch is run again, and its last
     /// steps launch by launch. `None` where the epoch's start is not kept, where data come in shards, and where
     /// nothing is found.
-    pub(super) fn blamed(
-        &self,
-        training: &mut Training,
-        on: On<'_>,
-        lost: Lost,
-    ) -> Result<Option<Found>> {
+    fn blamed(&self, training: &mut Training, on: On<'_>, lost: Sought) -> Result<Option<Found>> {
         let Given::Whole(_) = on.given else {
             return Ok(None);
         };
@@ -106,7 +101,7 @@ impl Fit<'_> {
         let back = u64::from(training.scale.is_none() && !lost.weights);
         let from = step.saturating_sub(back).max(first);
         training.run(from - first)?;
-        let begun = training.checkpoint(lost.epochs, State::default(), None)?;
+        let begun = training.checkpoint(lost.epochs, State::default(), &vec![])?;
         let Some(found) = searched(training, from..=step, lost.replica)? else {
             return Ok(None);
         };
@@ -169,13 +164,48 @@ impl Fit<'_> {
         training.begin(&begun)
     }
 
-    /// The error for a training loss that is not finite.
-    pub(super) fn loss_not_finite(
+    /// Refuses training losses of an epoch that are not finite. Replicas of a sweep are noted as lost instead, as long as others
+    /// are left.
+    pub(super) fn losses_finite(
         &self,
+        losses: &[f64],
+        report: &mut Report,
         training: &mut Training,
         on: On<'_>,
-        lost: Lost,
-    ) -> Result<Error> {
+    ) -> Result<()> {
+        let epochs = report.epochs.len();
+        let known = |replica| report.is_lost(replica);
+        let Some(first) = first_lost(losses, &training.overflowed, known) else {
+            return Ok(());
+        };
+        let sought = Sought {
+            epochs,
+            step: training.overflowed[first],
+            replica: first,
+            weights: false,
+        };
+        for (replica, loss) in losses.iter().enumerate() {
+            if !loss.is_finite() && !report.is_lost(replica) {
+                report.lost.push(Lost {
+                    replica,
+                    epoch: epochs + 1,
+                    step: training.overflowed[replica],
+                });
+            }
+        }
+        match self.goes_on(report) {
+            true => Ok(()),
+            false => Err(self.loss_not_finite(training, on, sought)?),
+        }
+    }
+
+    /// Whether lost replicas are no reason to end the run.
+    fn goes_on(&self, report: &Report) -> bool {
+        !self.sweep.is_empty() && report.lost.len() < self.replicas
+    }
+
+    /// The error for a training loss that is not finite.
+    fn loss_not_finite(&self, training: &mut Training, on: On<'_>, lost: Sought) -> Result<Error> {
         let last = ((lost.epochs + 1) * training.epoch_steps).saturating_sub(1) as u64;
         let noted = Noted {
             what: "training loss".into(),
@@ -189,7 +219,8 @@ impl Fit<'_> {
         Ok(self.lost(training, on, noted, (lost, fix)))
     }
 
-    /// Refuses to keep weights that are not finite, of tensors that were.
+    /// Refuses to keep weights that are not finite, of tensors that were; but in a sweep, whose lost replicas are told by
+    /// their losses.
     pub(super) fn kept_finite(
         &self,
         kept: &Entry<State>,
@@ -197,7 +228,7 @@ impl Fit<'_> {
         training: &mut Training,
         on: On<'_>,
     ) -> Result<()> {
-        let Some(last) = report.epochs.last() else {
+        let Some(last) = report.epochs.last().filter(|_| self.sweep.is_empty()) else {
             return Ok(());
         };
         for (name, tensor) in &kept.tensors {
@@ -233,7 +264,7 @@ impl Fit<'_> {
             when,
             step: last.steps.saturating_sub(1),
         };
-        let lost = Lost {
+        let lost = Sought {
             epochs: last.epoch - 1,
             step: None,
             replica,
@@ -245,17 +276,16 @@ impl Fit<'_> {
     /// Refuses weights that are not finite, of tensors that were: the last update is after the last loss.
     pub(super) fn finite(
         &self,
-        outcome: &Outcome,
+        outcome: &mut Outcome,
         training: &mut Training,
         on: On<'_>,
     ) -> Result<()> {
-        match outcome.report.epochs.last() {
-            Some(last) => {
-                let when = ", looked at when all was done";
-                self.weights_finite(&outcome.weights, training, on, (last, when))
-            }
-            None => Ok(()),
-        }
+        let Some(last) = outcome.report.epochs.last().cloned() else {
+            return Ok(());
+        };
+        let when = ", looked at when all was done";
+        let (weights, report) = (&outcome.weights, &mut outcome.report);
+        self.weights_finite(weights, report, training, on, (&last, when))
     }
 
     /// Looks at the weights where a loss of evaluated data is not finite after an epoch: the cause is told, and not that
@@ -263,37 +293,53 @@ impl Fit<'_> {
     pub(super) fn scored_finite(
         &self,
         epoch: &Epoch,
+        report: &mut Report,
         training: &mut Training,
         on: On<'_>,
     ) -> Result<()> {
-        let mut scores = epoch.training.iter().chain(&epoch.validation);
-        if scores.all(|scores| scores.loss.is_finite()) {
+        let lost = |scores: &[Scores]| {
+            let mut scores = scores.iter().enumerate();
+            scores.any(|(r, scores)| !scores.loss.is_finite() && !report.is_lost(r))
+        };
+        if !lost(&epoch.training) && !lost(&epoch.validation) {
             return Ok(());
         }
         let weights = training.weights()?;
         let when = format!(", looked at when epoch {} was done", epoch.epoch);
-        self.weights_finite(&weights, training, on, (epoch, &when))
+        self.weights_finite(&weights, report, training, on, (epoch, &when))
     }
 
     fn weights_finite(
         &self,
         weights: &[Weights],
+        report: &mut Report,
         training: &mut Training,
         on: On<'_>,
         (last, when): (&Epoch, &str),
     ) -> Result<()> {
         let whole = |tensor: &ArrayD<f32>| tensor.iter().all(|x| x.is_finite());
+        let mut first = None;
         for (replica, weights) in weights.iter().enumerate() {
             let mut wrong = weights
                 .tensors()
                 .iter()
                 .filter(|(_, tensor)| !whole(tensor));
             let wrong = wrong.find(|(name, _)| self.began_whole(name));
-            if let Some((name, _)) = wrong {
-                return Err(self.weight_lost(training, on, (name, when.into(), replica), last));
+            if let Some((name, _)) = wrong.filter(|_| !report.is_lost(replica)) {
+                first.get_or_insert((name, replica));
+                report.lost.push(Lost {
+                    replica,
+                    epoch: last.epoch,
+                    step: None,
+                });
             }
         }
-        Ok(())
+        match first {
+            Some((name, replica)) if !self.goes_on(report) => {
+                Err(self.weight_lost(training, on, (name, when.into(), replica), last))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The error for what was noted of a step, with the launch in which it began where that is found.
@@ -302,7 +348,7 @@ impl Fit<'_> {
         training: &mut Training,
         on: On<'_>,
         noted: Noted,
-        (lost, mut fix): (Lost, String),
+        (lost, mut fix): (Sought, String),
     ) -> Error {
         // What keeps the search from its end is less than what it was for.
         let found = self.blamed(training, on, lost).ok().flatten();
@@ -325,7 +371,7 @@ impl Fit<'_> {
 }
 
 /// Whether a replica's loss of the step before is finite, or its weights after it.
-fn still_finite(training: &mut Training, lost: Lost) -> Result<bool> {
+fn still_finite(training: &mut Training, lost: Sought) -> Result<bool> {
     if !lost.weights {
         let loss = training.take_loss()?;
         return Ok(loss.get(lost.replica).is_none_or(|loss| loss.is_finite()));
@@ -350,9 +396,13 @@ fn searched(
     Ok(None)
 }
 
-/// Of losses that are not finite, the one that was lost first, as far as steps are known.
-pub(super) fn first_lost(losses: &[f64], overflowed: &[Option<u64>]) -> Option<usize> {
-    let lost = (0..losses.len()).filter(|&replica| !losses[replica].is_finite());
+/// Of losses that are not finite, the one that was lost first, as far as steps are known, but for those that are known.
+fn first_lost(
+    losses: &[f64],
+    overflowed: &[Option<u64>],
+    known: impl Fn(usize) -> bool,
+) -> Option<usize> {
+    let lost = (0..losses.len()).filter(|&replica| !losses[replica].is_finite() && !known(replica));
     lost.min_by_key(|&replica| overflowed[replica].unwrap_or(u64::MAX))
 }
 
@@ -361,8 +411,10 @@ pub(super) fn none_taken(report: &Report) -> Result<()> {
     let Some(last) = report.epochs.last() else {
         return Ok(());
     };
-    let skipped = last.skipped_steps.iter();
-    match skipped.clone().position(|&skipped| skipped == last.steps) {
+    let mut skipped = last.skipped_steps.iter().enumerate();
+    let none =
+        |(replica, &skipped): (usize, &u64)| skipped == last.steps && !report.is_lost(replica);
+    match skipped.find(|&of| none(of)).map(|(replica, _)| replica) {
         None => Ok(()),
         Some(replica) => Err(Error::NotFinite {
             place: "gradients of every step".into(),
@@ -401,12 +453,12 @@ mod tests {
     #[test]
     fn the_replica_that_was_lost_first_is_told() {
         let nan = f64::NAN;
-        assert_eq!(first_lost(&[1.0, 2.0], &[None, None]), None);
-        assert_eq!(
-            first_lost(&[nan, 1.0, nan], &[Some(8), None, Some(2)]),
-            Some(2)
-        );
+        let all = |losses: &[f64], steps: &[Option<u64>]| first_lost(losses, steps, |_| false);
+        assert_eq!(all(&[1.0, 2.0], &[None, None]), None);
+        let steps = [Some(8), None, Some(2)];
+        assert_eq!(all(&[nan, 1.0, nan], &steps), Some(2));
+        assert_eq!(first_lost(&[nan, 1.0, nan], &steps, |r| r == 2), Some(0));
         // Where no step is known, the first of them.
-        assert_eq!(first_lost(&[1.0, nan, nan], &[None; 3]), Some(1));
+        assert_eq!(all(&[1.0, nan, nan], &[None; 3]), Some(1));
     }
 }
