@@ -365,9 +365,10 @@ impl<'a> Fit<'a> {
             stopped = control.stop;
             // What a run of more epochs would not have measured is no number of its history.
             let measured = (!regular && last != unmeasured).then(|| last.clone());
-            report
-                .epochs
-                .push(measured.as_ref().map_or(last, |_| unmeasured));
+            report.epochs.push(match measured {
+                Some(_) => unmeasured,
+                None => last,
+            });
             let over = stopped || epoch == self.epochs;
             if let Some(checkpoints) = &self.checkpoints
                 && (over || checkpoints.are_due(epoch))
