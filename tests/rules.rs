@@ -349,6 +349,10 @@ fn a_checkpoint_beyond_the_end_is_refused() {
     assert_eq!(outcome.epochs.len(), 2);
     assert_eq!(run(&settings(2), folder.path()).0, 2);
     assert_eq!(run(&settings(4), folder.path()).0, 2);
+    // What it has gone on from stays beside what it adds.
+    let names = std::fs::read_dir(folder.path()).unwrap();
+    let names = names.map(|e| e.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.filter(|name| name.starts_with("epoch-")).count(), 4);
 }
 
 /// In a folder of one run another's checkpoint is named; where runs share a folder, each has its own within.

@@ -164,6 +164,36 @@ fn a_run_of_which_none_is_left_is_an_error() {
     }
 }
 
+/// Replicas that were to be alike: one that is lost ends the run, as it would not in a sweep over the same settings.
+#[test]
+fn of_several_alike_none_may_be_lost() {
+    // A logarithm of a weight, which some replicas draw above 0 and some below.
+    let model = Model::sequential([1])
+        .then(Dense::new(1))
+        .then(Map::new(|x| x.ln()));
+    let model = model.build().unwrap();
+    let data = Dataset::new().with("input", [1], vec![1.0f32; 8]).unwrap();
+    let data = data.with("target", [1], vec![0.5f32; 8]).unwrap();
+    let device = Device::open(Choice::Cpu).unwrap();
+    let mut some_lost = 0;
+    for seed in 0..4 {
+        let fit = || {
+            Fit::new(&model, Loss::mse(), sgd(1e-6))
+                .batch(4)
+                .epochs(2)
+                .seed(seed)
+        };
+        let Ok(swept) = fit().sweep([1e-6; 4].map(sgd)).run(&data, &device) else {
+            continue;
+        };
+        let lost = swept.report.lost.len();
+        let alike = fit().replicas(4).run(&data, &device);
+        assert_eq!(alike.is_err(), lost > 0);
+        some_lost += lost;
+    }
+    assert!(some_lost > 0);
+}
+
 /// Ends a run by an error after an epoch.
 #[derive(Debug)]
 struct Kill(usize);
@@ -252,6 +282,22 @@ fn who_is_lost_and_who_has_stopped_is_known_after_a_resume() {
             numbers(&whole.report)
         );
     }
+}
+
+/// Standings of each replica are none of all together.
+#[test]
+fn another_way_of_stopping_is_another_run() {
+    let (model, data, held_out) = (model(), curve(0), curve(500));
+    let device = Device::open(Choice::Cpu).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let run = |stop: EarlyStop| {
+        let fit = fit(&model, &held_out, &[0.1, 0.2].map(sgd)).with(stop);
+        let fit = fit.checkpoints(folder.path()).resume();
+        fit.run(&data, &device)
+    };
+    run(stop().each()).unwrap();
+    let refused = run(stop()).unwrap_err().to_string();
+    assert!(refused.contains("each replica"), "{refused}");
 }
 
 /// What a rate on a plateau is follows from a replica's own numbers, whoever is lost beside it.

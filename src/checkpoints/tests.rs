@@ -153,10 +153,11 @@ fn a_torn_history_gives_way_to_what_is_left() {
         let wanted = (at >= one.len()).then(|| after(1));
         assert_eq!(newest(&store), wanted, "byte {at}");
     }
-    // A run that died between history and checkpoint has left a line that nobody counts.
+    // A run that died between history and checkpoint has left a line that nobody counts, half of a long one.
+    let left = format!("{{\"epoch\":3{}", " ".repeat(500));
     fs::write(
         history::path(folder.path()),
-        [&two[..], b"{\"epoch\":3"].concat(),
+        [&two[..], left.as_bytes()].concat(),
     )
     .unwrap();
     assert_eq!(newest(&store), Some(after(2)));
@@ -164,6 +165,8 @@ fn a_torn_history_gives_way_to_what_is_left() {
     store.take_up(&found);
     write(&mut store, &after(3));
     assert_eq!(newest(&store), Some(after(3)));
+    let lines = fs::read_to_string(history::path(folder.path())).unwrap();
+    assert_eq!(lines.lines().count(), 3, "nothing is left of it: {lines}");
     // A history that somebody has removed under a run is written anew.
     fs::remove_file(history::path(folder.path())).unwrap();
     write(&mut store, &after(4));

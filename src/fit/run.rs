@@ -327,7 +327,7 @@ impl<'a> Fit<'a> {
                 epoch,
                 steps: steps * epoch as u64,
                 training_loss: losses,
-                lost: report.lost.iter().map(|lost| lost.replica).collect(),
+                lost: vec![],
                 skipped_steps: training.skipped.clone(),
                 seconds: before + clock.seconds(),
                 training: vec![],

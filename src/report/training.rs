@@ -202,11 +202,10 @@ fn plots(report: &Report) -> Vec<Plot> {
         series,
     };
     let epochs = || report.epochs.iter();
-    // A network that is lost has a curve until then.
     let of = |name: &str, points: Vec<(f64, f64)>| Series {
         name: name.into(),
         book: false,
-        points: points.into_iter().filter(|(_, y)| y.is_finite()).collect(),
+        points,
     };
     let place = |epoch: usize| epoch as f64;
     let curve = |name: &str, get: &str| {
