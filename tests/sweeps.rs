@@ -170,7 +170,7 @@ fn of_several_alike_none_may_be_lost() {
     // A logarithm of a weight, which some replicas draw above 0 and some below.
     let model = Model::sequential([1])
         .then(Dense::new(1))
-        .then(Map::new(|x| x.ln()));
+        .then(Map::new(|x| x.log()));
     let model = model.build().unwrap();
     let data = Dataset::new().with("input", [1], vec![1.0f32; 8]).unwrap();
     let data = data.with("target", [1], vec![0.5f32; 8]).unwrap();
