@@ -284,6 +284,45 @@ fn who_is_lost_and_who_has_stopped_is_known_after_a_resume() {
     }
 }
 
+/// One whose weights are lost with the last update is seen by an evaluation that a longer run would not have made there.
+#[test]
+fn the_last_evaluation_loses_nobody_for_a_longer_run() {
+    let model = Model::sequential([3]).then(Dense::new(1)).build().unwrap();
+    let (data, held_out) = (curve(0), curve(500));
+    // A step of all rows an epoch; its decay makes weights 10¹² times as large, beyond f32 with the fourth.
+    let growing = |rate| {
+        let rule = Sgd {
+            l2: 1e6,
+            ..Sgd::default()
+        };
+        Optimizer::new(rule, rate)
+    };
+    let optimizers = [growing(1e-9), growing(1e6)];
+    for device in devices() {
+        for each in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let fit = |epochs| {
+                let fit = Fit::new(&model, Loss::mae(), optimizers[0].clone());
+                let fit = fit.sweep(optimizers.clone()).batch(40).epochs(epochs);
+                let fit = fit.validation(&held_out).evaluate_every(3);
+                match each {
+                    true => fit.with(EarlyStop::on("validation loss").patience(30).each()),
+                    false => fit,
+                }
+            };
+            let kept = |epochs| {
+                let fit = fit(epochs).checkpoints(folder.path()).resume();
+                fit.run(&data, &device).unwrap().report
+            };
+            let whole = fit(7).run(&data, &device).unwrap().report;
+            let first = kept(4);
+            assert_eq!((first.lost[0].epoch, whole.lost[0].epoch), (4, 5));
+            assert_eq!(numbers(&kept(4)), numbers(&first));
+            assert_eq!(numbers(&kept(7)), numbers(&whole));
+        }
+    }
+}
+
 /// Standings of each replica are none of all together.
 #[test]
 fn another_way_of_stopping_is_another_run() {

@@ -89,9 +89,19 @@ pub trait Callback: Debug {
 
 /// What a callback may do with a run.
 pub struct Control<'a> {
-    pub(super) training: &'a mut Training,
+    training: &'a mut Training,
     pub(super) stop: bool,
-    pub(super) chosen: &'a mut Chosen,
+    chosen: &'a mut Chosen,
+}
+
+impl<'a> Control<'a> {
+    pub(super) fn of(training: &'a mut Training, chosen: &'a mut Chosen) -> Self {
+        Self {
+            training,
+            stop: false,
+            chosen,
+        }
+    }
 }
 
 impl Control<'_> {

@@ -117,9 +117,9 @@ pub(super) struct State {
     pub callbacks: Vec<serde_json::Value>,
     /// The learning rate of each replica, where callbacks set rates.
     pub rates: Vec<f64>,
-    /// The last epoch with what was measured after it for the only reason that it is the last: a run that goes on has not
-    /// measured it.
-    pub last: Option<Epoch>,
+    /// The last epoch with what was measured after it for the only reason that it is the last, and all replicas that are lost
+    /// by that: a run that goes on has not measured it.
+    pub last: Option<(Epoch, Vec<Lost>)>,
 }
 
 impl Line for Epoch {

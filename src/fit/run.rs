@@ -1,17 +1,20 @@
 //! A whole run: epochs, evaluation, callbacks.
 
 use self::guard::{On, none_taken};
+use self::identity::Settings;
+use self::kept::AtTheEnd;
 use self::within::Within;
 use super::callback::{Callback, Control};
-use super::checkpoint::{Checkpoints, State, take_chosen};
+use super::checkpoint::Checkpoints;
 use super::loss::Loss;
 use super::metric::Metric;
 use super::report::{Epoch, Report, Scores, TRAINING_SET, VALIDATION};
 use super::resident::Need;
 use super::setup::{Setup, Wishes};
-use super::shards::{Feed, Given};
+use super::shards::{Epochs, Feed, Given};
 use super::training::{Evaluated, Training};
 use super::weights::{Chosen, Weights};
+use crate::checkpoints::Store;
 use crate::clock::Stopwatch;
 use crate::data::DataRef;
 use crate::error::{Error, Result};
@@ -25,6 +28,7 @@ pub(super) const MEASURED: &str = "training set";
 mod building;
 mod guard;
 mod identity;
+mod kept;
 mod over;
 mod within;
 mod without;
@@ -245,7 +249,10 @@ impl<'a> Fit<'a> {
         let setup = self.setup(Some(&given), &sets);
         let (needs, mut training) = (setup.needs()?, setup.compile(device)?);
         if let Some(store) = &mut store {
-            Self::recognised(store, &training, earlier.as_ref())?;
+            store.run_mut().compiled(&training.fingerprint);
+        }
+        if let (Some(store), Some(earlier)) = (&store, &earlier) {
+            store.check(earlier)?;
         }
         let mut over = self.epochs_over(&given, &training, &needs);
         let feeds = feeds(&sets, &training, &needs);
@@ -256,36 +263,20 @@ impl<'a> Fit<'a> {
             self.begin(&mut training)?;
         }
         let clock = Stopwatch::start();
-        let mut report = Report {
-            device: device.info().name.clone(),
-            loss: self.loss.name(),
-            parameters: self.model.parameters(),
-            ..Report::default()
+        let mut course = Course {
+            training,
+            store,
+            report: Report {
+                device: device.info().name.clone(),
+                loss: self.loss.name(),
+                parameters: self.model.parameters(),
+                ..Report::default()
+            },
+            chosen: vec![None; self.replicas],
+            stopped: false,
         };
-        let mut chosen: Chosen = vec![None; self.replicas];
-        let mut stopped = false;
-        if let (Some(store), Some(earlier)) = (&mut store, earlier) {
-            store.take_up(&earlier);
-            let (state, mut tensors) = (earlier.entry.state, earlier.entry.tensors);
-            chosen = take_chosen(&mut tensors, &state.chosen);
-            training.restore(&state.step, &tensors)?;
-            let done = earlier.entry.epochs * training.epoch_steps;
-            training.train = training.train.from(done as u64);
-            if !state.rates.is_empty() {
-                training.set_rates(&state.rates)?;
-            }
-            let acting = self.callbacks.iter_mut().filter(|c| !c.observes());
-            for (callback, known) in acting.zip(&state.callbacks) {
-                callback.restore(known)?;
-            }
-            report.lost = state.lost;
-            stopped = state.stopped;
-            report.epochs = earlier.epochs;
-            let over = stopped || report.epochs.len() >= self.epochs;
-            if let (true, Some(measured), Some(last)) = (over, state.last, report.epochs.last_mut())
-            {
-                *last = measured;
-            }
+        if let Some(earlier) = earlier {
+            self.take_up(&mut course, earlier)?;
         }
         let on = On {
             given: &given,
@@ -293,122 +284,131 @@ impl<'a> Fit<'a> {
             device,
             store: None,
         };
-        let before = report.epochs.last().map_or(0.0, |epoch| epoch.seconds);
-        let steps = training.epoch_steps as u64;
-        for epoch in report.epochs.len() + 1..=self.epochs {
-            if stopped {
+        let before = course.report.epochs.last();
+        let before = before.map_or(0.0, |epoch| epoch.seconds);
+        let steps = course.training.epoch_steps as u64;
+        for epoch in course.report.epochs.len() + 1..=self.epochs {
+            if course.stopped {
                 break;
             }
-            let mut pace = Within::new(epoch, steps, self.epochs);
-            match &mut over {
-                None => {
-                    training.shuffle()?;
-                    let mut now = pace.took(0, &mut self.callbacks)?;
-                    while now > 0 {
-                        training.run(now)?;
-                        now = pace.took(now, &mut self.callbacks)?;
-                    }
-                }
-                Some(over) => {
-                    let more = epoch < self.epochs;
-                    let took = &mut |now| pace.took(now, &mut self.callbacks);
-                    over.train(&mut training.session, epoch - 1, more, took)?;
-                }
-            }
-            training.average()?;
+            self.train(&mut course.training, over.as_mut(), epoch)?;
             // Whether it is one of those after which it is evaluated, however many follow.
             let regular = epoch.is_multiple_of(self.evaluate_every);
             let due = regular || epoch == self.epochs;
             let found = if due { watched } else { 0 };
-            let (losses, sets) = training.evaluate(0..found, &feeds)?;
+            let (losses, sets) = course.training.evaluate(0..found, &feeds)?;
             let losses: Vec<f64> = losses.into_iter().map(|sum| sum / steps as f64).collect();
-            self.losses_finite(&losses, &mut report, &mut training, on.with(&store))?;
+            self.losses_finite(&losses, &mut course, on)?;
             let mut last = Epoch {
                 epoch,
                 steps: steps * epoch as u64,
                 training_loss: losses,
-                lost: vec![],
-                skipped_steps: training.skipped.clone(),
+                lost: course.lost(),
+                skipped_steps: course.training.skipped.clone(),
                 seconds: before + clock.seconds(),
                 training: vec![],
                 validation: vec![],
             };
-            let mut unmeasured = last.clone();
-            self.measured(&mut last, sets);
-            self.scored_finite(&last, &mut report, &mut training, on.with(&store))?;
-            last.lost = report.lost.iter().map(|lost| lost.replica).collect();
-            unmeasured.lost.clone_from(&last.lost);
-            let mut control = Control {
-                training: &mut training,
-                stop: false,
-                chosen: &mut chosen,
-            };
+            let unmeasured = last.clone();
+            let mut lost = course.report.lost.clone();
+            self.measured(&mut last, sets, &mut course, on)?;
+            if regular {
+                lost.clone_from(&course.report.lost);
+            }
             // A run of more epochs would not have been evaluated here, and is to go the same way.
             let known = if regular { &last } else { &unmeasured };
+            let mut control = Control::of(&mut course.training, &mut course.chosen);
             for callback in self.callbacks.iter_mut().filter(|c| !c.observes()) {
                 callback.epoch(known, &mut control)?;
             }
             let stop = control.stop;
             if stop && !due {
-                let (_, sets) = training.evaluate(0..watched, &feeds)?;
-                self.measured(&mut last, sets);
-                self.scored_finite(&last, &mut report, &mut training, on.with(&store))?;
+                let (_, sets) = course.training.evaluate(0..watched, &feeds)?;
+                self.measured(&mut last, sets, &mut course, on)?;
             }
-            let mut control = Control {
-                training: &mut training,
-                stop,
-                chosen: &mut chosen,
-            };
+            let mut control = Control::of(&mut course.training, &mut course.chosen);
+            control.stop = stop;
             for callback in self.callbacks.iter_mut().filter(|c| c.observes()) {
                 callback.epoch(&last, &mut control)?;
             }
-            stopped = control.stop;
-            // What a run of more epochs would not have measured is no number of its history.
+            course.stopped = control.stop;
             let measured = (!regular && last != unmeasured).then(|| last.clone());
-            report.epochs.push(match measured {
+            course.report.epochs.push(match measured {
                 Some(_) => unmeasured,
                 None => last,
             });
-            let over = stopped || epoch == self.epochs;
-            if let Some(checkpoints) = &self.checkpoints
-                && (over || checkpoints.are_due(epoch))
-            {
-                let acting = self.callbacks.iter().filter(|c| !c.observes());
-                let state = State {
-                    stopped,
-                    callbacks: acting.map(|c| c.state()).collect(),
-                    rates: training.rates().unwrap_or_default(),
-                    last: measured.clone(),
-                    lost: report.lost.clone(),
-                    ..State::default()
-                };
-                let entry = training.checkpoint(epoch, state, &chosen)?;
-                // The checkpoint before is what it would be looked for from.
-                self.kept_finite(&entry, &report, &mut training, on.with(&store))?;
-                if let Some(store) = &mut store {
-                    store.write(&entry, &report.epochs)?;
-                }
-            }
-            if let (Some(measured), Some(last)) = (measured, report.epochs.last_mut()) {
+            let end = AtTheEnd { measured, lost };
+            self.keep(&mut course, &end, on)?;
+            if let (Some(measured), Some(last)) = (end.measured, course.report.epochs.last_mut()) {
                 *last = measured;
             }
         }
-        none_taken(&report)?;
-        let mut outcome = finish(report, &mut training, chosen, test, &feeds)?;
-        self.finite(&mut outcome, &mut training, on.with(&store))?;
+        none_taken(&course.report)?;
+        let mut outcome = finish(&mut course, test, &feeds)?;
+        self.finite(&mut outcome, &mut course.training, on.with(&course.store))?;
         Ok(outcome)
     }
-}
 
-impl Fit<'_> {
+    /// Takes the steps of an epoch.
+    fn train(
+        &mut self,
+        training: &mut Training,
+        over: Option<&mut Epochs<'_>>,
+        epoch: usize,
+    ) -> Result<()> {
+        let mut pace = Within::new(epoch, training.epoch_steps as u64, self.epochs);
+        match over {
+            None => {
+                training.shuffle()?;
+                let mut now = pace.took(0, &mut self.callbacks)?;
+                while now > 0 {
+                    training.run(now)?;
+                    now = pace.took(now, &mut self.callbacks)?;
+                }
+            }
+            Some(over) => {
+                let more = epoch < self.epochs;
+                let took = &mut |now| pace.took(now, &mut self.callbacks);
+                over.train(&mut training.session, epoch - 1, more, took)?;
+            }
+        }
+        training.average()
+    }
+
     /// Takes what an evaluation has found, of the training data if they are measured and of the validation data, into an
     /// epoch.
-    fn measured(&self, epoch: &mut Epoch, sets: Vec<Evaluated>) {
+    fn measured(
+        &self,
+        epoch: &mut Epoch,
+        sets: Vec<Evaluated>,
+        course: &mut Course,
+        on: On<'_>,
+    ) -> Result<()> {
         let mut sets = sets.into_iter().map(scores);
         if self.measure_training {
             epoch.training = sets.next().unwrap_or_default();
         }
         epoch.validation = sets.next().unwrap_or_default();
+        self.scored_finite(epoch, course, on)?;
+        epoch.lost = course.lost();
+        Ok(())
+    }
+}
+
+/// A run between two epochs.
+struct Course {
+    training: Training,
+    /// Where checkpoints are kept, if they are.
+    store: Option<Store<Settings>>,
+    report: Report,
+    chosen: Chosen,
+    stopped: bool,
+}
+
+impl Course {
+    /// The numbers of the replicas that are lost.
+    fn lost(&self) -> Vec<usize> {
+        self.report.lost.iter().map(|lost| lost.replica).collect()
     }
 }
 
@@ -425,17 +425,22 @@ fn feeds<'s>(
 }
 
 fn finish(
-    mut report: Report,
-    training: &mut Training,
-    chosen: Chosen,
+    course: &mut Course,
     test: std::ops::Range<usize>,
     feeds: &[Option<Feed<'_>>],
 ) -> Result<Outcome> {
+    let Course {
+        training,
+        report,
+        chosen,
+        ..
+    } = course;
+    let mut report = std::mem::take(report);
     let last = report.epochs.len();
     let mut weights = training.evaluated()?;
     report.chosen_epochs = vec![last; weights.len()];
     let any = chosen.iter().any(Option::is_some);
-    for (replica, chosen) in chosen.into_iter().enumerate() {
+    for (replica, chosen) in chosen.drain(..).enumerate() {
         if let Some((epoch, of)) = chosen {
             (report.chosen_epochs[replica], weights[replica]) = (epoch, of);
         }

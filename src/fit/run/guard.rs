@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use ndarray::ArrayD;
 
 use super::identity::Settings;
-use super::{Fit, Outcome};
+use super::{Course, Fit, Outcome};
 use crate::checkpoints::{Entry, Store};
 use crate::error::{Error, Result};
 use crate::exec::Device;
@@ -169,10 +169,12 @@ impl Fit<'_> {
     pub(super) fn losses_finite(
         &self,
         losses: &[f64],
-        report: &mut Report,
-        training: &mut Training,
+        course: &mut Course,
         on: On<'_>,
     ) -> Result<()> {
+        let Course {
+            training, report, ..
+        } = course;
         let epochs = report.epochs.len();
         let known = |replica| report.is_lost(replica);
         let Some(first) = first_lost(losses, &training.overflowed, known) else {
@@ -195,7 +197,7 @@ impl Fit<'_> {
         }
         match self.goes_on(report) {
             true => Ok(()),
-            false => Err(self.loss_not_finite(training, on, sought)?),
+            false => Err(self.loss_not_finite(training, on.with(&course.store), sought)?),
         }
     }
 
@@ -293,10 +295,12 @@ impl Fit<'_> {
     pub(super) fn scored_finite(
         &self,
         epoch: &Epoch,
-        report: &mut Report,
-        training: &mut Training,
+        course: &mut Course,
         on: On<'_>,
     ) -> Result<()> {
+        let Course {
+            training, report, ..
+        } = course;
         let lost = |scores: &[Scores]| {
             let mut scores = scores.iter().enumerate();
             scores.any(|(r, scores)| !scores.loss.is_finite() && !report.is_lost(r))
@@ -306,6 +310,7 @@ impl Fit<'_> {
         }
         let weights = training.weights()?;
         let when = format!(", looked at when epoch {} was done", epoch.epoch);
+        let on = on.with(&course.store);
         self.weights_finite(&weights, report, training, on, (epoch, &when))
     }
 

@@ -1,4 +1,4 @@
-//! What a run is recognised by, and the checkpoint that it goes on from.
+//! What a run is recognised by.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Fit;
-use crate::checkpoints::{Kept, Refusal, Run, Store, narrowed};
+use crate::checkpoints::{Refusal, Run, narrowed};
 use crate::data::DataRef;
 use crate::error::Result;
 use crate::fit::checkpoint::{State, fingerprint};
 use crate::fit::metric::Metric;
 use crate::fit::report::Epoch;
 use crate::fit::shards::Given;
-use crate::fit::training::Training;
 use crate::fit::weights::Weights;
 use crate::graph::without_addresses;
 
@@ -26,6 +25,13 @@ const FIX: &str = "Give the run the settings that it began with, or another fold
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(in crate::fit) struct Settings(BTreeMap<String, Value>);
+
+impl Settings {
+    /// Adds what the run's steps compute, which functions write that have no name.
+    pub(super) fn compiled(&mut self, fingerprint: &str) {
+        self.0.insert(STEP.into(), json!(fingerprint));
+    }
+}
 
 impl Run for Settings {
     type State = State;
@@ -85,7 +91,7 @@ fn schedules<'a>(name: &str, found: &'a Value, wanted: &'a Value) -> Option<(&'a
 
 impl Fit<'_> {
     /// What a run is recognised by before it is compiled.
-    fn settings(&self, data: &Given<'_>) -> Result<Settings> {
+    pub(super) fn settings(&self, data: &Given<'_>) -> Result<Settings> {
         let shapes = || {
             let all = self.model.variables().iter();
             let all = all.map(|v| format!("{} {:?}", v.name, v.ty.shape.extents()));
@@ -141,37 +147,5 @@ impl Fit<'_> {
         Ok(Settings(
             all.map(|(name, value)| (name.to_string(), value)).into(),
         ))
-    }
-
-    /// The folder of the run's checkpoints, where they are kept.
-    pub(super) fn store(&self, data: &Given<'_>) -> Result<Option<Store<Settings>>> {
-        let Some(checkpoints) = &self.checkpoints else {
-            return Ok(None);
-        };
-        let (folder, last) = (checkpoints.folder(), checkpoints.last());
-        Store::open(folder, last, self.replicas, self.settings(data)?).map(Some)
-    }
-
-    /// The checkpoint that it goes on from.
-    pub(super) fn earlier(
-        &self,
-        store: Option<&Store<Settings>>,
-    ) -> Result<Option<Kept<Settings>>> {
-        match store.filter(|_| self.resume) {
-            Some(store) => store.newest(),
-            None => Ok(None),
-        }
-    }
-
-    /// Adds to what a run is recognised by what its steps compute, which functions write that have no name, and holds the
-    /// checkpoint to it that it goes on from.
-    pub(super) fn recognised(
-        store: &mut Store<Settings>,
-        training: &Training,
-        earlier: Option<&Kept<Settings>>,
-    ) -> Result<()> {
-        let step = json!(training.fingerprint);
-        store.run_mut().0.insert(STEP.into(), step);
-        earlier.map_or(Ok(()), |earlier| store.check(earlier))
     }
 }
