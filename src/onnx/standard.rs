@@ -203,11 +203,20 @@ impl Look<'_> {
             Some(Attribute::Ints(values)) => values.iter().any(|d| *d != 1),
             _ => false,
         };
-        if !self.named(&known) || dilated {
+        if !self.named(&known) || dilated || self.int("ceil_mode", 0) != 0 {
             return None;
         }
         let mut settings = self.window(rows)?;
         settings.insert("kernel".into(), self.sizes("kernel_shape", 1, rows)?);
+        // In a layer's mean the zeros around count.
+        let padded = self.operator.attributes.get("pads");
+        let padded = padded.is_some_and(
+            |pads| !matches!(pads, Attribute::Ints(all) if all.iter().all(|p| *p == 0)),
+        );
+        let mean = self.operator.kind == "AveragePool";
+        if mean && padded && self.int("count_include_pad", 0) == 0 {
+            return None;
+        }
         self.over(
             if rows { of_rows } else { of_images },
             Json::Object(settings),
@@ -230,6 +239,11 @@ impl Look<'_> {
 
     fn dense(&self, w: &[usize], turned: bool, bias: Option<Option<&[usize]>>) -> Option<Standard> {
         let [a, b] = w else { return None };
+        // `in_proj_weight` is one of a module that has others, and keeps its name.
+        let name = self.input(1)?.rsplit('.').next()?;
+        if name.ends_with("_weight") {
+            return None;
+        }
         let units = if turned { *b } else { *a };
         let mut layer = self.over("dense", json!({"units": units, "bias": bias.is_some()}))?;
         layer

@@ -15,7 +15,7 @@ use crate::ops::lrn::Lrn;
 use crate::ops::matmul::Matmul;
 use crate::ops::max_pool2d::MaxPool2d;
 use crate::ops::norm::{Norm, NormGiven, Over};
-use crate::ops::pad::Pad;
+use crate::ops::pad::{Edge, Pad, PadEdges};
 use crate::ops::pointwise::pointwise;
 use crate::ops::softmax::Softmax;
 use crate::ops::{
@@ -29,6 +29,54 @@ fn of_rows(window: &Window) -> Pool1d {
         kernel_size: window.kernel[1],
         stride: Some(window.stride[1]),
         padding: window.padding[1],
+    }
+}
+
+/// What a pool goes over.
+struct Pool {
+    /// With padding as it is where that is even.
+    window: Window,
+    /// Height and width of x.
+    images: [usize; 2],
+    /// What is around it: top, left, bottom, right.
+    pads: [usize; 4],
+    /// How far the last windows reach beyond that (`ceil_mode`).
+    beyond: [usize; 2],
+    /// How many windows there are.
+    places: [usize; 2],
+}
+
+impl Pool {
+    /// Whether the window's own padding says all.
+    fn is_even(&self) -> bool {
+        self.beyond == [0; 2] && self.pads[..2] == self.pads[2..]
+    }
+
+    /// What stands before and behind x along an axis, so that every window has as many elements.
+    fn around(&self, axis: usize) -> (usize, usize) {
+        (self.pads[axis], self.pads[axis + 2] + self.beyond[axis])
+    }
+
+    /// What the mean over each whole window is multiplied by, `[H, W]`: it has elements that do not count, those beyond the
+    /// padding, and those in it unless they do.
+    fn factors(&self, padding_counts: bool) -> Vec<f32> {
+        let counted = |axis: usize, place: usize| {
+            let (before, behind) = (self.pads[axis], self.pads[axis + 2]);
+            let all = before + self.images[axis] + behind;
+            let [from, to] = match padding_counts {
+                true => [0, all],
+                false => [before, before + self.images[axis]],
+            };
+            let first = place * self.window.stride[axis];
+            let last = (first + self.window.kernel[axis]).min(to);
+            last - first.max(from)
+        };
+        let size = self.window.kernel[0] * self.window.kernel[1];
+        let [rows, columns] = self.places.map(|places| 0..places);
+        let factor = |h, w| size as f32 / (counted(0, h) * counted(1, w)) as f32;
+        rows.flat_map(|h| columns.clone().map(move |w| (h, w)))
+            .map(|(h, w)| factor(h, w))
+            .collect()
     }
 }
 
@@ -174,6 +222,15 @@ impl Call<'_, '_> {
         Ok((window, (!even).then_some(pads)))
     }
 
+    /// Height and width of x; of rows 1 and their length.
+    fn images(&self, rows: bool) -> Result<[usize; 2]> {
+        match self.extents(0)?.as_slice() {
+            &[_, _, h, w] if !rows => Ok([h, w]),
+            &[_, _, l] if rows => Ok([1, l]),
+            other => Err(self.refused(format!("x {other:?}"), "images or rows")),
+        }
+    }
+
     /// The padding under which a window of stride s makes ⌈extent / s⌉ places of an extent: as much before as behind or,
     /// where that is uneven, one more behind; before, if `lower`.
     fn same(
@@ -184,12 +241,7 @@ impl Call<'_, '_> {
         dilation: [usize; 2],
         rows: bool,
     ) -> Result<[usize; 4]> {
-        let extents = self.extents(0)?;
-        let images = match extents.as_slice() {
-            &[_, _, h, w] if !rows => [h, w],
-            &[_, _, l] if rows => [1, l],
-            other => return Err(self.refused(format!("x {other:?}"), "images or rows")),
-        };
+        let images = self.images(rows)?;
         let mut pads = [0; 4];
         for axis in 0..2 {
             let (step, reach) = (stride[axis].max(1), kernel[axis].saturating_sub(1));
@@ -203,18 +255,52 @@ impl Call<'_, '_> {
         Ok(pads)
     }
 
-    /// The window of a pool, which says its size itself.
-    fn pool_window(&mut self, rows: bool) -> Result<(Window, Option<[usize; 4]>)> {
+    /// What a pool goes over, which says its window's size itself.
+    fn pool(&mut self, rows: bool) -> Result<Pool> {
         if self.ints("kernel_shape")?.is_none() {
             return Err(self.wrong("kernel_shape", "the window's size"));
         }
         let kernel = self.both("kernel_shape", 1, 1, rows)?;
-        self.only("ceil_mode", 0)?;
+        let ceil = self.int("ceil_mode", 0)? != 0;
         let (window, uneven) = self.window(kernel, rows)?;
-        match window.dilation {
-            [1, 1] => Ok((window, uneven)),
-            _ => Err(self.wrong("dilations", "1")),
+        if window.dilation != [1, 1] {
+            return Err(self.wrong("dilations", "1"));
         }
+        let [down, right] = window.padding;
+        let pads = uneven.unwrap_or([down, right, down, right]);
+        let images = self.images(rows)?;
+        let mut pool = Pool {
+            window,
+            images,
+            pads,
+            beyond: [0; 2],
+            places: [0; 2],
+        };
+        for axis in 0..2 {
+            let (k, step) = (kernel[axis], pool.window.stride[axis].max(1));
+            let (before, behind) = (pads[axis], pads[axis + 2]);
+            let all = (images[axis].saturating_add(before)).saturating_add(behind);
+            if before >= k.max(1) || behind >= k.max(1) {
+                let found = format!("padding of {before} before and {behind} behind");
+                return Err(self.refused(found, &format!("less than the window's {k}")));
+            }
+            let Some(room) = all.checked_sub(k) else {
+                let found = format!("{all} places with their padding");
+                return Err(self.refused(found, &format!("the window's {k} or more")));
+            };
+            let mut places = 1 + if ceil {
+                room.div_ceil(step)
+            } else {
+                room / step
+            };
+            // None that begins in the padding behind (PyTorch's rule, and ONNX's since opset 22).
+            if ceil && (places - 1) * step >= images[axis] + before {
+                places -= 1;
+            }
+            pool.places[axis] = places;
+            pool.beyond[axis] = ((places - 1) * step + k).saturating_sub(all);
+        }
+        Ok(pool)
     }
 
     /// Zeros around images, or at the ends of rows.
@@ -345,12 +431,26 @@ impl Call<'_, '_> {
         ];
         self.allow(&known)?;
         self.only("storage_order", 0)?;
-        let (rows, x) = (self.is_of_rows()?, self.value(0)?);
-        let (window, uneven) = self.pool_window(rows)?;
-        if let Some([top, left, bottom, right]) = uneven {
-            let found = format!("padding of {top} and {left} before, {bottom} and {right} behind");
-            return Err(self.refused(found, "the same before and behind"));
+        let (rows, mut x) = (self.is_of_rows()?, self.value(0)?);
+        let mut pool = self.pool(rows)?;
+        if !pool.is_even() {
+            // What repeats an edge is in no window without it, so no maximum is another one.
+            let last = self.scope.extents(x)?.len() - 1;
+            for (axis, of) in [(0, last - 1), (1, last)] {
+                let (before, after) = pool.around(axis);
+                if before + after > 0 {
+                    let pad = PadEdges {
+                        axis: of,
+                        before,
+                        after,
+                        edge: Edge::Replicate,
+                    };
+                    x = self.op(pad, &[x])?;
+                }
+            }
+            pool.window.padding = [0; 2];
         }
+        let window = pool.window;
         if rows {
             return max_pool1d(self.scope, x, of_rows(&window));
         }
@@ -373,23 +473,30 @@ impl Call<'_, '_> {
         ];
         self.allow(&known)?;
         let (rows, mut x) = (self.is_of_rows()?, self.value(0)?);
-        let (window, uneven) = self.pool_window(rows)?;
-        let counted = self.int("count_include_pad", 0)? != 0;
-        if !counted && (window.padding != [0, 0] || uneven.is_some()) {
-            return Err(self.wrong("count_include_pad", "1, where there is padding"));
+        let mut pool = self.pool(rows)?;
+        let factors = pool.factors(self.int("count_include_pad", 0)? != 0);
+        if !pool.is_even() {
+            let [(top, bottom), (left, right)] = [pool.around(0), pool.around(1)];
+            x = self.padded(x, [top, left, bottom, right])?;
+            pool.window.padding = [0; 2];
         }
-        if let Some(pads) = uneven {
-            x = self.padded(x, pads)?;
-        }
-        if rows {
-            return avg_pool1d(self.scope, x, of_rows(&window));
-        }
-        let pool = AvgPool2d {
-            kernel: window.kernel,
-            stride: window.stride,
-            padding: window.padding,
+        let window = pool.window;
+        let y = if rows {
+            avg_pool1d(self.scope, x, of_rows(&window))?
+        } else {
+            let pool = AvgPool2d {
+                kernel: window.kernel,
+                stride: window.stride,
+                padding: window.padding,
+            };
+            self.op(pool, &[x])?
         };
-        self.op(pool, &[x])
+        if factors.iter().all(|&factor| factor == 1.0) {
+            return Ok(y);
+        }
+        let places = &pool.places[usize::from(rows)..];
+        let factors = self.scope.constant(places, factors)?;
+        pointwise(self.scope, [y, factors], |[y, factor]| y * factor)
     }
 
     pub(super) fn global_pool(&mut self, mean: bool) -> Result<Value> {
