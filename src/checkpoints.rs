@@ -146,7 +146,7 @@ pub(crate) fn refuse(path: &Path, file: &ModelFile) -> Result<()> {
             path,
             "a checkpoint, the state of a run that may still go on",
             "a model",
-            "Let the run that wrote it go on to its end: then there is a model, which it saves or the program does.",
+            "Let the run that wrote it go on to its end, and use the model that comes of it.",
         )),
     }
 }
@@ -263,7 +263,8 @@ impl<R: Run> Store<R> {
         self.read(&self.path(epochs)).ok()?.ok()
     }
 
-    /// Writes a checkpoint, of which `epochs` are all that were reported, then removes the oldest beyond those to be kept.
+    /// Writes a checkpoint, of which `epochs` are all that were reported, then removes the oldest beyond those to be kept, and those
+    /// of later epochs: were they whole, the run had gone on from them.
     ///
     /// # Errors
     /// [`Error::Io`] where something cannot be written.
@@ -291,8 +292,12 @@ impl<R: Run> Store<R> {
         };
         file.save(&self.path(entry.epochs))?;
         self.history = Some(history);
-        for old in list(&self.folder)?.into_iter().skip(self.last) {
-            remove(&old)?;
+        let written = self.path(entry.epochs);
+        let all = list(&self.folder)?;
+        let at = all.iter().position(|path| *path == written).unwrap_or(0);
+        let (later, own) = all.split_at(at);
+        for path in later.iter().chain(own.iter().skip(self.last)) {
+            remove(path)?;
         }
         Ok(())
     }
@@ -322,9 +327,11 @@ impl<R: Run> Store<R> {
         let mut last = 0;
         for line in &reported {
             if line.epoch() <= last || line.epoch() > epochs || !line.fits(self.replicas) {
-                let found =
-                    format!("an entry after epoch {last} of {epochs} that is none of theirs");
-                return Err(wrong(&format!("{found}, of {} replicas", self.replicas)));
+                let epoch = line.epoch();
+                return Err(wrong(&format!(
+                    "numbers of epoch {epoch} after those of {last}, of {epochs} epochs and {} replicas, which do not go together",
+                    self.replicas
+                )));
             }
             last = line.epoch();
         }

@@ -51,3 +51,31 @@ pub(crate) mod nullable_one {
         Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
     }
 }
+
+/// A number that is read back as it was written, also where it is not finite: then JSON has its name, `"inf"`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Exact(pub f64);
+
+impl serde::Serialize for Exact {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0.is_finite() {
+            true => to.serialize_f64(self.0),
+            false => to.serialize_str(&self.0.to_string()),
+        }
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Exact {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(serde::Deserialize)]
+        #[serde(untagged)]
+        enum Either {
+            Number(f64),
+            Name(String),
+        }
+        match Either::deserialize(from)? {
+            Either::Number(number) => Ok(Self(number)),
+            Either::Name(name) => name.parse().map(Self).map_err(serde::de::Error::custom),
+        }
+    }
+}

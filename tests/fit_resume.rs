@@ -404,6 +404,32 @@ fn another_loss_group_or_callback_is_another_run() {
     run(&regression, (Loss::mse(), adam(), watched), 2).unwrap();
 }
 
+/// Fewer epochs than there are were another run; and where a longer one was killed, a shorter one ends as if it were alone.
+#[test]
+fn a_run_of_fewer_epochs_is_not_the_longer_one() {
+    let device = cpu();
+    let (model, data) = (model(), curve());
+    let folder = tempfile::tempdir().unwrap();
+    let fit = |epochs| {
+        let optimizer = Optimizer::new(AdamW::default(), 0.02);
+        let fit = Fit::new(&model, Loss::mse(), optimizer).batch(16);
+        fit.epochs(epochs).validation(&data).evaluate_every(2)
+    };
+    let kept = |epochs| fit(epochs).checkpoints(folder.path()).resume();
+    kept(10).with(Kill(4)).run(&data, &device).unwrap_err();
+    let refused = kept(2).with(Kill(0)).run(&data, &device).unwrap_err();
+    let said = refused.to_string();
+    assert!(
+        said.starts_with("epochs: found 2; wanted at least the 3"),
+        "{said}"
+    );
+    let short = kept(3).with(Kill(0)).run(&data, &device).unwrap();
+    same(&short, &fit(3).run(&data, &device).unwrap());
+    assert_eq!(short.report.epochs[2].validation.len(), 1);
+    let whole = fit(10).run(&data, &device).unwrap();
+    same(&kept(10).with(Kill(0)).run(&data, &device).unwrap(), &whole);
+}
+
 /// A folder keeps the last few of every so many epochs, and always the end; a run goes on from whichever is left.
 #[test]
 fn as_many_are_kept_as_were_asked_for() {
@@ -437,7 +463,19 @@ fn as_many_are_kept_as_were_asked_for() {
         }
     }
     assert!(!kept(1, 1).are_there());
-    // A run that begins anew leaves none of another one's behind.
+    // A broken one neither counts nor stays where the run has gone on from one before it.
+    let begun = fit(8).checkpoints(kept(3, 4)).with(Kill(0));
+    begun.run(&data, &device).unwrap();
+    std::fs::write(folder.path().join(epoch(8)), "torn").unwrap();
+    let killed = fit(9).checkpoints(kept(1, 1)).resume().with(Kill(7));
+    killed.run(&data, &device).unwrap_err();
+    assert_eq!(names(), [epoch(6), "epochs.jsonl".into()]);
+    let resumed = fit(9).checkpoints(kept(1, 1)).resume().with(Kill(0));
+    same(&resumed.run(&data, &device).unwrap(), &whole);
+    // A run that begins anew leaves none of another one's behind, not even until its first epoch.
+    let killed = fit(9).checkpoints(kept(9, 1)).with(Kill(1));
+    killed.run(&data, &device).unwrap_err();
+    assert_eq!(names(), [] as [String; 0]);
     fit(9).checkpoints(kept(9, 1)).run(&data, &device).unwrap();
     fit(2).checkpoints(kept(9, 1)).run(&data, &device).unwrap();
     assert_eq!(names(), [epoch(1), epoch(2), "epochs.jsonl".into()]);

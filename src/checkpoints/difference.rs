@@ -64,10 +64,13 @@ fn apart(ours: &str, theirs: &str) -> [String; 2] {
     let behind = behind.take_while(|(a, b)| a == b).count();
     let differing = |all: &[String]| all[before..all.len() - behind].join(", ");
     let differ = [differing(&a), differing(&b)];
-    match differ[0] == differ[1] || differ.iter().any(String::is_empty) {
-        true => [ours, theirs].map(short),
-        false => differ.map(|part| format!("where it says `{}`", short(&part))),
+    if differ[0] == differ[1] {
+        return [ours, theirs].map(short);
     }
+    differ.map(|part| match part.is_empty() {
+        true => "where it says no more".into(),
+        false => format!("where it says `{}`", short(&part)),
+    })
 }
 
 /// A value's JSON, names in order: whatever order a map keeps.

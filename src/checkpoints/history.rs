@@ -1,7 +1,7 @@
 //! The numbers of a run's epochs: a file of lines, to which each epoch adds its own.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -76,7 +76,10 @@ impl History {
             Error::file(&path, found, wanted, SKIPPED)
         };
         let refused = refused("read", &path);
-        let file = File::open(&path).map_err(&refused)?;
+        let file = match File::open(&path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Err(wrong("no file".into())),
+            file => file.map_err(&refused)?,
+        };
         let there = file.metadata().map_err(&refused)?.len();
         if there < extent.bytes {
             return Err(wrong(format!("{there} bytes")));

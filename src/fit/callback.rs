@@ -8,6 +8,7 @@ use super::report::{Epoch, TRAINING_SET, bare_name};
 use super::training::Training;
 use super::weights::{Chosen, Weights};
 use crate::error::{Error, Result};
+use crate::json::Exact;
 
 /// How far a run is between two steps: so many are handed to the device, which may be behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,7 +142,7 @@ impl Control<'_> {
         }
     }
 
-    /// The weights that a replica ends with, in place of its last epoch's.
+    /// The weights that a replica ends with, in place of its last epoch's; nothing for a number that no replica has.
     pub fn choose_of(&mut self, replica: usize, epoch: usize, weights: Weights) {
         if let Some(chosen) = self.chosen.get_mut(replica) {
             *chosen = Some((epoch, weights));
@@ -254,7 +255,7 @@ pub struct EarlyStop {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Standing {
     /// The best number and its epoch.
-    best: Option<(f64, usize)>,
+    best: Option<(Exact, usize)>,
     over: bool,
 }
 
@@ -343,8 +344,8 @@ impl Callback for EarlyStop {
                 false => self.watched.of(epoch)?,
             };
             match standing.best {
-                best if self.watched.is_better(number, best.map(|(best, _)| best)) => {
-                    standing.best = Some((number, epoch.epoch));
+                best if self.watched.is_better(number, best.map(|(best, _)| best.0)) => {
+                    standing.best = Some((Exact(number), epoch.epoch));
                     better.push(k);
                 }
                 Some((_, at)) => standing.over = epoch.epoch - at >= self.patience,
@@ -353,7 +354,8 @@ impl Callback for EarlyStop {
         }
         if !better.is_empty() {
             let weights = control.weights()?.into_iter().enumerate();
-            let chosen = |k: usize| !self.each || better.contains(&k);
+            // Of one that is lost an earlier choice is better than none.
+            let chosen = |k| !epoch.lost.contains(&k) && (!self.each || better.contains(&k));
             for (replica, weights) in weights.filter(|(replica, _)| chosen(*replica)) {
                 control.choose_of(replica, epoch.epoch, weights);
             }

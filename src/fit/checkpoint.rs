@@ -82,6 +82,10 @@ impl Checkpoints {
     }
 
     pub(super) fn check(&self) -> Result<()> {
+        if self.folder.as_os_str().is_empty() {
+            let wanted = "the path of one";
+            return Err(Error::setting("folder of checkpoints", "no name", wanted));
+        }
         match (self.last, self.every) {
             (0, _) => Err(Error::setting("checkpoints kept", 0, "at least 1")),
             (_, 0) => Err(Error::setting("epochs to a checkpoint", 0, "at least 1")),

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::callback::{Callback, Control, Watched};
 use super::report::Epoch;
 use crate::error::{Error, Result};
+use crate::json::Exact;
 use crate::tensor::{HELD, held};
 
 /// Multiplies a replica's learning rate where its number has not become better for some epochs (Nielsen, chapter 3,
@@ -37,7 +38,7 @@ pub struct Plateau {
 /// Where a replica stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Standing {
-    best: Option<f64>,
+    best: Option<Exact>,
     /// Epochs without a better number.
     waited: usize,
 }
@@ -142,9 +143,12 @@ impl Callback for Plateau {
                 continue;
             }
             let number = self.watched.of_replica(epoch, replica)?;
-            if self.watched.is_better(number, standing.best) {
+            if self
+                .watched
+                .is_better(number, standing.best.map(|best| best.0))
+            {
                 *standing = Standing {
-                    best: Some(number),
+                    best: Some(Exact(number)),
                     waited: 0,
                 };
                 continue;

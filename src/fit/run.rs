@@ -1,6 +1,6 @@
 //! A whole run: epochs, evaluation, callbacks.
 
-use self::guard::{On, none_taken};
+use self::guard::On;
 use self::identity::Settings;
 use self::kept::AtTheEnd;
 use self::within::Within;
@@ -275,8 +275,11 @@ impl<'a> Fit<'a> {
             chosen: vec![None; self.replicas],
             stopped: false,
         };
-        if let Some(earlier) = earlier {
-            self.take_up(&mut course, earlier)?;
+        match (earlier, &mut course.store) {
+            (Some(earlier), _) => self.take_up(&mut course, earlier)?,
+            // A run that goes on later could take an earlier one's for this one's.
+            (None, Some(store)) => store.clear()?,
+            (None, None) => {}
         }
         let on = On {
             given: &given,
@@ -284,6 +287,12 @@ impl<'a> Fit<'a> {
             device,
             store: None,
         };
+        if let Some(mut last) = self.unmeasured(&course) {
+            let (_, sets) = course.training.evaluate(0..watched, &feeds)?;
+            self.measured(&mut last, sets, &mut course, on)?;
+            course.report.epochs.pop();
+            course.report.epochs.push(last);
+        }
         let before = course.report.epochs.last();
         let before = before.map_or(0.0, |epoch| epoch.seconds);
         let steps = course.training.epoch_steps as u64;
@@ -343,7 +352,7 @@ impl<'a> Fit<'a> {
                 *last = measured;
             }
         }
-        none_taken(&course.report)?;
+        self.some_taken(&mut course.report)?;
         let mut outcome = finish(&mut course, test, &feeds)?;
         self.finite(&mut outcome, &mut course.training, on.with(&course.store))?;
         Ok(outcome)

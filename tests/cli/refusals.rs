@@ -274,7 +274,10 @@ fn a_model_that_is_not_finite_and_a_checkpoint_are_no_models() {
     let checkpoint = files.next().unwrap();
     for message in asked(checkpoint.to_str().unwrap()) {
         assert!(message.contains("found a checkpoint"), "{message}");
-        assert!(message.contains("then there is a model"), "{message}");
+        assert!(
+            message.contains("use the model that comes of it"),
+            "{message}"
+        );
     }
 }
 

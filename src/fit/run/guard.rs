@@ -201,6 +201,38 @@ impl Fit<'_> {
         }
     }
 
+    /// Refuses a run of which a replica has taken no step: its weights are those that it began with. In a sweep it is lost, as
+    /// long as others are left.
+    pub(super) fn some_taken(&self, report: &mut Report) -> Result<()> {
+        let Some(last) = report.epochs.last() else {
+            return Ok(());
+        };
+        let skipped = last.skipped_steps.iter().enumerate();
+        let none = skipped.filter(|(r, skipped)| **skipped == last.steps && !report.is_lost(*r));
+        let none: Vec<Lost> = none
+            .map(|(replica, _)| Lost {
+                replica,
+                epoch: 1,
+                step: Some(0),
+            })
+            .collect();
+        let Some(&Lost { replica, .. }) = none.first() else {
+            return Ok(());
+        };
+        report.lost.extend(none);
+        match self.goes_on(report) {
+            true => Ok(()),
+            false => Err(Error::NotFinite {
+                place: "gradients of every step".into(),
+                step: 0,
+                replica,
+                fix: "Begin with a smaller loss scale; where the loss is not large, a network without one shows what \
+                      overflows."
+                    .into(),
+            }),
+        }
+    }
+
     /// Whether lost replicas are no reason to end the run.
     fn goes_on(&self, report: &Report) -> bool {
         !self.sweep.is_empty() && report.lost.len() < self.replicas
@@ -287,10 +319,12 @@ impl Fit<'_> {
         };
         let when = ", looked at when all was done";
         let (weights, report) = (&outcome.weights, &mut outcome.report);
+        self.note_lost(&report.test.clone(), last.epoch, report);
         self.weights_finite(weights, report, training, on, (&last, when))
     }
 
-    /// Looks at the weights where a loss of evaluated data is not finite after an epoch: the cause is told, and not that
+    /// Looks at losses of evaluated data that are not finite after an epoch. In a sweep a replica is lost whose loss is not where
+    /// another's is; where none is, or where all were to be alike, the weights are looked at: the cause is told, and not that
     /// somebody has watched the loss.
     pub(super) fn scored_finite(
         &self,
@@ -301,17 +335,38 @@ impl Fit<'_> {
         let Course {
             training, report, ..
         } = course;
+        let sets = [&epoch.training, &epoch.validation];
+        for scores in sets {
+            self.note_lost(scores, epoch.epoch, report);
+        }
         let lost = |scores: &[Scores]| {
             let mut scores = scores.iter().enumerate();
             scores.any(|(r, scores)| !scores.loss.is_finite() && !report.is_lost(r))
         };
-        if !lost(&epoch.training) && !lost(&epoch.validation) {
+        if !sets.into_iter().any(|scores| lost(scores)) {
             return Ok(());
         }
         let weights = training.weights()?;
         let when = format!(", looked at when epoch {} was done", epoch.epoch);
         let on = on.with(&course.store);
         self.weights_finite(&weights, report, training, on, (epoch, &when))
+    }
+
+    /// Notes replicas of a sweep as lost whose loss of a data set is not finite where another's is.
+    fn note_lost(&self, scores: &[Scores], epoch: usize, report: &mut Report) {
+        let of_sound = |r: usize| scores[r].loss.is_finite() && !report.is_lost(r);
+        if self.sweep.is_empty() || !(0..scores.len()).any(of_sound) {
+            return;
+        }
+        for (replica, scores) in scores.iter().enumerate() {
+            if !scores.loss.is_finite() && !report.is_lost(replica) {
+                report.lost.push(Lost {
+                    replica,
+                    epoch,
+                    step: None,
+                });
+            }
+        }
     }
 
     fn weights_finite(
@@ -409,27 +464,6 @@ fn first_lost(
 ) -> Option<usize> {
     let lost = (0..losses.len()).filter(|&replica| !losses[replica].is_finite() && !known(replica));
     lost.min_by_key(|&replica| overflowed[replica].unwrap_or(u64::MAX))
-}
-
-/// Refuses a run of which a replica has taken no step: its weights are those that it began with.
-pub(super) fn none_taken(report: &Report) -> Result<()> {
-    let Some(last) = report.epochs.last() else {
-        return Ok(());
-    };
-    let mut skipped = last.skipped_steps.iter().enumerate();
-    let none =
-        |(replica, &skipped): (usize, &u64)| skipped == last.steps && !report.is_lost(replica);
-    match skipped.find(|&of| none(of)).map(|(replica, _)| replica) {
-        None => Ok(()),
-        Some(replica) => Err(Error::NotFinite {
-            place: "gradients of every step".into(),
-            step: 0,
-            replica,
-            fix: "Begin with a smaller loss scale; where the loss is not large, a network without one shows what \
-                  overflows."
-                .into(),
-        }),
-    }
 }
 
 /// What to do about a loss that is not finite.

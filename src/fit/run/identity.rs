@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Fit;
 use crate::checkpoints::{Refusal, Run, narrowed};
-use crate::data::DataRef;
+use crate::data::{DataRef, Shards};
 use crate::error::Result;
 use crate::fit::checkpoint::{State, fingerprint};
 use crate::fit::metric::Metric;
@@ -38,8 +38,15 @@ impl Run for Settings {
     type Epoch = Epoch;
 
     fn refusal(&self, theirs: &Self) -> Option<Refusal> {
+        // What else differs is often the reason for those that come last.
+        let late = |name: &str| match name {
+            STEP => 2,
+            "model" | "optimizer" => 1,
+            _ => 0,
+        };
         let differs = |(name, ours): &(&String, &Value)| theirs.0.get(*name) != Some(*ours);
-        let (name, ours) = self.0.iter().find(differs)?;
+        let differing = self.0.iter().filter(differs);
+        let (name, ours) = differing.min_by_key(|(name, _)| late(name))?;
         let refusal = |found: String, wanted: String, fix: &str| Refusal {
             found: format!("a run {found}"),
             wanted: format!("a checkpoint of this run, {wanted}"),
@@ -103,17 +110,18 @@ impl Fit<'_> {
             let all: Vec<String> = all.iter().map(|m| m.name().to_string()).collect();
             all.join(", ")
         };
+        let in_shards = |shards: &Shards<'_>| {
+            let identity = shards.identity()?;
+            Ok(format!("{identity} in shards of {}", shards.shard_rows()))
+        };
         let training = match data {
             Given::Whole(data) => fingerprint(data),
-            Given::Shards(shards, _) => {
-                let identity = shards.identity()?;
-                format!("{identity} in shards of {}", shards.shard_rows())
-            }
+            Given::Shards(shards, _) => in_shards(shards)?,
         };
         let validation = match self.validation {
             None => "none".into(),
             Some(DataRef::Whole(data)) => fingerprint(data),
-            Some(DataRef::Shards(shards)) => shards.identity()?,
+            Some(DataRef::Shards(shards)) => in_shards(&shards)?,
         };
         let initial = self.initial.map_or("drawn".into(), Weights::sha256);
         let optimizer = match &self.sweep[..] {

@@ -4,7 +4,7 @@ use super::guard::On;
 use super::identity::Settings;
 use super::{Course, Fit};
 use crate::checkpoints::{Kept, Store};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fit::checkpoint::{State, take_chosen};
 use crate::fit::report::{Epoch, Lost};
 use crate::fit::shards::Given;
@@ -34,10 +34,17 @@ impl Fit<'_> {
         &self,
         store: Option<&Store<Settings>>,
     ) -> Result<Option<Kept<Settings>>> {
-        match store.filter(|_| self.resume) {
-            Some(store) => store.newest(),
-            None => Ok(None),
+        let Some(store) = store.filter(|_| self.resume) else {
+            return Ok(None);
+        };
+        let earlier = store.newest()?;
+        let done = earlier.as_ref().map_or(0, |kept| kept.entry.epochs);
+        if done > self.epochs {
+            let folder = store.folder().display();
+            let wanted = format!("at least the {done} that the checkpoint in {folder} has");
+            return Err(Error::setting("epochs", self.epochs, wanted));
         }
+        Ok(earlier)
     }
 
     /// Goes on from a checkpoint.
@@ -70,6 +77,15 @@ impl Fit<'_> {
             (*last, report.lost) = (measured, lost);
         }
         Ok(())
+    }
+
+    /// The last epoch of a run that is over and goes on from where a longer one was: that one has measured nothing after it.
+    pub(super) fn unmeasured(&self, course: &Course) -> Option<Epoch> {
+        let last = course.report.epochs.last()?;
+        let measures = self.measure_training || self.validation.is_some();
+        let measured = !(last.validation.is_empty() && last.training.is_empty());
+        let over = course.stopped || last.epoch >= self.epochs;
+        (measures && over && !measured).then(|| last.clone())
     }
 
     /// Writes a checkpoint after an epoch, where one is due.

@@ -28,7 +28,7 @@ impl Trainer {
     }
 
     /// [`Trainer::keep_checkpoints`] in a folder of this run within one that runs share. Its name follows from the run's
-    /// settings, data and given weights, so runs that differ never meet there.
+    /// settings, data and weights given so far ([`Trainer::set_weights`] comes before), so runs that differ never meet there.
     ///
     /// # Errors
     /// As [`Trainer::keep_checkpoints`].
