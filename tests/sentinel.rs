@@ -280,3 +280,27 @@ fn results_that_are_kept_are_verified_in_the_first_step() {
         }
     }
 }
+
+/// A network that diverges is told as such; the device that computes it, in f32, is not blamed for what f64 would have had.
+#[test]
+fn numbers_beyond_f32_are_nobodys_fault() {
+    let model = Model::sequential([3])
+        .then(Dense::new(6))
+        .then(BatchNorm::new())
+        .then(Relu);
+    let model = model.then(Dense::new(1)).build().unwrap();
+    let x: Vec<f32> = (0..120).map(|i| (i as f32 * 0.7).sin()).collect();
+    let y: Vec<f32> = x.chunks(3).map(|x| (2.0 * x[0] - x[1]).sin()).collect();
+    let data = Dataset::new().with("input", [3], x).unwrap();
+    let data = data.with("target", [1], y).unwrap();
+    for device in devices() {
+        for rate in [1e3, 1e5, 1e9] {
+            let optimizers = [0.01, rate, 0.02].map(|rate| Optimizer::new(Sgd::default(), rate));
+            let fit = Fit::new(&model, Loss::mse(), optimizers[0].clone()).sweep(optimizers);
+            let fit = fit.batch(8).epochs(6).seed(4).verify_every(1);
+            let outcome = fit.run(&data, &device).unwrap();
+            assert!(outcome.report.is_lost(1) || rate == 1e3, "{rate}");
+            assert!(!outcome.report.is_lost(0) && !outcome.report.is_lost(2));
+        }
+    }
+}
