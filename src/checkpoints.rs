@@ -191,6 +191,7 @@ impl<R: Run> Store<R> {
     }
 
     /// From now on it keeps those of another run, which begins anew.
+    #[cfg(any(feature = "book", test))]
     pub fn begin(&mut self, run: R) {
         self.run = run;
         self.history = None;

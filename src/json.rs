@@ -40,6 +40,7 @@ pub(crate) mod nullable_points {
 }
 
 /// [`nullable`] for one value.
+#[cfg(feature = "plots")]
 pub(crate) mod nullable_one {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

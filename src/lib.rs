@@ -102,7 +102,6 @@ pub mod fit;
 mod functions;
 pub mod graph;
 pub mod interchange;
-#[cfg(feature = "plots")]
 mod json;
 pub mod kernel;
 mod markup;
