@@ -21,7 +21,7 @@ use crate::run::blame::first_not_finite;
 /// What helps against them.
 const FIX: &str = "Lower the learning rate, clip the gradients, or look at the data";
 
-/// What a run is made on.
+/// Where a run is made: what is needed to do some of it again.
 #[derive(Clone, Copy)]
 pub(super) struct On<'r> {
     pub given: &'r Given<'r>,
@@ -70,45 +70,45 @@ impl Fit<'_> {
     /// The launch that a run stopped being finite in. Runs are repeatable, so the epoch is run again, and its last
     /// steps launch by launch. `None` where the epoch's start is not kept, where data come in shards, and where
     /// nothing is found.
-    fn blamed(&self, training: &mut Training, on: On<'_>, lost: Sought) -> Result<Option<Found>> {
+    fn blamed(&self, training: &mut Training, on: On<'_>, sought: Sought) -> Result<Option<Found>> {
         let Given::Whole(_) = on.given else {
             return Ok(None);
         };
-        let first = (lost.epochs * training.epoch_steps) as u64;
+        let first = (sought.epochs * training.epoch_steps) as u64;
         let last = first + training.epoch_steps as u64 - 1;
-        let step = match lost.step {
+        let step = match sought.step {
             Some(step) => step,
             // Each step is looked at by itself.
             None => {
-                if !self.rewind(training, on.store, lost.epochs)? {
+                if !self.rewind(training, on.store, sought.epochs)? {
                     return Ok(None);
                 }
                 let mut step = first;
                 loop {
                     training.run(1)?;
-                    if !still_finite(training, lost)? || step == last {
+                    if !still_finite(training, sought)? || step == last {
                         break step;
                     }
                     step += 1;
                 }
             }
         };
-        if !self.rewind(training, on.store, lost.epochs)? {
+        if !self.rewind(training, on.store, sought.epochs)? {
             return Ok(None);
         }
         // What made the loss infinite is in its own step, or in the backward pass and the update of the step before.
         // Gradients that a loss scale makes infinite are no fault.
-        let back = u64::from(training.scale.is_none() && !lost.weights);
+        let back = u64::from(training.scale.is_none() && !sought.weights);
         let from = step.saturating_sub(back).max(first);
         training.run(from - first)?;
-        let begun = training.checkpoint(lost.epochs, State::default(), &vec![])?;
-        let Some(found) = searched(training, from..=step, lost.replica)? else {
+        let begun = training.checkpoint(sought.epochs, State::default(), &vec![])?;
+        let Some(found) = searched(training, from..=step, sought.replica)? else {
             return Ok(None);
         };
         // A launch may be many layers' ops: each by itself says whose it was. Where there is no room for that, or
         // where it rounds otherwise, the launch is what is known.
         let alone = self.unfused(training, on, &begun);
-        let alone = alone.and_then(|mut all| searched(&mut all, from..=found.step, lost.replica));
+        let alone = alone.and_then(|mut all| searched(&mut all, from..=found.step, sought.replica));
         Ok(alone.ok().flatten().or(Some(found)))
     }
 
@@ -239,18 +239,18 @@ impl Fit<'_> {
     }
 
     /// The error for a training loss that is not finite.
-    fn loss_not_finite(&self, training: &mut Training, on: On<'_>, lost: Sought) -> Result<Error> {
-        let last = ((lost.epochs + 1) * training.epoch_steps).saturating_sub(1) as u64;
+    fn loss_not_finite(&self, training: &mut Training, on: On<'_>, sought: Sought) -> Result<Error> {
+        let last = ((sought.epochs + 1) * training.epoch_steps).saturating_sub(1) as u64;
         let noted = Noted {
             what: "training loss".into(),
-            when: match lost.step {
+            when: match sought.step {
                 Some(_) => String::new(),
-                None => format!(", noted at the end of epoch {}", lost.epochs + 1),
+                None => format!(", noted at the end of epoch {}", sought.epochs + 1),
             },
-            step: lost.step.unwrap_or(last),
+            step: sought.step.unwrap_or(last),
         };
         let fix = fix(on.given, on.needs)?;
-        Ok(self.lost(training, on, noted, (lost, fix)))
+        Ok(self.lost(training, on, noted, (sought, fix)))
     }
 
     /// Refuses to keep weights that are not finite, of tensors that were; but in a sweep, whose lost replicas are told by
@@ -298,13 +298,13 @@ impl Fit<'_> {
             when,
             step: last.steps.saturating_sub(1),
         };
-        let lost = Sought {
+        let sought = Sought {
             epochs: last.epoch - 1,
             step: None,
             replica,
             weights: true,
         };
-        self.lost(training, on, noted, (lost, format!("{FIX}.")))
+        self.lost(training, on, noted, (sought, format!("{FIX}.")))
     }
 
     /// Refuses weights that are not finite, of tensors that were: the last update is after the last loss.
@@ -408,10 +408,10 @@ impl Fit<'_> {
         training: &mut Training,
         on: On<'_>,
         noted: Noted,
-        (lost, mut fix): (Sought, String),
+        (sought, mut fix): (Sought, String),
     ) -> Error {
         // What keeps the search from its end is less than what it was for.
-        let found = self.blamed(training, on, lost).ok().flatten();
+        let found = self.blamed(training, on, sought).ok().flatten();
         let (place, step) = match found {
             Some(Found { step, launch }) => (format!("{}, first in {launch}", noted.what), step),
             None => {
@@ -424,20 +424,20 @@ impl Fit<'_> {
         Error::NotFinite {
             place,
             step,
-            replica: lost.replica,
+            replica: sought.replica,
             fix,
         }
     }
 }
 
 /// Whether a replica's loss of the step before is finite, or its weights after it.
-fn still_finite(training: &mut Training, lost: Sought) -> Result<bool> {
-    if !lost.weights {
+fn still_finite(training: &mut Training, sought: Sought) -> Result<bool> {
+    if !sought.weights {
         let loss = training.take_loss()?;
-        return Ok(loss.get(lost.replica).is_none_or(|loss| loss.is_finite()));
+        return Ok(loss.get(sought.replica).is_none_or(|loss| loss.is_finite()));
     }
     let weights = training.weights()?;
-    let mut tensors = weights[lost.replica].tensors().iter();
+    let mut tensors = weights[sought.replica].tensors().iter();
     Ok(tensors.all(|(_, tensor)| tensor.iter().all(|x| x.is_finite())))
 }
 
