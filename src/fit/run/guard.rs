@@ -239,7 +239,12 @@ impl Fit<'_> {
     }
 
     /// The error for a training loss that is not finite.
-    fn loss_not_finite(&self, training: &mut Training, on: On<'_>, sought: Sought) -> Result<Error> {
+    fn loss_not_finite(
+        &self,
+        training: &mut Training,
+        on: On<'_>,
+        sought: Sought,
+    ) -> Result<Error> {
         let last = ((sought.epochs + 1) * training.epoch_steps).saturating_sub(1) as u64;
         let noted = Noted {
             what: "training loss".into(),

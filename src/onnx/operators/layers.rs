@@ -280,13 +280,18 @@ impl Call<'_, '_> {
             let (k, step) = (kernel[axis], pool.window.stride[axis].max(1));
             let (before, behind) = (pads[axis], pads[axis + 2]);
             let all = (images[axis].saturating_add(before)).saturating_add(behind);
-            if before >= k.max(1) || behind >= k.max(1) {
-                let found = format!("padding of {before} before and {behind} behind");
-                return Err(self.refused(found, &format!("less than the window's {k}")));
-            }
-            let Some(room) = all.checked_sub(k) else {
-                let found = format!("{all} places with their padding");
-                return Err(self.refused(found, &format!("the window's {k} or more")));
+            let room = all.checked_sub(k).filter(|_| before.max(behind) < k);
+            let Some(room) = room else {
+                if pool.is_even() {
+                    // The pool itself says what does not fit.
+                    return Ok(pool);
+                }
+                let found = format!(
+                    "{before} before and {behind} behind {} places",
+                    images[axis]
+                );
+                let wanted = format!("less padding than a window of {k} has, which fits");
+                return Err(self.refused(found, &wanted));
             };
             let mut places = 1 + if ceil {
                 room.div_ceil(step)
