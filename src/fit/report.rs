@@ -179,7 +179,7 @@ fn mean_of(scores: &[Scores], name: &str, lost: &[usize]) -> Option<f64> {
     Some(mean(&values, lost))
 }
 
-/// A replica of a sweep whose numbers have stopped being finite.
+/// A replica of a sweep whose loss or weights have stopped being finite ([`Fit::sweep`](super::Fit::sweep)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
     /// Its number in the sweep, from 0.

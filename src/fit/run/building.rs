@@ -65,8 +65,8 @@ impl<'a> Fit<'a> {
     /// arithmetic: the same bits, unless an update that reads its numbers from a table is fused
     /// otherwise, or a GPU's compiler reassociates numbers that are compiled in; then last bits differ.
     ///
-    /// One whose loss or weights stop being finite is lost, and the others go on: [`Report::lost`](crate::fit::Report::lost) says when, its
-    /// numbers are not numbers from then on and count in no mean. Where all are lost, that is an error.
+    /// One whose loss or weights stop being finite is lost, and the others go on: [`Report::lost`](crate::fit::Report::lost) says when, and its
+    /// numbers count in no mean from then on. The loss is that of training, or of evaluated data on which another replica's is finite. Where all are lost, that is an error.
     /// [`EarlyStop::each`](crate::fit::EarlyStop::each) stops each of them by itself.
     ///
     /// ```
