@@ -18,6 +18,7 @@ mod elementwise;
 mod known;
 mod layers;
 mod moves;
+mod pools;
 mod recurrent;
 mod reduce;
 
