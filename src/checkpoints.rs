@@ -269,7 +269,7 @@ impl<R: Run> Store<R> {
     ///
     /// # Errors
     /// [`Error::Io`] where something cannot be written.
-    pub fn write(&mut self, entry: &Entry<R::State>, epochs: &[R::Epoch]) -> Result<()> {
+    pub fn write(&mut self, entry: Entry<R::State>, epochs: &[R::Epoch]) -> Result<()> {
         let history = match self.history.take() {
             Some(history) => history,
             None => {
@@ -287,7 +287,7 @@ impl<R: Run> Store<R> {
         ]);
         extra.insert(SHA256.into(), content(&entry.tensors, &extra));
         let file = ModelFile {
-            tensors: entry.tensors.clone(),
+            tensors: entry.tensors,
             network_json: "{}".into(),
             extra,
         };

@@ -69,7 +69,7 @@ fn store(folder: &Path, run: &str) -> Store<Called> {
 }
 
 fn write(store: &mut Store<Called>, (entry, epochs): &After) {
-    store.write(entry, epochs).unwrap();
+    store.write(entry.clone(), epochs).unwrap();
 }
 
 /// The newest of this run, `None` where all are broken or there is none.

@@ -217,6 +217,13 @@ impl Report {
         mean_of(&self.test, name, &lost)
     }
 
+    /// Notes a replica as lost, unless it is known to be.
+    pub(super) fn lose(&mut self, lost: Lost) {
+        if !self.is_lost(lost.replica) {
+            self.lost.push(lost);
+        }
+    }
+
     /// Whether a replica is lost.
     pub fn is_lost(&self, replica: usize) -> bool {
         self.lost.iter().any(|lost| lost.replica == replica)

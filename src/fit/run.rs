@@ -235,7 +235,7 @@ impl<'a> Fit<'a> {
     ///
     /// # Errors
     /// Before anything runs: columns, sizes and settings that do not fit, by name; checkpoints that are
-    /// broken or of another run, where it is to go on from one; data that the device has no room for as a whole. While it runs:
+    /// broken, of another run or of more epochs, where it is to go on from one; data that the device has no room for as a whole. While it runs:
     /// [`Error::NotFinite`] when a loss is not finite any more, that of a step that was skipped too, in the end for
     /// a replica that has skipped every step, and for weights that the last update has made infinite;
     /// [`Error::Disagrees`] for a launch that was found wrong ([`Fit::verify_every`]); what a callback says, what the device

@@ -187,8 +187,8 @@ impl Fit<'_> {
             weights: false,
         };
         for (replica, loss) in losses.iter().enumerate() {
-            if !loss.is_finite() && !report.is_lost(replica) {
-                report.lost.push(Lost {
+            if !loss.is_finite() {
+                report.lose(Lost {
                     replica,
                     epoch: epochs + 1,
                     step: training.overflowed[replica],
@@ -324,7 +324,9 @@ impl Fit<'_> {
         };
         let when = ", looked at when all was done";
         let (weights, report) = (&outcome.weights, &mut outcome.report);
-        self.note_lost(&report.test.clone(), last.epoch, report);
+        let test = std::mem::take(&mut report.test);
+        self.note_lost(&test, last.epoch, report);
+        report.test = test;
         self.weights_finite(weights, report, training, on, (&last, when))
     }
 
@@ -364,8 +366,8 @@ impl Fit<'_> {
             return;
         }
         for (replica, scores) in scores.iter().enumerate() {
-            if !scores.loss.is_finite() && !report.is_lost(replica) {
-                report.lost.push(Lost {
+            if !scores.loss.is_finite() {
+                report.lose(Lost {
                     replica,
                     epoch,
                     step: None,
@@ -392,7 +394,7 @@ impl Fit<'_> {
             let wrong = wrong.find(|(name, _)| self.began_whole(name));
             if let Some((name, _)) = wrong.filter(|_| !report.is_lost(replica)) {
                 first.get_or_insert((name, replica));
-                report.lost.push(Lost {
+                report.lose(Lost {
                     replica,
                     epoch: last.epoch,
                     step: None,

@@ -111,7 +111,7 @@ impl Fit<'_> {
         let on = on.with(&course.store);
         self.kept_finite(&entry, &course.report, &mut course.training, on)?;
         match &mut course.store {
-            Some(store) => store.write(&entry, &course.report.epochs),
+            Some(store) => store.write(entry, &course.report.epochs),
             None => Ok(()),
         }
     }

@@ -164,7 +164,7 @@ impl Trainer {
         }
         let entry = self.entry()?;
         match &mut self.store {
-            Some(store) => store.write(&entry, &self.history),
+            Some(store) => store.write(entry, &self.history),
             None => Ok(()),
         }
     }
