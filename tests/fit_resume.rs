@@ -5,13 +5,12 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::gpu;
+use common::{Kill, gpu};
 use wgrad::Error;
 use wgrad::data::Dataset;
 use wgrad::exec::{Choice, Device};
 use wgrad::fit::{
-    Callback, Checkpoints, Control, CrossEntropy, EarlyStop, Epoch, Fit, Loss, Metric, Outcome,
-    Plateau, Progress,
+    Checkpoints, CrossEntropy, EarlyStop, Fit, Loss, Metric, Outcome, Plateau, Progress,
 };
 use wgrad::model::{Input, Model, layers::*};
 use wgrad::ops::pointwise::pointwise;
@@ -46,19 +45,6 @@ fn optimizer() -> Optimizer {
         .schedule(rates)
         .clip_norm(1.0)
         .average(0.9)
-}
-
-/// Ends a run by an error after an epoch, as a power cut would: what an epoch before it wrote stays.
-#[derive(Debug)]
-struct Kill(usize);
-
-impl Callback for Kill {
-    fn epoch(&mut self, epoch: &Epoch, _: &mut Control<'_>) -> wgrad::Result<()> {
-        match epoch.epoch == self.0 {
-            true => Err(Error::setting("power", "cut", "none")),
-            false => Ok(()),
-        }
-    }
 }
 
 /// The files of a folder, by name.

@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 
-use common::gpu;
+use common::{Kill, gpu};
 use wgrad::Error;
 use wgrad::data::{DataSource, Dataset, Numbers, Shards};
 use wgrad::exec::{Choice, Device};
-use wgrad::fit::{Callback, Control, Epoch, Fit, Loss, Metric, Outcome};
+use wgrad::fit::{Fit, Loss, Metric, Outcome};
 use wgrad::model::{Initializer, Input, Model, layers::*};
 use wgrad::optim::{AdamW, Optimizer, Schedule, Sgd};
 
@@ -260,19 +260,6 @@ fn windows_of_a_text_are_rows_like_others() {
                 fit.validation(shards).run(shards, &device).unwrap()
             };
             same(&run(&windows), &run(&packed));
-        }
-    }
-}
-
-/// Ends a run by an error after an epoch.
-#[derive(Debug)]
-struct Kill(usize);
-
-impl Callback for Kill {
-    fn epoch(&mut self, epoch: &Epoch, _: &mut Control<'_>) -> wgrad::Result<()> {
-        match epoch.epoch == self.0 {
-            true => Err(Error::setting("power", "cut", "none")),
-            false => Ok(()),
         }
     }
 }

@@ -4,14 +4,11 @@ mod common;
 
 use std::path::Path;
 
-use common::gpu;
+use common::{Kill, gpu};
 use wgrad::Error;
 use wgrad::data::Dataset;
 use wgrad::exec::{Choice, Device};
-use wgrad::fit::{
-    Callback, Control, EarlyStop, Epoch, Experiment, Fit, Loss, Lost, Metric, Outcome, Plateau,
-    Report,
-};
+use wgrad::fit::{EarlyStop, Epoch, Experiment, Fit, Loss, Lost, Metric, Outcome, Plateau, Report};
 use wgrad::model::{Model, layers::*};
 use wgrad::optim::{AdamW, Optimizer, Sgd};
 
@@ -288,19 +285,6 @@ fn of_several_alike_none_may_be_lost() {
         some_lost += lost;
     }
     assert!(some_lost > 0);
-}
-
-/// Ends a run by an error after an epoch.
-#[derive(Debug)]
-struct Kill(usize);
-
-impl Callback for Kill {
-    fn epoch(&mut self, epoch: &Epoch, _: &mut Control<'_>) -> wgrad::Result<()> {
-        match epoch.epoch == self.0 {
-            true => Err(Error::setting("power", "cut", "none")),
-            false => Ok(()),
-        }
-    }
 }
 
 /// Optimizers of which one diverges, two wait on different epochs for something better.

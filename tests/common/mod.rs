@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 use wgrad::exec::{Choice, Device};
+use wgrad::fit::{Callback, Control, Epoch};
 
 pub mod fixtures;
 pub mod nonfinite;
@@ -40,5 +41,18 @@ pub fn gpu() -> Option<Device> {
             panic!("WGRAD_REQUIRE_GPU is set and no adapter opens: {e}")
         }
         Err(_) => None,
+    }
+}
+
+/// Ends a run by an error after an epoch, as a power cut would: what an epoch before it wrote stays.
+#[derive(Debug)]
+pub struct Kill(pub usize);
+
+impl Callback for Kill {
+    fn epoch(&mut self, epoch: &Epoch, _: &mut Control<'_>) -> wgrad::Result<()> {
+        match epoch.epoch == self.0 {
+            true => Err(wgrad::Error::setting("power", "cut", "none")),
+            false => Ok(()),
+        }
     }
 }
