@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Kind, Node};
-
 use crate::ops::pointwise::{Ending, Pointwise, WithEnding};
 use crate::ops::reduce::Reduce;
 use crate::ops::{GraphId, Lowering, Op, Value};
